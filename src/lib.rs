@@ -1,0 +1,2 @@
+//! livehook
+pub mod kind;
