@@ -1,0 +1,250 @@
+//! Who may be believed: the signature, the token, the address.
+//!
+//! [`authenticate`] is a plain function of what was received, and the only maker of [`Authentic`], which is the only thing
+//! that the inbox stores. The signature covers key and `t` but never the body, and all events of one second share it; the
+//! token and the allow-list are what keeps a finder of one signature out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use subtle::ConstantTimeEq;
+
+use crate::callback::{Callback, Signed};
+use crate::clock::Timestamp;
+use crate::identity::EventId;
+use crate::kind::Kind;
+use crate::source::Source;
+
+/// Everything about a request that authentication looks at.
+#[derive(Debug, Clone)]
+pub struct Presented<'a> {
+    /// The kind whose URL was called; none for `/{source}`.
+    pub url_kind: Option<Kind>,
+    /// The `token` of the query, percent-decoded.
+    pub token: Option<&'a [u8]>,
+    /// The sender's address, where it can be told.
+    pub client: Option<IpAddr>,
+    /// When the callback arrived.
+    pub received: Timestamp,
+    /// The body as received.
+    pub body: Bytes,
+}
+
+/// Why a callback is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refusal {
+    /// The URL carries no or another token than the source's.
+    Token,
+    /// It came from an address outside the allow-list.
+    Address,
+    /// `sign` without `t` or the other way round, or one of them malformed.
+    HalfSigned,
+    /// `sign` fits none of the keys.
+    Signature,
+    /// Correctly signed, but `t` and the grace are over.
+    Expired,
+    /// Neither `sign` nor `t`, on a kind that always has them or is not allowed without.
+    Unsigned,
+}
+
+impl Refusal {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Token,
+        Self::Address,
+        Self::HalfSigned,
+        Self::Signature,
+        Self::Expired,
+        Self::Unsigned,
+    ];
+
+    /// The reason in one word, for logs and the rejected list.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Address => "address",
+            Self::HalfSigned => "half-signed",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::Unsigned => "unsigned",
+        }
+    }
+
+    /// What the operator should look at.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Token => "the URL in the template does not end in the source's ?token=",
+            Self::Address => {
+                "the sender's address is not in allow_from; behind a proxy, set trusted_proxies"
+            }
+            Self::HalfSigned => "sign and t do not have the documented form",
+            Self::Signature => "the key differs from the template's CallbackKey",
+            Self::Expired => "t is older than expiry_grace, or this machine's clock is wrong",
+            Self::Unsigned => {
+                "the template has no CallbackKey, or the kind needs the token or allow_unsigned"
+            }
+        }
+    }
+}
+
+/// A callback that passed authentication; only [`authenticate`] makes one.
+#[derive(Debug)]
+pub struct Authentic {
+    source: Arc<str>,
+    kind: Kind,
+    id: EventId,
+    received: Timestamp,
+    body: Bytes,
+}
+
+impl Authentic {
+    /// The source's name.
+    pub fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
+    /// The kind, as its body or its URL says.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// When it arrived.
+    pub fn received(&self) -> Timestamp {
+        self.received
+    }
+
+    /// The body as received.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// What came of a callback.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The kind it would have; to be believed only with `outcome`.
+    pub kind: Kind,
+    /// `t` of a correct signature, also of an expired one: it tells how far sender's and receiver's clocks are apart.
+    pub signed_t: Option<i64>,
+    /// The authentic callback, or why it is refused.
+    pub outcome: Result<Authentic, Refusal>,
+}
+
+/// Judges a callback by the rules of its source. `chance` is used as in [`EventId::derive`].
+pub fn authenticate(
+    source: &Source,
+    presented: Presented,
+    callback: &Callback,
+    chance: impl FnOnce() -> [u8; 16],
+) -> Verdict {
+    let kind = callback.kind(presented.url_kind);
+    let (signed_t, signature) = check_signature(source, &presented, kind, callback.signed());
+    let outcome = check_address(source, &presented)
+        .and_then(|()| check_token(source, &presented))
+        .and(signature)
+        .map(|()| Authentic {
+            source: source.name().clone(),
+            kind,
+            id: EventId::derive(source.name(), kind, callback.members(), chance),
+            received: presented.received,
+            body: presented.body,
+        });
+    Verdict {
+        kind,
+        signed_t,
+        outcome,
+    }
+}
+
+/// Whether the sender's address may send at all.
+pub fn check_address(source: &Source, presented: &Presented) -> Result<(), Refusal> {
+    if source.allows_from(presented.client) {
+        Ok(())
+    } else {
+        Err(Refusal::Address)
+    }
+}
+
+/// Whether the URL carries the source's token, if it has one.
+pub fn check_token(source: &Source, presented: &Presented) -> Result<(), Refusal> {
+    match source.token() {
+        Some(token) if !token.matches(presented.token.unwrap_or_default()) => Err(Refusal::Token),
+        _ => Ok(()),
+    }
+}
+
+fn check_signature(
+    source: &Source,
+    presented: &Presented,
+    kind: Kind,
+    signed: Signed,
+) -> (Option<i64>, Result<(), Refusal>) {
+    if source.keys().is_empty() {
+        // Without a key the platform signs with the empty one, which proves nothing: the token alone decides.
+        return (None, Ok(()));
+    }
+    match signed {
+        Signed::Neither => {
+            let vouched = source.token().is_some() || source.allows_unsigned(kind);
+            (
+                None,
+                if kind.may_be_unsigned() && vouched {
+                    Ok(())
+                } else {
+                    Err(Refusal::Unsigned)
+                },
+            )
+        }
+        Signed::Half | Signed::Malformed => (None, Err(Refusal::HalfSigned)),
+        Signed::Both { sign, t } => {
+            // All keys are tried, so that the time taken does not tell which one fits.
+            let fits = source.keys().iter().fold(false, |fits, key| {
+                fits | sign_matches(key.reveal(), t, sign)
+            });
+            let Some(t) = t.parse::<i64>().ok().filter(|_| fits) else {
+                return (None, Err(Refusal::Signature));
+            };
+            let expired =
+                presented.received > Timestamp::from_seconds(t).plus(source.expiry_grace());
+            (
+                Some(t),
+                if expired {
+                    Err(Refusal::Expired)
+                } else {
+                    Ok(())
+                },
+            )
+        }
+    }
+}
+
+/// The signature of `t` under a key: lower-case hex MD5 of the two joined.
+pub fn sign(key: &str, t: &str) -> String {
+    hex::encode(digest(key, t))
+}
+
+fn sign_matches(key: &str, t: &str, presented: &[u8]) -> bool {
+    let mut expected = [0; 32];
+    match hex::encode_to_slice(digest(key, t), &mut expected) {
+        Ok(()) => expected.ct_eq(presented).into(),
+        Err(_) => false,
+    }
+}
+
+fn digest(key: &str, t: &str) -> [u8; 16] {
+    Md5::new()
+        .chain_update(key)
+        .chain_update(t)
+        .finalize()
+        .into()
+}
+
+#[cfg(test)]
+mod tests;

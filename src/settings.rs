@@ -1,0 +1,332 @@
+//! What every section of the configuration needs to read its own part: where it stands, units, secrets.
+//!
+//! Reading a section is two steps: serde fills its config type, and a pure `validate` turns that into a value that the module
+//! can use. What can be wrong becomes an [`Invalid`], which names the place and the fix.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+use subtle::ConstantTimeEq;
+
+/// A configuration that cannot be used: where, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct Invalid {
+    /// The dotted key, such as `sources.css.key_file`.
+    pub place: String,
+    /// What is wrong and how to mend it.
+    pub problem: String,
+}
+
+impl Invalid {
+    /// A problem at a place.
+    pub fn at(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            place: place.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// What a configuration refers to beyond its own text.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The folder that relative paths start from: the configuration file's.
+    pub base: &'a Path,
+    /// Looks an environment variable up.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Surroundings<'_> {
+    /// The path as seen from the configuration file.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a text as it is; [`SecretFields::resolve`] is what refuses empty ones and placeholders.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for where it is used.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is this text; takes the same time whichever bytes differ.
+    pub fn matches(&self, presented: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(presented).into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The three ways to give one secret, of which at most one may be used.
+#[derive(Debug, Clone, Copy)]
+pub struct SecretFields<'a> {
+    /// The option's name in the file, such as `token`; the other two are this and `_file`, `_env`.
+    pub name: &'a str,
+    /// The text itself.
+    pub text: Option<&'a str>,
+    /// A file that holds it.
+    pub file: Option<&'a Path>,
+    /// The name of a variable that holds it. With a `?` behind the name, an unset variable means none.
+    pub variable: Option<&'a str>,
+}
+
+impl SecretFields<'_> {
+    /// The secret, if one is given.
+    pub fn resolve(&self, place: &str, around: &Surroundings) -> Result<Option<Secret>, Invalid> {
+        let name = self.name;
+        let given = [
+            self.text.is_some(),
+            self.file.is_some(),
+            self.variable.is_some(),
+        ];
+        if given.iter().filter(|given| **given).count() > 1 {
+            let problem = format!("give only one of `{name}`, `{name}_file` and `{name}_env`");
+            return Err(Invalid::at(place, problem));
+        }
+        if let Some(text) = self.text {
+            return checked(text, format!("{place}.{name}")).map(Some);
+        }
+        if let Some(file) = self.file {
+            let place = format!("{place}.{name}_file");
+            let text = read_file(&place, file, around)?;
+            return checked(text.trim(), place).map(Some);
+        }
+        if let Some(variable) = self.variable {
+            let place = format!("{place}.{name}_env");
+            return match read_variable(&place, variable, around)? {
+                Some(text) => checked(text.trim(), place).map(Some),
+                None => Ok(None),
+            };
+        }
+        Ok(None)
+    }
+}
+
+/// The text of a secret's file.
+pub fn read_file(place: &str, file: &Path, around: &Surroundings) -> Result<String, Invalid> {
+    let path = around.path(file);
+    std::fs::read_to_string(&path)
+        .map_err(|error| Invalid::at(place, format!("cannot read {}: {error}", path.display())))
+}
+
+/// The text of a named variable; none if it is unset and its name ends in `?`.
+pub fn read_variable(
+    place: &str,
+    name: &str,
+    around: &Surroundings,
+) -> Result<Option<String>, Invalid> {
+    let (name, optional) = match name.strip_suffix('?') {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    match (around.variable)(name) {
+        None if !optional => Err(Invalid::at(
+            place,
+            format!("the environment variable `{name}` is not set"),
+        )),
+        found => Ok(found),
+    }
+}
+
+/// A secret that is neither empty nor a placeholder.
+pub fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
+    match text {
+        "" => Err(Invalid::at(
+            place,
+            "is empty; set it or leave the option out",
+        )),
+        "replace-me" => Err(Invalid::at(place, "still is the placeholder `replace-me`")),
+        text => Ok(Secret(text.to_owned())),
+    }
+}
+
+/// Names of sources and handlers: `[a-z][a-z0-9-]{0,31}`.
+pub fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
+    let rest_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.len() <= 32
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(rest_fits)
+    {
+        return Ok(());
+    }
+    let problem =
+        "a name is 1 to 32 lower-case letters, digits and hyphens and begins with a letter";
+    Err(Invalid::at(place, problem))
+}
+
+/// Reads a duration such as `30m` or `1h 30m`.
+pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|_| {
+        serde::de::Error::custom(format_args!(
+            "`{text}` is no duration, write one such as \"10s\", \"30m\" or \"7d\""
+        ))
+    })
+}
+
+/// As [`duration`], where none is a choice too.
+pub fn optional_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+/// Reads a size in bytes such as `1MiB`.
+pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| {
+            serde::de::Error::custom(format_args!(
+                "`{text}` is no size, write one such as \"512KiB\" or \"1MiB\""
+            ))
+        })
+}
+
+/// As [`size`], where none is a choice too.
+pub fn optional_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    size(deserializer).map(Some)
+}
+
+/// Reads a list of networks in CIDR form; a bare address is a network of one.
+pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let network = |text: &String| {
+        let single = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or_else(|_| single()).map_err(|_| {
+            serde::de::Error::custom(format_args!(
+                "`{text}` is no network, write one such as \"10.0.0.0/8\""
+            ))
+        })
+    };
+    texts.iter().map(network).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(fields: SecretFields) -> Result<Option<Secret>, Invalid> {
+        let variable = |name: &str| match name {
+            "SET" => Some(" 0123456\n".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        fields.resolve(
+            "sources.css",
+            &Surroundings {
+                base: Path::new("/nowhere"),
+                variable: &variable,
+            },
+        )
+    }
+
+    const NONE: SecretFields = SecretFields {
+        name: "token",
+        text: None,
+        file: None,
+        variable: None,
+    };
+
+    #[test]
+    fn a_secret_comes_from_one_place_and_keeps_its_zeros() {
+        assert_eq!(resolve(NONE), Ok(None));
+        let found = resolve(SecretFields {
+            variable: Some("SET"),
+            ..NONE
+        });
+        assert_eq!(found.unwrap().unwrap().reveal(), "0123456");
+        assert_eq!(
+            resolve(SecretFields {
+                variable: Some("UNSET?"),
+                ..NONE
+            }),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused_by_name() {
+        for (fields, expected) in [
+            (
+                SecretFields {
+                    text: Some(""),
+                    ..NONE
+                },
+                "sources.css.token: is empty",
+            ),
+            (
+                SecretFields {
+                    text: Some("replace-me"),
+                    ..NONE
+                },
+                "still is the placeholder",
+            ),
+            (
+                SecretFields {
+                    variable: Some("UNSET"),
+                    ..NONE
+                },
+                "`UNSET` is not set",
+            ),
+            (
+                SecretFields {
+                    variable: Some("EMPTY?"),
+                    ..NONE
+                },
+                "is empty",
+            ),
+            (
+                SecretFields {
+                    text: Some("a"),
+                    variable: Some("SET"),
+                    ..NONE
+                },
+                "give only one of",
+            ),
+            (
+                SecretFields {
+                    file: Some(Path::new("token")),
+                    ..NONE
+                },
+                "cannot read /nowhere/token",
+            ),
+        ] {
+            let message = resolve(fields).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn names_are_short_lower_case_words() {
+        for good in ["css", "a", "room-7", &"a".repeat(32)] {
+            assert_eq!(check_name("x", good), Ok(()), "{good}");
+        }
+        for bad in ["", "7a", "-a", "A", "a_b", "a.b", &"a".repeat(33)] {
+            assert!(check_name("x", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debugging_shows_no_secret() {
+        assert_eq!(format!("{:?}", Secret::new("hush")), "[secret]");
+    }
+}

@@ -1,0 +1,244 @@
+//! A source: one callback template with its keys, its URL secret and its rules.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use crate::kind::Kind;
+use crate::settings::{self, Invalid, Secret, SecretFields, Surroundings};
+
+/// `[sources.NAME]` as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// The template's CallbackKey; several during a rotation.
+    pub keys: Vec<String>,
+    /// A file with one key per line.
+    pub key_file: Option<PathBuf>,
+    /// A variable with one key, or several separated by blanks or commas.
+    pub keys_env: Option<String>,
+    /// The secret that the URL must carry as `?token=`.
+    pub token: Option<String>,
+    /// A file that holds the token.
+    pub token_file: Option<PathBuf>,
+    /// A variable that holds the token.
+    pub token_env: Option<String>,
+    /// How long after `t` a signature is still taken: retries run for 16 minutes, `t` for 10.
+    #[serde(deserialize_with = "settings::duration")]
+    pub expiry_grace: Duration,
+    /// Kinds that may come without `sign` and `t`.
+    pub allow_unsigned: AllowUnsigned,
+    /// Where callbacks may come from; empty: anywhere.
+    #[serde(deserialize_with = "settings::networks")]
+    pub allow_from: Vec<IpNet>,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            key_file: None,
+            keys_env: None,
+            token: None,
+            token_file: None,
+            token_env: None,
+            expiry_grace: Duration::from_secs(600),
+            allow_unsigned: AllowUnsigned::Kinds(BTreeSet::new()),
+            allow_from: Vec::new(),
+        }
+    }
+}
+
+/// `allow_unsigned`: `true`, or a list of kinds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowUnsigned {
+    /// Every kind that genuine callbacks are known to send unsigned; on a source without keys, everything.
+    All,
+    /// These.
+    Kinds(BTreeSet<Kind>),
+}
+
+impl<'de> Deserialize<'de> for AllowUnsigned {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+        impl<'de> Visitor<'de> for Choice {
+            type Value = AllowUnsigned;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("`true` or a list of kinds")
+            }
+
+            fn visit_bool<E>(self, all: bool) -> Result<Self::Value, E> {
+                Ok(if all {
+                    AllowUnsigned::All
+                } else {
+                    AllowUnsigned::Kinds(BTreeSet::new())
+                })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(AllowUnsigned::Kinds)
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
+}
+
+/// A validated source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    name: Arc<str>,
+    keys: Vec<Secret>,
+    token: Option<Secret>,
+    expiry_grace: Duration,
+    allow_unsigned: AllowUnsigned,
+    allow_from: Vec<IpNet>,
+}
+
+/// Path segments on the callback listener that are no source.
+const TAKEN: [&str; 2] = ["healthz", "readyz"];
+
+impl SourceConfig {
+    /// Checks the section and reads the secrets it refers to.
+    pub fn validate(&self, name: &str, around: &Surroundings) -> Result<Source, Invalid> {
+        let place = format!("sources.{name}");
+        settings::check_name(&place, name)?;
+        if TAKEN.contains(&name) {
+            return Err(Invalid::at(
+                place,
+                format!("the name `{name}` is taken by livehook's own page"),
+            ));
+        }
+        let keys = self.keys(&place, around)?;
+        let token = SecretFields {
+            name: "token",
+            text: self.token.as_deref(),
+            file: self.token_file.as_deref(),
+            variable: self.token_env.as_deref(),
+        }
+        .resolve(&place, around)?;
+        if keys.is_empty() && token.is_none() && self.allow_unsigned != AllowUnsigned::All {
+            let problem = "has neither a key nor a token, so anybody could post to it; set `keys` (the template's \
+                CallbackKey), `token` (the `?token=` of the URL), or, if something else keeps strangers out, \
+                `allow_unsigned = true`";
+            return Err(Invalid::at(place, problem));
+        }
+        if let AllowUnsigned::Kinds(kinds) = &self.allow_unsigned
+            && let Some(kind) = kinds.iter().find(|kind| !kind.may_be_unsigned())
+        {
+            let problem = format!(
+                "`{kind}` always comes signed, so an unsigned one is not genuine; remove it"
+            );
+            return Err(Invalid::at(format!("{place}.allow_unsigned"), problem));
+        }
+        Ok(Source {
+            name: name.into(),
+            keys,
+            token,
+            expiry_grace: self.expiry_grace,
+            allow_unsigned: self.allow_unsigned.clone(),
+            allow_from: self.allow_from.clone(),
+        })
+    }
+
+    fn keys(&self, place: &str, around: &Surroundings) -> Result<Vec<Secret>, Invalid> {
+        let given = [
+            !self.keys.is_empty(),
+            self.key_file.is_some(),
+            self.keys_env.is_some(),
+        ];
+        if given.iter().filter(|given| **given).count() > 1 {
+            return Err(Invalid::at(
+                place,
+                "give only one of `keys`, `key_file` and `keys_env`",
+            ));
+        }
+        if let Some(file) = &self.key_file {
+            let place = format!("{place}.key_file");
+            let text = settings::read_file(&place, file, around)?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            return some_keys(lines, place);
+        }
+        if let Some(variable) = &self.keys_env {
+            let place = format!("{place}.keys_env");
+            return match settings::read_variable(&place, variable, around)? {
+                Some(text) => {
+                    let separator = |c: char| c.is_whitespace() || c == ',';
+                    some_keys(text.split(separator).filter(|key| !key.is_empty()), place)
+                }
+                None => Ok(Vec::new()),
+            };
+        }
+        let place = format!("{place}.keys");
+        self.keys
+            .iter()
+            .map(|key| settings::checked(key, place.clone()))
+            .collect()
+    }
+}
+
+fn some_keys<'a>(
+    keys: impl Iterator<Item = &'a str>,
+    place: String,
+) -> Result<Vec<Secret>, Invalid> {
+    let keys: Vec<_> = keys
+        .map(|key| settings::checked(key, place.clone()))
+        .collect::<Result<_, _>>()?;
+    if keys.is_empty() {
+        Err(Invalid::at(place, "holds no key"))
+    } else {
+        Ok(keys)
+    }
+}
+
+impl Source {
+    /// Its name, the first path segment of its URLs.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The keys that sign its callbacks; none: signatures prove nothing and are not looked at.
+    pub fn keys(&self) -> &[Secret] {
+        &self.keys
+    }
+
+    /// The secret that its URLs carry, if any.
+    pub fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
+    }
+
+    /// How long after `t` a signature is still taken.
+    pub fn expiry_grace(&self) -> Duration {
+        self.expiry_grace
+    }
+
+    /// Whether `allow_unsigned` covers this kind on a source with keys.
+    pub fn allows_unsigned(&self, kind: Kind) -> bool {
+        match &self.allow_unsigned {
+            AllowUnsigned::All => true,
+            AllowUnsigned::Kinds(kinds) => kinds.contains(&kind),
+        }
+    }
+
+    /// Whether anybody is believed: neither keys nor token, which only `allow_unsigned = true` permits.
+    pub fn is_open(&self) -> bool {
+        self.keys.is_empty() && self.token.is_none()
+    }
+
+    /// Whether callbacks may come from this address; an unknown one fits only an empty list.
+    pub fn allows_from(&self, client: Option<IpAddr>) -> bool {
+        self.allow_from.is_empty()
+            || client.is_some_and(|client| {
+                self.allow_from
+                    .iter()
+                    .any(|net| net.contains(&client.to_canonical()))
+            })
+    }
+}
