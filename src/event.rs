@@ -1,0 +1,355 @@
+//! An event: a stored callback as its handlers see it, in the terms of CloudEvents 1.0.
+//!
+//! The body stays the truth: attributes are read from it whenever an event leaves the inbox, and `data` is the received text.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::callback::Callback;
+use crate::clock::Timestamp;
+use crate::identity::EventId;
+use crate::json;
+use crate::kind::Kind;
+use crate::payload::Payload;
+
+/// Where an event stands in the inbox: counted up in arrival order, starting at 1.
+pub type Seq = i64;
+
+/// A longer text is no name of anything: it would not fit the headers and variables that carry attributes.
+const MAX_ATTRIBUTE: usize = 1024;
+
+/// A stored callback.
+#[derive(Debug, Clone)]
+pub struct Event {
+    seq: Seq,
+    id: EventId,
+    source: Arc<str>,
+    kind: Kind,
+    received: Timestamp,
+    body: Bytes,
+    attributes: OnceLock<Attributes>,
+}
+
+/// What the body says of itself. Absent and empty are the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// When it happened, by the platform's clock.
+    pub time: Option<Timestamp>,
+    /// The account.
+    pub appid: Option<String>,
+    /// The push domain.
+    pub domain: Option<String>,
+    /// The push path.
+    pub appname: Option<String>,
+    /// The stream's name.
+    pub streamid: Option<String>,
+    /// Links a push, its interrupt and its exceptions.
+    pub pushsequence: Option<String>,
+}
+
+/// What a handler gets as `data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadForm {
+    /// The body exactly as received.
+    #[default]
+    Original,
+    /// Unified names and types; the original where the body does not fit.
+    Typed,
+}
+
+/// `data` of a CloudEvent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data<'a> {
+    /// JSON text.
+    Json(Cow<'a, [u8]>),
+    /// A body that is no UTF-8, and therefore goes into no JSON document as it is.
+    Binary(&'a [u8]),
+}
+
+impl Event {
+    /// An event as it was stored.
+    pub fn new(
+        seq: Seq,
+        id: EventId,
+        source: Arc<str>,
+        kind: Kind,
+        received: Timestamp,
+        body: Bytes,
+    ) -> Self {
+        Self {
+            seq,
+            id,
+            source,
+            kind,
+            received,
+            body,
+            attributes: OnceLock::new(),
+        }
+    }
+
+    /// Where it stands in the inbox.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Its identity; the same for every delivery and on every node.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// The name of the source it came in at.
+    pub fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// When it arrived.
+    pub fn received(&self) -> Timestamp {
+        self.received
+    }
+
+    /// The body as received.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// What the body says of itself.
+    pub fn attributes(&self) -> &Attributes {
+        self.attributes
+            .get_or_init(|| match Callback::parse(&self.body) {
+                Ok(callback) => Attributes::read(self.kind, &callback),
+                Err(_) => Attributes::default(),
+            })
+    }
+
+    /// The typed form of the body; an error if it does not fit.
+    pub fn payload(&self) -> Result<Payload, serde_json::Error> {
+        let text = std::str::from_utf8(&self.body).map_err(serde::de::Error::custom)?;
+        Payload::parse(self.kind, text)
+    }
+
+    /// The CloudEvents `subject`: `domain/appname/streamid`, if all three are known.
+    pub fn subject(&self) -> Option<String> {
+        let Attributes {
+            domain: Some(domain),
+            appname: Some(app),
+            streamid: Some(stream),
+            ..
+        } = self.attributes()
+        else {
+            return None;
+        };
+        Some(format!("{domain}/{app}/{stream}"))
+    }
+
+    /// What keeps its order: the same for all events of one stream, its own for an event without a stream. Even, so that the
+    /// lowest bit is free for whoever needs two lanes per stream.
+    pub fn lane(&self) -> u64 {
+        let attributes = self.attributes();
+        let mut hash = Sha256::new();
+        match &attributes.streamid {
+            Some(stream) => {
+                for part in [
+                    Some(&*self.source),
+                    attributes.domain.as_deref(),
+                    attributes.appname.as_deref(),
+                    Some(stream),
+                ] {
+                    hash.update(part.unwrap_or_default());
+                    hash.update([0xFF]); // in no UTF-8 text
+                }
+            }
+            None => hash.update(self.seq.to_be_bytes()),
+        }
+        let digest = hash.finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        u64::from_be_bytes(first) & !1
+    }
+
+    /// The event in a form that can be sent.
+    pub fn cloud_event(&self, form: PayloadForm) -> CloudEvent<'_> {
+        let mut untyped = false;
+        let data = match form {
+            PayloadForm::Original => None,
+            PayloadForm::Typed => {
+                let typed = self
+                    .payload()
+                    .and_then(|payload| serde_json::to_vec(&payload))
+                    .ok();
+                untyped = typed.is_none();
+                typed
+            }
+        };
+        let data = match data {
+            Some(typed) => Data::Json(Cow::Owned(typed)),
+            None if std::str::from_utf8(&self.body).is_ok() => {
+                Data::Json(Cow::Borrowed(&self.body))
+            }
+            None => Data::Binary(&self.body),
+        };
+        CloudEvent {
+            attributes: self.all_attributes(untyped),
+            untyped,
+            data,
+        }
+    }
+
+    fn all_attributes(&self, untyped: bool) -> Vec<(&'static str, Cow<'_, str>)> {
+        let own = self.attributes();
+        let text = |value: &'_ Option<String>| value.clone().map(Cow::Owned);
+        let optional = [
+            ("subject", self.subject().map(Cow::Owned)),
+            (
+                "time",
+                own.time.and_then(Timestamp::rfc3339).map(Cow::Owned),
+            ),
+            ("datacontenttype", Some(Cow::Borrowed("application/json"))),
+            ("appid", text(&own.appid)),
+            ("domain", text(&own.domain)),
+            ("appname", text(&own.appname)),
+            ("streamid", text(&own.streamid)),
+            ("pushsequence", text(&own.pushsequence)),
+            ("receivedtime", Some(Cow::Owned(self.received.to_string()))),
+            ("untyped", untyped.then_some(Cow::Borrowed("true"))),
+        ];
+        let mut all = vec![
+            ("specversion", Cow::Borrowed("1.0")),
+            ("id", Cow::Owned(self.id.to_string())),
+            ("source", Cow::Owned(format!("/{}", self.source))),
+            ("type", Cow::Borrowed(self.kind.event_type())),
+        ];
+        all.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        all
+    }
+}
+
+impl Attributes {
+    fn read(kind: Kind, callback: &Callback) -> Self {
+        let text = |name: &str| {
+            let text = json::scalar_text(callback.value(name)?)?;
+            (!text.is_empty() && text.len() <= MAX_ATTRIBUTE).then(|| text.into_owned())
+        };
+        let either = |first: &str, second: &str| text(first).or_else(|| text(second));
+        let domain = match kind {
+            Kind::StreamEnd
+            | Kind::StreamBegin
+            | Kind::Record
+            | Kind::Snapshot
+            | Kind::ImageAudit => ("app", "domain"),
+            _ => ("domain", "app"),
+        };
+        Self {
+            time: time(kind, callback),
+            appid: text("appid"),
+            domain: either(domain.0, domain.1),
+            appname: either("appname", "path"),
+            streamid: either("stream_id", "streamId"),
+            pushsequence: text("sequence"),
+        }
+    }
+}
+
+/// The event's own time, from the first member that has one.
+fn time(kind: Kind, callback: &Callback) -> Option<Timestamp> {
+    /// Read as seconds this is the year 5138, read as milliseconds 1973, so the unit of a time is never in doubt: some kinds
+    /// send milliseconds, and for unknown ones nobody says.
+    const FIRST_OF_MILLISECONDS: i64 = 100_000_000_000;
+    let everywhere = [
+        "event_time",
+        "timestamp",
+        "data_time",
+        "create_time",
+        "screenshotTime",
+    ];
+    let at_end = matches!(kind, Kind::Record | Kind::Summary).then_some("end_time");
+    let value = everywhere
+        .into_iter()
+        .chain(at_end)
+        .find_map(|name| json::integer(callback.value(name)?))?;
+    let time = match value {
+        FIRST_OF_MILLISECONDS.. => Timestamp::from_millis(value),
+        _ => Timestamp::from_seconds(value),
+    };
+    time.rfc3339().is_some().then_some(time)
+}
+
+/// An event as attributes and data.
+#[derive(Debug, Clone)]
+pub struct CloudEvent<'a> {
+    attributes: Vec<(&'static str, Cow<'a, str>)>,
+    untyped: bool,
+    data: Data<'a>,
+}
+
+impl CloudEvent<'_> {
+    /// The attributes that are present, as text, in the order of the documentation.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.attributes
+            .iter()
+            .map(|(name, value)| (*name, &**value))
+    }
+
+    /// The data.
+    pub fn data(&self) -> &Data<'_> {
+        &self.data
+    }
+
+    /// The JSON form, `data` as it is.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = self.attributes_json();
+        match &self.data {
+            Data::Json(text) => {
+                out.extend_from_slice(b",\"data\":");
+                out.extend_from_slice(text);
+            }
+            Data::Binary(bytes) => {
+                out.extend_from_slice(b",\"data_base64\":\"");
+                out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+                out.push(b'"');
+            }
+        }
+        out.push(b'}');
+        out
+    }
+
+    /// The JSON form in one line with a line break at its end.
+    pub fn to_json_line(&self) -> Vec<u8> {
+        let mut line = json::one_line(&self.to_json()).into_owned();
+        line.push(b'\n');
+        line
+    }
+
+    /// The members of the JSON form but `data`, without the closing brace.
+    pub fn attributes_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024);
+        for (name, value) in &self.attributes {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            out.extend_from_slice(format!("\"{name}\":").as_bytes());
+            if *name == "untyped" {
+                out.extend_from_slice(if self.untyped { b"true" } else { b"false" });
+            } else {
+                out.extend_from_slice(serde_json::Value::from(&**value).to_string().as_bytes());
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn event(kind: Kind, body: &[u8]) -> Event {
+    let received = Timestamp::from_millis(1_795_420_800_123);
+    Event::new(
+        7,
+        EventId::from_bytes([0xAB; 16]),
+        "css".into(),
+        kind,
+        received,
+        Bytes::copy_from_slice(body),
+    )
+}
+
+fn json(event: &Event, form: PayloadForm) -> serde_json::Value {
+    serde_json::from_slice(&event.cloud_event(form).to_json()).unwrap()
+}
+
+#[test]
+fn the_json_form_has_the_documented_members_in_order() {
+    let body = r#"{"event_type":1,"appid":1250000000,"app":"push.example.com","appname":"live","stream_id":"room-7",
+        "sequence":"6674468118806626493","event_time":1795420800,"x":1.50}"#;
+    let event = event(Kind::StreamBegin, body.as_bytes());
+    let expected = format!(
+        concat!(
+            r#"{{"specversion":"1.0","id":"{}","source":"/css","type":"css.stream-begin","#,
+            r#""subject":"push.example.com/live/room-7","time":"2026-11-23T08:00:00Z","#,
+            r#""datacontenttype":"application/json","appid":"1250000000","domain":"push.example.com","#,
+            r#""appname":"live","streamid":"room-7","pushsequence":"6674468118806626493","#,
+            r#""receivedtime":"2026-11-23T08:00:00.123Z","data":{}}}"#
+        ),
+        "ab".repeat(16),
+        body
+    );
+    assert_eq!(
+        String::from_utf8(event.cloud_event(PayloadForm::Original).to_json()).unwrap(),
+        expected
+    );
+    let line = event.cloud_event(PayloadForm::Original).to_json_line();
+    assert_eq!(
+        String::from_utf8(line).unwrap(),
+        expected.replace('\n', "") + "\n"
+    );
+}
+
+#[test]
+fn what_is_absent_or_empty_is_omitted() {
+    let event = event(
+        Kind::Snapshot,
+        br#"{"appname":"","stream_id":"a","app":null,"create_time":"x"}"#,
+    );
+    let json = json(&event, PayloadForm::Original);
+    for name in [
+        "subject",
+        "time",
+        "appname",
+        "domain",
+        "appid",
+        "pushsequence",
+        "untyped",
+    ] {
+        assert_eq!(json.get(name), None, "{name}");
+    }
+    assert_eq!(json["streamid"], "a");
+}
+
+#[test]
+fn attributes_are_found_under_their_variants() {
+    let audit = event(
+        Kind::ImageAudit,
+        br#"{"app":"d","streamId":"s","screenshotTime":1795420800}"#,
+    );
+    assert_eq!(audit.attributes().streamid.as_deref(), Some("s"));
+    assert_eq!(
+        audit.attributes().time,
+        Some(Timestamp::from_seconds(1_795_420_800))
+    );
+    let monitor = event(
+        Kind::Monitor,
+        br#"{"domain":"d","path":"p","event_time":1795420800123}"#,
+    );
+    assert_eq!(monitor.attributes().appname.as_deref(), Some("p"));
+    assert_eq!(
+        monitor.attributes().time,
+        Some(Timestamp::from_millis(1_795_420_800_123))
+    );
+    let relay = event(Kind::Relay, br#"{"event_time":"1795420800"}"#);
+    assert_eq!(
+        relay.attributes().time,
+        Some(Timestamp::from_seconds(1_795_420_800))
+    );
+    let record = event(Kind::Record, br#"{"end_time":1795420800}"#);
+    assert_eq!(
+        record.attributes().time,
+        Some(Timestamp::from_seconds(1_795_420_800))
+    );
+    let highlight = event(Kind::Highlight, br#"{"end_time":1795420800}"#);
+    assert_eq!(highlight.attributes().time, None);
+}
+
+#[test]
+fn a_body_that_is_no_utf8_comes_as_base64() {
+    let body = b"{\"stream_id\":\"\xc4\xe3\"}";
+    let json = json(&event(Kind::StreamEnd, body), PayloadForm::Typed);
+    assert_eq!(json["data_base64"], STANDARD.encode(body));
+    assert_eq!(json["untyped"], true);
+    assert_eq!(json.get("data"), None);
+}
+
+#[test]
+fn a_body_that_does_not_fit_comes_untyped() {
+    let json = json(
+        &event(Kind::StreamEnd, br#"{"errcode":{"a":1}}"#),
+        PayloadForm::Typed,
+    );
+    assert_eq!(
+        (&json["untyped"], &json["data"]["errcode"]["a"]),
+        (&true.into(), &1.into())
+    );
+}
+
+#[test]
+fn lanes_are_those_of_streams() {
+    let lane = |body: &str| event(Kind::StreamEnd, body.as_bytes()).lane();
+    assert_eq!(
+        lane(r#"{"stream_id":"a","x":1}"#),
+        lane(r#"{"stream_id":"a","x":2}"#)
+    );
+    assert_ne!(
+        lane(r#"{"stream_id":"a"}"#),
+        lane(r#"{"stream_id":"a","app":"d"}"#)
+    );
+    assert_ne!(
+        lane(r#"{"stream_id":"ab","appname":"c"}"#),
+        lane(r#"{"stream_id":"b","appname":"ca"}"#)
+    );
+    assert_eq!(lane("{}") % 2, 0);
+}

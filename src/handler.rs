@@ -1,0 +1,88 @@
+//! What a handler is: something that takes one event at a time and says what became of it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::event::Event;
+
+/// The future a handler returns.
+pub type Handling<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// What became of an attempt: done, or a [`Failure`].
+pub type Outcome = Result<(), Failure>;
+
+/// Takes events, one call per attempt.
+///
+/// Events of one stream come in arrival order and one at a time; different streams come side by side, up to the handler's
+/// `concurrency`. Every event comes at least once: after a crash or a failure the same event (the same [`Event::id`]) comes
+/// again. A call that takes longer than the handler's `timeout` is dropped and counts as [`Failure::Retry`], as does a panic.
+///
+/// ```
+/// use livehook::event::Event;
+/// use livehook::handler::{Handler, Handling};
+///
+/// struct Count(std::sync::atomic::AtomicU64);
+///
+/// impl Handler for Count {
+///     fn handle<'a>(&'a self, _event: &'a Event) -> Handling<'a> {
+///         Box::pin(async {
+///             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+///             Ok(())
+///         })
+///     }
+/// }
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one event.
+    fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a>;
+}
+
+/// Why an attempt was not good. The reason is shown to the operator: it must not hold a secret or the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It may work later.
+    Retry {
+        /// What went wrong.
+        reason: String,
+        /// The earliest time for the next attempt, if the other side named one.
+        after: Option<Duration>,
+    },
+    /// It will never work for this event: park it.
+    Reject {
+        /// What the other side found wrong with the event.
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// It may work later.
+    pub fn retry(reason: impl fmt::Display) -> Self {
+        Self::Retry {
+            reason: reason.to_string(),
+            after: None,
+        }
+    }
+
+    /// It will never work for this event.
+    pub fn reject(reason: impl fmt::Display) -> Self {
+        Self::Reject {
+            reason: reason.to_string(),
+        }
+    }
+
+    /// What went wrong.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Retry { reason, .. } | Self::Reject { reason } => reason,
+        }
+    }
+}
+
+/// Whatever a handler did not judge itself may work later.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::retry(format_args!("{error:#}"))
+    }
+}
