@@ -1,0 +1,377 @@
+//! The inbox: every authentic callback, durable before it is answered, and what each handler still owes.
+//!
+//! Ingress puts in, dispatch takes out; they know nothing of each other. The contract of an engine:
+//!
+//! 1. [`Inbox::accept`] returns a [`Receipt`] only after the event's transaction is on disk, and is idempotent: the same id
+//!    within the duplicate window gives the receipt of the first. Whoever waits may stop waiting; what was begun is finished.
+//! 2. Events are numbered in arrival order; what [`Inbox::after`] does not show yet never appears below what it has shown.
+//! 3. A [`Settlement`] is written whole or not at all, in the order in which settlements were given.
+//! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked.
+
+pub mod delivery;
+pub mod query;
+pub mod settings;
+mod sqlite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use self::delivery::{
+    HandlerId, Lane, Owed, Parked, Registered, RowCounts, Selection, Settlement, Start,
+};
+use self::query::{EventFilter, Page};
+use self::settings::InboxSettings;
+use crate::auth::Authentic;
+use crate::budget::Charge;
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Event, Seq};
+use crate::identity::EventId;
+use crate::metrics::Metrics;
+
+/// Proof that a callback is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    seq: Seq,
+    duplicate: bool,
+}
+
+impl Receipt {
+    /// Only the engines make receipts, after their commit.
+    fn new(seq: Seq, duplicate: bool) -> Self {
+        Self { seq, duplicate }
+    }
+
+    /// Where the event stands in the inbox.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Whether it had been stored before.
+    pub fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It failed; the log says how.
+    #[error("the store failed")]
+    Failed,
+    /// The disk is nearly full.
+    #[error("the disk is nearly full")]
+    Full,
+}
+
+/// Why the inbox could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be written.
+    #[error("inbox.path: cannot write to {}: {error}; make it writable for this user or choose another directory", path.display())]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Another process uses the directory.
+    #[error(
+        "inbox.path: {} is in use by another livehook (waited {}); stop that one, or give this one a directory of its own",
+        path.display(),
+        humantime::format_duration(*waited)
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// How long this process waited for it.
+        waited: Duration,
+    },
+    /// The file is no usable inbox.
+    #[error("inbox.path: {}: {reason}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Whether the inbox takes callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It does.
+    Accepting,
+    /// Not until there is room on the disk.
+    Full,
+    /// The last write failed.
+    Failing,
+}
+
+impl Condition {
+    fn as_u8(self) -> u8 {
+        self as u8
+    }
+
+    fn from_u8(value: u8) -> Self {
+        [Self::Accepting, Self::Full, Self::Failing]
+            .into_iter()
+            .find(|condition| *condition as u8 == value)
+            .unwrap_or(Self::Failing)
+    }
+}
+
+/// A handle to the inbox.
+#[derive(Clone)]
+pub struct Inbox {
+    engine: Arc<Engine>,
+}
+
+/// The engines, a closed set. They differ in storage, not in meaning.
+enum Engine {
+    Sqlite(sqlite::Store),
+}
+
+macro_rules! on_engine {
+    ($self:ident, $store:ident => $call:expr) => {
+        match &*$self.engine {
+            Engine::Sqlite($store) => $call,
+        }
+    };
+}
+
+/// Events looked at in one go by what goes through many.
+const CHUNK: usize = 500;
+
+impl Inbox {
+    /// Opens or creates it. Blocks, for up to `lock_wait` if another process has it.
+    pub fn open(
+        settings: &InboxSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let store = sqlite::Store::open(settings, clock, metrics)?;
+        Ok(Self {
+            engine: Arc::new(Engine::Sqlite(store)),
+        })
+    }
+
+    /// Stores a callback unless its id was stored within the duplicate window. `charge` is held until the commit.
+    pub async fn accept(
+        &self,
+        callback: Authentic,
+        charge: Option<Charge>,
+    ) -> Result<Receipt, StoreError> {
+        on_engine!(self, store => store.accept(callback, charge, false).await)
+    }
+
+    /// Stores a callback that was refused before, unless its id was ever stored.
+    pub async fn accept_late(&self, callback: Authentic) -> Result<Receipt, StoreError> {
+        on_engine!(self, store => store.accept(callback, None, true).await)
+    }
+
+    /// The number of the newest event, and word of newer ones.
+    pub fn committed(&self) -> watch::Receiver<Seq> {
+        on_engine!(self, store => store.committed())
+    }
+
+    /// Whether it takes callbacks.
+    pub fn condition(&self) -> Condition {
+        on_engine!(self, store => store.condition())
+    }
+
+    /// Gives each configured handler its number and position, durably. The others count as missing from now on.
+    pub async fn register(
+        &self,
+        configured: Vec<(String, Start)>,
+    ) -> Result<Vec<Registered>, StoreError> {
+        on_engine!(self, store => store.register(configured).await)
+    }
+
+    /// Remembers what became of a handler's deliveries.
+    pub async fn settle(
+        &self,
+        handler: HandlerId,
+        settlement: Settlement,
+    ) -> Result<(), StoreError> {
+        on_engine!(self, store => store.settle(handler, settlement).await)
+    }
+
+    /// The events after `seq` in order: at most `limit`, at least one if there is one, and no more once their bodies have
+    /// more than `bytes` bytes.
+    pub async fn after(
+        &self,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        on_engine!(self, store => store.after(seq, limit, bytes).await)
+    }
+
+    /// The deliveries of a handler that are due at `until`, longest due first, and when the next one after them is due.
+    pub async fn due(
+        &self,
+        handler: HandlerId,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
+        on_engine!(self, store => store.due(handler, until, limit).await)
+    }
+
+    /// Counts a handler's rows.
+    pub async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
+        on_engine!(self, store => store.count(handler).await)
+    }
+
+    /// When an event arrived, or the first one after it that is still there.
+    pub async fn received_from(&self, seq: Seq) -> Result<Option<Timestamp>, StoreError> {
+        on_engine!(self, store => store.received_from(seq).await)
+    }
+
+    /// The parked deliveries of a handler after `after`, in the order of their events.
+    pub async fn parked(
+        &self,
+        handler: HandlerId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Page<Parked>, StoreError> {
+        let mut items = on_engine!(self, store => store.parked(handler, after, limit + 1).await)?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|parked| parked.event.seq());
+        Ok(Page { items, next })
+    }
+
+    /// The events that pass the filter, in arrival order or newest first, beyond the event `beyond`.
+    pub async fn search(
+        &self,
+        filter: EventFilter,
+        beyond: Option<Seq>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Page<Event>, StoreError> {
+        on_engine!(self, store => store.search(filter, Box::new(|_| true), beyond, newest_first, limit).await)
+    }
+
+    /// The newest event with this id.
+    pub async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        on_engine!(self, store => store.find(id).await)
+    }
+
+    /// Makes what is selected due again for a handler, as far as it wants it: how many deliveries. What it owes anyway, by its
+    /// rows or by `owes`, stays as it is. A dry run only counts.
+    pub async fn replay(
+        &self,
+        handler: HandlerId,
+        selection: Selection,
+        wants: Arc<dyn Fn(&Event) -> bool + Send + Sync>,
+        owes: Arc<dyn Fn(Seq) -> bool + Send + Sync>,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        let mut replayed = 0;
+        let mut after = Some(0);
+        while let Some(from) = after {
+            let events = match selection {
+                Selection::Event(seq) => {
+                    after = None;
+                    let page = self.after(seq - 1, 1, 1).await?;
+                    page.into_iter()
+                        .filter(|event| event.seq() == seq && !owes(seq))
+                        .collect()
+                }
+                Selection::Parked => {
+                    let page = self.parked(handler, from, CHUNK).await?;
+                    after = page.next;
+                    page.items.into_iter().map(|parked| parked.event).collect()
+                }
+                Selection::Range(begin, end) => {
+                    let filter = EventFilter {
+                        from: Some(begin),
+                        to: Some(end),
+                        ..EventFilter::default()
+                    };
+                    let owes = owes.clone();
+                    let test = Box::new(move |event: &Event| !owes(event.seq()));
+                    let page = on_engine!(self, store => store.search(filter, test, Some(from), false, CHUNK).await)?;
+                    after = page.next;
+                    page.items
+                }
+            };
+            let wanted = events
+                .iter()
+                .filter(|event| wants(event))
+                .map(|event| (event.seq(), event.lane()))
+                .collect();
+            replayed += on_engine!(self, store => store.replay(handler, wanted, dry_run).await)?;
+        }
+        Ok(replayed)
+    }
+
+    /// Gives deliveries up for good: those parked, for [`Selection::Event`] also one that is due or waiting. How many, and the
+    /// lanes of those that were due or waiting. A dry run only counts.
+    pub async fn discard(
+        &self,
+        handler: HandlerId,
+        selection: Selection,
+        dry_run: bool,
+    ) -> Result<(u64, Vec<Lane>), StoreError> {
+        if let Selection::Event(seq) = selection {
+            if dry_run {
+                let owed = on_engine!(self, store => store.has_row(handler, seq).await)?;
+                return Ok((owed.into(), Vec::new()));
+            }
+            return on_engine!(self, store => store.discard(handler, vec![seq]).await);
+        }
+        let mut discarded = (0, Vec::new());
+        let mut after = Some(0);
+        while let Some(from) = after {
+            let page = self.parked(handler, from, CHUNK).await?;
+            after = page.next;
+            let selected = |event: &Event| match selection {
+                Selection::Range(begin, end) => (begin..end).contains(&event.received()),
+                _ => true,
+            };
+            let wanted: Vec<Seq> = page
+                .items
+                .iter()
+                .map(|parked| &parked.event)
+                .filter(|event| selected(event))
+                .map(Event::seq)
+                .collect();
+            if dry_run {
+                discarded.0 += wanted.len() as u64;
+            } else {
+                let (number, lanes) =
+                    on_engine!(self, store => store.discard(handler, wanted).await)?;
+                discarded.0 += number;
+                discarded.1.extend(lanes);
+            }
+        }
+        Ok(discarded)
+    }
+
+    /// One round of retention; `true` if there is more to do.
+    pub async fn sweep(&self) -> Result<bool, StoreError> {
+        on_engine!(self, store => store.sweep().await)
+    }
+
+    /// Finds out whether a store that failed or was full works again; changes nothing but [`Inbox::condition`].
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        on_engine!(self, store => store.probe().await)
+    }
+
+    /// Bytes on disk.
+    pub fn size(&self) -> u64 {
+        on_engine!(self, store => store.size())
+    }
+
+    /// Finishes what was begun and closes it. Blocks. What is asked of it afterwards fails.
+    pub fn close(&self) {
+        on_engine!(self, store => store.close());
+    }
+}

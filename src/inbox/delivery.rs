@@ -1,0 +1,161 @@
+//! What the inbox remembers of deliveries: a position per handler, and a row only for what is out of line.
+//!
+//! Every event up to a handler's position is finished by it, or has a row. A row is **due** (the head of its lane: to be tried
+//! from a time on), **waiting** (behind the head of its lane) or **parked**. A lane has at most one due row. Replayed
+//! deliveries have a lane of their own beside their stream's, so that live events do not wait for them.
+
+use crate::clock::Timestamp;
+use crate::event::{Event, Seq};
+
+/// A handler's number in the inbox; names come and go, numbers are never reused.
+pub type HandlerId = i64;
+
+/// Keeps order: rows of one lane are tried one after the other, by `seq`.
+pub type Lane = u64;
+
+/// The lane of replayed deliveries beside a stream's own.
+pub fn replay_lane(lane: Lane) -> Lane {
+    lane | 1
+}
+
+/// The stream's own lane of any of its two lanes.
+pub fn stream_lane(lane: Lane) -> Lane {
+    lane & !1
+}
+
+/// Where a handler that was never seen before begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// With the next event.
+    #[default]
+    Now,
+    /// With the oldest event that is still there.
+    Oldest,
+}
+
+/// What a handler finds when it registers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its number.
+    pub id: HandlerId,
+    /// Up to here everything is finished or has a row.
+    pub position: Seq,
+    /// The lanes that have due or waiting rows, with their number; without those of replays.
+    pub blocked: Vec<(Lane, u64)>,
+}
+
+/// What became of deliveries, to be remembered in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settlement {
+    /// Up to here everything is finished or has a row, once `changes` are written.
+    pub position: Option<Seq>,
+    /// In the order in which they happened.
+    pub changes: Vec<Change>,
+}
+
+impl Settlement {
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.position.is_none() && self.changes.is_empty()
+    }
+}
+
+/// What became of one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It waits behind its stream's due row.
+    Wait {
+        /// The event.
+        seq: Seq,
+        /// Its lane.
+        lane: Lane,
+    },
+    /// It failed and becomes its lane's due row.
+    Retry {
+        /// The event.
+        seq: Seq,
+        /// Its lane.
+        lane: Lane,
+        /// What is known of its attempts.
+        attempts: Attempts,
+        /// When to try again.
+        due: Timestamp,
+    },
+    /// It is given up; its lane goes on.
+    Park {
+        /// The event.
+        seq: Seq,
+        /// Its lane.
+        lane: Lane,
+        /// What is known of its attempts.
+        attempts: Attempts,
+        /// When it was given up.
+        at: Timestamp,
+    },
+    /// It had a row and is finished; its lane goes on.
+    Done {
+        /// The event.
+        seq: Seq,
+        /// Its lane.
+        lane: Lane,
+    },
+}
+
+/// What is known of a delivery's attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attempts {
+    /// How many there were.
+    pub count: u32,
+    /// When the first one began.
+    pub first: Option<Timestamp>,
+    /// Why the last one failed.
+    pub error: String,
+}
+
+/// A due delivery.
+#[derive(Debug, Clone)]
+pub struct Owed {
+    /// The event to deliver.
+    pub event: Event,
+    /// Its lane; see [`replay_lane`].
+    pub lane: Lane,
+    /// What is known of its attempts.
+    pub attempts: Attempts,
+}
+
+/// A delivery that was given up.
+#[derive(Debug, Clone)]
+pub struct Parked {
+    /// The event.
+    pub event: Event,
+    /// What is known of its attempts.
+    pub attempts: Attempts,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Whether it is being replayed.
+    pub replaying: bool,
+}
+
+/// The rows of a handler, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowCounts {
+    /// To be tried from a time on.
+    pub due: u64,
+    /// Behind a due one of their lane.
+    pub waiting: u64,
+    /// Given up, those being replayed included.
+    pub parked: u64,
+    /// The lowest event that is due or waiting.
+    pub oldest: Option<Seq>,
+}
+
+/// Which deliveries to replay or discard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// One event.
+    Event(Seq),
+    /// All parked ones.
+    Parked,
+    /// Those whose event arrived in this time, the end excluded.
+    Range(Timestamp, Timestamp),
+}

@@ -1,0 +1,64 @@
+//! Looking for events.
+
+use crate::clock::Timestamp;
+use crate::event::{Event, Seq};
+use crate::kind::Kind;
+
+/// Which events to list. What is not set lets everything pass.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventFilter {
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Of this source.
+    pub source: Option<String>,
+    /// With this `domain`.
+    pub domain: Option<String>,
+    /// With this `streamid`, or `appname/streamid`.
+    pub stream: Option<String>,
+    /// Received at or after this time.
+    pub from: Option<Timestamp>,
+    /// Received before this time.
+    pub to: Option<Timestamp>,
+}
+
+impl EventFilter {
+    /// Whether the event passes.
+    pub fn matches(&self, event: &Event) -> bool {
+        self.kind.is_none_or(|kind| kind == event.kind())
+            && self
+                .source
+                .as_deref()
+                .is_none_or(|source| source == &**event.source())
+            && self.from.is_none_or(|from| event.received() >= from)
+            && self.to.is_none_or(|to| event.received() < to)
+            && (self.domain.is_none() || self.domain == event.attributes().domain)
+            && self
+                .stream
+                .as_deref()
+                .is_none_or(|stream| matches_stream(event, stream))
+    }
+}
+
+fn matches_stream(event: &Event, stream: &str) -> bool {
+    let own = event.attributes();
+    let Some(id) = own.streamid.as_deref() else {
+        return false;
+    };
+    id == stream
+        || own.appname.as_deref().is_some_and(|app| {
+            stream
+                .strip_prefix(app)
+                .and_then(|rest| rest.strip_prefix('/'))
+                == Some(id)
+        })
+}
+
+/// A part of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next part begins; none at the end. A part may be short, even empty, and not be the last one: a search
+    /// stops after a bounded effort.
+    pub next: Option<Seq>,
+}

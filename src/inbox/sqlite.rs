@@ -1,0 +1,539 @@
+//! The embedded engine: one directory, one SQLite file in WAL mode, one thread that writes.
+//!
+//! The accept path appends to one table in rowid order and to nothing else. Reads have connections of their own, and the WAL is
+//! moved into the file by a thread of its own, so that neither makes a commit wait.
+
+mod deliveries;
+mod events;
+mod recent;
+mod schema;
+mod space;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use self::recent::Recent;
+use self::schema::SchemaError;
+use self::space::Space;
+use self::writer::{Command, Writer};
+use super::delivery::{HandlerId, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start};
+use super::query::{EventFilter, Page};
+use super::settings::InboxSettings;
+use super::{Condition, OpenError, Receipt, StoreError};
+use crate::auth::Authentic;
+use crate::budget::Charge;
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Event, Seq};
+use crate::identity::EventId;
+use crate::metrics::Metrics;
+
+/// From here on the WAL is emptied even if that makes one commit wait.
+const WAL_LIMIT_PAGES: i64 = 8192;
+/// How often the WAL is moved into the file.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+/// Events removed, or rows looked at, in one go.
+const CHUNK: usize = 500;
+
+/// An open store. Dropping it finishes what was sent to the writer.
+pub(super) struct Store {
+    path: PathBuf,
+    commands: Sender<Command>,
+    readers: Arc<Readers>,
+    committed: watch::Receiver<Seq>,
+    condition: Arc<AtomicU8>,
+    swept: Mutex<Sweep>,
+    clock: Clock,
+    settings: InboxSettings,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _lock: File,
+}
+
+/// How far retention has come in its current pass.
+#[derive(Default)]
+struct Sweep {
+    upto: Seq,
+    passes: u32,
+}
+
+impl Store {
+    /// Opens or creates the store; waits for another process to leave the directory.
+    pub(super) fn open(
+        settings: &InboxSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let path = settings.path.clone();
+        let unwritable = |error: std::io::Error| OpenError::Unwritable {
+            path: path.clone(),
+            error,
+        };
+        std::fs::create_dir_all(&path).map_err(unwritable)?;
+        let lock = lock(&path, settings.lock_wait)?;
+        let file = path.join("inbox.db");
+        let sqlite = |error: rusqlite::Error| OpenError::Broken {
+            path: file.clone(),
+            reason: error.to_string(),
+        };
+        let mut conn = connect(&file).map_err(sqlite)?;
+        conn.pragma_update(None, "wal_autocheckpoint", 0)
+            .map_err(sqlite)?;
+        conn.pragma_update(None, "cache_size", -4096)
+            .map_err(sqlite)?;
+        schema::migrate(&mut conn).map_err(|error| match error {
+            SchemaError::Sqlite(error) => sqlite(error),
+            other => OpenError::Broken {
+                path: file.clone(),
+                reason: other.to_string(),
+            },
+        })?;
+        // The directory entry of a new file must survive as well.
+        File::open(&path)
+            .and_then(|dir| dir.sync_all())
+            .map_err(unwritable)?;
+        let last = last_seq(&conn).map_err(sqlite)?;
+        let recent =
+            Recent::load(&conn, clock.now().minus(settings.dedupe_window)).map_err(sqlite)?;
+        let (commands, received) = mpsc::channel();
+        let (committed, watched) = watch::channel(last);
+        let condition = Arc::new(AtomicU8::new(Condition::Accepting.as_u8()));
+        let writer = Writer {
+            conn,
+            recent,
+            space: Space::new(&path, settings.min_free),
+            last,
+            dedupe_window: settings.dedupe_window,
+            clock: clock.clone(),
+            metrics,
+            committed,
+            condition: condition.clone(),
+        };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(run)
+                .map_err(unwritable)
+        };
+        let alive = Arc::new(());
+        let while_alive = Arc::downgrade(&alive);
+        let checkpoints = connect(&file).map_err(sqlite)?;
+        let threads = vec![
+            spawn(
+                "inbox-writer",
+                Box::new(move || {
+                    let _alive = alive;
+                    writer.run(received);
+                }),
+            )?,
+            spawn(
+                "inbox-wal",
+                Box::new(move || {
+                    while while_alive.strong_count() > 0 {
+                        std::thread::sleep(CHECKPOINT_EVERY);
+                        checkpoint(&checkpoints);
+                    }
+                }),
+            )?,
+        ];
+        Ok(Self {
+            readers: Arc::new(Readers {
+                file,
+                idle: Mutex::default(),
+            }),
+            path,
+            commands,
+            committed: watched,
+            condition,
+            swept: Mutex::default(),
+            clock,
+            settings: settings.clone(),
+            threads: Mutex::new(threads),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn committed(&self) -> watch::Receiver<Seq> {
+        self.committed.clone()
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        Condition::from_u8(self.condition.load(Ordering::Relaxed))
+    }
+
+    pub(super) async fn accept(
+        &self,
+        callback: Authentic,
+        charge: Option<Charge>,
+        unless_ever_stored: bool,
+    ) -> Result<Receipt, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Accept {
+            callback,
+            charge,
+            reply,
+            unless_ever_stored,
+        });
+        answer.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    pub(super) async fn register(
+        &self,
+        configured: Vec<(String, Start)>,
+    ) -> Result<Vec<Registered>, StoreError> {
+        let now = self.clock.now();
+        let last = *self.committed.borrow();
+        self.write(move |conn, _| deliveries::register(conn, &configured, last, now))
+            .await
+    }
+
+    pub(super) async fn settle(
+        &self,
+        handler: HandlerId,
+        settlement: Settlement,
+    ) -> Result<(), StoreError> {
+        self.write(move |conn, _| deliveries::settle(conn, handler, &settlement))
+            .await
+    }
+
+    pub(super) async fn after(
+        &self,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        self.read(move |conn| events::after(conn, seq, limit, bytes))
+            .await
+    }
+
+    pub(super) async fn due(
+        &self,
+        handler: HandlerId,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
+        self.read(move |conn| deliveries::due(conn, handler, until, limit))
+            .await
+    }
+
+    pub(super) async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
+        self.read(move |conn| deliveries::count(conn, handler))
+            .await
+    }
+
+    pub(super) async fn received_from(&self, seq: Seq) -> Result<Option<Timestamp>, StoreError> {
+        self.read(move |conn| events::received_from(conn, seq))
+            .await
+    }
+
+    pub(super) async fn parked(
+        &self,
+        handler: HandlerId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Parked>, StoreError> {
+        self.read(move |conn| deliveries::parked(conn, handler, after, limit))
+            .await
+    }
+
+    pub(super) async fn search(
+        &self,
+        filter: EventFilter,
+        test: Box<dyn Fn(&Event) -> bool + Send>,
+        beyond: Option<Seq>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Page<Event>, StoreError> {
+        self.read(move |conn| events::search(conn, &filter, &test, beyond, newest_first, limit))
+            .await
+    }
+
+    pub(super) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Find { id, reply });
+        match answer.await.unwrap_or(Err(StoreError::Failed))? {
+            Some(seq) => self.read(move |conn| events::one(conn, seq)).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn replay(
+        &self,
+        handler: HandlerId,
+        wanted: Vec<(Seq, Lane)>,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        self.write(move |conn, _| deliveries::replay(conn, handler, &wanted, dry_run))
+            .await
+    }
+
+    pub(super) async fn discard(
+        &self,
+        handler: HandlerId,
+        wanted: Vec<Seq>,
+    ) -> Result<(u64, Vec<Lane>), StoreError> {
+        self.write(move |conn, _| deliveries::discard(conn, handler, &wanted))
+            .await
+    }
+
+    pub(super) async fn has_row(&self, handler: HandlerId, seq: Seq) -> Result<bool, StoreError> {
+        self.read(move |conn| deliveries::has_row(conn, handler, seq))
+            .await
+    }
+
+    /// One round of retention; `true` if there is more to do.
+    pub(super) async fn sweep(&self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let cutoff = now.minus(self.settings.retention);
+        let parked_cutoff = now.minus(self.settings.parked_retention);
+        let dedupe_cutoff = now.minus(self.settings.dedupe_window);
+        let from = self
+            .swept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upto;
+        let (next, forgotten) = self
+            .write(move |conn, recent| {
+                let forgotten = deliveries::forget_missing(conn, cutoff)?;
+                deliveries::drop_old_parked(conn, parked_cutoff)?;
+                let floor = deliveries::floor(conn)?;
+                let (removed, next) = events::sweep(conn, from, floor, cutoff, CHUNK)?;
+                if removed > 0 {
+                    let oldest = events::oldest(conn)?;
+                    recent.forget(conn, oldest.unwrap_or(Seq::MAX), dedupe_cutoff)?;
+                }
+                Ok((next, forgotten))
+            })
+            .await?;
+        for (name, rows) in forgotten {
+            tracing::warn!(
+                handler.name = name,
+                deliveries = rows,
+                "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
+            );
+        }
+        let mut sweep = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        sweep.upto = match next {
+            Some(next) => next,
+            // What was kept for a parked delivery lies behind: a pass from the begin, now and then, finds it.
+            None => {
+                sweep.passes += 1;
+                if sweep.passes.is_multiple_of(10) {
+                    0
+                } else {
+                    from
+                }
+            }
+        };
+        Ok(next.is_some())
+    }
+
+    /// A write that changes nothing, to find out whether the store works again.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        self.write(|conn, _| {
+            conn.execute("UPDATE meta SET value = value WHERE name = 'last_seq'", [])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Bytes on disk.
+    pub(super) fn size(&self) -> u64 {
+        let length =
+            |name: &str| std::fs::metadata(self.path.join(name)).map_or(0, |file| file.len());
+        length("inbox.db") + length("inbox.db-wal")
+    }
+
+    /// Finishes what was sent before and closes the files.
+    pub(super) fn close(&self) {
+        self.send(Command::Close);
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the inbox had panicked");
+            }
+        }
+    }
+
+    /// A command that finds no writer is dropped with its reply, which says that it failed.
+    fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection, &mut Recent) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Write(Box::new(move |conn, recent| {
+            let result = in_savepoint(conn, |conn| job(conn, recent));
+            Box::new(move |committed| {
+                let result = committed.and_then(|()| {
+                    result.map_err(|error| {
+                        tracing::error!(store.error = %error, "a write to the store failed");
+                        StoreError::Failed
+                    })
+                });
+                let _ = reply.send(result);
+            })
+        })));
+        answer.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = self.readers.clone();
+        let result = tokio::task::spawn_blocking(move || readers.with(query)).await;
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::error!(store.error = %error, "the store could not be read");
+                Err(StoreError::Failed)
+            }
+            Err(_) => Err(StoreError::Failed),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn in_savepoint<T>(
+    conn: &Connection,
+    job: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    conn.execute_batch("SAVEPOINT job")?;
+    let result = job(conn);
+    conn.execute_batch(if result.is_ok() {
+        "RELEASE job"
+    } else {
+        "ROLLBACK TO job; RELEASE job"
+    })?;
+    result
+}
+
+/// Connections for reading, as many as are used at once.
+struct Readers {
+    file: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// More idle ones than this are closed.
+const IDLE_READERS: usize = 4;
+
+impl Readers {
+    fn with<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => {
+                let conn = connect(&self.file)?;
+                conn.pragma_update(None, "cache_size", -512)?;
+                conn.pragma_update(None, "query_only", true)?;
+                conn
+            }
+        };
+        let result = query(&conn);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_READERS {
+            idle.push(conn);
+        }
+        result
+    }
+}
+
+fn connect(file: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open(file)?;
+    conn.busy_timeout(Duration::from_secs(10))?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// Takes the directory for this process. The lock goes with the process, however it ends.
+fn lock(path: &Path, wait: Duration) -> Result<File, OpenError> {
+    let unwritable = |error| OpenError::Unwritable {
+        path: path.to_owned(),
+        error,
+    };
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(path.join("livehook.lock"))
+        .map_err(unwritable)?;
+    let until = Instant::now() + wait;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(OpenError::Locked {
+                    path: path.to_owned(),
+                    waited: wait,
+                });
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(unwritable(error)),
+        }
+    }
+}
+
+/// The highest number ever given to an event; events may be gone, positions remember.
+fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
+    conn.query_row(
+        "SELECT max(
+            coalesce((SELECT max(seq) FROM events), 0),
+            coalesce((SELECT max(position) FROM handlers), 0),
+            coalesce((SELECT max(last) FROM id_runs), 0),
+            (SELECT value FROM meta WHERE name = 'last_seq'))",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// Moves what the WAL holds into the file. The writer is not held up, but for a moment when the WAL has grown large: under
+/// load it never is empty by itself.
+fn checkpoint(conn: &Connection) {
+    let run = |mode: &str| {
+        conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, i64>(2)?,
+            ))
+        })
+    };
+    let result = run("PASSIVE").and_then(|(_, pages, _)| {
+        if pages > WAL_LIMIT_PAGES {
+            run("RESTART")
+        } else {
+            Ok((0, 0, 0))
+        }
+    });
+    if let Err(error) = result {
+        tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
+    }
+}

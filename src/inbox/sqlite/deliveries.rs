@@ -1,0 +1,365 @@
+//! Positions and delivery rows in SQL.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::events::{EVENT_COLUMNS, event_of};
+use crate::clock::Timestamp;
+use crate::event::Seq;
+use crate::inbox::delivery::{
+    Attempts, Change, HandlerId, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start,
+    replay_lane,
+};
+
+const DUE: i64 = 0;
+const WAITING: i64 = 1;
+const PARKED: i64 = 2;
+
+/// Lanes are unsigned hashes, SQLite's integers are signed: the same 64 bits.
+fn stored(lane: Lane) -> i64 {
+    lane.cast_signed()
+}
+
+/// Gives every configured handler its number and position; others are marked as missing from `now` on.
+pub(super) fn register(
+    conn: &Connection,
+    configured: &[(String, Start)],
+    last: Seq,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Registered>> {
+    let names: Vec<&str> = configured.iter().map(|(name, _)| name.as_str()).collect();
+    let mut known = conn.prepare("SELECT id, name FROM handlers WHERE missing_since IS NULL")?;
+    let known: Vec<(i64, String)> = known
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (id, _) in known
+        .iter()
+        .filter(|(_, name)| !names.contains(&name.as_str()))
+    {
+        conn.execute(
+            "UPDATE handlers SET missing_since = ?2 WHERE id = ?1",
+            params![id, now.millis()],
+        )?;
+    }
+    configured
+        .iter()
+        .map(|(name, start)| register_one(conn, name, *start, last))
+        .collect()
+}
+
+fn register_one(
+    conn: &Connection,
+    name: &str,
+    start: Start,
+    last: Seq,
+) -> rusqlite::Result<Registered> {
+    let position = match start {
+        Start::Now => last,
+        Start::Oldest => 0,
+    };
+    let (id, position) = conn.query_row(
+        "INSERT INTO handlers(name, position) VALUES (?1, ?2)
+         ON CONFLICT(name) DO UPDATE SET missing_since = NULL RETURNING id, position",
+        params![name, position],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let mut lanes = conn.prepare(
+        "SELECT lane, count(*) FROM deliveries WHERE handler = ?1 AND state < 2 AND lane & 1 = 0 GROUP BY lane",
+    )?;
+    let count = |row: &Row| {
+        Ok((
+            row.get::<_, i64>(0)?.cast_unsigned(),
+            row.get::<_, i64>(1)?.unsigned_abs(),
+        ))
+    };
+    let blocked = lanes.query_map([id], count)?.collect::<Result<_, _>>()?;
+    Ok(Registered {
+        id,
+        position,
+        blocked,
+    })
+}
+
+/// Forgets handlers missing since before `cutoff`: their names, with the number of deliveries that go with each.
+pub(super) fn forget_missing(
+    conn: &Connection,
+    cutoff: Timestamp,
+) -> rusqlite::Result<Vec<(String, u64)>> {
+    let mut select =
+        conn.prepare_cached("SELECT id, name FROM handlers WHERE missing_since < ?1")?;
+    let missing: Vec<(HandlerId, String)> = select
+        .query_map([cutoff.millis()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let forget = |(id, name): (HandlerId, String)| {
+        let rows = conn.execute("DELETE FROM deliveries WHERE handler = ?1", [id])?;
+        conn.execute("DELETE FROM handlers WHERE id = ?1", [id])?;
+        Ok((name, rows as u64))
+    };
+    missing.into_iter().map(forget).collect()
+}
+
+/// Forgets deliveries that were parked before `cutoff`.
+pub(super) fn drop_old_parked(conn: &Connection, cutoff: Timestamp) -> rusqlite::Result<()> {
+    let mut delete =
+        conn.prepare_cached("DELETE FROM deliveries WHERE parked < ?1 AND state = 2")?;
+    delete.execute([cutoff.millis()]).map(drop)
+}
+
+/// Up to here every handler has finished everything, or has rows for it.
+pub(super) fn floor(conn: &Connection) -> rusqlite::Result<Seq> {
+    let lowest = conn
+        .prepare_cached("SELECT min(position) FROM handlers")?
+        .query_row([], |row| row.get::<_, Option<Seq>>(0))?;
+    Ok(lowest.unwrap_or(Seq::MAX))
+}
+
+/// Writes what became of a handler's deliveries.
+pub(super) fn settle(
+    conn: &Connection,
+    handler: HandlerId,
+    settlement: &Settlement,
+) -> rusqlite::Result<()> {
+    for change in &settlement.changes {
+        match change {
+            Change::Wait { seq, lane } => wait(conn, handler, *seq, *lane)?,
+            Change::Retry {
+                seq,
+                lane,
+                attempts,
+                due,
+            } => {
+                upsert(conn, handler, *seq, *lane, DUE, attempts, *due, None)?;
+                // Whatever had moved up in its absence waits again.
+                conn.prepare_cached(
+                    "UPDATE deliveries SET state = 1 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND seq <> ?3",
+                )?
+                .execute(params![handler, stored(*lane), seq])?;
+            }
+            Change::Park {
+                seq,
+                lane,
+                attempts,
+                at,
+            } => {
+                upsert(conn, handler, *seq, *lane, PARKED, attempts, *at, Some(*at))?;
+                promote(conn, handler, *lane)?;
+            }
+            Change::Done { seq, lane } => {
+                conn.prepare_cached("DELETE FROM deliveries WHERE handler = ?1 AND seq = ?2")?
+                    .execute(params![handler, seq])?;
+                promote(conn, handler, *lane)?;
+            }
+        }
+    }
+    if let Some(position) = settlement.position {
+        conn.prepare_cached("UPDATE handlers SET position = ?2 WHERE id = ?1 AND position < ?2")?
+            .execute(params![handler, position])?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "a row has that many columns")]
+fn upsert(
+    conn: &Connection,
+    handler: HandlerId,
+    seq: Seq,
+    lane: Lane,
+    state: i64,
+    attempts: &Attempts,
+    due: Timestamp,
+    parked: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO deliveries(handler, seq, lane, state, attempts, first_attempt, due, parked, error)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT DO UPDATE SET lane = ?3, state = ?4, attempts = ?5, first_attempt = ?6, due = ?7,
+             parked = coalesce(?8, parked), error = ?9",
+    )?
+    .execute(params![
+        handler,
+        seq,
+        stored(lane),
+        state,
+        attempts.count,
+        attempts.first.map(Timestamp::millis),
+        due.millis(),
+        parked.map(Timestamp::millis),
+        attempts.error,
+    ])?;
+    Ok(())
+}
+
+/// Puts a delivery at the end of its lane; due at once if it is the only one there. A delivery that has a row keeps it.
+fn wait(conn: &Connection, handler: HandlerId, seq: Seq, lane: Lane) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO deliveries(handler, seq, lane, state, attempts, due, error)
+         SELECT ?1, ?2, ?3, EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2), 0, 0, ''",
+    )?
+    .execute(params![handler, seq, stored(lane)])?;
+    Ok(())
+}
+
+/// Makes the first waiting delivery of a lane due, if none is.
+fn promote(conn: &Connection, handler: HandlerId, lane: Lane) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE deliveries SET state = 0, due = 0
+         WHERE handler = ?1
+           AND seq = (SELECT min(seq) FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state = 1)
+           AND NOT EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state = 0)",
+    )?
+    .execute(params![handler, stored(lane)])?;
+    Ok(())
+}
+
+/// The due deliveries, longest due first, and when the next one after them is due.
+pub(super) fn due(
+    conn: &Connection,
+    handler: HandlerId,
+    until: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<(Vec<Owed>, Option<Timestamp>)> {
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS}, lane, attempts, first_attempt, error FROM deliveries JOIN events USING (seq)
+         WHERE handler = ?1 AND state = 0 AND due <= ?2 ORDER BY due, seq LIMIT ?3"
+    ))?;
+    let owed = select
+        .query_map(params![handler, until.millis(), limit as i64], |row| {
+            Ok(Owed {
+                event: event_of(row)?,
+                lane: row.get::<_, i64>(6)?.cast_unsigned(),
+                attempts: attempts_of(row, 7)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    let next = conn
+        .prepare_cached(
+            "SELECT min(due) FROM deliveries WHERE handler = ?1 AND state = 0 AND due > ?2",
+        )?
+        .query_row(params![handler, until.millis()], |row| {
+            row.get::<_, Option<i64>>(0)
+        })?;
+    Ok((owed, next.map(Timestamp::from_millis)))
+}
+
+fn attempts_of(row: &Row, first: usize) -> rusqlite::Result<Attempts> {
+    Ok(Attempts {
+        count: row.get(first)?,
+        first: row
+            .get::<_, Option<i64>>(first + 1)?
+            .map(Timestamp::from_millis),
+        error: row.get(first + 2)?,
+    })
+}
+
+/// The parked deliveries after `after`, in the order of their events.
+pub(super) fn parked(
+    conn: &Connection,
+    handler: HandlerId,
+    after: Seq,
+    limit: usize,
+) -> rusqlite::Result<Vec<Parked>> {
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS}, attempts, first_attempt, error, parked, state FROM deliveries JOIN events USING (seq)
+         WHERE handler = ?1 AND parked IS NOT NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
+    ))?;
+    let rows = select.query_map(params![handler, after, limit as i64], |row| {
+        Ok(Parked {
+            event: event_of(row)?,
+            attempts: attempts_of(row, 6)?,
+            at: Timestamp::from_millis(row.get(9)?),
+            replaying: row.get::<_, i64>(10)? != PARKED,
+        })
+    })?;
+    rows.collect()
+}
+
+/// Counts a handler's rows.
+pub(super) fn count(conn: &Connection, handler: HandlerId) -> rusqlite::Result<RowCounts> {
+    let mut select = conn.prepare_cached(
+        "SELECT state, count(*), min(seq) FROM deliveries WHERE handler = ?1 GROUP BY state",
+    )?;
+    let mut rows = select.query([handler])?;
+    let mut counts = RowCounts::default();
+    while let Some(row) = rows.next()? {
+        let number = row.get::<_, i64>(1)?.unsigned_abs();
+        match row.get(0)? {
+            DUE => counts.due = number,
+            WAITING => counts.waiting = number,
+            _ => continue,
+        }
+        let lowest: Seq = row.get(2)?;
+        counts.oldest = Some(counts.oldest.map_or(lowest, |other| other.min(lowest)));
+    }
+    counts.parked = conn
+        .prepare_cached(
+            "SELECT count(*) FROM deliveries WHERE handler = ?1 AND parked IS NOT NULL",
+        )?
+        .query_row([handler], |row| row.get::<_, i64>(0))?
+        .unsigned_abs();
+    Ok(counts)
+}
+
+/// Whether an event has a row.
+pub(super) fn has_row(conn: &Connection, handler: HandlerId, seq: Seq) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND seq = ?2)")?
+        .query_row([handler, seq], |row| row.get(0))
+}
+
+/// Makes these deliveries due again, each in the lane for replays. One that is due or waiting anyway stays as it is.
+/// A dry run only counts.
+pub(super) fn replay(
+    conn: &Connection,
+    handler: HandlerId,
+    wanted: &[(Seq, Lane)],
+    dry_run: bool,
+) -> rusqlite::Result<u64> {
+    let mut state =
+        conn.prepare_cached("SELECT state FROM deliveries WHERE handler = ?1 AND seq = ?2")?;
+    let mut unpark = conn.prepare_cached(
+        "UPDATE deliveries SET attempts = 0, first_attempt = NULL, due = 0, lane = ?3,
+             state = EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2)
+         WHERE handler = ?1 AND seq = ?2",
+    )?;
+    let mut replayed = 0;
+    for &(seq, lane) in wanted {
+        let lane = replay_lane(lane);
+        match state
+            .query_row(params![handler, seq], |row| row.get::<_, i64>(0))
+            .optional()?
+        {
+            None | Some(PARKED) if dry_run => {}
+            None => wait(conn, handler, seq, lane)?,
+            Some(PARKED) => {
+                unpark.execute(params![handler, seq, stored(lane)])?;
+            }
+            Some(_) => continue,
+        }
+        replayed += 1;
+    }
+    Ok(replayed)
+}
+
+/// Removes the rows of these deliveries: the lanes of those that were due or waiting.
+pub(super) fn discard(
+    conn: &Connection,
+    handler: HandlerId,
+    wanted: &[Seq],
+) -> rusqlite::Result<(u64, Vec<Lane>)> {
+    let mut delete = conn.prepare_cached(
+        "DELETE FROM deliveries WHERE handler = ?1 AND seq = ?2 RETURNING lane, state",
+    )?;
+    let mut discarded = 0;
+    let mut lanes = Vec::new();
+    for seq in wanted {
+        let row = delete.query_row(params![handler, seq], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        });
+        if let Some((lane, state)) = row.optional()? {
+            discarded += 1;
+            if state != PARKED {
+                lanes.push(lane.cast_unsigned());
+                promote(conn, handler, lane.cast_unsigned())?;
+            }
+        }
+    }
+    Ok((discarded, lanes))
+}

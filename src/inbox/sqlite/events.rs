@@ -1,0 +1,197 @@
+//! Events in SQL.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::clock::Timestamp;
+use crate::event::{Event, Seq};
+use crate::identity::EventId;
+use crate::inbox::query::{EventFilter, Page};
+use crate::kind::Kind;
+
+/// The columns that [`event_of`] reads, first in a row.
+pub(super) const EVENT_COLUMNS: &str = "events.seq, received, source, kind, id, body";
+
+/// How many events a search looks at before it answers with what it has.
+const SEARCH: usize = 50_000;
+
+/// The event of a row that begins with [`EVENT_COLUMNS`].
+pub(super) fn event_of(row: &Row) -> rusqlite::Result<Event> {
+    Ok(Event::new(
+        row.get(0)?,
+        EventId::from_bytes(row.get(4)?),
+        row.get_ref(2)?.as_str()?.into(),
+        Kind::from_code(row.get(3)?).unwrap_or(Kind::Unknown),
+        Timestamp::from_millis(row.get(1)?),
+        Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
+    ))
+}
+
+/// The events after `after` in order: at most `limit`, and no more once their bodies exceed `bytes`.
+pub(super) fn after(
+    conn: &Connection,
+    after: Seq,
+    limit: usize,
+    bytes: usize,
+) -> rusqlite::Result<Vec<Event>> {
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+    ))?;
+    let mut rows = select.query(params![after, limit as i64])?;
+    let mut events = Vec::new();
+    let mut size = 0;
+    while let Some(row) = rows.next()? {
+        let event = event_of(row)?;
+        size += event.body().len();
+        events.push(event);
+        if size >= bytes {
+            break;
+        }
+    }
+    Ok(events)
+}
+
+/// One event.
+pub(super) fn one(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<Event>> {
+    conn.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS} FROM events WHERE seq = ?1"
+    ))?
+    .query_row([seq], event_of)
+    .optional()
+}
+
+/// When an event arrived, or the first one after it that is still there.
+pub(super) fn received_from(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<Timestamp>> {
+    conn.prepare_cached("SELECT received FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1")?
+        .query_row([seq], |row| row.get(0).map(Timestamp::from_millis))
+        .optional()
+}
+
+/// The events that pass the filter and the test, newest first or in arrival order, from beyond `beyond`.
+pub(super) fn search(
+    conn: &Connection,
+    filter: &EventFilter,
+    test: &dyn Fn(&Event) -> bool,
+    beyond: Option<Seq>,
+    newest_first: bool,
+    limit: usize,
+) -> rusqlite::Result<Page<Event>> {
+    let mut page = Page {
+        items: Vec::new(),
+        next: None,
+    };
+    let mut at = beyond.unwrap_or(if newest_first { Seq::MAX } else { 0 });
+    let mut looked = 0;
+    let (comparison, order) = if newest_first {
+        ("<", "DESC")
+    } else {
+        (">", "ASC")
+    };
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS} FROM events WHERE seq {comparison} ?1 ORDER BY seq {order}"
+    ))?;
+    'skipping: loop {
+        at = skip(conn, filter, at, newest_first)?;
+        let mut rows = select.query([at])?;
+        let mut since_skip = 0;
+        while let Some(row) = rows.next()? {
+            if looked == SEARCH || page.items.len() == limit {
+                page.next = Some(at);
+                return Ok(page);
+            }
+            at = row.get(0)?;
+            looked += 1;
+            since_skip += 1;
+            let received = Timestamp::from_millis(row.get(1)?);
+            let in_time = filter.from.is_none_or(|from| received >= from)
+                && filter.to.is_none_or(|to| received < to);
+            if in_time {
+                let event = event_of(row)?;
+                if filter.matches(&event) && test(&event) {
+                    page.items.push(event);
+                }
+            } else if since_skip % 1000 == 0 {
+                continue 'skipping;
+            }
+        }
+        return Ok(page);
+    }
+}
+
+/// Steps over runs of ids that hold nothing received in the wanted time.
+fn skip(
+    conn: &Connection,
+    filter: &EventFilter,
+    mut at: Seq,
+    newest_first: bool,
+) -> rusqlite::Result<Seq> {
+    if filter.from.is_none() && filter.to.is_none() {
+        return Ok(at);
+    }
+    if newest_first {
+        let in_runs: Option<Seq> = conn
+            .prepare_cached("SELECT max(last) FROM id_runs")?
+            .query_row([], |row| row.get(0))?;
+        if in_runs.is_none_or(|last| at - 1 > last) {
+            return Ok(at); // the newest events are in no run yet
+        }
+    }
+    let mut select = conn.prepare_cached(if newest_first {
+        "SELECT first, oldest, newest FROM id_runs WHERE first < ?1 ORDER BY run DESC"
+    } else {
+        "SELECT last, oldest, newest FROM id_runs WHERE last > ?1 ORDER BY run"
+    })?;
+    let mut rows = select.query([at])?;
+    while let Some(row) = rows.next()? {
+        let oldest = Timestamp::from_millis(row.get(1)?);
+        let newest = Timestamp::from_millis(row.get(2)?);
+        if filter.from.is_none_or(|from| newest >= from) && filter.to.is_none_or(|to| oldest < to) {
+            break;
+        }
+        at = row.get(0)?;
+    }
+    Ok(at)
+}
+
+/// The oldest event that is still there.
+pub(super) fn oldest(conn: &Connection) -> rusqlite::Result<Option<Seq>> {
+    conn.prepare_cached("SELECT min(seq) FROM events")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Removes up to `limit` events that arrived before `cutoff`, are at or below `floor` and have no row, from `from` on: how
+/// many went, and where to go on; none when there is nothing more to do for now.
+pub(super) fn sweep(
+    conn: &Connection,
+    from: Seq,
+    floor: Seq,
+    cutoff: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<(u64, Option<Seq>)> {
+    let mut select = conn.prepare_cached(
+        "SELECT seq, received FROM events WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut last = None;
+    let mut looked = 0;
+    let mut rows = select.query(params![from, floor, limit as i64])?;
+    while let Some(row) = rows.next()? {
+        if Timestamp::from_millis(row.get(1)?) >= cutoff {
+            break;
+        }
+        last = Some(row.get(0)?);
+        looked += 1;
+    }
+    let Some(last) = last else {
+        return Ok((0, None));
+    };
+    let removed = conn
+        .prepare_cached(
+            "DELETE FROM events WHERE seq > ?1 AND seq <= ?2
+             AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.seq = events.seq)",
+        )?
+        .execute(params![from, last])?;
+    // Numbers are never given twice, even if no event is left to count on from.
+    conn.prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'last_seq'")?
+        .execute([last])?;
+    Ok((removed as u64, (looked == limit).then_some(last)))
+}

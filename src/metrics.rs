@@ -1,0 +1,266 @@
+//! What livehook counts, in the names of Prometheus. No label ever holds anything that a stranger sent.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::kind::Kind;
+
+/// What became of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallbackResult {
+    /// Stored: 200.
+    Accepted,
+    /// Stored before: 200.
+    Duplicate,
+    /// Not authentic: 401.
+    Refused,
+    /// Not a callback: 400, 408, 413.
+    Invalid,
+    /// More than fits, or shutting down: 503.
+    Overloaded,
+    /// The store failed, is full, or did not answer in time: 503.
+    Failed,
+}
+
+/// What became of an attempt to deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeliveryOutcome {
+    /// Handled.
+    Done,
+    /// To be tried again.
+    Retry,
+    /// Given up until somebody replays it.
+    Parked,
+}
+
+macro_rules! label_value {
+    ($type:ty { $($variant:ident => $text:literal),* $(,)? }) => {
+        impl EncodeLabelValue for $type {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
+                encoder.write_str(match self { $(Self::$variant => $text),* })
+            }
+        }
+    };
+}
+label_value!(CallbackResult {
+    Accepted => "accepted", Duplicate => "duplicate", Refused => "refused",
+    Invalid => "invalid", Overloaded => "overloaded", Failed => "failed",
+});
+label_value!(DeliveryOutcome { Done => "done", Retry => "retry", Parked => "parked" });
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
+        encoder.write_str(self.slug())
+    }
+}
+
+/// Labels of `livehook_callbacks_total`. What is not authenticated has kind `unknown`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallbackLabels {
+    /// A configured source.
+    pub source: String,
+    /// The kind of an authentic callback.
+    pub kind: Kind,
+    /// What became of it.
+    pub result: CallbackResult,
+}
+
+/// The label of what is counted per source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabel {
+    /// A configured source.
+    pub source: String,
+}
+
+/// Labels of callbacks whose body names another kind than their URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MixedUpLabels {
+    /// A configured source.
+    pub source: String,
+    /// The kind whose URL was called.
+    pub url: Kind,
+    /// The kind the body names.
+    pub body: Kind,
+}
+
+/// The label of what is counted per handler.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandlerLabel {
+    /// A configured handler.
+    pub handler: String,
+}
+
+/// Labels of `livehook_deliveries_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeliveryLabels {
+    /// A configured handler.
+    pub handler: String,
+    /// What became of the attempt.
+    pub outcome: DeliveryOutcome,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+type Count = Gauge<i64, AtomicI64>;
+
+/// Every metric. Counters and histograms are moved where things happen, gauges just before they are shown.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests to a configured source by what became of them.
+    pub callbacks: Family<CallbackLabels, Counter>,
+    /// Callbacks whose body named another kind than their URL.
+    pub mixed_up: Family<MixedUpLabels, Counter>,
+    /// From the complete head of a request to its answer.
+    pub callback_duration: Histogram,
+    /// From the begin of a store transaction to the end of its sync.
+    pub commit_duration: Histogram,
+    /// Callbacks per store transaction.
+    pub commit_batch_size: Histogram,
+    /// Attempts by what became of them.
+    pub deliveries: Family<DeliveryLabels, Counter>,
+    /// How long attempts took.
+    pub delivery_duration: Family<HandlerLabel, Histogram, fn() -> Histogram>,
+    /// Events a handler has not finished.
+    pub handler_lag_events: Family<HandlerLabel, Count>,
+    /// Age of the oldest event a handler has not finished.
+    pub handler_lag_seconds: Family<HandlerLabel, Seconds>,
+    /// Parked deliveries.
+    pub parked: Family<HandlerLabel, Count>,
+    /// Until the sender gives up what is failing now.
+    pub retry_window_remaining: Family<SourceLabel, Seconds>,
+    /// The sender's clock minus ours, by the `t` of correct signatures.
+    pub clock_offset: Family<SourceLabel, Seconds>,
+    /// What the inbox takes on disk.
+    pub inbox_bytes: Count,
+    /// Refused callbacks that were not kept in the rejected list.
+    pub rejected_dropped: Counter,
+}
+
+/// From a tenth of a millisecond, doubling: a sync takes 0.1 to 3 ms, the sender waits 20 s.
+fn durations() -> Histogram {
+    Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power)))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("livehook");
+        macro_rules! register {
+            ($name:literal, $help:literal, $metric:expr) => {{
+                let metric = $metric;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        Self {
+            callbacks: register!(
+                "callbacks",
+                "Requests to a source by what became of them",
+                Family::default()
+            ),
+            mixed_up: register!(
+                "mixed_up_urls",
+                "Callbacks whose body names another kind than their URL",
+                Family::default()
+            ),
+            callback_duration: register!(
+                "callback_duration_seconds",
+                "From the head of a request to its answer",
+                durations()
+            ),
+            commit_duration: register!(
+                "commit_duration_seconds",
+                "Store transactions, sync included",
+                durations()
+            ),
+            commit_batch_size: register!("commit_batch_size", "Callbacks per store transaction", {
+                Histogram::new((0..13).map(|power| f64::from(1 << power)))
+            }),
+            deliveries: register!(
+                "deliveries",
+                "Attempts to deliver by what became of them",
+                Family::default()
+            ),
+            delivery_duration: register!("delivery_duration_seconds", "How long attempts took", {
+                Family::new_with_constructor(durations as fn() -> Histogram)
+            }),
+            handler_lag_events: register!(
+                "handler_lag_events",
+                "Events not finished by the handler",
+                Family::default()
+            ),
+            handler_lag_seconds: register!(
+                "handler_lag_seconds",
+                "Age of the oldest event not finished by the handler",
+                Family::default()
+            ),
+            parked: register!(
+                "parked",
+                "Deliveries given up until replayed or discarded",
+                Family::default()
+            ),
+            retry_window_remaining: register!(
+                "retry_window_remaining_seconds",
+                "Until the sender gives up what fails now",
+                Family::default()
+            ),
+            clock_offset: register!(
+                "clock_offset_seconds",
+                "The sender's clock minus this machine's",
+                Family::default()
+            ),
+            inbox_bytes: register!("inbox_bytes", "Size of the inbox on disk", Count::default()),
+            rejected_dropped: register!(
+                "rejected_dropped",
+                "Refused callbacks not kept in the rejected list",
+                Counter::default()
+            ),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a request to a source.
+    pub fn count_callback(&self, source: &str, kind: Kind, result: CallbackResult) {
+        self.callbacks
+            .get_or_create(&CallbackLabels {
+                source: source.to_owned(),
+                kind,
+                result,
+            })
+            .inc();
+    }
+
+    /// Counts an attempt and its duration.
+    pub fn count_delivery(&self, handler: &str, outcome: DeliveryOutcome, took: Duration) {
+        self.deliveries
+            .get_or_create(&DeliveryLabels {
+                handler: handler.to_owned(),
+                outcome,
+            })
+            .inc();
+        self.delivery_duration
+            .get_or_create(&HandlerLabel {
+                handler: handler.to_owned(),
+            })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            text.clear(); // writing to a String does not fail
+        }
+        text
+    }
+}
