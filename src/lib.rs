@@ -1,2 +1,3 @@
 //! livehook
 pub mod kind;
+pub mod wire;
