@@ -1,7 +1,7 @@
 //! How a body becomes a struct and a struct becomes the typed form.
 //!
 //! Every wire object is declared with `wire!`: a member is known under its Rust name and under the wire names listed with it,
-//! is read by the named leniency of [`mod@lenient`] and is absent rather than wrong when it is missing. Nothing is lost: what
+//! is read by the leniency it names (`wire/lenient.rs`) and is absent rather than wrong when it is missing. Nothing is lost: what
 //! is not known goes to [`Other`] letter by letter. Of duplicate members the last one counts, also between two names of one field.
 //! Values are read from their text, so no number passes through a float on its way.
 
