@@ -83,3 +83,7 @@ macro_rules! define_payload {
     };
 }
 kinds!(define_payload);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
