@@ -1,15 +1,31 @@
 //! livehook
-pub mod auth;
-pub mod budget;
-pub mod callback;
+
 pub mod clock;
-pub mod event;
-pub mod handler;
-pub mod identity;
-pub mod inbox;
+
 pub mod json;
+
 pub mod kind;
-pub mod metrics;
+
+pub mod wire;
+
 pub mod payload;
+
 pub mod settings;
+
 pub mod source;
+
+pub mod identity;
+
+pub mod callback;
+
+pub mod auth;
+
+pub mod event;
+
+pub mod budget;
+
+pub mod metrics;
+
+pub mod inbox;
+
+pub mod handler;

@@ -1,0 +1,157 @@
+//! A push started (1) or was interrupted (0): pages 38081 and 47025, causes also page 31083.
+
+use crate::wire::wire;
+
+wire! {
+    /// Both ends of a push activity: they have the same members and share `sequence`.
+    pub struct Push: callback {
+        /// The account.
+        pub appid: Option<String> = id,
+        /// The push domain, `app` on the wire.
+        pub domain: Option<String> = text: "app",
+        /// The push path.
+        pub appname: Option<String> = text,
+        /// The stream name.
+        pub stream_id: Option<String> = text,
+        /// The same as the stream name, for historical reasons.
+        pub channel_id: Option<String> = text,
+        /// When it happened, UNIX seconds; `update_time` in the oldest documentation.
+        pub event_time: Option<i64> = number: "update_time",
+        /// Identifies the push activity: numeric text of up to 19 digits.
+        pub sequence: Option<String> = id,
+        /// The address of the ingest node.
+        pub node: Option<String> = text,
+        /// The address of the pusher.
+        pub user_ip: Option<String> = text,
+        /// The query string of the push URL, as the pusher sent it.
+        pub stream_param: Option<String> = text,
+        /// How long the push lasted, milliseconds (seconds in documentation of 2019); only when it is over. A string on the wire.
+        pub push_duration: Option<i64> = number,
+        /// Why the push ended.
+        pub errcode: Option<Errcode> = code,
+        /// The same in free text.
+        pub errmsg: Option<String> = text,
+        /// The region of the ingest node: 1 to 6 mainland China, 7 to 200 elsewhere.
+        pub set_id: Option<i64> = number,
+        /// The data centre of the ingest node; undocumented.
+        pub idc_id: Option<i64> = number,
+        /// Width, pixels; 0 before the headers were seen.
+        pub width: Option<i64> = number,
+        /// Height, pixels; 0 before the headers were seen.
+        pub height: Option<i64> = number,
+    }
+}
+
+/// A push started.
+pub type StreamBegin = Push;
+
+/// A push was interrupted.
+pub type StreamEnd = Push;
+
+/// The result code of a push, grouped by [`Errcode::cause`]; an open set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errcode(pub i64);
+
+/// The groups of [`Errcode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// 0 when a push starts: no error. When it ends: unknown.
+    None,
+    /// 1 to 4, 35.
+    ClientEnded,
+    /// 5, 9, 11, 24, 38.
+    Internal,
+    /// 6, 23.
+    Content,
+    /// 7, 39.
+    FrameTooLarge,
+    /// 8, 20.
+    NoData,
+    /// 10.
+    Proxy,
+    /// 12 to 17.
+    Network,
+    /// 18.
+    Refused,
+    /// 19.
+    ThirdPartyAuth,
+    /// 21.
+    Requested,
+    /// 33.
+    Amf,
+    /// 37.
+    NotPlayed,
+    /// Every other code.
+    Unknown,
+}
+
+impl Errcode {
+    /// The group.
+    pub fn cause(self) -> Cause {
+        match self.0 {
+            0 => Cause::None,
+            1..=4 | 35 => Cause::ClientEnded,
+            5 | 9 | 11 | 24 | 38 => Cause::Internal,
+            6 | 23 => Cause::Content,
+            7 | 39 => Cause::FrameTooLarge,
+            8 | 20 => Cause::NoData,
+            10 => Cause::Proxy,
+            12..=17 => Cause::Network,
+            18 => Cause::Refused,
+            19 => Cause::ThirdPartyAuth,
+            21 => Cause::Requested,
+            33 => Cause::Amf,
+            37 => Cause::NotPlayed,
+            _ => Cause::Unknown,
+        }
+    }
+
+    /// The reason in words.
+    pub fn reason(self) -> &'static str {
+        match self.cause() {
+            Cause::None => "no error, or an unknown one at the end of a push",
+            Cause::ClientEnded => "the push client ended the stream",
+            Cause::Internal => "internal error of the platform",
+            Cause::Content => "error in the RTMP content",
+            Cause::FrameTooLarge => "a frame was over the maximum size",
+            Cause::NoData => "the platform ended a stream without data",
+            Cause::Proxy => "the proxy layer received an interruption command",
+            Cause::Network => "network error on the push path",
+            Cause::Refused => {
+                "the push was refused (authentication, domain, ban, arrears or limits)"
+            }
+            Cause::ThirdPartyAuth => "third-party authentication failed",
+            Cause::Requested => "ended on request (dropped, banned or replaced by a new push)",
+            Cause::Amf => "error in the RTMP AMF data",
+            Cause::NotPlayed => "stopped because nobody played it",
+            Cause::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<i64> for Errcode {
+    fn from(code: i64) -> Self {
+        Self(code)
+    }
+}
+
+impl serde::Serialize for Errcode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_reason() {
+        assert_eq!(Errcode(35).cause(), Cause::ClientEnded);
+        assert_eq!(Errcode(16).cause(), Cause::Network);
+        for unknown in [-1, 22, 25, 32, 34, 36, 40, i64::MAX] {
+            assert_eq!(Errcode(unknown).cause(), Cause::Unknown);
+        }
+        assert_eq!(Errcode(2).reason(), "the push client ended the stream");
+    }
+}

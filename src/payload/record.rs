@@ -1,0 +1,82 @@
+//! A recording file was generated (100): page 38082.
+
+use crate::wire::open::open_text;
+use crate::wire::{Opened, wire};
+
+wire! {
+    /// One file; a stream makes several: formats times slices.
+    pub struct Record: callback {
+        /// The account.
+        pub appid: Option<String> = id,
+        /// The push domain, `app` on the wire.
+        pub domain: Option<String> = text: "app",
+        /// The push path.
+        pub appname: Option<String> = text,
+        /// The stream name; for a relay recording the id of the relay task.
+        pub stream_id: Option<String> = text,
+        /// The same as the stream name, for historical reasons.
+        pub channel_id: Option<String> = text,
+        /// The file in VOD.
+        pub file_id: Option<String> = id,
+        /// The same as `file_id`; deprecated.
+        pub record_file_id: Option<String> = id,
+        /// The file in VOD; of 2016 to 2019.
+        pub video_id: Option<String> = id,
+        /// The container.
+        pub file_format: Option<FileFormat> = word,
+        /// The recording task; only for those made by API.
+        pub task_id: Option<String> = id,
+        /// When writing began, UNIX seconds. The content began at `end_time` less `duration`.
+        pub start_time: Option<i64> = number,
+        /// When writing ended, UNIX seconds.
+        pub end_time: Option<i64> = number,
+        /// The fraction of `start_time`, microseconds.
+        pub start_time_usec: Option<i64> = number,
+        /// The fraction of `end_time`, microseconds.
+        pub end_time_usec: Option<i64> = number,
+        /// The length of the content, seconds.
+        pub duration: Option<i64> = number,
+        /// Bytes.
+        pub file_size: Option<u64> = unsigned,
+        /// The query string of the push URL; absent for tasks made by API.
+        pub stream_param: Option<String> = text,
+        /// Where to download the file.
+        pub video_url: Option<String> = text,
+        /// The presentation time stamp of the first frame pulled.
+        pub media_start_time: Option<i64> = number,
+        /// The bit rate of the transcoded source, kbit/s; 0 for the original.
+        pub record_bps: Option<i64> = number,
+        /// Properties of the video. Not to be relied on, says the documentation. JSON in a string on the wire.
+        pub callback_ext: Option<Opened<CallbackExt>> = json_in_string(object),
+        /// 1 for the second generation of VOD; legacy.
+        pub vod2_flag: Option<i64> = number: "vod2Flag",
+    }
+}
+
+wire! {
+    /// What `callback_ext` holds.
+    pub struct CallbackExt {
+        /// The codec, such as `h264`.
+        pub video_codec: Option<String> = text,
+        /// Width and height, such as `640x480`.
+        pub resolution: Option<String> = text,
+    }
+}
+
+open_text! {
+    /// The container of a file; upper and lower case on the wire, lower in the typed form.
+    pub enum FileFormat: any_case {
+        /// Flash video.
+        Flv = "flv",
+        /// A playlist and its segments.
+        Hls = "hls",
+        /// MPEG-4.
+        Mp4 = "mp4",
+        /// Audio only.
+        Aac = "aac",
+        /// MPEG transport stream.
+        Ts = "ts",
+        /// Audio only.
+        Mp3 = "mp3",
+    }
+}

@@ -1,0 +1,81 @@
+//! A recording met an exception (341): pages 68622 and 117052.
+
+use super::record::FileFormat;
+use crate::wire::open::{open_code, open_text};
+use crate::wire::{OneOrMany, Opened, wire};
+
+wire! {
+    /// An exception; the same one within a short time is reported once, up to two minutes late.
+    pub struct RecordException: callback {
+        /// The constant `general_callback`.
+        pub interface: Option<String> = text,
+        /// The account.
+        pub appid: Option<String> = id,
+        /// The push domain.
+        pub domain: Option<String> = text,
+        /// The push path, `path` on the wire.
+        pub appname: Option<String> = text: "path",
+        /// The stream name; for a relay recording the id of the relay task.
+        pub stream_id: Option<String> = text,
+        /// The recording session: numeric text.
+        pub session_id: Option<String> = id,
+        /// The container.
+        pub file_format: Option<FileFormat> = word,
+        /// When it happened, UNIX seconds.
+        pub timestamp: Option<i64> = number,
+        /// How bad it is.
+        pub exception_level: Option<ExceptionLevel> = word,
+        /// The exception: documented as one object; an array stays an array, and a string is opened.
+        pub exception: Option<Opened<OneOrMany<Exception>>> = json_in_string(shape_kept(object)),
+    }
+}
+
+wire! {
+    /// What went wrong.
+    pub struct Exception {
+        /// The kind of exception.
+        pub r#type: Option<ExceptionType> = code: "type",
+        /// The same in words.
+        pub desc: Option<String> = text,
+        /// How often it happened.
+        pub occurs: Option<i64> = number,
+    }
+}
+
+open_text! {
+    /// How bad an exception is.
+    pub enum ExceptionLevel: any_case {
+        /// The recording goes on.
+        Info = "info",
+        /// The recording may suffer.
+        Warning = "warning",
+        /// The name of `warning` in one of the API's tables.
+        Alarm = "alarm",
+        /// The recording suffers.
+        Error = "error",
+    }
+}
+
+open_code! {
+    /// The kinds of exception.
+    pub enum ExceptionType {
+        AudioJump = -8: "audio timestamps jump",
+        VideoJump = -9: "video timestamps jump",
+        OutOfSync = -10: "audio and video are out of sync",
+        IllegalVideoTimestamp = -11: "illegal video timestamp",
+        PullFailed = -16: "the stream could not be pulled",
+        NoAudio = -17: "an audio recording without audio",
+        NoVideo = -18: "a video recording without video",
+        AudioStuck = -22: "audio timestamps do not move",
+        VideoStuck = -23: "video timestamps do not move",
+        IllegalAudioTimestamp = -24: "illegal audio timestamp",
+        ResolutionChanged = -100: "the resolution changed",
+        WriteError = -104: "the file could not be written",
+        CodecChanged = -120: "a change of codec forces a new file",
+        VideoDropped = -130: "video frames were dropped",
+        AudioDropped = -131: "audio frames were dropped",
+        AbnormalGop = -132: "abnormal length of a group of pictures",
+        AudioUneven = -200: "audio timestamps are uneven",
+        VideoUneven = -201: "video timestamps are uneven",
+    }
+}

@@ -1,0 +1,35 @@
+//! A screenshot was taken (200): page 38083.
+
+use crate::wire::wire;
+
+wire! {
+    /// A screenshot.
+    pub struct Snapshot: callback {
+        /// The account; not documented for this kind.
+        pub appid: Option<String> = id,
+        /// The push domain, `app` on the wire.
+        pub domain: Option<String> = text: "app",
+        /// The push path.
+        pub appname: Option<String> = text,
+        /// The stream name.
+        pub stream_id: Option<String> = text,
+        /// The same as the stream name, for historical reasons.
+        pub channel_id: Option<String> = text,
+        /// The query string of the push URL.
+        pub stream_param: Option<String> = text,
+        /// When it was taken, UNIX seconds.
+        pub create_time: Option<i64> = number,
+        /// Bytes.
+        pub file_size: Option<u64> = unsigned,
+        /// Width, pixels.
+        pub width: Option<i64> = number,
+        /// Height, pixels.
+        pub height: Option<i64> = number,
+        /// The path of the picture in its bucket.
+        pub pic_url: Option<String> = text,
+        /// The URL of the picture.
+        pub pic_full_url: Option<String> = text,
+        /// The screenshot task; only for those made by API.
+        pub task_id: Option<String> = id,
+    }
+}
