@@ -29,3 +29,7 @@ pub mod metrics;
 pub mod inbox;
 
 pub mod handler;
+
+pub mod handlers;
+
+pub mod dispatch;

@@ -4,6 +4,8 @@
 //! from a time on), **waiting** (behind the head of its lane) or **parked**. A lane has at most one due row. Replayed
 //! deliveries have a lane of their own beside their stream's, so that live events do not wait for them.
 
+use serde::Deserialize;
+
 use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 
@@ -14,17 +16,18 @@ pub type HandlerId = i64;
 pub type Lane = u64;
 
 /// The lane of replayed deliveries beside a stream's own.
-pub fn replay_lane(lane: Lane) -> Lane {
+pub const fn replay_lane(lane: Lane) -> Lane {
     lane | 1
 }
 
 /// The stream's own lane of any of its two lanes.
-pub fn stream_lane(lane: Lane) -> Lane {
+pub const fn stream_lane(lane: Lane) -> Lane {
     lane & !1
 }
 
 /// Where a handler that was never seen before begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Start {
     /// With the next event.
     #[default]
@@ -42,6 +45,8 @@ pub struct Registered {
     pub position: Seq,
     /// The lanes that have due or waiting rows, with their number; without those of replays.
     pub blocked: Vec<(Lane, u64)>,
+    /// The events beyond the position that have rows: not to be taken up again from the inbox.
+    pub beyond: Vec<Seq>,
 }
 
 /// What became of deliveries, to be remembered in one transaction.

@@ -72,10 +72,15 @@ fn register_one(
         ))
     };
     let blocked = lanes.query_map([id], count)?.collect::<Result<_, _>>()?;
+    let beyond = conn
+        .prepare("SELECT seq FROM deliveries WHERE handler = ?1 AND seq > ?2")?
+        .query_map([id, position], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
     Ok(Registered {
         id,
         position,
         blocked,
+        beyond,
     })
 }
 

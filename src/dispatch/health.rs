@@ -1,0 +1,149 @@
+//! Whether a handler works at all: two guards against taking its trouble for the events'.
+//!
+//! A handler that fails for several streams without a single success is **down**: it is probed with one delivery at a time, and
+//! nothing new is read for it. A long run of rejects across streams without a success says more of the handler than of the
+//! events: further rejects count as failures until one succeeds, so that an expired credential does not park a day's traffic.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::settings::Retry;
+use crate::clock::Timestamp;
+use crate::inbox::delivery::{Lane, stream_lane};
+
+/// So many streams failing, none succeeding: it is not the streams.
+const STREAMS_UNTIL_DOWN: usize = 4;
+/// So many rejects in a row are believed.
+const REJECTS_BELIEVED: u32 = 50;
+
+/// What is known of a handler since its last success.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failed: HashSet<Lane>,
+    rejects: u32,
+    down: Option<Down>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Down {
+    probes: u32,
+    next: Timestamp,
+}
+
+impl Health {
+    /// Whether nothing but probes is sent.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.is_some()
+    }
+
+    /// When the next probe may start; none if the handler is not down.
+    pub(super) fn next_probe(&self) -> Option<Timestamp> {
+        self.down.map(|down| down.next)
+    }
+
+    /// An attempt was done; `true` if the handler had been down.
+    pub(super) fn succeeded(&mut self) -> bool {
+        let was_down = self.is_down();
+        *self = Self::default();
+        was_down
+    }
+
+    /// An attempt was rejected; `false` if that is not to be believed.
+    pub(super) fn believes_reject(&mut self) -> bool {
+        self.rejects = self.rejects.saturating_add(1);
+        let believed = self.rejects <= REJECTS_BELIEVED;
+        if believed {
+            // It answers, and in detail: it is not down.
+            self.failed.clear();
+            self.down = None;
+        }
+        believed
+    }
+
+    /// An attempt failed; `true` if that brings the handler down.
+    pub(super) fn failed(
+        &mut self,
+        lane: Lane,
+        now: Timestamp,
+        retry: &Retry,
+        chance: f64,
+    ) -> bool {
+        let was_down = self.is_down();
+        if self.failed.len() < STREAMS_UNTIL_DOWN {
+            self.failed.insert(stream_lane(lane));
+        }
+        if self.failed.len() >= STREAMS_UNTIL_DOWN {
+            let probes = self.down.map_or(1, |down| down.probes.saturating_add(1));
+            self.down = Some(Down {
+                probes,
+                next: now.plus(backoff(retry, probes, chance)),
+            });
+        }
+        self.is_down() && !was_down
+    }
+}
+
+/// The pause after the `failures`th failure in a row: exponential with full jitter. `chance` is in `0..1`.
+pub(super) fn backoff(retry: &Retry, failures: u32, chance: f64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(31);
+    retry
+        .initial
+        .saturating_mul(1 << doublings)
+        .min(retry.max)
+        .mul_f64(chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let retry = Retry {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(10),
+            ..Retry::default()
+        };
+        let pauses: Vec<_> = (1..7)
+            .map(|failures| backoff(&retry, failures, 1.0).as_secs())
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
+        assert_eq!(backoff(&retry, u32::MAX, 0.5), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn one_poisoned_stream_brings_nothing_down() {
+        let mut health = Health::default();
+        for _ in 0..1000 {
+            assert!(!health.failed(8, NOW, &Retry::default(), 0.5));
+            assert!(
+                !health.failed(9, NOW, &Retry::default(), 0.5),
+                "its replays are the same stream"
+            );
+        }
+        assert!(!health.is_down());
+    }
+
+    #[test]
+    fn several_failing_streams_do_until_one_success() {
+        let mut health = Health::default();
+        let fails = |health: &mut Health, lane| health.failed(lane, NOW, &Retry::default(), 1.0);
+        assert!([2, 4, 6].into_iter().all(|lane| !fails(&mut health, lane)));
+        assert!(fails(&mut health, 8));
+        assert!(!fails(&mut health, 10), "it is down already");
+        assert_eq!(health.next_probe(), Some(NOW.plus(Duration::from_secs(2))));
+        assert!(health.succeeded());
+        assert!(!health.is_down());
+    }
+
+    #[test]
+    fn only_so_many_rejects_in_a_row_are_believed() {
+        let mut health = Health::default();
+        assert!((0..50).all(|_| health.believes_reject()));
+        assert!(!health.believes_reject());
+        health.succeeded();
+        assert!(health.believes_reject());
+    }
+}

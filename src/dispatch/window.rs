@@ -1,0 +1,126 @@
+//! The events that were read and are not settled yet: at most so many, in lanes.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use crate::event::{Event, Seq};
+use crate::inbox::delivery::Lane;
+
+/// At most so many events are read ahead.
+const EVENTS: usize = 512;
+/// Nothing more is read once their bodies have so many bytes.
+const BYTES: usize = 4 << 20;
+
+/// Events between a handler's position and what was read last.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Not finished and without a row, with the size of the body.
+    unsettled: BTreeMap<Seq, usize>,
+    bytes: usize,
+    read_to: Seq,
+    queues: HashMap<Lane, VecDeque<Event>>,
+    /// Lanes with a queue, in the order in which they may go on.
+    ready: VecDeque<Lane>,
+}
+
+impl Window {
+    pub(super) fn starting_at(position: Seq) -> Self {
+        Self {
+            read_to: position,
+            ..Self::default()
+        }
+    }
+
+    /// Up to here everything is settled.
+    pub(super) fn position(&self) -> Seq {
+        self.unsettled
+            .first_key_value()
+            .map_or(self.read_to, |(seq, _)| seq - 1)
+    }
+
+    /// Up to here everything was read.
+    pub(super) fn read_to(&self) -> Seq {
+        self.read_to
+    }
+
+    /// The lowest event that is not settled.
+    pub(super) fn oldest(&self) -> Option<Seq> {
+        self.unsettled.first_key_value().map(|(seq, _)| *seq)
+    }
+
+    /// How many events are not settled.
+    pub(super) fn len(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    /// Every event that is not settled.
+    pub(super) fn unsettled(&self) -> impl Iterator<Item = Seq> {
+        self.unsettled.keys().copied()
+    }
+
+    /// How many more events may be read.
+    pub(super) fn room(&self) -> usize {
+        if self.bytes >= BYTES {
+            0
+        } else {
+            EVENTS - self.unsettled.len().min(EVENTS)
+        }
+    }
+
+    /// Everything up to here was read; what of it is not pushed needs nothing.
+    pub(super) fn read(&mut self, seq: Seq) {
+        self.read_to = self.read_to.max(seq);
+    }
+
+    /// Queues an event.
+    pub(super) fn push(&mut self, lane: Lane, event: Event) {
+        self.read(event.seq());
+        self.bytes += event.body().len();
+        self.unsettled.insert(event.seq(), event.body().len());
+        let queue = self.queues.entry(lane).or_default();
+        if queue.is_empty() {
+            self.ready.push_back(lane);
+        }
+        queue.push_back(event);
+    }
+
+    /// The next event of a lane that is not `busy`.
+    pub(super) fn next(&mut self, busy: impl Fn(Lane) -> bool) -> Option<(Lane, Event)> {
+        for _ in 0..self.ready.len() {
+            let lane = self.ready.pop_front()?;
+            if busy(lane) {
+                self.ready.push_back(lane);
+                continue;
+            }
+            let queue = self.queues.get_mut(&lane)?;
+            let event = queue.pop_front()?;
+            if queue.is_empty() {
+                self.queues.remove(&lane);
+            } else {
+                self.ready.push_back(lane);
+            }
+            return Some((lane, event));
+        }
+        None
+    }
+
+    /// An event is finished or gets a row.
+    pub(super) fn settle(&mut self, seq: Seq) {
+        if let Some(bytes) = self.unsettled.remove(&seq) {
+            self.bytes -= bytes;
+        }
+    }
+
+    /// Takes the queue of a lane out, settled: each of its events gets a row.
+    pub(super) fn take_lane(&mut self, lane: Lane) -> Vec<Seq> {
+        let queue = self.queues.remove(&lane).unwrap_or_default();
+        self.ready.retain(|other| *other != lane);
+        let seqs: Vec<Seq> = queue.iter().map(Event::seq).collect();
+        seqs.iter().for_each(|seq| self.settle(*seq));
+        seqs
+    }
+
+    /// The lanes that have a queue.
+    pub(super) fn lanes(&self) -> HashSet<Lane> {
+        self.queues.keys().copied().collect()
+    }
+}
