@@ -33,3 +33,9 @@ pub mod handler;
 pub mod handlers;
 
 pub mod dispatch;
+
+pub mod rejected;
+
+pub mod listener;
+
+pub mod ingress;

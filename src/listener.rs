@@ -36,7 +36,7 @@ const TURNED_AWAY: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n\
-    connection: close\r\ncontent-length: 46\r\n\r\n{\"code\":503,\"message\":\"too many connections\"} ";
+    connection: close\r\ncontent-length: 45\r\n\r\n{\"code\":503,\"message\":\"too many connections\"}";
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +57,12 @@ pub struct Arrival {
 }
 
 /// Serves until `stop` says so, then finishes the requests under way.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
     let graceful = GracefulShutdown::new();
@@ -70,7 +75,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut st
             Ok(accepted) => accepted,
             Err(error) => {
                 // The connection that failed is its client's business; a lack of descriptors is ours, and passes.
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) {
                     tracing::error!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -92,7 +100,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut st
         let router = router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             phase.store(BUSY, Ordering::Relaxed);
-            let arrival = Arrival { peer, head_at: Instant::now() };
+            let arrival = Arrival {
+                peer,
+                head_at: Instant::now(),
+            };
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(arrival);
             let answer = router.clone().call(request);
@@ -148,12 +159,22 @@ struct Patient {
 
 impl Patient {
     fn new(stream: TcpStream, phase: Arc<AtomicU8>, limit: Duration) -> Self {
-        Self { stream, phase, limit, began: Instant::now(), timer: None }
+        Self {
+            stream,
+            phase,
+            limit,
+            began: Instant::now(),
+            timer: None,
+        }
     }
 }
 
 impl AsyncRead for Patient {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let phase = self.phase.load(Ordering::Relaxed);
@@ -166,7 +187,9 @@ impl AsyncRead for Patient {
         } else if phase == HEAD {
             // Only a head that did not come in one piece costs a timer.
             let until = self.began + self.limit;
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(sleep_until(until)));
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -176,7 +199,11 @@ impl AsyncRead for Patient {
 }
 
 impl AsyncWrite for Patient {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -70,7 +70,9 @@ impl RejectedList {
     pub fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
         let shelf = Shelf::open(&directory.join("rejected.db"))?;
         let (queue, received) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name("rejected".to_owned()).spawn(move || shelf.run(&received));
+        let thread = std::thread::Builder::new()
+            .name("rejected".to_owned())
+            .spawn(move || shelf.run(&received));
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             taken: Mutex::default(),
@@ -94,7 +96,9 @@ impl RejectedList {
     fn is_in_time(&self, rejected: &Rejected) -> bool {
         let second = rejected.received.seconds();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = taken.entry((rejected.source.clone(), rejected.reason)).or_default();
+        let entry = taken
+            .entry((rejected.source.clone(), rejected.reason))
+            .or_default();
         if entry.0 != second {
             *entry = (second, 0);
         }
@@ -104,8 +108,15 @@ impl RejectedList {
 
     /// Writes what waits and closes the file.
     pub fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the rejected list had panicked");
         }
@@ -162,7 +173,9 @@ impl Shelf {
 
     fn run(mut self, queue: &Receiver<Rejected>) {
         while let Ok(first) = queue.recv() {
-            let batch: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(QUEUE)).collect();
+            let batch: Vec<_> = std::iter::once(first)
+                .chain(queue.try_iter().take(QUEUE))
+                .collect();
             if let Err(error) = self.write(&batch) {
                 tracing::warn!(store.error = %error, "refused callbacks could not be added to the rejected list");
                 let _ = self.conn.execute_batch("ROLLBACK");
@@ -237,7 +250,10 @@ mod tests {
 
     fn count(directory: &Path, what: &str) -> i64 {
         let conn = Connection::open(directory.join("rejected.db")).unwrap();
-        conn.query_row(&format!("SELECT {what} FROM rejected"), [], |row| row.get(0)).unwrap()
+        conn.query_row(&format!("SELECT {what} FROM rejected"), [], |row| {
+            row.get(0)
+        })
+        .unwrap()
     }
 
     #[test]
@@ -246,15 +262,23 @@ mod tests {
         let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
         shelf.write(&[rejected(Refusal::Expired, 1, 10)]).unwrap();
         for second in 0..700 {
-            shelf.write(&[rejected(Refusal::Signature, second, 10)]).unwrap();
+            shelf
+                .write(&[rejected(Refusal::Signature, second, 10)])
+                .unwrap();
         }
         drop(shelf);
         let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
         for second in 700..1100 {
-            shelf.write(&[rejected(Refusal::Signature, second, 10)]).unwrap();
+            shelf
+                .write(&[rejected(Refusal::Signature, second, 10)])
+                .unwrap();
         }
         assert_eq!(count(directory.path(), "count(*)"), 1001);
-        assert_eq!(count(directory.path(), "min(received)"), 1000, "the expired one");
+        assert_eq!(
+            count(directory.path(), "min(received)"),
+            1000,
+            "the expired one"
+        );
     }
 
     #[test]
@@ -262,11 +286,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
         for second in 0..300 {
-            shelf.write(&[rejected(Refusal::Token, second, MAX_BODY)]).unwrap();
+            shelf
+                .write(&[rejected(Refusal::Token, second, MAX_BODY)])
+                .unwrap();
         }
         assert!(count(directory.path(), "sum(length(body))") <= BYTES as i64);
-        shelf.write(&[rejected(Refusal::Token, 300, MAX_BODY + 1)]).unwrap();
-        assert_eq!(count(directory.path(), "count(*) FILTER (WHERE body IS NULL AND size > 65536)"), 1);
+        shelf
+            .write(&[rejected(Refusal::Token, 300, MAX_BODY + 1)])
+            .unwrap();
+        assert_eq!(
+            count(
+                directory.path(),
+                "count(*) FILTER (WHERE body IS NULL AND size > 65536)"
+            ),
+            1
+        );
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Writer {
                 for pending in pending {
                     match pending {
                         Pending::Accepted { reply, .. } => {
-                            drop(reply.send(Err(StoreError::Failed)))
+                            let _ = reply.send(Err(StoreError::Failed));
                         }
                         Pending::Completed(complete) => complete(Err(StoreError::Failed)),
                     }
@@ -185,13 +185,8 @@ impl Writer {
                     });
                 }
                 Command::Find { id, reply } => {
-                    drop(
-                        reply.send(
-                            self.recent
-                                .find_ever(&self.conn, &id)
-                                .map_err(|_| StoreError::Failed),
-                        ),
-                    );
+                    let found = self.recent.find_ever(&self.conn, &id);
+                    let _ = reply.send(found.map_err(|_| StoreError::Failed));
                 }
                 Command::Write(job) if failed.is_none() => {
                     pending.push(Pending::Completed(job(&self.conn, &mut self.recent)));

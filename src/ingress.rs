@@ -1,0 +1,239 @@
+//! The callback listener: one POST endpoint per kind, one per source, and the two health pages.
+//!
+//! A request becomes bytes, bytes become [`Authentic`](crate::auth::Authentic), that becomes a
+//! [`Receipt`](crate::inbox::Receipt), and only a receipt becomes a 200. What handlers do is not known here.
+
+pub mod answer;
+mod body;
+mod client;
+pub mod health;
+pub mod settings;
+mod watch;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tokio::time::{Instant, timeout_at};
+
+use self::answer::Answer;
+use self::settings::ServerConfig;
+pub use self::watch::{ClockOffset, SourceWatch};
+use crate::auth::{self, Presented, Refusal, Verdict};
+use crate::budget::Budget;
+use crate::callback::Callback;
+use crate::clock::Clock;
+use crate::inbox::Inbox;
+use crate::kind::Kind;
+use crate::listener::Arrival;
+use crate::metrics::{CallbackResult, Metrics, MixedUpLabels};
+use crate::rejected::{Rejected, RejectedList, token_hash};
+use crate::source::Source;
+
+/// The sources by name, replaced as a whole by a reload.
+pub type Sources = BTreeMap<String, Arc<Source>>;
+
+/// What the callback endpoints work with.
+pub struct Ingress {
+    sources: ArcSwap<Sources>,
+    settings: ServerConfig,
+    budget: Budget,
+    inbox: Inbox,
+    rejected: RejectedList,
+    watch: SourceWatch,
+    mixed_up: Mutex<HashSet<(Arc<str>, Kind, Kind)>>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Ingress {
+    /// Takes callbacks of these sources into the inbox.
+    pub fn new(
+        sources: Sources,
+        settings: ServerConfig,
+        inbox: Inbox,
+        rejected: RejectedList,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            sources: ArcSwap::from_pointee(sources),
+            budget: Budget::new(settings.max_inflight),
+            settings,
+            inbox,
+            rejected,
+            watch: SourceWatch::default(),
+            mixed_up: Mutex::default(),
+            clock,
+            metrics,
+        }
+    }
+
+    /// Takes callbacks of these sources from now on.
+    pub fn change_to(&self, sources: Sources) {
+        self.sources.store(Arc::new(sources));
+    }
+
+    /// What is known of the senders.
+    pub fn watch(&self) -> &SourceWatch {
+        &self.watch
+    }
+
+    /// Brings the gauges of the sources up to date.
+    pub fn measure(&self) {
+        self.watch.measure(&self.metrics, self.clock.now());
+    }
+
+    /// Writes what waits for the rejected list.
+    pub fn close(&self) {
+        self.rejected.close();
+    }
+
+    async fn receive(&self, source: &str, url_kind: Option<Kind>, request: Request) -> Answer {
+        let head_at = request
+            .extensions()
+            .get::<Arrival>()
+            .map_or_else(Instant::now, |arrival| arrival.head_at);
+        let sources = self.sources.load_full();
+        let Some(source) = sources.get(source) else {
+            return Answer::NotFound;
+        };
+        let (kind, answer) = self.judge(source, url_kind, request, head_at).await;
+        let result = answer.counts_as();
+        self.metrics.count_callback(source.name(), kind, result);
+        self.metrics
+            .callback_duration
+            .observe(head_at.elapsed().as_secs_f64());
+        self.watch.answered(source.name(), result, self.clock.now());
+        answer
+    }
+
+    /// The answer, and the kind to count it under.
+    async fn judge(
+        &self,
+        source: &Source,
+        url_kind: Option<Kind>,
+        request: Request,
+        head_at: Instant,
+    ) -> (Kind, Answer) {
+        let deadline = head_at + self.settings.deadline;
+        let client = client::address(&request, &self.settings.trusted_proxies);
+        let token = client::token(&request);
+        let (body, charge) =
+            match body::read(request, self.settings.max_body, &self.budget, deadline).await {
+                Ok(body) => body,
+                Err(answer) => return (Kind::Unknown, answer),
+            };
+        let received = self.clock.now();
+        let presented = Presented {
+            url_kind,
+            token: token.as_deref(),
+            client,
+            received,
+            body: body.clone(),
+        };
+        let Ok(callback) = Callback::parse(&body) else {
+            return (Kind::Unknown, Answer::NotOneObject);
+        };
+        let Verdict {
+            kind,
+            signed_t,
+            outcome,
+        } = auth::authenticate(source, presented, &callback, rand::random);
+        if let Some(t) = signed_t {
+            self.watch.signed(source.name(), t, received);
+        }
+        let authentic = match outcome {
+            Ok(authentic) => authentic,
+            Err(reason) => {
+                self.refused(Rejected {
+                    reason,
+                    received,
+                    source: source.name().clone(),
+                    url_kind,
+                    kind,
+                    client,
+                    token_hash: token.as_deref().map(token_hash),
+                    body: body.clone(),
+                });
+                return (Kind::Unknown, Answer::NotAuthentic);
+            }
+        };
+        if let Some(url_kind) = url_kind.filter(|url| *url != kind && kind != Kind::Unknown) {
+            self.note_mixed_up(source, url_kind, kind);
+        }
+        // The store finishes what was begun, whether somebody still waits for it or not.
+        match timeout_at(deadline, self.inbox.accept(authentic, Some(charge))).await {
+            Ok(Ok(receipt)) => (kind, Answer::Stored(receipt)),
+            Ok(Err(error)) => (kind, Answer::NotStored(error)),
+            Err(_) => (kind, Answer::TooSlow),
+        }
+    }
+
+    fn refused(&self, rejected: Rejected) {
+        if self
+            .watch
+            .is_first_refusal(&rejected.source, rejected.reason, rejected.received)
+        {
+            tracing::warn!(
+                callback.source = &*rejected.source,
+                reason = rejected.reason.slug(),
+                client = rejected.client.map(tracing::field::display),
+                "callbacks are refused: {}",
+                rejected.reason.hint()
+            );
+        }
+        self.rejected.keep(rejected);
+    }
+
+    fn note_mixed_up(&self, source: &Source, url: Kind, body: Kind) {
+        let labels = MixedUpLabels {
+            source: source.name().to_string(),
+            url,
+            body,
+        };
+        self.metrics.mixed_up.get_or_create(&labels).inc();
+        let mut seen = self.mixed_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.insert((source.name().clone(), url, body)) {
+            tracing::warn!(
+                callback.source = &**source.name(),
+                callback.kind = body.slug(),
+                url.kind = url.slug(),
+                "callbacks of a kind arrive at another kind's URL: the template's fields are mixed up, the body decides"
+            );
+        }
+    }
+}
+
+/// The endpoints: `POST /{source}/{kind}` for every kind, and `POST /{source}`.
+pub fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
+    let mut router = Router::new().route("/{source}", post(receive_any));
+    for kind in Kind::ALL {
+        let endpoint = move |State(ingress): State<Arc<Ingress>>,
+                             Path(source): Path<String>,
+                             request: Request| async move {
+            ingress.receive(&source, Some(kind), request).await
+        };
+        router = router.route(&format!("/{{source}}/{}", kind.slug()), post(endpoint));
+    }
+    router
+        .with_state(ingress)
+        .merge(health::router(health))
+        .fallback(async || Answer::NotFound)
+        .method_not_allowed_fallback(async || Answer::NotPost)
+}
+
+async fn receive_any(
+    State(ingress): State<Arc<Ingress>>,
+    Path(source): Path<String>,
+    request: Request,
+) -> Response {
+    ingress
+        .receive(&source, None, request)
+        .await
+        .into_response()
+}

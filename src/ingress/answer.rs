@@ -1,0 +1,112 @@
+//! Every answer to a callback, in one place: what the sender gets, and what it counts as.
+
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::inbox::{Receipt, StoreError};
+use crate::metrics::CallbackResult;
+
+/// What came of a request. Its words are fixed: causes are for the log.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is on disk.
+    Stored(Receipt),
+    /// The body is not one JSON object, or nested too deep.
+    NotOneObject,
+    /// It is not authentic.
+    NotAuthentic,
+    /// No such source or kind.
+    NotFound,
+    /// Something else than POST.
+    NotPost,
+    /// The body did not arrive in time.
+    BodyTooSlow,
+    /// The body broke off.
+    BodyBroken,
+    /// The body is longer than `max_body`.
+    BodyTooLong,
+    /// More is in flight than fits.
+    Overloaded,
+    /// The store refused.
+    NotStored(StoreError),
+    /// The store did not answer in time.
+    TooSlow,
+}
+
+/// After what time a sender that honours it may come again.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Answer {
+    /// The status, and the message where it is not 200.
+    fn parts(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Stored(_) => (StatusCode::OK, ""),
+            Self::NotOneObject => (StatusCode::BAD_REQUEST, "the body is not one JSON object"),
+            Self::BodyBroken => (StatusCode::BAD_REQUEST, "the body broke off"),
+            Self::NotAuthentic => (StatusCode::UNAUTHORIZED, "not authentic"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "no such source or kind"),
+            Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "callbacks come by POST"),
+            Self::BodyTooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in time",
+            ),
+            Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too much at once"),
+            Self::NotStored(StoreError::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no room to store it")
+            }
+            Self::NotStored(StoreError::Failed) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "it could not be stored")
+            }
+            Self::TooSlow => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "it could not be stored in time",
+            ),
+        }
+    }
+
+    /// What it counts as.
+    pub fn counts_as(&self) -> CallbackResult {
+        match self {
+            Self::Stored(receipt) if receipt.is_duplicate() => CallbackResult::Duplicate,
+            Self::Stored(_) => CallbackResult::Accepted,
+            Self::NotAuthentic => CallbackResult::Refused,
+            Self::NotOneObject
+            | Self::BodyBroken
+            | Self::BodyTooSlow
+            | Self::BodyTooLong
+            | Self::NotFound
+            | Self::NotPost => CallbackResult::Invalid,
+            Self::Overloaded => CallbackResult::Overloaded,
+            Self::NotStored(_) | Self::TooSlow => CallbackResult::Failed,
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let (status, message) = self.parts();
+        let mut response = match self {
+            Self::Stored(_) => (status, "{\"code\":0}").into_response(),
+            _ => (status, error_body(status, message)).into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_SECONDS)),
+            // The rest of the body is not read, so nothing else can follow on the connection.
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
+                drop(headers.insert(CONNECTION, HeaderValue::from_static("close")));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// The body of every answer that is not good, on both listeners.
+pub fn error_body(status: StatusCode, message: &str) -> String {
+    serde_json::json!({ "code": status.as_u16(), "message": message }).to_string()
+}

@@ -1,0 +1,81 @@
+//! Reading a body: so long, so much, so many at once.
+
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::Answer;
+use crate::budget::{Budget, Charge};
+
+/// What a request takes beside its body.
+const OVERHEAD: u64 = 512;
+/// So much of a body that is too long is still read, so that its sender gets to the answer.
+const DRAINED: u64 = 16 << 20;
+
+/// The whole body, with its share of the budget.
+pub(super) async fn read(
+    request: Request,
+    max: u64,
+    budget: &Budget,
+    deadline: Instant,
+) -> Result<(Bytes, Charge), Answer> {
+    let mut body = request.into_body();
+    let announced = body.size_hint().lower();
+    if announced > max {
+        drain(body, deadline).await;
+        return Err(Answer::BodyTooLong);
+    }
+    let mut charge = budget
+        .charge(announced + OVERHEAD)
+        .ok_or(Answer::Overloaded)?;
+    let mut charged = announced;
+    let mut whole: Option<Bytes> = None;
+    let mut parts = BytesMut::new();
+    while let Some(frame) = timeout_at(deadline, body.frame())
+        .await
+        .map_err(|_| Answer::BodyTooSlow)?
+    {
+        let Ok(data) = frame.map_err(|_| Answer::BodyBroken)?.into_data() else {
+            continue;
+        };
+        let length = (whole.as_ref().map_or(parts.len(), Bytes::len) + data.len()) as u64;
+        if length > max {
+            drain(body, deadline).await;
+            return Err(Answer::BodyTooLong);
+        }
+        if length > charged {
+            if !charge.grow(length - charged) {
+                return Err(Answer::Overloaded);
+            }
+            charged = length;
+        }
+        // Most bodies come in one piece and need no copy.
+        if whole.is_none() && parts.is_empty() {
+            whole = Some(data);
+        } else {
+            if let Some(first) = whole.take() {
+                parts.reserve(
+                    usize::try_from(announced)
+                        .unwrap_or(0)
+                        .max(first.len() + data.len()),
+                );
+                parts.extend_from_slice(&first);
+            }
+            parts.extend_from_slice(&data);
+        }
+    }
+    Ok((whole.unwrap_or_else(|| parts.freeze()), charge))
+}
+
+/// Reads on without keeping anything: a sender that is still writing would not see the answer.
+async fn drain(mut body: Body, deadline: Instant) {
+    let mut drained = 0;
+    while drained < DRAINED
+        && let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await
+    {
+        drained += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+}

@@ -1,0 +1,112 @@
+//! What a request says of its sender beside the body: address and token.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::Request;
+use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
+
+use crate::listener::Arrival;
+
+/// The peer's address; behind a trusted proxy the right-most address of `X-Forwarded-For` that is none of the proxies'. What
+/// stands further left was written by whoever sent it. None if that address cannot be read.
+pub(super) fn address(request: &Request, trusted: &[IpNet]) -> Option<IpAddr> {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    let peer = request
+        .extensions()
+        .get::<Arrival>()?
+        .peer
+        .ip()
+        .to_canonical();
+    if !is_trusted(peer) {
+        return Some(peer);
+    }
+    let headers = request.headers().get_all("x-forwarded-for");
+    let lines: Option<Vec<&str>> = headers.iter().map(|line| line.to_str().ok()).collect();
+    let mut nearest = peer;
+    for entry in lines?.iter().rev().flat_map(|line| line.rsplit(',')) {
+        nearest = parse(entry.trim())?.to_canonical();
+        if !is_trusted(nearest) {
+            break;
+        }
+    }
+    Some(nearest)
+}
+
+/// An address, with or without port and brackets.
+fn parse(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    bare.parse()
+        .ok()
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+/// The `token` of the query, percent-decoded.
+pub(super) fn token(request: &Request) -> Option<Vec<u8>> {
+    let pairs = request.uri().query()?.split('&');
+    let value = pairs
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(name, _)| *name == "token")?
+        .1;
+    Some(Cow::from(percent_decode_str(value)).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn request(peer: &str, forwarded: &[&str]) -> Request {
+        let mut request = Request::builder().uri("/css?action=x&token=a%2Bb%2f+");
+        for line in forwarded {
+            request = request.header("x-forwarded-for", *line);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        let peer = format!("{peer}:1").parse().unwrap();
+        request.extensions_mut().insert(Arrival {
+            peer,
+            head_at: Instant::now(),
+        });
+        request
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let from = |peer: &str, forwarded: &[&str]| {
+            address(&request(peer, forwarded), &trusted).map(|ip| ip.to_string())
+        };
+        let is = |address: &str| Some(address.to_owned());
+        assert_eq!(from("1.1.1.1", &["2.2.2.2"]), is("1.1.1.1"));
+        assert_eq!(from("10.0.0.1", &[]), is("10.0.0.1"));
+        assert_eq!(from("10.0.0.1", &["9.9.9.9, 2.2.2.2"]), is("2.2.2.2"));
+        assert_eq!(
+            from("10.0.0.1", &["9.9.9.9, 2.2.2.2, 10.3.3.3"]),
+            is("2.2.2.2")
+        );
+        assert_eq!(
+            from("10.0.0.1", &["9.9.9.9", "2.2.2.2:443", "10.3.3.3"]),
+            is("2.2.2.2")
+        );
+        assert_eq!(
+            from("[::ffff:10.0.0.1]", &["[fd00::1]:80", "[2001:db8::1]"]),
+            is("2001:db8::1")
+        );
+        assert_eq!(from("10.0.0.1", &["2.2.2.2, nonsense"]), None);
+        assert_eq!(from("10.0.0.1", &["10.0.0.9, 10.0.0.8"]), is("10.0.0.9"));
+    }
+
+    #[test]
+    fn the_token_is_decoded_and_a_plus_is_a_plus() {
+        assert_eq!(
+            token(&request("1.1.1.1", &[])).as_deref(),
+            Some(&b"a+b/+"[..])
+        );
+    }
+}

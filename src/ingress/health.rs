@@ -1,0 +1,71 @@
+//! `/healthz` and `/readyz`, the same on both listeners and without authentication.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::answer::error_body;
+use crate::inbox::{Condition, Inbox};
+
+/// Whether this process should get callbacks.
+#[derive(Clone)]
+pub struct Health {
+    inbox: Inbox,
+    draining: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// Healthy as long as the inbox is.
+    pub fn new(inbox: Inbox) -> Self {
+        Self {
+            inbox,
+            draining: Arc::default(),
+        }
+    }
+
+    /// Not ready from now on: the load balancer should look elsewhere.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Why it is not ready; none if it is.
+    fn trouble(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("shutting down");
+        }
+        match self.inbox.condition() {
+            Condition::Accepting => None,
+            Condition::Full => Some("the disk is nearly full"),
+            Condition::Failing => Some("the store fails"),
+        }
+    }
+}
+
+/// The two pages.
+pub fn router(health: Health) -> Router {
+    Router::new()
+        .route("/healthz", get(async || page(None)))
+        .route("/readyz", get(ready))
+        .with_state(health)
+}
+
+async fn ready(State(health): State<Health>) -> Response {
+    page(health.trouble())
+}
+
+fn page(trouble: Option<&str>) -> Response {
+    let (status, body) = match trouble {
+        None => (StatusCode::OK, "{\"code\":0}".to_owned()),
+        Some(trouble) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            error_body(StatusCode::SERVICE_UNAVAILABLE, trouble),
+        ),
+    };
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
