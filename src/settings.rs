@@ -4,7 +4,7 @@
 //! can use. What can be wrong becomes an [`Invalid`], which names the place and the fix.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -172,9 +172,44 @@ pub fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
     Err(Invalid::at(place, problem))
 }
 
+/// What stands where a unit is expected. A bare number is taken along, so that the message can say what is missing.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a text with a unit, such as \"10s\" or \"1MiB\""
+)]
+enum Written {
+    Text(String),
+    Number(i64),
+}
+
+impl Written {
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// The longest duration that an option takes: longer ones are slips, and adding them to a time could overflow.
+pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A duration that is not zero and not absurd.
+pub fn check_duration(place: impl Into<String>, value: Duration) -> Result<(), Invalid> {
+    if !value.is_zero() && value <= LONGEST {
+        return Ok(());
+    }
+    let problem = format!(
+        "`{}` must be more than nothing and at most ten years",
+        humantime::format_duration(value)
+    );
+    Err(Invalid::at(place, problem))
+}
+
 /// Reads a duration such as `30m` or `1h 30m`.
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = Written::deserialize(deserializer)?.text();
     humantime::parse_duration(&text).map_err(|_| {
         serde::de::Error::custom(format_args!(
             "`{text}` is no duration, write one such as \"10s\", \"30m\" or \"7d\""
@@ -191,7 +226,7 @@ pub fn optional_duration<'de, D: Deserializer<'de>>(
 
 /// Reads a size in bytes such as `1MiB`.
 pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = Written::deserialize(deserializer)?.text();
     text.parse::<bytesize::ByteSize>()
         .map(|size| size.as_u64())
         .map_err(|_| {
@@ -204,6 +239,16 @@ pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error>
 /// As [`size`], where none is a choice too.
 pub fn optional_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     size(deserializer).map(Some)
+}
+
+/// Reads an address to listen at.
+pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        serde::de::Error::custom(format_args!(
+            "`{text}` is no address, write one such as \"0.0.0.0:8080\" or \"[::]:8080\""
+        ))
+    })
 }
 
 /// Reads a list of networks in CIDR form; a bare address is a network of one.
