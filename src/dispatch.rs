@@ -1,0 +1,3 @@
+//! Hands stored events to handlers.
+
+pub mod settings;

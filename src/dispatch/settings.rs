@@ -1,0 +1,265 @@
+//! `[handlers.NAME]`: which events a handler gets, how, and what becomes of failures.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobSet};
+use serde::Deserialize;
+
+use crate::event::{Event, PayloadForm};
+use crate::handlers::{Target, To};
+use crate::kind::Kind;
+use crate::settings::{self, Invalid, Surroundings};
+
+/// `[handlers.NAME]` as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HandlerConfig {
+    /// The kinds it gets.
+    pub kinds: BTreeSet<Kind>,
+    /// The sources it gets; empty: all.
+    pub sources: BTreeSet<String>,
+    /// Globs over `appname/streamid`; empty: all events, also those without a stream. `*` and `?` stay within one segment,
+    /// `**` crosses slashes.
+    pub streams: Vec<String>,
+    /// Whether the events of a stream come one after the other.
+    pub order: Order,
+    /// Attempts that run side by side.
+    pub concurrency: usize,
+    /// How long an attempt may take.
+    #[serde(deserialize_with = "settings::duration")]
+    pub timeout: Duration,
+    /// What `data` is.
+    pub payload: PayloadForm,
+    /// When a failed attempt is made again.
+    pub retry: Retry,
+    /// Where a handler begins that was never seen before.
+    pub start: Start,
+    /// Where the events go; none: to code, through `Server::builder`.
+    pub to: Option<To>,
+}
+
+impl Default for HandlerConfig {
+    fn default() -> Self {
+        Self {
+            kinds: Kind::all_and_unknown().collect(),
+            sources: BTreeSet::new(),
+            streams: Vec::new(),
+            order: Order::default(),
+            concurrency: 8,
+            timeout: Duration::from_secs(10),
+            payload: PayloadForm::default(),
+            retry: Retry::default(),
+            start: Start::default(),
+            to: None,
+        }
+    }
+}
+
+/// `order`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Events of one stream come in arrival order, one at a time.
+    #[default]
+    Stream,
+    /// All come side by side.
+    None,
+}
+
+/// `start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// With the next event that arrives.
+    #[default]
+    Now,
+    /// With the oldest event that is still stored.
+    Oldest,
+}
+
+/// `retry`: how failed attempts are made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The first pause; it doubles from failure to failure.
+    #[serde(deserialize_with = "settings::duration")]
+    pub initial: Duration,
+    /// The longest pause.
+    #[serde(deserialize_with = "settings::duration")]
+    pub max: Duration,
+    /// From a delivery's first attempt to parking it.
+    #[serde(deserialize_with = "settings::duration")]
+    pub max_age: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(5 * 60),
+            max_age: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// A validated handler section.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HandlerSettings {
+    kinds: BTreeSet<Kind>,
+    sources: BTreeSet<String>,
+    streams: Streams,
+    /// Whether the events of a stream come one after the other.
+    pub order: Order,
+    /// Attempts that run side by side.
+    pub concurrency: usize,
+    /// How long an attempt may take.
+    pub timeout: Duration,
+    /// What `data` is.
+    pub payload: PayloadForm,
+    /// When a failed attempt is made again.
+    pub retry: Retry,
+    /// Where a handler begins that was never seen before.
+    pub start: Start,
+    /// The `type` of where the events go.
+    pub target_type: Option<&'static str>,
+    /// Where the events go; none: to code, through `Server::builder`.
+    pub target: Option<Target>,
+}
+
+/// Compiled globs, the same if they were written the same.
+#[derive(Debug, Clone)]
+struct Streams {
+    globs: Vec<String>,
+    set: GlobSet,
+}
+
+impl PartialEq for Streams {
+    fn eq(&self, other: &Self) -> bool {
+        self.globs == other.globs
+    }
+}
+
+impl HandlerConfig {
+    /// Checks the section. `sources` are the names of all sources.
+    pub fn validate(
+        &self,
+        name: &str,
+        sources: &BTreeSet<&str>,
+        around: &Surroundings,
+    ) -> Result<HandlerSettings, Invalid> {
+        let place = format!("handlers.{name}");
+        let at = |key: &str| format!("{place}.{key}");
+        settings::check_name(&place, name)?;
+        if self.kinds.is_empty() {
+            let problem = "lists no kind, so nothing would come; leave it out for all kinds";
+            return Err(Invalid::at(at("kinds"), problem));
+        }
+        if let Some(unknown) = self
+            .sources
+            .iter()
+            .find(|name| !sources.contains(name.as_str()))
+        {
+            let known: Vec<_> = sources.iter().map(|name| format!("`{name}`")).collect();
+            let problem = format!(
+                "there is no source `{unknown}`; known: {}",
+                known.join(", ")
+            );
+            return Err(Invalid::at(at("sources"), problem));
+        }
+        if !(1..=1024).contains(&self.concurrency) {
+            return Err(Invalid::at(at("concurrency"), "must be from 1 to 1024"));
+        }
+        settings::check_duration(at("timeout"), self.timeout)?;
+        self.retry.check(&at("retry"))?;
+        let target = match &self.to {
+            Some(to) => Some(to.validate(&at("to"), around)?),
+            None => None,
+        };
+        Ok(HandlerSettings {
+            kinds: self.kinds.clone(),
+            sources: self.sources.clone(),
+            streams: Streams::compile(&self.streams, &at("streams"))?,
+            order: self.order,
+            concurrency: self.concurrency,
+            timeout: self.timeout,
+            payload: self.payload,
+            retry: self.retry,
+            start: self.start,
+            target_type: self.to.as_ref().map(To::type_name),
+            target,
+        })
+    }
+}
+
+impl Retry {
+    fn check(&self, place: &str) -> Result<(), Invalid> {
+        settings::check_duration(format!("{place}.initial"), self.initial)?;
+        settings::check_duration(format!("{place}.max"), self.max)?;
+        settings::check_duration(format!("{place}.max_age"), self.max_age)?;
+        if self.initial > self.max {
+            let problem = "must not be longer than `max`";
+            return Err(Invalid::at(format!("{place}.initial"), problem));
+        }
+        Ok(())
+    }
+}
+
+impl Streams {
+    fn compile(globs: &[String], place: &str) -> Result<Self, Invalid> {
+        let mut set = GlobSet::builder();
+        for text in globs {
+            let glob = GlobBuilder::new(text)
+                .literal_separator(true)
+                .build()
+                .map_err(|error| Invalid::at(place, error.to_string()))?;
+            set.add(glob);
+        }
+        let set = set
+            .build()
+            .map_err(|error| Invalid::at(place, error.to_string()))?;
+        Ok(Self {
+            globs: globs.to_vec(),
+            set,
+        })
+    }
+
+    fn matches(&self, event: &Event) -> bool {
+        if self.globs.is_empty() {
+            return true;
+        }
+        let attributes = event.attributes();
+        let Some(stream) = &attributes.streamid else {
+            return false;
+        };
+        let app = attributes.appname.as_deref().unwrap_or_default();
+        self.set.is_match(format!("{app}/{stream}"))
+    }
+}
+
+impl HandlerSettings {
+    /// Whether the handler gets this event.
+    pub fn wants(&self, event: &Event) -> bool {
+        self.kinds.contains(&event.kind())
+            && (self.sources.is_empty() || self.sources.contains(&**event.source()))
+            && self.streams.matches(event)
+    }
+
+    /// The kinds it gets.
+    pub fn kinds(&self) -> &BTreeSet<Kind> {
+        &self.kinds
+    }
+
+    /// The sources it gets; empty: all.
+    pub fn sources(&self) -> &BTreeSet<String> {
+        &self.sources
+    }
+
+    /// Globs over `appname/streamid`; empty: all.
+    pub fn streams(&self) -> &[String] {
+        &self.streams.globs
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The durable store.
+
+pub mod settings;

@@ -1,0 +1,3 @@
+//! The callback listener.
+
+pub mod settings;

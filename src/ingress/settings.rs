@@ -1,0 +1,136 @@
+//! `[server]`: the callback listener and its limits.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::http::Uri;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::settings::{self, Invalid};
+
+/// `[server]`, in the file and validated.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Where callbacks are taken.
+    #[serde(deserialize_with = "settings::address")]
+    pub listen: SocketAddr,
+    /// How the platform reaches the listener, without a slash at the end.
+    pub public_url: Option<String>,
+    /// The longest body that is taken.
+    #[serde(deserialize_with = "settings::size")]
+    pub max_body: u64,
+    /// The bodies in flight together.
+    #[serde(deserialize_with = "settings::size")]
+    pub max_inflight: u64,
+    /// Connections open at a time.
+    pub max_connections: usize,
+    /// From a connection's first byte to the complete head.
+    #[serde(deserialize_with = "settings::duration")]
+    pub header_timeout: Duration,
+    /// From the complete head to the answer.
+    #[serde(deserialize_with = "settings::duration")]
+    pub deadline: Duration,
+    /// How long callbacks are still taken after SIGTERM.
+    #[serde(deserialize_with = "settings::duration")]
+    pub drain_delay: Duration,
+    /// The proxies whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "settings::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether a changed configuration file is reloaded without SIGHUP.
+    pub watch: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+            public_url: None,
+            max_body: MIB,
+            max_inflight: 24 * MIB,
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(5),
+            deadline: Duration::from_secs(4),
+            drain_delay: Duration::from_secs(3),
+            trusted_proxies: Vec::new(),
+            watch: false,
+        }
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// The platform gives up on a request after this long.
+const SENDERS_LIMIT: Duration = Duration::from_secs(20);
+
+impl ServerConfig {
+    /// Checks the section.
+    pub fn validate(&self, place: &str) -> Result<Self, Invalid> {
+        let refuse = |wrong: bool, key: &str, problem: &str| match wrong {
+            true => Err(Invalid::at(format!("{place}.{key}"), problem)),
+            false => Ok(()),
+        };
+        refuse(
+            !(1024..=1024 * MIB).contains(&self.max_body),
+            "max_body",
+            "must be from 1KiB to 1GiB",
+        )?;
+        refuse(
+            self.max_inflight < self.max_body,
+            "max_inflight",
+            "must be at least `max_body`, or the longest body could never come in",
+        )?;
+        refuse(
+            self.max_inflight > 1024 * 1024 * MIB,
+            "max_inflight",
+            "must be at most 1TiB",
+        )?;
+        refuse(
+            !(1..=1_000_000).contains(&self.max_connections),
+            "max_connections",
+            "must be from 1 to 1000000",
+        )?;
+        refuse(
+            self.header_timeout.is_zero() || self.header_timeout > Duration::from_secs(60),
+            "header_timeout",
+            "must be more than 0s and at most 60s",
+        )?;
+        refuse(
+            self.deadline.is_zero() || self.deadline >= SENDERS_LIMIT,
+            "deadline",
+            "must be more than 0s and less than 20s, after which the sender gives up",
+        )?;
+        refuse(
+            self.drain_delay > Duration::from_secs(8),
+            "drain_delay",
+            "must be at most 8s: the whole shutdown has to be over within 15s",
+        )?;
+        let public_url = match &self.public_url {
+            Some(url) => Some(public_url(url, format!("{place}.public_url"))?),
+            None => None,
+        };
+        Ok(Self {
+            public_url,
+            ..self.clone()
+        })
+    }
+}
+
+/// The URL without slashes at its end.
+fn public_url(text: &str, place: String) -> Result<String, Invalid> {
+    let trimmed = text.trim().trim_end_matches('/');
+    let fits = trimmed.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+            && !trimmed.contains(['@', '#'])
+    });
+    if fits {
+        return Ok(trimmed.to_owned());
+    }
+    let problem = format!(
+        "`{text}` is no address for callbacks, write one such as \"https://cb.example.com\""
+    );
+    Err(Invalid::at(place, problem))
+}
