@@ -1,1 +1,7 @@
-fn main() {}
+//! The `livehook` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    livehook::cli::main()
+}

@@ -1,0 +1,71 @@
+//! The admin listener: health, metrics and the API, for operators only.
+//!
+//! Everything but the health pages needs the configured token as `Authorization: Bearer`. Without a token the listener is
+//! loopback only, and so must the `Host` header be: a page in the operator's browser must not reach it under a name of its
+//! own. A browser's request from another site is refused in either case.
+
+mod access;
+mod api;
+mod problem;
+mod query;
+pub mod settings;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+
+use self::problem::Problem;
+use crate::dispatch::Dispatch;
+use crate::inbox::Inbox;
+use crate::ingress::{Ingress, health};
+use crate::metrics::Metrics;
+use crate::settings::Secret;
+
+/// What the admin endpoints work with.
+pub struct Admin {
+    /// The inbox to look into.
+    pub inbox: Inbox,
+    /// The handlers to steer.
+    pub dispatch: Arc<Dispatch>,
+    /// The senders to report on.
+    pub ingress: Arc<Ingress>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// What a request must present; none: loopback only.
+    pub token: Option<Secret>,
+}
+
+/// The endpoints.
+pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/events", get(api::events))
+        .route("/api/events/{id}", get(api::event))
+        .route("/api/handlers", get(api::handlers))
+        .route("/api/handlers/{name}/parked", get(api::parked))
+        .route("/api/handlers/{name}/replay", post(api::replay))
+        .route("/api/handlers/{name}/discard", post(api::discard))
+        .fallback(async || Problem::NotFound("there is no such page"))
+        .method_not_allowed_fallback(async || Problem::WrongMethod)
+        .layer(from_fn_with_state(admin.clone(), access::check))
+        .with_state(admin)
+        .merge(health::router(health))
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    admin.ingress.measure();
+    admin
+        .metrics
+        .inbox_bytes
+        .set(i64::try_from(admin.inbox.size()).unwrap_or(i64::MAX));
+    if admin.dispatch.measure().await.is_err() {
+        tracing::warn!("the gauges of the handlers are stale, the store could not be read");
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], admin.metrics.encode())
+}

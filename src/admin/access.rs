@@ -1,0 +1,92 @@
+//! Who may use the admin listener.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderName};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::{Admin, Problem};
+
+/// Lets a request through, or says why not.
+pub(super) async fn check(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let headers = request.headers();
+    match &admin.token {
+        Some(token) => {
+            let presented = text(headers, AUTHORIZATION).and_then(|value| {
+                let (scheme, token) = value.split_once(' ')?;
+                scheme
+                    .eq_ignore_ascii_case("bearer")
+                    .then_some(token.trim())
+            });
+            if !presented.is_some_and(|presented| token.matches(presented.as_bytes())) {
+                return Err(Problem::NotAuthorized);
+            }
+        }
+        None if !text(headers, HOST).is_some_and(is_loopback) => {
+            return Err(Problem::Forbidden(
+                "without a token the Host header must be a loopback address",
+            ));
+        }
+        None => {}
+    }
+    if let Some(origin) = text(headers, ORIGIN) {
+        let own = text(headers, HOST).unwrap_or_default();
+        if origin.split_once("://").map(|(_, host)| host) != Some(own) {
+            return Err(Problem::Forbidden("requests from other sites are refused"));
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Whether a `Host` is this machine's own: `localhost` or a loopback address, with or without port.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_hosts_are_loopback() {
+        for host in [
+            "localhost",
+            "LOCALHOST:9090",
+            "127.0.0.1:9090",
+            "127.8.8.8",
+            "[::1]:9090",
+            "[::1]",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "example.com",
+            "localhost.example.com:9090",
+            "10.0.0.1",
+            "[fd00::1]:9090",
+            "",
+            "0.0.0.0",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

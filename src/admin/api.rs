@@ -1,0 +1,221 @@
+//! The JSON API: events, handlers, parked deliveries.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::query::Fields;
+use super::{Admin, Problem};
+use crate::clock::Timestamp;
+use crate::dispatch::HandlerReport;
+use crate::event::{Event, PayloadForm, Seq};
+use crate::identity::EventId;
+use crate::inbox::delivery::{Parked, Selection};
+
+type Answer = Result<Response, Problem>;
+
+/// `GET /api/events`
+pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+    let part = fields.part()?;
+    let filter = fields.event_filter()?;
+    let newest_first = fields.newest_first()?;
+    fields.end()?;
+    let page = admin
+        .inbox
+        .search(filter, part.after, newest_first, part.limit)
+        .await?;
+    Ok(list(
+        page.items.iter().map(|event| with_attributes(event, &[])),
+        page.next,
+    ))
+}
+
+/// `GET /api/events/{id}`
+pub(super) async fn event(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    fields: Fields,
+) -> Answer {
+    fields.end()?;
+    let event = find(&admin, &id).await?;
+    Ok(json_text(
+        StatusCode::OK,
+        event.cloud_event(PayloadForm::Original).to_json(),
+    ))
+}
+
+/// `GET /api/handlers`
+pub(super) async fn handlers(State(admin): State<Arc<Admin>>, fields: Fields) -> Answer {
+    fields.end()?;
+    let reports = admin.dispatch.report().await?;
+    Ok(list(reports.iter().map(handler_item), None))
+}
+
+/// `GET /api/handlers/{name}/parked`
+pub(super) async fn parked(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    mut fields: Fields,
+) -> Answer {
+    let part = fields.part()?;
+    fields.end()?;
+    let handler = admin.dispatch.id(&name)?;
+    let page = admin
+        .inbox
+        .parked(handler, part.after.unwrap_or(0), part.limit)
+        .await?;
+    Ok(list(page.items.iter().map(parked_item), page.next))
+}
+
+/// `POST /api/handlers/{name}/replay`
+pub(super) async fn replay(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let (selection, dry_run) = selection(&admin, &name, &body).await?;
+    let count = admin.dispatch.replay(&name, selection, dry_run).await?;
+    tracing::info!(
+        handler.name = name,
+        count,
+        dry_run,
+        "a replay was asked for"
+    );
+    Ok(counted(count))
+}
+
+/// `POST /api/handlers/{name}/discard`
+pub(super) async fn discard(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let (selection, dry_run) = selection(&admin, &name, &body).await?;
+    let count = admin.dispatch.discard(&name, selection, dry_run).await?;
+    tracing::info!(
+        handler.name = name,
+        count,
+        dry_run,
+        "deliveries were discarded"
+    );
+    Ok(counted(count))
+}
+
+/// What a replay or discard is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    event: Option<String>,
+    parked: Option<bool>,
+    from: Option<String>,
+    to: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn selection(
+    admin: &Admin,
+    handler: &str,
+    body: &[u8],
+) -> Result<(Selection, bool), Problem> {
+    admin.dispatch.id(handler)?;
+    let asked: Asked =
+        serde_json::from_slice(body).map_err(|error| Problem::Bad(error.to_string()))?;
+    let time = |name: &str, text: &str| {
+        let time = Timestamp::from_rfc3339(text);
+        time.ok_or_else(|| {
+            Problem::Bad(format!(
+                "`{name}` must be a time such as 2026-11-23T08:00:00Z"
+            ))
+        })
+    };
+    let selection = match (&asked.event, asked.parked, &asked.from, &asked.to) {
+        (Some(id), None, None, None) => Selection::Event(find(admin, id).await?.seq()),
+        (None, Some(true), None, None) => Selection::Parked,
+        (None, None, Some(from), Some(to)) => {
+            let (from, to) = (time("from", from)?, time("to", to)?);
+            if from > to {
+                return Err(Problem::Bad(
+                    "`from` must not be later than `to`".to_owned(),
+                ));
+            }
+            Selection::Range(from, to)
+        }
+        _ => {
+            let forms = "give one of `event`: an id, `parked`: true, or `from` and `to`: times";
+            return Err(Problem::Bad(forms.to_owned()));
+        }
+    };
+    Ok((selection, asked.dry_run))
+}
+
+async fn find(admin: &Admin, id: &str) -> Result<Event, Problem> {
+    let id = EventId::from_hex(id).ok_or(Problem::NotFound("there is no such event"))?;
+    admin.inbox.find(id).await?.ok_or(Problem::NotFound(
+        "there is no such event, or retention removed it",
+    ))
+}
+
+fn handler_item(report: &HandlerReport) -> String {
+    json!({
+        "name": report.name,
+        "type": report.target_type.unwrap_or("code"),
+        "state": report.state.slug(),
+        "lag_events": report.lag_events,
+        "lag_seconds": report.lag.as_secs_f64(),
+        "retrying": report.rows.due,
+        "waiting": report.rows.waiting,
+        "parked": report.rows.parked,
+        "last_success": report.last.success,
+        "last_failure": report.last.failure.as_ref().map(|(time, error)| json!({ "time": time, "error": error })),
+    })
+    .to_string()
+}
+
+fn parked_item(parked: &Parked) -> String {
+    let more = [
+        ("attempts", parked.attempts.count.into()),
+        ("first_attempt", json!(parked.attempts.first)),
+        ("parked_at", json!(parked.at)),
+        ("error", json!(parked.attempts.error)),
+        ("replaying", parked.replaying.into()),
+    ];
+    with_attributes(&parked.event, &more)
+}
+
+/// The attributes of an event as a JSON object, with more members behind them.
+fn with_attributes(event: &Event, more: &[(&str, serde_json::Value)]) -> String {
+    let attributes = event.cloud_event(PayloadForm::Original).attributes_json();
+    let mut text = String::from_utf8_lossy(&attributes).into_owned();
+    for (name, value) in more {
+        text.push_str(&format!(",\"{name}\":{value}"));
+    }
+    text.push('}');
+    text
+}
+
+fn list(items: impl Iterator<Item = String>, next: Option<Seq>) -> Response {
+    let items: Vec<String> = items.collect();
+    let next = next.map_or("null".to_owned(), |seq| format!("\"{seq}\""));
+    json_text(
+        StatusCode::OK,
+        format!("{{\"items\":[{}],\"next\":{next}}}", items.join(",")).into_bytes(),
+    )
+}
+
+fn counted(count: u64) -> Response {
+    json_text(
+        StatusCode::ACCEPTED,
+        json!({ "count": count }).to_string().into_bytes(),
+    )
+}
+
+fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], text).into_response()
+}

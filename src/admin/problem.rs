@@ -1,0 +1,72 @@
+//! Every answer of the admin listener that is not good.
+
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::dispatch::ControlError;
+use crate::inbox::StoreError;
+use crate::ingress::answer::error_body;
+
+/// Why a request was not answered as asked.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// A field is missing, unknown or not understood; the text names it.
+    Bad(String),
+    /// The token is missing or wrong.
+    NotAuthorized,
+    /// From where or under a name that is not trusted.
+    Forbidden(&'static str),
+    /// There is no such thing.
+    NotFound(&'static str),
+    /// The page does not do that.
+    WrongMethod,
+    /// The store could not be asked.
+    Store(StoreError),
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, message) = match self {
+            Self::Bad(message) => (StatusCode::BAD_REQUEST, message),
+            Self::NotAuthorized => (
+                StatusCode::UNAUTHORIZED,
+                "the token is missing or wrong".to_owned(),
+            ),
+            Self::Forbidden(message) => (StatusCode::FORBIDDEN, message.to_owned()),
+            Self::NotFound(message) => (StatusCode::NOT_FOUND, message.to_owned()),
+            Self::WrongMethod => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this page does not take that method".to_owned(),
+            ),
+            Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        };
+        let mut response = (
+            status,
+            [(CONTENT_TYPE, "application/json")],
+            error_body(status, &message),
+        )
+            .into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::NoSuchHandler => Self::NotFound("there is no such handler"),
+            ControlError::Store(error) => Self::Store(error),
+        }
+    }
+}

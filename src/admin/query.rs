@@ -1,0 +1,110 @@
+//! Query strings: every field is known and understood, or the request is refused.
+
+use std::fmt::Display;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+
+use super::Problem;
+use crate::clock::Timestamp;
+use crate::event::Seq;
+use crate::inbox::query::EventFilter;
+use crate::kind::Kind;
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// The fields of a query string, taken out one by one.
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Fields {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        query
+            .map(|Query(fields)| Self(fields))
+            .map_err(|_| Problem::Bad("the query string is not understood".to_owned()))
+    }
+}
+
+/// Which part of a list is wanted.
+pub(super) struct Part {
+    pub(super) limit: usize,
+    pub(super) after: Option<Seq>,
+}
+
+impl Fields {
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(field, _)| field == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &str,
+        expected: impl Display,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        parse(&value)
+            .map(Some)
+            .ok_or_else(|| Problem::Bad(format!("`{name}` must be {expected}")))
+    }
+
+    /// `limit` and `after`.
+    pub(super) fn part(&mut self) -> Result<Part, Problem> {
+        let limit = self.parsed(
+            "limit",
+            format_args!("a number from 1 to {MAX_LIMIT}"),
+            |text| {
+                text.parse()
+                    .ok()
+                    .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            },
+        )?;
+        let after = self.parsed("after", "the `next` of an earlier answer", |text| {
+            text.parse().ok().filter(|seq: &Seq| *seq >= 0)
+        })?;
+        Ok(Part {
+            limit: limit.unwrap_or(DEFAULT_LIMIT),
+            after,
+        })
+    }
+
+    /// `order`: whether the newest come first.
+    pub(super) fn newest_first(&mut self) -> Result<bool, Problem> {
+        let order = self.parsed("order", "`oldest` or `newest`", |text| match text {
+            "oldest" => Some(false),
+            "newest" => Some(true),
+            _ => None,
+        })?;
+        Ok(order.unwrap_or(false))
+    }
+
+    /// `kind`, `source`, `domain`, `stream`, `from`, `to`.
+    pub(super) fn event_filter(&mut self) -> Result<EventFilter, Problem> {
+        let time = "a time such as 2026-11-23T08:00:00Z";
+        Ok(EventFilter {
+            kind: self.parsed("kind", "a kind such as stream-begin", Kind::from_slug)?,
+            source: self.take("source"),
+            domain: self.take("domain"),
+            stream: self.take("stream"),
+            from: self.parsed("from", time, Timestamp::from_rfc3339)?,
+            to: self.parsed("to", time, Timestamp::from_rfc3339)?,
+        })
+    }
+
+    /// Nothing else may be there.
+    pub(super) fn end(self) -> Result<(), Problem> {
+        match self.0.first() {
+            Some((name, _)) => Err(Problem::Bad(format!(
+                "there is no filter `{}`, or it is given twice",
+                name.escape_debug()
+            ))),
+            None => Ok(()),
+        }
+    }
+}

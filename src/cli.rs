@@ -1,0 +1,113 @@
+//! The command line.
+//!
+//! Exit codes: 0 good; 2 bad usage, configuration or an unwritable directory; 1 anything else.
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, environment};
+
+mod check;
+mod health;
+mod key;
+mod serve;
+
+/// Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your handlers
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 good; 2 bad usage, configuration or an unwritable directory; 1 anything else."
+)]
+struct Cli {
+    /// The configuration file [default: $LIVEHOOK_CONFIG, else /etc/livehook/livehook.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take callbacks and deliver them until SIGTERM
+    Serve,
+    /// Check the configuration without starting, and print the URL for each field of the callback template
+    ///
+    /// Reads the configuration and everything it refers to, changes nothing, and prints for each source what to paste
+    /// where, then what each handler gets, then hints. The URLs hold the source's token.
+    Check,
+    /// Print a fresh CallbackKey: 32 letters and digits
+    ///
+    /// Give it to the callback template and to the source's `keys`.
+    Key,
+    /// Ask a running server whether it is well, for container probes
+    ///
+    /// Exits 0 if it answers 200 within two seconds, else 1.
+    Health(health::Args),
+}
+
+/// Why a command did not succeed.
+enum Failed {
+    /// Exit code 2: the operator has to mend something.
+    Setup(anyhow::Error),
+    /// Exit code 1.
+    Run(anyhow::Error),
+}
+
+/// Runs the command that the process's arguments name.
+pub fn main() -> ExitCode {
+    let (error, code) = match run(Cli::parse()) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failed::Setup(error)) => (error, 2),
+        Err(Failed::Run(error)) => (error, 1),
+    };
+    // Nobody may be reading any more; the exit code says it too.
+    let _ = writeln!(std::io::stderr(), "livehook: {error:#}");
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<(), Failed> {
+    let file = Config::default_path(cli.config);
+    let load = || Config::load(&file, &environment()).map_err(|error| Failed::Setup(error.into()));
+    match &cli.command {
+        Command::Serve => {
+            let config = load()?;
+            serve::serve(file, config)
+        }
+        Command::Check => print(&check::report(&load()?).map_err(Failed::Setup)?),
+        Command::Key => print(&format!("{}\n", key::fresh().map_err(Failed::Run)?)),
+        Command::Health(args) => {
+            let address = match args.url() {
+                Some(url) => health::address_of(url).map_err(Failed::Setup)?,
+                None => health::local(load()?.server.listen),
+            };
+            health::ask(&address, args.path()).map_err(Failed::Run)
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has seen enough is no failure.
+fn print(text: &str) -> Result<(), Failed> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failed::Run(error.into())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from(["livehook", "health", "--ready", "--config", "x.toml"]);
+        assert_eq!(cli.config, Some("x.toml".into()));
+    }
+}

@@ -1,0 +1,194 @@
+//! `livehook check`: what is not good, what to paste where, what each handler gets, and what could be better.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::fs::Access;
+
+use crate::config::Config;
+use crate::dispatch::settings::{HandlerSettings, Order};
+use crate::kind::{Kind, UrlField};
+use crate::source::Source;
+
+/// Stands in a URL whose beginning is not known.
+const PLACEHOLDER: &str = "http://YOUR-HOST";
+
+/// What a query value need not escape (RFC 3986, unreserved).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Checks what loading the configuration does not, then tells what there is to tell.
+pub(super) fn report(config: &Config) -> anyhow::Result<String> {
+    targets(config)?;
+    writable(&config.inbox.path)
+        .with_context(|| format!("{}: inbox.path", config.file.display()))?;
+    let mut out = String::new();
+    write_report(&mut out, config)?;
+    Ok(out)
+}
+
+/// The program has no handlers of its own: each one needs a `to`.
+pub(super) fn targets(config: &Config) -> anyhow::Result<()> {
+    match config.handlers.iter().find(|(_, it)| it.target.is_none()) {
+        None => Ok(()),
+        Some((name, _)) => bail!(
+            "{}: handlers.{name}.to: is missing; say where the events go, such as to = {{ type = \"log\" }}",
+            config.file.display()
+        ),
+    }
+}
+
+/// Whether we may write to the directory, or create it.
+fn writable(directory: &Path) -> anyhow::Result<()> {
+    let Some(nearest) = directory.ancestors().find(|path| path.exists()) else {
+        bail!("no part of {} exists", directory.display());
+    };
+    if !nearest.is_dir() {
+        bail!("{} is no directory", nearest.display());
+    }
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK)
+        .with_context(|| format!("cannot write to {}", nearest.display()))
+}
+
+fn write_report(out: &mut String, config: &Config) -> fmt::Result {
+    writeln!(out, "{} is good", config.file.display())?;
+    for source in config.sources.values() {
+        write_source(out, config, source)?;
+    }
+    writeln!(out, "\nHandlers")?;
+    if config.handlers.is_empty() {
+        writeln!(out, "  none: events are stored and wait")?;
+    }
+    for (name, handler) in &config.handlers {
+        write_handler(out, name, handler)?;
+    }
+    let hints = hints(config);
+    if !hints.is_empty() {
+        writeln!(out, "\nHints")?;
+    }
+    hints
+        .iter()
+        .try_for_each(|hint| writeln!(out, "  - {hint}"))
+}
+
+fn write_source(out: &mut String, config: &Config, source: &Source) -> fmt::Result {
+    writeln!(out, "\nSource {}", source.name())?;
+    type Belongs = fn(UrlField) -> bool;
+    let groups: [(&str, Belongs); 3] = [
+        ("Callback template (API or console)", |field| {
+            matches!(field, UrlField::Template(_))
+        }),
+        ("Console only", |field| {
+            matches!(field, UrlField::Console(_))
+        }),
+        ("Per task", |field| matches!(field, UrlField::PerTask(_))),
+    ];
+    for (title, belongs) in groups {
+        writeln!(out, "  {title}")?;
+        let rows: Vec<_> = Kind::ALL
+            .into_iter()
+            .filter_map(|kind| Some((kind, kind.url_field().filter(|field| belongs(*field))?)))
+            .map(|(kind, field)| (label(kind, field), url(config, source, kind)))
+            .collect();
+        let width = rows.iter().map(|(label, _)| label.len()).max();
+        for (label, url) in &rows {
+            writeln!(
+                out,
+                "    {label:width$}   {url}",
+                width = width.unwrap_or(0)
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn label(kind: Kind, field: UrlField) -> String {
+    let deprecated = match kind {
+        Kind::StreamMix => " (deprecated)",
+        _ => "",
+    };
+    format!("{}{deprecated}", field.name())
+}
+
+/// The URL that brings a kind to a source.
+fn url(config: &Config, source: &Source, kind: Kind) -> String {
+    let base = config.server.public_url.as_deref().unwrap_or(PLACEHOLDER);
+    let mut url = format!("{base}/{}/{kind}", source.name());
+    if let Some(token) = source.token() {
+        let token = utf8_percent_encode(token.reveal(), ESCAPED);
+        url.push_str(&format!("?token={token}"));
+    }
+    url
+}
+
+fn write_handler(out: &mut String, name: &str, handler: &HandlerSettings) -> fmt::Result {
+    let to = handler.target_type.unwrap_or("code");
+    write!(out, "  {name} ({to}): ")?;
+    if Kind::all_and_unknown().all(|kind| handler.kinds().contains(&kind)) {
+        write!(out, "all kinds")?;
+    } else {
+        let kinds: Vec<_> = handler.kinds().iter().map(|kind| kind.slug()).collect();
+        write!(out, "{}", kinds.join(", "))?;
+    }
+    if !handler.sources().is_empty() {
+        let sources: Vec<_> = handler.sources().iter().map(String::as_str).collect();
+        write!(out, "; from {}", sources.join(", "))?;
+    }
+    if !handler.streams().is_empty() {
+        write!(out, "; streams {}", handler.streams().join(", "))?;
+    }
+    match handler.order {
+        Order::Stream => writeln!(out, "; in order per stream"),
+        Order::None => writeln!(out, "; in no order"),
+    }
+}
+
+fn hints(config: &Config) -> Vec<String> {
+    let mut hints = Vec::new();
+    match config.server.public_url.as_deref() {
+        None => hints.push(format!(
+            "{PLACEHOLDER} stands for how the platform reaches this server: set server.public_url to have it printed"
+        )),
+        Some(url) if url.starts_with("http://") => hints.push(
+            "server.public_url is plain http, so signatures and tokens travel readable; put HTTPS in front".to_owned(),
+        ),
+        Some(_) => {}
+    }
+    for source in config.sources.values() {
+        hint_source(&mut hints, source);
+    }
+    hints
+}
+
+fn hint_source(hints: &mut Vec<String>, source: &Source) {
+    let name = source.name();
+    if source.is_open() {
+        hints.push(format!(
+            "source {name} has neither key nor token: whoever reaches it is believed"
+        ));
+    } else if source.keys().is_empty() {
+        hints.push(format!(
+            "source {name} has no key: only the token is checked; give the template a CallbackKey (`livehook key`)"
+        ));
+    } else if source.token().is_none() {
+        let refused: Vec<_> = Kind::ALL
+            .into_iter()
+            .filter(|kind| kind.may_be_unsigned() && !source.allows_unsigned(*kind))
+            .map(Kind::slug)
+            .collect();
+        if !refused.is_empty() {
+            hints.push(format!(
+                "source {name} has no token: where these come unsigned they are refused: {}",
+                refused.join(", ")
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

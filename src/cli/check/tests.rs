@@ -1,0 +1,83 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn config(text: &str, base: &Path) -> Config {
+    Config::from_toml(text, base, &Default::default()).unwrap()
+}
+
+#[test]
+fn each_field_gets_its_url() {
+    let base = tempfile::tempdir().unwrap();
+    let text = r#"
+        [server]
+        public_url = "https://cb.example.com/"
+        [sources.css]
+        keys = ["abc"]
+        token = "a b&c"
+        [handlers.archive]
+        kinds = ["record"]
+        to = { type = "log" }
+    "#;
+    let report = report(&config(text, base.path())).unwrap();
+    let rows: Vec<Vec<_>> = report
+        .lines()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .collect()
+        })
+        .collect();
+    for kind in Kind::ALL {
+        let url = format!("https://cb.example.com/css/{kind}?token=a%20b%26c");
+        let row = rows.iter().find(|row| row.last() == Some(&url.as_str()));
+        let label = row.unwrap()[0];
+        assert!(
+            label.starts_with(kind.url_field().unwrap().name()),
+            "{label}"
+        );
+        assert_eq!(label.contains("deprecated"), kind == Kind::StreamMix);
+    }
+    assert!(report.contains("  archive (log): record; in order per stream\n"));
+    assert!(!report.contains("Hints"), "{report}");
+    assert!(!base.path().join("data").exists());
+}
+
+#[test]
+fn what_could_be_better_is_said() {
+    let base = tempfile::tempdir().unwrap();
+    let hints = |text: &str| report(&config(text, base.path())).unwrap();
+    let report = hints("[sources.css]\nkeys = [\"a\"]\n");
+    assert!(report.contains("   http://YOUR-HOST/css/stream-begin\n"));
+    assert!(report.contains("set server.public_url"));
+    assert!(report.contains("source css has no token: where these come unsigned they are refused: record-status, audio-audit"));
+    assert!(report.contains("none: events are stored and wait"));
+    let report = hints(
+        "[server]\npublic_url = \"http://a\"\n[sources.css]\ntoken = \"a\"\n[sources.open]\nallow_unsigned = true",
+    );
+    assert!(report.contains("plain http"));
+    assert!(report.contains("source css has no key"));
+    assert!(report.contains("source open has neither key nor token"));
+}
+
+#[test]
+fn what_cannot_run_is_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let no_target = config(
+        "[sources.css]\nkeys = [\"a\"]\n[handlers.mine]",
+        base.path(),
+    );
+    let message = report(&no_target).unwrap_err().to_string();
+    assert!(
+        message.contains("handlers.mine.to: is missing"),
+        "{message}"
+    );
+    std::fs::write(base.path().join("data"), "").unwrap();
+    let blocked = config("[sources.css]\nkeys = [\"a\"]", base.path());
+    let message = format!("{:#}", report(&blocked).unwrap_err());
+    assert!(
+        message.contains("livehook.toml: inbox.path: ") && message.ends_with("is no directory"),
+        "{message}"
+    );
+}

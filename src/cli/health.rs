@@ -1,0 +1,158 @@
+//! `livehook health`: one small request by hand, so that a probe costs next to nothing.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use axum::http::Uri;
+
+/// From the first step to the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Ask whether it can take callbacks (/readyz), not only whether it lives (/healthz)
+    #[arg(long)]
+    ready: bool,
+    /// Where the server is, such as http://127.0.0.1:8080 [default: `listen` of the configuration]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+impl Args {
+    /// Where to ask, if told.
+    pub(super) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// What to ask.
+    pub(super) fn path(&self) -> &'static str {
+        if self.ready { "/readyz" } else { "/healthz" }
+    }
+}
+
+/// Where a listener on this address is reached from its own machine.
+pub(super) fn local(listen: SocketAddr) -> String {
+    let mut address = listen;
+    if listen.ip().is_unspecified() {
+        match listen {
+            SocketAddr::V4(_) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(_) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        }
+    }
+    address.to_string()
+}
+
+/// Host and port of a URL.
+pub(super) fn address_of(url: &str) -> anyhow::Result<String> {
+    let uri: Uri = url
+        .parse()
+        .with_context(|| format!("--url: `{url}` is no URL"))?;
+    if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") {
+        bail!("--url: `{url}` does not fit, write one such as http://127.0.0.1:8080");
+    }
+    let host = uri.host().unwrap_or_default();
+    Ok(format!("{host}:{}", uri.port_u16().unwrap_or(80)))
+}
+
+/// Good if the server answers 200.
+pub(super) fn ask(address: &str, path: &str) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let line = answer(address, path, end).with_context(|| format!("http://{address}{path}"))?;
+    match line.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        Some(status) => bail!("http://{address}{path} answers {status}"),
+        None => bail!("http://{address}{path}: what answers there does not speak HTTP"),
+    }
+}
+
+/// The first line of the answer.
+fn answer(address: &str, path: &str, end: Instant) -> anyhow::Result<String> {
+    let mut stream = connect(address, end)?;
+    stream.set_write_timeout(Some(left(end)?))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut start = Vec::new();
+    let mut chunk = [0; 256];
+    while !start.contains(&b'\n') && start.len() < 4096 {
+        stream.set_read_timeout(Some(left(end)?))?;
+        match stream.read(&mut chunk).context("no answer")? {
+            0 => break,
+            count => start.extend_from_slice(&chunk[..count]),
+        }
+    }
+    let line = start.split(|byte| *byte == b'\r' || *byte == b'\n').next();
+    Ok(String::from_utf8_lossy(line.unwrap_or_default()).into_owned())
+}
+
+fn connect(address: &str, end: Instant) -> anyhow::Result<TcpStream> {
+    let mut last = None;
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, left(end)?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => Err(error.into()),
+        None => bail!("the name leads nowhere"),
+    }
+}
+
+fn left(end: Instant) -> anyhow::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        bail!("no answer within {} s", PATIENCE.as_secs());
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_address_for_all_is_asked_on_loopback() {
+        assert_eq!(local("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80");
+        assert_eq!(local("[::]:80".parse().unwrap()), "[::1]:80");
+        assert_eq!(local("10.1.2.3:80".parse().unwrap()), "10.1.2.3:80");
+    }
+
+    #[test]
+    fn a_url_is_host_and_port() {
+        assert_eq!(address_of("http://a:81").unwrap(), "a:81");
+        assert_eq!(address_of("http://[::1]/").unwrap(), "[::1]:80");
+        for bad in ["a:81", "https://a", "http://a/x", ""] {
+            assert!(address_of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_200_is_well() {
+        for (answer, well) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\n", false),
+            ("", false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 1024];
+                let length = stream.read(&mut request).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            assert_eq!(ask(&address, "/readyz").is_ok(), well, "{answer}");
+            assert!(
+                server
+                    .join()
+                    .unwrap()
+                    .starts_with("GET /readyz HTTP/1.1\r\n")
+            );
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `livehook key`.
+
+use anyhow::Context;
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+const LETTERS_AND_DIGITS: &[u8; 62] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The longest CallbackKey that the platform takes.
+const LENGTH: usize = 32;
+
+/// A CallbackKey from the operating system's randomness.
+pub(super) fn fresh() -> anyhow::Result<String> {
+    let mut key = String::with_capacity(LENGTH);
+    let mut bytes = [0; LENGTH];
+    while key.len() < LENGTH {
+        SysRng
+            .try_fill_bytes(&mut bytes)
+            .context("the operating system gives no randomness")?;
+        // 248 = 4 × 62: a byte beyond would make the first characters likelier.
+        let fair = bytes.iter().filter(|byte| **byte < 248);
+        let missing = LENGTH - key.len();
+        key.extend(
+            fair.map(|byte| char::from(LETTERS_AND_DIGITS[usize::from(byte % 62)]))
+                .take(missing),
+        );
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_32_letters_and_digits_and_never_the_same() {
+        let key = fresh().unwrap();
+        assert_eq!(key.len(), 32);
+        assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_ne!(key, fresh().unwrap());
+    }
+}

@@ -1,0 +1,135 @@
+//! `livehook serve`: the server as a process, with its signals.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Failed, check};
+use crate::config::{Config, environment};
+use crate::log;
+use crate::server::{Reloader, Server, StartError};
+
+/// How often a watched file is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// A second signal, or the end, waits no longer than this for what still runs.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
+pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
+    check::targets(&config).map_err(Failed::Setup)?;
+    log::init(&config.log).map_err(|error| Failed::Run(error.into()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Failed::Run(error.into()))?;
+    let result = runtime.block_on(run(file, config));
+    runtime.shutdown_timeout(LAST_MOMENT);
+    result
+}
+
+async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
+    let mut stops = Stops::new().map_err(|error| Failed::Run(error.into()))?;
+    let hangups = signal(SignalKind::hangup()).map_err(|error| Failed::Run(error.into()))?;
+    let watch = config.server.watch;
+    let server = tokio::select! {
+        server = Server::builder(config).bind() => server.map_err(failed)?,
+        // Most likely it waits for the directory's lock.
+        () = stops.next() => return Ok(()),
+    };
+    let address = |address: std::io::Result<_>| address.map_err(|error| Failed::Run(error.into()));
+    tracing::info!(
+        server.listen = %address(server.addr())?,
+        admin.listen = %address(server.admin_addr())?,
+        version = env!("CARGO_PKG_VERSION"),
+        "callbacks are taken"
+    );
+    let reloads = tokio::spawn(reload(server.reloader(), file, hangups, watch));
+    let (first, stop) = tokio::sync::oneshot::channel();
+    let serving = server.run(async {
+        let _ = stop.await;
+    });
+    tokio::pin!(serving);
+    let mut first = Some(first);
+    let result = loop {
+        tokio::select! {
+            () = &mut serving => break Ok(()),
+            () = stops.next() => match first.take() {
+                Some(first) => {
+                    reloads.abort();
+                    let _ = first.send(());
+                }
+                None => break Err(Failed::Run(anyhow::anyhow!("stopped at once by a second signal"))),
+            }
+        }
+    };
+    reloads.abort();
+    result
+}
+
+fn failed(error: StartError) -> Failed {
+    if error.is_setup() {
+        Failed::Setup(error.into())
+    } else {
+        Failed::Run(error.into())
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Reloads at SIGHUP and, if told to watch, when the file or a secret it names has changed.
+async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, watch: bool) {
+    let mut looks = interval(WATCH_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What was last found, so that each change is taken, or complained of, once.
+    let mut seen = Some(load(&file));
+    loop {
+        let asked = tokio::select! {
+            hangup = hangups.recv() => hangup.is_some(),
+            _ = looks.tick(), if watch => false,
+        };
+        let found = load(&file);
+        if !asked && seen.as_ref() == Some(&found) {
+            continue;
+        }
+        match &found {
+            Ok(config) => {
+                if let Err(error) = reloader.reload(config.clone()).await {
+                    tracing::error!(%error, "the configuration was not reloaded, the old one stays in force");
+                }
+            }
+            Err(error) => tracing::error!(
+                error,
+                "the configuration was not reloaded, the old one stays in force"
+            ),
+        }
+        seen = Some(found);
+    }
+}
+
+fn load(file: &std::path::Path) -> Result<Config, String> {
+    let config = Config::load(file, &environment()).map_err(|error| error.to_string())?;
+    check::targets(&config).map_err(|error| format!("{error:#}"))?;
+    Ok(config)
+}

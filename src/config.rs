@@ -1,0 +1,275 @@
+//! The configuration: one TOML file, single options from the environment, secrets from where the file says.
+//!
+//! Each section's type lives with the module it configures; here they are added up. Reading never half succeeds: either the
+//! whole configuration is good, or there is one message that names the file, the place and the fix.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::config::{FileFormat, Source as _};
+use serde::Deserialize;
+
+use self::flaw::unknown_key;
+use self::node::{Node, Table};
+use crate::admin::settings::{AdminConfig, AdminSettings};
+use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
+use crate::inbox::settings::{InboxConfig, InboxSettings};
+use crate::ingress::settings::ServerConfig;
+use crate::log::LogConfig;
+use crate::settings::{Invalid, Surroundings};
+use crate::source::{Source, SourceConfig};
+
+mod flaw;
+mod node;
+mod variables;
+
+/// A configuration that was checked as a whole. Two are equal if a reload from one to the other changes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[server]`.
+    pub server: ServerConfig,
+    /// `[admin]`.
+    pub admin: AdminSettings,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[inbox]`.
+    pub inbox: InboxSettings,
+    /// `[sources.NAME]`, at least one.
+    pub sources: BTreeMap<String, Source>,
+    /// `[handlers.NAME]`.
+    pub handlers: BTreeMap<String, HandlerSettings>,
+    /// Where it was read from.
+    pub file: PathBuf,
+}
+
+/// Why a configuration cannot be used, in one message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// The environment that a configuration is read in.
+pub type Environment = BTreeMap<String, String>;
+
+/// The process's environment, without what is no UTF-8.
+pub fn environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The sections of the file.
+const SECTIONS: [&str; 6] = ["server", "admin", "log", "inbox", "sources", "handlers"];
+
+impl Config {
+    /// The file to read: the one asked for, else `$LIVEHOOK_CONFIG`, else the usual place.
+    pub fn default_path(flag: Option<PathBuf>) -> PathBuf {
+        let variable = || std::env::var_os("LIVEHOOK_CONFIG").filter(|path| !path.is_empty());
+        flag.or_else(|| variable().map(PathBuf::from))
+            .unwrap_or_else(|| "/etc/livehook/livehook.toml".into())
+    }
+
+    /// Reads and checks a file.
+    pub fn load(path: &Path, env: &Environment) -> Result<Self, ConfigError> {
+        let unreadable = |error| {
+            let file = path.display();
+            ConfigError(format!(
+                "cannot read {file}: {error}; name another file with --config"
+            ))
+        };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let base = absolute.parent().unwrap_or(&absolute);
+        Self::read(&text, path, base, env)
+    }
+
+    /// Reads and checks a text as if it stood in `livehook.toml` in the folder `base`.
+    pub fn from_toml(text: &str, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
+        Self::read(text, &base.join("livehook.toml"), base, env)
+    }
+
+    fn read(text: &str, file: &Path, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
+        let mut root = parse(text, file)?;
+        let from_env = variables::apply(&mut root, env).map_err(ConfigError)?;
+        let variable = |name: &str| env.get(name).cloned();
+        let around = Surroundings {
+            base,
+            variable: &variable,
+        };
+        let reader = Reader {
+            file,
+            root,
+            from_env,
+        };
+        reader.config(&around)
+    }
+}
+
+/// Parses the file.
+fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
+    let parsed = ::config::File::from_str(text, FileFormat::Toml)
+        .collect()
+        .map_err(|error| malformed(&error, file))?;
+    match Node::table(parsed) {
+        Node::Table(table) => Ok(table),
+        _ => Ok(Table::new()),
+    }
+}
+
+/// Brings the parser's picture of the line into one line, without the text of the file: it may hold a secret.
+fn malformed(error: &::config::ConfigError, file: &Path) -> ConfigError {
+    let file = file.display();
+    let text = error.to_string();
+    let mut lines = text.lines();
+    let position = lines
+        .next()
+        .and_then(|line| line.strip_prefix("TOML parse error at line "))
+        .and_then(|position| position.split_once(", column "));
+    let Some((line, column)) = position else {
+        return ConfigError(format!("{file}: {}", text.trim()));
+    };
+    let problem: Vec<_> = lines
+        .skip_while(|line| !line.trim_start().starts_with("| ") || !line.ends_with('^'))
+        .skip(1)
+        .collect();
+    ConfigError(format!("{file}:{line}:{column}: {}", problem.join("; ")))
+}
+
+/// A parsed configuration on its way to a checked one.
+struct Reader<'a> {
+    file: &'a Path,
+    root: Table,
+    /// The variables that set a place.
+    from_env: BTreeMap<String, String>,
+}
+
+impl Reader<'_> {
+    fn config(&self, around: &Surroundings) -> Result<Config, ConfigError> {
+        if let Some(key) = self
+            .root
+            .keys()
+            .find(|key| !SECTIONS.contains(&key.as_str()))
+        {
+            return Err(self.error(&unknown_key(&dotted(&[key]), key, &SECTIONS)));
+        }
+        let invalid = |invalid| self.invalid(invalid);
+        let server: ServerConfig = self.section(&["server"])?;
+        let admin: AdminConfig = self.section(&["admin"])?;
+        let log: LogConfig = self.section(&["log"])?;
+        let inbox: InboxConfig = self.section(&["inbox"])?;
+
+        let mut sources = BTreeMap::new();
+        for name in self.names("sources")? {
+            let source: SourceConfig = self.section(&["sources", name])?;
+            let source = source.validate(name, around).map_err(invalid)?;
+            sources.insert(name.to_owned(), source);
+        }
+        let Some(longest_grace) = sources.values().map(Source::expiry_grace).max() else {
+            let problem = "there is none, so nothing could come in; begin with [sources.css] and the template's \
+                CallbackKey as keys = [\"…\"]";
+            return Err(self.invalid(Invalid::at("sources", problem)));
+        };
+        Ok(Config {
+            server: server.validate("server").map_err(invalid)?,
+            admin: admin.validate("admin", around).map_err(invalid)?,
+            log: log.validate("log").map_err(invalid)?,
+            inbox: self.inbox(&inbox, around, longest_grace)?,
+            handlers: self.handlers(&sources, around)?,
+            sources,
+            file: self.file.to_owned(),
+        })
+    }
+
+    fn inbox(
+        &self,
+        inbox: &InboxConfig,
+        around: &Surroundings,
+        longest_grace: Duration,
+    ) -> Result<InboxSettings, ConfigError> {
+        inbox
+            .validate("inbox", around, longest_grace)
+            .map_err(|invalid| self.invalid(invalid))
+    }
+
+    fn handlers(
+        &self,
+        sources: &BTreeMap<String, Source>,
+        around: &Surroundings,
+    ) -> Result<BTreeMap<String, HandlerSettings>, ConfigError> {
+        let known: BTreeSet<_> = sources.keys().map(String::as_str).collect();
+        let mut handlers = BTreeMap::new();
+        for name in self.names("handlers")? {
+            let handler: HandlerConfig = self.section(&["handlers", name])?;
+            let handler = handler
+                .validate(name, &known, around)
+                .map_err(|invalid| self.invalid(invalid))?;
+            handlers.insert(name.to_owned(), handler);
+        }
+        Ok(handlers)
+    }
+
+    /// The names in a section that holds named ones.
+    fn names(&self, section: &str) -> Result<Vec<&str>, ConfigError> {
+        match self.root.get(section) {
+            None => Ok(Vec::new()),
+            Some(Node::Table(table)) => Ok(table.keys().map(String::as_str).collect()),
+            Some(_) => {
+                let problem = format!("expected tables such as [{section}.css]");
+                Err(self.invalid(Invalid::at(section, problem)))
+            }
+        }
+    }
+
+    /// Reads one section; an absent one is all defaults.
+    fn section<T: for<'de> Deserialize<'de>>(&self, place: &[&str]) -> Result<T, ConfigError> {
+        let nothing = Node::Table(Table::new());
+        let mut node = place.first().and_then(|first| self.root.get(*first));
+        for key in &place[1..] {
+            node = match node {
+                Some(Node::Table(table)) => table.get(*key),
+                _ => None,
+            };
+        }
+        let node = node.unwrap_or(&nothing);
+        T::deserialize(node).map_err(|flaw| {
+            let flaw = flaw.locate(node, |node| T::deserialize(node).err());
+            let below = flaw.place.iter().map(String::as_str);
+            let place: Vec<_> = place.iter().copied().chain(below).collect();
+            let place = dotted(&place);
+            self.error(&flaw.message(&self.with_variable(place)))
+        })
+    }
+
+    fn invalid(&self, invalid: Invalid) -> ConfigError {
+        let place = self.with_variable(invalid.place);
+        self.error(&format!("{place}: {}", invalid.problem))
+    }
+
+    /// The place, with the variable that set it if one did.
+    fn with_variable(&self, place: String) -> String {
+        match self.from_env.get(&place) {
+            Some(name) => format!("{place} (set by {name})"),
+            None => place,
+        }
+    }
+
+    fn error(&self, message: &str) -> ConfigError {
+        ConfigError(format!("{}: {message}", self.file.display()))
+    }
+}
+
+/// The keys as TOML writes them in one.
+fn dotted(keys: &[impl AsRef<str>]) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let written = keys.iter().map(AsRef::as_ref).map(|key| {
+        if !key.is_empty() && key.bytes().all(bare) {
+            key.to_owned()
+        } else {
+            format!("{key:?}")
+        }
+    });
+    written.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Why a section could not be read, and the exact key at fault.
+
+use std::fmt;
+
+use serde::de::{Error, Expected, Unexpected};
+
+use super::node::Node;
+
+/// Why a section could not be read, and where in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Flaw {
+    /// Keys from the section down.
+    pub(super) place: Vec<String>,
+    problem: Problem,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Problem {
+    UnknownKey(&'static [&'static str]),
+    UnknownWord(String, &'static [&'static str]),
+    Missing,
+    Other(String),
+}
+
+impl Flaw {
+    /// The same, seen from one level up.
+    pub(super) fn under(mut self, key: &str) -> Self {
+        self.place.insert(0, key.to_owned());
+        self
+    }
+
+    fn new(problem: Problem) -> Self {
+        Self {
+            place: Vec::new(),
+            problem,
+        }
+    }
+
+    /// The message for the operator, given the dotted place.
+    pub(super) fn message(&self, place: &str) -> String {
+        match &self.problem {
+            Problem::UnknownKey(known) => {
+                let last = self.place.last().map_or("", String::as_str);
+                unknown_key(place, last, known)
+            }
+            Problem::UnknownWord(word, known) => match nearest(word, known) {
+                Some(nearest) => {
+                    format!("{place}: unknown value `{word}`, did you mean `{nearest}`?")
+                }
+                None => format!("{place}: unknown value `{word}`"),
+            },
+            Problem::Missing => format!("{place}: is missing"),
+            Problem::Other(problem) => format!("{place}: {problem}"),
+        }
+    }
+
+    /// Finds the key at fault below the place that serde knows.
+    ///
+    /// A table with a `type` is read by serde in two steps, and the second one has lost the way. So it is read again with one
+    /// key at a time until the same flaw shows; if it shows without any key, the table as a whole is at fault.
+    pub(super) fn locate(mut self, section: &Node, read: impl Fn(&Node) -> Option<Flaw>) -> Self {
+        let original = self.clone();
+        while let Some(Node::Table(table)) = section.at(&self.place) {
+            let still_there = |only: Option<&String>| {
+                read(&section.reduced(&self.place, only)).as_ref() == Some(&original)
+            };
+            if still_there(None) {
+                break;
+            }
+            let Some(key) = table.keys().find(|key| still_there(Some(key))) else {
+                break;
+            };
+            let key = key.clone();
+            self.place.push(key);
+        }
+        self
+    }
+}
+
+/// The message about a key that nobody reads.
+pub(super) fn unknown_key(place: &str, key: &str, known: &[&str]) -> String {
+    match nearest(key, known) {
+        Some(nearest) => format!("unknown key `{place}`, did you mean `{nearest}`?"),
+        None => format!("unknown key `{place}`, nothing can be set here"),
+    }
+}
+
+/// The word that looks most like this one.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |other: &str| strsim::jaro_winkler(word, other);
+    known
+        .iter()
+        .copied()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+impl Error for Flaw {
+    fn custom<T: fmt::Display>(problem: T) -> Self {
+        Self::new(Problem::Other(problem.to_string()))
+    }
+
+    /// Shows what kind of value was found but not the value: it could be a secret in the wrong place.
+    fn invalid_type(found: Unexpected, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Bool(_) => "`true` or `false`",
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
+            Unexpected::Str(_) => "a text",
+            Unexpected::Seq => "a list",
+            Unexpected::Map => "a table",
+            _ => "something else",
+        };
+        Self::custom(format_args!("expected {}, found {found}", plain(expected)))
+    }
+
+    fn invalid_value(found: Unexpected, expected: &dyn Expected) -> Self {
+        match found {
+            Unexpected::Signed(number) => {
+                Self::custom(format_args!("`{number}` is not {}", plain(expected)))
+            }
+            _ => Self::custom(format_args!("expected {}", plain(expected))),
+        }
+    }
+
+    fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
+        Self::new(Problem::UnknownKey(known)).under(field)
+    }
+
+    fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
+        Self::new(Problem::UnknownWord(word.to_owned(), known))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(Problem::Missing).under(field)
+    }
+}
+
+/// What serde expects, in words that are not Rust's.
+fn plain(expected: &dyn Expected) -> String {
+    let text = expected.to_string();
+    match text.as_str() {
+        "a boolean" => "true or false".to_owned(),
+        "a string" | "path string" => "a text in quotes".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 up".to_owned(),
+        "a map" => "a table".to_owned(),
+        other if other.starts_with("struct ") => "a table".to_owned(),
+        other if other.starts_with("internally tagged enum ") => "a table with `type`".to_owned(),
+        _ => text,
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message(&self.place.join(".")))
+    }
+}
+
+impl std::error::Error for Flaw {}

@@ -1,0 +1,221 @@
+//! The configuration as a tree, and how serde reads it: strictly, and with every error knowing its key.
+//!
+//! The `config` crate parses the file. Its own way into serde is not used, because it turns `true` into 1, 1e5 into "100000"
+//! and 0.6 into 1 where a secret or a number is expected.
+
+use std::collections::BTreeMap;
+
+use serde::de::value::BorrowedStrDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::flaw::Flaw;
+
+/// A value of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    Text(String),
+    Number(i64),
+    Float(f64),
+    Switch(bool),
+    List(Vec<Node>),
+    Table(Table),
+    /// From the environment: whatever its place expects, and literal where that is a text.
+    Variable(String),
+}
+
+/// Ordered, so that of several errors always the same one is shown.
+pub(super) type Table = BTreeMap<String, Node>;
+
+impl Node {
+    /// The tree of what the `config` crate parsed.
+    pub(super) fn new(value: ::config::Value) -> Self {
+        use ::config::ValueKind;
+        match value.kind {
+            ValueKind::Boolean(value) => Self::Switch(value),
+            ValueKind::I64(number) => Self::Number(number),
+            ValueKind::Float(number) => Self::Float(number),
+            ValueKind::String(text) => Self::Text(text),
+            ValueKind::Array(items) => Self::List(items.into_iter().map(Self::new).collect()),
+            ValueKind::Table(table) => Self::table(table),
+            // Never made from TOML.
+            other @ (ValueKind::Nil
+            | ValueKind::I128(_)
+            | ValueKind::U64(_)
+            | ValueKind::U128(_)) => Self::Text(other.to_string()),
+        }
+    }
+
+    /// The tree of a parsed table.
+    pub(super) fn table(table: impl IntoIterator<Item = (String, ::config::Value)>) -> Self {
+        Self::Table(
+            table
+                .into_iter()
+                .map(|(key, value)| (key, Self::new(value)))
+                .collect(),
+        )
+    }
+
+    fn found(&self) -> Unexpected<'_> {
+        match self {
+            Self::Text(text) | Self::Variable(text) => Unexpected::Str(text),
+            Self::Number(number) => Unexpected::Signed(*number),
+            Self::Float(number) => Unexpected::Float(*number),
+            Self::Switch(switch) => Unexpected::Bool(*switch),
+            Self::List(_) => Unexpected::Seq,
+            Self::Table(_) => Unexpected::Map,
+        }
+    }
+
+    /// The node below this one.
+    pub(super) fn at(&self, place: &[String]) -> Option<&Node> {
+        place.iter().try_fold(self, |node, key| match node {
+            Node::Table(table) => table.get(key),
+            _ => None,
+        })
+    }
+
+    /// A copy in which the table at this place has only `type` and, if given, one key.
+    pub(super) fn reduced(&self, place: &[String], only: Option<&String>) -> Node {
+        let mut copy = self.clone();
+        let end = place.iter().try_fold(&mut copy, |node, key| match node {
+            Node::Table(table) => table.get_mut(key),
+            _ => None,
+        });
+        if let Some(Node::Table(table)) = end {
+            table.retain(|key, _| key == "type" || Some(key) == only);
+        }
+        copy
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident => $visit:ident: $number:ty),* $(,)?) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+            match self {
+                Node::Variable(text) => match text.parse::<$number>() {
+                    Ok(number) => visitor.$visit(number),
+                    Err(_) => Err(Flaw::invalid_type(Unexpected::Str(text), &visitor)),
+                },
+                node => node.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for &'de Node {
+    type Error = Flaw;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+        match self {
+            Node::Text(text) | Node::Variable(text) => visitor.visit_borrowed_str(text),
+            Node::Number(number) => visitor.visit_i64(*number),
+            Node::Float(number) => visitor.visit_f64(*number),
+            Node::Switch(switch) => visitor.visit_bool(*switch),
+            Node::List(items) => visitor.visit_seq(Items(items.iter())),
+            Node::Table(table) => visitor.visit_map(Entries {
+                rest: table.iter(),
+                value: None,
+            }),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+        match self {
+            Node::Variable(text) => match text.as_str() {
+                "true" => visitor.visit_bool(true),
+                "false" => visitor.visit_bool(false),
+                _ => Err(Flaw::invalid_type(Unexpected::Str(text), &visitor)),
+            },
+            node => node.deserialize_any(visitor),
+        }
+    }
+
+    numbers! {
+        deserialize_i8 => visit_i64: i64,
+        deserialize_i16 => visit_i64: i64,
+        deserialize_i32 => visit_i64: i64,
+        deserialize_i64 => visit_i64: i64,
+        deserialize_u8 => visit_u64: u64,
+        deserialize_u16 => visit_u64: u64,
+        deserialize_u32 => visit_u64: u64,
+        deserialize_u64 => visit_u64: u64,
+        deserialize_f32 => visit_f64: f64,
+        deserialize_f64 => visit_f64: f64,
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Flaw> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _words: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Flaw> {
+        match self {
+            Node::Text(text) | Node::Variable(text) => {
+                visitor.visit_enum(BorrowedStrDeserializer::new(text))
+            }
+            Node::Number(_) | Node::Float(_) | Node::Switch(_) | Node::List(_) | Node::Table(_) => {
+                Err(Flaw::invalid_type(self.found(), &"a text in quotes"))
+            }
+        }
+    }
+
+    forward_to_deserialize_any! {
+        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// The items of a list.
+struct Items<'de>(std::slice::Iter<'de, Node>);
+
+impl<'de> SeqAccess<'de> for Items<'de> {
+    type Error = Flaw;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Flaw> {
+        self.0.next().map(|item| seed.deserialize(item)).transpose()
+    }
+}
+
+/// The entries of a table.
+struct Entries<'de> {
+    rest: std::collections::btree_map::Iter<'de, String, Node>,
+    value: Option<(&'de str, &'de Node)>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'de> {
+    type Error = Flaw;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Flaw> {
+        let Some((key, value)) = self.rest.next() else {
+            return Ok(None);
+        };
+        self.value = Some((key, value));
+        seed.deserialize(BorrowedStrDeserializer::new(key))
+            .map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Flaw> {
+        let Some((key, value)) = self.value.take() else {
+            return Err(Flaw::custom("a value without a key"));
+        };
+        seed.deserialize(value).map_err(|flaw| flaw.under(key))
+    }
+}

@@ -1,0 +1,127 @@
+//! `LIVEHOOK__SECTION__KEY`: single options from the environment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::flaw::nearest;
+use super::node::{Node, Table};
+use crate::admin::settings::AdminConfig;
+use crate::inbox::settings::InboxConfig;
+use crate::ingress::settings::ServerConfig;
+use crate::log::LogConfig;
+
+/// What every overriding variable begins with.
+const PREFIX: &str = "LIVEHOOK__";
+
+/// Options that are lists: a variable holds one value.
+const LISTS: [(&str, &str); 1] = [("server", "trusted_proxies")];
+
+/// Puts the overriding variables into the tree; gives each dotted place that came from one, with the variable's name.
+pub(super) fn apply(
+    root: &mut Table,
+    variables: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
+    let options = options();
+    let mut set = BTreeMap::new();
+    let ours = variables.range(PREFIX.to_owned()..);
+    for (name, value) in ours.take_while(|(name, _)| name.starts_with(PREFIX)) {
+        let Some((section, key)) = options.get(name) else {
+            return Err(unknown(name, &options));
+        };
+        let table = root
+            .entry((*section).to_owned())
+            .or_insert_with(|| Node::Table(Table::new()));
+        if let Node::Table(table) = table {
+            let value = Node::Variable(value.trim().to_owned());
+            table.insert((*key).to_owned(), value);
+            set.insert(format!("{section}.{key}"), name.clone());
+        }
+    }
+    Ok(set)
+}
+
+fn unknown(name: &str, options: &BTreeMap<String, (&str, &str)>) -> String {
+    if let Some((section, key)) = LISTS
+        .iter()
+        .find(|(section, key)| variable(section, key) == name)
+    {
+        return format!("environment: `{name}`: `{section}.{key}` is a list, set it in the file");
+    }
+    let known: Vec<_> = options.keys().map(String::as_str).collect();
+    let nearest = nearest(name, &known).unwrap_or_default();
+    format!("environment: unknown variable `{name}`, did you mean `{nearest}`?")
+}
+
+/// The options that can be overridden, by the variable's name.
+fn options() -> BTreeMap<String, (&'static str, &'static str)> {
+    let sections = [
+        ("server", keys::<ServerConfig>()),
+        ("admin", keys::<AdminConfig>()),
+        ("log", keys::<LogConfig>()),
+        ("inbox", keys::<InboxConfig>()),
+    ];
+    sections
+        .into_iter()
+        .flat_map(|(section, keys)| keys.iter().map(move |key| (section, *key)))
+        .filter(|option| !LISTS.contains(option))
+        .map(|(section, key)| (variable(section, key), (section, key)))
+        .collect()
+}
+
+fn variable(section: &str, key: &str) -> String {
+    format!("{PREFIX}{section}__{key}").to_ascii_uppercase()
+}
+
+/// The keys of a section, as its type tells serde.
+pub(super) fn keys<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
+    match T::deserialize(Ask) {
+        Err(Keys(keys)) => keys,
+        Ok(_) => &[],
+    }
+}
+
+/// Reads nothing but learns which keys a struct asks for.
+struct Ask;
+
+/// The answer, on the only way out of a deserializer that has no value.
+#[derive(Debug)]
+struct Keys(&'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Ask {
+    type Error = Keys;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Keys> {
+        Err(Keys(&[]))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        keys: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Keys> {
+        Err(Keys(keys))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl fmt::Display for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl std::error::Error for Keys {}
+
+impl serde::de::Error for Keys {
+    fn custom<T: fmt::Display>(_message: T) -> Self {
+        Self(&[])
+    }
+}

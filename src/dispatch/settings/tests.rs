@@ -1,0 +1,89 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::identity::EventId;
+
+fn settings(config: &HandlerConfig) -> HandlerSettings {
+    let around = Surroundings {
+        base: Path::new("/base"),
+        variable: &|_| None,
+    };
+    let sources = BTreeSet::from(["css", "other"]);
+    config.validate("archive", &sources, &around).unwrap()
+}
+
+fn event(source: &str, kind: Kind, body: &'static str) -> Event {
+    Event::new(
+        1,
+        EventId::from_bytes([0; 16]),
+        source.into(),
+        kind,
+        Timestamp::from_millis(0),
+        Bytes::from_static(body.as_bytes()),
+    )
+}
+
+const ROOM_7: &str = r#"{"appname":"live","stream_id":"room-7"}"#;
+
+#[test]
+fn by_default_everything_is_wanted() {
+    let all = settings(&HandlerConfig::default());
+    for kind in Kind::all_and_unknown() {
+        assert!(all.wants(&event("css", kind, "{}")));
+    }
+}
+
+#[test]
+fn kinds_and_sources_are_a_choice() {
+    let some = settings(&HandlerConfig {
+        kinds: BTreeSet::from([Kind::Record]),
+        sources: BTreeSet::from(["css".to_owned()]),
+        ..HandlerConfig::default()
+    });
+    assert!(some.wants(&event("css", Kind::Record, ROOM_7)));
+    assert!(!some.wants(&event("css", Kind::Unknown, ROOM_7)));
+    assert!(!some.wants(&event("other", Kind::Record, ROOM_7)));
+}
+
+#[test]
+fn globs_stay_within_a_segment_and_want_a_stream() {
+    let with = |glob: &str| {
+        settings(&HandlerConfig {
+            streams: vec!["never/never".to_owned(), glob.to_owned()],
+            ..HandlerConfig::default()
+        })
+    };
+    let wants = |glob: &str, body| with(glob).wants(&event("css", Kind::Record, body));
+    for glob in [
+        "live/room-*",
+        "live/*",
+        "*/room-7",
+        "**",
+        "live/room-?",
+        "{live,vod}/room-[0-9]",
+    ] {
+        assert!(wants(glob, ROOM_7), "{glob}");
+        assert!(!wants(glob, "{}"), "{glob}");
+    }
+    for glob in ["*", "live", "room-7", "live/room", "Live/*"] {
+        assert!(!wants(glob, ROOM_7), "{glob}");
+    }
+    assert!(!wants("live/*", r#"{"appname":"live","stream_id":"a/b"}"#));
+    assert!(wants("live/**", r#"{"appname":"live","stream_id":"a/b"}"#));
+    assert!(wants("/room-*", r#"{"stream_id":"room-7"}"#));
+}
+
+#[test]
+fn the_same_text_makes_equal_settings() {
+    let config = HandlerConfig {
+        streams: vec!["live/*".to_owned()],
+        ..HandlerConfig::default()
+    };
+    assert_eq!(settings(&config), settings(&config));
+    assert_ne!(settings(&config), settings(&HandlerConfig::default()));
+}

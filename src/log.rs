@@ -1,0 +1,142 @@
+//! `[log]`: what livehook tells about itself, on standard error.
+
+use serde::Deserialize;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::settings::Invalid;
+
+/// `[log]`, in the file and validated.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How much: a level, or levels by module such as `info,livehook::dispatch=debug`.
+    pub level: String,
+    /// How it looks.
+    pub format: Format,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: Format::default(),
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One flat JSON object per line.
+    Json,
+}
+
+/// Libraries whose own tale drowns ours; they speak from `warn` on unless `level` names them.
+const NOISY: [&str; 9] = [
+    "axum",
+    "globset",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "mio",
+    "reqwest",
+    "rustls",
+    "tower",
+];
+
+impl LogConfig {
+    /// Checks the section.
+    pub fn validate(&self, place: &str) -> Result<Self, Invalid> {
+        match self.targets() {
+            Ok(_) => Ok(self.clone()),
+            Err(_) => {
+                let problem = format!(
+                    "`{}` is no level, write off, error, warn, info, debug or trace, or levels by module such as \
+                     \"info,livehook=debug\"",
+                    self.level
+                );
+                Err(Invalid::at(format!("{place}.level"), problem))
+            }
+        }
+    }
+
+    fn targets(&self) -> Result<Targets, ()> {
+        let asked: Targets = self.level.parse().map_err(|_| ())?;
+        // An empty part parses as `error`, a bare word that is no level as the name of a module.
+        if self.level.split(',').any(|part| {
+            let part = part.trim();
+            part.is_empty() || !part.contains('=') && part.parse::<LevelFilter>().is_err()
+        }) {
+            return Err(());
+        }
+        let quiet = asked
+            .default_level()
+            .map_or(LevelFilter::WARN, |level| level.min(LevelFilter::WARN));
+        let named = |library: &str| {
+            asked
+                .iter()
+                .any(|(target, _)| target.split("::").next() == Some(library))
+        };
+        let unnamed: Vec<_> = NOISY.into_iter().filter(|name| !named(name)).collect();
+        Ok(asked.with_targets(unnamed.into_iter().map(|name| (name, quiet))))
+    }
+}
+
+/// From here on what is traced goes to standard error. Can be done once in a process.
+pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+    let targets = config.targets().unwrap_or_default();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    let lines = match config.format {
+        Format::Text => lines.boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(targets))
+        .try_init()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    fn config(level: &str) -> LogConfig {
+        LogConfig {
+            level: level.to_owned(),
+            ..LogConfig::default()
+        }
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_named() {
+        let targets = config("debug").targets().unwrap();
+        assert!(targets.would_enable("livehook::inbox", &Level::DEBUG));
+        assert!(!targets.would_enable("hyper::proto", &Level::INFO));
+        assert!(targets.would_enable("hyper::proto", &Level::WARN));
+        let targets = config("error,hyper=trace").targets().unwrap();
+        assert!(targets.would_enable("hyper::proto", &Level::TRACE));
+        assert!(!targets.would_enable("rustls", &Level::WARN));
+    }
+
+    #[test]
+    fn levels_by_module_are_taken_and_slips_are_not() {
+        for good in ["off", "INFO", "info,livehook=debug", "livehook=trace"] {
+            assert!(config(good).validate("log").is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "info,", "livehook=loud"] {
+            let message = config(bad).validate("log").unwrap_err().to_string();
+            assert!(message.starts_with("log.level: `"), "{message}");
+        }
+    }
+}

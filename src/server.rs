@@ -1,0 +1,331 @@
+//! Everything together: [`Server::builder`], `bind`, `run`.
+
+mod reload;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, interval, sleep, timeout_at};
+
+pub use self::reload::Reloader;
+use crate::admin::{self, Admin};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::{Built, Dispatch};
+use crate::handler::Handler;
+use crate::inbox::{Condition, Inbox, OpenError, StoreError};
+use crate::ingress::health::Health;
+use crate::ingress::{self, Ingress};
+use crate::listener::{self, Limits};
+use crate::metrics::Metrics;
+use crate::rejected::RejectedList;
+
+/// The whole shutdown is over within 15 s; so much of it is kept for writing the last positions and closing the files.
+const SHUTDOWN: Duration = Duration::from_secs(13);
+/// What running deliveries get of it.
+const DELIVERY_GRACE: Duration = Duration::from_secs(5);
+/// How often retention looks for something to remove.
+const SWEEP_EVERY: u64 = 30;
+/// The admin listener needs few connections.
+const ADMIN_CONNECTIONS: usize = 64;
+/// Descriptors that are not connections: files, the store, handlers.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The inbox could not be opened.
+    #[error(transparent)]
+    Inbox(#[from] OpenError),
+    /// A handler could not be set up.
+    #[error("handlers.{name}: {problem}")]
+    Handler {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A listener could not be opened.
+    #[error("{section}.listen: cannot listen on {address}: {error}")]
+    Listen {
+        /// `server` or `admin`.
+        section: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The store failed at once.
+    #[error("the inbox cannot be used: {0}; the log says more")]
+    Store(#[from] StoreError),
+}
+
+impl StartError {
+    /// Whether the operator has to mend the configuration or a directory.
+    pub fn is_setup(&self) -> bool {
+        matches!(
+            self,
+            Self::Inbox(OpenError::Unwritable { .. }) | Self::Handler { .. }
+        )
+    }
+}
+
+/// Handlers written in Rust, by name.
+pub(crate) type CustomHandlers = BTreeMap<String, Arc<dyn Handler>>;
+
+/// A server about to be built.
+pub struct Builder {
+    config: Config,
+    custom: CustomHandlers,
+    clock: Clock,
+}
+
+impl Builder {
+    /// Adds a handler. Its filters, retries and so on are those of `[handlers.NAME]` without `to`, or the defaults.
+    #[must_use]
+    pub fn handler(mut self, name: impl Into<String>, handler: impl Handler) -> Self {
+        self.custom.insert(name.into(), Arc::new(handler));
+        self
+    }
+
+    /// Takes the time from another clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the inbox, starts the handlers where they stopped, and opens the listeners.
+    pub async fn bind(self) -> Result<Server, StartError> {
+        let Self {
+            config,
+            custom,
+            clock,
+        } = self;
+        raise_descriptor_limit(config.server.max_connections);
+        let metrics = Arc::new(Metrics::default());
+        let built = reload::build(&config, &custom, &BTreeMap::new(), &clock)?;
+        let inbox = open(&config, &clock, &metrics).await?;
+        let rejected =
+            RejectedList::open(&config.inbox.path, metrics.clone()).map_err(|error| {
+                OpenError::Broken {
+                    path: config.inbox.path.join("rejected.db"),
+                    reason: error.to_string(),
+                }
+            })?;
+        let ingress = Arc::new(Ingress::new(
+            reload::sources(&config),
+            config.server.clone(),
+            inbox.clone(),
+            rejected,
+            clock.clone(),
+            metrics.clone(),
+        ));
+        let dispatch = Arc::new(Dispatch::new(inbox.clone(), clock.clone(), metrics.clone()));
+        let listeners = Self::start(&config, &dispatch, &built).await;
+        let (callbacks, admin) = match listeners {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                dispatch.stop(Duration::ZERO).await;
+                close(&inbox).await;
+                return Err(error);
+            }
+        };
+        let health = Health::new(inbox.clone());
+        let reloader = Reloader::new(
+            config,
+            custom,
+            built,
+            ingress.clone(),
+            dispatch.clone(),
+            clock,
+        );
+        Ok(Server {
+            callbacks,
+            admin,
+            inbox,
+            ingress,
+            dispatch,
+            metrics,
+            health,
+            reloader: Arc::new(reloader),
+        })
+    }
+
+    /// The handlers' positions are durable before anything can arrive.
+    async fn start(
+        config: &Config,
+        dispatch: &Dispatch,
+        built: &BTreeMap<String, Built>,
+    ) -> Result<(TcpListener, TcpListener), StartError> {
+        dispatch.change_to(built.clone()).await?;
+        let callbacks = listen("server", config.server.listen).await?;
+        let admin = listen("admin", config.admin.listen).await?;
+        Ok((callbacks, admin))
+    }
+}
+
+/// A server whose listeners are open.
+pub struct Server {
+    callbacks: TcpListener,
+    admin: TcpListener,
+    inbox: Inbox,
+    ingress: Arc<Ingress>,
+    dispatch: Arc<Dispatch>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    reloader: Arc<Reloader>,
+}
+
+impl Server {
+    /// A server of this configuration.
+    pub fn builder(config: Config) -> Builder {
+        Builder {
+            config,
+            custom: BTreeMap::new(),
+            clock: Clock::system(),
+        }
+    }
+
+    /// Where callbacks are taken.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.callbacks.local_addr()
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Changes sources and handlers while the server runs.
+    pub fn reloader(&self) -> Arc<Reloader> {
+        self.reloader.clone()
+    }
+
+    /// Serves until `shutdown` ends, then stops softly: not ready at once, callbacks taken for `drain_delay`, then no new
+    /// connections, running requests answered, running deliveries finished or released, everything remembered.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let config = self.reloader.config().await;
+        let (stop_callbacks, callbacks_stop) = watch::channel(false);
+        let (stop_admin, admin_stop) = watch::channel(false);
+        let limits = |max_connections| Limits {
+            max_connections,
+            header_timeout: config.server.header_timeout,
+        };
+        let mut callbacks = tokio::spawn(listener::serve(
+            self.callbacks,
+            ingress::router(self.ingress.clone(), self.health.clone()),
+            limits(config.server.max_connections),
+            callbacks_stop,
+        ));
+        let admin = Admin {
+            inbox: self.inbox.clone(),
+            dispatch: self.dispatch.clone(),
+            ingress: self.ingress.clone(),
+            metrics: self.metrics,
+            token: config.admin.token.clone(),
+        };
+        let admin = tokio::spawn(listener::serve(
+            self.admin,
+            admin::router(Arc::new(admin), self.health.clone()),
+            limits(ADMIN_CONNECTIONS),
+            admin_stop,
+        ));
+        let housekeeping = tokio::spawn(keep_house(self.inbox.clone()));
+
+        shutdown.await;
+        let over = Instant::now() + SHUTDOWN;
+        tracing::info!("shutting down: not ready from now on, callbacks are still taken");
+        self.health.drain();
+        sleep(config.server.drain_delay).await;
+        let _ = stop_callbacks.send(true);
+        let grace = DELIVERY_GRACE.min(over.saturating_duration_since(Instant::now()));
+        let (unanswered, ()) =
+            tokio::join!(timeout_at(over, &mut callbacks), self.dispatch.stop(grace));
+        if unanswered.is_err() {
+            tracing::warn!("some requests were not answered in time and are cut off");
+            callbacks.abort();
+        }
+        let _ = stop_admin.send(true);
+        admin.abort();
+        housekeeping.abort();
+        close(&self.inbox).await;
+        let ingress = self.ingress;
+        let _ = spawn_blocking(move || ingress.close()).await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn open(config: &Config, clock: &Clock, metrics: &Arc<Metrics>) -> Result<Inbox, OpenError> {
+    let (settings, clock, metrics) = (config.inbox.clone(), clock.clone(), metrics.clone());
+    let path = settings.path.clone();
+    let opened = spawn_blocking(move || Inbox::open(&settings, clock, metrics)).await;
+    opened.unwrap_or_else(|error| {
+        Err(OpenError::Broken {
+            path,
+            reason: error.to_string(),
+        })
+    })
+}
+
+async fn close(inbox: &Inbox) {
+    let inbox = inbox.clone();
+    if spawn_blocking(move || inbox.close()).await.is_err() {
+        tracing::error!("the inbox could not be closed");
+    }
+}
+
+async fn listen(section: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::Listen {
+            section,
+            address,
+            error,
+        })
+}
+
+/// Retention, and a look at a store in trouble: without callbacks it would not notice that it is well again.
+async fn keep_house(inbox: Inbox) {
+    let mut seconds = interval(Duration::from_secs(1));
+    for second in 0u64.. {
+        seconds.tick().await;
+        if inbox.condition() != Condition::Accepting {
+            let _ = inbox.probe().await;
+        }
+        if second % SWEEP_EVERY == 0 {
+            while let Ok(true) = inbox.sweep().await {}
+        }
+    }
+}
+
+/// A connection is a descriptor, and the usual soft limit is 1024.
+fn raise_descriptor_limit(max_connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    let current = if raised.is_ok() {
+        limit.maximum
+    } else {
+        limit.current
+    };
+    if current.is_some_and(|current| current < max_connections as u64 + OTHER_DESCRIPTORS) {
+        tracing::warn!(
+            limit = current,
+            server.max_connections = max_connections,
+            "the limit of open files is lower than what max_connections needs"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! Changing sources and handlers of a running server: whole or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::{CustomHandlers, StartError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::settings::HandlerConfig;
+use crate::dispatch::{Built, Dispatch};
+use crate::handler::Handler;
+use crate::ingress::{Ingress, Sources};
+use crate::settings::Surroundings;
+
+/// Changes the sources and handlers of a running server.
+pub struct Reloader {
+    current: Mutex<(Config, BTreeMap<String, Built>)>,
+    custom: CustomHandlers,
+    ingress: Arc<Ingress>,
+    dispatch: Arc<Dispatch>,
+    clock: Clock,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        config: Config,
+        custom: CustomHandlers,
+        built: BTreeMap<String, Built>,
+        ingress: Arc<Ingress>,
+        dispatch: Arc<Dispatch>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            current: Mutex::new((config, built)),
+            custom,
+            ingress,
+            dispatch,
+            clock,
+        }
+    }
+
+    /// The configuration in force.
+    pub async fn config(&self) -> Config {
+        self.current.lock().await.0.clone()
+    }
+
+    /// Takes the sources and handlers of another configuration. What differs in other sections is logged, and needs a restart.
+    /// An error leaves everything as it was.
+    pub async fn reload(&self, config: Config) -> Result<(), StartError> {
+        let mut current = self.current.lock().await;
+        let built = build(&config, &self.custom, &current.1, &self.clock)?;
+        for section in sections_that_differ(&current.0, &config) {
+            tracing::warn!(section, "this section has changed, which needs a restart");
+        }
+        self.dispatch.change_to(built.clone()).await?;
+        self.ingress.change_to(sources(&config));
+        // The sections that need a restart stay what they are in the running server.
+        let (old, _) = &*current;
+        let config = Config {
+            server: old.server.clone(),
+            admin: old.admin.clone(),
+            log: old.log.clone(),
+            inbox: old.inbox.clone(),
+            ..config
+        };
+        *current = (config, built);
+        tracing::info!("sources and handlers are reloaded");
+        Ok(())
+    }
+}
+
+fn sections_that_differ(old: &Config, new: &Config) -> impl Iterator<Item = &'static str> {
+    let differs = [
+        ("server", old.server != new.server),
+        ("admin", old.admin != new.admin),
+        ("log", old.log != new.log),
+        ("inbox", old.inbox != new.inbox),
+    ];
+    differs
+        .into_iter()
+        .filter_map(|(section, differs)| differs.then_some(section))
+}
+
+/// The sources as ingress holds them.
+pub(super) fn sources(config: &Config) -> Sources {
+    config
+        .sources
+        .iter()
+        .map(|(name, source)| (name.clone(), Arc::new(source.clone())))
+        .collect()
+}
+
+/// Builds the handlers of a configuration; those that have not changed are kept as they are.
+pub(super) fn build(
+    config: &Config,
+    custom: &CustomHandlers,
+    existing: &BTreeMap<String, Built>,
+    clock: &Clock,
+) -> Result<BTreeMap<String, Built>, StartError> {
+    let problem = |name: &str, problem: String| StartError::Handler {
+        name: name.to_owned(),
+        problem,
+    };
+    let mut built = BTreeMap::new();
+    for (name, settings) in &config.handlers {
+        if let Some(same) = existing
+            .get(name)
+            .filter(|existing| *existing.settings == *settings)
+        {
+            built.insert(name.clone(), same.clone());
+            continue;
+        }
+        let handler: Arc<dyn Handler> = match (&settings.target, custom.get(name)) {
+            (Some(target), None) => {
+                let handler = target.build(name, settings.payload, clock);
+                handler.map_err(|error| problem(name, format!("{error:#}")))?
+            }
+            (None, Some(handler)) => handler.clone(),
+            (None, None) => {
+                return Err(problem(name, "has no `to`, so it goes nowhere".to_owned()));
+            }
+            (Some(_), Some(_)) => {
+                return Err(problem(
+                    name,
+                    "is code, so its section must not have a `to`".to_owned(),
+                ));
+            }
+        };
+        built.insert(
+            name.clone(),
+            Built {
+                settings: Arc::new(settings.clone()),
+                handler,
+            },
+        );
+    }
+    for (name, handler) in custom {
+        if !built.contains_key(name) {
+            let around = Surroundings {
+                base: &config.file,
+                variable: &|_| None,
+            };
+            let sources = config.sources.keys().map(String::as_str).collect();
+            let settings = HandlerConfig::default().validate(name, &sources, &around);
+            let settings = settings.map_err(|error| problem(name, error.problem))?;
+            built.insert(
+                name.clone(),
+                Built {
+                    settings: Arc::new(settings),
+                    handler: handler.clone(),
+                },
+            );
+        }
+    }
+    Ok(built)
+}
