@@ -4,6 +4,7 @@ pub mod callback;
 pub mod clock;
 pub mod event;
 pub mod handler;
+pub mod handlers;
 pub mod identity;
 pub mod json;
 pub mod kind;

@@ -1,0 +1,73 @@
+//! The handlers that livehook brings along: `to = { type = "…", … }` of a handler's section.
+//!
+//! Every one of them is done only when the event has left livehook for good, and says [retry](crate::handler::Failure::Retry)
+//! unless the other side has clearly said that the event itself is wrong.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::clock::Clock;
+use crate::event::PayloadForm;
+use crate::handler::Handler;
+use crate::settings::{Invalid, Surroundings};
+
+pub mod file;
+pub mod log;
+
+/// Where a handler's events go, as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum To {
+    /// One log line per event.
+    Log(log::Config),
+    /// Lines of a file.
+    File(file::Config),
+}
+
+impl To {
+    /// The `type` in the file.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Log(_) => "log",
+            Self::File(_) => "file",
+        }
+    }
+
+    /// Checks the section and reads the secrets it refers to. `place` is its dotted key, such as `handlers.archive.to`.
+    pub fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+        let checked = match self {
+            Self::Log(log::Config {}) => Checked::Log,
+            Self::File(config) => Checked::File(config.validate(place, around)?),
+        };
+        Ok(Target(checked))
+    }
+}
+
+/// A validated [`To`]. Equal targets make handlers that do the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target(Checked);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Checked {
+    Log,
+    File(file::Target),
+}
+
+impl Target {
+    /// Makes the handler called `name`. Files are opened here, so that what cannot work shows at the start.
+    pub fn build(
+        &self,
+        name: &str,
+        form: PayloadForm,
+        clock: &Clock,
+    ) -> anyhow::Result<Arc<dyn Handler>> {
+        Ok(match &self.0 {
+            Checked::Log => Arc::new(log::Log::new(name)),
+            Checked::File(target) => Arc::new(target.build(name, form, clock)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
