@@ -12,6 +12,7 @@ use crate::event::PayloadForm;
 use crate::handler::Handler;
 use crate::settings::{Invalid, Surroundings};
 
+pub mod exec;
 pub mod file;
 pub mod log;
 
@@ -23,6 +24,8 @@ pub enum To {
     Log(log::Config),
     /// Lines of a file.
     File(file::Config),
+    /// A program, started once per event.
+    Exec(exec::Config),
 }
 
 impl To {
@@ -31,6 +34,7 @@ impl To {
         match self {
             Self::Log(_) => "log",
             Self::File(_) => "file",
+            Self::Exec(_) => "exec",
         }
     }
 
@@ -39,6 +43,7 @@ impl To {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
             Self::File(config) => Checked::File(config.validate(place, around)?),
+            Self::Exec(config) => Checked::Exec(config.validate(place, around)?),
         };
         Ok(Target(checked))
     }
@@ -52,6 +57,7 @@ pub struct Target(Checked);
 enum Checked {
     Log,
     File(file::Target),
+    Exec(exec::Target),
 }
 
 impl Target {
@@ -65,6 +71,7 @@ impl Target {
         Ok(match &self.0 {
             Checked::Log => Arc::new(log::Log::new(name)),
             Checked::File(target) => Arc::new(target.build(name, form, clock)?),
+            Checked::Exec(target) => Arc::new(target.build(form)),
         })
     }
 }
