@@ -14,6 +14,7 @@ use crate::settings::{Invalid, Surroundings};
 
 pub mod exec;
 pub mod file;
+pub mod http;
 pub mod log;
 
 /// Where a handler's events go, as it stands in the file.
@@ -24,6 +25,8 @@ pub enum To {
     Log(log::Config),
     /// Lines of a file.
     File(file::Config),
+    /// An HTTP endpoint.
+    Http(http::Config),
     /// A program, started once per event.
     Exec(exec::Config),
 }
@@ -34,6 +37,7 @@ impl To {
         match self {
             Self::Log(_) => "log",
             Self::File(_) => "file",
+            Self::Http(_) => "http",
             Self::Exec(_) => "exec",
         }
     }
@@ -43,6 +47,7 @@ impl To {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
             Self::File(config) => Checked::File(config.validate(place, around)?),
+            Self::Http(config) => Checked::Http(config.validate(place, around)?),
             Self::Exec(config) => Checked::Exec(config.validate(place, around)?),
         };
         Ok(Target(checked))
@@ -57,6 +62,7 @@ pub struct Target(Checked);
 enum Checked {
     Log,
     File(file::Target),
+    Http(http::Target),
     Exec(exec::Target),
 }
 
@@ -71,6 +77,7 @@ impl Target {
         Ok(match &self.0 {
             Checked::Log => Arc::new(log::Log::new(name)),
             Checked::File(target) => Arc::new(target.build(name, form, clock)?),
+            Checked::Http(target) => Arc::new(target.build(form, clock)?),
             Checked::Exec(target) => Arc::new(target.build(form)),
         })
     }

@@ -47,6 +47,74 @@ fn read(text: &str) -> Result<To, String> {
         .map_err(|error| error.to_string())
 }
 
+#[test]
+fn every_type_is_read_from_a_file() {
+    assert_eq!(
+        read(r#"to = { type = "log" }"#),
+        Ok(To::Log(log::Config {}))
+    );
+    let expected = file::Config {
+        path: "events.jsonl".into(),
+        rotate: file::Rotate::Never,
+        sync: true,
+    };
+    assert_eq!(
+        read(r#"to = { type = "file", path = "events.jsonl" }"#),
+        Ok(To::File(expected))
+    );
+    let expected = file::Config {
+        path: "a".into(),
+        rotate: file::Rotate::Hourly,
+        sync: false,
+    };
+    assert_eq!(
+        read(r#"to = { type = "file", path = "a", rotate = "hourly", sync = false }"#),
+        Ok(To::File(expected))
+    );
+    let Ok(To::Http(http)) = read(
+        r#"to = { type = "http", url = "https://example.com/", mode = "binary", secret_env = "SET",
+            headers = { X-Team = "live", "X-Dotted.Name" = "007" } }"#,
+    ) else {
+        panic!("not read");
+    };
+    assert_eq!(http.mode, http::Mode::Binary);
+    assert_eq!(http.headers["X-Team"], "live");
+    assert_eq!(http.headers["X-Dotted.Name"], "007");
+    let exec = read("[to]\ntype = 'exec'\ncommand = ['notify', '-v']").unwrap();
+    assert_eq!(exec.type_name(), "exec");
+    exec.validate("handlers.a.to", &surroundings(Path::new("/etc")))
+        .unwrap();
+}
+
+#[test]
+fn what_is_unknown_is_refused_by_name() {
+    for (text, expected) in [
+        (r#"to = { type = "log", path = "a" }"#, "path"),
+        (
+            r#"to = { type = "file", path = "a", rotation = 1 }"#,
+            "rotation",
+        ),
+        (
+            r#"to = { type = "http", url = "http://a", sign = "b" }"#,
+            "sign",
+        ),
+        (
+            r#"to = { type = "exec", command = ["a"], shell = true }"#,
+            "shell",
+        ),
+        (r#"to = { type = "kafka" }"#, "kafka"),
+        (r#"to = { type = "file" }"#, "path"),
+        (
+            r#"to = { type = "file", path = "a", rotate = "weekly" }"#,
+            "weekly",
+        ),
+        (r#"to = { path = "a" }"#, "type"),
+    ] {
+        let message = read(text).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn a_target_becomes_a_handler() {
     let folder = tempfile::tempdir().unwrap();
