@@ -1,96 +1,38 @@
-//! Stub of the built-in handlers, replaced at merge.
+//! The handlers that livehook brings along: `to = { type = "…", … }` of a handler's section.
+//!
+//! Every one of them is done only when the event has left livehook for good, and says [retry](crate::handler::Failure::Retry)
+//! unless the other side has clearly said that the event itself is wrong.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::settings::{Invalid, SecretFields, Surroundings};
+use crate::clock::Clock;
+use crate::event::PayloadForm;
+use crate::handler::Handler;
+use crate::settings::{Invalid, Surroundings};
 
-/// `to` of a handler.
+pub mod exec;
+pub mod file;
+pub mod http;
+pub mod log;
+
+/// Where a handler's events go, as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "lowercase")]
 pub enum To {
-    /// Log lines.
-    Log(Log),
-    /// A file of JSON lines.
-    File(File),
+    /// One log line per event.
+    Log(log::Config),
+    /// Lines of a file.
+    File(file::Config),
     /// An HTTP endpoint.
-    Http(Http),
-    /// A program.
-    Exec(Exec),
+    Http(http::Config),
+    /// A program, started once per event.
+    Exec(exec::Config),
 }
-
-/// `type = "log"`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {}
-
-/// `type = "file"`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct File {
-    path: PathBuf,
-    #[serde(default)]
-    rotate: Rotate,
-    #[serde(default = "yes")]
-    sync: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// When a new file begins.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rotate {
-    /// Never.
-    #[default]
-    Never,
-    /// Every hour.
-    Hourly,
-    /// Every day.
-    Daily,
-}
-
-/// `type = "http"`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Http {
-    url: String,
-    secret: Option<String>,
-    secret_file: Option<PathBuf>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    #[serde(default)]
-    mode: Mode,
-}
-
-/// How the event stands in the request.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// All in the body.
-    #[default]
-    Structured,
-    /// Attributes in headers.
-    Binary,
-}
-
-/// `type = "exec"`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exec {
-    command: Vec<String>,
-}
-
-/// A validated [`To`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target(To);
 
 impl To {
-    /// Its `type`.
+    /// The `type` in the file.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Log(_) => "log",
@@ -100,17 +42,46 @@ impl To {
         }
     }
 
-    /// Checks it.
+    /// Checks the section and reads the secrets it refers to. `place` is its dotted key, such as `handlers.archive.to`.
     pub fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
-        if let Self::Http(http) = self {
-            SecretFields {
-                name: "secret",
-                text: http.secret.as_deref(),
-                file: http.secret_file.as_deref(),
-                variable: None,
-            }
-            .resolve(place, around)?;
-        }
-        Ok(Target(self.clone()))
+        let checked = match self {
+            Self::Log(log::Config {}) => Checked::Log,
+            Self::File(config) => Checked::File(config.validate(place, around)?),
+            Self::Http(config) => Checked::Http(config.validate(place, around)?),
+            Self::Exec(config) => Checked::Exec(config.validate(place, around)?),
+        };
+        Ok(Target(checked))
     }
 }
+
+/// A validated [`To`]. Equal targets make handlers that do the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target(Checked);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Checked {
+    Log,
+    File(file::Target),
+    Http(http::Target),
+    Exec(exec::Target),
+}
+
+impl Target {
+    /// Makes the handler called `name`. Files are opened here, so that what cannot work shows at the start.
+    pub fn build(
+        &self,
+        name: &str,
+        form: PayloadForm,
+        clock: &Clock,
+    ) -> anyhow::Result<Arc<dyn Handler>> {
+        Ok(match &self.0 {
+            Checked::Log => Arc::new(log::Log::new(name)),
+            Checked::File(target) => Arc::new(target.build(name, form, clock)?),
+            Checked::Http(target) => Arc::new(target.build(form, clock)?),
+            Checked::Exec(target) => Arc::new(target.build(form)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::handlers::tests::{event, surroundings};
+
+fn program(command: &[&str]) -> Program {
+    let config = Config {
+        command: command.iter().map(|part| (*part).to_owned()).collect(),
+    };
+    config
+        .validate("handlers.a.to", &surroundings(Path::new("/nowhere")))
+        .unwrap()
+        .build(PayloadForm::Original)
+}
+
+fn shell(script: &str, argument: &Path) -> Program {
+    program(&["sh", "-c", script, "sh", argument.to_str().unwrap()])
+}
+
+/// What a call gave, which must not take long.
+async fn outcome(program: &Program, event: &Event) -> Outcome {
+    tokio::time::timeout(Duration::from_secs(20), program.handle(event))
+        .await
+        .unwrap()
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(10), "never happened");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_event_comes_on_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let event = event(r#"{"stream_id":"a"}"#);
+    outcome(&shell(r#"cat > "$1""#, &path), &event)
+        .await
+        .unwrap();
+    assert_eq!(
+        fs::read(path).unwrap(),
+        event.cloud_event(PayloadForm::Original).to_json()
+    );
+}
+
+#[tokio::test]
+async fn the_environment_is_what_is_promised_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let body = r#"{"appid":1250000000,"app":"d","appname":"p","stream_id":"$(id) 直播\u0000\n"}"#;
+    let event = event(body);
+    let program = shell(r#"cat /proc/$$/environ > "$1""#, &path);
+    outcome(&program, &event).await.unwrap();
+    let out = String::from_utf8(fs::read(path).unwrap()).unwrap();
+    let mut found: Vec<&str> = out.split_terminator('\0').collect();
+    found.sort_unstable();
+    let mut expected: Vec<String> = [
+        ("SPECVERSION", "1.0"),
+        ("ID", &"ab".repeat(16)),
+        ("SOURCE", "/css"),
+        ("TYPE", "css.stream-begin"),
+        ("SUBJECT", "d/p/$(id) 直播\u{FFFD}\n"),
+        ("DATACONTENTTYPE", "application/json"),
+        ("APPID", "1250000000"),
+        ("DOMAIN", "d"),
+        ("APPNAME", "p"),
+        ("STREAMID", "$(id) 直播\u{FFFD}\n"),
+        ("RECEIVEDTIME", "2026-11-23T08:00:00.000Z"),
+    ]
+    .map(|(name, value)| format!("LIVEHOOK_{name}={value}"))
+    .into();
+    for name in ["PATH", "HOME", "TZ"] {
+        expected.extend(std::env::var(name).map(|value| format!("{name}={value}")));
+    }
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn exit_codes_and_signals_decide() {
+    let run = async |script: &str| outcome(&program(&["sh", "-c", script]), &event("{}")).await;
+    assert_eq!(run("exit 0").await, Ok(()));
+    assert_eq!(run("exit 65").await, Err(Failure::reject("exit code 65")));
+    for code in [1, 2, 64, 66, 75, 126, 127, 255] {
+        let expected = Failure::retry(format_args!("exit code {code}"));
+        assert_eq!(run(&format!("exit {code}")).await, Err(expected));
+    }
+    let killed = run("kill -9 $$").await;
+    assert_eq!(killed, Err(Failure::retry("killed by signal 9")));
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_start_is_retried() {
+    for command in ["livehook-no-such-program", "./no-such-program", "/etc"] {
+        let failure = outcome(&program(&[command]), &event("{}"))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&failure, Failure::Retry { reason, .. } if reason.starts_with("cannot start ")),
+            "{failure:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_program_need_not_read() {
+    let event = event(format!(r#"{{"x":"{}"}}"#, "x".repeat(1 << 20)));
+    assert_eq!(outcome(&program(&["true"]), &event).await, Ok(()));
+    let closing = program(&["sh", "-c", "exec 0<&-; sleep 0.05; exit 3"]);
+    let expected = Failure::retry("exit code 3");
+    assert_eq!(outcome(&closing, &event).await, Err(expected));
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pid");
+    // It keeps all three standard streams open, and reads nothing.
+    let program = shell(r#"sleep 60 <&0 & echo $! > "$1""#, &path);
+    let event = event(format!(r#"{{"x":"{}"}}"#, "x".repeat(1 << 20)));
+    assert_eq!(outcome(&program, &event).await, Ok(()));
+    let left = pid(&path).unwrap();
+    assert!(lives(left));
+    rustix::process::kill_process(left, Signal::KILL).unwrap();
+}
+
+fn pid(path: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(path).ok()?;
+    Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
+}
+
+/// Whether the process runs; one that is dead but not waited for does not.
+fn lives(pid: Pid) -> bool {
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    fs::read_to_string(stat).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn giving_up_kills_the_program_and_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let (child, grandchild) = (
+        folder.path().join("child"),
+        folder.path().join("grandchild"),
+    );
+    let script =
+        r#"trap "" TERM; sleep 60 & echo $! > "$1/grandchild"; echo $$ > "$1/child"; wait"#;
+    let program = shell(script, folder.path());
+    let event = event("{}");
+    tokio::select! {
+        outcome = program.handle(&event) => panic!("{outcome:?}"),
+        () = until(|| pid(&child).is_some()) => {}
+    }
+    let (child, grandchild) = (pid(&child).unwrap(), pid(&grandchild).unwrap());
+    until(|| !lives(grandchild)).await;
+    // No zombie is left either: the number is free.
+    let entry = format!("/proc/{}", child.as_raw_nonzero());
+    until(|| !Path::new(&entry).exists()).await;
+}
+
+#[test]
+fn programs_are_found_from_the_configuration_file() {
+    let found = |command: &str| program(&[command]).target.program;
+    assert_eq!(found("notify"), Path::new("notify"));
+    assert_eq!(found("bin/notify"), Path::new("/nowhere/bin/notify"));
+    assert_eq!(found("./notify"), Path::new("/nowhere/./notify"));
+    assert_eq!(found("/bin/notify"), Path::new("/bin/notify"));
+}
+
+#[test]
+fn what_is_no_command_is_refused() {
+    for bad in [&[][..], &[""], &[" "], &["a", "b\0"]] {
+        let config = Config {
+            command: bad.iter().map(|part| (*part).to_owned()).collect(),
+        };
+        let invalid = config
+            .validate("handlers.a.to", &surroundings(Path::new("/")))
+            .unwrap_err();
+        assert_eq!(invalid.place, "handlers.a.to.command");
+    }
+}

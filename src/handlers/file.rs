@@ -1,0 +1,194 @@
+//! `type = "file"`: one line of JSON per event at the end of a file.
+//!
+//! An event is done when its line is on the disk. To make that affordable, one thread per handler takes all lines that wait,
+//! writes them in one go and syncs once; the calls only await its answer, so a slow disk never holds up the runtime.
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Event, PayloadForm};
+use crate::handler::{Failure, Handler, Handling, Outcome};
+use crate::settings::{Invalid, Surroundings};
+
+mod active;
+
+use active::ActiveFile;
+
+/// Lines that may wait for the writer: more than the calls that run at once, because a call that was given up leaves its own
+/// behind.
+const MAX_WAITING: usize = 1024;
+
+/// No more lines are added to a batch that is this large.
+const FULL_BATCH: usize = 4 << 20;
+
+/// How often a file without new events is looked at whether its day or hour is over.
+const TICK: Duration = Duration::from_secs(1);
+
+/// `to = { type = "file", … }` as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The file that is appended to. Missing directories are created at start.
+    pub path: PathBuf,
+    /// When the file is renamed and a new one begun.
+    #[serde(default)]
+    pub rotate: Rotate,
+    /// Whether an event is done only when its line has reached the disk.
+    #[serde(default = "yes")]
+    pub sync: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// When a file is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotate {
+    /// Never; it may still be moved away from outside.
+    #[default]
+    Never,
+    /// At the end of the UTC hour.
+    Hourly,
+    /// At the end of the UTC day.
+    Daily,
+}
+
+impl Rotate {
+    /// The name of the period that holds a time; later periods have greater names.
+    fn period(self, time: Timestamp) -> Option<String> {
+        let (day, hour) = time.day_and_hour();
+        match self {
+            Self::Never => None,
+            Self::Hourly => Some(hour),
+            Self::Daily => Some(day),
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+        let names_a_file = self.path.file_name().is_some()
+            && !self.path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if !names_a_file {
+            let problem = "is no file name, write one such as \"events.jsonl\"";
+            return Err(Invalid::at(format!("{place}.path"), problem));
+        }
+        Ok(Target {
+            path: around.path(&self.path),
+            rotate: self.rotate,
+            sync: self.sync,
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Target {
+    path: PathBuf,
+    rotate: Rotate,
+    sync: bool,
+}
+
+impl Target {
+    pub(super) fn build(
+        &self,
+        name: &str,
+        form: PayloadForm,
+        clock: &Clock,
+    ) -> anyhow::Result<Appender> {
+        let file = ActiveFile::open(self, clock)?;
+        let (queue, waiting) = mpsc::channel();
+        let tick = (self.rotate != Rotate::Never).then_some(TICK);
+        std::thread::Builder::new()
+            .name(format!("file-{name}"))
+            .spawn(move || write_batches(file, &waiting, tick))
+            .context("cannot start the thread that writes the file")?;
+        Ok(Appender {
+            form,
+            queue,
+            room: Arc::new(Semaphore::new(MAX_WAITING)),
+        })
+    }
+}
+
+pub(super) struct Appender {
+    form: PayloadForm,
+    queue: mpsc::Sender<Line>,
+    room: Arc<Semaphore>,
+}
+
+struct Line {
+    text: Vec<u8>,
+    reply: oneshot::Sender<Outcome>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Appender {
+    async fn append(&self, event: &Event) -> Outcome {
+        let gone = |_| Failure::retry("the thread that writes the file has ended");
+        let text = event.cloud_event(self.form).to_json_line();
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let (reply, answer) = oneshot::channel();
+        let line = Line {
+            text,
+            reply,
+            _room: room.map_err(|_| gone(()))?,
+        };
+        self.queue.send(line).map_err(|_| gone(()))?;
+        answer.await.map_err(|_| gone(()))?
+    }
+}
+
+impl Handler for Appender {
+    fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a> {
+        Box::pin(self.append(event))
+    }
+}
+
+/// The writer's thread. It ends when the handler is gone and everything that waited is written.
+fn write_batches(mut file: ActiveFile, waiting: &mpsc::Receiver<Line>, tick: Option<Duration>) {
+    loop {
+        let first = match tick {
+            Some(tick) => waiting.recv_timeout(tick),
+            None => waiting.recv().map_err(Into::into),
+        };
+        match first {
+            Ok(first) => write_batch(&mut file, first, waiting),
+            // A file that cannot be renamed now is tried again soon, and is the reason of the next event's failure.
+            Err(mpsc::RecvTimeoutError::Timeout) => drop(file.settle()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn write_batch(file: &mut ActiveFile, first: Line, waiting: &mpsc::Receiver<Line>) {
+    let mut text = Vec::new();
+    let mut replies = Vec::new();
+    for line in std::iter::once(first).chain(waiting.try_iter()) {
+        if line.reply.is_closed() {
+            continue; // given up: it comes again
+        }
+        text.extend_from_slice(&line.text);
+        replies.push((line.reply, line._room));
+        if text.len() >= FULL_BATCH {
+            break;
+        }
+    }
+    if replies.is_empty() {
+        return;
+    }
+    let outcome = file.append(text).map_err(Failure::from);
+    for (reply, _) in replies {
+        let _ = reply.send(outcome.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! `type = "http"`: every event is posted to an endpoint, as a CloudEvent in structured or binary mode.
+//!
+//! With a secret the request is signed as [Standard Webhooks](https://www.standardwebhooks.com) say. Any 2xx is done.
+//! Redirects are not followed and proxies of the environment not used: an event goes where the configuration says or nowhere.
+//! URL and headers may hold secrets and therefore appear in no message.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+
+use crate::settings::{Invalid, SecretFields, Surroundings};
+
+mod post;
+mod signature;
+
+use signature::Key;
+
+/// Headers that the HTTP client or the event decide on.
+const RESERVED: [&str; 11] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// `to = { type = "http", … }` as it stands in the file.
+#[derive(Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to post to.
+    pub url: String,
+    /// The signing secret: `whsec_` and base64.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// A file that holds the secret.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// A variable that holds the secret.
+    #[serde(default)]
+    pub secret_env: Option<String>,
+    /// Further headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// How the event is laid out.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// How an event becomes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The whole event as JSON in the body.
+    #[default]
+    Structured,
+    /// The data in the body, the attributes in `ce-` headers.
+    Binary,
+}
+
+/// Shows nothing that may be secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    pub(super) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+        let url = self
+            .checked_url()
+            .map_err(|problem| Invalid::at(format!("{place}.url"), problem))?;
+        let headers = self.checked_headers(&url).map_err(|(name, problem)| {
+            Invalid::at(
+                format!("{place}.headers"),
+                format!("`{}` {problem}", name.escape_debug()),
+            )
+        })?;
+        let secret = SecretFields {
+            name: "secret",
+            text: self.secret.as_deref(),
+            file: self.secret_file.as_deref(),
+            variable: self.secret_env.as_deref(),
+        }
+        .resolve(place, around)?;
+        let key = secret.map(|secret| Key::parse(&secret)).transpose();
+        let key =
+            key.map_err(|problem| Invalid::at(format!("{place}.{}", self.secret_name()), problem))?;
+        Ok(Target {
+            url,
+            key,
+            headers,
+            mode: self.mode,
+        })
+    }
+
+    fn secret_name(&self) -> &'static str {
+        match (&self.secret_file, &self.secret_env) {
+            (Some(_), _) => "secret_file",
+            (_, Some(_)) => "secret_env",
+            _ => "secret",
+        }
+    }
+
+    fn checked_url(&self) -> Result<Url, String> {
+        const EXAMPLE: &str = "write one such as \"https://example.com/hook\"";
+        // The parser's own messages do not repeat the text.
+        let url =
+            Url::parse(&self.url).map_err(|error| format!("is no URL ({error}), {EXAMPLE}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("is neither http nor https, {EXAMPLE}"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(format!("names no host, {EXAMPLE}"));
+        }
+        Ok(url)
+    }
+
+    fn checked_headers(&self, url: &Url) -> Result<HeaderMap, (&str, &'static str)> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let parsed: HeaderName = name.parse().map_err(|_| (&**name, "is no header name"))?;
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_| (&**name, "has a value that no header can carry"))?;
+            value.set_sensitive(true);
+            let problem = match parsed.as_str() {
+                text if RESERVED.contains(&text) => "is set by livehook itself, remove it",
+                text if text.starts_with("webhook-") => "belongs to the signature, remove it",
+                text if text.starts_with("ce-") => "belongs to the event's attributes, remove it",
+                _ if headers.contains_key(&parsed) => "is given twice",
+                _ if parsed == AUTHORIZATION && has_credentials(url) => {
+                    "is given twice: the URL holds a user or password, too"
+                }
+                _ => {
+                    headers.insert(parsed, value);
+                    continue;
+                }
+            };
+            return Err((name, problem));
+        }
+        Ok(headers)
+    }
+}
+
+fn has_credentials(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) struct Target {
+    url: Url,
+    key: Option<Key>,
+    headers: HeaderMap,
+    mode: Mode,
+}
+
+/// Shows nothing that may be secret.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("origin", &self.url.origin().ascii_serialization())
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Posting events, and what the answers mean.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::time::Duration;
+
+use anyhow::Context;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use rustls::crypto::CryptoProvider;
+
+use super::{Mode, Target};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{CloudEvent, Data, Event, PayloadForm};
+use crate::handler::{Failure, Handler, Handling, Outcome};
+
+/// What CloudEvents' HTTP binding wants encoded in header values, beside everything that is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// How much of an answer is read, and for how long, so that its connection can be used again. Its sense is in its head.
+const MAX_ANSWER: usize = 64 << 10;
+const MAX_READING: Duration = Duration::from_millis(250);
+
+/// A handler that posts.
+pub(in crate::handlers) struct Post {
+    client: Client,
+    target: Target,
+    form: PayloadForm,
+    clock: Clock,
+}
+
+impl Target {
+    pub(in crate::handlers) fn build(
+        &self,
+        form: PayloadForm,
+        clock: &Clock,
+    ) -> anyhow::Result<Post> {
+        if CryptoProvider::get_default().is_none() {
+            // It fails if another thread was faster, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let mut client = Client::builder()
+            .user_agent(concat!("livehook/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .no_proxy();
+        if self.url.scheme() == "http" {
+            // It never speaks TLS, so it need not find the system's certificates.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().context(
+            "cannot set up HTTPS; the certificates of the system, or those of $SSL_CERT_FILE, are needed",
+        )?;
+        Ok(Post {
+            client,
+            target: self.clone(),
+            form,
+            clock: clock.clone(),
+        })
+    }
+}
+
+impl Post {
+    async fn post(&self, event: &Event) -> Outcome {
+        let request = self.request(event);
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(Failure::retry(reason(&error))),
+        };
+        let outcome = judge(response.status(), response.headers(), self.clock.now());
+        let _ = tokio::time::timeout(MAX_READING, drain(&mut response)).await;
+        outcome
+    }
+
+    fn request(&self, event: &Event) -> RequestBuilder {
+        let cloud_event = event.cloud_event(self.form);
+        let request = self.client.post(self.target.url.clone());
+        let request = request.headers(self.target.headers.clone());
+        let (mut request, body) = match self.target.mode {
+            Mode::Structured => structured(request, &cloud_event),
+            Mode::Binary => binary(request, &cloud_event),
+        };
+        if let Some(key) = &self.target.key {
+            let id = event.id().to_string();
+            // The time of the attempt, not of the event: receivers refuse old ones.
+            let seconds = self.clock.now().seconds();
+            request = request
+                .header("webhook-signature", key.sign(&id, seconds, &body))
+                .header("webhook-timestamp", seconds)
+                .header("webhook-id", id);
+        }
+        request.body(body)
+    }
+}
+
+impl Handler for Post {
+    fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a> {
+        Box::pin(self.post(event))
+    }
+}
+
+fn structured(request: RequestBuilder, event: &CloudEvent) -> (RequestBuilder, Vec<u8>) {
+    let request = request.header(CONTENT_TYPE, "application/cloudevents+json; charset=UTF-8");
+    (request, event.to_json())
+}
+
+fn binary(mut request: RequestBuilder, event: &CloudEvent) -> (RequestBuilder, Vec<u8>) {
+    for (name, value) in event.attributes() {
+        request = match name {
+            "datacontenttype" => request.header(CONTENT_TYPE, value),
+            _ => {
+                let value = Cow::from(utf8_percent_encode(value, ENCODED));
+                request.header(format!("ce-{name}"), &*value)
+            }
+        };
+    }
+    let body = match event.data() {
+        Data::Json(text) => text.to_vec(),
+        Data::Binary(bytes) => bytes.to_vec(),
+    };
+    (request, body)
+}
+
+fn judge(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcome {
+    let reason = match status.as_u16() {
+        200..=299 => return Ok(()),
+        code @ (400 | 409 | 410 | 413 | 414 | 415 | 422) => {
+            return Err(Failure::reject(format_args!("HTTP {code}")));
+        }
+        code @ 300..=399 => format!("HTTP {code}, and redirects are not followed"),
+        code => format!("HTTP {code}"),
+    };
+    let after = headers.get(RETRY_AFTER).and_then(|value| {
+        let text = value.to_str().ok()?;
+        retry_after(text.trim(), now)
+    });
+    Err(Failure::Retry { reason, after })
+}
+
+/// A number of seconds or a date.
+fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text)
+        .ok()?;
+    Some(Timestamp::from_millis(date.as_millisecond()).since(now))
+}
+
+/// The kind of the failure and its innermost cause; what lies between repeats the URL.
+fn reason(error: &reqwest::Error) -> String {
+    let kind = if error.is_connect() {
+        "cannot connect"
+    } else if error.is_builder() {
+        "cannot make the request"
+    } else {
+        "no answer"
+    };
+    let mut cause = error.source();
+    while let Some(deeper) = cause.and_then(Error::source) {
+        cause = Some(deeper);
+    }
+    match cause {
+        Some(cause) => format!("{kind}: {cause}"),
+        None => kind.to_owned(),
+    }
+}
+
+async fn drain(response: &mut Response) {
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > MAX_ANSWER {
+            return;
+        }
+    }
+}

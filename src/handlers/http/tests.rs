@@ -1,0 +1,392 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::clock::Clock;
+use crate::event::{Event, PayloadForm};
+use crate::handler::{Failure, Handler, Outcome};
+use crate::handlers::tests::{NOW, event, surroundings};
+use crate::settings::Secret;
+
+/// The example of the Standard Webhooks libraries.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn config(url: &str) -> Config {
+    Config {
+        url: url.to_owned(),
+        secret: None,
+        secret_file: None,
+        secret_env: None,
+        headers: BTreeMap::new(),
+        mode: Mode::Structured,
+    }
+}
+
+fn validate(config: &Config) -> Result<Target, Invalid> {
+    config.validate("handlers.a.to", &surroundings(Path::new("/nowhere")))
+}
+
+fn post(config: &Config) -> post::Post {
+    validate(config)
+        .unwrap()
+        .build(PayloadForm::Original, &Clock::manual(NOW))
+        .unwrap()
+}
+
+/// A request as it arrived.
+struct Heard {
+    head: String,
+    body: Vec<u8>,
+    connection: usize,
+}
+
+impl Heard {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let (_, value) = lines.find(|(found, _)| found.eq_ignore_ascii_case(name))?;
+        Some(value)
+    }
+}
+
+/// An endpoint that hears one request after the other and gives its answers in turn.
+struct Endpoint {
+    url: String,
+    heard: mpsc::UnboundedReceiver<Heard>,
+}
+
+impl Endpoint {
+    async fn new(answer: impl Fn(usize) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let (sender, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut number = 0;
+            let answer = Arc::new(answer);
+            for connection in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                while let Some((head, body)) = hear(&mut stream).await {
+                    let heard = Heard {
+                        head,
+                        body,
+                        connection,
+                    };
+                    let _ = sender.send(heard);
+                    let answer = answer(number);
+                    number += 1;
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    if answer.is_empty() {
+                        break;
+                    }
+                }
+            }
+        });
+        Self { url, heard }
+    }
+
+    async fn answering(answer: &str) -> Self {
+        let answer = answer.to_owned();
+        Self::new(move |_| answer.clone()).await
+    }
+}
+
+async fn hear(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    Some((head, body))
+}
+
+const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+async fn heard(config: impl FnOnce(&mut Config), event: &Event) -> Heard {
+    let mut endpoint = Endpoint::answering(GOOD).await;
+    let mut chosen = self::config(&endpoint.url);
+    config(&mut chosen);
+    post(&chosen).handle(event).await.unwrap();
+    endpoint.heard.recv().await.unwrap()
+}
+
+async fn outcome(answer: &str) -> Outcome {
+    let endpoint = Endpoint::answering(answer).await;
+    post(&config(&endpoint.url)).handle(&event("{}")).await
+}
+
+#[tokio::test]
+async fn structured_mode_sends_the_whole_event() {
+    let event = event(r#"{"stream_id":"a"}"#);
+    let heard = heard(
+        |config| drop(config.headers.insert("X-Team".into(), "live".into())),
+        &event,
+    )
+    .await;
+    assert!(heard.head.starts_with("POST /hook HTTP/1.1\r\n"));
+    assert_eq!(
+        heard.header("content-type"),
+        Some("application/cloudevents+json; charset=UTF-8")
+    );
+    assert_eq!(
+        heard.header("user-agent"),
+        Some(concat!("livehook/", env!("CARGO_PKG_VERSION")))
+    );
+    assert_eq!(heard.header("x-team"), Some("live"));
+    assert_eq!(
+        heard.body,
+        event.cloud_event(PayloadForm::Original).to_json()
+    );
+    assert!(!heard.head.contains("webhook-"));
+}
+
+#[tokio::test]
+async fn binary_mode_sends_the_body_and_encoded_headers() {
+    let body = r#"{"app":"d","appname":"p","stream_id":"直播 7%\"é~","appid":1250000000,"event_time":1795420800}"#;
+    let heard = heard(|config| config.mode = Mode::Binary, &event(body)).await;
+    assert_eq!(heard.body, body.as_bytes());
+    assert_eq!(heard.header("content-type"), Some("application/json"));
+    let stream = "%E7%9B%B4%E6%92%AD%207%25%22%C3%A9~";
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", &*"ab".repeat(16)),
+        ("ce-source", "/css"),
+        ("ce-type", "css.stream-begin"),
+        ("ce-subject", &format!("d/p/{stream}")),
+        ("ce-time", "2026-11-23T08:00:00Z"),
+        ("ce-appid", "1250000000"),
+        ("ce-domain", "d"),
+        ("ce-appname", "p"),
+        ("ce-streamid", stream),
+        ("ce-receivedtime", "2026-11-23T08:00:00.000Z"),
+    ] {
+        assert_eq!(heard.header(name), Some(value), "{name}");
+    }
+    assert_eq!(heard.header("ce-datacontenttype"), None);
+    assert_eq!(heard.header("ce-pushsequence"), None);
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_utf8_is_sent_whole() {
+    let event = event(b"{\"stream_id\":\"\xc4\xe3\"}");
+    let structured = heard(|_| {}, &event).await;
+    let json: serde_json::Value = serde_json::from_slice(&structured.body).unwrap();
+    assert_eq!(json["data_base64"], "eyJzdHJlYW1faWQiOiLE4yJ9");
+    let binary = heard(
+        |config| {
+            config.mode = Mode::Binary;
+            config.secret = Some(SECRET.into());
+        },
+        &event,
+    )
+    .await;
+    assert_eq!(binary.body, &**event.body());
+    // Computed with Python's hmac.
+    assert_eq!(
+        binary.header("webhook-signature"),
+        Some("v1,ubEunTwyhwaGKMBb8dPPDJlHDGpTH7U/m20gazeb0FM=")
+    );
+}
+
+#[tokio::test]
+async fn a_secret_signs_what_is_sent() {
+    let event = event(r#"{"stream_id":"a"}"#);
+    let heard = heard(|config| config.secret = Some(SECRET.into()), &event).await;
+    let id = "ab".repeat(16);
+    assert_eq!(heard.header("webhook-id"), Some(&*id));
+    assert_eq!(heard.header("webhook-timestamp"), Some("1795420800"));
+    let key = Key::parse(&Secret::new(SECRET)).unwrap_or_else(|problem| panic!("{problem}"));
+    let expected = key.sign(&id, 1_795_420_800, &heard.body);
+    assert_eq!(heard.header("webhook-signature"), Some(&*expected));
+}
+
+#[test]
+fn signatures_are_those_of_standard_webhooks() {
+    let key = Key::parse(&Secret::new(SECRET)).unwrap_or_else(|problem| panic!("{problem}"));
+    let signature = key.sign(
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        1_614_265_330,
+        br#"{"test": 2432232314}"#,
+    );
+    assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+}
+
+#[tokio::test]
+async fn every_status_has_its_outcome_and_connections_are_reused() {
+    let endpoint =
+        Endpoint::new(|number| format!("HTTP/1.1 {} X\r\ncontent-length: 0\r\n\r\n", number + 200));
+    let mut endpoint = endpoint.await;
+    let post = post(&config(&endpoint.url));
+    for code in 200..600 {
+        let expected = match code {
+            200..=299 => Ok(()),
+            400 | 409 | 410 | 413 | 414 | 415 | 422 => Err("reject"),
+            _ => Err("retry"),
+        };
+        let outcome = post.handle(&event("{}")).await.map_err(|failure| {
+            assert!(failure.reason().contains(&code.to_string()), "{failure:?}");
+            match failure {
+                Failure::Reject { .. } => "reject",
+                Failure::Retry { after, .. } => {
+                    assert_eq!(after, None);
+                    "retry"
+                }
+            }
+        });
+        assert_eq!(outcome, expected, "{code}");
+        let heard = endpoint.heard.recv().await.unwrap();
+        assert_eq!(heard.connection, 0, "after {code}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let mut other = Endpoint::answering(GOOD).await;
+    for code in [301, 302, 303, 307, 308] {
+        let answer = format!(
+            "HTTP/1.1 {code} X\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n",
+            other.url
+        );
+        let failure = outcome(&answer).await.unwrap_err();
+        let expected = format!("HTTP {code}, and redirects are not followed");
+        assert_eq!(failure, Failure::retry(expected));
+    }
+    assert!(other.heard.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn retry_after_is_heard() {
+    for (text, expected) in [
+        ("120", Some(120)),
+        ("0", Some(0)),
+        ("Mon, 23 Nov 2026 08:01:00 GMT", Some(60)),
+        ("Mon, 23 Nov 2026 07:59:00 GMT", Some(0)),
+        ("-1", None),
+        ("soon", None),
+    ] {
+        let answer = format!("HTTP/1.1 503 X\r\nretry-after: {text}\r\ncontent-length: 0\r\n\r\n");
+        let Err(Failure::Retry { after, .. }) = outcome(&answer).await else {
+            panic!("503 is a reason to retry");
+        };
+        assert_eq!(after, expected.map(Duration::from_secs), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_does_not_change_its_sense() {
+    let start = Instant::now();
+    let endless = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+    assert_eq!(outcome(endless).await, Ok(()));
+    let large = format!(
+        "HTTP/1.1 422 X\r\ncontent-length: 1000000\r\n\r\n{}",
+        "x".repeat(1_000_000)
+    );
+    assert_eq!(outcome(&large).await, Err(Failure::reject("HTTP 422")));
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn failures_name_their_cause_and_no_secret() {
+    let silent = Endpoint::answering("").await;
+    // It ends the connection as soon as the greeting of TLS begins.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let encrypted = format!("https://{}/hook", plain.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = plain.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 X\r\n\r\n").await.unwrap();
+        let _ = stream.read_u8().await;
+    });
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}/hook", unused.local_addr().unwrap());
+    drop(unused);
+    for (url, expected) in [
+        (nobody, "cannot connect: Connection refused"),
+        (silent.url, "no answer: "),
+        (encrypted, "cannot connect: "),
+    ] {
+        let url = url
+            .replace("://", "://user:pass@")
+            .replace("/hook", "/path?hush");
+        let call = post(&config(&url));
+        let failure = call.handle(&event("{}")).await.unwrap_err();
+        assert!(matches!(failure, Failure::Retry { .. }));
+        assert!(failure.reason().starts_with(expected), "{failure:?}");
+        for secret in ["user", "pass@", "path", "hush"] {
+            assert!(!failure.reason().contains(secret), "{failure:?}");
+        }
+    }
+}
+
+#[test]
+fn secrets_come_from_one_of_three_places() {
+    let mut config = config("https://example.com/");
+    config.secret_env = Some("SET".into());
+    let target = validate(&config).unwrap();
+    assert!(target.key.is_some());
+    config.secret = Some(SECRET.into());
+    assert!(validate(&config).unwrap_err().problem.contains("only one"));
+    config.secret_env = None;
+    for shown in [format!("{config:?}"), format!("{:?}", validate(&config))] {
+        assert!(!shown.contains("whsec"), "{shown}");
+    }
+    for bad in ["hush", "whsec_", "whsec_!", "d2hzZWNf"] {
+        config.secret = Some(bad.into());
+        let invalid = validate(&config).unwrap_err();
+        assert_eq!(invalid.place, "handlers.a.to.secret");
+        assert!(!invalid.problem.contains("hush"), "{invalid}");
+    }
+}
+
+#[test]
+fn urls_and_headers_that_cannot_be_are_refused() {
+    for bad in [
+        "",
+        "example.com",
+        "ftp://example.com/",
+        "http://",
+        "http:///x y",
+        "/hook",
+    ] {
+        let found = validate(&config(bad));
+        assert_eq!(found.unwrap_err().place, "handlers.a.to.url", "{bad}");
+    }
+    for (name, value) in [
+        ("Content-Type", "a"),
+        ("Webhook-Id", "a"),
+        ("CE-Type", "a"),
+        ("Transfer-Encoding", "chunked"),
+        ("a b", "c"),
+        ("", "c"),
+        ("X-A", "b\r\nc: d"),
+    ] {
+        let mut config = config("http://example.com/");
+        config.headers.insert(name.into(), value.into());
+        let invalid = validate(&config).unwrap_err();
+        assert_eq!(invalid.place, "handlers.a.to.headers");
+        assert!(
+            invalid.problem.starts_with(&format!("`{name}`")),
+            "{invalid}"
+        );
+    }
+    let mut twice = config("http://example.com/");
+    twice.headers = [("X-A", "1"), ("x-a", "2")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    assert!(validate(&twice).unwrap_err().problem.contains("twice"));
+    let mut credentials = config("http://user@example.com/");
+    let bearer = ("Authorization".to_owned(), "Bearer x".to_owned());
+    credentials.headers = [bearer].into();
+    assert!(validate(&credentials).is_err());
+    credentials.url = "http://example.com/".into();
+    assert!(validate(&credentials).is_ok());
+}
