@@ -1,0 +1,6 @@
+//! Tests that run the built binary: real processes, real sockets, real files, only loopback.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+mod smoke;
