@@ -1,5 +1,5 @@
 //! Tests that run the built binary: real processes, real sockets, real files, only loopback.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod support;
 
