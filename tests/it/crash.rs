@@ -18,7 +18,7 @@ const SENDERS: u64 = 24;
 /// Each stream is one sender's, so that its numbers arrive in order.
 const STREAMS_PER_SENDER: u64 = 2;
 /// Between two events of a sender.
-const PACE: Duration = Duration::from_millis(8);
+const PACE: Duration = Duration::from_millis(3);
 
 /// How many of each stream's events were acknowledged: all below this number.
 type Acknowledged = BTreeMap<String, u64>;
@@ -62,7 +62,7 @@ impl Load {
             }
             assert!(Instant::now() < until, "{stream} {number} is not taken");
             self.retries.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -165,10 +165,10 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
     );
 }
 
-/// Moments from 30 to 330 ms that look random and are the same every time.
+/// Moments from 30 to 730 ms that look random and are the same every time.
 fn moment(crash: u64) -> Duration {
     let mixed = (crash + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    Duration::from_millis(30 + mixed % 300)
+    Duration::from_millis(30 + mixed % 700)
 }
 
 /// How many numbers of each stream came, if each came for the first time right after the one before.

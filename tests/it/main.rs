@@ -5,3 +5,4 @@ mod support;
 
 mod crash;
 mod smoke;
+mod sync_before_answer;
