@@ -4,5 +4,7 @@
 mod support;
 
 mod architecture;
+mod crash;
 mod examples;
 mod smoke;
+mod sync_before_answer;
