@@ -62,7 +62,8 @@ impl Ingress {
     ) -> Self {
         Self {
             sources: ArcSwap::from_pointee(sources),
-            budget: Budget::new(settings.max_inflight),
+            // The overhead comes on top, so that the longest body fits where the two limits are the same.
+            budget: Budget::new(settings.max_inflight + body::OVERHEAD),
             settings,
             inbox,
             rejected,
