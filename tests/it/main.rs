@@ -3,5 +3,6 @@
 
 mod support;
 
+mod answers;
 mod kinds;
 mod smoke;
