@@ -61,12 +61,11 @@ fn data_text(line: &str) -> &str {
 /// The attributes that must be there; the others must not.
 fn expected_attributes(kind: Kind, body: &Value) -> BTreeMap<&'static str, String> {
     let text = |names: &[&str]| {
-        let value = names.iter().find_map(|name| match &body[*name] {
+        names.iter().find_map(|name| match &body[*name] {
             Value::String(text) if !text.is_empty() => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
-        });
-        value
+        })
     };
     let domain = match body["event_type"].as_i64().unwrap() {
         0 | 1 | 100 | 200 | 317 => text(&["app"]),

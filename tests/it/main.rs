@@ -4,5 +4,7 @@
 mod support;
 
 mod answers;
+mod authentication;
+mod duplicates;
 mod kinds;
 mod smoke;
