@@ -7,4 +7,7 @@ mod answers;
 mod authentication;
 mod duplicates;
 mod kinds;
+mod operations;
+mod reload;
+mod shutdown;
 mod smoke;
