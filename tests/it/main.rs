@@ -3,11 +3,13 @@
 
 mod support;
 
+mod admin;
 mod answers;
 mod authentication;
 mod duplicates;
 mod kinds;
 mod operations;
 mod reload;
+mod replay;
 mod shutdown;
 mod smoke;
