@@ -11,6 +11,7 @@ mod status;
 mod window;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -114,9 +115,9 @@ impl Dispatch {
         let registered = self.inbox.register(starts).await?;
         let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         for ((name, built), registered) in handlers.into_iter().zip(registered) {
-            if !at_work.contains_key(&name) {
-                let begun = self.begin(&name, built, registered);
-                at_work.insert(name, begun);
+            if let Entry::Vacant(place) = at_work.entry(name) {
+                let begun = self.begin(place.key(), built, registered);
+                place.insert(begun);
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ use crate::auth::{self, Presented, Refusal, Verdict};
 use crate::budget::Budget;
 use crate::callback::Callback;
 use crate::clock::Clock;
-use crate::inbox::Inbox;
+use crate::inbox::{Condition, Inbox};
 use crate::kind::Kind;
 use crate::listener::Arrival;
 use crate::metrics::{CallbackResult, Metrics, MixedUpLabels};
@@ -188,7 +188,10 @@ impl Ingress {
                 rejected.reason.hint()
             );
         }
-        self.rejected.keep(rejected);
+        // The last room on the disk is for what was accepted.
+        if self.inbox.condition() == Condition::Accepting {
+            self.rejected.keep(rejected);
+        }
     }
 
     fn note_mixed_up(&self, source: &Source, url: Kind, body: Kind) {

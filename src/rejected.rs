@@ -52,6 +52,9 @@ pub struct Rejected {
     pub body: Bytes,
 }
 
+/// A second since 1970, and how many were taken in it.
+type Second = (i64, u32);
+
 /// The hash under which a presented token is remembered.
 pub fn token_hash(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
@@ -60,7 +63,7 @@ pub fn token_hash(token: &[u8]) -> [u8; 32] {
 /// Takes refused callbacks.
 pub struct RejectedList {
     queue: Mutex<Option<SyncSender<Rejected>>>,
-    taken: Mutex<HashMap<(Arc<str>, Refusal), (i64, u32)>>,
+    taken: Mutex<HashMap<(Arc<str>, Refusal), Second>>,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }

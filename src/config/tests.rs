@@ -60,12 +60,14 @@ fn windows_follow_the_longest_grace() {
 #[test]
 fn names_of_headers_keep_their_case_and_paths_start_from_the_file() {
     let text = format!(
-        "{LEAST}[handlers.a]\nto = {{ type = \"http\", url = \"http://x\", headers = {{ X-Team = \"A\" }} }}"
+        "{LEAST}[handlers.a]\nto = {{ type = \"http\", url = \"http://x\", headers = {{ X-Team = \"A\\nB\" }} }}"
     );
-    let config = read(&text, &[]).unwrap();
-    let target = format!("{:?}", config.handlers["a"].target);
-    assert!(target.contains("X-Team"), "{target}");
-    assert_eq!(config.inbox.path, Path::new("/base/data"));
+    let message = read(&text, &[]).unwrap_err().to_string();
+    assert!(message.contains("`X-Team`"), "{message}");
+    assert_eq!(
+        read(LEAST, &[]).unwrap().inbox.path,
+        Path::new("/base/data")
+    );
 }
 
 #[test]

@@ -5,8 +5,10 @@ mod support;
 
 mod admin;
 mod answers;
+mod architecture;
 mod authentication;
 mod duplicates;
+mod examples;
 mod kinds;
 mod operations;
 mod reload;

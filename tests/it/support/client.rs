@@ -1,6 +1,6 @@
 //! A plain HTTP/1.1 client over one connection, so that tests see exactly what goes over the wire.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 

@@ -1,0 +1,29 @@
+# docker build -t livehook .
+# docker run -e LIVEHOOK_KEY=… -p 8080:8080 -v livehook:/data --stop-timeout 20 livehook
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /src
+# The dependencies, built around an empty program: this layer stays until they change.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
+COPY src src
+# Newer than the empty program, whatever times the sources came with.
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked && mkdir /data
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+LABEL org.opencontainers.image.title="livehook" \
+      org.opencontainers.image.description="Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your handlers" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY LICENSE /usr/share/doc/livehook/LICENSE
+COPY config/container.toml /etc/livehook/livehook.toml
+COPY --from=build /src/target/release/livehook /usr/local/bin/livehook
+# A fresh volume takes its owner from here.
+COPY --from=build --chown=65532:65532 /data /data
+USER 65532:65532
+VOLUME /data
+# Callbacks; metrics, API and console, which container.toml opens to the container alone.
+EXPOSE 8080 9090
+# Reads the configuration that the server reads if that is the file above or named by LIVEHOOK_CONFIG.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["/usr/local/bin/livehook", "health", "--ready"]
+ENTRYPOINT ["/usr/local/bin/livehook"]
+CMD ["serve"]

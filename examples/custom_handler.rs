@@ -1,0 +1,53 @@
+//! A handler of your own, in Rust: tells who goes live.
+//!
+//! `cargo run --example custom_handler -- config/small.toml`. Filters, order, retries and so on of the handler are those of
+//! a section `[handlers.who-is-live]` without `to`, or the defaults.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use livehook::config::{Config, environment};
+use livehook::event::Event;
+use livehook::handler::{Failure, Handler, Handling};
+use livehook::log;
+use livehook::payload::Payload;
+use livehook::server::Server;
+
+struct WhoIsLive;
+
+impl Handler for WhoIsLive {
+    fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a> {
+        Box::pin(async move {
+            // An event that does not fit will not fit next time either: park it, and let the stream go on.
+            match event.payload().map_err(Failure::reject)? {
+                Payload::StreamBegin(begin) => {
+                    println!("live: {}", begin.stream_id.as_deref().unwrap_or("?"));
+                }
+                Payload::StreamEnd(end) => {
+                    println!("over: {}", end.stream_id.as_deref().unwrap_or("?"));
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let file = std::env::args().nth(1).map(PathBuf::from);
+    let file = file.context("usage: custom_handler FILE")?;
+    let config = Config::load(&file, &environment())?;
+    log::init(&config.log)?;
+    let server = Server::builder(config)
+        .handler("who-is-live", WhoIsLive)
+        .bind()
+        .await?;
+    println!("callbacks: http://{}", server.addr()?);
+    server
+        .run(async {
+            let _ = tokio::signal::ctrl_c().await;
+        })
+        .await;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! The shape of the source: modules import only what stands before them in `lib.rs`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let parts = entries.map(|path| {
+        if path.is_dir() {
+            sources(&path)
+        } else {
+            vec![path]
+        }
+    });
+    parts
+        .flatten()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+/// The top modules that a source names after `crate::`, comments left out.
+fn imports(text: &str) -> Vec<String> {
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut found = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let first_names = |list: &str| {
+            let names = list
+                .split(',')
+                .map(|item| item.trim().split("::").next().unwrap_or("").to_owned());
+            names.filter(|name| !name.is_empty()).collect::<Vec<_>>()
+        };
+        match rest.strip_prefix('{') {
+            Some(list) => found.extend(first_names(list.split(['{', '}']).next().unwrap_or(""))),
+            None => found.extend(first_names(
+                rest.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+                    .next()
+                    .unwrap_or(""),
+            )),
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_import_only_what_stands_before_them() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let map = std::fs::read_to_string(src.join("lib.rs")).unwrap();
+    let order: HashMap<&str, usize> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .enumerate()
+        .map(|(at, name)| (name, at))
+        .collect();
+    assert!(order.len() > 15);
+    let mut wrong = Vec::new();
+    for path in sources(&src) {
+        let inside = path.strip_prefix(&src).unwrap();
+        let module = inside
+            .iter()
+            .next()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs");
+        let Some(own) = order.get(module) else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        for import in imports(&text) {
+            if order.get(import.as_str()).is_some_and(|other| other > own) {
+                wrong.push(format!("{}: crate::{import}", inside.display()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "against the reading order of lib.rs: {wrong:#?}"
+    );
+}
+
+#[test]
+fn the_check_sees_imports_of_every_form() {
+    let text = "use crate::kind::Kind;\nuse crate::{auth, event::Event};\n// crate::admin\nlet x = crate::json::members(b);";
+    assert_eq!(imports(text), ["kind", "auth", "event", "json"]);
+}

@@ -1,0 +1,85 @@
+//! The examples do what the README says of them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::server::FILE_HANDLER;
+use crate::support::{Client, Settings, json_lines, signed, wait_for};
+
+/// The built example; built now if the tests were not built as a whole.
+fn example(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_livehook"))
+        .with_file_name("examples")
+        .join(name);
+    if !path.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "--example", name])
+            .status()
+            .unwrap();
+        assert!(built.success());
+    }
+    path
+}
+
+fn configure(directory: &Path, settings: &Settings) -> PathBuf {
+    let file = directory.join("livehook.toml");
+    std::fs::write(&file, settings.to_toml()).unwrap();
+    file
+}
+
+#[test]
+fn the_first_callback_is_shown_and_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let handlers = format!("{FILE_HANDLER}[handlers.log]\nto = {{ type = \"log\" }}\n");
+    let file = configure(directory.path(), &Settings::with_handlers(&handlers));
+    let ran = Command::new(example("first_callback"))
+        .arg("--once")
+        .arg("--config")
+        .arg(file)
+        .output()
+        .unwrap();
+    let (out, log) = (
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr),
+    );
+    assert!(ran.status.success(), "{out}{log}");
+    assert!(out.contains("200 OK {\"code\":0}"), "{out}");
+    assert!(
+        log.contains("css.stream-begin") && log.contains("room-7"),
+        "{log}"
+    );
+    assert_eq!(json_lines(&directory.path().join("events.jsonl")).len(), 1);
+}
+
+#[test]
+fn the_custom_handler_tells_who_is_live() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = configure(directory.path(), &Settings::default());
+    let out = std::fs::File::create(directory.path().join("out.txt")).unwrap();
+    let mut running = Command::new(example("custom_handler"))
+        .arg(&file)
+        .stdout(out)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(directory.path().join("out.txt")).unwrap();
+    let address = wait_for("the address", || {
+        let said = said();
+        said.lines()
+            .find_map(|line| line.strip_prefix("callbacks: http://"))
+            .map(|address| address.parse().unwrap())
+    });
+    let body = signed(serde_json::json!({ "event_type": 1, "stream_id": "room-7" }));
+    assert_eq!(
+        Client::new(address)
+            .post("/css/stream-begin", body)
+            .unwrap()
+            .status,
+        200
+    );
+    wait_for("the handler", || {
+        said().contains("live: room-7").then_some(())
+    });
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
