@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
@@ -53,6 +53,7 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
         .fallback(async || Problem::NotFound("there is no such page"))
         .method_not_allowed_fallback(async || Problem::WrongMethod)
         .layer(from_fn_with_state(admin.clone(), access::check))
+        .layer(map_response(problem::in_our_form))
         .with_state(admin)
         .merge(health::router(health))
 }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::time::{Instant, timeout_at};
 
@@ -62,7 +62,8 @@ impl Ingress {
     ) -> Self {
         Self {
             sources: ArcSwap::from_pointee(sources),
-            budget: Budget::new(settings.max_inflight),
+            // The overhead comes on top, so that the longest body fits where the two limits are the same.
+            budget: Budget::new(settings.max_inflight + body::OVERHEAD),
             settings,
             inbox,
             rejected,
@@ -214,29 +215,29 @@ impl Ingress {
 
 /// The endpoints: `POST /{source}/{kind}` for every kind, and `POST /{source}`.
 pub fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
-    let mut router = Router::new().route("/{source}", post(receive_any));
+    let endpoint = |url_kind: Option<Kind>| {
+        post(
+            move |State(ingress): State<Arc<Ingress>>,
+                  source: Result<Path<String>, PathRejection>,
+                  request: Request| async move {
+                match source {
+                    Ok(Path(source)) => ingress.receive(&source, url_kind, request).await,
+                    // Not even UTF-8, so nobody's name.
+                    Err(_) => Answer::NotFound,
+                }
+            },
+        )
+    };
+    let mut router = Router::new().route("/{source}", endpoint(None));
     for kind in Kind::ALL {
-        let endpoint = move |State(ingress): State<Arc<Ingress>>,
-                             Path(source): Path<String>,
-                             request: Request| async move {
-            ingress.receive(&source, Some(kind), request).await
-        };
-        router = router.route(&format!("/{{source}}/{}", kind.slug()), post(endpoint));
+        router = router.route(
+            &format!("/{{source}}/{}", kind.slug()),
+            endpoint(Some(kind)),
+        );
     }
     router
         .with_state(ingress)
         .merge(health::router(health))
         .fallback(async || Answer::NotFound)
         .method_not_allowed_fallback(async || Answer::NotPost)
-}
-
-async fn receive_any(
-    State(ingress): State<Arc<Ingress>>,
-    Path(source): Path<String>,
-    request: Request,
-) -> Response {
-    ingress
-        .receive(&source, None, request)
-        .await
-        .into_response()
 }

@@ -56,6 +56,21 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Gives what axum refuses by itself, such as a path that is no UTF-8 or a body that is too long, the form of the others.
+pub(super) async fn in_our_form(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE);
+    if !status.is_client_error() || kind.is_some_and(|kind| kind == "application/json") {
+        return response;
+    }
+    let message = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "the body is too long",
+        _ => "the path or the body is not understood",
+    };
+    let body = error_body(status, message);
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::Store(error)

@@ -102,15 +102,16 @@ impl Stops {
 async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, watch: bool) {
     let mut looks = interval(WATCH_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // What was last found, so that each change is taken, or complained of, once.
-    let mut seen = Some(load(&file));
+    // What was last found, so that each change is taken, or complained of, once. At first what is in force: the file may have
+    // changed while the inbox was opened.
+    let mut seen = Ok(reloader.config().await);
     loop {
         let asked = tokio::select! {
             hangup = hangups.recv() => hangup.is_some(),
             _ = looks.tick(), if watch => false,
         };
         let found = load(&file);
-        if !asked && seen.as_ref() == Some(&found) {
+        if !asked && seen == found {
             continue;
         }
         match &found {
@@ -124,7 +125,7 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
                 "the configuration was not reloaded, the old one stays in force"
             ),
         }
-        seen = Some(found);
+        seen = found;
     }
 }
 

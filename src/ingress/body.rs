@@ -11,7 +11,7 @@ use super::answer::Answer;
 use crate::budget::{Budget, Charge};
 
 /// What a request takes beside its body.
-const OVERHEAD: u64 = 512;
+pub(super) const OVERHEAD: u64 = 512;
 /// So much of a body that is too long is still read, so that its sender gets to the answer.
 const DRAINED: u64 = 16 << 20;
 

@@ -3,8 +3,17 @@
 
 mod support;
 
+mod admin;
+mod answers;
 mod architecture;
 mod crash;
+mod authentication;
+mod duplicates;
 mod examples;
+mod kinds;
+mod operations;
+mod reload;
+mod replay;
+mod shutdown;
 mod smoke;
 mod sync_before_answer;

@@ -125,9 +125,10 @@ impl TestServer {
             let line = log
                 .lines()
                 .find(|line| line.contains("callbacks are taken"))?;
+            // `name=value` in a log for people, `"name":"value"` in a JSON one.
             let field = |name: &str| {
-                let rest = line.split(&format!("{name}=")).nth(1)?;
-                rest.split(' ').next()?.parse().ok()
+                let rest = line.split(name).nth(1)?.trim_start_matches(['"', ':', '=']);
+                rest.split([' ', '"']).next()?.parse().ok()
             };
             Some((field("server.listen")?, field("admin.listen")?))
         });

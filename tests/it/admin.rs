@@ -1,0 +1,426 @@
+//! The admin listener from outside: who may use it, lists and their filters, parked deliveries, replay and discard.
+
+use serde_json::{Value, json};
+
+use crate::support::server::FILE_HANDLER;
+use crate::support::{Answer, Client, KEY, Settings, TestServer, json_lines, signed, wait_for};
+
+#[track_caller]
+fn assert_error(answer: &Answer, status: u16, part: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let body = answer.json();
+    assert_eq!(body["code"], status);
+    assert!(
+        body["message"].as_str().unwrap().contains(part),
+        "{part} in {body}"
+    );
+    assert_eq!(body.as_object().unwrap().len(), 2);
+}
+
+/// Pages that need authorization, with their methods.
+const PAGES: [(&str, &str); 8] = [
+    ("GET", "/metrics"),
+    ("GET", "/api/events"),
+    ("GET", "/api/events/00000000000000000000000000000000"),
+    ("GET", "/api/handlers"),
+    ("GET", "/api/handlers/file/parked"),
+    ("POST", "/api/handlers/file/replay"),
+    ("POST", "/api/handlers/file/discard"),
+    ("GET", "/no/such/page"),
+];
+
+#[test]
+fn with_a_token_every_page_wants_it() {
+    let server = TestServer::start(&Settings {
+        admin: "token = \"AdminTokenItself\"".into(),
+        ..Settings::with_handlers(FILE_HANDLER)
+    });
+    let mut client = Client::new(server.admin);
+    let mut ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        client.request(method, path, headers, Some(b"{}")).unwrap()
+    };
+    for (method, path) in PAGES {
+        for value in [
+            None,
+            Some(""),
+            Some("Bearer"),
+            Some("Bearer "),
+            Some("Bearer x"),
+            Some("Basic AdminTokenItself"),
+            Some("AdminTokenItself"),
+            Some("Bearer AdminTokenItsel"),
+        ] {
+            let headers: Vec<_> = value
+                .map(|value| ("authorization", value))
+                .into_iter()
+                .collect();
+            let answer = ask(method, path, &headers);
+            assert_error(&answer, 401, "token");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+        }
+        assert_error(
+            &ask(method, &format!("{path}?token=AdminTokenItself"), &[]),
+            401,
+            "token",
+        );
+        for value in ["Bearer AdminTokenItself", "bearer AdminTokenItself"] {
+            let headers = [("authorization", value), ("host", "livehook.example.com")];
+            assert_ne!(ask(method, path, &headers).status, 401, "{path}");
+            assert_ne!(ask(method, path, &headers).status, 403, "{path}");
+        }
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask("GET", path, &[]).text(), "{\"code\":0}");
+    }
+    assert!(!server.log().contains("AdminTokenItself"));
+}
+
+#[test]
+fn without_a_token_the_host_must_be_this_machine() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let mut client = Client::new(server.admin);
+    for (method, path) in PAGES {
+        let mut ask =
+            |headers: &[(&str, &str)]| client.request(method, path, headers, Some(b"{}")).unwrap();
+        for host in [
+            "evil.example.com",
+            "localhost.example.com:9090",
+            "10.0.0.1",
+            "",
+        ] {
+            assert_error(&ask(&[("host", host)]), 403, "Host");
+        }
+        for host in ["localhost", "LocalHost:9090", "127.0.0.1", "[::1]:9090"] {
+            assert_ne!(ask(&[("host", host)]).status, 403, "{host}");
+        }
+        let own = [
+            ("host", "localhost:9090"),
+            ("origin", "http://localhost:9090"),
+        ];
+        assert_ne!(ask(&own).status, 403);
+        for origin in ["https://evil.example.com", "null", "http://localhost:9091"] {
+            assert_error(
+                &ask(&[("host", "localhost:9090"), ("origin", origin)]),
+                403,
+                "other sites",
+            );
+        }
+    }
+}
+
+#[test]
+fn unknown_pages_and_methods_are_answered_in_json() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let mut client = Client::new(server.admin);
+    let mut ask = |method: &str, path: &str, body: &[u8]| {
+        client.request(method, path, &[], Some(body)).unwrap()
+    };
+    for path in [
+        "/api",
+        "/api/",
+        "/api/event",
+        "/api/handlers/file",
+        "/css/stream-begin",
+    ] {
+        assert_error(&ask("GET", path, b""), 404, "no such page");
+    }
+    assert_error(&ask("DELETE", "/api/events", b""), 405, "method");
+    assert_error(&ask("GET", "/api/handlers/file/replay", b""), 405, "method");
+    for path in [
+        "/api/events/xyz",
+        "/api/events/00000000000000000000000000000000",
+    ] {
+        assert_error(&ask("GET", path, b""), 404, "no such event");
+    }
+    assert_error(
+        &ask("GET", "/api/handlers/nobody/parked", b""),
+        404,
+        "no such handler",
+    );
+    for path in ["/api/events/%FF", "/api/handlers/%FF/parked"] {
+        assert_error(&ask("GET", path, b""), 400, "the path");
+    }
+    for what in ["replay", "discard"] {
+        assert_error(
+            &ask(
+                "POST",
+                &format!("/api/handlers/nobody/{what}"),
+                br#"{"parked":true}"#,
+            ),
+            404,
+            "no such handler",
+        );
+    }
+    let huge = vec![b' '; 3_000_000];
+    assert_eq!(
+        Client::new(server.admin)
+            .post("/api/handlers/file/replay", huge)
+            .unwrap()
+            .json()["code"],
+        413
+    );
+}
+
+fn post(server: &TestServer, client: &mut Client, source: &str, body: Value) {
+    let answer = client.post(&format!("/{source}"), signed(body)).unwrap();
+    assert_eq!(answer.status, 200, "{}", server.log());
+}
+
+fn two_sources() -> String {
+    format!("[sources.css]\nkeys = [\"{KEY}\"]\n[sources.other]\nkeys = [\"{KEY}\"]\n")
+}
+
+#[test]
+fn events_are_listed_by_every_filter_and_page_by_page() {
+    let server = TestServer::start(&Settings {
+        sources: two_sources(),
+        ..Settings::default()
+    });
+    let mut client = server.client();
+    for number in 0..250 {
+        let body = json!({
+            "event_type": number % 2, "app": format!("d{}", number % 5), "appname": format!("app{}", number % 3),
+            "stream_id": format!("s{}", number % 10), "number": number
+        });
+        post(
+            &server,
+            &mut client,
+            if number % 25 == 0 { "other" } else { "css" },
+            body,
+        );
+    }
+    let numbers = |items: &[Value]| -> Vec<i64> {
+        let mut admin = Client::new(server.admin);
+        let number = |item: &Value| {
+            assert_eq!(item.get("data"), None, "a list has attributes only");
+            let one = admin
+                .get(&format!("/api/events/{}", item["id"].as_str().unwrap()))
+                .unwrap()
+                .json();
+            one["data"]["number"].as_i64().unwrap()
+        };
+        items.iter().map(number).collect()
+    };
+    let list = |query: &str| -> (Vec<Value>, Option<String>) {
+        let page = server.get(&format!("/api/events{query}"));
+        assert_eq!(page.status, 200, "{query}: {}", page.text());
+        let page = page.json();
+        assert_eq!(page.as_object().unwrap().len(), 2);
+        (
+            page["items"].as_array().unwrap().clone(),
+            page["next"].as_str().map(str::to_owned),
+        )
+    };
+    // Pages of the default size.
+    let (mut all, mut next) = list("");
+    assert_eq!(all.len(), 100);
+    while let Some(after) = next {
+        let (more, then) = list(&format!("?after={after}"));
+        all.extend(more);
+        next = then;
+    }
+    assert_eq!(numbers(&all), (0..250).collect::<Vec<_>>());
+    let (newest, next) = list("?order=newest&limit=7");
+    assert_eq!(numbers(&newest), (243..250).rev().collect::<Vec<_>>());
+    let (then, _) = list(&format!("?order=newest&limit=3&after={}", next.unwrap()));
+    assert_eq!(numbers(&then), [242, 241, 240]);
+    assert_eq!(list("?limit=250").1, None, "nothing is behind the last one");
+    assert_eq!(list("?limit=1000").0.len(), 250);
+
+    let count = |query: &str| {
+        let (mut items, mut next) = list(&format!("?limit=60&{query}"));
+        while let Some(after) = next {
+            let (more, then) = list(&format!("?limit=60&{query}&after={after}"));
+            items.extend(more);
+            next = then;
+        }
+        items.len()
+    };
+    for (query, expected) in [
+        ("kind=stream-end", 125),
+        ("kind=record", 0),
+        ("source=other", 10),
+        ("source=css", 240),
+        ("source=nobody", 0),
+        ("domain=d3", 50),
+        ("stream=s4", 25),
+        ("stream=app1/s4", 9),
+        ("stream=app1%2Fs4", 9),
+        ("stream=s", 0),
+        ("kind=stream-begin&domain=d1&stream=s1", 25),
+        ("kind=stream-begin&stream=s2", 0),
+        ("from=2020-01-01T00:00:00Z", 250),
+        ("to=2020-01-01T00:00:00Z", 0),
+        (
+            "from=2020-01-01T08:00:00%2B08:00&to=2100-01-01T00:00:00.5Z",
+            250,
+        ),
+        ("from=2100-01-01T00:00:00Z", 0),
+    ] {
+        assert_eq!(count(query), expected, "{query}");
+    }
+    // from ≤ receivedtime < to
+    let times: Vec<&str> = all
+        .iter()
+        .map(|item| item["receivedtime"].as_str().unwrap())
+        .collect();
+    let (from, to) = (times[50], times[200]);
+    let within = times
+        .iter()
+        .filter(|time| (from..to).contains(*time))
+        .count();
+    assert_eq!(count(&format!("from={from}&to={to}")), within);
+    assert_eq!(
+        list("?order=newest&limit=1000&from=2020-01-01T00:00:00Z")
+            .0
+            .len(),
+        250
+    );
+}
+
+#[test]
+fn a_filter_that_is_not_understood_is_named() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    for (query, name) in [
+        ("kind=push", "kind"),
+        ("kind=", "kind"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=many", "limit"),
+        ("limit=", "limit"),
+        ("after=x", "after"),
+        ("after=-1", "after"),
+        ("after=99999999999999999999", "after"),
+        ("from=yesterday", "from"),
+        ("from=2026-11-23", "from"),
+        ("to=1795420800", "to"),
+        ("order=random", "order"),
+        ("colour=red", "colour"),
+        ("kind=relay&kind=record", "kind"),
+        ("Kind=relay", "Kind"),
+    ] {
+        assert_error(
+            &server.get(&format!("/api/events?{query}")),
+            400,
+            &format!("`{name}`"),
+        );
+    }
+    for query in ["limit=0", "after=x", "kind=relay"] {
+        assert_error(
+            &server.get(&format!("/api/handlers/file/parked?{query}")),
+            400,
+            query.split('=').next().unwrap(),
+        );
+    }
+    assert_error(&server.get("/api/handlers?colour=red"), 400, "colour");
+    assert_error(
+        &server.get("/api/events/00000000000000000000000000000000?colour=red"),
+        400,
+        "colour",
+    );
+}
+
+#[test]
+fn an_event_is_shown_whole_by_its_id() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let body = signed(
+        json!({ "event_type": 1, "app": "d", "appname": "live", "stream_id": "room-7", "event_time": 1795420800 }),
+    );
+    assert_eq!(server.post("/css", &body).status, 200);
+    let id = server.events()[0]["id"].as_str().unwrap().to_owned();
+    let answer = server.get(&format!("/api/events/{id}"));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert!(answer.text().ends_with(&format!(",\"data\":{body}}}")));
+    let lines = wait_for("the line", || {
+        Some(json_lines(&server.path().join("events.jsonl"))).filter(|lines| lines.len() == 1)
+    });
+    assert_eq!(answer.json(), lines[0]);
+    assert_eq!(
+        server
+            .get(&format!("/api/events/{}", id.to_uppercase()))
+            .status,
+        200
+    );
+}
+
+#[test]
+fn the_metrics_have_their_names_and_no_strangers_words() {
+    let server = TestServer::start(&Settings {
+        sources: two_sources(),
+        ..Settings::with_handlers(&format!(
+            "{FILE_HANDLER}[handlers.rejects]\nto = {{ type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }}\n\
+             [handlers.fails]\nretry = {{ initial = \"1h\", max = \"1h\" }}\nto = {{ type = \"exec\", command = [\"false\"] }}\n"
+        ))
+    });
+    let mut client = server.client();
+    let good = signed(
+        json!({ "event_type": 1, "stream_id": "Stranger", "app": "Stranger", "sequence": "Stranger" }),
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            client
+                .post("/css/stream-end?Stranger=Stranger", &good)
+                .unwrap()
+                .status,
+            200
+        );
+    }
+    assert_eq!(
+        client.post("/Stranger/Stranger", &good).unwrap().status,
+        404
+    );
+    assert_eq!(client.post("/Stranger", &good).unwrap().status, 404);
+    assert_eq!(
+        client.post("/css/stream-begin", "Stranger").unwrap().status,
+        400
+    );
+    assert_eq!(
+        client
+            .post("/css/relay", "{\"event_type\":1}")
+            .unwrap()
+            .status,
+        401
+    );
+    for series in [
+        "livehook_callbacks_total{source=\"css\",kind=\"stream-begin\",result=\"accepted\"} 1",
+        "livehook_callbacks_total{source=\"css\",kind=\"stream-begin\",result=\"duplicate\"} 1",
+        "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"refused\"} 1",
+        "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"invalid\"} 1",
+        "livehook_deliveries_total{handler=\"file\",outcome=\"done\"} 1",
+        "livehook_deliveries_total{handler=\"rejects\",outcome=\"parked\"} 1",
+        "livehook_deliveries_total{handler=\"fails\",outcome=\"retry\"} 1",
+        "livehook_delivery_duration_seconds_count{handler=\"file\"} 1",
+        "livehook_handler_lag_events{handler=\"file\"} 0",
+        "livehook_handler_lag_events{handler=\"fails\"} 1",
+        "livehook_handler_lag_seconds{handler=\"fails\"} ",
+        "livehook_parked{handler=\"rejects\"} 1",
+        "livehook_parked{handler=\"file\"} 0",
+        "livehook_callback_duration_seconds_count ",
+        "livehook_commit_duration_seconds_count ",
+        "livehook_commit_batch_size_sum ",
+        "livehook_retry_window_remaining_seconds{source=\"css\"} ",
+        "livehook_clock_offset_seconds{source=\"css\"} ",
+        "livehook_inbox_bytes ",
+    ] {
+        wait_for(series, || {
+            Some(()).filter(|()| {
+                server
+                    .get("/metrics")
+                    .text()
+                    .lines()
+                    .any(|line| line.starts_with(series))
+            })
+        });
+    }
+    let metrics = server.get("/metrics").text();
+    assert!(!metrics.contains("Stranger"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"));
+    assert_eq!(client.post("/css/stream-end", &good).unwrap().status, 200);
+    let metrics = server.get("/metrics").text();
+    assert!(
+        !metrics.contains("livehook_retry_window_remaining_seconds{"),
+        "only while something is failing"
+    );
+}

@@ -1,0 +1,503 @@
+//! The answers of the callback listener, one by one, as they go over the wire.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::client::read_answer;
+use crate::support::{Answer, Client, Settings, TestServer, signed, signed_raw, wait_for};
+
+/// A server with these lines in `[server]`.
+fn server(lines: &str) -> TestServer {
+    TestServer::start(&Settings {
+        server: format!("drain_delay = \"0s\"\n{lines}"),
+        ..Settings::default()
+    })
+}
+
+fn connect(server: &TestServer) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(server.addr).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    BufReader::new(stream)
+}
+
+fn write(connection: &mut BufReader<TcpStream>, bytes: impl AsRef<[u8]>) {
+    connection.get_mut().write_all(bytes.as_ref()).unwrap();
+}
+
+/// Whether the other end closed: nothing more comes. A reset is a close, too.
+fn is_closed(connection: &mut BufReader<TcpStream>) -> bool {
+    !matches!(connection.read(&mut [0]), Ok(1))
+}
+
+fn head(length: usize) -> String {
+    format!("POST /css HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n")
+}
+
+#[track_caller]
+fn assert_error(answer: &Answer, status: u16, message: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    assert_eq!(
+        answer.text(),
+        format!("{{\"code\":{status},\"message\":\"{message}\"}}")
+    );
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let retry_after = answer
+        .header("retry-after")
+        .map(|seconds| seconds.parse::<u32>().unwrap());
+    assert_eq!(retry_after.is_some(), status == 503, "{retry_after:?}");
+}
+
+#[track_caller]
+fn assert_stored(answer: &Answer) {
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, "{\"code\":0}")
+    );
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+}
+
+fn push(stream: &str) -> String {
+    signed(json!({ "event_type": 1, "stream_id": stream }))
+}
+
+#[test]
+fn what_is_stored_is_answered_200_and_again_when_it_is_repeated() {
+    let server = server("");
+    let mut client = server.client();
+    let body = push("room-7");
+    assert_stored(&client.post("/css/stream-begin", &body).unwrap());
+    assert_stored(&client.post("/css/stream-begin", &body).unwrap());
+    assert_stored(
+        &client
+            .post("/css?action=streamBegin&a=b&=&%00", push("room-8"))
+            .unwrap(),
+    );
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    assert_stored(
+        &client
+            .request("POST", "/css", &form, Some(push("room-9").as_bytes()))
+            .unwrap(),
+    );
+    assert_eq!(server.events().len(), 3);
+}
+
+#[test]
+fn what_is_not_one_object_is_answered_400() {
+    let server = server("");
+    let mut client = server.client();
+    let good = push("a");
+    let bodies = [
+        String::new(),
+        " ".to_owned(),
+        "null".to_owned(),
+        "1".to_owned(),
+        "\"a\"".to_owned(),
+        "[]".to_owned(),
+        format!("[{good}]"),
+        format!("{good}{good}"),
+        format!("{good},"),
+        format!("{good}x"),
+        format!("{good}\0"),
+        format!("x{good}"),
+        good[..good.len() - 1].to_owned(),
+        good.replacen('{', "{,", 1),
+        good.replacen('}', ",}", 1),
+        good.replace('"', "'"),
+        good.replacen("\"event_type\"", "event_type", 1),
+        good.replacen("\"a\"", "\"a\n\"", 1),
+        good.replacen("\"a\"", "\"\\x\"", 1),
+        good.replacen("\"a\"", "\"\\u12\"", 1),
+        good.replacen("\"a\"", "01", 1),
+        good.replacen("\"a\"", "1.", 1),
+        good.replacen("\"a\"", "+1", 1),
+        good.replacen("\"a\"", "NaN", 1),
+        good.replacen("\"a\"", "tru", 1),
+        good.replacen("\"a\"", "[1,]", 1),
+        good.replacen("\"a\"", "[1}", 1),
+        "event_type=1&stream_id=a".to_owned(),
+    ];
+    for body in bodies {
+        let answer = client.post("/css/stream-begin", &body).unwrap();
+        assert_eq!(answer.status, 400, "{body:?}");
+        assert_error(&answer, 400, "the body is not one JSON object");
+    }
+    let none = client.request("POST", "/css", &[], None).unwrap();
+    assert_error(&none, 400, "the body is not one JSON object");
+    assert!(server.events().is_empty());
+    assert_eq!(
+        server
+            .metric("livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"invalid\"}"),
+        29.0
+    );
+}
+
+#[test]
+fn a_body_is_nested_128_deep_and_no_deeper() {
+    let server = server("");
+    let mut client = server.client();
+    let nested = |open: &str, middle: &str, close: &str, depth: usize| {
+        let (open, close) = (open.repeat(depth - 1), close.repeat(depth - 1));
+        signed_raw(format!("\"deep\":{open}{middle}{close}").as_bytes())
+    };
+    for (open, middle, close) in [
+        ("[", "", "]"),
+        ("{\"a\":", "1", "}"),
+        ("[{\"a\":", "[]", "}]"),
+    ] {
+        let levels = open.matches(['[', '{']).count();
+        let depth = |total: usize| (total - 1 - middle.matches('[').count()) / levels + 1;
+        let stored = client
+            .post("/css", nested(open, middle, close, depth(128)))
+            .unwrap();
+        assert_stored(&stored);
+        let refused = client
+            .post(
+                "/css",
+                nested(open, middle, close, depth(129) + usize::from(levels > 1)),
+            )
+            .unwrap();
+        assert_error(&refused, 400, "the body is not one JSON object");
+    }
+    let flood = "[".repeat(500_000);
+    assert_eq!(
+        client
+            .post("/css", format!("{{\"a\":{flood}"))
+            .unwrap()
+            .status,
+        400
+    );
+}
+
+#[test]
+fn other_methods_and_paths_are_answered_405_and_404() {
+    let server = server("");
+    let mut client = server.client();
+    for path in ["/css", "/css/stream-end"] {
+        for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+            let answer = client.request(method, path, &[], None).unwrap();
+            assert_error(&answer, 405, "callbacks come by POST");
+            assert_eq!(answer.header("allow"), Some("POST"), "{method} {path}");
+        }
+    }
+    for path in [
+        "/",
+        "/nobody",
+        "/nobody/stream-end",
+        "/css/nothing",
+        "/css/stream-end/x",
+        "/%FF/stream-end",
+        "/css%2Fstream-end",
+    ] {
+        let answer = client.post(path, push("a")).unwrap();
+        assert_error(&answer, 404, "no such source or kind");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_stored(&client.get(path).unwrap());
+    }
+    for path in ["/metrics", "/api/events"] {
+        assert_eq!(
+            client.get(path).unwrap().status,
+            if path == "/metrics" { 405 } else { 404 }
+        );
+    }
+}
+
+#[test]
+fn a_body_that_stalls_is_answered_408_and_the_connection_closed() {
+    let server = server("deadline = \"300ms\"");
+    let body = push("room-7");
+    let half = &body[..body.len() / 2];
+    let mut plain = connect(&server);
+    write(&mut plain, head(body.len()) + half);
+    let mut chunked = connect(&server);
+    write(
+        &mut chunked,
+        format!(
+            "POST /css HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{half}\r\n",
+            half.len()
+        ),
+    );
+    for connection in [&mut plain, &mut chunked] {
+        let answer = read_answer(connection).unwrap();
+        assert_error(&answer, 408, "the body did not arrive in time");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(is_closed(connection));
+    }
+    assert!(server.events().is_empty());
+    assert_stored(&server.post("/css", &body));
+}
+
+#[test]
+fn a_body_over_the_limit_is_answered_413() {
+    let server = server("max_body = \"4KiB\"");
+    let sized = |size: usize| {
+        let empty = signed_raw(b"\"fill\":\"\"").len();
+        signed_raw(format!("\"fill\":\"{}\"", "x".repeat(size - empty)).as_bytes())
+    };
+    let chunked = |body: &[u8], chunk: usize| {
+        let mut request =
+            b"POST /css HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        for chunk in body.chunks(chunk) {
+            request.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            request.extend_from_slice(chunk);
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"0\r\n\r\n");
+        request
+    };
+    for size in [4097, 100_000, 3_000_000] {
+        let answer = server.post("/css", sized(size));
+        assert_error(&answer, 413, "the body is too long");
+        for chunk in [7, 65_536].into_iter().filter(|chunk| size < 1000 * chunk) {
+            let answer = server.client().send(&chunked(&sized(size), chunk)).unwrap();
+            assert_error(&answer, 413, "the body is too long");
+        }
+    }
+    assert!(server.events().is_empty());
+    assert_stored(&server.post("/css", sized(4096)));
+    let mut last = sized(4096);
+    let at = last.len() - 60;
+    last[at] ^= 1; // within `t` or `sign`: refused, but not for its length
+    assert_ne!(server.post("/css", &last).status, 413);
+    let body = signed_raw(format!("\"chunked\":\"{}\"", "x".repeat(3000)).as_bytes());
+    assert_stored(&server.client().send(&chunked(&body, 11)).unwrap());
+}
+
+#[test]
+fn more_in_flight_than_fits_is_answered_503_until_there_is_room() {
+    let server = server("max_body = \"64KiB\"\nmax_inflight = \"64KiB\"\ndeadline = \"10s\"");
+    let mut first = connect(&server);
+    let body = signed_raw(format!("\"fill\":\"{}\"", "x".repeat(60_000)).as_bytes());
+    write(&mut first, head(body.len()));
+    write(&mut first, &body[..100]);
+    let refused = wait_for("the budget to be taken", || {
+        let answer = server.post(
+            "/css",
+            signed_raw(format!("\"fill\":\"{}\"", "y".repeat(8000)).as_bytes()),
+        );
+        Some(answer).filter(|answer| answer.status != 200)
+    });
+    assert_error(&refused, 503, "too much at once");
+    let overloaded =
+        "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"overloaded\"}";
+    assert_eq!(server.metric(overloaded), 1.0);
+    write(&mut first, &body[100..]);
+    assert_stored(&read_answer(&mut first).unwrap());
+    assert_stored(&server.post("/css", push("a")));
+}
+
+#[test]
+fn the_longest_body_fits_the_smallest_budget() {
+    let server = server("max_body = \"64KiB\"\nmax_inflight = \"64KiB\"");
+    let empty = signed_raw(b"\"fill\":\"\"").len();
+    let body = signed_raw(format!("\"fill\":\"{}\"", "x".repeat(65_536 - empty)).as_bytes());
+    assert_stored(&server.post("/css", body));
+}
+
+#[test]
+fn without_room_on_the_disk_callbacks_are_answered_503() {
+    let server = TestServer::start(&Settings {
+        inbox: "min_free = \"1000PiB\"".into(),
+        ..Settings::default()
+    });
+    let answer = server.post("/css", push("a"));
+    assert_error(&answer, 503, "no room to store it");
+    let ready = server.client().get("/readyz").unwrap();
+    assert_eq!(
+        ready.json(),
+        json!({ "code": 503, "message": "the disk is nearly full" })
+    );
+    assert_eq!(ready.status, 503);
+    assert_stored(&server.client().get("/healthz").unwrap());
+    assert_eq!(
+        server.metric(
+            "livehook_callbacks_total{source=\"css\",kind=\"stream-begin\",result=\"failed\"}"
+        ),
+        1.0
+    );
+    assert!(
+        server
+            .get("/metrics")
+            .text()
+            .contains("livehook_retry_window_remaining_seconds{source=\"css\"}")
+    );
+}
+
+#[test]
+fn a_head_that_trickles_in_is_cut_off() {
+    let server = server("header_timeout = \"400ms\"");
+    let began = Instant::now();
+    let silent = connect(&server);
+    let mut trickling = connect(&server);
+    let mut after_a_request = connect(&server);
+    let body = push("a");
+    write(&mut after_a_request, head(body.len()) + &body);
+    assert_stored(&read_answer(&mut after_a_request).unwrap());
+    write(&mut after_a_request, "POST /css HT");
+    write(&mut trickling, "P");
+    for byte in "OST /css HTTP/1.1\r\nx: ".bytes().chain([b'x'; 200]) {
+        thread::sleep(Duration::from_millis(20));
+        if trickling.get_mut().write_all(&[byte]).is_err() {
+            break;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "it was never cut off"
+        );
+    }
+    for mut connection in [silent, trickling, after_a_request] {
+        assert!(is_closed(&mut connection));
+    }
+    assert!(began.elapsed() >= Duration::from_millis(400));
+}
+
+#[test]
+fn an_idle_connection_outlives_the_header_timeout() {
+    let server = server("header_timeout = \"200ms\"\ndeadline = \"200ms\"");
+    let mut connection = connect(&server);
+    for name in ["a", "b", "c"] {
+        let body = push(name);
+        write(&mut connection, head(body.len()) + &body);
+        assert_stored(&read_answer(&mut connection).unwrap());
+        thread::sleep(Duration::from_millis(350)); // the time itself is what is tested
+    }
+}
+
+#[test]
+fn above_max_connections_the_answer_is_503_at_once() {
+    let server = server("max_connections = 2");
+    let mut open: Vec<_> = (0..2).map(|_| connect(&server)).collect();
+    for (name, connection) in ["a", "b"].into_iter().zip(&mut open) {
+        let body = push(name);
+        write(connection, head(body.len()) + &body);
+        assert_stored(&read_answer(connection).unwrap());
+    }
+    let mut third = connect(&server);
+    let began = Instant::now();
+    let answer = read_answer(&mut third).unwrap();
+    assert_error(&answer, 503, "too many connections");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(is_closed(&mut third));
+    drop(open.pop());
+    wait_for("the freed place", || {
+        Some(()).filter(|()| {
+            server
+                .client()
+                .get("/healthz")
+                .is_ok_and(|answer| answer.status == 200)
+        })
+    });
+    assert_eq!(
+        server.get("/healthz").status,
+        200,
+        "the admin listener counts its own"
+    );
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = server("");
+    let mut connection = connect(&server);
+    let bad = "{".to_owned();
+    let mut all = String::new();
+    for body in [push("a"), bad, push("b"), push("a")] {
+        all += &(head(body.len()) + &body);
+    }
+    all += "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+    write(&mut connection, all);
+    let statuses: Vec<u16> = (0..5)
+        .map(|_| read_answer(&mut connection).unwrap().status)
+        .collect();
+    assert_eq!(statuses, [200, 400, 200, 200, 200]);
+    assert_eq!(server.events().len(), 2);
+}
+
+#[test]
+fn http_1_0_and_expect_continue_work() {
+    let server = server("");
+    let body = push("a");
+    let mut old = connect(&server);
+    write(
+        &mut old,
+        format!(
+            "POST /css HTTP/1.0\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    );
+    assert_stored(&read_answer(&mut old).unwrap());
+    assert!(is_closed(&mut old));
+    let body = push("b");
+    let mut polite = connect(&server);
+    write(
+        &mut polite,
+        format!(
+            "POST /css HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        ),
+    );
+    assert_eq!(read_answer(&mut polite).unwrap().status, 100);
+    write(&mut polite, body);
+    assert_stored(&read_answer(&mut polite).unwrap());
+    assert_eq!(server.events().len(), 2);
+}
+
+#[test]
+fn a_client_that_leaves_within_its_body_stores_nothing() {
+    let server = server("");
+    let body = push("a");
+    let mut leaving = connect(&server);
+    write(&mut leaving, head(body.len()) + &body[..body.len() - 1]);
+    drop(leaving);
+    let mut half_closed = connect(&server);
+    write(&mut half_closed, head(body.len()) + &body[..body.len() - 1]);
+    half_closed.get_ref().shutdown(Shutdown::Write).unwrap();
+    assert!(read_answer(&mut half_closed).map_or(true, |answer| answer.status == 400));
+    let mut chunked = connect(&server);
+    write(
+        &mut chunked,
+        format!(
+            "POST /css HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n",
+            body.len()
+        ),
+    );
+    drop(chunked);
+    assert_stored(&server.post("/css", push("b")));
+    assert_eq!(server.events().len(), 1);
+}
+
+#[test]
+fn a_client_that_leaves_after_its_body_gets_one_event_by_its_retry() {
+    let server = server("");
+    for round in 0..20 {
+        let body = push(&format!("room-{round}"));
+        let mut leaving = connect(&server);
+        write(&mut leaving, head(body.len()) + &body);
+        drop(leaving);
+        assert_stored(&server.post("/css", &body));
+    }
+    assert_eq!(server.events().len(), 20);
+}
+
+#[test]
+fn both_lengths_at_once_are_no_request() {
+    let server = server("");
+    let body = push("a");
+    let smuggled = format!(
+        "POST /css HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\ncontent-length: 3\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(
+        Client::new(server.addr)
+            .send(smuggled.as_bytes())
+            .unwrap()
+            .status,
+        400
+    );
+    assert!(server.events().is_empty());
+}

@@ -1,0 +1,604 @@
+//! Who is believed, from outside: keys, tokens, unsigned kinds, addresses, clocks, and what is kept of the refused.
+
+use std::fs;
+
+use livehook::kind::Kind;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::support::{Client, KEY, Settings, TestServer, now, signed, signed_with, wait_for};
+
+const OTHER_KEY: &str = "OtherKeyOtherKeyOtherKeyOtherKey";
+
+/// A server with these `[sources.…]` sections.
+fn server(sources: &str) -> TestServer {
+    TestServer::start(&settings(sources))
+}
+
+fn settings(sources: &str) -> Settings {
+    Settings {
+        sources: sources.to_owned(),
+        ..Settings::default()
+    }
+}
+
+/// A body like no other, with `event_type` if the kind is known.
+fn body(kind: Kind) -> Value {
+    static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    match kind.code() {
+        Some(code) => json!({ "event_type": code, "number": number }),
+        None => json!({ "number": number }),
+    }
+}
+
+fn push() -> Value {
+    body(Kind::StreamBegin)
+}
+
+#[track_caller]
+fn assert_taken(client: &mut Client, path: &str, body: impl AsRef<[u8]>) {
+    assert_eq!(client.post(path, body).unwrap().status, 200, "{path}");
+}
+
+#[track_caller]
+fn assert_refused(client: &mut Client, path: &str, body: impl AsRef<[u8]>) {
+    let answer = client.post(path, body).unwrap();
+    assert_eq!(answer.status, 401, "{path}");
+    assert_eq!(
+        answer.text(),
+        "{\"code\":401,\"message\":\"not authentic\"}"
+    );
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+}
+
+#[test]
+fn any_of_several_keys_is_good_and_no_other() {
+    let server = server(&format!(
+        "[sources.css]\nkeys = [\"{KEY}\", \"{OTHER_KEY}\"]\n"
+    ));
+    let mut client = server.client();
+    for key in [KEY, OTHER_KEY] {
+        assert_taken(&mut client, "/css", signed_with(key, now() + 600, push()));
+    }
+    for key in ["", "test", &KEY.to_lowercase(), &KEY[1..]] {
+        assert_refused(&mut client, "/css", signed_with(key, now() + 600, push()));
+    }
+}
+
+#[test]
+fn sign_is_lower_case_hex_over_t_as_it_is_written() {
+    let server = TestServer::start(&Settings::default());
+    let mut client = server.client();
+    let t = (now() + 600).to_string();
+    let sign = livehook::auth::sign(KEY, &t);
+    let with = |sign: Value, t: Value| {
+        let mut body = push();
+        body["sign"] = sign;
+        body["t"] = t;
+        body.to_string()
+    };
+    assert_taken(&mut client, "/css", with(json!(sign), json!(t)));
+    assert_taken(
+        &mut client,
+        "/css",
+        with(json!(sign), json!(t.parse::<i64>().unwrap())),
+    );
+    let far = "9999999999999999";
+    assert_taken(
+        &mut client,
+        "/css",
+        with(json!(livehook::auth::sign(KEY, far)), json!(far)),
+    );
+    let zero = format!("0{t}");
+    for body in [
+        with(json!(sign.to_uppercase()), json!(t)),
+        with(json!(sign[..31]), json!(t)),
+        with(json!(format!("{sign}0")), json!(t)),
+        with(json!(format!(" {sign}")), json!(t)),
+        with(json!(""), json!(t)),
+        with(Value::Null, json!(t)),
+        with(json!(5), json!(t)),
+        with(json!([sign]), json!(t)),
+        with(json!(sign), json!(format!(" {t}"))),
+        with(json!(sign), Value::Null),
+        with(json!(livehook::auth::sign(KEY, &zero)), json!(zero)),
+        with(json!(livehook::auth::sign(KEY, "-1")), json!(-1)),
+        with(
+            json!(livehook::auth::sign(KEY, "99999999999999999")),
+            json!("99999999999999999"),
+        ),
+        with(json!(livehook::auth::sign(KEY, "")), json!("")),
+        // The last of duplicate members is the one that is read.
+        with(json!(sign), json!(t)).replacen('}', ",\"t\":1}", 1),
+    ] {
+        assert_refused(&mut client, "/css", body);
+    }
+    let exponent = format!("{}e0", &t);
+    let text = with(json!(livehook::auth::sign(KEY, &exponent)), json!(1))
+        .replace("\"t\":1", &format!("\"t\":{exponent}"));
+    assert_refused(&mut client, "/css", text);
+}
+
+#[test]
+fn half_a_signature_is_refused_even_where_none_is_needed() {
+    let server = server(&format!(
+        "[sources.css]\nkeys = [\"{KEY}\"]\ntoken = \"hush\"\nallow_unsigned = true\n"
+    ));
+    let mut client = server.client();
+    for member in ["sign", "t"] {
+        let mut half: Value = serde_json::from_str(&signed(body(Kind::Relay))).unwrap();
+        half.as_object_mut().unwrap().remove(member);
+        assert_refused(&mut client, "/css/relay?token=hush", half.to_string());
+    }
+    assert_taken(
+        &mut client,
+        "/css/relay?token=hush",
+        body(Kind::Relay).to_string(),
+    );
+}
+
+#[test]
+fn keys_come_from_a_file_and_from_a_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(
+        directory.path().join("keys"),
+        format!("  {KEY}\r\n\n{OTHER_KEY}\n"),
+    )
+    .unwrap();
+    let server = TestServer::start_in(
+        directory.path(),
+        &Settings {
+            env: vec![("CSS_KEYS".into(), format!(" {OTHER_KEY}\n"))],
+            ..settings("[sources.a]\nkey_file = \"keys\"\n[sources.b]\nkeys_env = \"CSS_KEYS\"\n")
+        },
+    );
+    let mut client = server.client();
+    assert_taken(&mut client, "/a", signed_with(KEY, now() + 600, push()));
+    assert_taken(
+        &mut client,
+        "/a",
+        signed_with(OTHER_KEY, now() + 600, push()),
+    );
+    assert_taken(
+        &mut client,
+        "/b",
+        signed_with(OTHER_KEY, now() + 600, push()),
+    );
+    assert_refused(&mut client, "/b", signed_with(KEY, now() + 600, push()));
+}
+
+#[test]
+fn a_key_is_rotated_by_a_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    fs::write(&keys, KEY).unwrap();
+    let server = TestServer::start_in(
+        directory.path(),
+        &settings("[sources.css]\nkey_file = \"keys\"\n"),
+    );
+    let mut client = server.client();
+    let try_key = |client: &mut Client, key: &str| {
+        client
+            .post("/css", signed_with(key, now() + 600, push()))
+            .unwrap()
+            .status
+    };
+    let reload = |keys_now: String, reloads: usize| {
+        fs::write(&keys, keys_now).unwrap();
+        server.signal("HUP");
+        wait_for("the reload", || {
+            let log = server.log();
+            Some(())
+                .filter(|()| log.matches("sources and handlers are reloaded").count() == reloads)
+        });
+    };
+    assert_eq!(
+        (try_key(&mut client, KEY), try_key(&mut client, OTHER_KEY)),
+        (200, 401)
+    );
+    reload(format!("{KEY}\n{OTHER_KEY}\n"), 1);
+    assert_eq!(
+        (try_key(&mut client, KEY), try_key(&mut client, OTHER_KEY)),
+        (200, 200)
+    );
+    reload(OTHER_KEY.to_owned(), 2);
+    assert_eq!(
+        (try_key(&mut client, KEY), try_key(&mut client, OTHER_KEY)),
+        (401, 200)
+    );
+}
+
+#[test]
+fn the_token_must_match_on_every_callback() {
+    let sources = format!(
+        "[sources.css]\nkeys = [\"{KEY}\"]\ntoken = \"a+b /%ü\"\n[sources.plain]\ntoken = \"hush\"\n"
+    );
+    let server = server(&sources);
+    let mut client = server.client();
+    for query in [
+        "token=a%2Bb%20%2F%25%C3%BC",
+        "token=a+b%20/%25%c3%bc",
+        "x=1&token=a%2Bb%20%2F%25%C3%BC&action=streamBegin",
+    ] {
+        assert_taken(&mut client, &format!("/css?{query}"), signed(push()));
+        assert_refused(&mut client, &format!("/css?{query}"), push().to_string());
+    }
+    for query in [
+        "",
+        "?",
+        "?token",
+        "?token=",
+        "?token=a",
+        "?Token=a%2Bb%20%2F%25%C3%BC",
+        "?token=a%2Bb+%2F%25%C3%BC",
+        "?token=x&token=a%2Bb%20%2F%25%C3%BC",
+    ] {
+        assert_refused(&mut client, &format!("/css{query}"), signed(push()));
+    }
+    // Without a key there is nothing to check a signature with.
+    assert_taken(
+        &mut client,
+        "/plain/stream-end?token=hush",
+        body(Kind::StreamEnd).to_string(),
+    );
+    assert_taken(
+        &mut client,
+        "/plain?token=hush",
+        signed_with("", now() - 99_999, push()),
+    );
+    assert_refused(
+        &mut client,
+        "/plain?token=hus",
+        signed_with("", now() + 600, push()),
+    );
+    assert_refused(&mut client, "/plain", push().to_string());
+}
+
+#[test]
+fn only_kinds_that_come_unsigned_are_taken_unsigned_and_only_if_vouched_for() {
+    let keys = format!("keys = [\"{KEY}\"]");
+    let server = server(&format!(
+        "[sources.bare]\n{keys}\n[sources.token]\n{keys}\ntoken = \"hush\"\n\
+         [sources.relay]\n{keys}\nallow_unsigned = [\"relay\"]\n[sources.all]\n{keys}\nallow_unsigned = true\n"
+    ));
+    let mut client = server.client();
+    let always_signed = [
+        "stream-begin",
+        "stream-end",
+        "record",
+        "record-exception",
+        "snapshot",
+        "image-audit",
+        "subtitle",
+        "smart-erase",
+    ];
+    for kind in Kind::ALL {
+        let slug = kind.slug();
+        let may = !always_signed.contains(&slug);
+        for (source, query, vouched) in [
+            ("bare", "", false),
+            ("token", "", false),
+            ("token", "?token=hush", true),
+            ("relay", "", slug == "relay"),
+            ("all", "", true),
+        ] {
+            for path in [
+                format!("/{source}/{slug}{query}"),
+                format!("/{source}{query}"),
+            ] {
+                let body = body(kind).to_string();
+                if may && vouched {
+                    assert_taken(&mut client, &path, body);
+                } else {
+                    assert_refused(&mut client, &path, body);
+                }
+            }
+        }
+    }
+    // Stripping the signature helps no more on another kind's URL, nor without a kind.
+    for path in ["/all/relay", "/token/relay?token=hush", "/relay/relay"] {
+        assert_refused(&mut client, path, body(Kind::StreamEnd).to_string());
+        assert_refused(&mut client, path, json!({ "event_type": 999 }).to_string());
+    }
+    assert_refused(&mut client, "/all", body(Kind::Unknown).to_string());
+    assert_taken(&mut client, "/all/relay", body(Kind::Unknown).to_string());
+}
+
+#[test]
+fn a_source_without_anything_is_open_only_if_it_says_so() {
+    let server = server("[sources.open]\nallow_unsigned = true\n");
+    let mut client = server.client();
+    assert_taken(
+        &mut client,
+        "/open/stream-end",
+        body(Kind::StreamEnd).to_string(),
+    );
+    assert_taken(&mut client, "/open", signed_with("", 1, push()));
+}
+
+#[test]
+fn the_address_must_be_allowed_behind_proxies_too() {
+    let sources = format!(
+        "[sources.here]\nkeys = [\"{KEY}\"]\nallow_from = [\"127.0.0.0/8\"]\n\
+         [sources.there]\nkeys = [\"{KEY}\"]\nallow_from = [\"203.0.113.0/24\", \"2001:db8::1\"]\n"
+    );
+    let direct = server(&sources);
+    let mut client = direct.client();
+    assert_taken(&mut client, "/here", signed(push()));
+    assert_refused(&mut client, "/there", signed(push()));
+    let forwarded = |client: &mut Client, path: &str, lines: &[&str]| {
+        let headers: Vec<_> = lines
+            .iter()
+            .map(|line| ("X-Forwarded-For", *line))
+            .collect();
+        client
+            .request("POST", path, &headers, Some(signed(push()).as_bytes()))
+            .unwrap()
+            .status
+    };
+    assert_eq!(
+        forwarded(&mut client, "/there", &["203.0.113.7"]),
+        401,
+        "no proxy is trusted"
+    );
+    let proxied = TestServer::start(&Settings {
+        server: "drain_delay = \"0s\"\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]".into(),
+        ..settings(&sources)
+    });
+    let mut client = proxied.client();
+    for (lines, expected) in [
+        (&["203.0.113.7"][..], 200),
+        (&["203.0.113.7:4711"], 200),
+        (&["2001:db8::1"], 200),
+        (&["[2001:db8::1]:443"], 200),
+        (&["198.51.100.1, 203.0.113.7"], 200),
+        (&["198.51.100.1", "203.0.113.7, 10.1.1.1"], 200),
+        (&["203.0.113.7, 198.51.100.1"], 401),
+        (&["203.0.113.7", "198.51.100.1"], 401),
+        (&["203.0.113.7, unknown"], 401),
+        (&["203.0.113.7, "], 401),
+        (&["2001:db8::2"], 401),
+        (&[], 401),
+    ] {
+        assert_eq!(
+            forwarded(&mut client, "/there", lines),
+            expected,
+            "{lines:?}"
+        );
+    }
+    assert_eq!(
+        forwarded(&mut client, "/here", &[]),
+        200,
+        "the proxy itself"
+    );
+}
+
+#[test]
+fn an_expired_signature_is_taken_within_the_grace() {
+    let server = server(&format!(
+        "[sources.css]\nkeys = [\"{KEY}\"]\n[sources.strict]\nkeys = [\"{KEY}\"]\nexpiry_grace = \"1s\"\n"
+    ));
+    let mut client = server.client();
+    assert_taken(&mut client, "/css", signed_with(KEY, now() - 570, push()));
+    assert_refused(&mut client, "/css", signed_with(KEY, now() - 630, push()));
+    assert_refused(&mut client, "/strict", signed_with(KEY, now() - 30, push()));
+    assert_taken(
+        &mut client,
+        "/strict",
+        signed_with(KEY, now() + 600, push()),
+    );
+    assert_refused(&mut client, "/css", signed_with(KEY, 1, push()));
+}
+
+#[test]
+fn the_offset_of_the_clocks_is_shown_and_a_large_one_told() {
+    let server = TestServer::start(&Settings::default());
+    let mut client = server.client();
+    let series = "livehook_clock_offset_seconds{source=\"css\"}";
+    assert!(!server.get("/metrics").text().contains(series));
+    for _ in 0..3 {
+        client
+            .post("/css", signed_with("wrong", now() - 9000, push()))
+            .unwrap();
+        client.post("/css", signed(push())).unwrap();
+    }
+    assert!(server.metric(series).abs() <= 2.0);
+    assert!(!server.log().contains("clock.offset_seconds"));
+    for _ in 0..8 {
+        client
+            .post("/css", signed_with(KEY, now() + 600 - 5000, push()))
+            .unwrap();
+    }
+    assert!(
+        (server.metric(series) + 5000.0).abs() <= 2.0,
+        "expired ones count"
+    );
+    let log = server.log();
+    let told: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("clock.offset_seconds"))
+        .collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(
+        told[0].contains("ERROR")
+            && told[0].contains("clock.here=")
+            && told[0].contains("clock.sender="),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_is_refused_is_kept_and_nothing_secret_is_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = settings(&format!(
+        "[log]\nlevel = \"trace\"\n[sources.css]\nkeys = [\"{KEY}\"]\ntoken = \"TheTokenItself\"\nallow_from = [\"127.0.0.1\"]\n"
+    ));
+    settings.server += "\ntrusted_proxies = [\"127.0.0.1\"]";
+    settings.handlers = "[handlers.log]\nto = { type = \"log\" }\n".into();
+    let server = TestServer::start_in(directory.path(), &settings);
+    let mut client = server.client();
+    let long = "BodyText".repeat(9000);
+    let mut secrets = vec![
+        KEY.to_owned(),
+        "TheTokenItself".into(),
+        "PresentedToken".into(),
+        "BodyText".into(),
+    ];
+    let mut send = |path: &str, t: i64, key: &str, from: &str, text: &str| {
+        let mut body = push();
+        body["text"] = json!(text);
+        let body = signed_with(key, t, body);
+        secrets.push(livehook::auth::sign(key, &t.to_string()));
+        let headers = [("x-forwarded-for", from)];
+        client
+            .request("POST", path, &headers, Some(body.as_bytes()))
+            .unwrap()
+            .status
+    };
+    let good = "/css/stream-begin?token=TheTokenItself";
+    assert_eq!(send(good, now() + 600, KEY, "127.0.0.1", "BodyText"), 200);
+    assert_eq!(
+        send(
+            "/css?token=PresentedToken",
+            now() + 600,
+            KEY,
+            "127.0.0.1",
+            "BodyText"
+        ),
+        401
+    );
+    assert_eq!(
+        send("/css/stream-end", now() + 600, KEY, "127.0.0.1", "BodyText"),
+        401
+    );
+    assert_eq!(
+        send(good, now() + 600, "WrongKey", "127.0.0.1", "BodyText"),
+        401
+    );
+    assert_eq!(send(good, now() + 600, "WrongKey", "127.0.0.1", &long), 401);
+    assert_eq!(send(good, now() - 5000, KEY, "127.0.0.1", "BodyText"), 401);
+    assert_eq!(send(good, now() + 600, KEY, "203.0.113.9", "BodyText"), 401);
+    let unsigned = json!({ "event_type": 0, "text": "BodyText" }).to_string();
+    assert_refused(
+        &mut client,
+        "/css/stream-begin?token=TheTokenItself",
+        unsigned,
+    );
+    let half = json!({ "event_type": 0, "t": 1, "text": "BodyText" }).to_string();
+    assert_refused(&mut client, good, half);
+    assert_eq!(
+        server
+            .metric("livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"refused\"}"),
+        8.0
+    );
+    for reason in [
+        "token",
+        "signature",
+        "expired",
+        "address",
+        "unsigned",
+        "half-signed",
+    ] {
+        assert!(
+            server.log().contains(&format!("reason=\"{reason}\"")),
+            "{reason}:\n{}",
+            server.log()
+        );
+    }
+    let first_log = server.log();
+    assert!(server.stop().success());
+    let restarted = TestServer::start_in(directory.path(), &settings);
+    let log = first_log + &restarted.log();
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
+    }
+    drop(restarted);
+    check_rejected(&directory.path().join("data/rejected.db"));
+}
+
+fn check_rejected(file: &std::path::Path) {
+    let conn = Connection::open(file).unwrap();
+    type Row = (
+        String,
+        String,
+        i64,
+        Option<i64>,
+        String,
+        bool,
+        i64,
+        bool,
+        i64,
+    );
+    let rows: Vec<Row> = conn
+        .prepare("SELECT source, reason, kind, url_kind, client, token_hash IS NULL, size, body IS NULL, received FROM rejected ORDER BY id")
+        .unwrap()
+        .query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?))
+        })
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let reasons: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
+    let expected = [
+        "token",
+        "token",
+        "signature",
+        "signature",
+        "expired",
+        "address",
+        "unsigned",
+        "half-signed",
+    ];
+    assert_eq!(reasons, expected);
+    for (source, reason, kind, url_kind, client, no_token, size, no_body, received) in &rows {
+        assert_eq!(source, "css");
+        assert!((now() - received / 1000).abs() < 60);
+        assert_eq!(
+            client,
+            if reason == "address" {
+                "203.0.113.9"
+            } else {
+                "127.0.0.1"
+            }
+        );
+        assert_eq!(*no_body, *size > 65_536);
+        assert!([0, 1].contains(kind) && [None, Some(0), Some(1)].contains(url_kind));
+        assert_eq!(*no_token, *url_kind == Some(0), "only that URL had none");
+    }
+    assert!(rows[3].7 && rows[3].6 > 72_000);
+    assert_eq!(rows[0].3, None);
+    let held: Vec<u8> = fs::read(file).unwrap();
+    let held = String::from_utf8_lossy(&held).into_owned();
+    assert!(!held.contains("PresentedToken") && !held.contains("TheTokenItself"));
+}
+
+#[test]
+fn a_flood_of_forgeries_does_not_push_out_other_reasons() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = TestServer::start_in(directory.path(), &Settings::default());
+    let mut client = server.client();
+    assert_refused(&mut client, "/css", signed_with(KEY, now() - 5000, push()));
+    for _ in 0..300 {
+        assert_refused(
+            &mut client,
+            "/css",
+            signed_with("forged", now() + 600, push()),
+        );
+    }
+    assert_taken(&mut client, "/css", signed(push()));
+    let dropped = server.metric("livehook_rejected_dropped_total");
+    assert!(server.stop().success());
+    let conn = Connection::open(directory.path().join("data/rejected.db")).unwrap();
+    let count = |reason: &str| {
+        conn.query_row(
+            "SELECT count(*) FROM rejected WHERE reason = ?1",
+            [reason],
+            |row| row.get::<_, i64>(0),
+        )
+        .unwrap()
+    };
+    assert_eq!(count("expired"), 1);
+    assert_eq!(count("signature") + dropped as i64, 300);
+    assert!(count("signature") >= 1);
+}

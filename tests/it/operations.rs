@@ -1,0 +1,465 @@
+//! What an operator does to the process: wrong configurations, the other commands, ports and directories in use.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::server::{FILE_HANDLER, livehook};
+use crate::support::{KEY, Settings, TestServer, signed};
+
+/// Runs the program to its end in a directory with this configuration.
+fn run(directory: &Path, toml: &str, arguments: &[&str]) -> Output {
+    fs::write(directory.join("livehook.toml"), toml).unwrap();
+    livehook()
+        .args(arguments)
+        .arg("--config")
+        .arg(directory.join("livehook.toml"))
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
+    let css = format!("[sources.css]\nkeys = [\"{KEY}\"]\n");
+    let with = |more: &str| format!("{css}{more}\n");
+    let cases = [
+        (with("[server\n"), &["livehook.toml:3:"][..]),
+        (with("[server]\nlisten = 8080"), &["server.listen"]),
+        (
+            with("[server]\nlisten = \"here\""),
+            &["server.listen", "0.0.0.0:8080"],
+        ),
+        (
+            with("[server]\nmax_bodi = \"1MiB\""),
+            &["server.max_bodi", "max_body"],
+        ),
+        (
+            with("[server]\nmax_body = \"2MiB\"\nmax_inflight = \"1MiB\""),
+            &["server.max_inflight", "max_body"],
+        ),
+        (
+            with("[server]\ndeadline = \"25s\""),
+            &["server.deadline", "20s"],
+        ),
+        (with("[server]\ndeadline = 4"), &["server.deadline", "10s"]),
+        (with("[serwer]"), &["serwer", "server"]),
+        (
+            with("[admin]\nlisten = \"0.0.0.0:9090\""),
+            &["admin.listen", "token"],
+        ),
+        (with("[admin]\ntoken = \"\""), &["admin.token", "empty"]),
+        (with("[log]\nlevel = \"lots\""), &["log.level", "info"]),
+        (with("[log]\nformat = \"jason\""), &["log.format", "json"]),
+        (
+            with("[inbox]\nengine = \"sqlight\""),
+            &["inbox.engine", "sqlite"],
+        ),
+        (
+            with("[inbox]\nretention = \"7\""),
+            &["inbox.retention", "7d"],
+        ),
+        (
+            with("[inbox]\ndedupe_window = \"5m\""),
+            &["inbox.dedupe_window", "30m"],
+        ),
+        ("".into(), &["sources"]),
+        ("[sources.css]\n".into(), &["sources.css", "keys", "token"]),
+        (
+            "[sources.css]\nkeys = []\n".into(),
+            &["sources.css", "keys", "token"],
+        ),
+        (
+            "[sources.css]\nkeys = [\"\"]\n".into(),
+            &["sources.css.keys", "empty"],
+        ),
+        (
+            "[sources.css]\nkeys = [\"replace-me\"]\n".into(),
+            &["sources.css.keys", "replace-me"],
+        ),
+        (
+            "[sources.css]\nkeys_env = \"NOWHERE\"\n".into(),
+            &["sources.css.keys_env", "NOWHERE"],
+        ),
+        (
+            "[sources.css]\nkey_file = \"nowhere\"\n".into(),
+            &["sources.css.key_file", "nowhere"],
+        ),
+        (
+            "[sources.css]\ntoken = \"a\"\ntoken_env = \"A\"\n".into(),
+            &["sources.css", "token_env"],
+        ),
+        (
+            "[sources.css]\ntoken_env = \"A\"\n".into(),
+            &["sources.css.token_env", "A"],
+        ),
+        (
+            "[sources.css]\ntokn = \"a\"\n".into(),
+            &["sources.css.tokn", "token"],
+        ),
+        (
+            "[sources.healthz]\ntoken = \"a\"\n".into(),
+            &["sources.healthz"],
+        ),
+        (
+            "[sources.CSS]\ntoken = \"a\"\n".into(),
+            &["sources.CSS", "lower-case"],
+        ),
+        (
+            with("allow_unsigned = [\"relais\"]"),
+            &["allow_unsigned", "relay"],
+        ),
+        (
+            with("allow_unsigned = [\"stream-end\"]"),
+            &["allow_unsigned", "stream-end"],
+        ),
+        (
+            with("allow_from = [\"10.0.0.0/40\"]"),
+            &["allow_from", "10.0.0.0/40"],
+        ),
+        (with("[handlers.a]"), &["handlers.a.to"]),
+        (
+            with("[handlers.A]\nto = { type = \"log\" }"),
+            &["handlers.A", "lower-case"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"logg\" }"),
+            &["handlers.a.to", "log"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"log\", path = \"x\" }"),
+            &["handlers.a.to", "path"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"file\" }"),
+            &["handlers.a.to", "path"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"http\", url = \"cb\" }"),
+            &["handlers.a.to.url"],
+        ),
+        (
+            with("[handlers.a]\nkinds = [\"stream-start\"]\nto = { type = \"log\" }"),
+            &["handlers.a.kinds", "stream-start"],
+        ),
+        (
+            with("[handlers.a]\nsources = [\"cs\"]\nto = { type = \"log\" }"),
+            &["handlers.a.sources", "css"],
+        ),
+        (
+            with("[handlers.a]\nstreams = [\"[\"]\nto = { type = \"log\" }"),
+            &["handlers.a.streams"],
+        ),
+        (
+            with("[handlers.a]\nretry = { initail = \"1s\" }\nto = { type = \"log\" }"),
+            &["handlers.a.retry.initail", "initial"],
+        ),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    for (toml, parts) in cases {
+        for command in ["serve", "check"] {
+            let began = Instant::now();
+            let output = run(directory.path(), &toml, &[command]);
+            let (out, message) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(2), "{toml}: {message}");
+            assert_eq!(
+                (out.as_str(), message.lines().count()),
+                ("", 1),
+                "{toml}: {message}"
+            );
+            assert!(message.contains("livehook.toml"), "{toml}: {message}");
+            for part in parts {
+                assert!(message.contains(part), "{part} in {message}");
+            }
+            assert!(!message.contains(KEY), "{message}");
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+        assert!(!directory.path().join("data").exists(), "{toml}");
+    }
+}
+
+#[test]
+fn bad_usage_and_missing_files_end_with_2() {
+    for arguments in [
+        &[][..],
+        &["surf"],
+        &["serve", "--colour"],
+        &["serve", "--config", "/nowhere/livehook.toml"],
+    ] {
+        let output = livehook().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let by_variable = livehook()
+        .arg("check")
+        .env("LIVEHOOK_CONFIG", directory.path().join("x.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(by_variable.status.code(), Some(2));
+    assert!(text(&by_variable.stderr).contains("x.toml"));
+    let unknown = livehook()
+        .arg("check")
+        .env("LIVEHOOK__SERVER__LISTN", "x")
+        .arg("--config")
+        .arg(config(directory.path()))
+        .output()
+        .unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        text(&unknown.stderr).contains("LIVEHOOK__SERVER__LISTEN"),
+        "{}",
+        text(&unknown.stderr)
+    );
+}
+
+fn config(directory: &Path) -> std::path::PathBuf {
+    let file = directory.join("livehook.toml");
+    fs::write(&file, Settings::with_handlers(FILE_HANDLER).to_toml()).unwrap();
+    file
+}
+
+#[test]
+fn an_unwritable_directory_ends_with_2() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "").unwrap();
+    // Below a file nobody can write, root included; in /proc neither, but that shows only when it is tried.
+    for (path, commands) in [
+        ("file/data", &["serve", "check"][..]),
+        ("file", &["serve", "check"]),
+        ("/proc/livehook", &["serve"]),
+    ] {
+        let toml = Settings::default()
+            .to_toml()
+            .replace("path = \"data\"", &format!("path = \"{path}\""));
+        for command in commands {
+            let output = run(directory.path(), &toml, &[command]);
+            let message = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command} {path}: {message}");
+            assert!(
+                message.contains("inbox.path") && message.contains(path.trim_end_matches("/data")),
+                "{message}"
+            );
+        }
+    }
+    let toml = Settings::with_handlers(
+        "[handlers.a]\nto = { type = \"file\", path = \"file/events.jsonl\" }\n",
+    )
+    .to_toml();
+    let output = run(directory.path(), &toml, &["serve"]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(
+        message.contains("handlers.a") && message.contains("/file"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_port_in_use_ends_with_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for section in ["server", "admin"] {
+        let directory = tempfile::tempdir().unwrap();
+        let listen = format!("[{section}]\nlisten = \"127.0.0.1:0\"");
+        let toml = Settings::default()
+            .to_toml()
+            .replace(&listen, &format!("[{section}]\nlisten = \"{address}\""));
+        let output = run(directory.path(), &toml, &["serve"]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let last = message.lines().last().unwrap();
+        assert!(
+            last.contains(&format!("{section}.listen")) && last.contains(&address),
+            "{message}"
+        );
+        assert!(!message.contains("callbacks are taken"));
+    }
+}
+
+#[test]
+fn a_second_server_on_a_directory_waits_and_then_gives_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        inbox: "lock_wait = \"300ms\"".into(),
+        ..Settings::default()
+    };
+    let first = TestServer::start_in(directory.path(), &settings);
+    let began = Instant::now();
+    let output = run(directory.path(), &settings.to_toml(), &["serve"]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(
+        message
+            .lines()
+            .last()
+            .unwrap()
+            .contains("is in use by another livehook (waited 300ms)"),
+        "{message}"
+    );
+    assert_eq!(
+        first
+            .post("/css", signed(json!({ "event_type": 1 })))
+            .status,
+        200,
+        "the first does not notice"
+    );
+}
+
+#[test]
+fn a_second_server_takes_over_when_the_first_one_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = TestServer::start_in(directory.path(), &Settings::default());
+    assert_eq!(
+        first
+            .post("/css", signed(json!({ "event_type": 1 })))
+            .status,
+        200
+    );
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| TestServer::start_in(directory.path(), &Settings::default()));
+        assert!(first.stop().success());
+        second.join().unwrap()
+    });
+    assert_eq!(second.events().len(), 1);
+}
+
+#[test]
+fn check_prints_the_url_for_every_field_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        server: "public_url = \"https://cb.example.com/\"".into(),
+        sources: format!("[sources.css]\nkeys = [\"{KEY}\"]\ntoken = \"a b&c\"\n"),
+        ..Settings::with_handlers(FILE_HANDLER)
+    };
+    let output = run(directory.path(), &settings.to_toml(), &["check"]);
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for kind in livehook::kind::Kind::ALL {
+        let url = format!("https://cb.example.com/css/{kind}?token=a%20b%26c");
+        let line = report
+            .lines()
+            .find(|line| line.ends_with(&url))
+            .unwrap_or_else(|| panic!("{url} in\n{report}"));
+        assert!(line.contains(kind.url_field().unwrap().name()), "{line}");
+    }
+    assert!(!report.contains(KEY));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn key_prints_a_fresh_key() {
+    let keys: Vec<String> = (0..2)
+        .map(|_| text(&livehook().arg("key").output().unwrap().stdout))
+        .collect();
+    for key in &keys {
+        let key = key.strip_suffix('\n').unwrap();
+        assert!(
+            key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "{key}"
+        );
+    }
+    assert_ne!(keys[0], keys[1]);
+}
+
+#[test]
+fn health_tells_whether_somebody_lives_and_is_ready() {
+    let ill = TestServer::start(&Settings {
+        inbox: "min_free = \"1000PiB\"".into(),
+        ..Settings::default()
+    });
+    let health = |arguments: &[&str], address: &str| {
+        let url = format!("http://{address}");
+        let output = livehook()
+            .arg("health")
+            .args(arguments)
+            .args(["--url", &url])
+            .output()
+            .unwrap();
+        assert_eq!(output.stderr.is_empty(), output.status.success());
+        output.status.code().unwrap()
+    };
+    for address in [ill.addr, ill.admin] {
+        assert_eq!(
+            ill.post("/css", signed(json!({ "event_type": 1 }))).status,
+            503
+        );
+        assert_eq!(health(&[], &address.to_string()), 0);
+        assert_eq!(health(&["--ready"], &address.to_string()), 1);
+    }
+    // By the configuration, with the address from the environment.
+    let well = TestServer::start(&Settings::default());
+    let by_config = |arguments: &[&str]| {
+        let mut command = livehook();
+        command
+            .arg("health")
+            .args(arguments)
+            .arg("--config")
+            .arg(well.path().join("livehook.toml"));
+        command
+            .env("LIVEHOOK__SERVER__LISTEN", well.addr.to_string())
+            .status()
+            .unwrap()
+            .code()
+    };
+    assert_eq!(
+        (by_config(&[]), by_config(&["--ready"])),
+        (Some(0), Some(0))
+    );
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    assert_eq!(health(&[], &nobody), 1);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(health(&[], &silent.local_addr().unwrap().to_string()), 1);
+    let wrong = livehook()
+        .args(["health", "--url", "nonsense"])
+        .status()
+        .unwrap();
+    assert_eq!(wrong.code(), Some(2));
+}
+
+#[test]
+fn json_logs_are_one_object_per_line() {
+    let server = TestServer::start(&Settings {
+        sources: format!(
+            "[log]\nformat = \"json\"\nlevel = \"debug\"\n[sources.css]\nkeys = [\"{KEY}\"]\n"
+        ),
+        ..Settings::with_handlers("[handlers.log]\nto = { type = \"log\" }\n")
+    });
+    let odd = "\u{1b}[31m\"quoted\"\nnew line";
+    assert_eq!(
+        server
+            .post(
+                "/css/snapshot",
+                signed(json!({ "event_type": 1, "stream_id": odd }))
+            )
+            .status,
+        200
+    );
+    assert_eq!(server.post("/css", "{}").status, 401);
+    crate::support::wait_for("the event's line", || {
+        server.log().contains("quoted").then_some(())
+    });
+    let log = server.log();
+    for line in log.lines() {
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(
+            line["message"].is_string()
+                && line["level"].is_string()
+                && line["timestamp"].is_string(),
+            "{line}"
+        );
+    }
+}
