@@ -60,7 +60,8 @@ pub(super) enum Command {
 /// What a task of the loop ended with.
 enum Report {
     Attempted(Outcome),
-    Read(Result<Vec<Event>, StoreError>),
+    /// What was read, and up to where there was something to read.
+    Read(Seq, Result<Vec<Event>, StoreError>),
     Due(Result<(Vec<Owed>, Option<Timestamp>), StoreError>),
     Settled(Result<(), StoreError>),
     RowsChanged,
@@ -290,7 +291,7 @@ impl Runner {
     fn take(&mut self, ended: Result<(Id, Report), JoinError>) {
         match ended {
             Ok((id, Report::Attempted(outcome))) => self.attempted(id, outcome),
-            Ok((_, Report::Read(events))) => self.took_events(events),
+            Ok((_, Report::Read(upto, events))) => self.took_events(upto, events),
             Ok((_, Report::Due(rows))) => self.took_due(rows),
             Ok((_, Report::Settled(result))) => self.settled(result),
             Ok((_, Report::RowsChanged)) => self.look_for_due = true,

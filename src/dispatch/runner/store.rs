@@ -66,22 +66,28 @@ impl Runner {
             return;
         }
         // Registered before looking: what is committed from here on wakes the loop.
-        if *self.committed.borrow_and_update() <= self.window.read_to() {
+        let upto = *self.committed.borrow_and_update();
+        if upto <= self.window.read_to() {
             return;
         }
         self.reading = true;
         let inbox = self.inbox.clone();
         let after = self.window.read_to();
         self.tasks
-            .spawn(async move { Report::Read(inbox.after(after, wanted, READ_BYTES).await) });
+            .spawn(async move { Report::Read(upto, inbox.after(after, wanted, READ_BYTES).await) });
     }
 
-    pub(super) fn took_events(&mut self, events: Result<Vec<Event>, StoreError>) {
+    pub(super) fn took_events(&mut self, upto: Seq, events: Result<Vec<Event>, StoreError>) {
         self.reading = false;
         let Ok(events) = events else {
             self.pause_store();
             return;
         };
+        if events.is_empty() {
+            // Retention has removed whatever was there.
+            self.window.read(upto);
+            self.settled_before.retain(|seq| *seq > upto);
+        }
         for event in events {
             let seq = event.seq();
             self.window.read(seq);
