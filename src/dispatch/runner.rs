@@ -273,7 +273,8 @@ impl Runner {
         );
     }
 
-    /// If the window is full of events behind running ones, gives those rows, so that other streams go on.
+    /// If the window is full of events behind running ones, gives all of these rows, so that other streams go on. The running
+    /// one comes first in its lane: after a crash, too, nothing overtakes it.
     fn spill(&mut self) {
         if self.window.room() > 0
             || self.health.is_down()
@@ -281,7 +282,26 @@ impl Runner {
         {
             return;
         }
-        for lane in self.window.lanes() {
+        let lanes = self.window.lanes();
+        let now = self.clock.now();
+        for attempt in self.attempts.values_mut() {
+            if !attempt.has_row && lanes.contains(&attempt.lane) {
+                let seq = attempt.event.seq();
+                attempt.has_row = true;
+                attempt.attempts.first = Some(attempt.began);
+                self.window.settle(seq);
+                self.in_doubt.insert(seq);
+                *self.blocked.entry(attempt.lane).or_default() += 1;
+                self.unwritten.changes.push(Change::Retry {
+                    seq,
+                    lane: attempt.lane,
+                    attempts: attempt.attempts.clone(),
+                    due: now,
+                });
+            }
+        }
+        // What waits behind a replay of its stream gets a row as well.
+        for lane in lanes {
             if self.busy.contains(&stream_lane(lane)) {
                 self.make_wait(lane);
             }

@@ -141,13 +141,16 @@ impl Runner {
             return;
         }
         self.written_position = settlement.position.unwrap_or(self.written_position);
+        self.look_for_due |= !settlement.changes.is_empty();
+        let running: HashSet<Seq> = self
+            .attempts
+            .values()
+            .map(|attempt| attempt.event.seq())
+            .collect();
         for change in settlement.changes {
-            let (Change::Wait { seq, .. }
-            | Change::Done { seq, .. }
-            | Change::Park { seq, .. }
-            | Change::Retry { seq, .. }) = change;
-            self.in_doubt.remove(&seq);
-            self.look_for_due = true;
+            if !running.contains(&change.seq()) {
+                self.in_doubt.remove(&change.seq());
+            }
         }
     }
 
