@@ -39,6 +39,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Events read in one go.
 const READ: usize = 128;
 const READ_BYTES: usize = 1 << 20;
+/// With so many outcomes to write nothing more is read.
+const UNWRITTEN: usize = 1024;
 /// With so many streams in trouble nothing more is read: what is remembered of them is held in memory.
 const BLOCKED_LANES: usize = 10_000;
 
@@ -76,6 +78,8 @@ struct Attempt {
     /// What was known before.
     attempts: Attempts,
     began: Timestamp,
+    /// Whether the handler was down when it began.
+    is_probe: bool,
     timer: Instant,
     task: AbortHandle,
 }
@@ -109,6 +113,10 @@ pub(super) struct Runner {
     discarded: HashSet<Seq>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
+    /// Whose turn it is when both a due row and a new event could be started.
+    new_first: bool,
+    /// A probe failed, and nothing was read since.
+    probed: bool,
 
     /// Outcomes that are not written yet.
     unwritten: Settlement,
@@ -117,6 +125,8 @@ pub(super) struct Runner {
     reading: bool,
     /// Due rows are being read.
     looking: bool,
+    /// Whose turn it is when there is something to write and something to look for.
+    wrote_last: bool,
     /// What is being written: kept until it is confirmed.
     writing: Option<Settlement>,
     /// The store failed: it is left alone until then.
@@ -155,11 +165,14 @@ impl Runner {
             discarded: HashSet::new(),
             next_due: None,
             look_for_due: true,
+            new_first: false,
+            probed: false,
             unwritten: Settlement::default(),
             written_position: registered.position,
             next_position: Instant::now(),
             reading: false,
             looking: false,
+            wrote_last: false,
             writing: None,
             store_pause: None,
         }
@@ -223,17 +236,38 @@ impl Runner {
             if self.attempts.len() >= limit {
                 return;
             }
-            let busy = |lane: Lane| self.busy.contains(&stream_lane(lane));
-            let is_due = self.due.iter().position(|owed| !busy(owed.lane));
-            if let Some(at) = is_due {
-                let owed = self.due.remove(at);
-                self.start(owed.event, owed.lane, true, owed.attempts, now);
-            } else if let Some((lane, event)) = self.window.next(busy) {
-                self.start(event, lane, false, Attempts::default(), now);
+            let started = if self.new_first {
+                self.start_new(now) || self.start_due(now)
             } else {
+                self.start_due(now) || self.start_new(now)
+            };
+            if !started {
                 return;
             }
+            self.new_first = !self.new_first;
         }
+    }
+
+    fn start_due(&mut self, now: Timestamp) -> bool {
+        let Some(at) = self.due.iter().position(|owed| !self.is_busy(owed.lane)) else {
+            return false;
+        };
+        let owed = self.due.remove(at);
+        self.start(owed.event, owed.lane, true, owed.attempts, now);
+        true
+    }
+
+    fn start_new(&mut self, now: Timestamp) -> bool {
+        let busy = |lane: Lane| self.busy.contains(&stream_lane(lane));
+        let Some((lane, event)) = self.window.next(busy) else {
+            return false;
+        };
+        self.start(event, lane, false, Attempts::default(), now);
+        true
+    }
+
+    fn is_busy(&self, lane: Lane) -> bool {
+        self.busy.contains(&stream_lane(lane))
     }
 
     fn start(
@@ -267,6 +301,7 @@ impl Runner {
                 has_row,
                 attempts,
                 began,
+                is_probe: self.health.is_down(),
                 timer: Instant::now(),
                 task: task.clone(),
             },

@@ -29,8 +29,11 @@ impl Runner {
                     Failure::Reject { .. } => (self.health.believes_reject(), None),
                     Failure::Retry { after, .. } => (false, *after),
                 };
-                if !rejected {
-                    self.note_failure(&attempt, now);
+                let after = after.unwrap_or_default().min(self.settings.retry.max);
+                if rejected {
+                    self.look_for_due = true;
+                } else {
+                    self.note_failure(&attempt, now, after);
                 }
                 if discarded {
                     self.done(&attempt);
@@ -48,11 +51,13 @@ impl Runner {
             .count_delivery(&self.name, result, attempt.timer.elapsed());
     }
 
-    pub(super) fn note_failure(&mut self, attempt: &Attempt, now: Timestamp) {
-        let chance = rand::random::<f64>();
+    pub(super) fn note_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {
+        let retry = self.settings.retry;
+        let pause = |probes| backoff(&retry, probes, rand::random()).max(after);
+        self.probed = true;
         if self
             .health
-            .failed(attempt.lane, now, &self.settings.retry, chance)
+            .failed(attempt.lane, attempt.is_probe, now, pause)
         {
             tracing::warn!(
                 handler.name = self.name,
@@ -98,10 +103,10 @@ impl Runner {
         }
     }
 
-    pub(super) fn retry(&mut self, attempt: &Attempt, now: Timestamp, after: Option<Duration>) {
+    pub(super) fn retry(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {
         let retry = &self.settings.retry;
         let pause = backoff(retry, attempt.attempts.count, rand::random());
-        let due = now.plus(pause.max(after.unwrap_or_default().min(retry.max)));
+        let due = now.plus(pause.max(after));
         let (seq, lane) = (attempt.event.seq(), attempt.lane);
         tracing::debug!(
             handler.name = self.name,

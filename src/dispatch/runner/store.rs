@@ -11,12 +11,18 @@ impl Runner {
         self.store_pause = None;
         let inbox = self.inbox.clone();
         let id = self.id;
-        if let Some(settlement) = self.settlement(false) {
+        // In turn: there may always be something to write.
+        let look = self.wants_due(now);
+        if !(look && self.wrote_last)
+            && let Some(settlement) = self.settlement(false)
+        {
+            self.wrote_last = true;
             self.writing = Some(settlement.clone());
             self.tasks
                 .spawn(async move { Report::Settled(inbox.settle(id, settlement).await) });
-        } else if self.wants_due(now) {
-            // Twice what can run: a stream has at most two due rows.
+        } else if look {
+            self.wrote_last = false;
+            // More than those that run and those that wait for these to end: a stream has at most two due rows.
             let limit = 2 * self.settings.concurrency + 2;
             let until = if self.health.is_down() {
                 Timestamp::from_millis(i64::MAX)
@@ -36,10 +42,7 @@ impl Runner {
 
     pub(super) fn wants_due(&self, now: Timestamp) -> bool {
         let timer = self.next_due.is_some_and(|due| due <= now);
-        let probe = self.health.next_probe().is_some_and(|next| next <= now);
-        (self.look_for_due || timer || probe)
-            && self.due.is_empty()
-            && self.attempts.len() < self.settings.concurrency
+        (self.look_for_due || timer) && self.due.iter().all(|owed| self.is_busy(owed.lane))
     }
 
     /// What is to be written now.
@@ -60,8 +63,10 @@ impl Runner {
 
     pub(super) fn read(&mut self) {
         let wanted = self.window.room().min(READ);
-        let stuck = self.health.is_down() && (self.window.len() > 0 || !self.blocked.is_empty());
-        let held_up = self.reading || self.store_pause.is_some();
+        // One look at the backlog per probe: another stream may be the one that works.
+        let stuck = self.health.is_down() && !(self.probed && self.window.len() == 0);
+        let behind = self.unwritten.changes.len() >= UNWRITTEN;
+        let held_up = self.reading || self.store_pause.is_some() || behind;
         if held_up || wanted == 0 || stuck || self.blocked.len() >= BLOCKED_LANES {
             return;
         }
@@ -70,6 +75,7 @@ impl Runner {
         if upto <= self.window.read_to() {
             return;
         }
+        self.probed = false;
         self.reading = true;
         let inbox = self.inbox.clone();
         let after = self.window.read_to();
@@ -121,10 +127,13 @@ impl Runner {
                 self.due.push(owed);
             }
         }
-        // There may be more; whatever ends next looks again.
+        // There may be more; they are looked for when none of these can be started.
         self.look_for_due |= found > 2 * self.settings.concurrency;
-        if found == 0 && self.health.is_down() && self.window.len() == 0 && self.attempts.is_empty()
-        {
+        let nothing_left = found == 0
+            && self.window.len() == 0
+            && self.attempts.is_empty()
+            && self.unwritten.changes.is_empty();
+        if nothing_left && self.health.is_down() {
             // Nothing is left to probe with: let the next event be the probe.
             self.health.succeeded();
         }
