@@ -8,7 +8,7 @@ mod commands;
 mod outcomes;
 mod store;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::commands::{Discard, Discarded};
 use super::Built;
 use super::health::{Health, backoff};
 use super::settings::{HandlerSettings, Order};
@@ -66,6 +67,7 @@ enum Report {
     Read(Seq, Result<Vec<Event>, StoreError>),
     Due(Result<(Vec<Owed>, Option<Timestamp>), StoreError>),
     Settled(Result<(), StoreError>),
+    Discarded(Discarded),
     RowsChanged,
 }
 
@@ -111,6 +113,8 @@ pub(super) struct Runner {
     in_doubt: HashSet<Seq>,
     /// Deliveries to forget however their running attempt ends.
     discarded: HashSet<Seq>,
+    /// Asked for, and not begun.
+    discards: VecDeque<Discard>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
     /// Whose turn it is when both a due row and a new event could be started.
@@ -125,6 +129,9 @@ pub(super) struct Runner {
     reading: bool,
     /// Due rows are being read.
     looking: bool,
+    /// Rows are being discarded.
+    discarding: bool,
+    replays: Vec<AbortHandle>,
     /// Whose turn it is when there is something to write and something to look for.
     wrote_last: bool,
     /// What is being written: kept until it is confirmed.
@@ -163,6 +170,7 @@ impl Runner {
             due: Vec::new(),
             in_doubt: HashSet::new(),
             discarded: HashSet::new(),
+            discards: VecDeque::new(),
             next_due: None,
             look_for_due: true,
             new_first: false,
@@ -172,6 +180,8 @@ impl Runner {
             next_position: Instant::now(),
             reading: false,
             looking: false,
+            discarding: false,
+            replays: Vec::new(),
             wrote_last: false,
             writing: None,
             store_pause: None,
@@ -188,14 +198,14 @@ impl Runner {
                 Some(ended) = self.tasks.join_next_with_id() => self.take(ended),
                 command = commands.recv() => match command {
                     Some(Command::Stop { grace }) => break grace,
-                    Some(command) => self.obey(command).await,
+                    Some(command) => self.obey(command),
                     None => break Duration::ZERO,
                 },
                 Ok(()) = self.committed.changed() => {}
                 () = until(wake) => {}
             }
         };
-        self.finish(grace).await;
+        self.finish(grace, commands).await;
     }
 
     /// Everything that can be begun now.
@@ -222,7 +232,7 @@ impl Runner {
         let store = self
             .store_pause
             .or(moved.then_some(self.next_position))
-            .filter(|_| self.writing.is_none() && !self.looking);
+            .filter(|_| !self.store_is_busy());
         [due, probe, store].into_iter().flatten().min()
     }
 
@@ -349,6 +359,7 @@ impl Runner {
             Ok((_, Report::Read(upto, events))) => self.took_events(upto, events),
             Ok((_, Report::Due(rows))) => self.took_due(rows),
             Ok((_, Report::Settled(result))) => self.settled(result),
+            Ok((_, Report::Discarded(discarded))) => self.took_discarded(discarded),
             Ok((_, Report::RowsChanged)) => self.look_for_due = true,
             // Released: it stays as it was, and comes again.
             Err(error) if error.is_cancelled() => drop(self.attempts.remove(&error.id())),
@@ -359,16 +370,29 @@ impl Runner {
         }
     }
 
-    /// Lets what runs finish, releases what does not, and has everything remembered.
-    async fn finish(mut self, grace: Duration) {
-        let until = Instant::now() + grace;
+    /// Lets what runs finish, releases what does not, and has everything remembered. A second stop can only hurry it.
+    async fn finish(mut self, grace: Duration, mut commands: mpsc::Receiver<Command>) {
+        let mut until = Instant::now() + grace;
         let mut released = false;
-        while !self.tasks.is_empty() {
+        loop {
             tokio::select! {
-                Some(ended) = self.tasks.join_next_with_id() => self.take(ended),
+                ended = self.tasks.join_next_with_id() => match ended {
+                    Some(ended) => self.take(ended),
+                    None => break,
+                },
+                Some(Command::Stop { grace }) = commands.recv(), if !released => {
+                    until = until.min(Instant::now() + grace);
+                }
                 () = sleep_until(until), if !released => {
-                    self.attempts.values().for_each(|attempt| attempt.task.abort());
+                    let running = self.attempts.values().map(|attempt| &attempt.task);
+                    running.chain(&self.replays).for_each(AbortHandle::abort);
+                    until = Instant::now() + STORE_PAUSE;
                     released = true;
+                }
+                () = sleep_until(until), if released => {
+                    // What is being written holds together; what comes after it must not go without it.
+                    self.could_not_remember();
+                    return;
                 }
             }
         }
@@ -379,11 +403,15 @@ impl Runner {
                 Ok(Ok(()))
             )
         {
-            tracing::warn!(
-                handler.name = self.name,
-                "the last outcomes could not be stored, some events will come again"
-            );
+            self.could_not_remember();
         }
+    }
+
+    fn could_not_remember(&self) {
+        tracing::warn!(
+            handler.name = self.name,
+            "the last outcomes could not be stored, some events will come again"
+        );
     }
 
     fn show(&self) {

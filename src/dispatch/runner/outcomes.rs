@@ -12,6 +12,11 @@ impl Runner {
         attempt.attempts.count += 1;
         let first = *attempt.attempts.first.get_or_insert(attempt.began);
         let discarded = self.discarded.remove(&attempt.event.seq());
+        if discarded {
+            // Its row went, and its lane went on, when it was discarded.
+            self.in_doubt.remove(&attempt.event.seq());
+            self.look_for_due = true;
+        }
         let result = match outcome {
             Ok(()) => {
                 if self.health.succeeded() {
@@ -19,7 +24,9 @@ impl Runner {
                     self.look_for_due = true;
                 }
                 self.status.succeeded(now);
-                self.done(&attempt);
+                if !discarded {
+                    self.done(&attempt);
+                }
                 DeliveryOutcome::Done
             }
             Err(failure) => {
@@ -36,7 +43,6 @@ impl Runner {
                     self.note_failure(&attempt, now, after);
                 }
                 if discarded {
-                    self.done(&attempt);
                     DeliveryOutcome::Parked
                 } else if rejected || now.since(first) >= self.settings.retry.max_age {
                     self.park(&attempt, now);

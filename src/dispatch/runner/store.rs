@@ -3,7 +3,7 @@
 use super::*;
 
 impl Runner {
-    /// Has the store write outcomes, or else look for due rows.
+    /// Has the store write outcomes, discard, or look for due rows.
     pub(super) fn use_store(&mut self, now: Timestamp) {
         if self.store_is_busy() || self.store_pause.is_some_and(|until| Instant::now() < until) {
             return;
@@ -13,13 +13,17 @@ impl Runner {
         let id = self.id;
         // In turn: there may always be something to write.
         let look = self.wants_due(now);
-        if !(look && self.wrote_last)
+        let other = look || !self.discards.is_empty();
+        if !(other && self.wrote_last)
             && let Some(settlement) = self.settlement(false)
         {
             self.wrote_last = true;
             self.writing = Some(settlement.clone());
             self.tasks
                 .spawn(async move { Report::Settled(inbox.settle(id, settlement).await) });
+        } else if let Some(discard) = self.discards.pop_front() {
+            self.wrote_last = false;
+            self.discard(discard);
         } else if look {
             self.wrote_last = false;
             // More than those that run and those that wait for these to end: a stream has at most two due rows.
@@ -37,7 +41,7 @@ impl Runner {
     }
 
     pub(super) fn store_is_busy(&self) -> bool {
-        self.writing.is_some() || self.looking
+        self.writing.is_some() || self.looking || self.discarding
     }
 
     pub(super) fn wants_due(&self, now: Timestamp) -> bool {
@@ -171,6 +175,7 @@ impl Runner {
         );
         self.reading = false;
         self.looking = false;
+        self.discarding = false;
         self.look_for_due = true;
         self.settled(Err(StoreError::Failed));
         self.pause_store();
