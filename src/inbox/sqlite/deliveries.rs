@@ -250,7 +250,7 @@ fn attempts_of(row: &Row, first: usize) -> rusqlite::Result<Attempts> {
     })
 }
 
-/// The parked deliveries after `after`, in the order of their events.
+/// The parked deliveries after `after`, in the order of their events. Left to itself SQLite would read all that wait as well.
 pub(super) fn parked(
     conn: &Connection,
     handler: HandlerId,
@@ -258,7 +258,8 @@ pub(super) fn parked(
     limit: usize,
 ) -> rusqlite::Result<Vec<Parked>> {
     let mut select = conn.prepare_cached(&format!(
-        "SELECT {EVENT_COLUMNS}, attempts, first_attempt, error, parked, state FROM deliveries JOIN events USING (seq)
+        "SELECT {EVENT_COLUMNS}, attempts, first_attempt, error, parked, state
+         FROM deliveries INDEXED BY deliveries_parked_in_order JOIN events USING (seq)
          WHERE handler = ?1 AND parked IS NOT NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
     ))?;
     let rows = select.query_map(params![handler, after, limit as i64], |row| {

@@ -57,6 +57,7 @@ const STEPS: [&str; 1] = [
     CREATE INDEX deliveries_by_due ON deliveries(handler, state, due);
     CREATE INDEX deliveries_by_lane ON deliveries(handler, lane, state, seq);
     CREATE INDEX deliveries_by_parked ON deliveries(handler, parked) WHERE parked IS NOT NULL;
+    CREATE INDEX deliveries_parked_in_order ON deliveries(handler, seq) WHERE parked IS NOT NULL;
     CREATE INDEX deliveries_by_seq ON deliveries(seq);
     ",
 ];
