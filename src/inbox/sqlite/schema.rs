@@ -102,6 +102,9 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), SchemaError> {
             Ok(())
         };
     }
+    if done == known {
+        return Ok(()); // nothing is written: the disk may be full
+    }
     for step in &STEPS[usize::try_from(done).unwrap_or(0)..] {
         tx.execute_batch(step)?;
     }
@@ -128,6 +131,22 @@ mod tests {
                 .unwrap(),
             1
         );
+    }
+
+    #[test]
+    fn opening_it_again_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Connection::open(dir.path().join("inbox.db")).unwrap();
+        migrate(&mut open()).unwrap();
+        let observer = open();
+        let version = || {
+            observer
+                .pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        let before = version();
+        migrate(&mut open()).unwrap();
+        assert_eq!(version(), before);
     }
 
     #[test]
