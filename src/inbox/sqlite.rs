@@ -58,7 +58,7 @@ pub(super) struct Store {
 }
 
 /// How far retention has come in its current pass.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Sweep {
     upto: Seq,
     passes: u32,
@@ -260,7 +260,13 @@ impl Store {
         self.send(Command::Find { id, reply });
         match answer.await.unwrap_or(Err(StoreError::Failed))? {
             Some(seq) => self.read(move |conn| events::one(conn, seq)).await,
-            None => Ok(None),
+            None => {
+                self.read(move |conn| match recent::find_on_disk(conn, &id)? {
+                    Some(seq) => events::one(conn, seq),
+                    None => Ok(None),
+                })
+                .await
+            }
         }
     }
 
@@ -294,22 +300,19 @@ impl Store {
         let cutoff = now.minus(self.settings.retention);
         let parked_cutoff = now.minus(self.settings.parked_retention);
         let dedupe_cutoff = now.minus(self.settings.dedupe_window);
-        let from = self
-            .swept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .upto;
-        let (next, forgotten) = self
+        let mut sweep = *self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = sweep.upto;
+        let (forgotten, dropped, swept) = self
             .write(move |conn, recent| {
                 let forgotten = deliveries::forget_missing(conn, cutoff)?;
-                deliveries::drop_old_parked(conn, parked_cutoff)?;
+                let dropped = deliveries::drop_orphans(conn, CHUNK)?
+                    + deliveries::drop_old_parked(conn, parked_cutoff, CHUNK)?;
                 let floor = deliveries::floor(conn)?;
-                let (removed, next) = events::sweep(conn, from, floor, cutoff, CHUNK)?;
-                if removed > 0 {
-                    let oldest = events::oldest(conn)?;
-                    recent.forget(conn, oldest.unwrap_or(Seq::MAX), dedupe_cutoff)?;
+                let swept = events::sweep(conn, from, floor, cutoff, CHUNK)?;
+                if swept.removed > 0 {
+                    recent.forget(conn, swept.upto, dedupe_cutoff)?;
                 }
-                Ok((next, forgotten))
+                Ok((forgotten, dropped, swept))
             })
             .await?;
         for (name, rows) in forgotten {
@@ -319,20 +322,20 @@ impl Store {
                 "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
             );
         }
-        let mut sweep = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        sweep.upto = match next {
-            Some(next) => next,
-            // What was kept for a parked delivery lies behind: a pass from the begin, now and then, finds it.
-            None => {
-                sweep.passes += 1;
-                if sweep.passes.is_multiple_of(10) {
-                    0
-                } else {
-                    from
-                }
+        let more = swept.more || dropped > 0;
+        sweep.upto = if swept.more { swept.upto } else { from };
+        if !more {
+            // What was kept for a delivery lies behind: a pass from the begin, now and then, finds it.
+            sweep.passes = sweep.passes.wrapping_add(1);
+            if sweep.passes.is_multiple_of(10) {
+                sweep.upto = 0;
             }
-        };
-        Ok(next.is_some())
+        }
+        if dropped > 0 {
+            sweep.upto = 0;
+        }
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = sweep;
+        Ok(more)
     }
 
     /// A write that changes nothing, to find out whether the store works again.

@@ -90,18 +90,52 @@ pub(super) fn forget_missing(
         .query_map([cutoff.millis()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let forget = |(id, name): (HandlerId, String)| {
-        let rows = conn.execute("DELETE FROM deliveries WHERE handler = ?1", [id])?;
+        let rows = conn.query_row(
+            "SELECT count(*) FROM deliveries WHERE handler = ?1",
+            [id],
+            |row| row.get::<_, i64>(0),
+        )?;
         conn.execute("DELETE FROM handlers WHERE id = ?1", [id])?;
-        Ok((name, rows as u64))
+        Ok((name, rows.unsigned_abs()))
     };
     missing.into_iter().map(forget).collect()
 }
 
-/// Forgets deliveries that were parked before `cutoff`.
-pub(super) fn drop_old_parked(conn: &Connection, cutoff: Timestamp) -> rusqlite::Result<()> {
-    let mut delete =
-        conn.prepare_cached("DELETE FROM deliveries WHERE parked < ?1 AND state = 2")?;
-    delete.execute([cutoff.millis()]).map(drop)
+/// Removes up to `limit` deliveries of forgotten handlers: how many. There may be very many, and callbacks wait meanwhile.
+pub(super) fn drop_orphans(conn: &Connection, limit: usize) -> rusqlite::Result<usize> {
+    let mut next = conn.prepare_cached("SELECT min(handler) FROM deliveries WHERE handler > ?1")?;
+    let mut known = conn.prepare_cached("SELECT 1 FROM handlers WHERE id = ?1")?;
+    let mut delete = conn.prepare_cached(
+        "DELETE FROM deliveries WHERE handler = ?1
+         AND seq IN (SELECT seq FROM deliveries WHERE handler = ?1 LIMIT ?2)",
+    )?;
+    let mut at = 0;
+    while let Some(handler) = next.query_row([at], |row| row.get::<_, Option<HandlerId>>(0))? {
+        if !known.exists([handler])? {
+            return delete.execute(params![handler, limit as i64]);
+        }
+        at = handler;
+    }
+    Ok(0)
+}
+
+/// Removes up to `limit` deliveries of each handler that were parked before `cutoff`: how many.
+pub(super) fn drop_old_parked(
+    conn: &Connection,
+    cutoff: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<usize> {
+    let mut handlers = conn.prepare_cached("SELECT id FROM handlers")?;
+    let mut delete = conn.prepare_cached(
+        "DELETE FROM deliveries WHERE handler = ?1 AND seq IN
+            (SELECT seq FROM deliveries WHERE handler = ?1 AND parked < ?2 AND state = 2 LIMIT ?3)",
+    )?;
+    let handlers: Vec<HandlerId> = handlers
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    handlers.into_iter().try_fold(0, |dropped, handler| {
+        Ok(dropped + delete.execute(params![handler, cutoff.millis(), limit as i64])?)
+    })
 }
 
 /// Up to here every handler has finished everything, or has rows for it.
