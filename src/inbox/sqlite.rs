@@ -189,8 +189,7 @@ impl Store {
         configured: Vec<(String, Start)>,
     ) -> Result<Vec<Registered>, StoreError> {
         let now = self.clock.now();
-        let last = *self.committed.borrow();
-        self.write(move |conn, _| deliveries::register(conn, &configured, last, now))
+        self.write(move |conn, _| deliveries::register(conn, &configured, last_seq(conn)?, now))
             .await
     }
 

@@ -274,7 +274,11 @@ impl Writer {
 
     fn committed_all(&mut self, pending: Vec<Pending>, last: Seq) {
         self.recent.written();
-        let mut stored_any = false;
+        // First of all: whoever has a receipt finds its event counted.
+        if last > self.last {
+            self.last = last;
+            self.committed.send_replace(last);
+        }
         for pending in pending {
             match pending {
                 Pending::Accepted {
@@ -286,17 +290,12 @@ impl Writer {
                     if !receipt.is_duplicate() {
                         self.recent
                             .add(receipt.seq(), &callback.id(), callback.received());
-                        stored_any = true;
                     }
                     drop(charge);
                     let _ = reply.send(Ok(receipt));
                 }
                 Pending::Completed(complete) => complete(Ok(())),
             }
-        }
-        self.last = last;
-        if stored_any {
-            self.committed.send_replace(last);
         }
         let condition = if self.space.was_short() {
             Condition::Full
