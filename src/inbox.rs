@@ -287,7 +287,11 @@ impl Inbox {
                 Selection::Parked => {
                     let page = self.parked(handler, from, CHUNK).await?;
                     after = page.next;
-                    page.items.into_iter().map(|parked| parked.event).collect()
+                    page.items
+                        .into_iter()
+                        .filter(|parked| !parked.replaying)
+                        .map(|parked| parked.event)
+                        .collect()
                 }
                 Selection::Range(begin, end) => {
                     let filter = EventFilter {

@@ -146,7 +146,7 @@ pub(super) fn floor(conn: &Connection) -> rusqlite::Result<Seq> {
     Ok(lowest.unwrap_or(Seq::MAX))
 }
 
-/// Writes what became of a handler's deliveries.
+/// Writes what became of a handler's deliveries. An event that is gone by now gets no row: nothing could ever finish it.
 pub(super) fn settle(
     conn: &Connection,
     handler: HandlerId,
@@ -154,19 +154,24 @@ pub(super) fn settle(
 ) -> rusqlite::Result<()> {
     for change in &settlement.changes {
         match change {
-            Change::Wait { seq, lane } => wait(conn, handler, *seq, *lane)?,
+            Change::Wait { seq, lane } => {
+                wait(conn, handler, *seq, *lane)?;
+            }
             Change::Retry {
                 seq,
                 lane,
                 attempts,
                 due,
             } => {
-                upsert(conn, handler, *seq, *lane, DUE, attempts, *due, None)?;
-                // Whatever had moved up in its absence waits again.
-                conn.prepare_cached(
-                    "UPDATE deliveries SET state = 1 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND seq <> ?3",
-                )?
-                .execute(params![handler, stored(*lane), seq])?;
+                let left = lane_of(conn, handler, *seq)?;
+                if upsert(conn, handler, *seq, *lane, DUE, attempts, *due, None)? > 0 {
+                    // Whatever had moved up in its absence waits again.
+                    conn.prepare_cached(
+                        "UPDATE deliveries SET state = 1 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND seq <> ?3",
+                    )?
+                    .execute(params![handler, stored(*lane), seq])?;
+                }
+                promote(conn, handler, left.unwrap_or(*lane))?;
             }
             Change::Park {
                 seq,
@@ -174,13 +179,15 @@ pub(super) fn settle(
                 attempts,
                 at,
             } => {
+                let left = lane_of(conn, handler, *seq)?;
                 upsert(conn, handler, *seq, *lane, PARKED, attempts, *at, Some(*at))?;
-                promote(conn, handler, *lane)?;
+                promote(conn, handler, left.unwrap_or(*lane))?;
             }
             Change::Done { seq, lane } => {
+                let left = lane_of(conn, handler, *seq)?;
                 conn.prepare_cached("DELETE FROM deliveries WHERE handler = ?1 AND seq = ?2")?
                     .execute(params![handler, seq])?;
-                promote(conn, handler, *lane)?;
+                promote(conn, handler, left.unwrap_or(*lane))?;
             }
         }
     }
@@ -189,6 +196,14 @@ pub(super) fn settle(
             .execute(params![handler, position])?;
     }
     Ok(())
+}
+
+/// The lane of a row. A replay that meets a running attempt can put it into another one than the attempt knows of.
+fn lane_of(conn: &Connection, handler: HandlerId, seq: Seq) -> rusqlite::Result<Option<Lane>> {
+    conn.prepare_cached("SELECT lane FROM deliveries WHERE handler = ?1 AND seq = ?2")?
+        .query_row([handler, seq], |row| row.get::<_, i64>(0))
+        .optional()
+        .map(|lane| lane.map(i64::cast_unsigned))
 }
 
 #[expect(clippy::too_many_arguments, reason = "a row has that many columns")]
@@ -201,10 +216,10 @@ fn upsert(
     attempts: &Attempts,
     due: Timestamp,
     parked: Option<Timestamp>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     conn.prepare_cached(
         "INSERT INTO deliveries(handler, seq, lane, state, attempts, first_attempt, due, parked, error)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?2)
          ON CONFLICT DO UPDATE SET lane = ?3, state = ?4, attempts = ?5, first_attempt = ?6, due = ?7,
              parked = coalesce(?8, parked), error = ?9",
     )?
@@ -218,18 +233,17 @@ fn upsert(
         due.millis(),
         parked.map(Timestamp::millis),
         attempts.error,
-    ])?;
-    Ok(())
+    ])
 }
 
 /// Puts a delivery at the end of its lane; due at once if it is the only one there. A delivery that has a row keeps it.
-fn wait(conn: &Connection, handler: HandlerId, seq: Seq, lane: Lane) -> rusqlite::Result<()> {
+fn wait(conn: &Connection, handler: HandlerId, seq: Seq, lane: Lane) -> rusqlite::Result<usize> {
     conn.prepare_cached(
         "INSERT OR IGNORE INTO deliveries(handler, seq, lane, state, attempts, due, error)
-         SELECT ?1, ?2, ?3, EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2), 0, 0, ''",
+         SELECT ?1, ?2, ?3, EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2), 0, 0, ''
+         WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?2)",
     )?
-    .execute(params![handler, seq, stored(lane)])?;
-    Ok(())
+    .execute(params![handler, seq, stored(lane)])
 }
 
 /// Makes the first waiting delivery of a lane due, if none is.
@@ -362,7 +376,8 @@ pub(super) fn replay(
             .optional()?
         {
             None | Some(PARKED) if dry_run => {}
-            None => wait(conn, handler, seq, lane)?,
+            None if wait(conn, handler, seq, lane)? == 0 => continue,
+            None => {}
             Some(PARKED) => {
                 unpark.execute(params![handler, seq, stored(lane)])?;
             }
