@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,8 @@ pub(super) struct Store {
     clock: Clock,
     settings: InboxSettings,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _lock: File,
+    /// Given back when it is closed.
+    lock: Mutex<Option<File>>,
 }
 
 /// How far retention has come in its current pass.
@@ -146,7 +147,7 @@ impl Store {
         Ok(Self {
             readers: Arc::new(Readers {
                 file,
-                idle: Mutex::default(),
+                idle: Mutex::new(Some(Vec::new())),
             }),
             path,
             commands,
@@ -156,7 +157,7 @@ impl Store {
             clock,
             settings: settings.clone(),
             threads: Mutex::new(threads),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -181,7 +182,7 @@ impl Store {
             reply,
             unless_ever_stored,
         });
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        self.answer(answer).await
     }
 
     pub(super) async fn register(
@@ -257,7 +258,7 @@ impl Store {
     pub(super) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Find { id, reply });
-        match answer.await.unwrap_or(Err(StoreError::Failed))? {
+        match self.answer(answer).await? {
             Some(seq) => self.read(move |conn| events::one(conn, seq)).await,
             None => {
                 self.read(move |conn| match recent::find_on_disk(conn, &id)? {
@@ -363,6 +364,20 @@ impl Store {
                 tracing::error!("a thread of the inbox had panicked");
             }
         }
+        self.readers.close();
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// A reply that is dropped says that it failed; if the writer is gone, so does everything from now on.
+    async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        answer.await.unwrap_or_else(|_| {
+            self.condition
+                .store(Condition::Failing.as_u8(), Ordering::Relaxed);
+            Err(StoreError::Failed)
+        })
     }
 
     /// A command that finds no writer is dropped with its reply, which says that it failed.
@@ -387,7 +402,7 @@ impl Store {
                 let _ = reply.send(result);
             })
         })));
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        self.answer(answer).await
     }
 
     async fn read<T: Send + 'static>(
@@ -398,6 +413,7 @@ impl Store {
         let result = tokio::task::spawn_blocking(move || readers.with(query)).await;
         match result {
             Ok(Ok(value)) => Ok(value),
+            Ok(Err(rusqlite::Error::InvalidPath(_))) => Err(StoreError::Failed), // it is closed
             Ok(Err(error)) => {
                 tracing::error!(store.error = %error, "the store could not be read");
                 Err(StoreError::Failed)
@@ -427,10 +443,10 @@ fn in_savepoint<T>(
     result
 }
 
-/// Connections for reading, as many as are used at once.
+/// Connections for reading, as many as are used at once; those that are not used now, none once it is closed.
 struct Readers {
     file: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Option<Vec<Connection>>>,
 }
 
 /// More idle ones than this are closed.
@@ -441,11 +457,10 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = match &mut *self.idle() {
+            Some(idle) => idle.pop(),
+            None => return Err(rusqlite::Error::InvalidPath(self.file.clone())),
+        };
         let conn = match idle {
             Some(conn) => conn,
             None => {
@@ -455,12 +470,26 @@ impl Readers {
                 conn
             }
         };
-        let result = query(&conn);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_READERS {
+        // One that asks twice sees the same both times.
+        let result = conn.unchecked_transaction().and_then(|snapshot| {
+            let result = query(&snapshot)?;
+            snapshot.commit()?;
+            Ok(result)
+        });
+        if let Some(idle) = &mut *self.idle()
+            && idle.len() < IDLE_READERS
+        {
             idle.push(conn);
         }
         result
+    }
+
+    fn close(&self) {
+        *self.idle() = None;
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
