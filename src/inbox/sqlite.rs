@@ -13,7 +13,7 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -40,6 +40,10 @@ use crate::metrics::Metrics;
 const WAL_LIMIT_PAGES: i64 = 8192;
 /// How often the WAL is moved into the file.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+/// While a restart of the WAL waits for a reader, commits wait for it.
+const RESTART_WAIT: Duration = Duration::from_millis(250);
+/// Checkpoints that go by before the next try when a reader stood in the way of a restart.
+const RESTART_PAUSE: u32 = 20;
 /// Events removed, or rows looked at, in one go.
 const CHUNK: usize = 500;
 
@@ -123,9 +127,9 @@ impl Store {
                 .spawn(run)
                 .map_err(unwritable)
         };
-        let alive = Arc::new(());
-        let while_alive = Arc::downgrade(&alive);
+        let (alive, ended) = mpsc::channel::<()>();
         let checkpoints = connect(&file).map_err(sqlite)?;
+        checkpoints.busy_timeout(RESTART_WAIT).map_err(sqlite)?;
         let threads = vec![
             spawn(
                 "inbox-writer",
@@ -137,9 +141,9 @@ impl Store {
             spawn(
                 "inbox-wal",
                 Box::new(move || {
-                    while while_alive.strong_count() > 0 {
-                        std::thread::sleep(CHECKPOINT_EVERY);
-                        checkpoint(&checkpoints);
+                    let mut pause = 0;
+                    while ended.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
+                        checkpoint(&checkpoints, &mut pause);
                     }
                 }),
             )?,
@@ -546,23 +550,20 @@ fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
 }
 
 /// Moves what the WAL holds into the file. The writer is not held up, but for a moment when the WAL has grown large: under
-/// load it never is empty by itself.
-fn checkpoint(conn: &Connection) {
+/// load it never is empty by itself. `pause` is how many times not to try that.
+fn checkpoint(conn: &Connection, pause: &mut u32) {
     let run = |mode: &str| {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, i64>(2)?,
-            ))
+            Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))
         })
     };
-    let result = run("PASSIVE").and_then(|(_, pages, _)| {
-        if pages > WAL_LIMIT_PAGES {
-            run("RESTART")
-        } else {
-            Ok((0, 0, 0))
+    let result = run("PASSIVE").and_then(|(_, pages)| {
+        if *pause > 0 {
+            *pause -= 1;
+        } else if pages > WAL_LIMIT_PAGES && run("RESTART")?.0 {
+            *pause = RESTART_PAUSE;
         }
+        Ok(())
     });
     if let Err(error) = result {
         tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
