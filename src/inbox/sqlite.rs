@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{oneshot, watch};
 
 use self::recent::Recent;
@@ -81,12 +81,17 @@ impl Store {
             path: path.clone(),
             error,
         };
-        std::fs::create_dir_all(&path).map_err(unwritable)?;
+        create_durably(&path).map_err(unwritable)?;
         let lock = lock(&path, settings.lock_wait)?;
         let file = path.join("inbox.db");
-        let sqlite = |error: rusqlite::Error| OpenError::Broken {
-            path: file.clone(),
-            reason: error.to_string(),
+        let sqlite = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                unwritable(std::io::Error::other(error))
+            }
+            _ => OpenError::Broken {
+                path: file.clone(),
+                reason: error.to_string(),
+            },
         };
         let mut conn = connect(&file).map_err(sqlite)?;
         conn.pragma_update(None, "wal_autocheckpoint", 0)
@@ -504,6 +509,19 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
+}
+
+/// Creates the directory. What is above it must know it after a power failure as well.
+fn create_durably(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    if let Some(parent) = parent {
+        create_durably(parent)?;
+    }
+    std::fs::create_dir_all(path)?;
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Takes the directory for this process. The lock goes with the process, however it ends.
