@@ -8,6 +8,8 @@
 //! 3. A [`Settlement`] is written whole or not at all, in the order in which settlements were given.
 //! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked.
 
+#[cfg(test)]
+mod contract;
 pub mod delivery;
 pub mod query;
 pub mod settings;

@@ -587,3 +587,6 @@ fn checkpoint(conn: &Connection, pause: &mut u32) {
         tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
     }
 }
+
+#[cfg(test)]
+mod tests;
