@@ -420,11 +420,18 @@ impl Runner {
         } else {
             State::Running
         };
+        let writing = self.writing.iter().flat_map(|writing| &writing.changes);
+        let owed = || {
+            let changes = writing.clone().chain(&self.unwritten.changes);
+            changes
+                .filter(|change| matches!(change, Change::Wait { .. } | Change::Retry { .. }))
+                .map(Change::seq)
+        };
         self.status.show(InMemory {
             state,
             read_to: self.window.read_to(),
-            oldest: self.window.oldest(),
-            unsettled: self.window.len() as u64,
+            oldest: self.window.oldest().into_iter().chain(owed().min()).min(),
+            unsettled: (self.window.len() + owed().count()) as u64,
         });
     }
 }
