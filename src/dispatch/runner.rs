@@ -246,11 +246,9 @@ impl Runner {
             if self.attempts.len() >= limit {
                 return;
             }
-            let started = if self.new_first {
-                self.start_new(now) || self.start_due(now)
-            } else {
-                self.start_due(now) || self.start_new(now)
-            };
+            let started = (self.new_first && self.start_new(now))
+                || self.start_due(now)
+                || self.start_new(now);
             if !started {
                 return;
             }
