@@ -10,9 +10,12 @@ const MOMENT: Duration = Duration::from_millis(5);
 #[tokio::test]
 async fn streams_go_side_by_side_and_each_in_order() {
     let fake = Fake::always(Act::Take(MOMENT));
-    let bench = Bench::with(&fake, |config| config.concurrency = 3).await;
+    let mut bench = Bench::new();
     let seqs = bench
         .store_all(&["a", "b", "a", "c", "d", "a", "b", "a"])
+        .await;
+    bench
+        .hand_to("h", &fake, |config| config.concurrency = 3)
         .await;
     bench.idle().await;
     let done = fake.done();
@@ -70,7 +73,7 @@ async fn what_waits_behind_a_failing_event_is_remembered_and_comes_in_order() {
         _ => Act::Done,
     });
     let mut bench = Bench::with(&fake, |config| {
-        config.retry.max = Duration::from_millis(400);
+        config.retry.max = Duration::from_secs(3);
     })
     .await;
     bench.store_all(&["a", "a", "b", "a"]).await;
