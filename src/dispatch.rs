@@ -264,8 +264,9 @@ impl Dispatch {
         let last_seq = *self.inbox.committed().borrow();
         let mut reports = Vec::with_capacity(handlers.len());
         for (name, (id, status, target_type)) in handlers {
-            let rows = self.inbox.count(id).await?;
+            // In this order: what moves from memory into a row meanwhile is counted twice rather than not at all.
             let shown = status.shown();
+            let rows = self.inbox.count(id).await?;
             let unread = (last_seq - shown.read_to).max(0).unsigned_abs();
             let lag_events = unread + shown.unsettled + rows.due + rows.waiting;
             let first_unread: Option<Seq> = (unread > 0).then_some(shown.read_to + 1);

@@ -246,11 +246,9 @@ impl Runner {
             if self.attempts.len() >= limit {
                 return;
             }
-            let started = if self.new_first {
-                self.start_new(now) || self.start_due(now)
-            } else {
-                self.start_due(now) || self.start_new(now)
-            };
+            let started = (self.new_first && self.start_new(now))
+                || self.start_due(now)
+                || self.start_new(now);
             if !started {
                 return;
             }
@@ -420,11 +418,18 @@ impl Runner {
         } else {
             State::Running
         };
+        let writing = self.writing.iter().flat_map(|writing| &writing.changes);
+        let owed = || {
+            let changes = writing.clone().chain(&self.unwritten.changes);
+            changes
+                .filter(|change| matches!(change, Change::Wait { .. } | Change::Retry { .. }))
+                .map(Change::seq)
+        };
         self.status.show(InMemory {
             state,
             read_to: self.window.read_to(),
-            oldest: self.window.oldest(),
-            unsettled: self.window.len() as u64,
+            oldest: self.window.oldest().into_iter().chain(owed().min()).min(),
+            unsettled: (self.window.len() + owed().count()) as u64,
         });
     }
 }

@@ -1,15 +1,15 @@
 //! What a handler's loop shows of itself.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::Timestamp;
 use crate::event::Seq;
 
 /// How a handler is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum State {
     /// Events are handed to it.
+    #[default]
     Running,
     /// It fails for everything and is probed.
     Failing,
@@ -28,14 +28,11 @@ impl State {
 /// Written by the loop, read by whoever asks.
 #[derive(Debug, Default)]
 pub(super) struct Status {
-    failing: AtomicU8,
-    read_to: AtomicI64,
-    oldest: AtomicI64,
-    unsettled: AtomicU64,
+    shown: Mutex<InMemory>,
     last: Mutex<Last>,
     /// How often the loop has gone round.
     #[cfg(test)]
-    pub(super) steps: AtomicU64,
+    pub(super) steps: std::sync::atomic::AtomicU64,
 }
 
 /// The last outcomes.
@@ -48,47 +45,36 @@ pub struct Last {
 }
 
 /// What the loop holds in memory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct InMemory {
     pub(super) state: State,
     /// Up to here events were read.
     pub(super) read_to: Seq,
-    /// The lowest event that was read and is not settled.
+    /// The lowest event that was read, is not settled and has no row.
     pub(super) oldest: Option<Seq>,
-    /// How many are not settled.
+    /// How many are not settled, those included whose row is not written yet.
     pub(super) unsettled: u64,
 }
 
 impl Status {
     pub(super) fn starting_at(position: Seq) -> Self {
         let status = Self::default();
-        status.read_to.store(position, Ordering::Relaxed);
+        status.show(InMemory {
+            read_to: position,
+            ..InMemory::default()
+        });
         status
     }
 
     pub(super) fn show(&self, shown: InMemory) {
         #[cfg(test)]
-        self.steps.fetch_add(1, Ordering::Relaxed);
-        self.failing
-            .store((shown.state == State::Failing).into(), Ordering::Relaxed);
-        self.read_to.store(shown.read_to, Ordering::Relaxed);
-        self.oldest
-            .store(shown.oldest.unwrap_or(0), Ordering::Relaxed);
-        self.unsettled.store(shown.unsettled, Ordering::Relaxed);
+        self.steps
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
     pub(super) fn shown(&self) -> InMemory {
-        let failing = self.failing.load(Ordering::Relaxed) != 0;
-        InMemory {
-            state: if failing {
-                State::Failing
-            } else {
-                State::Running
-            },
-            read_to: self.read_to.load(Ordering::Relaxed),
-            oldest: Some(self.oldest.load(Ordering::Relaxed)).filter(|seq| *seq > 0),
-            unsettled: self.unsettled.load(Ordering::Relaxed),
-        }
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn succeeded(&self, at: Timestamp) {

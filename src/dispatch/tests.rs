@@ -1,1 +1,14 @@
+#![allow(clippy::unwrap_used)]
 
+mod bench;
+mod commands;
+mod failures;
+mod idle;
+mod model;
+mod order;
+mod restarts;
+
+use std::time::Duration;
+
+use self::bench::{Act, Bench, Fake, ages, eventually};
+use super::*;

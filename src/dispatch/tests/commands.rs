@@ -1,0 +1,229 @@
+//! Replay and discard.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::kind::Kind;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn range() -> Selection {
+    let (begin, end) = ages();
+    Selection::Range(begin, end)
+}
+
+#[tokio::test]
+async fn one_event_is_replayed_at_once_after_its_delivery() {
+    let fake = Fake::always(Act::Done);
+    let bench = Bench::with(&fake, |_| {}).await;
+    for n in 1..20 {
+        let seq = bench.store("a").await;
+        eventually(async || fake.attempts(seq) == 1).await;
+        // The attempt may not have been taken note of yet.
+        eventually(async || bench.replay(Selection::Event(seq)).await == 1).await;
+        eventually(async || fake.attempts(seq) == 2).await;
+        bench.idle().await;
+        assert_eq!(fake.begun().len(), 2 * n);
+    }
+}
+
+#[tokio::test]
+async fn parked_ones_are_replayed_and_leave_the_list_when_done() {
+    let fake = Fake::always(Act::Reject);
+    let bench = Bench::with(&fake, |_| {}).await;
+    bench.store_all(&["a", "b", "a"]).await;
+    eventually(async || bench.rows().await.parked == 3).await;
+    assert_eq!(bench.replay(Selection::Parked).await, 3);
+    eventually(async || fake.begun().len() == 6).await;
+    bench.idle().await;
+    assert_eq!(bench.rows().await.parked, 3, "rejected again");
+    fake.follow(|_, _| Act::Done);
+    bench.replay(Selection::Parked).await;
+    bench.idle().await;
+    eventually(async || bench.rows().await == RowCounts::default()).await;
+    let of_a: Vec<_> = fake.done().into_iter().filter(|seq| *seq != 2).collect();
+    assert_eq!(of_a, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_range_is_replayed_in_order_through_the_filters_beside_live_events() {
+    let fake = Fake::always(Act::Done);
+    let mut bench = Bench::with(&fake, |_| {}).await;
+    bench.store_many(60, |n| format!("s{}", n % 4)).await;
+    bench.idle().await;
+    assert_eq!(
+        bench.dispatch.replay("h", range(), true).await.unwrap(),
+        60,
+        "a dry run only counts"
+    );
+    assert_eq!(bench.rows().await, RowCounts::default());
+    fake.follow(|event, _| {
+        if event.seq() <= 60 {
+            Act::Take(Duration::from_millis(10))
+        } else {
+            Act::Done
+        }
+    });
+    assert_eq!(bench.replay(range()).await, 60);
+    let live = bench.store_all(&["s0", "s1", "s2", "s3"]).await;
+    eventually(async || live.iter().all(|seq| fake.done().contains(seq))).await;
+    assert!(fake.done().len() < 100, "live events do not wait");
+    bench.idle().await;
+    assert!(!fake.overlapped.load(Ordering::Relaxed));
+    let lanes: BTreeMap<Seq, u64> = bench
+        .inbox
+        .after(0, 100, 1 << 20)
+        .await
+        .unwrap()
+        .iter()
+        .map(|event| (event.seq(), event.lane()))
+        .collect();
+    let again: Vec<Seq> = fake.done()[60..]
+        .iter()
+        .copied()
+        .filter(|seq| *seq <= 60)
+        .collect();
+    for lane in lanes.values() {
+        let of_lane = again.iter().filter(|seq| lanes[seq] == *lane);
+        assert!(of_lane.is_sorted());
+    }
+    assert_eq!(again.len(), 60);
+    bench
+        .hand_to("h", &fake, |config| config.kinds = [Kind::StreamEnd].into())
+        .await;
+    assert_eq!(bench.replay(range()).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_owed_is_not_doubled() {
+    let fake = Fake::new(|event, before| match (event.seq(), before) {
+        (1, 0) => Act::RetryAfter(HOUR),
+        (3, 0) => Act::Take(Duration::from_millis(200)),
+        _ => Act::Done,
+    });
+    let bench = Bench::with(&fake, |config| {
+        config.retry.max = Duration::from_millis(200);
+    })
+    .await;
+    bench.store_all(&["a", "a", "b", "b"]).await;
+    eventually(async || fake.begun().len() == 2).await;
+    for seq in 1..=4 {
+        assert_eq!(bench.replay(Selection::Event(seq)).await, 0, "{seq}");
+    }
+    assert_eq!(bench.replay(range()).await, 0);
+    bench.idle().await;
+    let mut begun = fake.begun();
+    begun.sort_unstable();
+    assert_eq!(begun, [1, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_discarded_head_lets_its_stream_go_on() {
+    let fake = Fake::new(|event, _| match event.seq() {
+        1 => Act::RetryAfter(HOUR),
+        _ => Act::Done,
+    });
+    let bench = Bench::with(&fake, |config| config.retry.max = HOUR).await;
+    bench.store_all(&["a", "a", "a"]).await;
+    eventually(async || bench.rows().await.waiting == 2).await;
+    assert_eq!(bench.discard(Selection::Event(3)).await, 1);
+    assert_eq!(bench.discard(Selection::Event(1)).await, 1);
+    assert_eq!(bench.discard(Selection::Event(1)).await, 0);
+    bench.idle().await;
+    assert_eq!(fake.done(), [2]);
+    let next = bench.store("a").await;
+    eventually(async || fake.done() == [2, next]).await;
+    assert_eq!(fake.attempts(1), 1);
+}
+
+#[tokio::test]
+async fn a_delivery_is_discarded_while_its_attempt_runs() {
+    for act in [Act::Done, Act::Retry, Act::Reject] {
+        let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let fake = {
+            let open = open.clone();
+            Fake::new(move |event, before| match (event.seq(), before) {
+                (1, 0) => Act::Retry,
+                (1, _) => act,
+                _ if open.load(Ordering::Relaxed) => Act::Done,
+                _ => Act::RetryAfter(HOUR),
+            })
+        };
+        let slow = Arc::new(Slow {
+            fake: fake.clone(),
+            hold: tokio::sync::Semaphore::new(1),
+        });
+        let mut bench = Bench::new();
+        bench
+            .hand_to_any("h", slow.clone(), |config| config.retry.max = HOUR / 10_000)
+            .await;
+        bench.store_all(&["a", "a", "a", "a"]).await;
+        eventually(async || bench.rows().await.waiting == 3 && slow.held() == 1).await;
+        assert_eq!(bench.discard(Selection::Event(1)).await, 1);
+        slow.hold.add_permits(2);
+        // The second one fails for long; what comes then must stay behind the third and fourth.
+        eventually(async || fake.attempts(2) > 0).await;
+        eventually(async || bench.rows().await.due == 1).await;
+        let last = {
+            bench.store("a").await;
+            bench.store("a").await
+        };
+        open.store(true, Ordering::Relaxed);
+        slow.hold.add_permits(1_000);
+        eventually(async || fake.done().last() == Some(&last)).await;
+        bench.idle().await;
+        let mut done = fake.done();
+        done.retain(|seq| *seq != 1);
+        assert_eq!(done, [2, 3, 4, 5, 6], "{act:?}");
+        assert_eq!(fake.attempts(1), 2);
+        assert_eq!(bench.rows().await, RowCounts::default());
+    }
+}
+
+/// Needs a permit per attempt.
+struct Slow {
+    fake: Arc<Fake>,
+    hold: tokio::sync::Semaphore,
+}
+
+impl Slow {
+    /// Attempts that came through.
+    fn held(&self) -> usize {
+        self.fake.begun().len()
+    }
+}
+
+impl Handler for Slow {
+    fn handle<'a>(&'a self, event: &'a crate::event::Event) -> crate::handler::Handling<'a> {
+        Box::pin(async move {
+            if let Ok(permit) = self.hold.acquire().await {
+                permit.forget();
+            }
+            self.fake.handle(event).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn discarded_replays_do_not_come_back() {
+    let fake = Fake::always(Act::Reject);
+    let bench = Bench::with(&fake, |config| config.concurrency = 2).await;
+    bench.store_many(30, |n| format!("s{}", n % 10)).await;
+    eventually(async || bench.rows().await.parked == 30).await;
+    fake.follow(|_, _| Act::Take(Duration::from_millis(100)));
+    bench.replay(Selection::Parked).await;
+    eventually(async || fake.begun().len() == 32).await;
+    fake.follow(|_, _| Act::Retry);
+    assert_eq!(bench.discard(Selection::Parked).await, 30);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(fake.begun().len(), 32, "only those that ran");
+    assert_eq!(bench.rows().await, RowCounts::default());
+    bench.idle().await;
+}
+
+#[tokio::test]
+async fn commands_for_nobody_say_so() {
+    let bench = Bench::new();
+    let answer = bench.dispatch.replay("h", Selection::Parked, false).await;
+    assert_eq!(answer, Err(ControlError::NoSuchHandler));
+}

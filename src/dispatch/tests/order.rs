@@ -1,0 +1,154 @@
+//! What comes one after the other, and what side by side.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::dispatch::settings::Order;
+
+const MOMENT: Duration = Duration::from_millis(5);
+
+#[tokio::test]
+async fn streams_go_side_by_side_and_each_in_order() {
+    let fake = Fake::always(Act::Take(MOMENT));
+    let mut bench = Bench::new();
+    let seqs = bench
+        .store_all(&["a", "b", "a", "c", "d", "a", "b", "a"])
+        .await;
+    bench
+        .hand_to("h", &fake, |config| config.concurrency = 3)
+        .await;
+    bench.idle().await;
+    let done = fake.done();
+    let of = |wanted: &[usize]| -> Vec<Seq> {
+        let wanted: Vec<Seq> = wanted.iter().map(|at| seqs[*at]).collect();
+        done.iter()
+            .copied()
+            .filter(|seq| wanted.contains(seq))
+            .collect()
+    };
+    assert_eq!(of(&[0, 2, 5, 7]), [seqs[0], seqs[2], seqs[5], seqs[7]]);
+    assert_eq!(of(&[1, 6]), [seqs[1], seqs[6]]);
+    assert!(!fake.overlapped.load(Ordering::Relaxed));
+    assert_eq!(*fake.most.lock().unwrap(), 3);
+    assert_eq!(done.len(), 8);
+}
+
+#[tokio::test]
+async fn without_order_one_stream_fills_all_places() {
+    let fake = Fake::new(|event, _| {
+        if event.seq() == 1 {
+            Act::Hang
+        } else {
+            Act::Take(MOMENT)
+        }
+    });
+    let bench = Bench::with(&fake, |config| {
+        config.order = Order::None;
+        config.concurrency = 4;
+    })
+    .await;
+    bench.store_all(&["a"; 9]).await;
+    eventually(async || fake.done().len() == 8).await;
+    assert_eq!(*fake.most.lock().unwrap(), 4);
+}
+
+#[tokio::test]
+async fn an_event_without_a_stream_waits_for_nobody() {
+    let fake = Fake::new(|event, _| {
+        if event.seq() == 1 {
+            Act::Hang
+        } else {
+            Act::Done
+        }
+    });
+    let bench = Bench::with(&fake, |_| {}).await;
+    bench.store_all(&["", "", "", ""]).await;
+    eventually(async || fake.done().len() == 3).await;
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_failing_event_is_remembered_and_comes_in_order() {
+    let fake = Fake::new(|event, _| match event.seq() {
+        1 => Act::RetryAfter(Duration::from_secs(600)),
+        _ => Act::Done,
+    });
+    let mut bench = Bench::with(&fake, |config| {
+        config.retry.max = Duration::from_secs(3);
+    })
+    .await;
+    bench.store_all(&["a", "a", "b", "a"]).await;
+    eventually(async || fake.done() == [3]).await;
+    eventually(async || bench.rows().await.waiting == 2).await;
+    assert_eq!(bench.rows().await.due, 1);
+    bench.crash().await;
+    bench.store("a").await;
+    fake.follow(|_, _| Act::Done);
+    bench.idle().await;
+    assert_eq!(fake.done()[..], [3, 1, 2, 4, 5]);
+    assert_eq!(bench.rows().await, RowCounts::default());
+}
+
+#[tokio::test]
+async fn a_busy_stream_that_fills_the_window_stays_in_order() {
+    for act in [Act::Done, Act::Retry, Act::Reject, Act::Panic] {
+        let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let fake = {
+            let open = open.clone();
+            Fake::new(move |event, before| match event.seq() {
+                1 if !open.load(Ordering::Relaxed) => Act::Take(Duration::from_secs(600)),
+                1 if before == 1 => act,
+                _ => Act::Done,
+            })
+        };
+        let mut bench = Bench::with(&fake, |_| {}).await;
+        bench.store("hot").await;
+        bench.store_many(700, |_| "hot".to_owned()).await;
+        let other = bench.store("other").await;
+        eventually(async || fake.done() == [other]).await;
+        eventually(async || bench.rows().await.waiting > 100).await;
+        assert_eq!(fake.begun().iter().filter(|seq| **seq != other).count(), 1);
+        bench.crash().await;
+        open.store(true, Ordering::Relaxed);
+        eventually(async || fake.done().len() > 20).await;
+        let mut hot = fake.begun();
+        hot.retain(|seq| *seq != other);
+        hot.dedup();
+        assert!(hot.is_sorted(), "{act:?}: {hot:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failing_head_of_a_busy_stream_is_not_overtaken() {
+    let fake = Fake::new(|event, before| match (event.seq(), before) {
+        (1, 0) => Act::Hang,
+        _ => Act::Done,
+    });
+    // Long enough for its followers to be given rows and to be looked for.
+    let bench = Bench::with(&fake, |config| config.timeout = Duration::from_millis(500)).await;
+    bench.store("hot").await;
+    bench.store_many(600, |_| "hot".to_owned()).await;
+    eventually(async || fake.done().len() > 20).await;
+    let mut begun = fake.begun();
+    begun.dedup();
+    assert!(begun.is_sorted(), "{begun:?}");
+    assert_eq!(fake.attempts(1), 2);
+}
+
+#[tokio::test]
+async fn failed_deliveries_are_tried_again_in_the_middle_of_a_backlog() {
+    let fake = Fake::new(|event, before| match (event.seq(), before) {
+        (1, 0) => Act::Retry,
+        _ => Act::Take(Duration::from_millis(1)),
+    });
+    let mut bench = Bench::new();
+    bench.store_many(2000, |n| format!("s{n}")).await;
+    bench
+        .hand_to("h", &fake, |config| config.concurrency = 2)
+        .await;
+    eventually(async || fake.attempts(1) == 2).await;
+    assert!(
+        fake.done().len() < 1500,
+        "not after the backlog: {}",
+        fake.done().len()
+    );
+}

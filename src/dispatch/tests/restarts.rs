@@ -1,0 +1,133 @@
+//! Changes of the configuration, stops, crashes.
+
+use super::*;
+
+#[tokio::test]
+async fn an_unchanged_handler_keeps_running_while_another_changes() {
+    let (kept, changed) = (
+        Fake::always(Act::Take(Duration::from_millis(200))),
+        Fake::always(Act::Done),
+    );
+    let mut bench = Bench::with(&kept, |_| {}).await;
+    bench.store("a").await;
+    eventually(async || kept.begun() == [1]).await;
+    bench.hand_to("i", &changed, |_| {}).await;
+    bench
+        .hand_to("i", &changed, |config| config.concurrency = 2)
+        .await;
+    bench.store("b").await;
+    bench.idle().await;
+    eventually(async || changed.done() == [1, 2]).await;
+    assert_eq!(kept.begun(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_changed_handler_finishes_under_its_old_settings() {
+    let fake = Fake::always(Act::Take(Duration::from_millis(150)));
+    let mut bench = Bench::with(&fake, |_| {}).await;
+    bench.store_all(&["a", "a"]).await;
+    eventually(async || fake.begun() == [1]).await;
+    bench
+        .hand_to("h", &fake, |config| {
+            config.timeout = Duration::from_millis(5)
+        })
+        .await;
+    assert_eq!(fake.done(), [1], "change_to waits for it");
+    fake.follow(|_, _| Act::Done);
+    bench.idle().await;
+    assert_eq!(fake.done(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_missing_handler_comes_back_where_it_was() {
+    let fake = Fake::new(|event, before| match (event.seq(), before) {
+        (2, 0) => Act::RetryAfter(Duration::from_secs(3600)),
+        _ => Act::Done,
+    });
+    let config = |config: &mut crate::dispatch::settings::HandlerConfig| {
+        config.retry.max = Duration::from_millis(50);
+    };
+    let mut bench = Bench::with(&fake, config).await;
+    bench.store_all(&["a", "b"]).await;
+    eventually(async || fake.begun().len() == 2).await;
+    bench.take_away("h").await;
+    bench.store_all(&["a", "b"]).await;
+    bench.hand_to("h", &fake, config).await;
+    bench.idle().await;
+    let mut done = fake.done();
+    assert!(done.iter().filter(|seq| *seq % 2 == 0).copied().eq([2, 4]));
+    done.sort_unstable();
+    assert_eq!(done, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_stop_lets_attempts_finish_and_releases_those_that_hang() {
+    let fake = Fake::new(|event, _| match event.seq() {
+        1 => Act::Hang,
+        2 => Act::Take(Duration::from_millis(100)),
+        3 => Act::Retry,
+        _ => Act::Reject,
+    });
+    let mut bench = Bench::with(&fake, |config| {
+        config.retry.initial = Duration::from_secs(600);
+        config.retry.max = Duration::from_secs(600);
+    })
+    .await;
+    bench.store_all(&["a", "b", "c", "d", "a", "c"]).await;
+    eventually(async || fake.begun().len() == 4).await;
+    let began = std::time::Instant::now();
+    bench.restart(Duration::from_millis(300)).await;
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert_eq!(fake.done(), [2]);
+    fake.follow(|_, _| Act::Done);
+    eventually(async || fake.done().contains(&5)).await;
+    let of_a: Vec<Seq> = fake.done().into_iter().filter(|seq| *seq != 2).collect();
+    assert_eq!(of_a, [1, 5], "what hung comes again, first");
+    let rows = bench.rows().await;
+    assert_eq!((rows.due, rows.waiting, rows.parked), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_stop_is_not_held_up_by_a_change_that_waits() {
+    let fake = Fake::always(Act::Hang);
+    let bench = Bench::with(&fake, |config| config.timeout = Duration::from_secs(600)).await;
+    bench.store("a").await;
+    eventually(async || fake.begun() == [1]).await;
+    let changing = {
+        let dispatch = bench.dispatch.clone();
+        tokio::spawn(async move { dispatch.change_to(BTreeMap::new()).await })
+    };
+    eventually(async || bench.dispatch.id("h").is_err()).await;
+    let stop = bench.dispatch.stop(Duration::ZERO);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(5), stop)
+            .await
+            .is_ok()
+    );
+    assert_eq!(changing.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_change_that_the_store_cannot_remember_changes_nothing() {
+    let fake = Fake::always(Act::Done);
+    let bench = Bench::with(&fake, |_| {}).await;
+    let inbox = bench.inbox.clone();
+    tokio::task::spawn_blocking(move || inbox.close())
+        .await
+        .unwrap();
+    assert!(bench.dispatch.change_to(BTreeMap::new()).await.is_err());
+    assert!(bench.dispatch.id("h").is_ok());
+}
+
+#[tokio::test]
+async fn what_is_done_does_not_come_again_after_a_moment() {
+    let fake = Fake::always(Act::Done);
+    let mut bench = Bench::with(&fake, |_| {}).await;
+    bench.store_many(300, |n| format!("s{}", n % 7)).await;
+    bench.idle().await;
+    sleep(Duration::from_millis(300)).await;
+    bench.crash().await;
+    bench.store("a").await;
+    eventually(async || fake.done().last() == Some(&301)).await;
+    assert_eq!(fake.begun().len(), 301);
+}
