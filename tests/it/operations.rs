@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::server::{FILE_HANDLER, livehook};
-use crate::support::{KEY, Settings, TestServer, signed};
+use crate::support::{KEY, Settings, TestServer, signed, wait_for};
 
 /// Runs the program to its end in a directory with this configuration.
 fn run(directory: &Path, toml: &str, arguments: &[&str]) -> Output {
@@ -96,6 +96,53 @@ fn a_second_server_takes_over_when_the_first_one_ends() {
         second.join().unwrap()
     });
     assert_eq!(second.events().len(), 1);
+}
+
+#[test]
+fn a_server_that_waits_for_the_directory_can_be_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = TestServer::start_in(directory.path(), &Settings::default());
+    let mut second = livehook()
+        .args(["serve", "--config"])
+        .arg(directory.path().join("livehook.toml"))
+        .env("LIVEHOOK__INBOX__LOCK_WAIT", "1h")
+        .spawn()
+        .unwrap();
+    // It minds signals before it opens the lock's file.
+    let waits = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", second.id())).ok()?;
+        let mut links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        links.find(|link| link.ends_with("livehook.lock"))
+    };
+    wait_for("it to wait", waits);
+    let began = Instant::now();
+    let killed = std::process::Command::new("kill")
+        .arg(second.id().to_string())
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn what_strangers_send_does_not_forge_lines_of_the_log() {
+    let server = TestServer::start(&Settings::with_handlers(
+        "[handlers.log]\nto = { type = \"log\" }\n",
+    ));
+    let odd = "room\u{1b}[31m\r\n2026-11-23T08:00:00Z ERROR forged";
+    let body =
+        json!({ "event_type": 1, "stream_id": odd, "app": odd, "appname": odd, "sequence": odd });
+    assert_eq!(server.post("/css", signed(body)).status, 200);
+    wait_for("the event's line", || {
+        server.log().contains("forged").then_some(())
+    });
+    let log = server.log();
+    assert!(!log.contains(['\u{1b}', '\r']), "{log}");
+    assert!(
+        !log.lines()
+            .any(|line| line.starts_with("2026-11-23T08:00:00Z")),
+        "{log}"
+    );
 }
 
 #[test]
@@ -214,7 +261,7 @@ fn json_logs_are_one_object_per_line() {
         200
     );
     assert_eq!(server.post("/css", "{}").status, 401);
-    crate::support::wait_for("the event's line", || {
+    wait_for("the event's line", || {
         server.log().contains("quoted").then_some(())
     });
     let log = server.log();

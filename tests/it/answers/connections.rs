@@ -39,7 +39,7 @@ fn a_head_that_trickles_in_is_cut_off() {
 
 #[test]
 fn an_idle_connection_outlives_the_header_timeout() {
-    let server = server("header_timeout = \"200ms\"\ndeadline = \"200ms\"");
+    let server = server("header_timeout = \"200ms\"");
     let mut connection = connect(&server);
     for name in ["a", "b", "c"] {
         let body = push(name);
