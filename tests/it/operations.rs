@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::server::{FILE_HANDLER, livehook};
@@ -96,6 +97,56 @@ fn a_second_server_takes_over_when_the_first_one_ends() {
         second.join().unwrap()
     });
     assert_eq!(second.events().len(), 1);
+}
+
+#[test]
+fn a_directory_that_holds_no_usable_inbox_ends_with_1() {
+    let toml = Settings::default().to_toml();
+    let fails = |directory: &Path, words: &str| {
+        let output = run(directory, &toml, &["serve"]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let last = message.lines().last().unwrap();
+        assert!(
+            last.contains("inbox.path") && last.contains(words),
+            "{message}"
+        );
+    };
+    let foreign = tempfile::tempdir().unwrap();
+    fs::create_dir(foreign.path().join("data")).unwrap();
+    let file = foreign.path().join("data/inbox.db");
+    fs::write(&file, "no database at all ".repeat(100)).unwrap();
+    fails(foreign.path(), "not a database");
+    assert_eq!(
+        fs::read_to_string(&file).unwrap().len(),
+        1900,
+        "it is left alone"
+    );
+    fs::remove_file(&file).unwrap();
+    Connection::open(&file)
+        .unwrap()
+        .execute_batch("CREATE TABLE somebodys(x)")
+        .unwrap();
+    fails(foreign.path(), "no livehook inbox");
+
+    let newer = tempfile::tempdir().unwrap();
+    assert!(
+        TestServer::start_in(newer.path(), &Settings::default())
+            .stop()
+            .success()
+    );
+    let conn = Connection::open(newer.path().join("data/inbox.db")).unwrap();
+    conn.execute_batch("PRAGMA user_version = 99").unwrap();
+    // Changes only add, so a newer file that says so is still readable.
+    assert!(
+        TestServer::start_in(newer.path(), &Settings::default())
+            .stop()
+            .success()
+    );
+    conn.execute("UPDATE meta SET value = 99 WHERE name = 'readable_by'", [])
+        .unwrap();
+    drop(conn);
+    fails(newer.path(), "newer livehook");
 }
 
 #[test]
