@@ -12,11 +12,12 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use self::runner::{Command, Runner};
 use self::settings::HandlerSettings;
@@ -25,9 +26,12 @@ pub use self::status::{Last, State};
 use crate::clock::Clock;
 use crate::event::Seq;
 use crate::handler::Handler;
-use crate::inbox::delivery::{HandlerId, Registered, RowCounts, Selection};
+use crate::inbox::delivery::{HandlerId, Registered, RowCounts, Selection, Start};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::{HandlerLabel, Metrics};
+
+/// A second apart.
+const REGISTER_TRIES: u32 = 4;
 
 /// A handler that is ready to take events.
 #[derive(Clone)]
@@ -44,6 +48,8 @@ pub struct Dispatch {
     clock: Clock,
     metrics: Arc<Metrics>,
     at_work: Mutex<BTreeMap<String, AtWork>>,
+    /// Those that a change has told to stop and waits for.
+    leaving: Mutex<Vec<mpsc::Sender<Command>>>,
     /// One change of the handlers at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -94,6 +100,7 @@ impl Dispatch {
             clock,
             metrics,
             at_work: Mutex::default(),
+            leaving: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -102,17 +109,22 @@ impl Dispatch {
     /// old settings and go on under the new ones, the others do not notice.
     pub async fn change_to(&self, handlers: BTreeMap<String, Built>) -> Result<(), StoreError> {
         let _changing = self.changing.lock().await;
+        let starts: Vec<_> = handlers
+            .iter()
+            .map(|(name, built)| (name.clone(), built.settings.start))
+            .collect();
+        // If the store does not work now, nothing has been stopped.
+        self.inbox.register(starts.clone()).await?;
         let leaving = self.take_out(|name, at_work| {
             handlers
                 .get(name)
                 .is_none_or(|built| built.settings != at_work.settings)
         });
+        self.leaving().extend(senders(&leaving));
         stop(leaving, None).await;
-        let starts = handlers
-            .iter()
-            .map(|(name, built)| (name.clone(), built.settings.start))
-            .collect();
-        let registered = self.inbox.register(starts).await?;
+        self.leaving().clear();
+        // Once more: those that left have moved on.
+        let registered = self.register(starts).await?;
         let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         for ((name, built), registered) in handlers.into_iter().zip(registered) {
             if let Entry::Vacant(place) = at_work.entry(name) {
@@ -121,6 +133,17 @@ impl Dispatch {
             }
         }
         Ok(())
+    }
+
+    /// A store that fails just now is not given up at once: the handlers that left would be missing.
+    async fn register(&self, starts: Vec<(String, Start)>) -> Result<Vec<Registered>, StoreError> {
+        for _ in 0..REGISTER_TRIES {
+            if let Ok(registered) = self.inbox.register(starts.clone()).await {
+                return Ok(registered);
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        self.inbox.register(starts).await
     }
 
     fn begin(&self, name: &str, built: Built, registered: Registered) -> AtWork {
@@ -147,8 +170,16 @@ impl Dispatch {
 
     /// Stops all handlers; what runs may finish for so long.
     pub async fn stop(&self, grace: Duration) {
+        // A change that waits for running attempts waits no longer.
+        for commands in self.leaving().iter() {
+            let _ = commands.try_send(Command::Stop { grace });
+        }
         let _changing = self.changing.lock().await;
         stop(self.take_out(|_, _| true), Some(grace)).await;
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Command>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_out(&self, leaves: impl Fn(&str, &AtWork) -> bool) -> Vec<AtWork> {
@@ -285,6 +316,10 @@ impl Dispatch {
         }
         Ok(())
     }
+}
+
+fn senders(leaving: &[AtWork]) -> impl Iterator<Item = mpsc::Sender<Command>> {
+    leaving.iter().map(|at_work| at_work.commands.clone())
 }
 
 /// Without a grace, each may use the time an attempt may take.

@@ -8,6 +8,8 @@
 //! 3. A [`Settlement`] is written whole or not at all, in the order in which settlements were given.
 //! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked.
 
+#[cfg(test)]
+mod contract;
 pub mod delivery;
 pub mod query;
 pub mod settings;
@@ -287,7 +289,11 @@ impl Inbox {
                 Selection::Parked => {
                     let page = self.parked(handler, from, CHUNK).await?;
                     after = page.next;
-                    page.items.into_iter().map(|parked| parked.event).collect()
+                    page.items
+                        .into_iter()
+                        .filter(|parked| !parked.replaying)
+                        .map(|parked| parked.event)
+                        .collect()
                 }
                 Selection::Range(begin, end) => {
                     let filter = EventFilter {

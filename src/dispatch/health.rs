@@ -60,26 +60,37 @@ impl Health {
         believed
     }
 
-    /// An attempt failed; `true` if that brings the handler down.
+    /// An attempt failed; `true` if that brings the handler down. `pause` is how long to wait after so many probes.
     pub(super) fn failed(
         &mut self,
         lane: Lane,
+        is_probe: bool,
         now: Timestamp,
-        retry: &Retry,
-        chance: f64,
+        pause: impl FnOnce(u32) -> Duration,
     ) -> bool {
-        let was_down = self.is_down();
         if self.failed.len() < STREAMS_UNTIL_DOWN {
             self.failed.insert(stream_lane(lane));
         }
-        if self.failed.len() >= STREAMS_UNTIL_DOWN {
-            let probes = self.down.map_or(1, |down| down.probes.saturating_add(1));
-            self.down = Some(Down {
-                probes,
-                next: now.plus(backoff(retry, probes, chance)),
-            });
+        match &mut self.down {
+            Some(down) if is_probe => {
+                down.probes = down.probes.saturating_add(1);
+                down.next = now.plus(pause(down.probes));
+                false
+            }
+            // It ran when the handler came down: no news, unless it asks for a longer pause.
+            Some(down) => {
+                down.next = down.next.max(now.plus(pause(down.probes)));
+                false
+            }
+            None if self.failed.len() >= STREAMS_UNTIL_DOWN => {
+                self.down = Some(Down {
+                    probes: 1,
+                    next: now.plus(pause(1)),
+                });
+                true
+            }
+            None => false,
         }
-        self.is_down() && !was_down
     }
 }
 
@@ -99,6 +110,10 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
+    fn pause(failures: u32) -> Duration {
+        backoff(&Retry::default(), failures, 1.0)
+    }
+
     #[test]
     fn pauses_double_up_to_the_longest() {
         let retry = Retry {
@@ -117,9 +132,9 @@ mod tests {
     fn one_poisoned_stream_brings_nothing_down() {
         let mut health = Health::default();
         for _ in 0..1000 {
-            assert!(!health.failed(8, NOW, &Retry::default(), 0.5));
+            assert!(!health.failed(8, false, NOW, pause));
             assert!(
-                !health.failed(9, NOW, &Retry::default(), 0.5),
+                !health.failed(9, false, NOW, pause),
                 "its replays are the same stream"
             );
         }
@@ -129,11 +144,14 @@ mod tests {
     #[test]
     fn several_failing_streams_do_until_one_success() {
         let mut health = Health::default();
-        let fails = |health: &mut Health, lane| health.failed(lane, NOW, &Retry::default(), 1.0);
+        let fails = |health: &mut Health, lane| health.failed(lane, false, NOW, pause);
         assert!([2, 4, 6].into_iter().all(|lane| !fails(&mut health, lane)));
         assert!(fails(&mut health, 8));
         assert!(!fails(&mut health, 10), "it is down already");
-        assert_eq!(health.next_probe(), Some(NOW.plus(Duration::from_secs(2))));
+        let next = |seconds| Some(NOW.plus(Duration::from_secs(seconds)));
+        assert_eq!(health.next_probe(), next(1), "it was no probe");
+        assert!(!health.failed(12, true, NOW, pause));
+        assert_eq!(health.next_probe(), next(2));
         assert!(health.succeeded());
         assert!(!health.is_down());
     }

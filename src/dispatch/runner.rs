@@ -4,7 +4,11 @@
 //! waits behind it, has a row. A row is never attempted while the store has not confirmed its last change, and the store does
 //! one thing at a time for a handler, so that a row that was read is never older than what is known here.
 
-use std::collections::{HashMap, HashSet};
+mod commands;
+mod outcomes;
+mod store;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::commands::{Discard, Discarded};
 use super::Built;
 use super::health::{Health, backoff};
 use super::settings::{HandlerSettings, Order};
@@ -35,6 +40,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Events read in one go.
 const READ: usize = 128;
 const READ_BYTES: usize = 1 << 20;
+/// With so many outcomes to write nothing more is read.
+const UNWRITTEN: usize = 1024;
 /// With so many streams in trouble nothing more is read: what is remembered of them is held in memory.
 const BLOCKED_LANES: usize = 10_000;
 
@@ -56,9 +63,11 @@ pub(super) enum Command {
 /// What a task of the loop ended with.
 enum Report {
     Attempted(Outcome),
-    Read(Result<Vec<Event>, StoreError>),
+    /// What was read, and up to where there was something to read.
+    Read(Seq, Result<Vec<Event>, StoreError>),
     Due(Result<(Vec<Owed>, Option<Timestamp>), StoreError>),
     Settled(Result<(), StoreError>),
+    Discarded(Discarded),
     RowsChanged,
 }
 
@@ -71,6 +80,8 @@ struct Attempt {
     /// What was known before.
     attempts: Attempts,
     began: Timestamp,
+    /// Whether the handler was down when it began.
+    is_probe: bool,
     timer: Instant,
     task: AbortHandle,
 }
@@ -102,8 +113,14 @@ pub(super) struct Runner {
     in_doubt: HashSet<Seq>,
     /// Deliveries to forget however their running attempt ends.
     discarded: HashSet<Seq>,
+    /// Asked for, and not begun.
+    discards: VecDeque<Discard>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
+    /// Whose turn it is when both a due row and a new event could be started.
+    new_first: bool,
+    /// A probe failed, and nothing was read since.
+    probed: bool,
 
     /// Outcomes that are not written yet.
     unwritten: Settlement,
@@ -112,6 +129,11 @@ pub(super) struct Runner {
     reading: bool,
     /// Due rows are being read.
     looking: bool,
+    /// Rows are being discarded.
+    discarding: bool,
+    replays: Vec<AbortHandle>,
+    /// Whose turn it is when there is something to write and something to look for.
+    wrote_last: bool,
     /// What is being written: kept until it is confirmed.
     writing: Option<Settlement>,
     /// The store failed: it is left alone until then.
@@ -148,13 +170,19 @@ impl Runner {
             due: Vec::new(),
             in_doubt: HashSet::new(),
             discarded: HashSet::new(),
+            discards: VecDeque::new(),
             next_due: None,
             look_for_due: true,
+            new_first: false,
+            probed: false,
             unwritten: Settlement::default(),
             written_position: registered.position,
             next_position: Instant::now(),
             reading: false,
             looking: false,
+            discarding: false,
+            replays: Vec::new(),
+            wrote_last: false,
             writing: None,
             store_pause: None,
         }
@@ -170,14 +198,14 @@ impl Runner {
                 Some(ended) = self.tasks.join_next_with_id() => self.take(ended),
                 command = commands.recv() => match command {
                     Some(Command::Stop { grace }) => break grace,
-                    Some(command) => self.obey(command).await,
+                    Some(command) => self.obey(command),
                     None => break Duration::ZERO,
                 },
                 Ok(()) = self.committed.changed() => {}
                 () = until(wake) => {}
             }
         };
-        self.finish(grace).await;
+        self.finish(grace, commands).await;
     }
 
     /// Everything that can be begun now.
@@ -204,7 +232,7 @@ impl Runner {
         let store = self
             .store_pause
             .or(moved.then_some(self.next_position))
-            .filter(|_| self.writing.is_none() && !self.looking);
+            .filter(|_| !self.store_is_busy());
         [due, probe, store].into_iter().flatten().min()
     }
 
@@ -218,17 +246,38 @@ impl Runner {
             if self.attempts.len() >= limit {
                 return;
             }
-            let busy = |lane: Lane| self.busy.contains(&stream_lane(lane));
-            let is_due = self.due.iter().position(|owed| !busy(owed.lane));
-            if let Some(at) = is_due {
-                let owed = self.due.remove(at);
-                self.start(owed.event, owed.lane, true, owed.attempts, now);
-            } else if let Some((lane, event)) = self.window.next(busy) {
-                self.start(event, lane, false, Attempts::default(), now);
+            let started = if self.new_first {
+                self.start_new(now) || self.start_due(now)
             } else {
+                self.start_due(now) || self.start_new(now)
+            };
+            if !started {
                 return;
             }
+            self.new_first = !self.new_first;
         }
+    }
+
+    fn start_due(&mut self, now: Timestamp) -> bool {
+        let Some(at) = self.due.iter().position(|owed| !self.is_busy(owed.lane)) else {
+            return false;
+        };
+        let owed = self.due.remove(at);
+        self.start(owed.event, owed.lane, true, owed.attempts, now);
+        true
+    }
+
+    fn start_new(&mut self, now: Timestamp) -> bool {
+        let busy = |lane: Lane| self.busy.contains(&stream_lane(lane));
+        let Some((lane, event)) = self.window.next(busy) else {
+            return false;
+        };
+        self.start(event, lane, false, Attempts::default(), now);
+        true
+    }
+
+    fn is_busy(&self, lane: Lane) -> bool {
+        self.busy.contains(&stream_lane(lane))
     }
 
     fn start(
@@ -262,13 +311,15 @@ impl Runner {
                 has_row,
                 attempts,
                 began,
+                is_probe: self.health.is_down(),
                 timer: Instant::now(),
                 task: task.clone(),
             },
         );
     }
 
-    /// If the window is full of events behind running ones, gives those rows, so that other streams go on.
+    /// If the window is full of events behind running ones, gives all of these rows, so that other streams go on. The running
+    /// one comes first in its lane: after a crash, too, nothing overtakes it.
     fn spill(&mut self) {
         if self.window.room() > 0
             || self.health.is_down()
@@ -276,100 +327,39 @@ impl Runner {
         {
             return;
         }
-        for lane in self.window.lanes() {
+        let lanes = self.window.lanes();
+        let now = self.clock.now();
+        for attempt in self.attempts.values_mut() {
+            if !attempt.has_row && lanes.contains(&attempt.lane) {
+                let seq = attempt.event.seq();
+                attempt.has_row = true;
+                attempt.attempts.first = Some(attempt.began);
+                self.window.settle(seq);
+                self.in_doubt.insert(seq);
+                *self.blocked.entry(attempt.lane).or_default() += 1;
+                self.unwritten.changes.push(Change::Retry {
+                    seq,
+                    lane: attempt.lane,
+                    attempts: attempt.attempts.clone(),
+                    due: now,
+                });
+            }
+        }
+        // What waits behind a replay of its stream gets a row as well.
+        for lane in lanes {
             if self.busy.contains(&stream_lane(lane)) {
                 self.make_wait(lane);
             }
         }
     }
 
-    /// Gives rows to what is queued in a lane.
-    fn make_wait(&mut self, lane: Lane) {
-        for seq in self.window.take_lane(lane) {
-            self.unwritten.changes.push(Change::Wait { seq, lane });
-            *self.blocked.entry(lane).or_default() += 1;
-        }
-    }
-
-    /// Has the store write outcomes, or else look for due rows.
-    fn use_store(&mut self, now: Timestamp) {
-        if self.store_is_busy() || self.store_pause.is_some_and(|until| Instant::now() < until) {
-            return;
-        }
-        self.store_pause = None;
-        let inbox = self.inbox.clone();
-        let id = self.id;
-        if let Some(settlement) = self.settlement(false) {
-            self.writing = Some(settlement.clone());
-            self.tasks
-                .spawn(async move { Report::Settled(inbox.settle(id, settlement).await) });
-        } else if self.wants_due(now) {
-            // Twice what can run: a stream has at most two due rows.
-            let limit = 2 * self.settings.concurrency + 2;
-            let until = if self.health.is_down() {
-                Timestamp::from_millis(i64::MAX)
-            } else {
-                now
-            };
-            self.look_for_due = false;
-            self.looking = true;
-            self.tasks
-                .spawn(async move { Report::Due(inbox.due(id, until, limit).await) });
-        }
-    }
-
-    fn store_is_busy(&self) -> bool {
-        self.writing.is_some() || self.looking
-    }
-
-    fn wants_due(&self, now: Timestamp) -> bool {
-        let timer = self.next_due.is_some_and(|due| due <= now);
-        let probe = self.health.next_probe().is_some_and(|next| next <= now);
-        (self.look_for_due || timer || probe)
-            && self.due.is_empty()
-            && self.attempts.len() < self.settings.concurrency
-    }
-
-    /// What is to be written now.
-    fn settlement(&mut self, position_at_once: bool) -> Option<Settlement> {
-        let position = self.window.position();
-        let moved = position > self.written_position;
-        let timely = position_at_once || Instant::now() >= self.next_position;
-        if self.unwritten.changes.is_empty() && !(moved && timely) {
-            return None;
-        }
-        self.next_position = Instant::now() + POSITION_EVERY;
-        let changes = std::mem::take(&mut self.unwritten.changes);
-        Some(Settlement {
-            position: moved.then_some(position),
-            changes,
-        })
-    }
-
-    fn read(&mut self) {
-        let wanted = self.window.room().min(READ);
-        let stuck = self.health.is_down() && (self.window.len() > 0 || !self.blocked.is_empty());
-        let held_up = self.reading || self.store_pause.is_some();
-        if held_up || wanted == 0 || stuck || self.blocked.len() >= BLOCKED_LANES {
-            return;
-        }
-        // Registered before looking: what is committed from here on wakes the loop.
-        if *self.committed.borrow_and_update() <= self.window.read_to() {
-            return;
-        }
-        self.reading = true;
-        let inbox = self.inbox.clone();
-        let after = self.window.read_to();
-        self.tasks
-            .spawn(async move { Report::Read(inbox.after(after, wanted, READ_BYTES).await) });
-    }
-
     fn take(&mut self, ended: Result<(Id, Report), JoinError>) {
         match ended {
             Ok((id, Report::Attempted(outcome))) => self.attempted(id, outcome),
-            Ok((_, Report::Read(events))) => self.took_events(events),
+            Ok((_, Report::Read(upto, events))) => self.took_events(upto, events),
             Ok((_, Report::Due(rows))) => self.took_due(rows),
             Ok((_, Report::Settled(result))) => self.settled(result),
+            Ok((_, Report::Discarded(discarded))) => self.took_discarded(discarded),
             Ok((_, Report::RowsChanged)) => self.look_for_due = true,
             // Released: it stays as it was, and comes again.
             Err(error) if error.is_cancelled() => drop(self.attempts.remove(&error.id())),
@@ -380,295 +370,29 @@ impl Runner {
         }
     }
 
-    fn took_events(&mut self, events: Result<Vec<Event>, StoreError>) {
-        self.reading = false;
-        let Ok(events) = events else {
-            self.pause_store();
-            return;
-        };
-        for event in events {
-            let seq = event.seq();
-            self.window.read(seq);
-            if self.settled_before.remove(&seq) || !self.settings.wants(&event) {
-                continue;
-            }
-            let lane = match self.settings.order {
-                Order::Stream => event.lane(),
-                Order::None => seq.unsigned_abs() << 1,
-            };
-            if let Some(rows) = self.blocked.get_mut(&lane) {
-                *rows += 1;
-                self.unwritten.changes.push(Change::Wait { seq, lane });
-            } else {
-                self.window.push(lane, event);
-            }
-        }
-    }
-
-    fn took_due(&mut self, rows: Result<(Vec<Owed>, Option<Timestamp>), StoreError>) {
-        self.looking = false;
-        let Ok((rows, next)) = rows else {
-            self.look_for_due = true;
-            self.pause_store();
-            return;
-        };
-        self.next_due = next;
-        let found = rows.len();
-        for owed in rows {
-            if self.in_doubt.insert(owed.event.seq()) {
-                self.due.push(owed);
-            }
-        }
-        // There may be more; whatever ends next looks again.
-        self.look_for_due |= found > 2 * self.settings.concurrency;
-        if found == 0 && self.health.is_down() && self.window.len() == 0 && self.attempts.is_empty()
-        {
-            // Nothing is left to probe with: let the next event be the probe.
-            self.health.succeeded();
-        }
-    }
-
-    fn settled(&mut self, result: Result<(), StoreError>) {
-        let Some(settlement) = self.writing.take() else {
-            return;
-        };
-        if result.is_err() {
-            let newer = std::mem::replace(&mut self.unwritten.changes, settlement.changes);
-            self.unwritten.changes.extend(newer);
-            self.pause_store();
-            return;
-        }
-        self.written_position = settlement.position.unwrap_or(self.written_position);
-        for change in settlement.changes {
-            let (Change::Wait { seq, .. }
-            | Change::Done { seq, .. }
-            | Change::Park { seq, .. }
-            | Change::Retry { seq, .. }) = change;
-            self.in_doubt.remove(&seq);
-            self.look_for_due = true;
-        }
-    }
-
-    /// A task that was no attempt panicked: whatever it was, it did not do its work.
-    fn recover(&mut self) {
-        tracing::error!(
-            handler.name = self.name,
-            "a task of the dispatcher panicked"
-        );
-        self.reading = false;
-        self.looking = false;
-        self.look_for_due = true;
-        self.settled(Err(StoreError::Failed));
-        self.pause_store();
-    }
-
-    fn pause_store(&mut self) {
-        self.store_pause = Some(Instant::now() + STORE_PAUSE);
-    }
-
-    fn attempted(&mut self, id: Id, outcome: Outcome) {
-        let Some(mut attempt) = self.attempts.remove(&id) else {
-            return;
-        };
-        self.busy.remove(&stream_lane(attempt.lane));
-        let now = self.clock.now();
-        attempt.attempts.count += 1;
-        let first = *attempt.attempts.first.get_or_insert(attempt.began);
-        let discarded = self.discarded.remove(&attempt.event.seq());
-        let result = match outcome {
-            Ok(()) => {
-                if self.health.succeeded() {
-                    tracing::info!(handler.name = self.name, "the handler works again");
-                    self.look_for_due = true;
-                }
-                self.status.succeeded(now);
-                self.done(&attempt);
-                DeliveryOutcome::Done
-            }
-            Err(failure) => {
-                attempt.attempts.error = failure.reason().chars().take(500).collect();
-                self.status.failed(now, &attempt.attempts.error);
-                let (rejected, after) = match &failure {
-                    Failure::Reject { .. } => (self.health.believes_reject(), None),
-                    Failure::Retry { after, .. } => (false, *after),
-                };
-                if !rejected {
-                    self.note_failure(&attempt, now);
-                }
-                if discarded {
-                    self.done(&attempt);
-                    DeliveryOutcome::Parked
-                } else if rejected || now.since(first) >= self.settings.retry.max_age {
-                    self.park(&attempt, now);
-                    DeliveryOutcome::Parked
-                } else {
-                    self.retry(&attempt, now, after);
-                    DeliveryOutcome::Retry
-                }
-            }
-        };
-        self.metrics
-            .count_delivery(&self.name, result, attempt.timer.elapsed());
-    }
-
-    fn note_failure(&mut self, attempt: &Attempt, now: Timestamp) {
-        let chance = rand::random::<f64>();
-        if self
-            .health
-            .failed(attempt.lane, now, &self.settings.retry, chance)
-        {
-            tracing::warn!(
-                handler.name = self.name,
-                error = attempt.attempts.error,
-                "the handler fails for everything: it is probed until it works again, its backlog stays in the inbox"
-            );
-        }
-    }
-
-    fn done(&mut self, attempt: &Attempt) {
-        let seq = attempt.event.seq();
-        if attempt.has_row {
-            self.unwritten.changes.push(Change::Done {
-                seq,
-                lane: attempt.lane,
-            });
-            self.unblock(attempt.lane);
-        } else {
-            self.window.settle(seq);
-        }
-    }
-
-    fn park(&mut self, attempt: &Attempt, at: Timestamp) {
-        let seq = attempt.event.seq();
-        tracing::warn!(
-            handler.name = self.name,
-            event.id = %attempt.event.id(),
-            attempts = attempt.attempts.count,
-            error = attempt.attempts.error,
-            "a delivery is parked"
-        );
-        let change = Change::Park {
-            seq,
-            lane: attempt.lane,
-            attempts: attempt.attempts.clone(),
-            at,
-        };
-        self.unwritten.changes.push(change);
-        if attempt.has_row {
-            self.unblock(attempt.lane);
-        } else {
-            self.window.settle(seq);
-        }
-    }
-
-    fn retry(&mut self, attempt: &Attempt, now: Timestamp, after: Option<Duration>) {
-        let retry = &self.settings.retry;
-        let pause = backoff(retry, attempt.attempts.count, rand::random());
-        let due = now.plus(pause.max(after.unwrap_or_default().min(retry.max)));
-        let (seq, lane) = (attempt.event.seq(), attempt.lane);
-        tracing::debug!(
-            handler.name = self.name,
-            event.id = %attempt.event.id(),
-            attempts = attempt.attempts.count,
-            error = attempt.attempts.error,
-            "a delivery failed and is tried again"
-        );
-        self.unwritten.changes.push(Change::Retry {
-            seq,
-            lane,
-            attempts: attempt.attempts.clone(),
-            due,
-        });
-        if !attempt.has_row {
-            self.window.settle(seq);
-            *self.blocked.entry(lane).or_default() += 1;
-            self.make_wait(lane);
-        }
-    }
-
-    /// A lane has one row less that is due or waiting.
-    fn unblock(&mut self, lane: Lane) {
-        if let Some(rows) = self.blocked.get_mut(&lane) {
-            *rows -= 1;
-            if *rows == 0 {
-                self.blocked.remove(&lane);
-            }
-        }
-    }
-
-    async fn obey(&mut self, command: Command) {
-        match command {
-            Command::Replay {
-                selection,
-                dry_run,
-                reply,
-            } => {
-                let read_to = self.window.read_to();
-                let mut owed: HashSet<Seq> = self
-                    .window
-                    .unsettled()
-                    .chain(self.in_doubt.iter().copied())
-                    .collect();
-                owed.extend(self.unwritten.changes.iter().map(|change| match change {
-                    Change::Wait { seq, .. }
-                    | Change::Done { seq, .. }
-                    | Change::Park { seq, .. }
-                    | Change::Retry { seq, .. } => seq,
-                }));
-                let owes = Arc::new(move |seq: Seq| seq > read_to || owed.contains(&seq));
-                let settings = self.settings.clone();
-                let wants = Arc::new(move |event: &Event| settings.wants(event));
-                let (inbox, id) = (self.inbox.clone(), self.id);
-                self.tasks.spawn(async move {
-                    let _ = reply.send(inbox.replay(id, selection, wants, owes, dry_run).await);
-                    Report::RowsChanged
-                });
-            }
-            Command::Discard {
-                selection,
-                dry_run,
-                reply,
-            } => {
-                let result = self.inbox.discard(self.id, selection, dry_run).await;
-                if let (Ok((_, lanes)), false) = (&result, dry_run) {
-                    lanes.iter().for_each(|lane| self.unblock(*lane));
-                    self.forget(selection);
-                }
-                self.look_for_due = true;
-                let _ = reply.send(result.map(|(count, _)| count));
-            }
-            Command::Stop { .. } => {}
-        }
-    }
-
-    /// A discarded delivery may be on its way.
-    fn forget(&mut self, selection: Selection) {
-        let Selection::Event(seq) = selection else {
-            return;
-        };
-        if let Some(at) = self.due.iter().position(|owed| owed.event.seq() == seq) {
-            self.due.remove(at);
-            self.in_doubt.remove(&seq);
-        }
-        if self
-            .attempts
-            .values()
-            .any(|attempt| attempt.has_row && attempt.event.seq() == seq)
-        {
-            self.discarded.insert(seq);
-        }
-    }
-
-    /// Lets what runs finish, releases what does not, and has everything remembered.
-    async fn finish(mut self, grace: Duration) {
-        let until = Instant::now() + grace;
+    /// Lets what runs finish, releases what does not, and has everything remembered. A second stop can only hurry it.
+    async fn finish(mut self, grace: Duration, mut commands: mpsc::Receiver<Command>) {
+        let mut until = Instant::now() + grace;
         let mut released = false;
-        while !self.tasks.is_empty() {
+        loop {
             tokio::select! {
-                Some(ended) = self.tasks.join_next_with_id() => self.take(ended),
+                ended = self.tasks.join_next_with_id() => match ended {
+                    Some(ended) => self.take(ended),
+                    None => break,
+                },
+                Some(Command::Stop { grace }) = commands.recv(), if !released => {
+                    until = until.min(Instant::now() + grace);
+                }
                 () = sleep_until(until), if !released => {
-                    self.attempts.values().for_each(|attempt| attempt.task.abort());
+                    let running = self.attempts.values().map(|attempt| &attempt.task);
+                    running.chain(&self.replays).for_each(AbortHandle::abort);
+                    until = Instant::now() + STORE_PAUSE;
                     released = true;
+                }
+                () = sleep_until(until), if released => {
+                    // What is being written holds together; what comes after it must not go without it.
+                    self.could_not_remember();
+                    return;
                 }
             }
         }
@@ -679,11 +403,15 @@ impl Runner {
                 Ok(Ok(()))
             )
         {
-            tracing::warn!(
-                handler.name = self.name,
-                "the last outcomes could not be stored, some events will come again"
-            );
+            self.could_not_remember();
         }
+    }
+
+    fn could_not_remember(&self) {
+        tracing::warn!(
+            handler.name = self.name,
+            "the last outcomes could not be stored, some events will come again"
+        );
     }
 
     fn show(&self) {

@@ -33,6 +33,9 @@ pub(super) struct Status {
     oldest: AtomicI64,
     unsettled: AtomicU64,
     last: Mutex<Last>,
+    /// How often the loop has gone round.
+    #[cfg(test)]
+    pub(super) steps: AtomicU64,
 }
 
 /// The last outcomes.
@@ -64,6 +67,8 @@ impl Status {
     }
 
     pub(super) fn show(&self, shown: InMemory) {
+        #[cfg(test)]
+        self.steps.fetch_add(1, Ordering::Relaxed);
         self.failing
             .store((shown.state == State::Failing).into(), Ordering::Relaxed);
         self.read_to.store(shown.read_to, Ordering::Relaxed);

@@ -106,6 +106,26 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The event.
+    pub fn seq(&self) -> Seq {
+        let (Self::Wait { seq, .. }
+        | Self::Retry { seq, .. }
+        | Self::Park { seq, .. }
+        | Self::Done { seq, .. }) = self;
+        *seq
+    }
+
+    /// Its lane.
+    pub fn lane(&self) -> Lane {
+        let (Self::Wait { lane, .. }
+        | Self::Retry { lane, .. }
+        | Self::Park { lane, .. }
+        | Self::Done { lane, .. }) = self;
+        *lane
+    }
+}
+
 /// What is known of a delivery's attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attempts {

@@ -13,12 +13,12 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{oneshot, watch};
 
 use self::recent::Recent;
@@ -40,6 +40,10 @@ use crate::metrics::Metrics;
 const WAL_LIMIT_PAGES: i64 = 8192;
 /// How often the WAL is moved into the file.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+/// While a restart of the WAL waits for a reader, commits wait for it.
+const RESTART_WAIT: Duration = Duration::from_millis(250);
+/// Checkpoints that go by before the next try when a reader stood in the way of a restart.
+const RESTART_PAUSE: u32 = 20;
 /// Events removed, or rows looked at, in one go.
 const CHUNK: usize = 500;
 
@@ -54,11 +58,12 @@ pub(super) struct Store {
     clock: Clock,
     settings: InboxSettings,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _lock: File,
+    /// Given back when it is closed.
+    lock: Mutex<Option<File>>,
 }
 
 /// How far retention has come in its current pass.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Sweep {
     upto: Seq,
     passes: u32,
@@ -76,12 +81,17 @@ impl Store {
             path: path.clone(),
             error,
         };
-        std::fs::create_dir_all(&path).map_err(unwritable)?;
+        create_durably(&path).map_err(unwritable)?;
         let lock = lock(&path, settings.lock_wait)?;
         let file = path.join("inbox.db");
-        let sqlite = |error: rusqlite::Error| OpenError::Broken {
-            path: file.clone(),
-            reason: error.to_string(),
+        let sqlite = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                unwritable(std::io::Error::other(error))
+            }
+            _ => OpenError::Broken {
+                path: file.clone(),
+                reason: error.to_string(),
+            },
         };
         let mut conn = connect(&file).map_err(sqlite)?;
         conn.pragma_update(None, "wal_autocheckpoint", 0)
@@ -122,9 +132,9 @@ impl Store {
                 .spawn(run)
                 .map_err(unwritable)
         };
-        let alive = Arc::new(());
-        let while_alive = Arc::downgrade(&alive);
+        let (alive, ended) = mpsc::channel::<()>();
         let checkpoints = connect(&file).map_err(sqlite)?;
+        checkpoints.busy_timeout(RESTART_WAIT).map_err(sqlite)?;
         let threads = vec![
             spawn(
                 "inbox-writer",
@@ -136,9 +146,9 @@ impl Store {
             spawn(
                 "inbox-wal",
                 Box::new(move || {
-                    while while_alive.strong_count() > 0 {
-                        std::thread::sleep(CHECKPOINT_EVERY);
-                        checkpoint(&checkpoints);
+                    let mut pause = 0;
+                    while ended.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
+                        checkpoint(&checkpoints, &mut pause);
                     }
                 }),
             )?,
@@ -146,7 +156,7 @@ impl Store {
         Ok(Self {
             readers: Arc::new(Readers {
                 file,
-                idle: Mutex::default(),
+                idle: Mutex::new(Some(Vec::new())),
             }),
             path,
             commands,
@@ -156,7 +166,7 @@ impl Store {
             clock,
             settings: settings.clone(),
             threads: Mutex::new(threads),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -181,7 +191,7 @@ impl Store {
             reply,
             unless_ever_stored,
         });
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        self.answer(answer).await
     }
 
     pub(super) async fn register(
@@ -189,8 +199,7 @@ impl Store {
         configured: Vec<(String, Start)>,
     ) -> Result<Vec<Registered>, StoreError> {
         let now = self.clock.now();
-        let last = *self.committed.borrow();
-        self.write(move |conn, _| deliveries::register(conn, &configured, last, now))
+        self.write(move |conn, _| deliveries::register(conn, &configured, last_seq(conn)?, now))
             .await
     }
 
@@ -258,9 +267,15 @@ impl Store {
     pub(super) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Find { id, reply });
-        match answer.await.unwrap_or(Err(StoreError::Failed))? {
+        match self.answer(answer).await? {
             Some(seq) => self.read(move |conn| events::one(conn, seq)).await,
-            None => Ok(None),
+            None => {
+                self.read(move |conn| match recent::find_on_disk(conn, &id)? {
+                    Some(seq) => events::one(conn, seq),
+                    None => Ok(None),
+                })
+                .await
+            }
         }
     }
 
@@ -294,22 +309,19 @@ impl Store {
         let cutoff = now.minus(self.settings.retention);
         let parked_cutoff = now.minus(self.settings.parked_retention);
         let dedupe_cutoff = now.minus(self.settings.dedupe_window);
-        let from = self
-            .swept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .upto;
-        let (next, forgotten) = self
+        let mut sweep = *self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = sweep.upto;
+        let (forgotten, dropped, swept) = self
             .write(move |conn, recent| {
                 let forgotten = deliveries::forget_missing(conn, cutoff)?;
-                deliveries::drop_old_parked(conn, parked_cutoff)?;
+                let dropped = deliveries::drop_orphans(conn, CHUNK)?
+                    + deliveries::drop_old_parked(conn, parked_cutoff, CHUNK)?;
                 let floor = deliveries::floor(conn)?;
-                let (removed, next) = events::sweep(conn, from, floor, cutoff, CHUNK)?;
-                if removed > 0 {
-                    let oldest = events::oldest(conn)?;
-                    recent.forget(conn, oldest.unwrap_or(Seq::MAX), dedupe_cutoff)?;
+                let swept = events::sweep(conn, from, floor, cutoff, CHUNK)?;
+                if swept.removed > 0 {
+                    recent.forget(conn, swept.upto, dedupe_cutoff)?;
                 }
-                Ok((next, forgotten))
+                Ok((forgotten, dropped, swept))
             })
             .await?;
         for (name, rows) in forgotten {
@@ -319,20 +331,20 @@ impl Store {
                 "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
             );
         }
-        let mut sweep = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        sweep.upto = match next {
-            Some(next) => next,
-            // What was kept for a parked delivery lies behind: a pass from the begin, now and then, finds it.
-            None => {
-                sweep.passes += 1;
-                if sweep.passes.is_multiple_of(10) {
-                    0
-                } else {
-                    from
-                }
+        let more = swept.more || dropped > 0;
+        sweep.upto = if swept.more { swept.upto } else { from };
+        if !more {
+            // What was kept for a delivery lies behind: a pass from the begin, now and then, finds it.
+            sweep.passes = sweep.passes.wrapping_add(1);
+            if sweep.passes.is_multiple_of(10) {
+                sweep.upto = 0;
             }
-        };
-        Ok(next.is_some())
+        }
+        if dropped > 0 {
+            sweep.upto = 0;
+        }
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = sweep;
+        Ok(more)
     }
 
     /// A write that changes nothing, to find out whether the store works again.
@@ -361,6 +373,20 @@ impl Store {
                 tracing::error!("a thread of the inbox had panicked");
             }
         }
+        self.readers.close();
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// A reply that is dropped says that it failed; if the writer is gone, so does everything from now on.
+    async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        answer.await.unwrap_or_else(|_| {
+            self.condition
+                .store(Condition::Failing.as_u8(), Ordering::Relaxed);
+            Err(StoreError::Failed)
+        })
     }
 
     /// A command that finds no writer is dropped with its reply, which says that it failed.
@@ -385,7 +411,7 @@ impl Store {
                 let _ = reply.send(result);
             })
         })));
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        self.answer(answer).await
     }
 
     async fn read<T: Send + 'static>(
@@ -396,6 +422,7 @@ impl Store {
         let result = tokio::task::spawn_blocking(move || readers.with(query)).await;
         match result {
             Ok(Ok(value)) => Ok(value),
+            Ok(Err(rusqlite::Error::InvalidPath(_))) => Err(StoreError::Failed), // it is closed
             Ok(Err(error)) => {
                 tracing::error!(store.error = %error, "the store could not be read");
                 Err(StoreError::Failed)
@@ -425,10 +452,10 @@ fn in_savepoint<T>(
     result
 }
 
-/// Connections for reading, as many as are used at once.
+/// Connections for reading, as many as are used at once; those that are not used now, none once it is closed.
 struct Readers {
     file: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Option<Vec<Connection>>>,
 }
 
 /// More idle ones than this are closed.
@@ -439,11 +466,10 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = match &mut *self.idle() {
+            Some(idle) => idle.pop(),
+            None => return Err(rusqlite::Error::InvalidPath(self.file.clone())),
+        };
         let conn = match idle {
             Some(conn) => conn,
             None => {
@@ -453,12 +479,26 @@ impl Readers {
                 conn
             }
         };
-        let result = query(&conn);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_READERS {
+        // One that asks twice sees the same both times.
+        let result = conn.unchecked_transaction().and_then(|snapshot| {
+            let result = query(&snapshot)?;
+            snapshot.commit()?;
+            Ok(result)
+        });
+        if let Some(idle) = &mut *self.idle()
+            && idle.len() < IDLE_READERS
+        {
             idle.push(conn);
         }
         result
+    }
+
+    fn close(&self) {
+        *self.idle() = None;
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -469,6 +509,19 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
+}
+
+/// Creates the directory. What is above it must know it after a power failure as well.
+fn create_durably(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    if let Some(parent) = parent {
+        create_durably(parent)?;
+    }
+    std::fs::create_dir_all(path)?;
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Takes the directory for this process. The lock goes with the process, however it ends.
@@ -515,25 +568,25 @@ fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
 }
 
 /// Moves what the WAL holds into the file. The writer is not held up, but for a moment when the WAL has grown large: under
-/// load it never is empty by itself.
-fn checkpoint(conn: &Connection) {
+/// load it never is empty by itself. `pause` is how many times not to try that.
+fn checkpoint(conn: &Connection, pause: &mut u32) {
     let run = |mode: &str| {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, i64>(2)?,
-            ))
+            Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))
         })
     };
-    let result = run("PASSIVE").and_then(|(_, pages, _)| {
-        if pages > WAL_LIMIT_PAGES {
-            run("RESTART")
-        } else {
-            Ok((0, 0, 0))
+    let result = run("PASSIVE").and_then(|(_, pages)| {
+        if *pause > 0 {
+            *pause -= 1;
+        } else if pages > WAL_LIMIT_PAGES && run("RESTART")?.0 {
+            *pause = RESTART_PAUSE;
         }
+        Ok(())
     });
     if let Err(error) = result {
         tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod server;
+pub mod target;
 
 use std::time::{Duration, Instant};
 
@@ -47,8 +48,13 @@ pub fn signed_raw(members: &[u8]) -> Vec<u8> {
 }
 
 /// Looks until something is there; fails after twenty seconds.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(20);
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_up_to(Duration::from_secs(20), what, look)
+}
+
+/// Looks until something is there; fails after `limit`.
+pub fn wait_up_to<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + limit;
     loop {
         if let Some(found) = look() {
             return found;

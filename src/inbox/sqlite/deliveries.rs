@@ -95,18 +95,52 @@ pub(super) fn forget_missing(
         .query_map([cutoff.millis()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let forget = |(id, name): (HandlerId, String)| {
-        let rows = conn.execute("DELETE FROM deliveries WHERE handler = ?1", [id])?;
+        let rows = conn.query_row(
+            "SELECT count(*) FROM deliveries WHERE handler = ?1",
+            [id],
+            |row| row.get::<_, i64>(0),
+        )?;
         conn.execute("DELETE FROM handlers WHERE id = ?1", [id])?;
-        Ok((name, rows as u64))
+        Ok((name, rows.unsigned_abs()))
     };
     missing.into_iter().map(forget).collect()
 }
 
-/// Forgets deliveries that were parked before `cutoff`.
-pub(super) fn drop_old_parked(conn: &Connection, cutoff: Timestamp) -> rusqlite::Result<()> {
-    let mut delete =
-        conn.prepare_cached("DELETE FROM deliveries WHERE parked < ?1 AND state = 2")?;
-    delete.execute([cutoff.millis()]).map(drop)
+/// Removes up to `limit` deliveries of forgotten handlers: how many. There may be very many, and callbacks wait meanwhile.
+pub(super) fn drop_orphans(conn: &Connection, limit: usize) -> rusqlite::Result<usize> {
+    let mut next = conn.prepare_cached("SELECT min(handler) FROM deliveries WHERE handler > ?1")?;
+    let mut known = conn.prepare_cached("SELECT 1 FROM handlers WHERE id = ?1")?;
+    let mut delete = conn.prepare_cached(
+        "DELETE FROM deliveries WHERE handler = ?1
+         AND seq IN (SELECT seq FROM deliveries WHERE handler = ?1 LIMIT ?2)",
+    )?;
+    let mut at = 0;
+    while let Some(handler) = next.query_row([at], |row| row.get::<_, Option<HandlerId>>(0))? {
+        if !known.exists([handler])? {
+            return delete.execute(params![handler, limit as i64]);
+        }
+        at = handler;
+    }
+    Ok(0)
+}
+
+/// Removes up to `limit` deliveries of each handler that were parked before `cutoff`: how many.
+pub(super) fn drop_old_parked(
+    conn: &Connection,
+    cutoff: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<usize> {
+    let mut handlers = conn.prepare_cached("SELECT id FROM handlers")?;
+    let mut delete = conn.prepare_cached(
+        "DELETE FROM deliveries WHERE handler = ?1 AND seq IN
+            (SELECT seq FROM deliveries WHERE handler = ?1 AND parked < ?2 AND state = 2 LIMIT ?3)",
+    )?;
+    let handlers: Vec<HandlerId> = handlers
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    handlers.into_iter().try_fold(0, |dropped, handler| {
+        Ok(dropped + delete.execute(params![handler, cutoff.millis(), limit as i64])?)
+    })
 }
 
 /// Up to here every handler has finished everything, or has rows for it.
@@ -117,7 +151,7 @@ pub(super) fn floor(conn: &Connection) -> rusqlite::Result<Seq> {
     Ok(lowest.unwrap_or(Seq::MAX))
 }
 
-/// Writes what became of a handler's deliveries.
+/// Writes what became of a handler's deliveries. An event that is gone by now gets no row: nothing could ever finish it.
 pub(super) fn settle(
     conn: &Connection,
     handler: HandlerId,
@@ -125,19 +159,24 @@ pub(super) fn settle(
 ) -> rusqlite::Result<()> {
     for change in &settlement.changes {
         match change {
-            Change::Wait { seq, lane } => wait(conn, handler, *seq, *lane)?,
+            Change::Wait { seq, lane } => {
+                wait(conn, handler, *seq, *lane)?;
+            }
             Change::Retry {
                 seq,
                 lane,
                 attempts,
                 due,
             } => {
-                upsert(conn, handler, *seq, *lane, DUE, attempts, *due, None)?;
-                // Whatever had moved up in its absence waits again.
-                conn.prepare_cached(
-                    "UPDATE deliveries SET state = 1 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND seq <> ?3",
-                )?
-                .execute(params![handler, stored(*lane), seq])?;
+                let left = lane_of(conn, handler, *seq)?;
+                if upsert(conn, handler, *seq, *lane, DUE, attempts, *due, None)? > 0 {
+                    // Whatever had moved up in its absence waits again.
+                    conn.prepare_cached(
+                        "UPDATE deliveries SET state = 1 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND seq <> ?3",
+                    )?
+                    .execute(params![handler, stored(*lane), seq])?;
+                }
+                promote(conn, handler, left.unwrap_or(*lane))?;
             }
             Change::Park {
                 seq,
@@ -145,13 +184,15 @@ pub(super) fn settle(
                 attempts,
                 at,
             } => {
+                let left = lane_of(conn, handler, *seq)?;
                 upsert(conn, handler, *seq, *lane, PARKED, attempts, *at, Some(*at))?;
-                promote(conn, handler, *lane)?;
+                promote(conn, handler, left.unwrap_or(*lane))?;
             }
             Change::Done { seq, lane } => {
+                let left = lane_of(conn, handler, *seq)?;
                 conn.prepare_cached("DELETE FROM deliveries WHERE handler = ?1 AND seq = ?2")?
                     .execute(params![handler, seq])?;
-                promote(conn, handler, *lane)?;
+                promote(conn, handler, left.unwrap_or(*lane))?;
             }
         }
     }
@@ -160,6 +201,14 @@ pub(super) fn settle(
             .execute(params![handler, position])?;
     }
     Ok(())
+}
+
+/// The lane of a row. A replay that meets a running attempt can put it into another one than the attempt knows of.
+fn lane_of(conn: &Connection, handler: HandlerId, seq: Seq) -> rusqlite::Result<Option<Lane>> {
+    conn.prepare_cached("SELECT lane FROM deliveries WHERE handler = ?1 AND seq = ?2")?
+        .query_row([handler, seq], |row| row.get::<_, i64>(0))
+        .optional()
+        .map(|lane| lane.map(i64::cast_unsigned))
 }
 
 #[expect(clippy::too_many_arguments, reason = "a row has that many columns")]
@@ -172,10 +221,10 @@ fn upsert(
     attempts: &Attempts,
     due: Timestamp,
     parked: Option<Timestamp>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     conn.prepare_cached(
         "INSERT INTO deliveries(handler, seq, lane, state, attempts, first_attempt, due, parked, error)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?2)
          ON CONFLICT DO UPDATE SET lane = ?3, state = ?4, attempts = ?5, first_attempt = ?6, due = ?7,
              parked = coalesce(?8, parked), error = ?9",
     )?
@@ -189,18 +238,17 @@ fn upsert(
         due.millis(),
         parked.map(Timestamp::millis),
         attempts.error,
-    ])?;
-    Ok(())
+    ])
 }
 
 /// Puts a delivery at the end of its lane; due at once if it is the only one there. A delivery that has a row keeps it.
-fn wait(conn: &Connection, handler: HandlerId, seq: Seq, lane: Lane) -> rusqlite::Result<()> {
+fn wait(conn: &Connection, handler: HandlerId, seq: Seq, lane: Lane) -> rusqlite::Result<usize> {
     conn.prepare_cached(
         "INSERT OR IGNORE INTO deliveries(handler, seq, lane, state, attempts, due, error)
-         SELECT ?1, ?2, ?3, EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2), 0, 0, ''",
+         SELECT ?1, ?2, ?3, EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2), 0, 0, ''
+         WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?2)",
     )?
-    .execute(params![handler, seq, stored(lane)])?;
-    Ok(())
+    .execute(params![handler, seq, stored(lane)])
 }
 
 /// Makes the first waiting delivery of a lane due, if none is.
@@ -255,7 +303,7 @@ fn attempts_of(row: &Row, first: usize) -> rusqlite::Result<Attempts> {
     })
 }
 
-/// The parked deliveries after `after`, in the order of their events.
+/// The parked deliveries after `after`, in the order of their events. Left to itself SQLite would read all that wait as well.
 pub(super) fn parked(
     conn: &Connection,
     handler: HandlerId,
@@ -263,7 +311,8 @@ pub(super) fn parked(
     limit: usize,
 ) -> rusqlite::Result<Vec<Parked>> {
     let mut select = conn.prepare_cached(&format!(
-        "SELECT {EVENT_COLUMNS}, attempts, first_attempt, error, parked, state FROM deliveries JOIN events USING (seq)
+        "SELECT {EVENT_COLUMNS}, attempts, first_attempt, error, parked, state
+         FROM deliveries INDEXED BY deliveries_parked_in_order JOIN events USING (seq)
          WHERE handler = ?1 AND parked IS NOT NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
     ))?;
     let rows = select.query_map(params![handler, after, limit as i64], |row| {
@@ -332,7 +381,8 @@ pub(super) fn replay(
             .optional()?
         {
             None | Some(PARKED) if dry_run => {}
-            None => wait(conn, handler, seq, lane)?,
+            None if wait(conn, handler, seq, lane)? == 0 => continue,
+            None => {}
             Some(PARKED) => {
                 unpark.execute(params![handler, seq, stored(lane)])?;
             }

@@ -153,45 +153,52 @@ fn skip(
     Ok(at)
 }
 
-/// The oldest event that is still there.
-pub(super) fn oldest(conn: &Connection) -> rusqlite::Result<Option<Seq>> {
-    conn.prepare_cached("SELECT min(seq) FROM events")?
-        .query_row([], |row| row.get(0))
+/// What one round of [`sweep`] did.
+pub(super) struct Swept {
+    /// How many events went.
+    pub(super) removed: usize,
+    /// Up to where it looked.
+    pub(super) upto: Seq,
+    /// Whether it stopped only because of its limit.
+    pub(super) more: bool,
 }
 
-/// Removes up to `limit` events that arrived before `cutoff`, are at or below `floor` and have no row, from `from` on: how
-/// many went, and where to go on; none when there is nothing more to do for now.
+/// Removes events beyond `from` that arrived before `cutoff`, are at or below `floor` and have no row; looks at `limit`.
 pub(super) fn sweep(
     conn: &Connection,
     from: Seq,
     floor: Seq,
     cutoff: Timestamp,
     limit: usize,
-) -> rusqlite::Result<(u64, Option<Seq>)> {
+) -> rusqlite::Result<Swept> {
     let mut select = conn.prepare_cached(
         "SELECT seq, received FROM events WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
     )?;
-    let mut last = None;
+    let mut upto = from;
     let mut looked = 0;
     let mut rows = select.query(params![from, floor, limit as i64])?;
     while let Some(row) = rows.next()? {
         if Timestamp::from_millis(row.get(1)?) >= cutoff {
             break;
         }
-        last = Some(row.get(0)?);
+        upto = row.get(0)?;
         looked += 1;
     }
-    let Some(last) = last else {
-        return Ok((0, None));
-    };
-    let removed = conn
-        .prepare_cached(
-            "DELETE FROM events WHERE seq > ?1 AND seq <= ?2
-             AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.seq = events.seq)",
-        )?
-        .execute(params![from, last])?;
-    // Numbers are never given twice, even if no event is left to count on from.
-    conn.prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'last_seq'")?
-        .execute([last])?;
-    Ok((removed as u64, (looked == limit).then_some(last)))
+    let mut removed = 0;
+    if looked > 0 {
+        removed = conn
+            .prepare_cached(
+                "DELETE FROM events WHERE seq > ?1 AND seq <= ?2
+                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.seq = events.seq)",
+            )?
+            .execute([from, upto])?;
+        // Numbers are never given twice, even if no event is left to count on from.
+        conn.prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'last_seq'")?
+            .execute([upto])?;
+    }
+    Ok(Swept {
+        removed,
+        upto,
+        more: looked == limit,
+    })
 }

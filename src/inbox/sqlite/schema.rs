@@ -57,6 +57,7 @@ const STEPS: [&str; 1] = [
     CREATE INDEX deliveries_by_due ON deliveries(handler, state, due);
     CREATE INDEX deliveries_by_lane ON deliveries(handler, lane, state, seq);
     CREATE INDEX deliveries_by_parked ON deliveries(handler, parked) WHERE parked IS NOT NULL;
+    CREATE INDEX deliveries_parked_in_order ON deliveries(handler, seq) WHERE parked IS NOT NULL;
     CREATE INDEX deliveries_by_seq ON deliveries(seq);
     ",
 ];
@@ -101,6 +102,9 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), SchemaError> {
             Ok(())
         };
     }
+    if done == known {
+        return Ok(()); // nothing is written: the disk may be full
+    }
     for step in &STEPS[usize::try_from(done).unwrap_or(0)..] {
         tx.execute_batch(step)?;
     }
@@ -127,6 +131,22 @@ mod tests {
                 .unwrap(),
             1
         );
+    }
+
+    #[test]
+    fn opening_it_again_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Connection::open(dir.path().join("inbox.db")).unwrap();
+        migrate(&mut open()).unwrap();
+        let observer = open();
+        let version = || {
+            observer
+                .pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        let before = version();
+        migrate(&mut open()).unwrap();
+        assert_eq!(version(), before);
     }
 
     #[test]

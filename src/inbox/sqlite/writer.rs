@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, ffi, params};
 use tokio::sync::{oneshot, watch};
 
 use super::recent::Recent;
 use super::space::Space;
 use crate::auth::Authentic;
 use crate::budget::Charge;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::event::Seq;
 use crate::identity::EventId;
 use crate::inbox::{Condition, Receipt, StoreError};
@@ -35,7 +35,7 @@ pub(super) enum Command {
         reply: Reply<Receipt>,
         unless_ever_stored: bool,
     },
-    /// The newest event with an id, if it is not in a run yet.
+    /// The newest event with an id, if it is not in a run on disk yet.
     Find {
         id: EventId,
         reply: Reply<Option<Seq>>,
@@ -136,6 +136,10 @@ impl Writer {
                 {
                     tracing::error!(store.error = %error, "the failed transaction could not be rolled back");
                 }
+                self.recent.rolled_back();
+                if let Err(error) = self.catch_up() {
+                    tracing::error!(store.error = %error, "the store could not be read after it failed");
+                }
                 self.set_condition(Condition::Failing);
                 for pending in pending {
                     match pending {
@@ -185,11 +189,16 @@ impl Writer {
                     });
                 }
                 Command::Find { id, reply } => {
-                    let found = self.recent.find_ever(&self.conn, &id);
+                    let found = self.recent.find_in_memory(&self.conn, &id);
                     let _ = reply.send(found.map_err(|_| StoreError::Failed));
                 }
                 Command::Write(job) if failed.is_none() => {
                     pending.push(Pending::Completed(job(&self.conn, &mut self.recent)));
+                    // A job that failed badly enough, as on a full disk, took the whole transaction with it; what came
+                    // after it would be committed one by one.
+                    if self.conn.is_autocommit() {
+                        failed = Some(rolled_back());
+                    }
                 }
                 Command::Write(_) | Command::Close => {} // the reply that is dropped says that it failed
             }
@@ -201,6 +210,23 @@ impl Writer {
         self.recent.write_some(&self.conn)?;
         self.conn.execute_batch("COMMIT")?;
         Ok(last)
+    }
+
+    /// Takes notice of what is stored although its commit was reported as failed: its numbers are taken, its senders will
+    /// come again.
+    fn catch_up(&mut self) -> rusqlite::Result<()> {
+        let mut select = self
+            .conn
+            .prepare_cached("SELECT seq, id, received FROM events WHERE seq > ?1 ORDER BY seq")?;
+        let mut rows = select.query([self.last])?;
+        while let Some(row) = rows.next()? {
+            self.last = row.get(0)?;
+            let received = Timestamp::from_millis(row.get(2)?);
+            let id = EventId::from_bytes(row.get(1)?);
+            self.recent.add(self.last, &id, received);
+            self.committed.send_replace(self.last);
+        }
+        Ok(())
     }
 
     fn accept(
@@ -248,7 +274,11 @@ impl Writer {
 
     fn committed_all(&mut self, pending: Vec<Pending>, last: Seq) {
         self.recent.written();
-        let mut stored_any = false;
+        // First of all: whoever has a receipt finds its event counted.
+        if last > self.last {
+            self.last = last;
+            self.committed.send_replace(last);
+        }
         for pending in pending {
             match pending {
                 Pending::Accepted {
@@ -260,17 +290,12 @@ impl Writer {
                     if !receipt.is_duplicate() {
                         self.recent
                             .add(receipt.seq(), &callback.id(), callback.received());
-                        stored_any = true;
                     }
                     drop(charge);
                     let _ = reply.send(Ok(receipt));
                 }
                 Pending::Completed(complete) => complete(Ok(())),
             }
-        }
-        self.last = last;
-        if stored_any {
-            self.committed.send_replace(last);
         }
         let condition = if self.space.was_short() {
             Condition::Full
@@ -286,4 +311,8 @@ impl Writer {
     fn set_condition(&self, condition: Condition) -> Condition {
         Condition::from_u8(self.condition.swap(condition.as_u8(), Ordering::Relaxed))
     }
+}
+
+fn rolled_back() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK), None)
 }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub sources: String,
     pub handlers: String,
     pub env: Vec<(String, String)>,
+    /// A program with arguments that becomes the server, such as `strace -D`; empty: none.
+    pub under: Vec<String>,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             sources: format!("[sources.css]\nkeys = [\"{KEY}\"]\n"),
             handlers: String::new(),
             env: Vec::new(),
+            under: Vec::new(),
         }
     }
 }
@@ -72,7 +75,19 @@ impl Settings {
 
 /// The built binary with a clean environment.
 pub fn livehook() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_livehook"));
+    livehook_under(&[])
+}
+
+fn livehook_under(under: &[String]) -> Command {
+    let livehook = env!("CARGO_BIN_EXE_livehook");
+    let mut command = match under.split_first() {
+        None => Command::new(livehook),
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(livehook);
+            command
+        }
+    };
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -94,7 +109,7 @@ impl TestServer {
         let path = directory.path().to_owned();
         std::fs::write(path.join("livehook.toml"), settings.to_toml()).unwrap();
         let log = std::fs::File::create(path.join("log.txt")).unwrap();
-        let mut child = livehook()
+        let mut child = livehook_under(&settings.under)
             .args(["serve", "--config"])
             .arg(path.join("livehook.toml"))
             .envs(settings.env.iter().cloned())

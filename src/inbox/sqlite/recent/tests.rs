@@ -1,1 +1,301 @@
+#![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
+use super::*;
+use crate::inbox::sqlite::schema;
+
+const WINDOW: Duration = Duration::from_secs(100);
+
+/// The check beside a list of everything that is stored, which must say the same.
+struct Bench {
+    conn: Connection,
+    recent: Recent,
+    /// In arrival order.
+    events: HashMap<EventId, Vec<(Seq, Timestamp)>>,
+    last: Seq,
+    now: Timestamp,
+    chance: u64,
+}
+
+fn id(n: u64) -> EventId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+    id[8..].copy_from_slice(&n.to_be_bytes());
+    EventId::from_bytes(id)
+}
+
+impl Bench {
+    fn new(seed: u64) -> Self {
+        let mut conn = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut conn).unwrap();
+        let now = Timestamp::from_seconds(1_795_420_800);
+        let recent = Recent::load(&conn, now).unwrap();
+        Self {
+            conn,
+            recent,
+            events: HashMap::new(),
+            last: 0,
+            now,
+            chance: seed,
+        }
+    }
+
+    fn chance(&mut self, below: u64) -> u64 {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        (self.chance >> 16) % below
+    }
+
+    fn restart(&mut self) {
+        self.recent = Recent::load(&self.conn, self.now.minus(WINDOW)).unwrap();
+    }
+
+    fn expected(&self, id: EventId, cutoff: Timestamp) -> Option<Seq> {
+        self.events
+            .get(&id)?
+            .iter()
+            .rfind(|(_, received)| *received > cutoff)
+            .map(|(seq, _)| *seq)
+    }
+
+    fn check(&self, id: EventId) -> bool {
+        let cutoff = self.now.minus(WINDOW);
+        let found = self.recent.find_since(&self.conn, &id, cutoff).unwrap();
+        assert_eq!(found, self.expected(id, cutoff), "{id} in the window");
+        found.is_some()
+    }
+
+    fn check_ever(&self, id: EventId) {
+        let expected = self.expected(id, Timestamp::from_millis(i64::MIN));
+        let found = self.recent.find_ever(&self.conn, &id).unwrap();
+        assert_eq!(found, expected, "{id} ever");
+        let mut found = self.recent.find_in_memory(&self.conn, &id).unwrap();
+        if found.is_none() {
+            found = find_on_disk(&self.conn, &id).unwrap();
+        }
+        assert_eq!(found, expected, "{id} ever, in two steps");
+    }
+
+    /// One transaction of those that are no duplicates; it may fail.
+    fn store(&mut self, ids: &[EventId], fails: bool) {
+        let mut fresh: Vec<(Seq, EventId, Timestamp)> = Vec::new();
+        self.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for id in ids {
+            if fresh.iter().any(|(_, other, _)| other == id) || self.check(*id) {
+                continue;
+            }
+            let seq = self.last + 1 + fresh.len() as Seq;
+            self.conn
+                .prepare_cached("INSERT INTO events VALUES (?1, ?2, 'css', 1, ?3, x'')")
+                .unwrap()
+                .execute(params![seq, self.now.millis(), id.as_bytes()])
+                .unwrap();
+            fresh.push((seq, *id, self.now));
+        }
+        self.recent.write_some(&self.conn).unwrap();
+        if fails {
+            self.conn.execute_batch("ROLLBACK").unwrap();
+            self.recent.rolled_back();
+            return;
+        }
+        self.conn.execute_batch("COMMIT").unwrap();
+        self.recent.written();
+        for (seq, id, received) in fresh {
+            self.recent.add(seq, &id, received);
+            self.events.entry(id).or_default().push((seq, received));
+            self.last = seq;
+        }
+    }
+
+    /// Removes the events up to `upto`, but some; it may fail.
+    fn sweep(&mut self, upto: Seq, fails: bool) {
+        self.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        self.conn
+            .execute(
+                "DELETE FROM events WHERE seq <= ?1 AND seq % 1777 <> 0",
+                [upto],
+            )
+            .unwrap();
+        let cutoff = self.now.minus(WINDOW);
+        self.recent.forget(&self.conn, upto, cutoff).unwrap();
+        self.recent.write_some(&self.conn).unwrap();
+        if fails {
+            self.conn.execute_batch("ROLLBACK").unwrap();
+            self.recent.rolled_back();
+        } else {
+            self.conn.execute_batch("COMMIT").unwrap();
+            self.recent.written();
+            for stored in self.events.values_mut() {
+                stored.retain(|(seq, _)| *seq > upto || seq % 1777 == 0);
+            }
+        }
+    }
+
+    fn runs_on_disk(&self) -> i64 {
+        self.conn
+            .query_row("SELECT count(*) FROM id_runs", [], |row| row.get(0))
+            .unwrap()
+    }
+}
+
+/// Thousands of steps of every sort, restarts between the parts of a run and failed commits included.
+#[test]
+fn it_says_what_a_list_of_everything_says() {
+    for seed in 1..=3 {
+        let mut bench = Bench::new(seed * 0x2545_F491_4F6C_DD1D);
+        let mut newest = 0;
+        let mut most_runs = 0;
+        while newest < 9000 {
+            let size = 1 + bench.chance(120);
+            let ids: Vec<_> = (0..size)
+                .map(|_| match bench.chance(3) {
+                    0 if newest > 0 => id(bench.chance(newest)),
+                    _ => {
+                        newest += 1;
+                        id(newest)
+                    }
+                })
+                .collect();
+            let fails = bench.chance(10) == 0;
+            bench.store(&ids, fails);
+            match bench.chance(40) {
+                0 | 1 => bench.restart(),
+                2 => {
+                    let upto = bench.last - 3000 + bench.chance(2000) as Seq;
+                    let fails = bench.chance(3) == 0;
+                    bench.sweep(upto, fails);
+                }
+                3..14 => bench.now = bench.now.plus(Duration::from_secs(3)),
+                _ => {}
+            }
+            for _ in 0..5 {
+                let n = bench.chance(newest + 100);
+                bench.check(id(n));
+                bench.check_ever(id(n));
+            }
+            let filters = bench.recent.runs.iter().filter(|run| run.filter.is_some());
+            assert!(filters.count() <= FILTERED_RUNS);
+            most_runs = most_runs.max(bench.recent.runs.len());
+            assert_eq!(bench.runs_on_disk(), bench.recent.runs.len() as i64);
+        }
+        assert!(most_runs > FILTERED_RUNS, "{most_runs} runs are too few");
+    }
+}
+
+#[test]
+fn a_run_that_was_not_finished_is_written_anew() {
+    let mut bench = Bench::new(1);
+    let ids: Vec<_> = (0..RUN as u64).map(id).collect();
+    bench.store(&ids, false);
+    assert!(bench.recent.writing.is_some());
+    let parts = |bench: &Bench| -> i64 {
+        bench
+            .conn
+            .query_row("SELECT count(*) FROM id_parts", [], |row| row.get(0))
+            .unwrap()
+    };
+    for commits in 1..=PARTS / PARTS_PER_BATCH {
+        bench.restart();
+        assert_eq!(parts(&bench), 0, "what was begun is cleared away");
+        for _ in 0..commits {
+            bench.store(&[], false);
+        }
+        assert_eq!(parts(&bench), commits * PARTS_PER_BATCH);
+        for n in (0..RUN as u64 + 100).step_by(37) {
+            assert_eq!(bench.check(id(n)), n < RUN as u64);
+        }
+    }
+    assert_eq!(bench.runs_on_disk(), 1);
+    assert!(bench.recent.writing.is_none());
+    bench.restart();
+    assert!(bench.recent.newest.is_empty());
+    assert!(bench.check(id(5)));
+}
+
+/// However many arrive while a run is on its way to disk, the map does not outgrow its memory.
+#[test]
+fn a_flood_makes_no_large_map() {
+    let mut bench = Bench::new(1);
+    let mut n = 0;
+    for _ in 0..50 {
+        let ids: Vec<_> = (n..n + 60).map(id).collect();
+        n += 60;
+        bench.store(&ids, false);
+        assert!(bench.recent.newest.len() <= RUN + RUN / 2 + 60);
+    }
+}
+
+#[test]
+fn what_only_looks_the_same_is_no_duplicate() {
+    let alike = |n: u8| {
+        let mut bytes = [7; 16];
+        bytes[15] = n;
+        EventId::from_bytes(bytes)
+    };
+    let mut bench = Bench::new(1);
+    bench.store(&[alike(1)], false);
+    assert!(!bench.check(alike(2)));
+    for round in 0..3 {
+        let ids: Vec<_> = (0..RUN as u64 * 3).map(|n| id(round << 32 | n)).collect();
+        for ids in ids.chunks(64) {
+            bench.store(ids, false);
+        }
+        assert!(!bench.check(alike(9)));
+        assert!(bench.check(alike(1)), "now in a run on disk");
+        bench.restart();
+        assert!(bench.check(alike(1)));
+    }
+    bench.store(&[alike(2)], false);
+    assert!(bench.check(alike(1)) && bench.check(alike(2)));
+}
+
+/// An event that joins late has an early time, and must not hide that its run reaches into the window.
+#[test]
+fn times_need_no_order() {
+    let mut bench = Bench::new(1);
+    for n in 0..RUN as u64 * 3 {
+        let late = n % 5 == 0;
+        let now = bench.now;
+        if late {
+            bench.now = now.minus(10 * WINDOW);
+        }
+        bench.store(&[id(n)], false);
+        bench.now = now;
+        assert_eq!(bench.check(id(n)), !late);
+        bench.check_ever(id(n));
+    }
+    bench.restart();
+    for n in 0..RUN as u64 * 3 {
+        assert_eq!(bench.check(id(n)), n % 5 != 0);
+        bench.check_ever(id(n));
+    }
+}
+
+/// The claim of the module's documentation, for runs of their full length.
+#[test]
+fn it_stays_within_its_memory() {
+    let entry = size_of::<(u64, Seq)>() + 1;
+    // A table of a power of two, at most 7/8 full.
+    let map = |entries: usize| (entries * 8 / 7).next_power_of_two() * entry;
+    assert_eq!(map(FULL_RUN), map(FULL_RUN + FULL_RUN / 2 + 4096));
+    let filter = FULL_RUN * 16 / 8;
+    let writing = FULL_RUN * size_of::<(u64, u32)>() + filter;
+    let all = map(FULL_RUN) + writing + FULL_FILTERED_RUNS * filter;
+    assert!(all <= 16 << 20, "{all} bytes");
+    assert_eq!(map(FULL_RUN), (17 << 20) / 4);
+    assert_eq!(writing, (9 << 20) / 4);
+    // 24 days of a hundred callbacks a second, as far as their runs are only remembered to be on disk.
+    assert!(1600 * size_of::<Run>() < 256 << 10);
+}
+
+#[test]
+fn the_filter_lets_few_pass() {
+    let mut filter = Filter::new();
+    (0..RUN as u64).for_each(|n| filter.add(id(n).fingerprint()));
+    assert!((0..RUN as u64).all(|n| filter.may_hold(id(n).fingerprint())));
+    let strangers = (1 << 20)..(1 << 20) + 20_000;
+    let wrong = strangers.filter(|n| filter.may_hold(id(*n).fingerprint()));
+    assert!(wrong.count() < 20_000 / 200);
+}

@@ -1,0 +1,145 @@
+//! What a handler is asked from outside.
+
+use super::*;
+
+/// A discard that waits for its turn at the store.
+pub(super) struct Discard {
+    selection: Selection,
+    dry_run: bool,
+    reply: oneshot::Sender<Result<u64, StoreError>>,
+}
+
+/// What a discard has removed: the lanes of what was due or waiting, and those events of which something is held in memory.
+#[derive(Default)]
+pub(super) struct Discarded {
+    lanes: Vec<Lane>,
+    gone: Vec<Seq>,
+}
+
+impl Runner {
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Replay {
+                selection,
+                dry_run,
+                reply,
+            } => self.replay(selection, dry_run, reply),
+            Command::Discard {
+                selection,
+                dry_run,
+                reply,
+            } => self.discards.push_back(Discard {
+                selection,
+                dry_run,
+                reply,
+            }),
+            Command::Stop { .. } => {}
+        }
+    }
+
+    fn replay(
+        &mut self,
+        selection: Selection,
+        dry_run: bool,
+        reply: oneshot::Sender<Result<u64, StoreError>>,
+    ) {
+        let read_to = self.window.read_to();
+        let written = self.writing.iter().flat_map(|writing| &writing.changes);
+        let changes = written.chain(&self.unwritten.changes).map(Change::seq);
+        let owed: HashSet<Seq> = self
+            .window
+            .unsettled()
+            .chain(self.in_doubt.iter().copied())
+            .chain(changes)
+            .collect();
+        let owes = Arc::new(move |seq: Seq| seq > read_to || owed.contains(&seq));
+        let settings = self.settings.clone();
+        let wants = Arc::new(move |event: &Event| settings.wants(event));
+        let (inbox, id) = (self.inbox.clone(), self.id);
+        self.replays.retain(|replay| !replay.is_finished());
+        self.replays.push(self.tasks.spawn(async move {
+            let _ = reply.send(inbox.replay(id, selection, wants, owes, dry_run).await);
+            Report::RowsChanged
+        }));
+    }
+
+    /// Has the store discard, alone: while it does, no row is read or written for this handler.
+    pub(super) fn discard(&mut self, discard: Discard) {
+        let Discard {
+            selection,
+            dry_run,
+            reply,
+        } = discard;
+        let replaying: Vec<Seq> = self.replaying().collect();
+        let (inbox, id) = (self.inbox.clone(), self.id);
+        self.discarding = true;
+        self.tasks.spawn(async move {
+            let result = inbox.discard(id, selection, dry_run).await;
+            let mut discarded = Discarded::default();
+            if let (Ok((count, lanes)), false) = (&result, dry_run) {
+                discarded.lanes.clone_from(lanes);
+                discarded.gone = match selection {
+                    Selection::Event(seq) if *count > 0 => vec![seq],
+                    Selection::Event(_) => Vec::new(),
+                    _ => without_rows(&inbox, id, replaying).await,
+                };
+            }
+            let _ = reply.send(result.map(|(count, _)| count));
+            Report::Discarded(discarded)
+        });
+    }
+
+    /// The replayed deliveries of which something is held in memory: they count as parked until they are done.
+    fn replaying(&self) -> impl Iterator<Item = Seq> {
+        let due = self.due.iter().map(|owed| (owed.event.seq(), owed.lane));
+        let running = self
+            .attempts
+            .values()
+            .map(|attempt| (attempt.event.seq(), attempt.lane));
+        let ended = self
+            .unwritten
+            .changes
+            .iter()
+            .map(|change| (change.seq(), change.lane()));
+        due.chain(running)
+            .chain(ended)
+            .filter(|(_, lane)| *lane != stream_lane(*lane))
+            .map(|(seq, _)| seq)
+    }
+
+    pub(super) fn took_discarded(&mut self, discarded: Discarded) {
+        self.discarding = false;
+        self.look_for_due = true;
+        discarded.gone.iter().for_each(|seq| self.forget(*seq));
+        discarded.lanes.iter().for_each(|lane| self.unblock(*lane));
+    }
+
+    /// A delivery whose row is gone may be on its way: waiting in memory, running, or ended and not written.
+    fn forget(&mut self, seq: Seq) {
+        self.due.retain(|owed| owed.event.seq() != seq);
+        let running = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
+        if self.attempts.values().any(running) {
+            self.discarded.insert(seq);
+            return;
+        }
+        self.in_doubt.remove(&seq);
+        let ended = |change: &mut Change| change.seq() == seq;
+        for change in self.unwritten.changes.extract_if(.., ended) {
+            let freed = matches!(change, Change::Done { .. } | Change::Park { .. });
+            if freed && change.lane() == stream_lane(change.lane()) {
+                // Its lane was told already that it has one row less, and is told again.
+                *self.blocked.entry(change.lane()).or_default() += 1;
+            }
+        }
+    }
+}
+
+async fn without_rows(inbox: &Inbox, id: HandlerId, seqs: Vec<Seq>) -> Vec<Seq> {
+    let mut gone = Vec::new();
+    for seq in seqs {
+        if let Ok((0, _)) = inbox.discard(id, Selection::Event(seq), true).await {
+            gone.push(seq);
+        }
+    }
+    gone
+}

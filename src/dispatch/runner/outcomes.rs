@@ -1,0 +1,154 @@
+//! What becomes of a delivery after an attempt.
+
+use super::*;
+
+impl Runner {
+    pub(super) fn attempted(&mut self, id: Id, outcome: Outcome) {
+        let Some(mut attempt) = self.attempts.remove(&id) else {
+            return;
+        };
+        self.busy.remove(&stream_lane(attempt.lane));
+        let now = self.clock.now();
+        attempt.attempts.count += 1;
+        let first = *attempt.attempts.first.get_or_insert(attempt.began);
+        let discarded = self.discarded.remove(&attempt.event.seq());
+        if discarded {
+            // Its row went, and its lane went on, when it was discarded.
+            self.in_doubt.remove(&attempt.event.seq());
+            self.look_for_due = true;
+        }
+        let result = match outcome {
+            Ok(()) => {
+                if self.health.succeeded() {
+                    tracing::info!(handler.name = self.name, "the handler works again");
+                    self.look_for_due = true;
+                }
+                self.status.succeeded(now);
+                if !discarded {
+                    self.done(&attempt);
+                }
+                DeliveryOutcome::Done
+            }
+            Err(failure) => {
+                attempt.attempts.error = failure.reason().chars().take(500).collect();
+                self.status.failed(now, &attempt.attempts.error);
+                let (rejected, after) = match &failure {
+                    Failure::Reject { .. } => (self.health.believes_reject(), None),
+                    Failure::Retry { after, .. } => (false, *after),
+                };
+                let after = after.unwrap_or_default().min(self.settings.retry.max);
+                if rejected {
+                    self.look_for_due = true;
+                } else {
+                    self.note_failure(&attempt, now, after);
+                }
+                if discarded {
+                    DeliveryOutcome::Parked
+                } else if rejected || now.since(first) >= self.settings.retry.max_age {
+                    self.park(&attempt, now);
+                    DeliveryOutcome::Parked
+                } else {
+                    self.retry(&attempt, now, after);
+                    DeliveryOutcome::Retry
+                }
+            }
+        };
+        self.metrics
+            .count_delivery(&self.name, result, attempt.timer.elapsed());
+    }
+
+    pub(super) fn note_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {
+        let retry = self.settings.retry;
+        let pause = |probes| backoff(&retry, probes, rand::random()).max(after);
+        self.probed = true;
+        if self
+            .health
+            .failed(attempt.lane, attempt.is_probe, now, pause)
+        {
+            tracing::warn!(
+                handler.name = self.name,
+                error = attempt.attempts.error,
+                "the handler fails for everything: it is probed until it works again, its backlog stays in the inbox"
+            );
+        }
+    }
+
+    pub(super) fn done(&mut self, attempt: &Attempt) {
+        let seq = attempt.event.seq();
+        if attempt.has_row {
+            self.unwritten.changes.push(Change::Done {
+                seq,
+                lane: attempt.lane,
+            });
+            self.unblock(attempt.lane);
+        } else {
+            self.window.settle(seq);
+        }
+    }
+
+    pub(super) fn park(&mut self, attempt: &Attempt, at: Timestamp) {
+        let seq = attempt.event.seq();
+        tracing::warn!(
+            handler.name = self.name,
+            event.id = %attempt.event.id(),
+            attempts = attempt.attempts.count,
+            error = attempt.attempts.error,
+            "a delivery is parked"
+        );
+        let change = Change::Park {
+            seq,
+            lane: attempt.lane,
+            attempts: attempt.attempts.clone(),
+            at,
+        };
+        self.unwritten.changes.push(change);
+        if attempt.has_row {
+            self.unblock(attempt.lane);
+        } else {
+            self.window.settle(seq);
+        }
+    }
+
+    pub(super) fn retry(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {
+        let retry = &self.settings.retry;
+        let pause = backoff(retry, attempt.attempts.count, rand::random());
+        let due = now.plus(pause.max(after));
+        let (seq, lane) = (attempt.event.seq(), attempt.lane);
+        tracing::debug!(
+            handler.name = self.name,
+            event.id = %attempt.event.id(),
+            attempts = attempt.attempts.count,
+            error = attempt.attempts.error,
+            "a delivery failed and is tried again"
+        );
+        self.unwritten.changes.push(Change::Retry {
+            seq,
+            lane,
+            attempts: attempt.attempts.clone(),
+            due,
+        });
+        if !attempt.has_row {
+            self.window.settle(seq);
+            *self.blocked.entry(lane).or_default() += 1;
+            self.make_wait(lane);
+        }
+    }
+
+    /// A lane has one row less that is due or waiting.
+    pub(super) fn unblock(&mut self, lane: Lane) {
+        if let Some(rows) = self.blocked.get_mut(&lane) {
+            *rows -= 1;
+            if *rows == 0 {
+                self.blocked.remove(&lane);
+            }
+        }
+    }
+
+    /// Gives rows to what is queued in a lane.
+    pub(super) fn make_wait(&mut self, lane: Lane) {
+        for seq in self.window.take_lane(lane) {
+            self.unwritten.changes.push(Change::Wait { seq, lane });
+            *self.blocked.entry(lane).or_default() += 1;
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What every engine keeps, in clauses over the public interface of the inbox alone.
+//!
+//! A clause is a function of a [`Bench`]; [`clauses!`] lists each once and makes a test of it for each engine. A new engine
+//! is one more constructor of [`Bench`] and one more line at the end of this file.
+
+#![allow(clippy::unwrap_used)]
+
+mod accept;
+mod handlers;
+mod lanes;
+mod replay;
+mod retention;
+mod search;
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::delivery::{
+    Attempts, Change, HandlerId, Lane, Parked, Registered, Selection, Settlement, Start,
+};
+use super::settings::InboxSettings;
+use super::{Inbox, Receipt};
+use crate::auth::{Authentic, Presented, authenticate};
+use crate::callback::Callback;
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Event, Seq};
+use crate::settings::Surroundings;
+use crate::source::{Source, SourceConfig};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const WINDOW: Duration = Duration::from_secs(30 * 60);
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+const PARKED_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
+/// No event.
+const NONE: [Seq; 0] = [];
+const BEGIN: Timestamp = Timestamp::from_seconds(1_795_420_800);
+
+/// An inbox of some engine in a place of its own, at a time of its own.
+pub(super) struct Bench {
+    _dir: tempfile::TempDir,
+    settings: InboxSettings,
+    clock: Clock,
+    inbox: Option<Inbox>,
+}
+
+impl Bench {
+    fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Self {
+            settings: settings(dir.path()),
+            _dir: dir,
+            clock: Clock::manual(BEGIN),
+            inbox: None,
+        };
+        bench.open();
+        bench
+    }
+
+    fn open(&mut self) {
+        let inbox = Inbox::open(&self.settings, self.clock.clone(), Arc::default()).unwrap();
+        self.inbox = Some(inbox);
+    }
+
+    fn reopen(&mut self) {
+        self.inbox().close();
+        self.open();
+    }
+
+    fn inbox(&self) -> &Inbox {
+        self.inbox.as_ref().unwrap()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A callback that arrives now.
+    fn callback(&self, body: &str) -> Authentic {
+        authentic("css", body.as_bytes(), self.now())
+    }
+
+    async fn accept(&self, body: &str) -> Receipt {
+        let callback = self.callback(body);
+        self.inbox().accept(callback, None).await.unwrap()
+    }
+
+    /// Stores one event per stream named, in this order; they differ from all others.
+    async fn store(&self, streams: &[&str]) -> Vec<Event> {
+        let before = *self.inbox().committed().borrow();
+        for (n, stream) in streams.iter().enumerate() {
+            let n = before + n as Seq;
+            assert!(!self.accept(&push(stream, n)).await.is_duplicate());
+        }
+        self.all_after(before).await
+    }
+
+    /// Stores many different events at once.
+    async fn store_many(&self, count: usize) {
+        let before = *self.inbox().committed().borrow();
+        let each = (0..count).map(|n| {
+            let callback = self.callback(&push("many", before * 1000 + n as Seq));
+            let inbox = self.inbox().clone();
+            tokio::spawn(async move { inbox.accept(callback, None).await.unwrap() })
+        });
+        for task in each.collect::<Vec<_>>() {
+            assert!(!task.await.unwrap().is_duplicate());
+        }
+    }
+
+    async fn all_after(&self, seq: Seq) -> Vec<Event> {
+        self.inbox().after(seq, 100_000, usize::MAX).await.unwrap()
+    }
+
+    async fn stored(&self) -> Vec<Seq> {
+        seqs(&self.all_after(0).await)
+    }
+
+    async fn register(&self, names: &[&str], start: Start) -> Vec<Registered> {
+        let configured = names.iter().map(|name| ((*name).to_owned(), start));
+        self.inbox().register(configured.collect()).await.unwrap()
+    }
+
+    /// The one handler of a bench that has one.
+    async fn handler(&self) -> HandlerId {
+        self.register(&["one"], Start::Oldest).await[0].id
+    }
+
+    async fn settle(&self, handler: HandlerId, changes: Vec<Change>) {
+        let settlement = Settlement {
+            position: None,
+            changes,
+        };
+        self.inbox().settle(handler, settlement).await.unwrap();
+    }
+
+    async fn finish_upto(&self, handler: HandlerId, position: Seq) {
+        let settlement = Settlement {
+            position: Some(position),
+            changes: Vec::new(),
+        };
+        self.inbox().settle(handler, settlement).await.unwrap();
+    }
+
+    async fn park(&self, handler: HandlerId, event: &Event) {
+        self.settle(handler, vec![park(event, self.now())]).await;
+    }
+
+    /// What is due whenever it is due, in order.
+    async fn due(&self, handler: HandlerId) -> Vec<Seq> {
+        let (owed, _) = self.inbox().due(handler, FOREVER, 1000).await.unwrap();
+        owed.iter().map(|owed| owed.event.seq()).collect()
+    }
+
+    async fn parked(&self, handler: HandlerId) -> Vec<Parked> {
+        let page = self.inbox().parked(handler, 0, 1000).await.unwrap();
+        assert_eq!(page.next, None);
+        page.items
+    }
+
+    async fn parked_seqs(&self, handler: HandlerId) -> Vec<Seq> {
+        let parked = self.parked(handler).await;
+        parked.iter().map(|parked| parked.event.seq()).collect()
+    }
+
+    /// Due, waiting and parked rows of a handler.
+    async fn counts(&self, handler: HandlerId) -> (u64, u64, u64) {
+        let counts = self.inbox().count(handler).await.unwrap();
+        (counts.due, counts.waiting, counts.parked)
+    }
+
+    /// Replays what is selected, all of it wanted and nothing of it owed anyway.
+    async fn replay(&self, handler: HandlerId, selection: Selection) -> u64 {
+        self.replay_if(handler, selection, |_| true, |_| false)
+            .await
+    }
+
+    /// Replays; a dry run before must have counted the same and changed nothing.
+    async fn replay_if(
+        &self,
+        handler: HandlerId,
+        selection: Selection,
+        wants: impl Fn(&Event) -> bool + Send + Sync + 'static,
+        owes: impl Fn(Seq) -> bool + Send + Sync + 'static,
+    ) -> u64 {
+        let (wants, owes) = (Arc::new(wants), Arc::new(owes));
+        let run = |dry| {
+            self.inbox()
+                .replay(handler, selection, wants.clone(), owes.clone(), dry)
+        };
+        let before = self.counts(handler).await;
+        let counted = run(true).await.unwrap();
+        assert_eq!(self.counts(handler).await, before);
+        let replayed = run(false).await.unwrap();
+        assert_eq!(counted, replayed);
+        replayed
+    }
+
+    /// Discards; a dry run before must have counted the same and changed nothing.
+    async fn discard(&self, handler: HandlerId, selection: Selection) -> (u64, Vec<Lane>) {
+        let before = self.counts(handler).await;
+        let (counted, _) = self
+            .inbox()
+            .discard(handler, selection, true)
+            .await
+            .unwrap();
+        assert_eq!(self.counts(handler).await, before);
+        let discarded = self
+            .inbox()
+            .discard(handler, selection, false)
+            .await
+            .unwrap();
+        assert_eq!(counted, discarded.0);
+        discarded
+    }
+
+    /// Retention until there is nothing more to do, passes over what was kept before included.
+    async fn sweep(&self) {
+        for _ in 0..11 {
+            while self.inbox().sweep().await.unwrap() {}
+        }
+    }
+}
+
+pub(super) fn settings(path: &Path) -> InboxSettings {
+    InboxSettings {
+        path: path.join("inbox"),
+        lock_wait: Duration::ZERO,
+        min_free: Some(0),
+        retention: RETENTION,
+        parked_retention: PARKED_RETENTION,
+        dedupe_window: WINDOW,
+    }
+}
+
+/// An authentic callback. The source believes everybody.
+pub(super) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authentic {
+    static OPEN: LazyLock<SourceConfig> = LazyLock::new(|| {
+        let text = config::File::from_str("allow_unsigned = true", config::FileFormat::Toml);
+        let config = config::Config::builder().add_source(text).build().unwrap();
+        config.try_deserialize().unwrap()
+    });
+    let around = Surroundings {
+        base: Path::new("/"),
+        variable: &|_| None,
+    };
+    let source: Source = OPEN.validate(source, &around).unwrap();
+    let presented = Presented {
+        url_kind: None,
+        token: None,
+        client: None,
+        received,
+        body: Bytes::copy_from_slice(body),
+    };
+    let callback = Callback::parse(body).unwrap();
+    authenticate(&source, presented, &callback, || [0; 16])
+        .outcome
+        .unwrap()
+}
+
+/// A push to a stream.
+pub(super) fn push(stream: &str, n: Seq) -> String {
+    format!(
+        r#"{{"event_type":1,"app":"push.example.com","appname":"live","stream_id":"{stream}","sequence":"{n}"}}"#
+    )
+}
+
+fn seqs(events: &[Event]) -> Vec<Seq> {
+    events.iter().map(Event::seq).collect()
+}
+
+fn wait(event: &Event) -> Change {
+    Change::Wait {
+        seq: event.seq(),
+        lane: event.lane(),
+    }
+}
+
+fn done(event: &Event) -> Change {
+    Change::Done {
+        seq: event.seq(),
+        lane: event.lane(),
+    }
+}
+
+fn retry(event: &Event, due: Timestamp) -> Change {
+    Change::Retry {
+        seq: event.seq(),
+        lane: event.lane(),
+        attempts: attempts(1),
+        due,
+    }
+}
+
+fn park(event: &Event, at: Timestamp) -> Change {
+    Change::Park {
+        seq: event.seq(),
+        lane: event.lane(),
+        attempts: attempts(3),
+        at,
+    }
+}
+
+fn attempts(count: u32) -> Attempts {
+    Attempts {
+        count,
+        first: Some(BEGIN),
+        error: "it does not listen".to_owned(),
+    }
+}
+
+/// The list of clauses, and the tests that it makes for an engine.
+macro_rules! clauses {
+    ($engine:ident) => {
+        clauses! { $engine:
+            accept::{
+                numbers_follow_arrival, everything_is_kept_as_it_came, pages_keep_their_limits,
+                one_of_many_at_once_is_stored, a_repeat_gets_the_first_receipt, the_window_has_an_exact_end,
+                the_window_begins_anew_with_what_was_stored_again, only_signature_and_time_may_differ,
+                a_duplicate_leads_to_its_event, many_are_remembered, a_late_one_is_stored_unless_it_ever_was,
+                who_stops_waiting_may_come_again, closing_finishes_what_was_begun, a_closed_inbox_fails,
+                shares_are_given_back, word_of_new_events_is_given,
+            }
+            handlers::{
+                now_begins_with_the_next_event, oldest_begins_at_the_begin, a_position_survives,
+                a_position_never_goes_back, a_missing_handler_resumes, a_forgotten_one_begins_anew,
+                blocked_lanes_are_told, arrival_times_are_told,
+            }
+            lanes::{
+                waiting_ones_follow_in_order, parking_lets_the_lane_go_on, waiting_in_an_empty_lane_is_due,
+                waiting_overwrites_nothing, a_retry_before_the_head_takes_its_place, lanes_do_not_meet,
+                handlers_do_not_meet, what_is_due_comes_in_order, attempts_are_remembered, rows_survive,
+                a_settlement_is_one_whole, settlements_keep_their_order, any_order_keeps_one_head,
+                an_event_that_is_gone_gets_no_row,
+            }
+            replay::{
+                parked_ones_come_in_pages, one_event_is_replayed, parked_ones_are_replayed, a_time_is_replayed,
+                what_is_owed_is_not_replayed, replays_have_a_lane_of_their_own, a_replay_stays_listed_until_it_is_done,
+                a_replay_may_be_parked_again, one_event_is_discarded, parked_ones_are_discarded, a_time_is_discarded,
+                a_discarded_head_frees_its_lane, thousands_are_replayed_and_discarded,
+            }
+            retention::{
+                what_all_have_done_goes, without_handlers_everything_goes, what_is_owed_stays, what_waits_stays,
+                what_is_parked_stays_longer, what_is_being_replayed_stays, numbers_are_never_given_twice,
+                what_was_removed_is_not_found, many_go_in_rounds, a_missing_handler_holds_it_for_a_while,
+            }
+            search::{
+                both_orders_have_pages, kinds_and_sources_are_told_apart, streams_are_told_apart,
+                a_time_has_its_begin_but_not_its_end, everything_is_found_by_its_id, an_id_leads_to_its_newest_event,
+                times_are_found_among_many,
+            }
+        }
+    };
+    ($engine:ident: $($part:ident::{ $($clause:ident,)* })*) => {
+        mod $engine {
+            $(mod $part {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $clause() {
+                    super::super::$part::$clause(super::super::Bench::$engine()).await;
+                })*
+            })*
+        }
+    };
+}
+
+clauses!(sqlite);

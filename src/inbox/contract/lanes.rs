@@ -1,0 +1,338 @@
+//! Rows of deliveries and the order they keep.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::inbox::delivery::replay_lane;
+
+pub(super) async fn waiting_ones_follow_in_order(bench: Bench) {
+    let events = bench.store(&["a"; 4]).await;
+    let handler = bench.handler().await;
+    let [a, b, c, d] = &events[..] else { panic!() };
+    bench
+        .settle(handler, vec![retry(a, BEGIN), wait(c), wait(b), wait(d)])
+        .await;
+    assert_eq!(bench.counts(handler).await, (1, 3, 0));
+    for event in &events {
+        assert_eq!(bench.due(handler).await, [event.seq()]);
+        bench.settle(handler, vec![done(event)]).await;
+    }
+    assert_eq!(bench.counts(handler).await, (0, 0, 0));
+}
+
+pub(super) async fn parking_lets_the_lane_go_on(bench: Bench) {
+    let events = bench.store(&["a"; 3]).await;
+    let handler = bench.handler().await;
+    let [a, b, c] = &events[..] else { panic!() };
+    bench
+        .settle(handler, vec![retry(a, BEGIN), wait(b), wait(c)])
+        .await;
+    bench.settle(handler, vec![park(a, BEGIN)]).await;
+    assert_eq!(bench.due(handler).await, [2]);
+    bench.settle(handler, vec![park(b, BEGIN)]).await;
+    assert_eq!(bench.due(handler).await, [3]);
+    assert_eq!(bench.counts(handler).await, (1, 0, 2));
+    // One that never had a row can be parked as well.
+    let more = bench.store(&["b"]).await;
+    bench.park(handler, &more[0]).await;
+    assert_eq!(bench.parked_seqs(handler).await, [1, 2, 4]);
+}
+
+pub(super) async fn waiting_in_an_empty_lane_is_due(bench: Bench) {
+    let events = bench.store(&["a", "a", "b"]).await;
+    let handler = bench.handler().await;
+    bench.park(handler, &events[2]).await;
+    let more = bench.store(&["b"]).await;
+    bench
+        .settle(
+            handler,
+            vec![wait(&events[0]), wait(&events[1]), wait(&more[0])],
+        )
+        .await;
+    let (owed, next) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    let owed: Vec<_> = owed.iter().map(|owed| owed.event.seq()).collect();
+    assert_eq!((owed, next), (vec![1, 4], None));
+    assert_eq!(bench.counts(handler).await, (2, 1, 1));
+}
+
+pub(super) async fn waiting_overwrites_nothing(bench: Bench) {
+    let events = bench.store(&["a", "b"]).await;
+    let handler = bench.handler().await;
+    let later = BEGIN.plus(DAY);
+    bench
+        .settle(
+            handler,
+            vec![retry(&events[0], later), park(&events[1], BEGIN)],
+        )
+        .await;
+    bench
+        .settle(handler, vec![wait(&events[0]), wait(&events[1])])
+        .await;
+    let (owed, next) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    assert!(owed.is_empty());
+    assert_eq!(next, Some(later));
+    let parked = &bench.parked(handler).await[0];
+    assert_eq!((parked.attempts.count, parked.replaying), (3, false));
+}
+
+pub(super) async fn a_retry_before_the_head_takes_its_place(bench: Bench) {
+    let events = bench.store(&["a"; 3]).await;
+    let handler = bench.handler().await;
+    let [a, b, c] = &events[..] else { panic!() };
+    bench
+        .settle(handler, vec![retry(b, BEGIN), wait(c), retry(a, BEGIN)])
+        .await;
+    assert_eq!(bench.due(handler).await, [1]);
+    assert_eq!(bench.counts(handler).await, (1, 2, 0));
+    bench.settle(handler, vec![done(a)]).await;
+    assert_eq!(bench.due(handler).await, [2]);
+}
+
+pub(super) async fn lanes_do_not_meet(bench: Bench) {
+    let events = bench.store(&["a", "b", "a", "b"]).await;
+    let handler = bench.handler().await;
+    let [a, b, a2, b2] = &events[..] else {
+        panic!()
+    };
+    bench
+        .settle(
+            handler,
+            vec![retry(a, BEGIN), retry(b, BEGIN), wait(a2), wait(b2)],
+        )
+        .await;
+    bench.settle(handler, vec![done(b)]).await;
+    let mut due = bench.due(handler).await;
+    due.sort_unstable();
+    assert_eq!(due, [1, 4]);
+}
+
+pub(super) async fn handlers_do_not_meet(bench: Bench) {
+    let events = bench.store(&["a", "a"]).await;
+    let both = bench.register(&["x", "y"], Start::Oldest).await;
+    for handler in &both {
+        bench
+            .settle(handler.id, vec![retry(&events[0], BEGIN), wait(&events[1])])
+            .await;
+    }
+    bench.settle(both[0].id, vec![done(&events[0])]).await;
+    bench.park(both[0].id, &events[1]).await;
+    bench.finish_upto(both[0].id, 2).await;
+    assert_eq!(bench.counts(both[0].id).await, (0, 0, 1));
+    assert_eq!(bench.counts(both[1].id).await, (1, 1, 0));
+    let again = bench.register(&["x", "y"], Start::Now).await;
+    assert_eq!((again[0].position, again[1].position), (2, 0));
+}
+
+pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
+    let events = bench.store(&["a", "b", "c", "d", "e"]).await;
+    let handler = bench.handler().await;
+    let at = |seconds: u32| BEGIN.plus(SECOND * seconds);
+    let times = [30, 10, 20, 10, 60];
+    let retries = events
+        .iter()
+        .zip(times)
+        .map(|(event, seconds)| retry(event, at(seconds)));
+    bench.settle(handler, retries.collect()).await;
+    let due = async |until, limit| {
+        let (owed, next) = bench.inbox().due(handler, until, limit).await.unwrap();
+        let owed: Vec<_> = owed.iter().map(|owed| owed.event.seq()).collect();
+        (owed, next)
+    };
+    assert_eq!(due(at(9), 9).await, (vec![], Some(at(10))));
+    assert_eq!(due(at(10), 9).await, (vec![2, 4], Some(at(20))));
+    assert_eq!(due(at(59), 9).await, (vec![2, 4, 3, 1], Some(at(60))));
+    assert_eq!(due(at(60), 9).await, (vec![2, 4, 3, 1, 5], None));
+    assert_eq!(due(at(60), 3).await.0, [2, 4, 3]);
+    let oldest = bench.inbox().count(handler).await.unwrap().oldest;
+    assert_eq!(oldest, Some(1));
+}
+
+pub(super) async fn attempts_are_remembered(mut bench: Bench) {
+    let events = bench.store(&["a", "b"]).await;
+    let handler = bench.handler().await;
+    let change = |event: &Event, count| Change::Retry {
+        seq: event.seq(),
+        lane: event.lane(),
+        attempts: attempts(count),
+        due: BEGIN,
+    };
+    bench
+        .settle(
+            handler,
+            vec![
+                change(&events[0], 1),
+                change(&events[0], 2),
+                wait(&events[1]),
+            ],
+        )
+        .await;
+    bench.reopen();
+    let (owed, _) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    let of = |seq| owed.iter().find(|owed| owed.event.seq() == seq).unwrap();
+    assert_eq!(of(1).attempts, attempts(2));
+    assert_eq!(of(1).lane, events[0].lane());
+    assert_eq!(of(1).event.body(), events[0].body());
+    assert_eq!(of(2).attempts, Attempts::default());
+}
+
+pub(super) async fn rows_survive(mut bench: Bench) {
+    let events = bench.store(&["a", "a", "b"]).await;
+    let handler = bench.handler().await;
+    bench
+        .settle(
+            handler,
+            vec![
+                retry(&events[0], FOREVER),
+                wait(&events[1]),
+                park(&events[2], BEGIN),
+            ],
+        )
+        .await;
+    bench.reopen();
+    assert_eq!(bench.counts(handler).await, (1, 1, 1));
+    assert_eq!(bench.due(handler).await, [1]);
+    let parked = &bench.parked(handler).await[0];
+    assert_eq!(parked.event.seq(), 3);
+    assert_eq!((parked.at, &parked.attempts), (BEGIN, &attempts(3)));
+}
+
+/// Whoever looks sees all of a settlement or nothing of it.
+pub(super) async fn a_settlement_is_one_whole(bench: Bench) {
+    let events = bench.store(&["a"; 40]).await;
+    let handler = bench.handler().await;
+    let inbox = bench.inbox().clone();
+    let looks = tokio::spawn(async move {
+        loop {
+            let counts = inbox.count(handler).await.unwrap();
+            assert_eq!(counts.due + counts.waiting, 2 * (counts.parked / 2));
+            assert_eq!(counts.parked % 2, 0);
+            if counts.parked == 20 {
+                return;
+            }
+        }
+    });
+    for four in events.chunks(4) {
+        let changes = vec![
+            retry(&four[0], BEGIN),
+            wait(&four[1]),
+            park(&four[2], BEGIN),
+            park(&four[3], BEGIN),
+        ];
+        bench.settle(handler, changes).await;
+    }
+    looks.await.unwrap();
+}
+
+pub(super) async fn settlements_keep_their_order(bench: Bench) {
+    let events = bench.store(&["a"]).await;
+    let handler = bench.handler().await;
+    let mut begun = Vec::new();
+    for round in 1..=100 {
+        let settlement = Settlement {
+            position: None,
+            changes: vec![Change::Retry {
+                seq: events[0].seq(),
+                lane: events[0].lane(),
+                attempts: attempts(round),
+                due: BEGIN,
+            }],
+        };
+        // Given in order, by being looked at once each; awaited later.
+        let mut settle = Box::pin({
+            let inbox = bench.inbox().clone();
+            async move { inbox.settle(handler, settlement).await.unwrap() }
+        });
+        tokio::select! {
+            biased;
+            () = &mut settle => {}
+            () = std::future::ready(()) => begun.push(settle),
+        }
+    }
+    for settle in begun {
+        settle.await;
+    }
+    let (owed, _) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    assert_eq!(owed[0].attempts, attempts(100));
+}
+
+/// Whatever happens in whatever order: a lane that has rows to try has exactly one that is due, and none is lost.
+pub(super) async fn any_order_keeps_one_head(bench: Bench) {
+    let events = bench
+        .store(&["a", "b", "c", "a", "b", "a", "a", "c", "b", "a"])
+        .await;
+    let handler = bench.handler().await;
+    let mut rows: BTreeMap<Seq, (Lane, bool)> = BTreeMap::new();
+    let mut chance = 0x2545_F491_4F6C_DD1D_u64;
+    for _ in 0..600 {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        let event = &events[chance as usize % events.len()];
+        let (seq, lane) = (event.seq(), event.lane());
+        match chance >> 32 & 7 {
+            0 | 1 => {
+                bench.settle(handler, vec![wait(event)]).await;
+                rows.entry(seq).or_insert((lane, false));
+            }
+            2 => {
+                bench.settle(handler, vec![retry(event, BEGIN)]).await;
+                rows.insert(seq, (lane, false));
+            }
+            3 => {
+                bench.park(handler, event).await;
+                rows.insert(seq, (lane, true));
+            }
+            4 | 5 => {
+                bench.settle(handler, vec![done(event)]).await;
+                rows.remove(&seq);
+            }
+            6 => {
+                let replayed = bench.replay(handler, Selection::Event(seq)).await;
+                let owed = matches!(rows.get(&seq), Some((_, false)));
+                assert_eq!(replayed, u64::from(!owed));
+                if !owed {
+                    rows.insert(seq, (replay_lane(lane), false));
+                }
+            }
+            _ => {
+                let (discarded, lanes) = bench.discard(handler, Selection::Event(seq)).await;
+                let row = rows.remove(&seq);
+                assert_eq!(discarded, u64::from(row.is_some()));
+                let freed = row.filter(|(_, parked)| !parked).map(|(lane, _)| lane);
+                assert_eq!(lanes, Vec::from_iter(freed));
+            }
+        }
+        let mut lanes: Vec<_> = rows.values().filter(|(_, parked)| !parked).collect();
+        let tried = lanes.len() as u64;
+        lanes.sort_unstable();
+        lanes.dedup();
+        let (due, waiting, _) = bench.counts(handler).await;
+        assert_eq!((due, due + waiting), (lanes.len() as u64, tried));
+        let (owed, _) = bench.inbox().due(handler, FOREVER, 100).await.unwrap();
+        let mut heads: Vec<_> = owed.iter().map(|owed| (owed.lane, false)).collect();
+        heads.sort_unstable();
+        assert_eq!(heads.iter().collect::<Vec<_>>(), lanes);
+    }
+}
+
+/// Discarded while it was tried, then swept: what the attempt says afterwards must not come to stand in the lane for ever.
+pub(super) async fn an_event_that_is_gone_gets_no_row(bench: Bench) {
+    let events = bench.store(&["a", "a"]).await;
+    let handler = bench.handler().await;
+    bench.finish_upto(handler, 2).await;
+    bench.clock.advance(RETENTION + SECOND);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+    bench
+        .settle(
+            handler,
+            vec![
+                retry(&events[0], BEGIN),
+                wait(&events[1]),
+                park(&events[1], BEGIN),
+            ],
+        )
+        .await;
+    assert_eq!(bench.counts(handler).await, (0, 0, 0));
+    assert_eq!(bench.replay(handler, Selection::Event(1)).await, 0);
+}

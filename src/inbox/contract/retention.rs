@@ -1,0 +1,182 @@
+//! What is removed and what is not.
+
+use super::*;
+use crate::inbox::delivery::replay_lane;
+
+pub(super) async fn what_all_have_done_goes(mut bench: Bench) {
+    let handlers = bench.register(&["x", "y"], Start::Oldest).await;
+    bench.store(&["a"; 3]).await;
+    bench.clock.advance(DAY);
+    bench.store(&["a"; 2]).await;
+    bench.finish_upto(handlers[0].id, 5).await;
+    bench.finish_upto(handlers[1].id, 5).await;
+    bench.clock.advance(RETENTION - DAY);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [1, 2, 3, 4, 5], "exactly that old");
+    bench.clock.advance(MILLISECOND);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [4, 5]);
+    bench.reopen();
+    bench.clock.advance(DAY);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+}
+
+pub(super) async fn without_handlers_everything_goes(bench: Bench) {
+    bench.store(&["a"; 3]).await;
+    bench.clock.advance(RETENTION + MILLISECOND);
+    bench.store(&["b"]).await;
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [4]);
+}
+
+pub(super) async fn what_is_owed_stays(mut bench: Bench) {
+    let handlers = bench.register(&["slow", "fast"], Start::Oldest).await;
+    bench.store(&["a"; 4]).await;
+    bench.finish_upto(handlers[0].id, 2).await;
+    bench.finish_upto(handlers[1].id, 4).await;
+    for _ in 0..2 {
+        bench.clock.advance(100 * DAY);
+        bench.sweep().await;
+        assert_eq!(bench.stored().await, [3, 4]);
+        bench.reopen();
+    }
+    bench.finish_upto(handlers[0].id, 3).await;
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [4]);
+}
+
+pub(super) async fn what_waits_stays(bench: Bench) {
+    let handler = bench.handler().await;
+    let events = bench.store(&["a", "a", "b", "a"]).await;
+    bench
+        .settle(handler, vec![retry(&events[0], FOREVER), wait(&events[3])])
+        .await;
+    bench.finish_upto(handler, 4).await;
+    bench.clock.advance(100 * DAY);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [1, 4]);
+    bench.settle(handler, vec![done(&events[0])]).await;
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [4]);
+    assert_eq!(bench.due(handler).await, [4]);
+    bench.settle(handler, vec![done(&events[3])]).await;
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+}
+
+pub(super) async fn what_is_parked_stays_longer(bench: Bench) {
+    let handler = bench.handler().await;
+    let events = bench.store(&["a", "b", "c"]).await;
+    bench.finish_upto(handler, 3).await;
+    bench.park(handler, &events[0]).await;
+    bench.clock.advance(DAY);
+    bench.park(handler, &events[2]).await;
+    bench.clock.advance(PARKED_RETENTION - DAY);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [1, 3]);
+    assert_eq!(bench.parked_seqs(handler).await, [1, 3]);
+    bench.clock.advance(MILLISECOND);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [3]);
+    assert_eq!(bench.counts(handler).await, (0, 0, 1));
+    bench.clock.advance(DAY);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+}
+
+pub(super) async fn what_is_being_replayed_stays(bench: Bench) {
+    let handler = bench.handler().await;
+    let events = bench.store(&["a", "b"]).await;
+    bench.finish_upto(handler, 2).await;
+    bench.park(handler, &events[0]).await;
+    bench.replay(handler, Selection::Parked).await;
+    bench.replay(handler, Selection::Event(2)).await;
+    bench.clock.advance(2 * PARKED_RETENTION);
+    bench.sweep().await;
+    assert_eq!(bench.due(handler).await, [1, 2]);
+    // Parked again only now, it stays for another while.
+    for event in &events {
+        let again = Change::Park {
+            seq: event.seq(),
+            lane: replay_lane(event.lane()),
+            attempts: attempts(1),
+            at: bench.now(),
+        };
+        bench.settle(handler, vec![again]).await;
+    }
+    bench.clock.advance(PARKED_RETENTION);
+    bench.sweep().await;
+    assert_eq!(bench.parked_seqs(handler).await, [1, 2]);
+}
+
+pub(super) async fn numbers_are_never_given_twice(mut bench: Bench) {
+    bench.store_many(1200).await;
+    for next in 1201..1204 {
+        bench.clock.advance(RETENTION + SECOND);
+        bench.sweep().await;
+        assert_eq!(bench.stored().await, NONE);
+        bench.reopen();
+        assert_eq!(*bench.inbox().committed().borrow(), next - 1);
+        assert_eq!(bench.accept(&push("room", 1)).await.seq(), next);
+        let name = next.to_string();
+        let handler = &bench.register(&[&name], Start::Now).await[0];
+        assert_eq!(handler.position, next);
+    }
+}
+
+pub(super) async fn what_was_removed_is_not_found(mut bench: Bench) {
+    bench.store_many(2000).await;
+    let ids: Vec<_> = bench.all_after(0).await.iter().map(Event::id).collect();
+    let handler = bench.handler().await;
+    bench.finish_upto(handler, 2000).await;
+    let kept = bench.all_after(699).await.swap_remove(0);
+    bench.park(handler, &kept).await;
+    bench.clock.advance(RETENTION + SECOND);
+    bench.sweep().await;
+    for _ in 0..2 {
+        for id in ids.iter().step_by(50) {
+            assert!(bench.inbox().find(*id).await.unwrap().is_none());
+        }
+        let found = bench.inbox().find(kept.id()).await.unwrap().unwrap();
+        assert_eq!(found.seq(), 700);
+        bench.reopen();
+    }
+    // Nothing is left of the others, so even a late one is new; the parked one is not.
+    let late = |seq: Seq| authentic("css", push("many", seq).as_bytes(), bench.now());
+    let kept = authentic("css", kept.body(), bench.now());
+    let inbox = bench.inbox();
+    assert!(inbox.accept_late(kept).await.unwrap().is_duplicate());
+    assert!(!inbox.accept_late(late(7)).await.unwrap().is_duplicate());
+}
+
+pub(super) async fn many_go_in_rounds(bench: Bench) {
+    let handler = bench.handler().await;
+    bench.store_many(3000).await;
+    bench.finish_upto(handler, 2900).await;
+    bench.clock.advance(RETENTION + SECOND);
+    let mut rounds = 0;
+    let mut left = 3000;
+    while bench.inbox().sweep().await.unwrap() {
+        let stored = bench.stored().await.len();
+        assert!(stored <= left);
+        left = stored;
+        rounds += 1;
+    }
+    assert!(rounds > 1, "one round would hold up callbacks");
+    assert_eq!(bench.stored().await, (2901..=3000).collect::<Vec<_>>());
+}
+
+pub(super) async fn a_missing_handler_holds_it_for_a_while(bench: Bench) {
+    bench.register(&["away", "here"], Start::Oldest).await;
+    bench.clock.advance(2 * DAY);
+    let here = bench.register(&["here"], Start::Now).await[0].id;
+    bench.store(&["a"; 3]).await;
+    bench.finish_upto(here, 3).await;
+    bench.clock.advance(RETENTION);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [1, 2, 3]);
+    bench.clock.advance(MILLISECOND);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+}

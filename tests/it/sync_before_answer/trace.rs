@@ -1,0 +1,175 @@
+//! Reads what `strace -f -y` wrote.
+//!
+//! A call stands in the trace where it began, and, if other threads did something meanwhile, again where it returned
+//! (`resumed`). strace holds a thread until it has written its line down, so what one thread caused in another comes later in
+//! the trace, and a line that comes earlier cannot have been caused by it.
+
+use std::collections::{HashMap, HashSet};
+
+/// What a trace proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// Requests that were answered 200.
+    pub(super) answers: usize,
+    /// Writes to the write-ahead log that brought records of them.
+    pub(super) records: usize,
+    /// Syncs that covered these.
+    pub(super) syncs: usize,
+}
+
+/// A system call.
+#[derive(Debug)]
+struct Call<'a> {
+    thread: &'a str,
+    name: &'a str,
+    /// Its arguments and what it returned, in one or two pieces.
+    text: [&'a str; 2],
+    began: usize,
+    returned: usize,
+}
+
+impl Call<'_> {
+    /// What `-y` says of its first argument.
+    fn file(&self) -> &str {
+        let end = self.text[0].find('>').unwrap_or(0);
+        &self.text[0][..end]
+    }
+
+    fn is_good(&self) -> bool {
+        let text = if self.text[1].is_empty() {
+            self.text[0]
+        } else {
+            self.text[1]
+        };
+        let result = text.rsplit_once(" = ").map(|(_, result)| result.trim());
+        result.is_some_and(|result| !result.starts_with('-') && result != "?")
+    }
+
+    fn on_wal(&self) -> bool {
+        self.file().ends_with("-wal")
+    }
+
+    fn markers(&self) -> impl Iterator<Item = &str> {
+        self.text.into_iter().flat_map(markers)
+    }
+}
+
+/// Every `MARK…K` in a text.
+fn markers(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices("MARK").filter_map(|(at, _)| {
+        let rest = &text[at..];
+        rest.find('K').and(rest.get(..15))
+    })
+}
+
+/// Ties every request to its record, that to the sync by the thread that wrote it, and that to the answer.
+pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
+    let calls = calls(trace);
+    let mut flaws = Vec::new();
+    // Where the sync that covers a record returned, and where it begins in the trace.
+    let mut covered: HashMap<&str, Option<(usize, usize)>> = HashMap::new();
+    let mut records = 0;
+    let mut wal: HashMap<&str, Vec<&Call>> = HashMap::new();
+    for call in calls.iter().filter(|call| call.on_wal()) {
+        wal.entry(call.thread).or_default().push(call);
+    }
+    for calls in wal.values() {
+        let mut waiting: Vec<&str> = Vec::new();
+        for call in calls {
+            if call.name.starts_with("pwrite") {
+                let before = waiting.len();
+                for marker in call.markers() {
+                    // Pages are written again with their next record; the first time counts.
+                    covered.entry(marker).or_insert_with(|| {
+                        waiting.push(marker);
+                        None
+                    });
+                }
+                records += usize::from(waiting.len() > before);
+            } else if matches!(call.name, "fdatasync" | "fsync") {
+                // A sync that failed says nothing of what was written before, and neither does the next one.
+                for marker in waiting.drain(..).filter(|_| call.is_good()) {
+                    covered.insert(marker, Some((call.returned, call.began)));
+                }
+            }
+        }
+    }
+    let mut asked: HashMap<&str, &str> = HashMap::new();
+    let mut answers = 0;
+    let mut syncs = HashSet::new();
+    for call in &calls {
+        if matches!(call.name, "read" | "readv" | "recvfrom" | "recvmsg") {
+            if let Some(marker) = call.markers().last() {
+                asked.insert(call.file(), marker);
+            }
+            continue;
+        }
+        let is_answer = call.text[0].contains("\"HTTP/1.1 200");
+        if !is_answer || !matches!(call.name, "write" | "writev" | "sendto" | "sendmsg") {
+            continue;
+        }
+        let Some(marker) = asked.remove(call.file()) else {
+            flaws.push(format!("line {}: an answer without a request", call.began));
+            continue;
+        };
+        answers += 1;
+        match covered.get(marker) {
+            Some(Some((returned, began))) if *returned < call.began => {
+                syncs.insert(*began);
+            }
+            known => flaws.push(format!(
+                "line {}: {marker} is answered, synced: {known:?}",
+                call.began
+            )),
+        }
+    }
+    if answers == 0 {
+        flaws.push("no answer".to_owned());
+    }
+    if flaws.is_empty() {
+        Ok(Proof {
+            answers,
+            records,
+            syncs: syncs.len(),
+        })
+    } else {
+        Err(flaws)
+    }
+}
+
+/// The calls in the order in which they began; for a reader what it read counts when it returned.
+fn calls(trace: &str) -> Vec<Call<'_>> {
+    let mut calls: Vec<Call> = Vec::new();
+    let mut unfinished: HashMap<&str, usize> = HashMap::new();
+    for (line, text) in trace.lines().enumerate() {
+        let Some((thread, rest)) = text.trim_start().split_once(' ') else {
+            continue;
+        };
+        let rest = rest.trim_start();
+        if rest.starts_with("<... ") {
+            let end = rest.split_once("resumed>").map_or("", |(_, end)| end);
+            if let Some(at) = unfinished.remove(thread) {
+                calls[at].returned = line;
+                calls[at].text[1] = end;
+            }
+            continue;
+        }
+        let Some((name, arguments)) = rest.split_once('(') else {
+            continue;
+        };
+        let mut call = Call {
+            thread,
+            name,
+            text: [arguments, ""],
+            began: line,
+            returned: line,
+        };
+        if let Some(begin) = arguments.strip_suffix("<unfinished ...>") {
+            call.text[0] = begin;
+            call.returned = usize::MAX;
+            unfinished.insert(thread, calls.len());
+        }
+        calls.push(call);
+    }
+    calls
+}
