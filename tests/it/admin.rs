@@ -1,9 +1,11 @@
 //! The admin listener from outside: who may use it, lists and their filters, parked deliveries, replay and discard.
 
-use serde_json::{Value, json};
+mod events;
+
+use serde_json::json;
 
 use crate::support::server::FILE_HANDLER;
-use crate::support::{Answer, Client, KEY, Settings, TestServer, json_lines, signed, wait_for};
+use crate::support::{Answer, Client, KEY, Settings, TestServer, signed, wait_for};
 
 #[track_caller]
 fn assert_error(answer: &Answer, status: u16, part: &str) {
@@ -16,6 +18,10 @@ fn assert_error(answer: &Answer, status: u16, part: &str) {
         "{part} in {body}"
     );
     assert_eq!(body.as_object().unwrap().len(), 2);
+}
+
+fn two_sources() -> String {
+    format!("[sources.css]\nkeys = [\"{KEY}\"]\n[sources.other]\nkeys = [\"{KEY}\"]\n")
 }
 
 /// Pages that need authorization, with their methods.
@@ -159,189 +165,6 @@ fn unknown_pages_and_methods_are_answered_in_json() {
             .unwrap()
             .json()["code"],
         413
-    );
-}
-
-fn post(server: &TestServer, client: &mut Client, source: &str, body: Value) {
-    let answer = client.post(&format!("/{source}"), signed(body)).unwrap();
-    assert_eq!(answer.status, 200, "{}", server.log());
-}
-
-fn two_sources() -> String {
-    format!("[sources.css]\nkeys = [\"{KEY}\"]\n[sources.other]\nkeys = [\"{KEY}\"]\n")
-}
-
-#[test]
-fn events_are_listed_by_every_filter_and_page_by_page() {
-    let server = TestServer::start(&Settings {
-        sources: two_sources(),
-        ..Settings::default()
-    });
-    let mut client = server.client();
-    for number in 0..250 {
-        let body = json!({
-            "event_type": number % 2, "app": format!("d{}", number % 5), "appname": format!("app{}", number % 3),
-            "stream_id": format!("s{}", number % 10), "number": number
-        });
-        post(
-            &server,
-            &mut client,
-            if number % 25 == 0 { "other" } else { "css" },
-            body,
-        );
-    }
-    let numbers = |items: &[Value]| -> Vec<i64> {
-        let mut admin = Client::new(server.admin);
-        let number = |item: &Value| {
-            assert_eq!(item.get("data"), None, "a list has attributes only");
-            let one = admin
-                .get(&format!("/api/events/{}", item["id"].as_str().unwrap()))
-                .unwrap()
-                .json();
-            one["data"]["number"].as_i64().unwrap()
-        };
-        items.iter().map(number).collect()
-    };
-    let list = |query: &str| -> (Vec<Value>, Option<String>) {
-        let page = server.get(&format!("/api/events{query}"));
-        assert_eq!(page.status, 200, "{query}: {}", page.text());
-        let page = page.json();
-        assert_eq!(page.as_object().unwrap().len(), 2);
-        (
-            page["items"].as_array().unwrap().clone(),
-            page["next"].as_str().map(str::to_owned),
-        )
-    };
-    // Pages of the default size.
-    let (mut all, mut next) = list("");
-    assert_eq!(all.len(), 100);
-    while let Some(after) = next {
-        let (more, then) = list(&format!("?after={after}"));
-        all.extend(more);
-        next = then;
-    }
-    assert_eq!(numbers(&all), (0..250).collect::<Vec<_>>());
-    let (newest, next) = list("?order=newest&limit=7");
-    assert_eq!(numbers(&newest), (243..250).rev().collect::<Vec<_>>());
-    let (then, _) = list(&format!("?order=newest&limit=3&after={}", next.unwrap()));
-    assert_eq!(numbers(&then), [242, 241, 240]);
-    assert_eq!(list("?limit=250").1, None, "nothing is behind the last one");
-    assert_eq!(list("?limit=1000").0.len(), 250);
-
-    let count = |query: &str| {
-        let (mut items, mut next) = list(&format!("?limit=60&{query}"));
-        while let Some(after) = next {
-            let (more, then) = list(&format!("?limit=60&{query}&after={after}"));
-            items.extend(more);
-            next = then;
-        }
-        items.len()
-    };
-    for (query, expected) in [
-        ("kind=stream-end", 125),
-        ("kind=record", 0),
-        ("source=other", 10),
-        ("source=css", 240),
-        ("source=nobody", 0),
-        ("domain=d3", 50),
-        ("stream=s4", 25),
-        ("stream=app1/s4", 9),
-        ("stream=app1%2Fs4", 9),
-        ("stream=s", 0),
-        ("kind=stream-begin&domain=d1&stream=s1", 25),
-        ("kind=stream-begin&stream=s2", 0),
-        ("from=2020-01-01T00:00:00Z", 250),
-        ("to=2020-01-01T00:00:00Z", 0),
-        (
-            "from=2020-01-01T08:00:00%2B08:00&to=2100-01-01T00:00:00.5Z",
-            250,
-        ),
-        ("from=2100-01-01T00:00:00Z", 0),
-    ] {
-        assert_eq!(count(query), expected, "{query}");
-    }
-    // from ≤ receivedtime < to
-    let times: Vec<&str> = all
-        .iter()
-        .map(|item| item["receivedtime"].as_str().unwrap())
-        .collect();
-    let (from, to) = (times[50], times[200]);
-    let within = times
-        .iter()
-        .filter(|time| (from..to).contains(*time))
-        .count();
-    assert_eq!(count(&format!("from={from}&to={to}")), within);
-    assert_eq!(
-        list("?order=newest&limit=1000&from=2020-01-01T00:00:00Z")
-            .0
-            .len(),
-        250
-    );
-}
-
-#[test]
-fn a_filter_that_is_not_understood_is_named() {
-    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-    for (query, name) in [
-        ("kind=push", "kind"),
-        ("kind=", "kind"),
-        ("limit=0", "limit"),
-        ("limit=1001", "limit"),
-        ("limit=-1", "limit"),
-        ("limit=many", "limit"),
-        ("limit=", "limit"),
-        ("after=x", "after"),
-        ("after=-1", "after"),
-        ("after=99999999999999999999", "after"),
-        ("from=yesterday", "from"),
-        ("from=2026-11-23", "from"),
-        ("to=1795420800", "to"),
-        ("order=random", "order"),
-        ("colour=red", "colour"),
-        ("kind=relay&kind=record", "kind"),
-        ("Kind=relay", "Kind"),
-    ] {
-        assert_error(
-            &server.get(&format!("/api/events?{query}")),
-            400,
-            &format!("`{name}`"),
-        );
-    }
-    for query in ["limit=0", "after=x", "kind=relay"] {
-        assert_error(
-            &server.get(&format!("/api/handlers/file/parked?{query}")),
-            400,
-            query.split('=').next().unwrap(),
-        );
-    }
-    assert_error(&server.get("/api/handlers?colour=red"), 400, "colour");
-    assert_error(
-        &server.get("/api/events/00000000000000000000000000000000?colour=red"),
-        400,
-        "colour",
-    );
-}
-
-#[test]
-fn an_event_is_shown_whole_by_its_id() {
-    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-    let body = signed(
-        json!({ "event_type": 1, "app": "d", "appname": "live", "stream_id": "room-7", "event_time": 1795420800 }),
-    );
-    assert_eq!(server.post("/css", &body).status, 200);
-    let id = server.events()[0]["id"].as_str().unwrap().to_owned();
-    let answer = server.get(&format!("/api/events/{id}"));
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert!(answer.text().ends_with(&format!(",\"data\":{body}}}")));
-    let lines = wait_for("the line", || {
-        Some(json_lines(&server.path().join("events.jsonl"))).filter(|lines| lines.len() == 1)
-    });
-    assert_eq!(answer.json(), lines[0]);
-    assert_eq!(
-        server
-            .get(&format!("/api/events/{}", id.to_uppercase()))
-            .status,
-        200
     );
 }
 

@@ -1,14 +1,15 @@
 //! The answers of the callback listener, one by one, as they go over the wire.
 
+mod connections;
+
 use std::io::{BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::client::read_answer;
-use crate::support::{Answer, Client, Settings, TestServer, signed, signed_raw, wait_for};
+use crate::support::{Answer, Settings, TestServer, signed, signed_raw, wait_for};
 
 /// A server with these lines in `[server]`.
 fn server(lines: &str) -> TestServer {
@@ -230,7 +231,10 @@ fn a_body_that_stalls_is_answered_408_and_the_connection_closed() {
         assert!(is_closed(connection));
     }
     assert!(server.events().is_empty());
-    assert_stored(&server.post("/css", &body));
+    // With so short a deadline a busy disk may be too slow.
+    wait_for("the whole body to be taken", || {
+        Some(()).filter(|()| server.post("/css", &body).status == 200)
+    });
 }
 
 #[test]
@@ -274,20 +278,17 @@ fn more_in_flight_than_fits_is_answered_503_until_there_is_room() {
     let server = server("max_body = \"64KiB\"\nmax_inflight = \"64KiB\"\ndeadline = \"10s\"");
     let mut first = connect(&server);
     let body = signed_raw(format!("\"fill\":\"{}\"", "x".repeat(60_000)).as_bytes());
-    write(&mut first, head(body.len()));
-    write(&mut first, &body[..100]);
-    let refused = wait_for("the budget to be taken", || {
-        let answer = server.post(
-            "/css",
-            signed_raw(format!("\"fill\":\"{}\"", "y".repeat(8000)).as_bytes()),
-        );
-        Some(answer).filter(|answer| answer.status != 200)
-    });
+    let head = head(body.len()).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+    write(&mut first, head);
+    // It is asked for its body when its share is taken.
+    assert_eq!(read_answer(&mut first).unwrap().status, 100);
+    let other = signed_raw(format!("\"fill\":\"{}\"", "y".repeat(8000)).as_bytes());
+    let refused = server.post("/css", other);
     assert_error(&refused, 503, "too much at once");
     let overloaded =
         "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"overloaded\"}";
     assert_eq!(server.metric(overloaded), 1.0);
-    write(&mut first, &body[100..]);
+    write(&mut first, &body);
     assert_stored(&read_answer(&mut first).unwrap());
     assert_stored(&server.post("/css", push("a")));
 }
@@ -327,177 +328,4 @@ fn without_room_on_the_disk_callbacks_are_answered_503() {
             .text()
             .contains("livehook_retry_window_remaining_seconds{source=\"css\"}")
     );
-}
-
-#[test]
-fn a_head_that_trickles_in_is_cut_off() {
-    let server = server("header_timeout = \"400ms\"");
-    let began = Instant::now();
-    let silent = connect(&server);
-    let mut trickling = connect(&server);
-    let mut after_a_request = connect(&server);
-    let body = push("a");
-    write(&mut after_a_request, head(body.len()) + &body);
-    assert_stored(&read_answer(&mut after_a_request).unwrap());
-    write(&mut after_a_request, "POST /css HT");
-    write(&mut trickling, "P");
-    for byte in "OST /css HTTP/1.1\r\nx: ".bytes().chain([b'x'; 200]) {
-        thread::sleep(Duration::from_millis(20));
-        if trickling.get_mut().write_all(&[byte]).is_err() {
-            break;
-        }
-        assert!(
-            began.elapsed() < Duration::from_secs(4),
-            "it was never cut off"
-        );
-    }
-    for mut connection in [silent, trickling, after_a_request] {
-        assert!(is_closed(&mut connection));
-    }
-    assert!(began.elapsed() >= Duration::from_millis(400));
-}
-
-#[test]
-fn an_idle_connection_outlives_the_header_timeout() {
-    let server = server("header_timeout = \"200ms\"\ndeadline = \"200ms\"");
-    let mut connection = connect(&server);
-    for name in ["a", "b", "c"] {
-        let body = push(name);
-        write(&mut connection, head(body.len()) + &body);
-        assert_stored(&read_answer(&mut connection).unwrap());
-        thread::sleep(Duration::from_millis(350)); // the time itself is what is tested
-    }
-}
-
-#[test]
-fn above_max_connections_the_answer_is_503_at_once() {
-    let server = server("max_connections = 2");
-    let mut open: Vec<_> = (0..2).map(|_| connect(&server)).collect();
-    for (name, connection) in ["a", "b"].into_iter().zip(&mut open) {
-        let body = push(name);
-        write(connection, head(body.len()) + &body);
-        assert_stored(&read_answer(connection).unwrap());
-    }
-    let mut third = connect(&server);
-    let began = Instant::now();
-    let answer = read_answer(&mut third).unwrap();
-    assert_error(&answer, 503, "too many connections");
-    assert!(began.elapsed() < Duration::from_secs(2));
-    assert!(is_closed(&mut third));
-    drop(open.pop());
-    wait_for("the freed place", || {
-        Some(()).filter(|()| {
-            server
-                .client()
-                .get("/healthz")
-                .is_ok_and(|answer| answer.status == 200)
-        })
-    });
-    assert_eq!(
-        server.get("/healthz").status,
-        200,
-        "the admin listener counts its own"
-    );
-}
-
-#[test]
-fn pipelined_requests_are_answered_in_order() {
-    let server = server("");
-    let mut connection = connect(&server);
-    let bad = "{".to_owned();
-    let mut all = String::new();
-    for body in [push("a"), bad, push("b"), push("a")] {
-        all += &(head(body.len()) + &body);
-    }
-    all += "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
-    write(&mut connection, all);
-    let statuses: Vec<u16> = (0..5)
-        .map(|_| read_answer(&mut connection).unwrap().status)
-        .collect();
-    assert_eq!(statuses, [200, 400, 200, 200, 200]);
-    assert_eq!(server.events().len(), 2);
-}
-
-#[test]
-fn http_1_0_and_expect_continue_work() {
-    let server = server("");
-    let body = push("a");
-    let mut old = connect(&server);
-    write(
-        &mut old,
-        format!(
-            "POST /css HTTP/1.0\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        ),
-    );
-    assert_stored(&read_answer(&mut old).unwrap());
-    assert!(is_closed(&mut old));
-    let body = push("b");
-    let mut polite = connect(&server);
-    write(
-        &mut polite,
-        format!(
-            "POST /css HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        ),
-    );
-    assert_eq!(read_answer(&mut polite).unwrap().status, 100);
-    write(&mut polite, body);
-    assert_stored(&read_answer(&mut polite).unwrap());
-    assert_eq!(server.events().len(), 2);
-}
-
-#[test]
-fn a_client_that_leaves_within_its_body_stores_nothing() {
-    let server = server("");
-    let body = push("a");
-    let mut leaving = connect(&server);
-    write(&mut leaving, head(body.len()) + &body[..body.len() - 1]);
-    drop(leaving);
-    let mut half_closed = connect(&server);
-    write(&mut half_closed, head(body.len()) + &body[..body.len() - 1]);
-    half_closed.get_ref().shutdown(Shutdown::Write).unwrap();
-    assert!(read_answer(&mut half_closed).map_or(true, |answer| answer.status == 400));
-    let mut chunked = connect(&server);
-    write(
-        &mut chunked,
-        format!(
-            "POST /css HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n",
-            body.len()
-        ),
-    );
-    drop(chunked);
-    assert_stored(&server.post("/css", push("b")));
-    assert_eq!(server.events().len(), 1);
-}
-
-#[test]
-fn a_client_that_leaves_after_its_body_gets_one_event_by_its_retry() {
-    let server = server("");
-    for round in 0..20 {
-        let body = push(&format!("room-{round}"));
-        let mut leaving = connect(&server);
-        write(&mut leaving, head(body.len()) + &body);
-        drop(leaving);
-        assert_stored(&server.post("/css", &body));
-    }
-    assert_eq!(server.events().len(), 20);
-}
-
-#[test]
-fn both_lengths_at_once_are_no_request() {
-    let server = server("");
-    let body = push("a");
-    let smuggled = format!(
-        "POST /css HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\ncontent-length: 3\r\n\r\n{body}",
-        body.len()
-    );
-    assert_eq!(
-        Client::new(server.addr)
-            .send(smuggled.as_bytes())
-            .unwrap()
-            .status,
-        400
-    );
-    assert!(server.events().is_empty());
 }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::server::FILE_HANDLER;
@@ -181,6 +183,40 @@ fn every_acknowledged_callback_survives_a_crash() {
         });
         server.kill();
     }
+}
+
+#[test]
+fn what_was_stored_too_late_is_known_when_it_is_repeated() {
+    let server = TestServer::start(&Settings {
+        server: "drain_delay = \"0s\"\ndeadline = \"300ms\"".into(),
+        ..one_at_a_time()
+    });
+    let body = signed(push("room-7"));
+    let hold = Connection::open(server.path().join("data/inbox.db")).unwrap();
+    hold.busy_timeout(Duration::from_secs(10)).unwrap();
+    hold.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for _ in 0..2 {
+        let answer = server.post("/css/stream-begin", &body);
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.json()["message"], "it could not be stored in time");
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(counted(&server, "failed"), 2.0);
+    assert!(server.events().is_empty());
+    hold.execute_batch("ROLLBACK").unwrap();
+    wait_for("the store to go on", || {
+        Some(()).filter(|()| server.post("/css/stream-begin", &body).status == 200)
+    });
+    wait_for("another event", || {
+        Some(()).filter(|()| {
+            server
+                .post("/css/stream-begin", signed(push("last")))
+                .status
+                == 200
+        })
+    });
+    assert_eq!(delivered(server.path(), "last"), ["room-7", "last"]);
+    assert_eq!(server.events().len(), 2);
 }
 
 #[test]

@@ -37,7 +37,12 @@ fn configure(directory: &Path, settings: &Settings) -> PathBuf {
 fn the_first_callback_is_shown_and_stored() {
     let directory = tempfile::tempdir().unwrap();
     let handlers = format!("{FILE_HANDLER}[handlers.log]\nto = {{ type = \"log\" }}\n");
-    let file = configure(directory.path(), &Settings::with_handlers(&handlers));
+    // It ends with the answer, so the handlers need the drain's time.
+    let settings = Settings {
+        server: "drain_delay = \"2s\"".into(),
+        ..Settings::with_handlers(&handlers)
+    };
+    let file = configure(directory.path(), &settings);
     let ran = Command::new(example("first_callback"))
         .arg("--once")
         .arg("--config")

@@ -1,15 +1,18 @@
 //! What an operator does to the process: wrong configurations, the other commands, ports and directories in use.
 
+mod setup;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::server::{FILE_HANDLER, livehook};
-use crate::support::{KEY, Settings, TestServer, signed};
+use crate::support::{KEY, Settings, TestServer, signed, wait_for};
 
 /// Runs the program to its end in a directory with this configuration.
 fn run(directory: &Path, toml: &str, arguments: &[&str]) -> Output {
@@ -24,242 +27,6 @@ fn run(directory: &Path, toml: &str, arguments: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-#[test]
-fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
-    let css = format!("[sources.css]\nkeys = [\"{KEY}\"]\n");
-    let with = |more: &str| format!("{css}{more}\n");
-    let cases = [
-        (with("[server\n"), &["livehook.toml:3:"][..]),
-        (with("[server]\nlisten = 8080"), &["server.listen"]),
-        (
-            with("[server]\nlisten = \"here\""),
-            &["server.listen", "0.0.0.0:8080"],
-        ),
-        (
-            with("[server]\nmax_bodi = \"1MiB\""),
-            &["server.max_bodi", "max_body"],
-        ),
-        (
-            with("[server]\nmax_body = \"2MiB\"\nmax_inflight = \"1MiB\""),
-            &["server.max_inflight", "max_body"],
-        ),
-        (
-            with("[server]\ndeadline = \"25s\""),
-            &["server.deadline", "20s"],
-        ),
-        (with("[server]\ndeadline = 4"), &["server.deadline", "10s"]),
-        (with("[serwer]"), &["serwer", "server"]),
-        (
-            with("[admin]\nlisten = \"0.0.0.0:9090\""),
-            &["admin.listen", "token"],
-        ),
-        (with("[admin]\ntoken = \"\""), &["admin.token", "empty"]),
-        (with("[log]\nlevel = \"lots\""), &["log.level", "info"]),
-        (with("[log]\nformat = \"jason\""), &["log.format", "json"]),
-        (
-            with("[inbox]\nengine = \"sqlight\""),
-            &["inbox.engine", "sqlite"],
-        ),
-        (
-            with("[inbox]\nretention = \"7\""),
-            &["inbox.retention", "7d"],
-        ),
-        (
-            with("[inbox]\ndedupe_window = \"5m\""),
-            &["inbox.dedupe_window", "30m"],
-        ),
-        ("".into(), &["sources"]),
-        ("[sources.css]\n".into(), &["sources.css", "keys", "token"]),
-        (
-            "[sources.css]\nkeys = []\n".into(),
-            &["sources.css", "keys", "token"],
-        ),
-        (
-            "[sources.css]\nkeys = [\"\"]\n".into(),
-            &["sources.css.keys", "empty"],
-        ),
-        (
-            "[sources.css]\nkeys = [\"replace-me\"]\n".into(),
-            &["sources.css.keys", "replace-me"],
-        ),
-        (
-            "[sources.css]\nkeys_env = \"NOWHERE\"\n".into(),
-            &["sources.css.keys_env", "NOWHERE"],
-        ),
-        (
-            "[sources.css]\nkey_file = \"nowhere\"\n".into(),
-            &["sources.css.key_file", "nowhere"],
-        ),
-        (
-            "[sources.css]\ntoken = \"a\"\ntoken_env = \"A\"\n".into(),
-            &["sources.css", "token_env"],
-        ),
-        (
-            "[sources.css]\ntoken_env = \"A\"\n".into(),
-            &["sources.css.token_env", "A"],
-        ),
-        (
-            "[sources.css]\ntokn = \"a\"\n".into(),
-            &["sources.css.tokn", "token"],
-        ),
-        (
-            "[sources.healthz]\ntoken = \"a\"\n".into(),
-            &["sources.healthz"],
-        ),
-        (
-            "[sources.CSS]\ntoken = \"a\"\n".into(),
-            &["sources.CSS", "lower-case"],
-        ),
-        (
-            with("allow_unsigned = [\"relais\"]"),
-            &["allow_unsigned", "relay"],
-        ),
-        (
-            with("allow_unsigned = [\"stream-end\"]"),
-            &["allow_unsigned", "stream-end"],
-        ),
-        (
-            with("allow_from = [\"10.0.0.0/40\"]"),
-            &["allow_from", "10.0.0.0/40"],
-        ),
-        (with("[handlers.a]"), &["handlers.a.to"]),
-        (
-            with("[handlers.A]\nto = { type = \"log\" }"),
-            &["handlers.A", "lower-case"],
-        ),
-        (
-            with("[handlers.a]\nto = { type = \"logg\" }"),
-            &["handlers.a.to", "log"],
-        ),
-        (
-            with("[handlers.a]\nto = { type = \"log\", path = \"x\" }"),
-            &["handlers.a.to", "path"],
-        ),
-        (
-            with("[handlers.a]\nto = { type = \"file\" }"),
-            &["handlers.a.to", "path"],
-        ),
-        (
-            with("[handlers.a]\nto = { type = \"http\", url = \"cb\" }"),
-            &["handlers.a.to.url"],
-        ),
-        (
-            with("[handlers.a]\nkinds = [\"stream-start\"]\nto = { type = \"log\" }"),
-            &["handlers.a.kinds", "stream-start"],
-        ),
-        (
-            with("[handlers.a]\nsources = [\"cs\"]\nto = { type = \"log\" }"),
-            &["handlers.a.sources", "css"],
-        ),
-        (
-            with("[handlers.a]\nstreams = [\"[\"]\nto = { type = \"log\" }"),
-            &["handlers.a.streams"],
-        ),
-        (
-            with("[handlers.a]\nretry = { initail = \"1s\" }\nto = { type = \"log\" }"),
-            &["handlers.a.retry.initail", "initial"],
-        ),
-    ];
-    let directory = tempfile::tempdir().unwrap();
-    for (toml, parts) in cases {
-        for command in ["serve", "check"] {
-            let began = Instant::now();
-            let output = run(directory.path(), &toml, &[command]);
-            let (out, message) = (text(&output.stdout), text(&output.stderr));
-            assert_eq!(output.status.code(), Some(2), "{toml}: {message}");
-            assert_eq!(
-                (out.as_str(), message.lines().count()),
-                ("", 1),
-                "{toml}: {message}"
-            );
-            assert!(message.contains("livehook.toml"), "{toml}: {message}");
-            for part in parts {
-                assert!(message.contains(part), "{part} in {message}");
-            }
-            assert!(!message.contains(KEY), "{message}");
-            assert!(began.elapsed() < Duration::from_secs(5));
-        }
-        assert!(!directory.path().join("data").exists(), "{toml}");
-    }
-}
-
-#[test]
-fn bad_usage_and_missing_files_end_with_2() {
-    for arguments in [
-        &[][..],
-        &["surf"],
-        &["serve", "--colour"],
-        &["serve", "--config", "/nowhere/livehook.toml"],
-    ] {
-        let output = livehook().args(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(!output.stderr.is_empty());
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let by_variable = livehook()
-        .arg("check")
-        .env("LIVEHOOK_CONFIG", directory.path().join("x.toml"))
-        .output()
-        .unwrap();
-    assert_eq!(by_variable.status.code(), Some(2));
-    assert!(text(&by_variable.stderr).contains("x.toml"));
-    let unknown = livehook()
-        .arg("check")
-        .env("LIVEHOOK__SERVER__LISTN", "x")
-        .arg("--config")
-        .arg(config(directory.path()))
-        .output()
-        .unwrap();
-    assert_eq!(unknown.status.code(), Some(2));
-    assert!(
-        text(&unknown.stderr).contains("LIVEHOOK__SERVER__LISTEN"),
-        "{}",
-        text(&unknown.stderr)
-    );
-}
-
-fn config(directory: &Path) -> std::path::PathBuf {
-    let file = directory.join("livehook.toml");
-    fs::write(&file, Settings::with_handlers(FILE_HANDLER).to_toml()).unwrap();
-    file
-}
-
-#[test]
-fn an_unwritable_directory_ends_with_2() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("file"), "").unwrap();
-    // Below a file nobody can write, root included; in /proc neither, but that shows only when it is tried.
-    for (path, commands) in [
-        ("file/data", &["serve", "check"][..]),
-        ("file", &["serve", "check"]),
-        ("/proc/livehook", &["serve"]),
-    ] {
-        let toml = Settings::default()
-            .to_toml()
-            .replace("path = \"data\"", &format!("path = \"{path}\""));
-        for command in commands {
-            let output = run(directory.path(), &toml, &[command]);
-            let message = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{command} {path}: {message}");
-            assert!(
-                message.contains("inbox.path") && message.contains(path.trim_end_matches("/data")),
-                "{message}"
-            );
-        }
-    }
-    let toml = Settings::with_handlers(
-        "[handlers.a]\nto = { type = \"file\", path = \"file/events.jsonl\" }\n",
-    )
-    .to_toml();
-    let output = run(directory.path(), &toml, &["serve"]);
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(
-        message.contains("handlers.a") && message.contains("/file"),
-        "{message}"
-    );
 }
 
 #[test]
@@ -330,6 +97,103 @@ fn a_second_server_takes_over_when_the_first_one_ends() {
         second.join().unwrap()
     });
     assert_eq!(second.events().len(), 1);
+}
+
+#[test]
+fn a_directory_that_holds_no_usable_inbox_ends_with_1() {
+    let toml = Settings::default().to_toml();
+    let fails = |directory: &Path, words: &str| {
+        let output = run(directory, &toml, &["serve"]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let last = message.lines().last().unwrap();
+        assert!(
+            last.contains("inbox.path") && last.contains(words),
+            "{message}"
+        );
+    };
+    let foreign = tempfile::tempdir().unwrap();
+    fs::create_dir(foreign.path().join("data")).unwrap();
+    let file = foreign.path().join("data/inbox.db");
+    fs::write(&file, "no database at all ".repeat(100)).unwrap();
+    fails(foreign.path(), "not a database");
+    assert_eq!(
+        fs::read_to_string(&file).unwrap().len(),
+        1900,
+        "it is left alone"
+    );
+    fs::remove_file(&file).unwrap();
+    Connection::open(&file)
+        .unwrap()
+        .execute_batch("CREATE TABLE somebodys(x)")
+        .unwrap();
+    fails(foreign.path(), "no livehook inbox");
+
+    let newer = tempfile::tempdir().unwrap();
+    assert!(
+        TestServer::start_in(newer.path(), &Settings::default())
+            .stop()
+            .success()
+    );
+    let conn = Connection::open(newer.path().join("data/inbox.db")).unwrap();
+    conn.execute_batch("PRAGMA user_version = 99").unwrap();
+    // Changes only add, so a newer file that says so is still readable.
+    assert!(
+        TestServer::start_in(newer.path(), &Settings::default())
+            .stop()
+            .success()
+    );
+    conn.execute("UPDATE meta SET value = 99 WHERE name = 'readable_by'", [])
+        .unwrap();
+    drop(conn);
+    fails(newer.path(), "newer livehook");
+}
+
+#[test]
+fn a_server_that_waits_for_the_directory_can_be_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = TestServer::start_in(directory.path(), &Settings::default());
+    let mut second = livehook()
+        .args(["serve", "--config"])
+        .arg(directory.path().join("livehook.toml"))
+        .env("LIVEHOOK__INBOX__LOCK_WAIT", "1h")
+        .spawn()
+        .unwrap();
+    // It minds signals before it opens the lock's file.
+    let waits = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", second.id())).ok()?;
+        let mut links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        links.find(|link| link.ends_with("livehook.lock"))
+    };
+    wait_for("it to wait", waits);
+    let began = Instant::now();
+    let killed = std::process::Command::new("kill")
+        .arg(second.id().to_string())
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn what_strangers_send_does_not_forge_lines_of_the_log() {
+    let server = TestServer::start(&Settings::with_handlers(
+        "[handlers.log]\nto = { type = \"log\" }\n",
+    ));
+    let odd = "room\u{1b}[31m\r\n2026-11-23T08:00:00Z ERROR forged";
+    let body =
+        json!({ "event_type": 1, "stream_id": odd, "app": odd, "appname": odd, "sequence": odd });
+    assert_eq!(server.post("/css", signed(body)).status, 200);
+    wait_for("the event's line", || {
+        server.log().contains("forged").then_some(())
+    });
+    let log = server.log();
+    assert!(!log.contains(['\u{1b}', '\r']), "{log}");
+    assert!(
+        !log.lines()
+            .any(|line| line.starts_with("2026-11-23T08:00:00Z")),
+        "{log}"
+    );
 }
 
 #[test]
@@ -448,7 +312,7 @@ fn json_logs_are_one_object_per_line() {
         200
     );
     assert_eq!(server.post("/css", "{}").status, 401);
-    crate::support::wait_for("the event's line", || {
+    wait_for("the event's line", || {
         server.log().contains("quoted").then_some(())
     });
     let log = server.log();

@@ -178,6 +178,25 @@ fn sources_change_and_other_sections_ask_for_a_restart() {
 }
 
 #[test]
+fn a_watched_secret_is_reloaded_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    fs::write(&keys, "FirstKey").unwrap();
+    let settings = Settings {
+        server: "drain_delay = \"0s\"\nwatch = true".into(),
+        sources: "[sources.css]\nkey_file = \"keys\"\n".into(),
+        ..Settings::default()
+    };
+    let server = TestServer::start_in(directory.path(), &settings);
+    let body = signed(json!({ "event_type": 1 }));
+    assert_eq!(server.post("/css", &body).status, 401);
+    fs::write(&keys, format!("FirstKey\n{KEY}\n")).unwrap();
+    wait_for("the second key", || {
+        Some(()).filter(|()| server.post("/css", &body).status == 200)
+    });
+}
+
+#[test]
 fn a_watched_file_is_reloaded_without_a_signal() {
     let settings = |handlers: &str| Settings {
         server: "drain_delay = \"0s\"\nwatch = true".into(),

@@ -1,0 +1,245 @@
+//! What cannot work is said before anything is begun: wrong configurations, unwritable directories, bad usage.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{run, text};
+use crate::support::server::{FILE_HANDLER, livehook};
+use crate::support::{KEY, Settings};
+
+#[test]
+fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
+    let css = format!("[sources.css]\nkeys = [\"{KEY}\"]\n");
+    let with = |more: &str| format!("{css}{more}\n");
+    let cases = [
+        (with("[server\n"), &["livehook.toml:3:"][..]),
+        (with("[server]\nlisten = 8080"), &["server.listen"]),
+        (
+            with("[server]\nlisten = \"here\""),
+            &["server.listen", "0.0.0.0:8080"],
+        ),
+        (
+            with("[server]\nmax_bodi = \"1MiB\""),
+            &["server.max_bodi", "max_body"],
+        ),
+        (
+            with("[server]\nmax_body = \"2MiB\"\nmax_inflight = \"1MiB\""),
+            &["server.max_inflight", "max_body"],
+        ),
+        (
+            with("[server]\ndeadline = \"25s\""),
+            &["server.deadline", "20s"],
+        ),
+        (with("[server]\ndeadline = 4"), &["server.deadline", "10s"]),
+        (with("[serwer]"), &["serwer", "server"]),
+        (
+            with("[admin]\nlisten = \"0.0.0.0:9090\""),
+            &["admin.listen", "token"],
+        ),
+        (with("[admin]\ntoken = \"\""), &["admin.token", "empty"]),
+        (with("[log]\nlevel = \"lots\""), &["log.level", "info"]),
+        (with("[log]\nformat = \"jason\""), &["log.format", "json"]),
+        (
+            with("[inbox]\nengine = \"sqlight\""),
+            &["inbox.engine", "sqlite"],
+        ),
+        (
+            with("[inbox]\nretention = \"7\""),
+            &["inbox.retention", "7d"],
+        ),
+        (
+            with("[inbox]\ndedupe_window = \"5m\""),
+            &["inbox.dedupe_window", "30m"],
+        ),
+        ("".into(), &["sources"]),
+        ("[sources.css]\n".into(), &["sources.css", "keys", "token"]),
+        (
+            "[sources.css]\nkeys = []\n".into(),
+            &["sources.css", "keys", "token"],
+        ),
+        (
+            "[sources.css]\nkeys = [\"\"]\n".into(),
+            &["sources.css.keys", "empty"],
+        ),
+        (
+            "[sources.css]\nkeys = [\"replace-me\"]\n".into(),
+            &["sources.css.keys", "replace-me"],
+        ),
+        (
+            "[sources.css]\nkeys_env = \"NOWHERE\"\n".into(),
+            &["sources.css.keys_env", "NOWHERE"],
+        ),
+        (
+            "[sources.css]\nkey_file = \"nowhere\"\n".into(),
+            &["sources.css.key_file", "nowhere"],
+        ),
+        (
+            "[sources.css]\ntoken = \"a\"\ntoken_env = \"A\"\n".into(),
+            &["sources.css", "token_env"],
+        ),
+        (
+            "[sources.css]\ntoken_env = \"A\"\n".into(),
+            &["sources.css.token_env", "A"],
+        ),
+        (
+            "[sources.css]\ntokn = \"a\"\n".into(),
+            &["sources.css.tokn", "token"],
+        ),
+        (
+            "[sources.healthz]\ntoken = \"a\"\n".into(),
+            &["sources.healthz"],
+        ),
+        (
+            "[sources.CSS]\ntoken = \"a\"\n".into(),
+            &["sources.CSS", "lower-case"],
+        ),
+        (
+            with("allow_unsigned = [\"relais\"]"),
+            &["allow_unsigned", "relay"],
+        ),
+        (
+            with("allow_unsigned = [\"stream-end\"]"),
+            &["allow_unsigned", "stream-end"],
+        ),
+        (
+            with("allow_from = [\"10.0.0.0/40\"]"),
+            &["allow_from", "10.0.0.0/40"],
+        ),
+        (with("[handlers.a]"), &["handlers.a.to"]),
+        (
+            with("[handlers.A]\nto = { type = \"log\" }"),
+            &["handlers.A", "lower-case"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"logg\" }"),
+            &["handlers.a.to", "log"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"log\", path = \"x\" }"),
+            &["handlers.a.to", "path"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"file\" }"),
+            &["handlers.a.to", "path"],
+        ),
+        (
+            with("[handlers.a]\nto = { type = \"http\", url = \"cb\" }"),
+            &["handlers.a.to.url"],
+        ),
+        (
+            with("[handlers.a]\nkinds = [\"stream-start\"]\nto = { type = \"log\" }"),
+            &["handlers.a.kinds", "stream-start"],
+        ),
+        (
+            with("[handlers.a]\nsources = [\"cs\"]\nto = { type = \"log\" }"),
+            &["handlers.a.sources", "css"],
+        ),
+        (
+            with("[handlers.a]\nstreams = [\"[\"]\nto = { type = \"log\" }"),
+            &["handlers.a.streams"],
+        ),
+        (
+            with("[handlers.a]\nretry = { initail = \"1s\" }\nto = { type = \"log\" }"),
+            &["handlers.a.retry.initail", "initial"],
+        ),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    for (toml, parts) in cases {
+        for command in ["serve", "check"] {
+            let began = Instant::now();
+            let output = run(directory.path(), &toml, &[command]);
+            let (out, message) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(2), "{toml}: {message}");
+            assert_eq!(
+                (out.as_str(), message.lines().count()),
+                ("", 1),
+                "{toml}: {message}"
+            );
+            assert!(message.contains("livehook.toml"), "{toml}: {message}");
+            for part in parts {
+                assert!(message.contains(part), "{part} in {message}");
+            }
+            assert!(!message.contains(KEY), "{message}");
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+        assert!(!directory.path().join("data").exists(), "{toml}");
+    }
+}
+
+#[test]
+fn bad_usage_and_missing_files_end_with_2() {
+    for arguments in [
+        &[][..],
+        &["surf"],
+        &["serve", "--colour"],
+        &["serve", "--config", "/nowhere/livehook.toml"],
+    ] {
+        let output = livehook().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let by_variable = livehook()
+        .arg("check")
+        .env("LIVEHOOK_CONFIG", directory.path().join("x.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(by_variable.status.code(), Some(2));
+    assert!(text(&by_variable.stderr).contains("x.toml"));
+    let unknown = livehook()
+        .arg("check")
+        .env("LIVEHOOK__SERVER__LISTN", "x")
+        .arg("--config")
+        .arg(config(directory.path()))
+        .output()
+        .unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        text(&unknown.stderr).contains("LIVEHOOK__SERVER__LISTEN"),
+        "{}",
+        text(&unknown.stderr)
+    );
+}
+
+fn config(directory: &Path) -> std::path::PathBuf {
+    let file = directory.join("livehook.toml");
+    fs::write(&file, Settings::with_handlers(FILE_HANDLER).to_toml()).unwrap();
+    file
+}
+
+#[test]
+fn an_unwritable_directory_ends_with_2() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "").unwrap();
+    // Below a file nobody can write, root included; in /proc neither, but that shows only when it is tried.
+    for (path, commands) in [
+        ("file/data", &["serve", "check"][..]),
+        ("file", &["serve", "check"]),
+        ("/proc/livehook", &["serve"]),
+    ] {
+        let toml = Settings::default()
+            .to_toml()
+            .replace("path = \"data\"", &format!("path = \"{path}\""));
+        for command in commands {
+            let output = run(directory.path(), &toml, &[command]);
+            let message = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command} {path}: {message}");
+            assert!(
+                message.contains("inbox.path") && message.contains(path.trim_end_matches("/data")),
+                "{message}"
+            );
+        }
+    }
+    let toml = Settings::with_handlers(
+        "[handlers.a]\nto = { type = \"file\", path = \"file/events.jsonl\" }\n",
+    )
+    .to_toml();
+    let output = run(directory.path(), &toml, &["serve"]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(
+        message.contains("handlers.a") && message.contains("/file"),
+        "{message}"
+    );
+}
