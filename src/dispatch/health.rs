@@ -1,8 +1,10 @@
 //! Whether a handler works at all: two guards against taking its trouble for the events'.
 //!
 //! A handler that fails for several streams without a single success is **down**: it is probed with one delivery at a time, and
-//! nothing new is read for it. A long run of rejects across streams without a success says more of the handler than of the
-//! events: further rejects count as failures until one succeeds, so that an expired credential does not park a day's traffic.
+//! hardly anything new is read for it. Streams that go on failing while others succeed are **poisoned**: their trouble is their
+//! own, and brings the handler down no more. A long run of rejects across streams without a success says more of the handler
+//! than of the events: further rejects count as failures until one succeeds, so that an expired credential does not park a
+//! day's traffic.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,10 +18,15 @@ const STREAMS_UNTIL_DOWN: usize = 4;
 /// So many rejects in a row are believed.
 const REJECTS_BELIEVED: u32 = 50;
 
+/// More poisoned streams are not remembered.
+const MOST_POISONED: usize = 10_000;
+
 /// What is known of a handler since its last success.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failed: HashSet<Lane>,
+    /// Failed while others succeeded, and not well since.
+    poisoned: HashSet<Lane>,
     rejects: u32,
     down: Option<Down>,
 }
@@ -42,10 +49,22 @@ impl Health {
     }
 
     /// An attempt was done; `true` if the handler had been down.
-    pub(super) fn succeeded(&mut self) -> bool {
+    pub(super) fn succeeded(&mut self, lane: Lane) -> bool {
         let was_down = self.is_down();
-        *self = Self::default();
+        if self.poisoned.len() < MOST_POISONED {
+            self.poisoned.extend(self.failed.drain());
+        }
+        self.poisoned.remove(&stream_lane(lane));
+        *self = Self {
+            poisoned: std::mem::take(&mut self.poisoned),
+            ..Self::default()
+        };
         was_down
+    }
+
+    /// Nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// An attempt was rejected; `false` if that is not to be believed.
@@ -60,23 +79,31 @@ impl Health {
         believed
     }
 
-    /// An attempt failed; `true` if that brings the handler down.
+    /// An attempt failed; `true` if that brings the handler down. It is not probed before `after`.
     pub(super) fn failed(
         &mut self,
         lane: Lane,
         now: Timestamp,
+        after: Duration,
         retry: &Retry,
         chance: f64,
     ) -> bool {
-        let was_down = self.is_down();
-        if self.failed.len() < STREAMS_UNTIL_DOWN {
-            self.failed.insert(stream_lane(lane));
+        let lane = stream_lane(lane);
+        if self.failed.len() < STREAMS_UNTIL_DOWN && !self.poisoned.contains(&lane) {
+            self.failed.insert(lane);
         }
-        if self.failed.len() >= STREAMS_UNTIL_DOWN {
+        let was_down = self.is_down();
+        if let Some(down) = &mut self.down
+            && now < down.next
+        {
+            // No probe, but what was under way when it went down.
+            down.next = down.next.max(now.plus(after));
+        } else if was_down || self.failed.len() >= STREAMS_UNTIL_DOWN {
             let probes = self.down.map_or(1, |down| down.probes.saturating_add(1));
+            let pause = backoff(retry, probes, chance).max(after);
             self.down = Some(Down {
                 probes,
-                next: now.plus(backoff(retry, probes, chance)),
+                next: now.plus(pause),
             });
         }
         self.is_down() && !was_down
@@ -113,13 +140,17 @@ mod tests {
         assert_eq!(backoff(&retry, u32::MAX, 0.5), Duration::from_secs(5));
     }
 
+    fn fails(health: &mut Health, lane: Lane, now: Timestamp) -> bool {
+        health.failed(lane, now, Duration::ZERO, &Retry::default(), 1.0)
+    }
+
     #[test]
     fn one_poisoned_stream_brings_nothing_down() {
         let mut health = Health::default();
         for _ in 0..1000 {
-            assert!(!health.failed(8, NOW, &Retry::default(), 0.5));
+            assert!(!fails(&mut health, 8, NOW));
             assert!(
-                !health.failed(9, NOW, &Retry::default(), 0.5),
+                !fails(&mut health, 9, NOW),
                 "its replays are the same stream"
             );
         }
@@ -129,13 +160,41 @@ mod tests {
     #[test]
     fn several_failing_streams_do_until_one_success() {
         let mut health = Health::default();
-        let fails = |health: &mut Health, lane| health.failed(lane, NOW, &Retry::default(), 1.0);
-        assert!([2, 4, 6].into_iter().all(|lane| !fails(&mut health, lane)));
-        assert!(fails(&mut health, 8));
-        assert!(!fails(&mut health, 10), "it is down already");
-        assert_eq!(health.next_probe(), Some(NOW.plus(Duration::from_secs(2))));
-        assert!(health.succeeded());
+        assert!([2, 4, 6].map(|lane| fails(&mut health, lane, NOW)) == [false; 3]);
+        assert!(fails(&mut health, 8, NOW));
+        let first = NOW.plus(Duration::from_secs(1));
+        assert!(!fails(&mut health, 10, NOW), "it is down already");
+        assert_eq!(health.next_probe(), Some(first), "and that was no probe");
+        assert!(!fails(&mut health, 2, first));
+        let second = first.plus(Duration::from_secs(2));
+        assert_eq!(health.next_probe(), Some(second));
+        assert!(health.succeeded(12));
         assert!(!health.is_down());
+    }
+
+    #[test]
+    fn streams_that_fail_beside_successes_bring_it_down_no_more() {
+        let mut health = Health::default();
+        let poisoned = [2, 4, 6, 8];
+        poisoned.map(|lane| fails(&mut health, lane, NOW));
+        assert!(health.succeeded(20));
+        assert!(poisoned.map(|lane| fails(&mut health, lane, NOW)) == [false; 4]);
+        assert!(!health.is_down());
+        assert!(!health.succeeded(2), "this one is well again");
+        let lanes = [2, 12, 14, 16];
+        assert!(lanes.map(|lane| fails(&mut health, lane, NOW)) == [false, false, false, true]);
+    }
+
+    #[test]
+    fn a_probe_waits_as_long_as_the_handler_asked_for() {
+        let mut health = Health::default();
+        let after = Duration::from_secs(30);
+        for lane in [2, 4, 6, 8] {
+            health.failed(lane, NOW, after, &Retry::default(), 0.5);
+        }
+        assert_eq!(health.next_probe(), Some(NOW.plus(after)));
+        health.failed(10, NOW, 2 * after, &Retry::default(), 0.5);
+        assert_eq!(health.next_probe(), Some(NOW.plus(2 * after)));
     }
 
     #[test]
@@ -143,7 +202,7 @@ mod tests {
         let mut health = Health::default();
         assert!((0..50).all(|_| health.believes_reject()));
         assert!(!health.believes_reject());
-        health.succeeded();
+        health.succeeded(2);
         assert!(health.believes_reject());
     }
 }

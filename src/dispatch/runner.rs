@@ -91,6 +91,11 @@ pub(super) struct Runner {
     busy: HashSet<Lane>,
     window: Window,
     health: Health,
+    /// Whether the next probe of a handler that is down is an event that was never tried, if there is one: the rows may all be
+    /// those of poisoned streams.
+    probe_fresh: bool,
+    /// Whether a handler that is down may be read something for.
+    read_for_probe: bool,
 
     /// Lanes of streams (not of replays) that have due or waiting rows, counted.
     blocked: HashMap<Lane, u64>,
@@ -143,6 +148,8 @@ impl Runner {
             busy: HashSet::new(),
             window: Window::starting_at(registered.position),
             health: Health::default(),
+            probe_fresh: true,
+            read_for_probe: false,
             blocked: registered.blocked.into_iter().collect(),
             settled_before: registered.beyond.into_iter().collect(),
             due: Vec::new(),
@@ -220,11 +227,17 @@ impl Runner {
             }
             let busy = |lane: Lane| self.busy.contains(&stream_lane(lane));
             let is_due = self.due.iter().position(|owed| !busy(owed.lane));
-            if let Some(at) = is_due {
+            let fresh_first = self.health.is_down() && self.probe_fresh;
+            let fresh = match is_due {
+                Some(_) if !fresh_first => None,
+                _ => self.window.next(busy),
+            };
+            self.probe_fresh = fresh.is_none();
+            if let Some((lane, event)) = fresh {
+                self.start(event, lane, false, Attempts::default(), now);
+            } else if let Some(at) = is_due {
                 let owed = self.due.remove(at);
                 self.start(owed.event, owed.lane, true, owed.attempts, now);
-            } else if let Some((lane, event)) = self.window.next(busy) {
-                self.start(event, lane, false, Attempts::default(), now);
             } else {
                 return;
             }
@@ -348,7 +361,9 @@ impl Runner {
 
     fn read(&mut self) {
         let wanted = self.window.room().min(READ);
-        let stuck = self.health.is_down() && (self.window.len() > 0 || !self.blocked.is_empty());
+        // A little for every probe that failed: it may be only the streams read so far that fail.
+        let may_probe = self.read_for_probe || self.blocked.is_empty();
+        let stuck = self.health.is_down() && (self.window.len() > 0 || !may_probe);
         let held_up = self.reading || self.store_pause.is_some();
         if held_up || wanted == 0 || stuck || self.blocked.len() >= BLOCKED_LANES {
             return;
@@ -358,6 +373,7 @@ impl Runner {
             return;
         }
         self.reading = true;
+        self.read_for_probe = false;
         let inbox = self.inbox.clone();
         let after = self.window.read_to();
         self.tasks
@@ -424,7 +440,7 @@ impl Runner {
         if found == 0 && self.health.is_down() && self.window.len() == 0 && self.attempts.is_empty()
         {
             // Nothing is left to probe with: let the next event be the probe.
-            self.health.succeeded();
+            self.health.forget();
         }
     }
 
@@ -477,7 +493,7 @@ impl Runner {
         let discarded = self.discarded.remove(&attempt.event.seq());
         let result = match outcome {
             Ok(()) => {
-                if self.health.succeeded() {
+                if self.health.succeeded(attempt.lane) {
                     tracing::info!(handler.name = self.name, "the handler works again");
                     self.look_for_due = true;
                 }
@@ -493,7 +509,7 @@ impl Runner {
                     Failure::Retry { after, .. } => (false, *after),
                 };
                 if !rejected {
-                    self.note_failure(&attempt, now);
+                    self.note_failure(&attempt, now, after);
                 }
                 if discarded {
                     self.done(&attempt);
@@ -511,12 +527,13 @@ impl Runner {
             .count_delivery(&self.name, result, attempt.timer.elapsed());
     }
 
-    fn note_failure(&mut self, attempt: &Attempt, now: Timestamp) {
+    fn note_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Option<Duration>) {
+        let retry = &self.settings.retry;
+        let after = after.unwrap_or_default().min(retry.max);
         let chance = rand::random::<f64>();
-        if self
-            .health
-            .failed(attempt.lane, now, &self.settings.retry, chance)
-        {
+        let went_down = self.health.failed(attempt.lane, now, after, retry, chance);
+        self.read_for_probe = true;
+        if went_down {
             tracing::warn!(
                 handler.name = self.name,
                 error = attempt.attempts.error,
