@@ -4,5 +4,8 @@
 mod support;
 
 mod crash;
+mod disk_full;
+mod hostile_target;
+mod ordering;
 mod smoke;
 mod sync_before_answer;
