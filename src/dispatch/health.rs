@@ -176,7 +176,7 @@ mod tests {
     fn streams_that_fail_beside_successes_bring_it_down_no_more() {
         let mut health = Health::default();
         let poisoned = [2, 4, 6, 8];
-        poisoned.map(|lane| fails(&mut health, lane, NOW));
+        assert!(poisoned.map(|lane| fails(&mut health, lane, NOW)) == [false, false, false, true]);
         assert!(health.succeeded(20));
         assert!(poisoned.map(|lane| fails(&mut health, lane, NOW)) == [false; 4]);
         assert!(!health.is_down());

@@ -103,7 +103,7 @@ pub(super) struct Runner {
     settled_before: HashSet<Seq>,
     /// Rows that are due and were read.
     due: Vec<Owed>,
-    /// Rows that were read and whose last change is not confirmed.
+    /// Rows that are due in memory, under way, or whose last change is not confirmed.
     in_doubt: HashSet<Seq>,
     /// Deliveries to forget however their running attempt ends.
     discarded: HashSet<Seq>,
@@ -281,7 +281,7 @@ impl Runner {
         );
     }
 
-    /// If the window is full of events behind running ones, gives those rows, so that other streams go on.
+    /// If the window is full of events behind running ones, gives all of them rows, so that other streams go on.
     fn spill(&mut self) {
         if self.window.room() > 0
             || self.health.is_down()
@@ -290,9 +290,23 @@ impl Runner {
             return;
         }
         for lane in self.window.lanes() {
-            if self.busy.contains(&stream_lane(lane)) {
-                self.make_wait(lane);
+            if !self.busy.contains(&stream_lane(lane)) {
+                continue;
             }
+            // What is running comes first, also after a crash.
+            let running = self
+                .attempts
+                .values_mut()
+                .find(|running| running.lane == lane);
+            if let Some(running) = running.filter(|running| !running.has_row) {
+                let seq = running.event.seq();
+                running.has_row = true;
+                self.window.settle(seq);
+                self.in_doubt.insert(seq);
+                self.unwritten.changes.push(Change::Wait { seq, lane });
+                *self.blocked.entry(lane).or_default() += 1;
+            }
+            self.make_wait(lane);
         }
     }
 
@@ -456,12 +470,14 @@ impl Runner {
         }
         self.written_position = settlement.position.unwrap_or(self.written_position);
         for change in settlement.changes {
-            let (Change::Wait { seq, .. }
-            | Change::Done { seq, .. }
-            | Change::Park { seq, .. }
-            | Change::Retry { seq, .. }) = change;
-            self.in_doubt.remove(&seq);
             self.look_for_due = true;
+            match change {
+                // No row that was read, or that of a running attempt.
+                Change::Wait { .. } => {}
+                Change::Done { seq, .. } | Change::Park { seq, .. } | Change::Retry { seq, .. } => {
+                    self.in_doubt.remove(&seq);
+                }
+            }
         }
     }
 
