@@ -7,5 +7,6 @@ mod crash;
 mod disk_full;
 mod hostile_target;
 mod ordering;
+mod outside;
 mod smoke;
 mod sync_before_answer;

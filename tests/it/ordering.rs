@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -214,4 +216,63 @@ fn a_new_handler_begins_where_it_is_told_and_one_that_was_away_resumes() {
             .into_iter()
             .eq(0..40)
     );
+}
+
+/// The numbers of a stream in the order of their delivery, if the first one is under way until more than is read ahead waits
+/// behind it, and then does not succeed: the target fails, or the server is killed.
+fn delivered_behind_a_long_attempt(killed: bool) -> Vec<u64> {
+    let released = Arc::new(AtomicBool::new(false));
+    let tried = AtomicBool::new(false);
+    let target = {
+        let released = released.clone();
+        Target::start(move |hit| {
+            if hit.place() != ("room-0".to_owned(), 0) || tried.swap(true, Ordering::SeqCst) {
+                return Reply::Status(200);
+            }
+            wait_for("the release", || {
+                released.load(Ordering::SeqCst).then_some(())
+            });
+            Reply::Status(500)
+        })
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings::with_handlers(&http_handler(&target.url(), "timeout = \"1m\""));
+    let mut server = TestServer::start_in(directory.path(), &settings);
+    post(&server, 1, 0..700);
+    wait_for("rows", || {
+        let handler = server.get("/api/handlers").json()["items"][0].clone();
+        (handler["waiting"].as_u64()? >= 500 && handler["retrying"] == 1).then_some(())
+    });
+    let body = signed(
+        json!({ "event_type": 1, "app": "d", "appname": "live", "stream_id": "other", "number": 0 }),
+    );
+    assert_eq!(server.post("/css/stream-begin", body).status, 200);
+    wait_for("another stream", || (target.delivered() == 1).then_some(()));
+    if killed {
+        server.kill();
+        server = TestServer::start_in(directory.path(), &settings);
+    }
+    released.store(true, Ordering::SeqCst);
+    wait_for("no lag", || {
+        let lag = server.metric("livehook_handler_lag_events{handler=\"http\"}");
+        (target.delivered() >= 701 && lag == 0.0).then_some(())
+    });
+    let hits = target.hits();
+    let places = hits.iter().filter(|hit| hit.status == 200).map(Hit::place);
+    places
+        .filter(|(stream, _)| stream == "room-0")
+        .map(|(_, number)| number)
+        .collect()
+}
+
+#[test]
+fn what_waits_behind_a_long_attempt_does_not_overtake_it_when_it_fails() {
+    let numbers = delivered_behind_a_long_attempt(false);
+    assert!(numbers.iter().copied().eq(0..700), "{:?}", &numbers[..5]);
+}
+
+#[test]
+fn what_waits_behind_a_long_attempt_does_not_overtake_it_after_a_crash() {
+    let numbers = delivered_behind_a_long_attempt(true);
+    assert!(numbers.iter().copied().eq(0..700), "{:?}", &numbers[..5]);
 }
