@@ -190,6 +190,11 @@ impl Writer {
                 }
                 Command::Write(job) if failed.is_none() => {
                     pending.push(Pending::Completed(job(&self.conn, &mut self.recent)));
+                    // A full disk can end the whole transaction. What came after would be written by itself, be refused all
+                    // the same, and be in the way of whoever gets its numbers next.
+                    if self.conn.is_autocommit() {
+                        failed = self.conn.execute_batch("COMMIT").err();
+                    }
                 }
                 Command::Write(_) | Command::Close => {} // the reply that is dropped says that it failed
             }
@@ -287,3 +292,6 @@ impl Writer {
         Condition::from_u8(self.condition.swap(condition.as_u8(), Ordering::Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests;
