@@ -1,8 +1,10 @@
 //! Whether a handler works at all: two guards against taking its trouble for the events'.
 //!
 //! A handler that fails for several streams without a single success is **down**: it is probed with one delivery at a time, and
-//! nothing new is read for it. A long run of rejects across streams without a success says more of the handler than of the
-//! events: further rejects count as failures until one succeeds, so that an expired credential does not park a day's traffic.
+//! hardly anything new is read for it. Streams that go on failing while others succeed are **poisoned**: their trouble is their
+//! own, and brings the handler down no more. A long run of rejects across streams without a success says more of the handler
+//! than of the events: further rejects count as failures until one succeeds, so that an expired credential does not park a
+//! day's traffic.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,10 +18,15 @@ const STREAMS_UNTIL_DOWN: usize = 4;
 /// So many rejects in a row are believed.
 const REJECTS_BELIEVED: u32 = 50;
 
+/// More poisoned streams are not remembered.
+const MOST_POISONED: usize = 10_000;
+
 /// What is known of a handler since its last success.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failed: HashSet<Lane>,
+    /// Failed while others succeeded, and not well since.
+    poisoned: HashSet<Lane>,
     rejects: u32,
     down: Option<Down>,
 }
@@ -42,10 +49,22 @@ impl Health {
     }
 
     /// An attempt was done; `true` if the handler had been down.
-    pub(super) fn succeeded(&mut self) -> bool {
+    pub(super) fn succeeded(&mut self, lane: Lane) -> bool {
         let was_down = self.is_down();
-        *self = Self::default();
+        if self.poisoned.len() < MOST_POISONED {
+            self.poisoned.extend(self.failed.drain());
+        }
+        self.poisoned.remove(&stream_lane(lane));
+        *self = Self {
+            poisoned: std::mem::take(&mut self.poisoned),
+            ..Self::default()
+        };
         was_down
+    }
+
+    /// Nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// An attempt was rejected; `false` if that is not to be believed.
@@ -68,8 +87,9 @@ impl Health {
         now: Timestamp,
         pause: impl FnOnce(u32) -> Duration,
     ) -> bool {
-        if self.failed.len() < STREAMS_UNTIL_DOWN {
-            self.failed.insert(stream_lane(lane));
+        let lane = stream_lane(lane);
+        if self.failed.len() < STREAMS_UNTIL_DOWN && !self.poisoned.contains(&lane) {
+            self.failed.insert(lane);
         }
         match &mut self.down {
             Some(down) if is_probe => {
@@ -152,8 +172,23 @@ mod tests {
         assert_eq!(health.next_probe(), next(1), "it was no probe");
         assert!(!health.failed(12, true, NOW, pause));
         assert_eq!(health.next_probe(), next(2));
-        assert!(health.succeeded());
+        assert!(health.succeeded(14));
         assert!(!health.is_down());
+    }
+
+    #[test]
+    fn streams_that_fail_beside_successes_bring_it_down_no_more() {
+        let mut health = Health::default();
+        let fails = |health: &mut Health, lane| health.failed(lane, false, NOW, pause);
+        let poisoned = [2, 4, 6, 8];
+        let fail_all = |health: &mut Health| poisoned.map(|lane| fails(health, lane));
+        assert_eq!(fail_all(&mut health), [false, false, false, true]);
+        assert!(health.succeeded(20));
+        assert_eq!(fail_all(&mut health), [false; 4]);
+        assert!(!health.is_down());
+        assert!(!health.succeeded(2), "this one is well again");
+        let lanes = [2, 12, 14, 16].map(|lane| fails(&mut health, lane));
+        assert_eq!(lanes, [false, false, false, true]);
     }
 
     #[test]
@@ -161,7 +196,7 @@ mod tests {
         let mut health = Health::default();
         assert!((0..50).all(|_| health.believes_reject()));
         assert!(!health.believes_reject());
-        health.succeeded();
+        health.succeeded(2);
         assert!(health.believes_reject());
     }
 }

@@ -67,6 +67,15 @@ impl Load {
     }
 }
 
+/// Ends the load however the test ends: the scope waits for the senders.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
     let crashes = std::env::var("LIVEHOOK_CRASHES").map_or(CRASHES, |crashes| {
@@ -88,6 +97,7 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
     };
     let acknowledged = std::thread::scope(|scope| {
         let load = &load;
+        let ending = Ending(&load.over);
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| scope.spawn(move || load.send(sender)))
             .collect();
@@ -97,7 +107,7 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
             let started = server.insert(TestServer::start_in(directory.path(), &settings));
             *load.address.lock().unwrap() = started.addr;
         }
-        load.over.store(true, Ordering::Relaxed);
+        drop(ending);
         let acknowledged = senders
             .into_iter()
             .flat_map(|sender| sender.join().unwrap());

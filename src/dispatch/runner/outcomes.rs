@@ -19,7 +19,7 @@ impl Runner {
         }
         let result = match outcome {
             Ok(()) => {
-                if self.health.succeeded() {
+                if self.health.succeeded(attempt.lane) {
                     tracing::info!(handler.name = self.name, "the handler works again");
                     self.look_for_due = true;
                 }

@@ -75,23 +75,23 @@ impl Settings {
 
 /// The built binary with a clean environment.
 pub fn livehook() -> Command {
-    livehook_under(&[])
+    clean(Command::new(env!("CARGO_BIN_EXE_livehook")))
 }
 
-fn livehook_under(under: &[String]) -> Command {
-    let livehook = env!("CARGO_BIN_EXE_livehook");
-    let mut command = match under.split_first() {
-        None => Command::new(livehook),
-        Some((program, arguments)) => {
-            let mut command = Command::new(program);
-            command.args(arguments).arg(livehook);
-            command
-        }
-    };
+fn clean(mut command: Command) -> Command {
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
+}
+
+fn livehook_under(under: &[String]) -> Command {
+    let Some((program, arguments)) = under.split_first() else {
+        return livehook();
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).arg(env!("CARGO_BIN_EXE_livehook"));
+    clean(command)
 }
 
 impl TestServer {
