@@ -451,10 +451,13 @@ impl Runner {
         }
         // There may be more; whatever ends next looks again.
         self.look_for_due |= found > 2 * self.settings.concurrency;
-        if found == 0 && self.health.is_down() && self.window.len() == 0 && self.attempts.is_empty()
-        {
-            // Nothing is left to probe with: let the next event be the probe.
-            self.health.forget();
+        let nothing_left = found == 0
+            && self.window.len() == 0
+            && self.attempts.is_empty()
+            // What failed while this was being read has its row there.
+            && self.unwritten.changes.is_empty();
+        if nothing_left && self.health.is_down() {
+            self.health.nothing_to_probe_with();
         }
     }
 
