@@ -62,9 +62,10 @@ impl Health {
         was_down
     }
 
-    /// Nothing is known any more.
-    pub(super) fn forget(&mut self) {
-        *self = Self::default();
+    /// There is nothing left to probe with: the next event will be the probe. That says nothing of the run of rejects.
+    pub(super) fn nothing_to_probe_with(&mut self) {
+        self.failed.clear();
+        self.down = None;
     }
 
     /// An attempt was rejected; `false` if that is not to be believed.
@@ -195,6 +196,8 @@ mod tests {
     fn only_so_many_rejects_in_a_row_are_believed() {
         let mut health = Health::default();
         assert!((0..50).all(|_| health.believes_reject()));
+        assert!(!health.believes_reject());
+        health.nothing_to_probe_with();
         assert!(!health.believes_reject());
         health.succeeded(2);
         assert!(health.believes_reject());

@@ -15,11 +15,28 @@ fn every_shipped_file_is_good() {
     let env = env(&[("LIVEHOOK_KEY", "0123456")]);
     for entry in std::fs::read_dir(Path::new(REPOSITORY).join("config")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let config = Config::load(&path, &env).unwrap();
         assert!(config.sources.contains_key("css"), "{}", path.display());
         assert!(config.handlers.values().all(|it| it.target.is_some()));
         assert_eq!(config.file, path);
     }
+}
+
+#[test]
+fn the_unit_starts_the_server_with_the_default_file() {
+    let (_, unit) = shipped("livehook.service");
+    let line = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key));
+    let start = line("ExecStart=").unwrap();
+    let (program, rest) = start.split_once(' ').unwrap();
+    assert!(program.ends_with("/livehook"), "{start}");
+    assert!(
+        rest == "serve" || rest.starts_with("serve --config "),
+        "{start}"
+    );
+    assert!(line("ExecReload=").unwrap().contains("-HUP"));
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Runner {
             && self.unwritten.changes.is_empty();
         if nothing_left && self.health.is_down() {
             // Nothing is left to probe with: let the next event be the probe.
-            self.health.forget();
+            self.health.nothing_to_probe_with();
         }
     }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::wait_for;
+
 /// What the endpoint does with a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -101,7 +103,8 @@ impl Target {
 
     /// Listens at a reserved address.
     pub fn at(address: SocketAddr, script: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        // A process that another test is just starting may hold the socket that was here before.
+        let listener = wait_for("the address", || TcpListener::bind(address).ok());
         let shared = Arc::new(Shared {
             script: Mutex::new(Arc::new(script)),
             hits: Mutex::default(),
