@@ -140,21 +140,21 @@ pub struct Verdict {
 /// Judges a callback by the rules of its source. `chance` is used as in [`EventId::derive`].
 pub fn authenticate(
     source: &Source,
-    presented: Presented,
+    presented: &Presented,
     callback: &Callback,
     chance: impl FnOnce() -> [u8; 16],
 ) -> Verdict {
     let kind = callback.kind(presented.url_kind);
-    let (signed_t, signature) = check_signature(source, &presented, kind, callback.signed());
-    let outcome = check_address(source, &presented)
-        .and_then(|()| check_token(source, &presented))
+    let (signed_t, signature) = check_signature(source, presented, kind, callback.signed());
+    let outcome = check_address(source, presented)
+        .and_then(|()| check_token(source, presented))
         .and(signature)
         .map(|()| Authentic {
             source: source.name().clone(),
             kind,
             id: EventId::derive(source.name(), kind, callback.members(), chance),
             received: presented.received,
-            body: presented.body,
+            body: presented.body.clone(),
         });
     Verdict {
         kind,

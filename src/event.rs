@@ -256,7 +256,7 @@ impl Attributes {
         };
         Self {
             time: time(kind, callback),
-            appid: text("appid"),
+            appid: either("appid", "appId"),
             domain: either(domain.0, domain.1),
             appname: either("appname", "path"),
             streamid: either("stream_id", "streamId"),

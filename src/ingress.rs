@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use self::answer::Answer;
 use self::settings::ServerConfig;
 pub use self::watch::{ClockOffset, SourceWatch};
-use crate::auth::{self, Presented, Refusal, Verdict};
+use crate::auth::{self, Authentic, Presented, Refusal};
 use crate::budget::Budget;
 use crate::callback::Callback;
 use crate::clock::Clock;
@@ -129,41 +129,18 @@ impl Ingress {
                 Ok(body) => body,
                 Err(answer) => return (Kind::Unknown, answer),
             };
-        let received = self.clock.now();
         let presented = Presented {
             url_kind,
             token: token.as_deref(),
             client,
-            received,
-            body: body.clone(),
+            received: self.clock.now(),
+            body,
         };
-        let Ok(callback) = Callback::parse(&body) else {
-            return (Kind::Unknown, Answer::NotOneObject);
-        };
-        let Verdict {
-            kind,
-            signed_t,
-            outcome,
-        } = auth::authenticate(source, presented, &callback, rand::random);
-        if let Some(t) = signed_t {
-            self.watch.signed(source.name(), t, received);
-        }
-        let authentic = match outcome {
+        let authentic = match self.authenticate(source, presented) {
             Ok(authentic) => authentic,
-            Err(reason) => {
-                self.refused(Rejected {
-                    reason,
-                    received,
-                    source: source.name().clone(),
-                    url_kind,
-                    kind,
-                    client,
-                    token_hash: token.as_deref().map(token_hash),
-                    body: body.clone(),
-                });
-                return (Kind::Unknown, Answer::NotAuthentic);
-            }
+            Err(answer) => return (Kind::Unknown, answer),
         };
+        let kind = authentic.kind();
         if let Some(url_kind) = url_kind.filter(|url| *url != kind && kind != Kind::Unknown) {
             self.note_mixed_up(source, url_kind, kind);
         }
@@ -173,6 +150,28 @@ impl Ingress {
             Ok(Err(error)) => (kind, Answer::NotStored(error)),
             Err(_) => (kind, Answer::TooSlow),
         }
+    }
+
+    /// What the members of the body take is given back before anything waits for the store.
+    fn authenticate(&self, source: &Source, presented: Presented) -> Result<Authentic, Answer> {
+        let callback = Callback::parse(&presented.body).map_err(|_| Answer::NotOneObject)?;
+        let verdict = auth::authenticate(source, &presented, &callback, rand::random);
+        if let Some(t) = verdict.signed_t {
+            self.watch.signed(source.name(), t, presented.received);
+        }
+        verdict.outcome.map_err(|reason| {
+            self.refused(Rejected {
+                reason,
+                received: presented.received,
+                source: source.name().clone(),
+                url_kind: presented.url_kind,
+                kind: verdict.kind,
+                client: presented.client,
+                token_hash: presented.token.map(token_hash),
+                body: presented.body.clone(),
+            });
+            Answer::NotAuthentic
+        })
     }
 
     fn refused(&self, rejected: Rejected) {

@@ -35,7 +35,7 @@ fn presented(body: &str) -> Presented<'static> {
 
 fn judge(source: &Source, presented: Presented) -> Verdict {
     let body = presented.body.clone();
-    authenticate(source, presented, &Callback::parse(&body).unwrap(), || {
+    authenticate(source, &presented, &Callback::parse(&body).unwrap(), || {
         [0; 16]
     })
 }

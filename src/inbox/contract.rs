@@ -259,7 +259,7 @@ pub(super) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authe
         body: Bytes::copy_from_slice(body),
     };
     let callback = Callback::parse(body).unwrap();
-    authenticate(&source, presented, &callback, || [0; 16])
+    authenticate(&source, &presented, &callback, || [0; 16])
         .outcome
         .unwrap()
 }

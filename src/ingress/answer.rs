@@ -47,7 +47,10 @@ impl Answer {
             Self::BodyBroken => (StatusCode::BAD_REQUEST, "the body broke off"),
             Self::NotAuthentic => (StatusCode::UNAUTHORIZED, "not authentic"),
             Self::NotFound => (StatusCode::NOT_FOUND, "no such source or kind"),
-            Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "callbacks come by POST"),
+            Self::NotPost => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "the method is not allowed here",
+            ),
             Self::BodyTooSlow => (
                 StatusCode::REQUEST_TIMEOUT,
                 "the body did not arrive in time",

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header::EXPECT;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -22,10 +23,14 @@ pub(super) async fn read(
     budget: &Budget,
     deadline: Instant,
 ) -> Result<(Bytes, Charge), Answer> {
+    let asks_first = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
     let announced = body.size_hint().lower();
     if announced > max {
-        drain(body, deadline).await;
+        // A sender that asks first has not begun to write.
+        if !asks_first {
+            drain(body, deadline).await;
+        }
         return Err(Answer::BodyTooLong);
     }
     let mut charge = budget

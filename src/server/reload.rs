@@ -54,8 +54,12 @@ impl Reloader {
         for section in sections_that_differ(&current.0, &config) {
             tracing::warn!(section, "this section has changed, which needs a restart");
         }
-        self.dispatch.change_to(built.clone()).await?;
+        // First what cannot fail and is awaited by the sender; a handler may take its time over a running attempt.
         self.ingress.change_to(sources(&config));
+        if let Err(error) = self.dispatch.change_to(built.clone()).await {
+            self.ingress.change_to(sources(&current.0));
+            return Err(error.into());
+        }
         // The sections that need a restart stay what they are in the running server.
         let (old, _) = &*current;
         let config = Config {

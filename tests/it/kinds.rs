@@ -83,7 +83,7 @@ fn expected_attributes(kind: Kind, body: &Value) -> BTreeMap<&'static str, Strin
         ("type", Some(format!("css.{}", kind.slug()))),
         ("datacontenttype", Some("application/json".to_owned())),
         ("subject", subject),
-        ("appid", text(&["appid"])),
+        ("appid", text(&["appid", "appId"])),
         ("domain", domain),
         ("appname", appname),
         ("streamid", streamid),

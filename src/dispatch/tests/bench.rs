@@ -339,7 +339,7 @@ async fn store(inbox: &Inbox, body: String) -> Seq {
         body: Bytes::from(body.clone()),
     };
     let callback = Callback::parse(body.as_bytes()).unwrap();
-    let authentic = authenticate(&source, presented, &callback, rand::random)
+    let authentic = authenticate(&source, &presented, &callback, rand::random)
         .outcome
         .unwrap();
     inbox.accept(authentic, None).await.unwrap().seq()
