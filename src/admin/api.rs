@@ -18,6 +18,9 @@ use crate::event::{Event, PayloadForm, Seq};
 use crate::identity::EventId;
 use crate::inbox::delivery::{Parked, Selection};
 
+/// Parts of the parked list that are looked at for one answer.
+const MAX_LOOKS: usize = 50;
+
 type Answer = Result<Response, Problem>;
 
 /// `GET /api/events`
@@ -64,13 +67,29 @@ pub(super) async fn parked(
     mut fields: Fields,
 ) -> Answer {
     let part = fields.part()?;
+    let filter = fields.event_filter()?;
     fields.end()?;
     let handler = admin.dispatch.id(&name)?;
-    let page = admin
-        .inbox
-        .parked(handler, part.after.unwrap_or(0), part.limit)
-        .await?;
-    Ok(list(page.items.iter().map(parked_item), page.next))
+    let mut items = Vec::new();
+    let mut next = Some(part.after.unwrap_or(0));
+    // As many looks as one request may cost; a part may be short and have a `next`.
+    for _ in 0..MAX_LOOKS {
+        let Some(after) = next else { break };
+        let page = admin
+            .inbox
+            .parked(handler, after, part.limit - items.len())
+            .await?;
+        next = page.next;
+        let wanted = page
+            .items
+            .iter()
+            .filter(|parked| filter.matches(&parked.event));
+        items.extend(wanted.map(parked_item));
+        if items.len() == part.limit {
+            break;
+        }
+    }
+    Ok(list(items.into_iter(), next))
 }
 
 /// `POST /api/handlers/{name}/replay`

@@ -88,6 +88,12 @@ fn what_is_parked_is_listed_replayed_and_gone_when_it_is_done() {
         .json();
     assert_eq!(streams(second["items"].as_array().unwrap()), ["c"]);
     assert_eq!(second["next"], Value::Null);
+    let of_b = server
+        .get("/api/handlers/picky/parked?stream=b&limit=1")
+        .json();
+    assert_eq!(streams(of_b["items"].as_array().unwrap()), ["b"]);
+    let refused = server.get("/api/handlers/picky/parked?kind=nonsense");
+    assert_eq!(refused.status, 400, "{}", refused.text());
     assert_eq!(server.metric("livehook_parked{handler=\"picky\"}"), 3.0);
 
     // Still broken: it is tried and parked again.
