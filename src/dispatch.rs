@@ -1,6 +1,6 @@
 //! Hands what the inbox holds to the handlers, each at its own pace.
 //!
-//! Every handler has a loop of its own ([`runner`]), so that a slow or broken one is nobody else's business. Order per stream,
+//! Every handler has a loop of its own (`runner`), so that a slow or broken one is nobody else's business. Order per stream,
 //! at least once: an event is remembered as done only after its handler said so. What one handler cannot do now is tried again
 //! with pauses; what it refuses, or could not do for too long, is parked.
 

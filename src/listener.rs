@@ -1,7 +1,7 @@
 //! Connections: a listener that serves a router over HTTP/1.1 and is not held by clients that are slow or many.
 //!
 //! A connection is closed if a request's head takes longer than `header_timeout` from its first byte (a new connection: from
-//! its begin), or if nothing comes for [`IDLE`]. Above `max_connections` a connection is answered 503 at once: left waiting,
+//! its begin), or if nothing comes for `IDLE`. Above `max_connections` a connection is answered 503 at once: left waiting,
 //! the sender would lose 20 seconds.
 
 use std::io;

@@ -1,7 +1,7 @@
 //! The rejected list: what was refused with 401, kept so that a mis-typed key costs nothing.
 //!
 //! It has a file and a thread of its own and never a part in a callback's transaction. What it holds is bounded per source
-//! and reason, the newest kept, so that a flood of forgeries only pushes out forgeries; and no more than [`PER_SECOND`] of a
+//! and reason, the newest kept, so that a flood of forgeries only pushes out forgeries; and no more than `PER_SECOND` of a
 //! source and reason are taken in a second, so that a flood costs little.
 
 use std::collections::HashMap;
