@@ -1,6 +1,6 @@
 //! The callback listener: one POST endpoint per kind, one per source, and the two health pages.
 //!
-//! A request becomes bytes, bytes become [`Authentic`](crate::auth::Authentic), that becomes a
+//! A request becomes bytes, bytes become [`Authentic`], that becomes a
 //! [`Receipt`](crate::inbox::Receipt), and only a receipt becomes a 200. What handlers do is not known here.
 
 pub mod answer;
