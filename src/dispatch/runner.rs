@@ -37,6 +37,8 @@ use crate::metrics::{DeliveryOutcome, Metrics};
 const POSITION_EVERY: Duration = Duration::from_millis(100);
 /// Between tries to write to a store that fails.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Failed deliveries are told of this often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Events read in one go.
 const READ: usize = 128;
 const READ_BYTES: usize = 1 << 20;
@@ -115,6 +117,7 @@ pub(super) struct Runner {
     discarded: HashSet<Seq>,
     /// Asked for, and not begun.
     discards: VecDeque<Discard>,
+    told_failure: Option<Timestamp>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
     /// Whose turn it is when both a due row and a new event could be started.
@@ -171,6 +174,7 @@ impl Runner {
             in_doubt: HashSet::new(),
             discarded: HashSet::new(),
             discards: VecDeque::new(),
+            told_failure: None,
             next_due: None,
             look_for_due: true,
             new_first: false,

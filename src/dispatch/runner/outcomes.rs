@@ -114,13 +114,27 @@ impl Runner {
         let pause = backoff(retry, attempt.attempts.count, rand::random());
         let due = now.plus(pause.max(after));
         let (seq, lane) = (attempt.event.seq(), attempt.lane);
-        tracing::debug!(
-            handler.name = self.name,
-            event.id = %attempt.event.id(),
-            attempts = attempt.attempts.count,
-            error = attempt.attempts.error,
-            "a delivery failed and is tried again"
-        );
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    handler.name = self.name,
+                    event.id = %attempt.event.id(),
+                    attempts = attempt.attempts.count,
+                    error = attempt.attempts.error,
+                    "a delivery failed and is tried again"
+                )
+            };
+        }
+        // An operator has to hear of it, but not of every one.
+        if self
+            .told_failure
+            .is_none_or(|told| now.since(told) >= TELL_EVERY)
+        {
+            self.told_failure = Some(now);
+            tell!(warn);
+        } else {
+            tell!(debug);
+        }
         self.unwritten.changes.push(Change::Retry {
             seq,
             lane,
