@@ -4,23 +4,27 @@
 //! moved into the file by a thread of its own, so that neither makes a commit wait.
 
 mod deliveries;
+mod directory;
 mod events;
+mod readers;
 mod recent;
 mod schema;
 mod space;
+mod wal;
 mod writer;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{oneshot, watch};
 
+use self::directory::{connect, create_durably, lock};
+use self::readers::Readers;
 use self::recent::Recent;
 use self::schema::SchemaError;
 use self::space::Space;
@@ -36,14 +40,6 @@ use crate::event::{Event, Seq};
 use crate::identity::EventId;
 use crate::metrics::Metrics;
 
-/// From here on the WAL is emptied even if that makes one commit wait.
-const WAL_LIMIT_PAGES: i64 = 8192;
-/// How often the WAL is moved into the file.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
-/// While a restart of the WAL waits for a reader, commits wait for it.
-const RESTART_WAIT: Duration = Duration::from_millis(250);
-/// Checkpoints that go by before the next try when a reader stood in the way of a restart.
-const RESTART_PAUSE: u32 = 20;
 /// Events removed, or rows looked at, in one go.
 const CHUNK: usize = 500;
 
@@ -134,7 +130,9 @@ impl Store {
         };
         let (alive, ended) = mpsc::channel::<()>();
         let checkpoints = connect(&file).map_err(sqlite)?;
-        checkpoints.busy_timeout(RESTART_WAIT).map_err(sqlite)?;
+        checkpoints
+            .busy_timeout(wal::RESTART_WAIT)
+            .map_err(sqlite)?;
         let threads = vec![
             spawn(
                 "inbox-writer",
@@ -145,19 +143,11 @@ impl Store {
             )?,
             spawn(
                 "inbox-wal",
-                Box::new(move || {
-                    let mut pause = 0;
-                    while ended.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
-                        checkpoint(&checkpoints, &mut pause);
-                    }
-                }),
+                Box::new(move || wal::run(&checkpoints, &ended)),
             )?,
         ];
         Ok(Self {
-            readers: Arc::new(Readers {
-                file,
-                idle: Mutex::new(Some(Vec::new())),
-            }),
+            readers: Arc::new(Readers::new(file)),
             path,
             commands,
             committed: watched,
@@ -452,108 +442,6 @@ fn in_savepoint<T>(
     result
 }
 
-/// Connections for reading, as many as are used at once; those that are not used now, none once it is closed.
-struct Readers {
-    file: PathBuf,
-    idle: Mutex<Option<Vec<Connection>>>,
-}
-
-/// More idle ones than this are closed.
-const IDLE_READERS: usize = 4;
-
-impl Readers {
-    fn with<T>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
-        let idle = match &mut *self.idle() {
-            Some(idle) => idle.pop(),
-            None => return Err(rusqlite::Error::InvalidPath(self.file.clone())),
-        };
-        let conn = match idle {
-            Some(conn) => conn,
-            None => {
-                let conn = connect(&self.file)?;
-                conn.pragma_update(None, "cache_size", -512)?;
-                conn.pragma_update(None, "query_only", true)?;
-                conn
-            }
-        };
-        // One that asks twice sees the same both times.
-        let result = conn.unchecked_transaction().and_then(|snapshot| {
-            let result = query(&snapshot)?;
-            snapshot.commit()?;
-            Ok(result)
-        });
-        if let Some(idle) = &mut *self.idle()
-            && idle.len() < IDLE_READERS
-        {
-            idle.push(conn);
-        }
-        result
-    }
-
-    fn close(&self) {
-        *self.idle() = None;
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn connect(file: &Path) -> rusqlite::Result<Connection> {
-    let conn = Connection::open(file)?;
-    conn.busy_timeout(Duration::from_secs(10))?;
-    conn.pragma_update(None, "journal_mode", "WAL")?;
-    conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.set_prepared_statement_cache_capacity(64);
-    Ok(conn)
-}
-
-/// Creates the directory. What is above it must know it after a power failure as well.
-fn create_durably(path: &Path) -> std::io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    if let Some(parent) = parent {
-        create_durably(parent)?;
-    }
-    std::fs::create_dir_all(path)?;
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Takes the directory for this process. The lock goes with the process, however it ends.
-fn lock(path: &Path, wait: Duration) -> Result<File, OpenError> {
-    let unwritable = |error| OpenError::Unwritable {
-        path: path.to_owned(),
-        error,
-    };
-    let file = File::options()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path.join("livehook.lock"))
-        .map_err(unwritable)?;
-    let until = Instant::now() + wait;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked {
-                    path: path.to_owned(),
-                    waited: wait,
-                });
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(unwritable(error)),
-        }
-    }
-}
-
 /// The highest number ever given to an event; events may be gone, positions remember.
 fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
     conn.query_row(
@@ -565,27 +453,6 @@ fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
         [],
         |row| row.get(0),
     )
-}
-
-/// Moves what the WAL holds into the file. The writer is not held up, but for a moment when the WAL has grown large: under
-/// load it never is empty by itself. `pause` is how many times not to try that.
-fn checkpoint(conn: &Connection, pause: &mut u32) {
-    let run = |mode: &str| {
-        conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-            Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))
-        })
-    };
-    let result = run("PASSIVE").and_then(|(_, pages)| {
-        if *pause > 0 {
-            *pause -= 1;
-        } else if pages > WAL_LIMIT_PAGES && run("RESTART")?.0 {
-            *pause = RESTART_PAUSE;
-        }
-        Ok(())
-    });
-    if let Err(error) = result {
-        tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
-    }
 }
 
 #[cfg(test)]

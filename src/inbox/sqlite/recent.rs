@@ -7,11 +7,14 @@
 //!
 //! Memory: 4.25 MiB for the map, 2.25 MiB for the run being written, [`FILTERED_RUNS`] × 256 KiB for filters: 16 MiB.
 
+mod filter;
+
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use self::filter::Filter;
 use crate::clock::Timestamp;
 use crate::event::Seq;
 use crate::identity::EventId;
@@ -130,7 +133,7 @@ impl Recent {
         )?;
         for run in recent.runs.iter_mut().rev().take(FILTERED_RUNS) {
             if run.span.newest >= cutoff {
-                run.filter = Some(Filter::load(conn, run.number)?);
+                run.filter = Some(load_filter(conn, run.number)?);
             }
         }
         let after = recent.runs.back().map_or(0, |run| run.span.last);
@@ -460,53 +463,17 @@ fn split(entry: &[u8; ENTRY]) -> (u64, u32) {
     )
 }
 
-/// A Bloom filter in blocks of one cache line: 16 bits an id, about 1 in 500 wrongly taken for one it holds.
-struct Filter(Vec<[u64; 8]>);
-
-impl Filter {
-    const BLOCKS: usize = RUN * 16 / 512;
-
-    fn new() -> Self {
-        Self(vec![[0; 8]; Self::BLOCKS])
+fn load_filter(conn: &Connection, run: i64) -> rusqlite::Result<Filter> {
+    let mut filter = Filter::new();
+    let mut select =
+        conn.prepare_cached("SELECT ids FROM id_parts WHERE part >= ?1 AND part < ?2")?;
+    let mut rows = select.query((run * PARTS, (run + 1) * PARTS))?;
+    while let Some(row) = rows.next()? {
+        let ids = row.get_ref(0)?.as_blob().unwrap_or_default();
+        let (entries, _) = ids.as_chunks::<ENTRY>();
+        entries.iter().for_each(|entry| filter.add(split(entry).0));
     }
-
-    fn load(conn: &Connection, run: i64) -> rusqlite::Result<Self> {
-        let mut filter = Self::new();
-        let mut select =
-            conn.prepare_cached("SELECT ids FROM id_parts WHERE part >= ?1 AND part < ?2")?;
-        let mut rows = select.query((run * PARTS, (run + 1) * PARTS))?;
-        while let Some(row) = rows.next()? {
-            let (entries, _) = row
-                .get_ref(0)?
-                .as_blob()
-                .unwrap_or_default()
-                .as_chunks::<ENTRY>();
-            entries.iter().for_each(|entry| filter.add(split(entry).0));
-        }
-        Ok(filter)
-    }
-
-    /// The block, and seven times nine bits that each choose one bit in it.
-    fn place(fingerprint: u64) -> (usize, impl Iterator<Item = (usize, u64)>) {
-        let block = fingerprint as usize % Self::BLOCKS;
-        let bits = fingerprint.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (
-            block,
-            (0..7)
-                .map(move |probe| bits >> (1 + 9 * probe))
-                .map(|bits| (bits as usize >> 6 & 7, 1 << (bits & 63))),
-        )
-    }
-
-    fn add(&mut self, fingerprint: u64) {
-        let (block, bits) = Self::place(fingerprint);
-        bits.for_each(|(word, bit)| self.0[block][word] |= bit);
-    }
-
-    fn may_hold(&self, fingerprint: u64) -> bool {
-        let (block, mut bits) = Self::place(fingerprint);
-        bits.all(|(word, bit)| self.0[block][word] & bit != 0)
-    }
+    Ok(filter)
 }
 
 #[cfg(test)]

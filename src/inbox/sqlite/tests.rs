@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::inbox::contract::{authentic, push, settings};
 
@@ -266,7 +269,7 @@ async fn a_long_read_holds_nothing_up() {
     reader
         .execute_batch("BEGIN; SELECT count(*) FROM events")
         .unwrap();
-    let limit = WAL_LIMIT_PAGES as u64 * 4096;
+    let limit = wal::WAL_LIMIT_PAGES as u64 * 4096;
     let large = "x".repeat(1 << 20);
     let mut slowest = Duration::ZERO;
     let mut n = 0;
