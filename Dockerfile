@@ -21,7 +21,7 @@ COPY --from=build /src/target/release/livehook /usr/local/bin/livehook
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532
 VOLUME /data
-# Callbacks; metrics, API and console, which container.toml opens to the container alone.
+# Callbacks; metrics and API, which container.toml keeps inside the container.
 EXPOSE 8080 9090
 # Reads the configuration that the server reads if that is the file above or named by LIVEHOOK_CONFIG.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["/usr/local/bin/livehook", "health", "--ready"]

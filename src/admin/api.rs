@@ -121,7 +121,7 @@ pub(super) async fn discard(
         handler.name = name,
         count,
         dry_run,
-        "deliveries were discarded"
+        "a discard was asked for"
     );
     Ok(counted(count))
 }

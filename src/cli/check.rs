@@ -12,6 +12,12 @@ use crate::dispatch::settings::{HandlerSettings, Order};
 use crate::kind::{Kind, UrlField};
 use crate::source::Source;
 
+/// The keys in the files of `config/`, which everybody can read.
+const PUBLISHED: [&str; 2] = [
+    "0123456789abcdef0123456789abcdef",
+    "LivehookDemoKeyDoNotUseInTheWild",
+];
+
 /// Stands in a URL whose beginning is not known.
 const PLACEHOLDER: &str = "http://YOUR-HOST";
 
@@ -167,6 +173,15 @@ fn hints(config: &Config) -> Vec<String> {
 
 fn hint_source(hints: &mut Vec<String>, source: &Source) {
     let name = source.name();
+    if source
+        .keys()
+        .iter()
+        .any(|key| PUBLISHED.contains(&key.reveal()))
+    {
+        hints.push(format!(
+            "source {name} has a key out of the documentation, so anybody can sign; make one of your own (`livehook key`)"
+        ));
+    }
     if source.is_open() {
         hints.push(format!(
             "source {name} has neither key nor token: whoever reaches it is believed"

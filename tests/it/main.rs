@@ -16,6 +16,7 @@ mod kinds;
 mod operations;
 mod ordering;
 mod outside;
+mod recovery;
 mod reload;
 mod replay;
 mod shutdown;

@@ -45,6 +45,21 @@ fn each_field_gets_its_url() {
 }
 
 #[test]
+fn the_keys_of_the_shipped_files_are_no_secrets() {
+    for name in ["livehook.toml", "small.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("config")
+            .join(name);
+        let config = Config::load(&path, &Default::default()).unwrap();
+        let report = report(&config).unwrap();
+        assert!(
+            report.contains("source css has a key out of the documentation"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
 fn what_could_be_better_is_said() {
     let base = tempfile::tempdir().unwrap();
     let hints = |text: &str| report(&config(text, base.path())).unwrap();

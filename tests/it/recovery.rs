@@ -1,0 +1,133 @@
+//! What the README tells to do on a bad day: backups, another machine, and the callbacks that a wrong key refused.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+
+use crate::support::server::FILE_HANDLER;
+use crate::support::{KEY, Settings, TestServer, json_lines, now, signed, signed_with, wait_for};
+
+/// A handler that parks everything, beside one that takes everything.
+fn settings() -> Settings {
+    let picky =
+        "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }\n";
+    Settings::with_handlers(&format!("{FILE_HANDLER}{picky}"))
+}
+
+fn push(stream: &str) -> String {
+    signed(json!({ "event_type": 1, "stream_id": stream, "sequence": stream }))
+}
+
+fn read_only(file: &Path) -> Connection {
+    Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+}
+
+/// Until both handlers are done with everything.
+fn settled(server: &TestServer, parked: usize, written: usize) {
+    wait_for("the handlers", || {
+        let items = server.get("/api/handlers/picky/parked").json();
+        let lines = json_lines(&server.path().join("events.jsonl"));
+        (items["items"].as_array().unwrap().len() == parked && lines.len() == written).then_some(())
+    });
+}
+
+#[test]
+fn a_backup_of_a_running_server_is_a_whole_store() {
+    let (running, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = TestServer::start_in(running.path(), &settings());
+    let before = push("before");
+    assert_eq!(server.post("/css", &before).status, 200);
+    settled(&server, 1, 1);
+    fs::create_dir(restored.path().join("data")).unwrap();
+    let backup = restored.path().join("data/inbox.db");
+    read_only(&running.path().join("data/inbox.db"))
+        .execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    assert_eq!(server.post("/css", push("later")).status, 200);
+    settled(&server, 2, 2);
+    server.kill();
+
+    let server = TestServer::start_in(restored.path(), &settings());
+    assert_eq!(server.post("/css", &before).status, 200);
+    assert_eq!(server.post("/css", push("after")).status, 200);
+    settled(&server, 2, 1);
+    let streams: Vec<_> = server
+        .events()
+        .iter()
+        .map(|event| event["streamid"].clone())
+        .collect();
+    assert_eq!(streams, ["before", "after"]);
+    let repeats =
+        "livehook_callbacks_total{source=\"css\",kind=\"stream-begin\",result=\"duplicate\"}";
+    assert_eq!(server.metric(repeats), 1.0);
+}
+
+#[test]
+fn a_directory_moves_to_another_machine() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = TestServer::start_in(old.path(), &settings());
+    let body = push("moved");
+    assert_eq!(server.post("/css", &body).status, 200);
+    settled(&server, 1, 1);
+    assert_eq!(server.stop().code(), Some(0));
+    fs::create_dir(new.path().join("data")).unwrap();
+    for entry in fs::read_dir(old.path().join("data")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(
+            entry.path(),
+            new.path().join("data").join(entry.file_name()),
+        )
+        .unwrap();
+    }
+
+    let server = TestServer::start_in(new.path(), &settings());
+    assert_eq!(server.post("/css", &body).status, 200);
+    assert_eq!(server.events().len(), 1, "the repeat is known");
+    settled(&server, 1, 0);
+}
+
+#[test]
+fn what_a_wrong_key_refused_is_taken_when_it_is_posted_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = Settings {
+        sources: "[sources.css]\nkeys = [\"NotTheKeyOfTheTemplate\"]\n".into(),
+        ..settings()
+    };
+    let server = TestServer::start_in(directory.path(), &wrong);
+    // Hours ago, for a server that was not told to take such old ones.
+    let body = json!({ "event_type": 1, "stream_id": "a", "sequence": "1" });
+    let genuine = signed_with(KEY, now() - 7200, body.clone());
+    let forged = signed_with("Guessed", now() - 7200, body);
+    assert_eq!(server.post("/css/stream-begin", &genuine).status, 401);
+    assert_eq!(server.post("/css/stream-begin", &forged).status, 401);
+    let held = read_only(&directory.path().join("data/rejected.db"));
+    let bodies = wait_for("the list", || {
+        let mut rows = held
+            .prepare("SELECT body FROM rejected WHERE source = 'css' AND reason = 'signature' AND body NOT NULL ORDER BY id")
+            .unwrap();
+        let bodies: Vec<Vec<u8>> = rows
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        (bodies.len() == 2).then_some(bodies)
+    });
+
+    let right = Settings {
+        sources: format!("[sources.css]\nkeys = [\"{KEY}\"]\nexpiry_grace = \"1d\"\n"),
+        ..settings()
+    };
+    fs::write(directory.path().join("livehook.toml"), right.to_toml()).unwrap();
+    server.signal("HUP");
+    wait_for("the reload", || {
+        server
+            .log()
+            .contains("sources and handlers are reloaded")
+            .then_some(())
+    });
+    assert_eq!(server.post("/css", &bodies[0]).status, 200);
+    assert_eq!(server.post("/css", &bodies[1]).status, 401);
+    settled(&server, 1, 1);
+}
