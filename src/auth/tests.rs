@@ -112,6 +112,18 @@ fn the_grace_is_inclusive_and_expired_ones_still_tell_the_time() {
 }
 
 #[test]
+fn a_found_signature_does_not_tell_the_time_to_who_is_kept_out() {
+    for rule in ["token = 'hush'", "allow_from = ['203.0.113.0/24']"] {
+        let verdict = judge(
+            &source(&format!("keys = ['test']\n{rule}")),
+            presented(OFFICIAL),
+        );
+        assert!(verdict.outcome.is_err());
+        assert_eq!(verdict.signed_t, None, "{rule}");
+    }
+}
+
+#[test]
 fn the_empty_key_never_counts() {
     let empty = r#"{"event_type":317,"t":1615860427,"sign":"ac920c3e661d867e90078cf1b5de2c63"}"#;
     assert_eq!(
