@@ -135,8 +135,22 @@ impl Drop for RejectedList {
 /// The list on disk.
 struct Shelf {
     conn: Connection,
-    /// Entries and bytes per source and reason.
-    held: HashMap<(String, String), (u64, u64)>,
+    held: Held,
+}
+
+/// Entries and bytes per source and reason.
+type Held = HashMap<(String, String), (u64, u64)>;
+
+fn count(conn: &Connection) -> rusqlite::Result<Held> {
+    let mut held = HashMap::new();
+    let mut select = conn
+        .prepare("SELECT source, reason, count(*), sum(coalesce(length(body), 0)) FROM rejected GROUP BY 1, 2")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+        held.insert((row.get(0)?, row.get(1)?), (number(2)?, number(3)?));
+    }
+    Ok(held)
 }
 
 impl Shelf {
@@ -161,16 +175,7 @@ impl Shelf {
             );
             CREATE INDEX IF NOT EXISTS rejected_by_reason ON rejected(source, reason, id);",
         )?;
-        let mut held = HashMap::new();
-        {
-            let mut select = conn
-                .prepare("SELECT source, reason, count(*), sum(coalesce(length(body), 0)) FROM rejected GROUP BY 1, 2")?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-                held.insert((row.get(0)?, row.get(1)?), (number(2)?, number(3)?));
-            }
-        }
+        let held = count(&conn)?;
         Ok(Self { conn, held })
     }
 
@@ -181,12 +186,24 @@ impl Shelf {
                 .collect();
             if let Err(error) = self.write(&batch) {
                 tracing::warn!(store.error = %error, "refused callbacks could not be added to the rejected list");
-                let _ = self.conn.execute_batch("ROLLBACK");
             }
         }
     }
 
+    /// The whole batch or nothing of it.
     fn write(&mut self, batch: &[Rejected]) -> rusqlite::Result<()> {
+        let written = self.try_write(batch);
+        if written.is_err() {
+            let _ = self.conn.execute_batch("ROLLBACK");
+            // What was counted along is not there now.
+            if let Ok(held) = count(&self.conn) {
+                self.held = held;
+            }
+        }
+        written
+    }
+
+    fn try_write(&mut self, batch: &[Rejected]) -> rusqlite::Result<()> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         for rejected in batch {
             self.add(rejected)?;
@@ -251,7 +268,7 @@ mod tests {
         }
     }
 
-    fn count(directory: &Path, what: &str) -> i64 {
+    fn ask(directory: &Path, what: &str) -> i64 {
         let conn = Connection::open(directory.join("rejected.db")).unwrap();
         conn.query_row(&format!("SELECT {what} FROM rejected"), [], |row| {
             row.get(0)
@@ -276,9 +293,9 @@ mod tests {
                 .write(&[rejected(Refusal::Signature, second, 10)])
                 .unwrap();
         }
-        assert_eq!(count(directory.path(), "count(*)"), 1001);
+        assert_eq!(ask(directory.path(), "count(*)"), 1001);
         assert_eq!(
-            count(directory.path(), "min(received)"),
+            ask(directory.path(), "min(received)"),
             1000,
             "the expired one"
         );
@@ -293,17 +310,38 @@ mod tests {
                 .write(&[rejected(Refusal::Token, second, MAX_BODY)])
                 .unwrap();
         }
-        assert!(count(directory.path(), "sum(length(body))") <= BYTES as i64);
+        assert!(ask(directory.path(), "sum(length(body))") <= BYTES as i64);
         shelf
             .write(&[rejected(Refusal::Token, 300, MAX_BODY + 1)])
             .unwrap();
         assert_eq!(
-            count(
+            ask(
                 directory.path(),
                 "count(*) FILTER (WHERE body IS NULL AND size > 65536)"
             ),
             1
         );
+    }
+
+    #[test]
+    fn what_could_not_be_written_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+        let batch = || vec![rejected(Refusal::Signature, 1, 10); 600];
+        shelf.write(&batch()).unwrap();
+        shelf
+            .conn
+            .execute_batch("CREATE TRIGGER full BEFORE INSERT ON rejected WHEN new.kind = 1 BEGIN SELECT RAISE(ABORT, 'full'); END")
+            .unwrap();
+        for _ in 0..3 {
+            let mut batch = batch();
+            batch[599].kind = Kind::StreamBegin;
+            assert!(shelf.write(&batch).is_err());
+        }
+        shelf.conn.execute_batch("DROP TRIGGER full").unwrap();
+        shelf.write(&batch()).unwrap();
+        assert_eq!(count(&shelf.conn).unwrap(), shelf.held);
+        assert_eq!(ask(directory.path(), "count(*)"), 1000);
     }
 
     #[test]
@@ -315,7 +353,7 @@ mod tests {
             list.keep(rejected(Refusal::Signature, 7, 10));
         }
         list.close();
-        let kept = count(directory.path(), "count(*)");
+        let kept = ask(directory.path(), "count(*)");
         assert!((1..=i64::from(PER_SECOND)).contains(&kept), "{kept}");
         assert_eq!(metrics.rejected_dropped.get() + kept.unsigned_abs(), 1000);
     }
