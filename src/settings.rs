@@ -148,13 +148,13 @@ pub fn read_variable(
 
 /// A secret that is neither empty nor a placeholder.
 pub fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
-    match text {
+    match text.trim() {
         "" => Err(Invalid::at(
             place,
             "is empty; set it or leave the option out",
         )),
         "replace-me" => Err(Invalid::at(place, "still is the placeholder `replace-me`")),
-        text => Ok(Secret(text.to_owned())),
+        _ => Ok(Secret(text.to_owned())),
     }
 }
 

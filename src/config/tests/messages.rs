@@ -96,6 +96,10 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         ("[sources.css]\nkeys = [\"\"]", "sources.css.keys: is empty"),
         (
+            "[sources.css]\ntoken = \" \"",
+            "sources.css.token: is empty",
+        ),
+        (
             "[sources.css]\nkeys = [\"replace-me\"]",
             "sources.css.keys: still is the placeholder `replace-me`",
         ),
