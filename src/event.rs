@@ -124,6 +124,16 @@ impl Event {
         &self.body
     }
 
+    /// The event with its attributes read and its body dropped, for lists: bodies may be long, and lists too.
+    #[must_use]
+    pub fn without_body(self) -> Self {
+        self.attributes();
+        Self {
+            body: Bytes::new(),
+            ..self
+        }
+    }
+
     /// What the body says of itself.
     pub fn attributes(&self) -> &Attributes {
         self.attributes

@@ -146,6 +146,8 @@ macro_rules! on_engine {
 
 /// Events looked at in one go by what goes through many.
 const CHUNK: usize = 500;
+/// So many of these are looked through for one part of a list.
+const CHUNKS_SEARCHED: usize = 100;
 
 impl Inbox {
     /// Opens or creates it. Blocks, for up to `lock_wait` if another process has it.
@@ -232,7 +234,7 @@ impl Inbox {
         on_engine!(self, store => store.received_from(seq).await)
     }
 
-    /// The parked deliveries of a handler after `after`, in the order of their events.
+    /// The parked deliveries of a handler after `after`, in the order of their events, which come without their bodies.
     pub async fn parked(
         &self,
         handler: HandlerId,
@@ -249,7 +251,38 @@ impl Inbox {
         Ok(Page { items, next })
     }
 
-    /// The events that pass the filter, in arrival order or newest first, beyond the event `beyond`.
+    /// The parked deliveries whose event passes the filter. Stops after a bounded effort.
+    pub async fn search_parked(
+        &self,
+        handler: HandlerId,
+        filter: &EventFilter,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Page<Parked>, StoreError> {
+        let mut items = Vec::new();
+        let mut looked_to = Some(after);
+        for _ in 0..CHUNKS_SEARCHED {
+            let Some(from) = looked_to else { break };
+            let page = self.parked(handler, from, CHUNK).await?;
+            looked_to = page.next;
+            items.extend(
+                page.items
+                    .into_iter()
+                    .filter(|parked| filter.matches(&parked.event)),
+            );
+            if items.len() > limit {
+                items.truncate(limit);
+                looked_to = items.last().map(|parked| parked.event.seq());
+                break;
+            }
+        }
+        Ok(Page {
+            items,
+            next: looked_to,
+        })
+    }
+
+    /// The events that pass the filter, in arrival order or newest first, beyond the event `beyond`, without their bodies.
     pub async fn search(
         &self,
         filter: EventFilter,

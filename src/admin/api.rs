@@ -18,9 +18,6 @@ use crate::event::{Event, PayloadForm, Seq};
 use crate::identity::EventId;
 use crate::inbox::delivery::{Parked, Selection};
 
-/// Parts of the parked list that are looked at for one answer.
-const MAX_LOOKS: usize = 50;
-
 type Answer = Result<Response, Problem>;
 
 /// `GET /api/events`
@@ -54,10 +51,21 @@ pub(super) async fn event(
 }
 
 /// `GET /api/handlers`
-pub(super) async fn handlers(State(admin): State<Arc<Admin>>, fields: Fields) -> Answer {
+pub(super) async fn handlers(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+    let part = fields.part()?;
+    let name = fields.handler();
+    let state = fields.handler_state()?;
     fields.end()?;
-    let reports = admin.dispatch.report().await?;
-    Ok(list(reports.iter().map(handler_item), None))
+    let mut reports = admin.dispatch.report().await?;
+    reports.retain(|report| {
+        name.as_ref().is_none_or(|name| *name == report.name)
+            && state.is_none_or(|state| state == report.state)
+    });
+    let begin = part.after.and_then(|after| usize::try_from(after).ok());
+    let begin = begin.unwrap_or(0).min(reports.len());
+    let end = reports.len().min(begin + part.limit);
+    let next = (end < reports.len()).then(|| Seq::try_from(end).unwrap_or(Seq::MAX));
+    Ok(list(reports[begin..end].iter().map(handler_item), next))
 }
 
 /// `GET /api/handlers/{name}/parked`
@@ -70,26 +78,11 @@ pub(super) async fn parked(
     let filter = fields.event_filter()?;
     fields.end()?;
     let handler = admin.dispatch.id(&name)?;
-    let mut items = Vec::new();
-    let mut next = Some(part.after.unwrap_or(0));
-    // As many looks as one request may cost; a part may be short and have a `next`.
-    for _ in 0..MAX_LOOKS {
-        let Some(after) = next else { break };
-        let page = admin
-            .inbox
-            .parked(handler, after, part.limit - items.len())
-            .await?;
-        next = page.next;
-        let wanted = page
-            .items
-            .iter()
-            .filter(|parked| filter.matches(&parked.event));
-        items.extend(wanted.map(parked_item));
-        if items.len() == part.limit {
-            break;
-        }
-    }
-    Ok(list(items.into_iter(), next))
+    let page = admin
+        .inbox
+        .search_parked(handler, &filter, part.after.unwrap_or(0), part.limit)
+        .await?;
+    Ok(list(page.items.iter().map(parked_item), page.next))
 }
 
 /// `POST /api/handlers/{name}/replay`
@@ -100,12 +93,9 @@ pub(super) async fn replay(
 ) -> Answer {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
     let count = admin.dispatch.replay(&name, selection, dry_run).await?;
-    tracing::info!(
-        handler.name = name,
-        count,
-        dry_run,
-        "a replay was asked for"
-    );
+    if !dry_run {
+        tracing::info!(handler.name = name, count, "a replay was asked for");
+    }
     Ok(counted(count))
 }
 
@@ -117,12 +107,9 @@ pub(super) async fn discard(
 ) -> Answer {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
     let count = admin.dispatch.discard(&name, selection, dry_run).await?;
-    tracing::info!(
-        handler.name = name,
-        count,
-        dry_run,
-        "a discard was asked for"
-    );
+    if !dry_run {
+        tracing::info!(handler.name = name, count, "deliveries were discarded");
+    }
     Ok(counted(count))
 }
 
@@ -144,6 +131,11 @@ async fn selection(
     body: &[u8],
 ) -> Result<(Selection, bool), Problem> {
     admin.dispatch.id(handler)?;
+    // A list would be taken for the fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        let problem = "the body must be a JSON object such as {\"parked\":true}";
+        return Err(Problem::Bad(problem.to_owned()));
+    }
     let asked: Asked =
         serde_json::from_slice(body).map_err(|error| Problem::Bad(error.to_string()))?;
     let time = |name: &str, text: &str| {

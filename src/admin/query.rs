@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 
 use super::Problem;
 use crate::clock::Timestamp;
+use crate::dispatch::State;
 use crate::event::Seq;
 use crate::inbox::query::EventFilter;
 use crate::kind::Kind;
@@ -94,6 +95,20 @@ impl Fields {
             stream: self.take("stream"),
             from: self.parsed("from", time, Timestamp::from_rfc3339)?,
             to: self.parsed("to", time, Timestamp::from_rfc3339)?,
+        })
+    }
+
+    /// `handler`.
+    pub(super) fn handler(&mut self) -> Option<String> {
+        self.take("handler")
+    }
+
+    /// `state` of a handler.
+    pub(super) fn handler_state(&mut self) -> Result<Option<State>, Problem> {
+        self.parsed("state", "`running` or `failing`", |text| {
+            [State::Running, State::Failing]
+                .into_iter()
+                .find(|state| state.slug() == text)
         })
     }
 

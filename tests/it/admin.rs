@@ -247,3 +247,38 @@ fn the_metrics_have_their_names_and_no_strangers_words() {
         "only while something is failing"
     );
 }
+
+#[test]
+fn handlers_are_a_list_like_the_others() {
+    let server = TestServer::start(&Settings::with_handlers(
+        "[handlers.a]\nto = { type = \"log\" }\n[handlers.b]\nto = { type = \"log\" }\n[handlers.c]\nto = { type = \"log\" }\n",
+    ));
+    let list = |query: &str| {
+        let page = server.get(&format!("/api/handlers{query}")).json();
+        let names = page["items"].as_array().unwrap().iter();
+        let names: String = names.map(|item| item["name"].as_str().unwrap()).collect();
+        (names, page["next"].as_str().map(str::to_owned))
+    };
+    let (first, next) = list("?limit=2");
+    assert_eq!(first, "ab");
+    assert_eq!(
+        list(&format!("?limit=2&after={}", next.unwrap())),
+        ("c".to_owned(), None)
+    );
+    assert_eq!(list("?handler=b").0, "b");
+    assert_eq!(list("?state=running").0, "abc");
+    assert_eq!(list("?state=failing").0, "");
+    assert_error(&server.get("/api/handlers?state=asleep"), 400, "state");
+    assert_error(&server.get("/api/handlers?limit=0"), 400, "limit");
+    assert_error(&server.get("/api/handlers?kind=relay"), 400, "kind");
+}
+
+#[test]
+fn a_command_is_an_object() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let mut client = Client::new(server.admin);
+    for body in ["", "[null,true,null,null,false]", "true"] {
+        let answer = client.post("/api/handlers/file/replay", body).unwrap();
+        assert_error(&answer, 400, "must be a JSON object");
+    }
+}

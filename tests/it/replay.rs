@@ -95,6 +95,20 @@ fn what_is_parked_is_listed_replayed_and_gone_when_it_is_done() {
     let refused = server.get("/api/handlers/picky/parked?kind=nonsense");
     assert_eq!(refused.status, 400, "{}", refused.text());
     assert_eq!(server.metric("livehook_parked{handler=\"picky\"}"), 3.0);
+    let listed = |query: &str| {
+        let page = server.get(&format!("/api/handlers/picky/parked?{query}"));
+        let page = page.json();
+        (
+            page["items"].as_array().unwrap().len(),
+            page["next"].clone(),
+        )
+    };
+    assert_eq!(listed("stream=b"), (1, Value::Null));
+    assert_eq!(listed("kind=stream-begin&limit=3"), (3, Value::Null));
+    assert_eq!(listed("kind=relay"), (0, Value::Null));
+    assert_eq!(listed("to=2020-01-01T00:00:00Z"), (0, Value::Null));
+    let bad = server.get("/api/handlers/picky/parked?kind=nonsense");
+    assert_eq!(bad.status, 400);
 
     // Still broken: it is tried and parked again.
     let replay = "/api/handlers/picky/replay";

@@ -317,7 +317,7 @@ pub(super) fn parked(
     ))?;
     let rows = select.query_map(params![handler, after, limit as i64], |row| {
         Ok(Parked {
-            event: event_of(row)?,
+            event: event_of(row)?.without_body(),
             attempts: attempts_of(row, 6)?,
             at: Timestamp::from_millis(row.get(9)?),
             replaying: row.get::<_, i64>(10)? != PARKED,

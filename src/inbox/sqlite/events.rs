@@ -67,7 +67,7 @@ pub(super) fn received_from(conn: &Connection, seq: Seq) -> rusqlite::Result<Opt
         .optional()
 }
 
-/// The events that pass the filter and the test, newest first or in arrival order, from beyond `beyond`.
+/// The events that pass the filter and the test, newest first or in arrival order, from beyond `beyond`, without bodies.
 pub(super) fn search(
     conn: &Connection,
     filter: &EventFilter,
@@ -108,7 +108,7 @@ pub(super) fn search(
             if in_time {
                 let event = event_of(row)?;
                 if filter.matches(&event) && test(&event) {
-                    page.items.push(event);
+                    page.items.push(event.without_body());
                 }
             } else if since_skip % 1000 == 0 {
                 continue 'skipping;

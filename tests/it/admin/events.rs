@@ -147,7 +147,7 @@ fn a_filter_that_is_not_understood_is_named() {
             &format!("`{name}`"),
         );
     }
-    for query in ["limit=0", "after=x", "kind=nonsense", "order=newest"] {
+    for query in ["limit=0", "after=x", "kind=nonsense", "colour=red"] {
         assert_error(
             &server.get(&format!("/api/handlers/file/parked?{query}")),
             400,
