@@ -3,6 +3,7 @@
 //! Every one of them is done only when the event has left livehook for good, and says [retry](crate::handler::Failure::Retry)
 //! unless the other side has clearly said that the event itself is wrong.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -67,6 +68,14 @@ enum Checked {
 }
 
 impl Target {
+    /// The file that it writes, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Checked::File(target) => Some(target.path()),
+            _ => None,
+        }
+    }
+
     /// Makes the handler called `name`. Files are opened here, so that what cannot work shows at the start.
     pub fn build(
         &self,

@@ -9,6 +9,7 @@ use rustix::fs::Access;
 
 use crate::config::Config;
 use crate::dispatch::settings::{HandlerSettings, Order};
+use crate::handlers::Target;
 use crate::kind::{Kind, UrlField};
 use crate::source::Source;
 
@@ -33,6 +34,13 @@ pub(super) fn report(config: &Config) -> anyhow::Result<String> {
     targets(config)?;
     writable(&config.inbox.path)
         .with_context(|| format!("{}: inbox.path", config.file.display()))?;
+    for (name, handler) in &config.handlers {
+        let file = handler.target.as_ref().and_then(Target::file);
+        if let Some(directory) = file.and_then(Path::parent) {
+            writable(directory)
+                .with_context(|| format!("{}: handlers.{name}.to.path", config.file.display()))?;
+        }
+    }
     let mut out = String::new();
     write_report(&mut out, config)?;
     Ok(out)

@@ -3,7 +3,7 @@
 //! An event is done when its line is on the disk. To make that affordable, one thread per handler takes all lines that wait,
 //! writes them in one go and syncs once; the calls only await its answer, so a slow disk never holds up the runtime.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -97,6 +97,10 @@ pub(super) struct Target {
 }
 
 impl Target {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn build(
         &self,
         name: &str,

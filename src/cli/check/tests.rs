@@ -95,4 +95,17 @@ fn what_cannot_run_is_refused() {
         message.contains("livehook.toml: inbox.path: ") && message.ends_with("is no directory"),
         "{message}"
     );
+    std::fs::remove_file(base.path().join("data")).unwrap();
+    std::fs::write(base.path().join("file"), "").unwrap();
+    let handler = |path: &str| {
+        let to = format!("[handlers.a]\nto = {{ type = \"file\", path = \"{path}\" }}");
+        config(&format!("[sources.css]\nkeys = [\"a\"]\n{to}"), base.path())
+    };
+    report(&handler("new/events.jsonl")).unwrap();
+    let message = format!("{:#}", report(&handler("file/events.jsonl")).unwrap_err());
+    assert!(
+        message.contains("livehook.toml: handlers.a.to.path: ")
+            && message.ends_with("is no directory"),
+        "{message}"
+    );
 }
