@@ -1,6 +1,6 @@
 //! How the process ends: soft, within its time, or at once.
 
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,8 @@ fn a_stuck_handler_delays_the_end_by_less_than_15_s_and_loses_nothing() {
     let server = TestServer::start_in(directory.path(), &settings);
     let (again, _) = silent.accept().unwrap();
     let mut again = BufReader::new(again);
+    // An answer that is there before the request is taken for none.
+    assert!(!again.fill_buf().unwrap().is_empty());
     again
         .get_mut()
         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
