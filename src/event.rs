@@ -211,7 +211,6 @@ impl Event {
         };
         CloudEvent {
             attributes: self.all_attributes(untyped),
-            untyped,
             data,
         }
     }
@@ -303,7 +302,6 @@ fn time(kind: Kind, callback: &Callback) -> Option<Timestamp> {
 #[derive(Debug, Clone)]
 pub struct CloudEvent<'a> {
     attributes: Vec<(&'static str, Cow<'a, str>)>,
-    untyped: bool,
     data: Data<'a>,
 }
 
@@ -352,7 +350,7 @@ impl CloudEvent<'_> {
             out.push(if out.is_empty() { b'{' } else { b',' });
             out.extend_from_slice(format!("\"{name}\":").as_bytes());
             if *name == "untyped" {
-                out.extend_from_slice(if self.untyped { b"true" } else { b"false" });
+                out.extend_from_slice(value.as_bytes()); // a boolean, and only there if true
             } else {
                 out.extend_from_slice(serde_json::Value::from(&**value).to_string().as_bytes());
             }
