@@ -54,6 +54,8 @@ pub mod inbox;
 
 pub mod handler;
 
+mod outbound;
+
 pub mod handlers;
 
 pub mod dispatch;

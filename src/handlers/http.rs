@@ -12,6 +12,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
+use crate::outbound;
 use crate::settings::{Invalid, SecretFields, Surroundings};
 
 mod post;
@@ -79,8 +80,7 @@ impl fmt::Debug for Config {
 
 impl Config {
     pub(super) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
-        let url = self
-            .checked_url()
+        let url = outbound::url(&self.url, "\"https://example.com/hook\"")
             .map_err(|problem| Invalid::at(format!("{place}.url"), problem))?;
         let headers = self.checked_headers(&url).map_err(|(name, problem)| {
             Invalid::at(
@@ -112,20 +112,6 @@ impl Config {
             (_, Some(_)) => "secret_env",
             _ => "secret",
         }
-    }
-
-    fn checked_url(&self) -> Result<Url, String> {
-        const EXAMPLE: &str = "write one such as \"https://example.com/hook\"";
-        // The parser's own messages do not repeat the text.
-        let url =
-            Url::parse(&self.url).map_err(|error| format!("is no URL ({error}), {EXAMPLE}"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("is neither http nor https, {EXAMPLE}"));
-        }
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err(format!("names no host, {EXAMPLE}"));
-        }
-        Ok(url)
     }
 
     fn checked_headers(&self, url: &Url) -> Result<HeaderMap, (&str, &'static str)> {

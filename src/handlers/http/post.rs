@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use anyhow::Context;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
-use rustls::crypto::CryptoProvider;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
 use super::{Mode, Target};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{CloudEvent, Data, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
+use crate::outbound;
 
 /// What CloudEvents' HTTP binding wants encoded in header values, beside everything that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
@@ -36,21 +35,7 @@ impl Target {
         form: PayloadForm,
         clock: &Clock,
     ) -> anyhow::Result<Post> {
-        if CryptoProvider::get_default().is_none() {
-            // It fails if another thread was faster, which is as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        let mut client = Client::builder()
-            .user_agent(concat!("livehook/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy();
-        if self.url.scheme() == "http" {
-            // It never speaks TLS, so it need not find the system's certificates.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().context(
-            "cannot set up HTTPS; the certificates of the system, or those of $SSL_CERT_FILE, are needed",
-        )?;
+        let client = outbound::client(&self.url, |client| client)?;
         Ok(Post {
             client,
             target: self.clone(),
