@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
@@ -196,6 +197,18 @@ fn some_keys<'a>(
     } else {
         Ok(keys)
     }
+}
+
+/// What a query value need not escape (RFC 3986, unreserved).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A token as it stands in the query of a source's URLs.
+pub fn token_query(token: &Secret) -> String {
+    format!("token={}", utf8_percent_encode(token.reveal(), ESCAPED))
 }
 
 impl Source {

@@ -4,14 +4,13 @@ use std::fmt::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::Access;
 
 use crate::config::Config;
 use crate::dispatch::settings::{HandlerSettings, Order};
 use crate::handlers::Target;
 use crate::kind::{Kind, UrlField};
-use crate::source::Source;
+use crate::source::{Source, token_query};
 
 /// The keys in the files of `config/`, which everybody can read.
 const PUBLISHED: [&str; 2] = [
@@ -21,13 +20,6 @@ const PUBLISHED: [&str; 2] = [
 
 /// Stands in a URL whose beginning is not known.
 const PLACEHOLDER: &str = "http://YOUR-HOST";
-
-/// What a query value need not escape (RFC 3986, unreserved).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Checks what loading the configuration does not, then tells what there is to tell.
 pub(super) fn report(config: &Config) -> anyhow::Result<String> {
@@ -134,8 +126,7 @@ fn url(config: &Config, source: &Source, kind: Kind) -> String {
     let base = config.server.public_url.as_deref().unwrap_or(PLACEHOLDER);
     let mut url = format!("{base}/{}/{kind}", source.name());
     if let Some(token) = source.token() {
-        let token = utf8_percent_encode(token.reveal(), ESCAPED);
-        url.push_str(&format!("?token={token}"));
+        url.push_str(&format!("?{}", token_query(token)));
     }
     url
 }
