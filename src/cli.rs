@@ -14,6 +14,7 @@ mod check;
 mod health;
 mod key;
 mod serve;
+mod simulate;
 
 /// Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your handlers
 #[derive(Debug, Parser)]
@@ -47,6 +48,12 @@ enum Command {
     ///
     /// Exits 0 if it answers 200 within two seconds, else 1.
     Health(health::Args),
+    /// Act as the platform towards a receiver, any receiver, and report what it acknowledged, refused and lost
+    ///
+    /// Posts the callbacks of a believable day to it, signed, and repeats what is not answered 200 as often as the platform
+    /// would. Exits 1 if an event was given up, a bad request was answered 200, or (with --verify) something acknowledged is
+    /// not stored. Interrupting it prints the report so far.
+    Simulate(Box<simulate::Args>),
 }
 
 /// Why a command did not succeed.
@@ -86,6 +93,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
             };
             health::ask(&address, args.path()).map_err(Failed::Run)
         }
+        Command::Simulate(args) => simulate::simulate(args),
     }
 }
 

@@ -72,4 +72,6 @@ pub mod config;
 
 pub mod server;
 
+pub mod simulate;
+
 pub mod cli;

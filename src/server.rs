@@ -108,7 +108,15 @@ impl Builder {
             custom,
             clock,
         } = self;
-        raise_descriptor_limit(config.server.max_connections);
+        let max_connections = config.server.max_connections;
+        let limit = raise_descriptor_limit();
+        if limit.is_some_and(|limit| limit < max_connections as u64 + OTHER_DESCRIPTORS) {
+            tracing::warn!(
+                limit,
+                server.max_connections = max_connections,
+                "the limit of open files is lower than what max_connections needs"
+            );
+        }
         let metrics = Arc::new(Metrics::default());
         let built = reload::build(&config, &custom, &BTreeMap::new(), &clock)?;
         let inbox = open(&config, &clock, &metrics).await?;
@@ -305,8 +313,9 @@ async fn keep_house(inbox: Inbox) {
     }
 }
 
-/// A connection is a descriptor, and the usual soft limit is 1024.
-fn raise_descriptor_limit(max_connections: usize) {
+/// Allows as many open files as the system permits, and says how many; none: without limit. A connection is one, and the usual
+/// soft limit is 1024.
+pub(crate) fn raise_descriptor_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(
@@ -316,16 +325,9 @@ fn raise_descriptor_limit(max_connections: usize) {
             maximum: limit.maximum,
         },
     );
-    let current = if raised.is_ok() {
+    if raised.is_ok() {
         limit.maximum
     } else {
         limit.current
-    };
-    if current.is_some_and(|current| current < max_connections as u64 + OTHER_DESCRIPTORS) {
-        tracing::warn!(
-            limit = current,
-            server.max_connections = max_connections,
-            "the limit of open files is lower than what max_connections needs"
-        );
     }
 }

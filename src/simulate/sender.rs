@@ -1,0 +1,267 @@
+//! One callback after another attempt: as strict and as patient as the platform.
+//!
+//! 200 is the only good answer, redirects are not followed, an answer is waited for for 20 s (5 s for push exceptions), and
+//! what was not acknowledged comes again by the schedule of its kind. `time_scale` shortens only the pauses: the patience is
+//! that of real connections.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Url};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::bad::{Bad, Secrets};
+use super::content::{Content, Signature};
+use super::ledger::{Identity, Ledger, Reply};
+use super::template::Template;
+use crate::clock::Clock;
+use crate::kind::Kind;
+use crate::outbound;
+use crate::settings::Secret;
+
+/// How long the platform waits for an answer (page 38080).
+const PATIENCE: Duration = Duration::from_secs(20);
+/// `timeout` in the payload of push exceptions (page 53310).
+const SHORT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a signature lasts.
+const VALIDITY: i64 = 600;
+
+/// How long the platform waits for the answer to a kind.
+pub(super) fn patience(kind: Kind) -> Duration {
+    match kind {
+        Kind::PushException => SHORT_PATIENCE,
+        _ => PATIENCE,
+    }
+}
+
+/// A callback and how it will be sent.
+pub(super) struct Planned {
+    pub(super) content: Content,
+    pub(super) identity: Identity,
+    /// Whether it carries `t` and `sign`.
+    pub(super) signed: bool,
+    /// Whether a retry is signed anew; what the platform does is not known.
+    pub(super) renewed: bool,
+    /// Attempts that came to nothing before the first one that is sent.
+    pub(super) late: u32,
+    pub(super) repeat: Repeat,
+    /// When the first attempt is due; none: as soon as it can be sent.
+    pub(super) due: Option<Instant>,
+}
+
+/// Whether the platform sends the same callback twice although it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    Never,
+    /// Twice at the same moment.
+    AtOnce,
+    /// Again when it was acknowledged.
+    Later,
+}
+
+/// Sends requests, at most so many at a time, and keeps the ledger.
+pub(super) struct Sender {
+    client: Client,
+    template: Template,
+    key: Option<Secret>,
+    clock: Clock,
+    /// What is added to the time, seconds: the sender's clock may be wrong.
+    clock_offset: i64,
+    time_scale: f64,
+    slots: Semaphore,
+    ledger: Mutex<Ledger>,
+    stop: watch::Receiver<bool>,
+}
+
+/// How a [`Sender`] sends.
+pub(super) struct Manner {
+    pub(super) template: Template,
+    pub(super) key: Option<Secret>,
+    pub(super) clock: Clock,
+    pub(super) clock_offset: i64,
+    pub(super) time_scale: f64,
+    pub(super) connections: usize,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Sender {
+    pub(super) fn new(manner: Manner) -> anyhow::Result<Self> {
+        let connections = manner.connections;
+        let client = outbound::client(manner.template.base(), |client| {
+            client.pool_max_idle_per_host(connections).tcp_nodelay(true)
+        })?;
+        Ok(Self {
+            client,
+            template: manner.template,
+            key: manner.key,
+            clock: manner.clock,
+            clock_offset: manner.clock_offset,
+            time_scale: manner.time_scale,
+            slots: Semaphore::new(connections),
+            ledger: Mutex::new(Ledger::new()),
+            stop: manner.stop,
+        })
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first attempt, with a repeat at the same moment if that is planned, and all that is left to do.
+    pub(super) async fn begin(&self, planned: Planned) -> Delivery {
+        let began = Instant::now();
+        let due = planned.due.unwrap_or(began);
+        let number = self.ledger().sent(planned.identity, due);
+        let mut delivery = Delivery {
+            t: self.now() + VALIDITY,
+            attempt: planned.late,
+            planned,
+            number,
+            began,
+            good: false,
+        };
+        let good = if delivery.planned.repeat == Repeat::AtOnce {
+            self.ledger().duplicates += 1;
+            let (first, _) = tokio::join!(
+                self.attempt(&delivery, Some(due)),
+                self.attempt(&delivery, Some(due))
+            );
+            first
+        } else {
+            self.attempt(&delivery, delivery.planned.due).await
+        };
+        delivery.good = good;
+        delivery
+    }
+
+    /// Repeats an event until it is acknowledged, or as often as the platform would.
+    pub(super) async fn finish(&self, mut delivery: Delivery) {
+        let schedule = delivery.planned.content.kind.retry_schedule();
+        let pause = schedule.interval.div_f64(self.time_scale);
+        while !delivery.good {
+            delivery.attempt += 1;
+            if delivery.attempt > schedule.retries {
+                return self.ledger().dropped(delivery.number, true);
+            }
+            if !self.wait(pause).await {
+                return self.ledger().dropped(delivery.number, false);
+            }
+            self.ledger().retried += 1;
+            delivery.good = self.attempt(&delivery, None).await;
+        }
+        if delivery.planned.repeat == Repeat::Later && self.wait(pause / 4).await {
+            self.ledger().duplicates += 1;
+            self.attempt(&delivery, None).await;
+        }
+    }
+
+    /// Whether the pause went by before somebody said stop.
+    async fn wait(&self, pause: Duration) -> bool {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = sleep(pause) => true,
+            _ = stop.wait_for(|stop| *stop) => false,
+        }
+    }
+
+    async fn attempt(&self, delivery: &Delivery, due: Option<Instant>) -> bool {
+        let Delivery {
+            planned, number, ..
+        } = delivery;
+        let Ok(_slot) = self.slots.acquire().await else {
+            return false;
+        };
+        let started = due.unwrap_or_else(Instant::now);
+        let body = planned.content.body(self.signature(delivery).as_ref());
+        let kind = planned.content.kind;
+        let reply = self
+            .post(self.template.url(kind), body, patience(kind))
+            .await;
+        self.ledger().replied(*number, reply, started);
+        reply.is_good()
+    }
+
+    /// The signature of the next attempt. One that is not renewed grows old as fast as the schedule runs.
+    fn signature(&self, delivery: &Delivery) -> Option<Signature> {
+        if !delivery.planned.signed {
+            return None;
+        }
+        let interval = delivery.planned.content.kind.retry_schedule().interval;
+        let before = interval * delivery.planned.late;
+        let hurried = delivery.began.elapsed().mul_f64(self.time_scale - 1.0) + before;
+        let t = if delivery.planned.renewed {
+            self.now() + VALIDITY
+        } else {
+            delivery.t - i64::try_from(hurried.as_secs()).unwrap_or(i64::MAX)
+        };
+        Some(Signature::new(self.key.as_ref().map(Secret::reveal), t))
+    }
+
+    /// Sends a request that must be refused.
+    pub(super) async fn send_bad(&self, bad: Bad, content: &Content) {
+        let Ok(_slot) = self.slots.acquire().await else {
+            return;
+        };
+        let (url, body) = bad.request(content, self.now(), self.secrets(), &self.template);
+        if bad.is_forgery()
+            && let Some(source) = self.template.source()
+            && let Some(id) = Identity::of(
+                source,
+                self.template.url_kind(content.kind),
+                body.as_bytes(),
+            )
+            .and_then(|it| it.id)
+        {
+            self.ledger().forged.push(id);
+        }
+        let reply = self.post(url, body, PATIENCE).await;
+        self.ledger().bad_replied(bad.slug(), reply);
+    }
+
+    pub(super) fn secrets(&self) -> Secrets<'_> {
+        Secrets {
+            key: self.key.as_ref(),
+            token: self.template.token(),
+        }
+    }
+
+    /// One request and its answer.
+    pub(super) async fn post(&self, url: Url, body: String, patience: Duration) -> Reply {
+        post(&self.client, url, body, patience).await
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().seconds() + self.clock_offset
+    }
+}
+
+/// One request and its answer. The platform does not look at the body, but an answer ends with it.
+pub(super) async fn post(client: &Client, url: Url, body: String, patience: Duration) -> Reply {
+    let request = client
+        .post(url)
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .body(body);
+    let answer = async {
+        let mut answer = request.send().await?;
+        while answer.chunk().await?.is_some() {}
+        Ok::<_, reqwest::Error>(answer.status().as_u16())
+    };
+    match timeout(patience, answer).await {
+        Ok(Ok(status)) => Reply::Status(status),
+        Ok(Err(_)) => Reply::Failed,
+        Err(_) => Reply::TimedOut,
+    }
+}
+
+/// An event between its first attempt and its end.
+pub(super) struct Delivery {
+    planned: Planned,
+    number: usize,
+    began: Instant,
+    /// The `t` of the first attempt.
+    t: i64,
+    attempt: u32,
+    good: bool,
+}

@@ -1,0 +1,147 @@
+//! Where the sender posts what: the URLs of a callback template.
+
+use reqwest::Url;
+
+use crate::kind::Kind;
+use crate::outbound;
+use crate::settings::Secret;
+use crate::source::token_query;
+
+/// The URLs of a callback template, one per kind or one for all.
+#[derive(Debug, Clone)]
+pub struct Template {
+    base: Url,
+    single: bool,
+    token: Option<Secret>,
+}
+
+impl Template {
+    /// The template whose URLs begin with `url`: `{url}/{kind}`, or `url` itself for every kind if it is the single one.
+    /// A query in it is kept, `token` is added to it.
+    ///
+    /// The error is the rest of a sentence that begins with the option's name.
+    pub fn parse(url: &str, token: Option<Secret>, single: bool) -> Result<Self, String> {
+        let mut base = outbound::url(url, "http://127.0.0.1:8080/css")?;
+        base.set_fragment(None);
+        Ok(Self {
+            base,
+            single,
+            token,
+        })
+    }
+
+    /// Where callbacks of this kind go. The platform has no URL for a kind that it does not have: such ones go where pushes go.
+    pub fn url(&self, kind: Kind) -> Url {
+        self.url_with(kind, self.token.as_ref())
+    }
+
+    /// As [`Template::url`], with another token.
+    pub fn url_with(&self, kind: Kind, token: Option<&Secret>) -> Url {
+        let mut url = self.base.clone();
+        if !self.single {
+            let slug = match kind {
+                Kind::Unknown => Kind::StreamBegin.slug(),
+                known => known.slug(),
+            };
+            let path = url.path().trim_end_matches('/').to_owned();
+            url.set_path(&format!("{path}/{slug}"));
+        }
+        if let Some(token) = token {
+            let own = token_query(token);
+            let query = match url.query().unwrap_or_default() {
+                "" => own,
+                other => format!("{other}&{own}"),
+            };
+            url.set_query(Some(&query));
+        }
+        url
+    }
+
+    /// The kind that the URL of this kind stands for.
+    pub fn url_kind(&self, kind: Kind) -> Option<Kind> {
+        match (self.single, kind) {
+            (true, _) => None,
+            (false, Kind::Unknown) => Some(Kind::StreamBegin),
+            (false, known) => Some(known),
+        }
+    }
+
+    /// The secret that the URLs carry.
+    pub fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
+    }
+
+    /// The URL that all begin with.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The name of the source if the receiver is a livehook: the last part of the path.
+    pub fn source(&self) -> Option<&str> {
+        let path = self.base.path().trim_end_matches('/');
+        path.rsplit('/').next().filter(|name| !name.is_empty())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn url(base: &str, token: Option<&str>, single: bool, kind: Kind) -> String {
+        let template = Template::parse(base, token.map(Secret::new), single).unwrap();
+        template.url(kind).to_string()
+    }
+
+    #[test]
+    fn every_kind_has_its_url() {
+        let push = Kind::StreamBegin;
+        assert_eq!(
+            url("http://h/css", None, false, push),
+            "http://h/css/stream-begin"
+        );
+        assert_eq!(
+            url("http://h/css/", None, false, push),
+            "http://h/css/stream-begin"
+        );
+        assert_eq!(
+            url("https://h:1", None, false, push),
+            "https://h:1/stream-begin"
+        );
+        assert_eq!(
+            url("http://h/css", Some("a b+c"), false, Kind::Unknown),
+            "http://h/css/stream-begin?token=a%20b%2Bc"
+        );
+        assert_eq!(
+            url("http://h/css?action=x#y", Some("s"), true, push),
+            "http://h/css?action=x&token=s"
+        );
+    }
+
+    #[test]
+    fn the_source_is_the_last_part_of_the_path() {
+        let source = |url| {
+            Template::parse(url, None, false)
+                .unwrap()
+                .source()
+                .map(str::to_owned)
+        };
+        assert_eq!(source("http://h/css"), Some("css".to_owned()));
+        assert_eq!(source("http://h/behind/a/proxy/"), Some("proxy".to_owned()));
+        assert_eq!(source("http://h"), None);
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_repeating_it() {
+        for bad in [
+            "",
+            "127.0.0.1:8080/css",
+            "ftp://h/secret",
+            "http://",
+            "/css",
+        ] {
+            let problem = Template::parse(bad, None, false).unwrap_err();
+            assert!(!problem.contains("secret"), "{problem}");
+        }
+    }
+}
