@@ -111,15 +111,13 @@ impl Sender {
 
     /// The first attempt, with a repeat at the same moment if that is planned, and all that is left to do.
     pub(super) async fn begin(&self, planned: Planned) -> Delivery {
-        let began = Instant::now();
-        let due = planned.due.unwrap_or(began);
+        let due = planned.due.unwrap_or_else(Instant::now);
         let number = self.ledger().sent(planned.identity, due);
         let mut delivery = Delivery {
             t: self.now() + VALIDITY,
             attempt: planned.late,
             planned,
             number,
-            began,
             good: false,
         };
         let good = if delivery.planned.repeat == Repeat::AtOnce {
@@ -189,12 +187,14 @@ impl Sender {
             return None;
         }
         let interval = delivery.planned.content.kind.retry_schedule().interval;
-        let before = interval * delivery.planned.late;
-        let hurried = delivery.began.elapsed().mul_f64(self.time_scale - 1.0) + before;
+        let late = delivery.planned.late;
+        // The attempts that were skipped took no time at all, the others what is left of their pauses.
+        let skipped = interval * late
+            + (interval * (delivery.attempt - late)).mul_f64(1.0 - 1.0 / self.time_scale);
         let t = if delivery.planned.renewed {
             self.now() + VALIDITY
         } else {
-            delivery.t - i64::try_from(hurried.as_secs()).unwrap_or(i64::MAX)
+            delivery.t - i64::try_from(skipped.as_secs()).unwrap_or(i64::MAX)
         };
         Some(Signature::new(self.key.as_ref().map(Secret::reveal), t))
     }
@@ -259,7 +259,6 @@ pub(super) async fn post(client: &Client, url: Url, body: String, patience: Dura
 pub(super) struct Delivery {
     planned: Planned,
     number: usize,
-    began: Instant,
     /// The `t` of the first attempt.
     t: i64,
     attempt: u32,

@@ -41,6 +41,8 @@ pub struct Verifier {
 /// What was there before: only what is stored from then on is looked at.
 pub struct Baseline {
     from: Timestamp,
+    /// What was stored since then all the same: a date has whole seconds.
+    before: Vec<EventId>,
 }
 
 /// What the receiver's store says.
@@ -88,10 +90,17 @@ impl Verifier {
             .context("the answer of the admin listener has no date")?
             .timestamp()
             .as_millisecond();
-        // Its date has whole seconds.
-        Ok(Baseline {
+        let mut baseline = Baseline {
             from: Timestamp::from_millis(from).minus(Duration::from_secs(1)),
-        })
+            before: Vec::new(),
+        };
+        baseline.before = self
+            .list(&baseline)
+            .await?
+            .into_iter()
+            .map(|event| event.id)
+            .collect();
+        Ok(baseline)
     }
 
     /// Holds what was sent against what is stored.
@@ -102,7 +111,15 @@ impl Verifier {
         forged: &[EventId],
     ) -> anyhow::Result<Found> {
         let this = Arc::new(self);
-        let listed = this.list(baseline).await?;
+        let mut listed = this.list(baseline).await?;
+        // Lists are in arrival order.
+        let before = baseline
+            .before
+            .iter()
+            .zip(&listed)
+            .take_while(|(id, event)| **id == event.id)
+            .count();
+        listed.drain(..before);
         let mut times: HashMap<EventId, u64> = HashMap::new();
         for event in &listed {
             *times.entry(event.id).or_default() += 1;

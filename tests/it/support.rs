@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod server;
+pub mod simulation;
 pub mod target;
 
 use std::time::{Duration, Instant};

@@ -64,6 +64,16 @@ impl Settings {
         }
     }
 
+    /// At these addresses, also when it starts again.
+    #[must_use]
+    pub fn at(mut self, callbacks: SocketAddr, admin: SocketAddr) -> Self {
+        for (name, address) in [("SERVER", callbacks), ("ADMIN", admin)] {
+            let variable = format!("LIVEHOOK__{name}__LISTEN");
+            self.env.push((variable, address.to_string()));
+        }
+        self
+    }
+
     /// The text of the configuration file.
     pub fn to_toml(&self) -> String {
         format!(
@@ -213,6 +223,16 @@ impl TestServer {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Where callbacks of the source `css` go.
+    pub fn css(&self) -> String {
+        format!("http://{}/css", self.addr)
+    }
+
+    /// The admin listener as a URL.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
     }
 
     /// Waits for it to end by itself.

@@ -18,6 +18,8 @@ pub enum Reply {
     Status(u16),
     /// Answers with this status and a header.
     With(u16, &'static str, String),
+    /// Answers 200 with this body, and the date.
+    Page(String),
     /// Waits before it does the other.
     After(Duration, Box<Reply>),
     /// Breaks the connection in the middle of an answer.
@@ -128,7 +130,12 @@ impl Target {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("{}/hook", self.base())
+    }
+
+    /// Its address as the beginning of a URL.
+    pub fn base(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// What came so far, in the order of the answers.
@@ -138,6 +145,11 @@ impl Target {
 
     pub fn count(&self) -> usize {
         self.shared.hits.lock().unwrap().len()
+    }
+
+    /// Connections that were made so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.lock().unwrap().len()
     }
 
     /// How many were answered with a 2xx.
@@ -210,7 +222,8 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Hit> {
         ended: began,
         status: 0,
     };
-    let length = hit.header("content-length")?.parse().ok()?;
+    // A GET has none.
+    let length = hit.header("content-length").unwrap_or("0").parse().ok()?;
     hit.body.resize(length, 0);
     reader.read_exact(&mut hit.body).ok()?;
     Some(hit)
@@ -218,7 +231,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Hit> {
 
 /// Nothing if the connection is at its end.
 fn answer(shared: &Shared, stream: &mut TcpStream, mut hit: Hit, reply: Reply) -> Option<()> {
-    let (status, header) = match reply {
+    let (status, header, body) = match reply {
         Reply::After(pause, reply) => {
             std::thread::sleep(pause);
             return answer(shared, stream, hit, *reply);
@@ -229,12 +242,22 @@ fn answer(shared: &Shared, stream: &mut TcpStream, mut hit: Hit, reply: Reply) -
             stream.write_all(b"HTTP/1.1 20").ok()?;
             return None;
         }
-        Reply::Status(status) => (status, String::new()),
-        Reply::With(status, name, value) => (status, format!("{name}: {value}\r\n")),
+        Reply::Status(status) => (status, String::new(), String::new()),
+        Reply::With(status, name, value) => (status, format!("{name}: {value}\r\n"), String::new()),
+        Reply::Page(body) => (200, format!("date: {}\r\n", date()), body),
     };
     hit.ended = Instant::now();
     hit.status = status;
     shared.hits.lock().unwrap().push(hit);
-    let answer = format!("HTTP/1.1 {status} As told\r\n{header}content-length: 0\r\n\r\n");
+    let answer = format!(
+        "HTTP/1.1 {status} As told\r\n{header}content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(answer.as_bytes()).ok()
+}
+
+/// Now, as a `Date` header has it.
+fn date() -> String {
+    let now = jiff::Timestamp::from_second(super::now()).unwrap();
+    now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

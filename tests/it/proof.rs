@@ -1,0 +1,123 @@
+//! The proof that nothing is lost, by the simulator as the sender: kills, an outage, wrong clocks, crowds, slow connections.
+//!
+//! `LIVEHOOK_CRASHES=100` makes the storm longer, and `soak`, which is ignored otherwise, does everything at once for
+//! `LIVEHOOK_SOAK` (such as `2h`; one minute if unset).
+
+mod clocks;
+mod crowds;
+mod kills;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use livehook::kind::Kind;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::server::FILE_HANDLER;
+use crate::support::target::reserve;
+use crate::support::{KEY, Settings, TestServer, wait_for};
+
+/// A server that can be killed and comes back with its store at its addresses.
+struct Phoenix {
+    settings: Settings,
+    directory: TempDir,
+    callbacks: SocketAddr,
+    admin: SocketAddr,
+    server: Option<TestServer>,
+}
+
+impl Phoenix {
+    /// With a token beside the key, so that kinds without signature are taken, and a file handler.
+    fn start() -> Self {
+        let (callbacks, admin) = (reserve(), reserve());
+        let settings = Settings {
+            sources: format!("[sources.css]\nkeys = [\"{KEY}\"]\ntoken = \"hush\"\n"),
+            ..Settings::with_handlers(FILE_HANDLER)
+        };
+        let mut phoenix = Self {
+            settings: settings.at(callbacks, admin),
+            directory: tempfile::tempdir().unwrap(),
+            callbacks,
+            admin,
+            server: None,
+        };
+        phoenix.rise();
+        phoenix
+    }
+
+    fn css(&self) -> String {
+        format!("http://{}/css", self.callbacks)
+    }
+
+    /// What a simulation needs to know beside the key.
+    fn arguments(&self) -> String {
+        format!("--token hush --verify http://{}", self.admin)
+    }
+
+    fn fall(&mut self) {
+        self.server.take().unwrap().kill();
+    }
+
+    fn rise(&mut self) {
+        self.server = Some(TestServer::start_in(self.directory.path(), &self.settings));
+    }
+
+    fn server(&self) -> &TestServer {
+        self.server.as_ref().unwrap()
+    }
+}
+
+/// Every event reached the file: those that are stored, and no other.
+fn assert_delivered(server: &TestServer) {
+    let stored = server.events();
+    let ids = |events: &[Value]| {
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        for event in events {
+            *times
+                .entry(event["id"].as_str().unwrap().to_owned())
+                .or_default() += 1;
+        }
+        times.into_keys().collect::<Vec<_>>()
+    };
+    wait_for("the file to have everything", || {
+        (server.metric("livehook_handler_lag_events{handler=\"file\"}") == 0.0).then_some(())
+    });
+    assert_eq!(ids(&lines(server.path())), ids(&stored));
+}
+
+/// The lines of the file but those that a kill tore.
+fn lines(directory: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(directory.join("events.jsonl")).unwrap();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// The kinds that the platform repeats for longer than this, as `--kinds` takes them: the others may be given up by right.
+fn repeated_for(time: Duration) -> String {
+    let kinds = Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.retry_schedule().window() > time);
+    kinds.map(Kind::slug).collect::<Vec<_>>().join(",")
+}
+
+/// Nothing was lost, altered, doubled, forged or given up.
+#[track_caller]
+fn assert_proven(report: &Value) {
+    assert_eq!(report["sent"], report["acknowledged"], "{report}");
+    for name in ["lost", "given_up", "accepted_bad", "pending"] {
+        assert_eq!(report[name], 0, "{name}: {report}");
+    }
+    for name in [
+        "wrong_content",
+        "stored_twice",
+        "forged_stored",
+        "others",
+        "stored_unacknowledged",
+    ] {
+        assert_eq!(report["verified"][name], 0, "{name}: {report}");
+    }
+}

@@ -1,0 +1,35 @@
+//! The platform's clock and the receiver's are not the same.
+
+use super::{Phoenix, assert_proven};
+use crate::support::simulation::simulate;
+
+/// Four kinds, all signed.
+const KINDS: &str = "--kinds stream-begin,stream-end,record,image-audit --events 60 --connections 4 --time-scale 60000";
+
+#[test]
+fn up_to_the_grace_a_wrong_clock_costs_nothing() {
+    let phoenix = Phoenix::start();
+    for offset in ["19m", "-19m", "1h"] {
+        let more = format!("{} {KINDS} --clock-offset {offset}", phoenix.arguments());
+        assert_proven(&simulate(&phoenix.css(), &more).good());
+    }
+}
+
+#[test]
+fn beyond_the_grace_everything_is_refused_loudly() {
+    let phoenix = Phoenix::start();
+    let more = format!("{} {KINDS} --clock-offset -1h", phoenix.arguments());
+    let report = simulate(&phoenix.css(), &more).bad();
+    assert_eq!(
+        (&report["acknowledged"], &report["given_up"]),
+        (&0.into(), &60.into())
+    );
+    assert_eq!(report["answers"].as_object().unwrap().len(), 1, "{report}");
+    assert!(report["answers"]["401"].as_u64().unwrap() > 60);
+    let server = phoenix.server();
+    let offset = server.metric("livehook_clock_offset_seconds{source=\"css\"}");
+    // Signatures that are not renewed grow older in the time that is pressed together.
+    assert!((-4400.0..=-3590.0).contains(&offset), "{offset}");
+    assert!(server.log().contains("clock"), "{}", server.log());
+    assert!(server.events().is_empty());
+}

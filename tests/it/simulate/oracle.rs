@@ -1,0 +1,166 @@
+//! Does the oracle see what is wrong? A receiver that looks like a livehook, and loses, alters, doubles or invents.
+
+use std::sync::{Arc, Mutex};
+
+use livehook::callback::Callback;
+use livehook::identity::EventId;
+use serde_json::json;
+
+use crate::support::simulation::{Ended, simulate};
+use crate::support::target::{Hit, Reply, Target};
+
+/// What it does with the tenth callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    None,
+    Loses,
+    Alters,
+    Doubles,
+    /// Stores it and answers 503, to every attempt.
+    Denies,
+    /// Stores what it refuses with 401, and never what is genuine.
+    KeepsForgeries,
+    /// Has something else beside it.
+    HasOthers,
+}
+
+type Stored = Arc<Mutex<Vec<(EventId, String)>>>;
+
+fn receiver(flaw: Flaw) -> (Target, Stored) {
+    let stored = Stored::default();
+    let own = stored.clone();
+    let target = Target::start(move |hit| {
+        let mut stored = own.lock().unwrap();
+        match hit
+            .path
+            .split('?')
+            .next()
+            .unwrap()
+            .strip_prefix("/api/events")
+        {
+            Some("") => Reply::Page(list(&stored)),
+            Some(id) => find(&stored, &id[1..]),
+            None => take(&mut stored, hit, flaw),
+        }
+    });
+    (target, stored)
+}
+
+fn list(stored: &[(EventId, String)]) -> String {
+    let items: Vec<_> = stored
+        .iter()
+        .map(|(id, _)| json!({ "id": id.to_string(), "type": "css.stream-begin" }))
+        .collect();
+    json!({ "items": items, "next": null }).to_string()
+}
+
+fn find(stored: &[(EventId, String)], id: &str) -> Reply {
+    match stored.iter().find(|(other, _)| other.to_string() == id) {
+        Some((_, body)) => Reply::Page(format!("{{\"id\":\"{id}\",\"data\":{body}}}")),
+        None => Reply::Status(404),
+    }
+}
+
+fn take(stored: &mut Vec<(EventId, String)>, hit: &Hit, flaw: Flaw) -> Reply {
+    let mut body = String::from_utf8(hit.body.clone()).unwrap();
+    let Ok(callback) = Callback::parse(&hit.body) else {
+        return Reply::Status(400);
+    };
+    let kind = callback.kind(None);
+    let id = EventId::derive("css", kind, callback.members(), || [0; 16]);
+    // Bad requests are about pushes, the genuine ones about recordings.
+    if kind.slug().starts_with("stream") {
+        if flaw == Flaw::KeepsForgeries {
+            stored.push((id, body));
+        }
+        return Reply::Status(401);
+    }
+    if stored.iter().any(|(other, _)| *other == id) {
+        return Reply::Status(if flaw == Flaw::Denies { 503 } else { 200 });
+    }
+    if stored.len() == 9 {
+        match flaw {
+            Flaw::None | Flaw::KeepsForgeries => {}
+            Flaw::Loses => return Reply::Status(200),
+            Flaw::Alters => body = body.replacen("record_file_id", "record_file_ID", 1),
+            Flaw::Doubles => stored.push((id, body.clone())),
+            Flaw::HasOthers => stored.push((EventId::from_bytes([7; 16]), "{}".to_owned())),
+            Flaw::Denies => {
+                stored.push((id, body));
+                return Reply::Status(503);
+            }
+        }
+    }
+    stored.push((id, body));
+    Reply::Status(200)
+}
+
+/// A simulation of twenty recordings against a receiver with this flaw.
+fn with(flaw: Flaw) -> (Ended, usize) {
+    let (target, stored) = receiver(flaw);
+    let ended = simulate(
+        &format!("{}/css", target.base()),
+        &format!(
+            "--events 20 --connections 1 --kinds record --bad 0.5 --seed 5 --time-scale 60000 --verify {}",
+            target.base()
+        ),
+    );
+    let stored = stored.lock().unwrap().len();
+    (ended, stored)
+}
+
+#[test]
+fn a_receiver_without_flaw_passes() {
+    let (ended, stored) = with(Flaw::None);
+    let report = ended.good();
+    assert_eq!((&report["lost"], stored), (&0.into(), 20));
+    let found = &report["verified"];
+    for name in [
+        "stored_unacknowledged",
+        "wrong_content",
+        "stored_twice",
+        "forged_stored",
+        "others",
+    ] {
+        assert_eq!(found[name], 0, "{name}");
+    }
+}
+
+#[test]
+fn every_flaw_is_seen_for_what_it_is() {
+    // What the receiver loses it has still answered: of every further callback, as the tenth is never stored.
+    let (ended, _) = with(Flaw::Loses);
+    assert!(
+        ended.stderr.contains("acknowledged and are not stored"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.bad()["lost"], 11);
+
+    let (ended, _) = with(Flaw::Alters);
+    assert!(ended.stderr.contains("another content"), "{}", ended.stderr);
+    assert_eq!(ended.bad()["verified"]["wrong_content"], 1);
+
+    let (ended, _) = with(Flaw::KeepsForgeries);
+    assert!(
+        ended.stderr.contains("forged events are stored"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.bad()["verified"]["forged_stored"].as_u64().unwrap() > 0);
+
+    let report = with(Flaw::Denies).0.bad();
+    assert_eq!(
+        (
+            &report["given_up"],
+            &report["verified"]["stored_unacknowledged"]
+        ),
+        (&1.into(), &1.into())
+    );
+
+    let report = with(Flaw::Doubles).0.good();
+    assert_eq!(report["verified"]["stored_twice"], 1);
+
+    let report = with(Flaw::HasOthers).0.good();
+    assert_eq!(report["verified"]["others"], 1);
+}
