@@ -29,79 +29,103 @@ const CONNECTIONS: usize = 256;
 const LINE_EVERY: u64 = 5;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  livehook simulate --url http://127.0.0.1:8080/css --key-file key
+  livehook simulate --url http://127.0.0.1:8080/css --key-file key --rate 500 --duration 1m --bad 0.01 --verify http://127.0.0.1:9090")]
 pub(super) struct Args {
     /// Where to post to: `{URL}/{kind}`, such as http://127.0.0.1:8080/css; any receiver, in any language
-    #[arg(long, value_name = "URL")]
+    #[arg(help_heading = "Receiver", long, value_name = "URL")]
     url: String,
     /// The CallbackKey to sign with
-    #[arg(long, value_name = "KEY", conflicts_with = "key_file")]
+    #[arg(
+        help_heading = "Receiver",
+        long,
+        value_name = "KEY",
+        conflicts_with = "key_file"
+    )]
     key: Option<String>,
     /// A file that holds the key, whose first line counts
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Receiver", long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// The secret of the URLs, sent as ?token=
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    #[arg(
+        help_heading = "Receiver",
+        long,
+        value_name = "TOKEN",
+        conflicts_with = "token_file"
+    )]
     token: Option<String>,
     /// A file that holds the token
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Receiver", long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Post everything to {URL} itself
-    #[arg(long)]
+    #[arg(help_heading = "Receiver", long)]
     single_url: bool,
 
     /// Events per second, sent when they are due whether earlier ones were answered or not; latency counts from then
     /// [default: 10, without --connections]
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
     /// Requests at a time; without --rate each sends the next event when the last one was answered [default: 256 with --rate]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     connections: Option<u32>,
     /// Stop after so many events [default: 100, without --duration]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     events: Option<u64>,
     /// Stop new events after this time, such as 10s; retries go on until every event has its fate
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(help_heading = "Pace", long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 
     /// How many streams there are
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     streams: u32,
     /// Only these kinds, such as stream-begin,record [default: all but `unknown`]
-    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
+    #[arg(help_heading = "Traffic", long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
     kinds: Vec<Kind>,
     /// The share of events that are sent twice, half of them at the same moment
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     duplicates: f64,
     /// Forged and malformed requests, which must be refused, for each event
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     bad: f64,
     /// Send some events after later ones of their stream, and some as late retries
-    #[arg(long)]
+    #[arg(help_heading = "Traffic", long)]
     reorder: bool,
     /// Send the kinds that may come without sign and t without them; without a key, all kinds
-    #[arg(long)]
+    #[arg(help_heading = "Traffic", long)]
     unsigned: bool,
     /// Shorten the pauses between retries by this factor: 60 makes a minute a second
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
+    #[arg(help_heading = "Pace", long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
     /// Let the sender's clock be this far ahead of this machine's, or behind it, such as -5m
-    #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = offset)]
+    #[arg(help_heading = "Pace", long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = offset)]
     clock_offset: i64,
     /// Keep so many connections open meanwhile that send next to nothing
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     slow_connections: u32,
     /// Make the same traffic again but for its times [default: another one each time]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = "Traffic", long, value_name = "N")]
     seed: Option<u64>,
 
     /// Ask this admin listener of a livehook at the end whether everything acknowledged is stored, such as http://127.0.0.1:9090
-    #[arg(long, value_name = "URL")]
+    #[arg(help_heading = "Result", long, value_name = "URL")]
     verify: Option<String>,
     /// A file that holds the token of the admin listener
-    #[arg(long, value_name = "FILE", requires = "verify")]
+    #[arg(
+        help_heading = "Result",
+        long,
+        value_name = "FILE",
+        requires = "verify"
+    )]
     admin_token_file: Option<PathBuf>,
     /// How the report looks
-    #[arg(long, value_name = "FORM", default_value = "text")]
+    #[arg(
+        help_heading = "Result",
+        long,
+        value_name = "FORM",
+        default_value = "text"
+    )]
     report: Form,
 }
 
