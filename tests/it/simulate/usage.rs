@@ -1,5 +1,7 @@
 //! What the simulator says to those who use it wrongly, and how it looks.
 
+use std::process::Command;
+
 use crate::support::simulation::Simulation;
 use crate::support::target::{Hit, Reply, Target, reserve};
 use crate::support::{KEY, Settings, TestServer};
@@ -188,4 +190,64 @@ fn the_report_for_people_says_what_the_one_for_scripts_says() {
         assert!(stdout.contains(line), "{line}: {stdout}");
     }
     assert!(!stdout.contains(KEY) && !stderr.contains(KEY));
+}
+
+/// The `livehook simulate` lines of the README, with their continuations, without comments.
+fn readme() -> Vec<String> {
+    let text = include_str!("../../../README.md").replace("\\\n", " ");
+    let lines = text.lines().filter_map(|line| {
+        let arguments = line.split_once("simulate --url")?.1;
+        Some(format!("--url{}", arguments.split(" #").next()?))
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_simulations_of_the_readme_run() {
+    let demo_key = "LivehookDemoKeyDoNotUseInTheWild";
+    let server = TestServer::start(&Settings {
+        sources: format!("[sources.css]\nkeys = [\"{demo_key}\"]\n"),
+        ..Settings::default()
+    });
+    std::fs::write(server.path().join("key"), demo_key).unwrap();
+    let key = server.path().join("key").display().to_string();
+    let commands = readme();
+    assert!(commands.len() >= 3, "{commands:?}");
+    for command in commands {
+        let replaced = command
+            .replace("http://127.0.0.1:8080/css", &server.css())
+            .replace("http://127.0.0.1:9090", &server.admin_url())
+            .replace("--key-file key", &format!("--key-file {key}"))
+            .replace("--duration 1m", "--duration 1s");
+        // In less than the ten seconds that it takes where nothing is said.
+        let hurried = if command.contains("--rate") {
+            ""
+        } else {
+            "--rate 200"
+        };
+        let arguments: Vec<&str> = replaced
+            .split_whitespace()
+            .chain(hurried.split_whitespace())
+            .collect();
+        let (code, stdout, stderr) = run(&arguments);
+        assert_eq!(code, Some(0), "{command}: {stdout}{stderr}");
+    }
+}
+
+#[test]
+fn on_a_terminal_there_is_a_bar() {
+    let target = Target::good();
+    let command = format!(
+        "{} simulate --url {} --key {KEY} --rate 20 --duration 2s",
+        env!("CARGO_BIN_EXE_livehook"),
+        target.url()
+    );
+    let out = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains("█") && text.contains("1 s: 2"), "{text}");
+    assert!(text.contains("acknowledged  40"), "{text}");
 }
