@@ -38,7 +38,9 @@ use crate::settings::Secret;
 
 /// How long the receiver has to take the first connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Events that wait for a retry or an answer at a time. Beyond it nothing new happens, which a report tells.
+/// What starts later than this after it was due is not the receiver's fault, which a report tells.
+const LATE: Duration = Duration::from_millis(50);
+/// Events that wait for a retry or an answer at a time. Beyond it nothing new begins.
 const UNDER_WAY: usize = 200_000;
 /// The same for a closed loop, which would otherwise run far ahead of a receiver that is down.
 const UNDER_WAY_CLOSED: usize = 10_000;
@@ -169,7 +171,7 @@ async fn send(
 ) -> anyhow::Result<bool> {
     let began = Instant::now();
     let stopped = Arc::new(AtomicBool::new(false));
-    let mut steps =
+    let (mut steps, planner) =
         plan::start(settings, clock, stopped.clone()).context("cannot start a thread")?;
     let (capacity, lanes) = match settings.pace {
         Pace::Open { .. } => (UNDER_WAY, Semaphore::MAX_PERMITS),
@@ -192,7 +194,6 @@ async fn send(
         });
     };
     loop {
-        kept_up &= under_way.available_permits() > 0;
         let step = async {
             let lane = lanes.clone().acquire_owned().await.ok()?;
             let place = under_way.clone().acquire_owned().await.ok()?;
@@ -201,6 +202,9 @@ async fn send(
         tokio::select! {
             step = step => {
                 let Some((step, lane, place)) = step else { break };
+                if let Step::Genuine(planned) = &step {
+                    kept_up &= planned.due.is_none_or(|due| due.elapsed() <= LATE);
+                }
                 let sender = sender.clone();
                 tokio::spawn(async move {
                     match step {
@@ -220,6 +224,9 @@ async fn send(
     }
     stopped.store(true, Ordering::Relaxed);
     drop(steps);
+    if planner.join().is_err() {
+        bail!("the simulation broke off; this is a fault of livehook");
+    }
     let all = under_way.acquire_many(capacity as u32);
     tokio::pin!(all);
     loop {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -38,7 +39,7 @@ pub(super) fn start(
     settings: &Settings,
     clock: &Clock,
     stop: Arc<AtomicBool>,
-) -> std::io::Result<mpsc::Receiver<Step>> {
+) -> std::io::Result<(mpsc::Receiver<Step>, JoinHandle<()>)> {
     let (steps, taken) = mpsc::channel(AHEAD);
     let planner = Planner {
         day: Day::new(settings.seed, settings.streams, &settings.kinds),
@@ -60,10 +61,9 @@ pub(super) fn start(
         clock: clock.clone(),
         stop,
     };
-    std::thread::Builder::new()
-        .name("planner".to_owned())
-        .spawn(move || planner.run(&steps))?;
-    Ok(taken)
+    let thread = std::thread::Builder::new().name("planner".to_owned());
+    let planner = thread.spawn(move || planner.run(&steps))?;
+    Ok((taken, planner))
 }
 
 struct Planner {

@@ -46,7 +46,7 @@ pub struct Report {
     pub failed: u64,
     /// From the first request to the last good answer, seconds.
     pub seconds: f64,
-    /// Whether requests could start when they were due.
+    /// Whether the simulator itself could begin with events when they were due.
     pub kept_up: bool,
     /// Slow connections: opened, and closed by the receiver; null if there were none to be.
     pub slow_connections: Option<[u64; 2]>,
@@ -115,6 +115,7 @@ impl Report {
     /// What no receiver may do, in words; empty if all is well.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        let settled = self.acknowledged + self.given_up + self.pending;
         let mut fault = |number: u64, what: &str| {
             if number > 0 {
                 faults.push(format!("{number} {what}"));
@@ -125,6 +126,10 @@ impl Report {
             "events were given up: the platform would have dropped them",
         );
         fault(self.accepted_bad, "bad requests were answered 200");
+        fault(
+            self.sent.saturating_sub(settled),
+            "events have no fate, which is a fault of livehook",
+        );
         if let Some(found) = &self.verified {
             fault(found.lost, "events were acknowledged and are not stored");
             fault(
@@ -215,7 +220,7 @@ impl fmt::Display for Report {
         if !self.kept_up {
             writeln!(
                 f,
-                "note          so many events were waiting that new ones started late"
+                "note          not every event could begin when it was due: this machine is too slow for the rate, or too many events wait"
             )?;
         }
         Ok(())

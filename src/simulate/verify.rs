@@ -16,6 +16,7 @@ use super::ledger::{Entry, Seal};
 use crate::clock::Timestamp;
 use crate::identity::EventId;
 use crate::json;
+use crate::kind::Kind;
 use crate::outbound;
 use crate::settings::Secret;
 
@@ -65,7 +66,7 @@ pub struct Found {
 /// A stored event as lists have it.
 struct Listed {
     id: EventId,
-    kind: String,
+    is_relay: bool,
 }
 
 impl Verifier {
@@ -181,7 +182,7 @@ impl Verifier {
                     EventId::from_hex(text("id")).context("the list has an item without id")?;
                 all.push(Listed {
                     id,
-                    kind: text("type").to_owned(),
+                    is_relay: text("type") == Kind::Relay.event_type(),
                 });
             }
             match page["next"].as_str() {
@@ -200,7 +201,7 @@ impl Verifier {
         let known = entries.iter().filter_map(|entry| entry.identity.id);
         let relays = listed
             .iter()
-            .filter(|event| event.kind == "css.relay")
+            .filter(|event| event.is_relay)
             .map(|event| event.id);
         let mut wanted: Vec<EventId> = known.chain(relays).collect();
         wanted.sort();
