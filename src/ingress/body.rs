@@ -33,10 +33,9 @@ pub(super) async fn read(
         }
         return Err(Answer::BodyTooLong);
     }
-    let mut charge = budget
-        .charge(announced + OVERHEAD)
-        .ok_or(Answer::Overloaded)?;
-    let mut charged = announced;
+    // What has arrived is charged, not what is announced: a few connections that announce much and send nothing would keep
+    // everybody else out.
+    let mut charge = budget.charge(OVERHEAD).ok_or(Answer::Overloaded)?;
     let mut whole: Option<Bytes> = None;
     let mut parts = BytesMut::new();
     while let Some(frame) = timeout_at(deadline, body.frame())
@@ -51,22 +50,14 @@ pub(super) async fn read(
             drain(body, deadline).await;
             return Err(Answer::BodyTooLong);
         }
-        if length > charged {
-            if !charge.grow(length - charged) {
-                return Err(Answer::Overloaded);
-            }
-            charged = length;
+        if !charge.grow(data.len() as u64) {
+            return Err(Answer::Overloaded);
         }
         // Most bodies come in one piece and need no copy.
         if whole.is_none() && parts.is_empty() {
             whole = Some(data);
         } else {
             if let Some(first) = whole.take() {
-                parts.reserve(
-                    usize::try_from(announced)
-                        .unwrap_or(0)
-                        .max(first.len() + data.len()),
-                );
                 parts.extend_from_slice(&first);
             }
             parts.extend_from_slice(&data);
