@@ -1,5 +1,7 @@
 //! What a callback says, and how it is written and signed.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
 use crate::auth;
@@ -58,30 +60,91 @@ impl Signature {
     }
 }
 
+/// A body that is written but for the values of `t` and `sign`, so that each attempt need not write it anew.
+#[derive(Debug, Clone)]
+pub struct Written {
+    text: String,
+    /// Where the two stand; none if the body has neither.
+    places: Option<Places>,
+}
+
+#[derive(Debug, Clone)]
+struct Places {
+    t: Range<usize>,
+    sign: Range<usize>,
+    t_as_text: bool,
+}
+
+/// Stand in for the values; no body says this.
+const T: &str = "\"@t@\"";
+const SIGN: &str = "\"@sign@\"";
+
 impl Content {
     /// The body with this signature, or with none.
     pub fn body(&self, signature: Option<&Signature>) -> String {
-        let mut members = self.members.clone();
-        if let Some(Signature { t, sign }) = signature {
-            let t = if self.style.t_as_text {
-                t.to_string().into()
-            } else {
-                (*t).into()
-            };
-            members.insert("t".to_owned(), t);
-            members.insert("sign".to_owned(), sign.as_str().into());
+        self.written(signature.is_some()).body(signature)
+    }
+
+    /// The body with places for a signature, or without.
+    pub fn written(&self, signed: bool) -> Written {
+        if !signed {
+            let text = self.style.write(&self.members);
+            return Written { text, places: None };
         }
-        self.style.write(&Value::Object(members))
+        let mut members = self.members.clone();
+        for (name, stand_in) in [("t", T), ("sign", SIGN)] {
+            members.insert(name.to_owned(), stand_in.trim_matches('"').into());
+        }
+        let text = self.style.write(&members);
+        let place = |stand_in: &str| text.find(stand_in).map(|at| at..at + stand_in.len());
+        let places = place(T).zip(place(SIGN)).map(|(t, sign)| Places {
+            t,
+            sign,
+            t_as_text: self.style.t_as_text,
+        });
+        Written { text, places }
+    }
+}
+
+impl Written {
+    /// Whether there are places for a signature.
+    pub fn is_signed(&self) -> bool {
+        self.places.is_some()
+    }
+
+    /// The body with this signature in its places.
+    pub fn body(&self, signature: Option<&Signature>) -> String {
+        let (Some(places), Some(signature)) = (&self.places, signature) else {
+            return self.text.clone();
+        };
+        let quote = if places.t_as_text { "\"" } else { "" };
+        let t = (&places.t, format!("{quote}{}{quote}", signature.t));
+        let sign = (&places.sign, format!("\"{}\"", signature.sign));
+        let (first, second) = if t.0.start < sign.0.start {
+            (t, sign)
+        } else {
+            (sign, t)
+        };
+        let between = &self.text[first.0.end..second.0.start];
+        [
+            &self.text[..first.0.start],
+            &first.1,
+            between,
+            &second.1,
+            &self.text[second.0.end..],
+        ]
+        .concat()
     }
 }
 
 impl Style {
-    fn write(self, value: &Value) -> String {
+    fn write(self, members: &Map<String, Value>) -> String {
         let text = if self.spread {
-            format!("{value:#}\n")
+            serde_json::to_string_pretty(members).map(|text| text + "\n")
         } else {
-            value.to_string()
+            serde_json::to_string(members)
         };
+        let text = text.expect("names are strings");
         // Neither slashes nor characters beyond ASCII stand anywhere but in strings.
         match self.escaped {
             Escaped::Nothing => text,

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::bad::{Bad, Secrets};
-use super::content::{Content, Signature};
+use super::content::Content;
 use super::day::Day;
 use super::ledger::Identity;
 use super::sender::{Planned, Repeat};
@@ -119,14 +119,11 @@ impl Planner {
         let settings = &self.settings;
         let may_be_bare = content.kind.may_be_unsigned() || settings.key.is_none();
         let signed = !(settings.unsigned && may_be_bare);
-        let signature = signed.then(|| Signature::new(None, 1));
+        let written = content.written(signed);
         let source = settings.template.source().unwrap_or_default();
         let url_kind = settings.template.url_kind(content.kind);
-        let identity = Identity::of(
-            source,
-            url_kind,
-            content.body(signature.as_ref()).as_bytes(),
-        );
+        // With its places as they are: neither is part of an identity.
+        let identity = Identity::of(source, url_kind, written.body(None).as_bytes());
         let repeat = match self.rng.random_bool(settings.duplicates) {
             false => Repeat::Never,
             true => *[Repeat::AtOnce, Repeat::Later]
@@ -141,12 +138,12 @@ impl Planner {
         };
         Planned {
             identity: identity.expect("a body is an object"),
-            signed,
+            kind: content.kind,
+            written,
             renewed: self.rng.random_bool(0.5),
             late,
             repeat,
             due,
-            content,
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::bad::{Bad, Secrets};
-use super::content::{Content, Signature};
+use super::content::{Content, Signature, Written};
 use super::ledger::{Identity, Ledger, Reply};
 use super::template::Template;
 use crate::clock::Clock;
@@ -38,10 +38,9 @@ pub(super) fn patience(kind: Kind) -> Duration {
 
 /// A callback and how it will be sent.
 pub(super) struct Planned {
-    pub(super) content: Content,
+    pub(super) kind: Kind,
+    pub(super) written: Written,
     pub(super) identity: Identity,
-    /// Whether it carries `t` and `sign`.
-    pub(super) signed: bool,
     /// Whether a retry is signed anew; what the platform does is not known.
     pub(super) renewed: bool,
     /// Attempts that came to nothing before the first one that is sent.
@@ -136,7 +135,7 @@ impl Sender {
 
     /// Repeats an event until it is acknowledged, or as often as the platform would.
     pub(super) async fn finish(&self, mut delivery: Delivery) {
-        let schedule = delivery.planned.content.kind.retry_schedule();
+        let schedule = delivery.planned.kind.retry_schedule();
         let pause = schedule.interval.div_f64(self.time_scale);
         while !delivery.good {
             delivery.attempt += 1;
@@ -172,8 +171,8 @@ impl Sender {
             return false;
         };
         let started = due.unwrap_or_else(Instant::now);
-        let body = planned.content.body(self.signature(delivery).as_ref());
-        let kind = planned.content.kind;
+        let body = planned.written.body(self.signature(delivery).as_ref());
+        let kind = planned.kind;
         let reply = self
             .post(self.template.url(kind), body, patience(kind))
             .await;
@@ -183,10 +182,10 @@ impl Sender {
 
     /// The signature of the next attempt. One that is not renewed grows old as fast as the schedule runs.
     fn signature(&self, delivery: &Delivery) -> Option<Signature> {
-        if !delivery.planned.signed {
+        if !delivery.planned.written.is_signed() {
             return None;
         }
-        let interval = delivery.planned.content.kind.retry_schedule().interval;
+        let interval = delivery.planned.kind.retry_schedule().interval;
         let late = delivery.planned.late;
         // The attempts that were skipped took no time at all, the others what is left of their pauses.
         let skipped = interval * late
