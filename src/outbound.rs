@@ -9,10 +9,7 @@ pub(crate) fn client(
     url: &Url,
     more: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> anyhow::Result<Client> {
-    if CryptoProvider::get_default().is_none() {
-        // It fails if another thread was faster, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
+    choose_crypto();
     let mut client = Client::builder()
         .user_agent(concat!("livehook/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -24,6 +21,14 @@ pub(crate) fn client(
     more(client).build().context(
         "cannot set up HTTPS; the certificates of the system, or those of $SSL_CERT_FILE, are needed",
     )
+}
+
+/// TLS needs to know who does the cryptography for the process.
+pub(crate) fn choose_crypto() {
+    if CryptoProvider::get_default().is_none() {
+        // It fails if another thread was faster, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
 }
 
 /// Reads the URL of an HTTP endpoint; the problem as the rest of a sentence that begins with its place. It does not repeat

@@ -7,6 +7,7 @@
 
 pub mod bad;
 mod bodies;
+mod connections;
 pub mod content;
 mod day;
 mod ledger;
@@ -26,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, interval, timeout};
 
-pub use self::ledger::Reply;
+pub use self::connections::Reply;
 use self::plan::Step;
 use self::report::Report;
 use self::sender::{Manner, Sender};

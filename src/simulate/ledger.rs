@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::connections::Reply;
 use crate::callback::Callback;
 use crate::identity::EventId;
 use crate::json;
@@ -72,24 +73,6 @@ pub(super) struct Entry {
     pub(super) acknowledged: bool,
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// It was answered with this status.
-    Status(u16),
-    /// No answer within the platform's patience.
-    TimedOut,
-    /// There was no connection, or it broke.
-    Failed,
-}
-
-impl Reply {
-    /// Whether the platform takes it for an acknowledgement.
-    pub fn is_good(self) -> bool {
-        self == Self::Status(200)
-    }
-}
-
 /// Everything that was counted.
 pub(super) struct Ledger {
     pub(super) entries: Vec<Entry>,
@@ -108,6 +91,8 @@ pub(super) struct Ledger {
     pub(super) answers: BTreeMap<u16, u64>,
     pub(super) timed_out: u64,
     pub(super) failed: u64,
+    /// Why the last one of these failed.
+    pub(super) last_failure: Option<String>,
     pub(super) good: u64,
     latency: Histogram<u64>,
     began: Option<Instant>,
@@ -132,6 +117,7 @@ impl Ledger {
             answers: BTreeMap::new(),
             timed_out: 0,
             failed: 0,
+            last_failure: None,
             good: 0,
             latency: Histogram::new_with_bounds(1, longest, 3).expect("the bounds are in order"),
             began: None,
@@ -150,11 +136,11 @@ impl Ledger {
     }
 
     /// A genuine request ended, so long after it was due.
-    pub(super) fn replied(&mut self, number: usize, reply: Reply, due: Instant) {
+    pub(super) fn replied(&mut self, number: usize, reply: &Reply, due: Instant) {
         let took = due.elapsed();
         self.count(reply);
         // Whoever refuses fast is not fast; whoever does not answer is as slow as the sender is patient.
-        if reply.is_good() || reply == Reply::TimedOut {
+        if reply.is_good() || *reply == Reply::TimedOut {
             let micros = took.as_micros() as u64;
             self.latency.saturating_record(micros);
         }
@@ -168,7 +154,7 @@ impl Ledger {
     }
 
     /// A bad request ended.
-    pub(super) fn bad_replied(&mut self, name: &'static str, reply: Reply) {
+    pub(super) fn bad_replied(&mut self, name: &'static str, reply: &Reply) {
         self.count(reply);
         self.bad += 1;
         match reply {
@@ -179,15 +165,18 @@ impl Ledger {
                 }
             }
             Reply::Status(_) => self.refused += 1,
-            Reply::TimedOut | Reply::Failed => {}
+            Reply::TimedOut | Reply::Failed(_) => {}
         }
     }
 
-    fn count(&mut self, reply: Reply) {
+    fn count(&mut self, reply: &Reply) {
         match reply {
-            Reply::Status(status) => *self.answers.entry(status).or_default() += 1,
+            Reply::Status(status) => *self.answers.entry(*status).or_default() += 1,
             Reply::TimedOut => self.timed_out += 1,
-            Reply::Failed => self.failed += 1,
+            Reply::Failed(why) => {
+                self.failed += 1;
+                self.last_failure = Some(why.clone());
+            }
         }
     }
 
@@ -268,12 +257,12 @@ mod tests {
         let identity = Identity::of("css", None, b"{}").unwrap();
         let number = ledger.sent(identity, Instant::now());
         for reply in [
-            Reply::Failed,
+            Reply::Failed("refused".to_owned()),
             Reply::Status(503),
             Reply::Status(200),
             Reply::Status(200),
         ] {
-            ledger.replied(number, reply, Instant::now());
+            ledger.replied(number, &reply, Instant::now());
         }
         ledger.dropped(number, true);
         assert_eq!(

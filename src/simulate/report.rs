@@ -44,6 +44,8 @@ pub struct Report {
     pub timed_out: u64,
     /// Requests without a connection, or with one that broke.
     pub failed: u64,
+    /// Why the last one of these failed.
+    pub last_failure: Option<String>,
     /// From the first request to the last good answer, seconds.
     pub seconds: f64,
     /// Whether the simulator itself could begin with events when they were due.
@@ -99,6 +101,7 @@ impl Report {
             answers: ledger.answers.clone(),
             timed_out: ledger.timed_out,
             failed: ledger.failed,
+            last_failure: ledger.last_failure.clone(),
             seconds: (seconds * 1000.0).round() / 1000.0,
             kept_up,
             slow_connections: slow,
@@ -202,6 +205,9 @@ impl fmt::Display for Report {
             self.timed_out,
             self.failed
         )?;
+        if let Some(why) = &self.last_failure {
+            writeln!(f, "              the last without a connection: {why}")?;
+        }
         match &self.verified {
             None => writeln!(f, "lost          not known, --verify asks the receiver")?,
             Some(found) => {

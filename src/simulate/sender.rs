@@ -7,18 +7,16 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Url};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use super::bad::{Bad, Secrets};
+use super::connections::Connections;
 use super::content::{Content, Signature, Written};
-use super::ledger::{Identity, Ledger, Reply};
+use super::ledger::{Identity, Ledger};
 use super::template::Template;
 use crate::clock::Clock;
 use crate::kind::Kind;
-use crate::outbound;
 use crate::settings::Secret;
 
 /// How long the platform waits for an answer (page 38080).
@@ -62,14 +60,13 @@ pub(super) enum Repeat {
 
 /// Sends requests, at most so many at a time, and keeps the ledger.
 pub(super) struct Sender {
-    client: Client,
+    connections: Connections,
     template: Template,
     key: Option<Secret>,
     clock: Clock,
     /// What is added to the time, seconds: the sender's clock may be wrong.
     clock_offset: i64,
     time_scale: f64,
-    slots: Semaphore,
     ledger: Mutex<Ledger>,
     stop: watch::Receiver<bool>,
 }
@@ -87,18 +84,13 @@ pub(super) struct Manner {
 
 impl Sender {
     pub(super) fn new(manner: Manner) -> anyhow::Result<Self> {
-        let connections = manner.connections;
-        let client = outbound::client(manner.template.base(), |client| {
-            client.pool_max_idle_per_host(connections).tcp_nodelay(true)
-        })?;
         Ok(Self {
-            client,
+            connections: Connections::new(&manner.template, manner.connections)?,
             template: manner.template,
             key: manner.key,
             clock: manner.clock,
             clock_offset: manner.clock_offset,
             time_scale: manner.time_scale,
-            slots: Semaphore::new(connections),
             ledger: Mutex::new(Ledger::new()),
             stop: manner.stop,
         })
@@ -167,16 +159,13 @@ impl Sender {
         let Delivery {
             planned, number, ..
         } = delivery;
-        let Ok(_slot) = self.slots.acquire().await else {
-            return false;
-        };
+        let slot = self.connections.slot().await;
         let started = due.unwrap_or_else(Instant::now);
         let body = planned.written.body(self.signature(delivery).as_ref());
         let kind = planned.kind;
-        let reply = self
-            .post(self.template.url(kind), body, patience(kind))
-            .await;
-        self.ledger().replied(*number, reply, started);
+        let url = self.template.url(kind);
+        let reply = slot.post(&url, body, patience(kind)).await;
+        self.ledger().replied(*number, &reply, started);
         reply.is_good()
     }
 
@@ -200,9 +189,7 @@ impl Sender {
 
     /// Sends a request that must be refused.
     pub(super) async fn send_bad(&self, bad: Bad, content: &Content) {
-        let Ok(_slot) = self.slots.acquire().await else {
-            return;
-        };
+        let slot = self.connections.slot().await;
         let (url, body) = bad.request(content, self.now(), self.secrets(), &self.template);
         if bad.is_forgery()
             && let Some(source) = self.template.source()
@@ -215,8 +202,8 @@ impl Sender {
         {
             self.ledger().forged.push(id);
         }
-        let reply = self.post(url, body, PATIENCE).await;
-        self.ledger().bad_replied(bad.slug(), reply);
+        let reply = slot.post(&url, body, PATIENCE).await;
+        self.ledger().bad_replied(bad.slug(), &reply);
     }
 
     pub(super) fn secrets(&self) -> Secrets<'_> {
@@ -226,31 +213,8 @@ impl Sender {
         }
     }
 
-    /// One request and its answer.
-    pub(super) async fn post(&self, url: Url, body: String, patience: Duration) -> Reply {
-        post(&self.client, url, body, patience).await
-    }
-
     fn now(&self) -> i64 {
         self.clock.now().seconds() + self.clock_offset
-    }
-}
-
-/// One request and its answer. The platform does not look at the body, but an answer ends with it.
-pub(super) async fn post(client: &Client, url: Url, body: String, patience: Duration) -> Reply {
-    let request = client
-        .post(url)
-        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-        .body(body);
-    let answer = async {
-        let mut answer = request.send().await?;
-        while answer.chunk().await?.is_some() {}
-        Ok::<_, reqwest::Error>(answer.status().as_u16())
-    };
-    match timeout(patience, answer).await {
-        Ok(Ok(status)) => Reply::Status(status),
-        Ok(Err(_)) => Reply::Failed,
-        Err(_) => Reply::TimedOut,
     }
 }
 
