@@ -20,6 +20,8 @@ pub enum Bad {
     WithoutT,
     /// The signature of another `t`.
     OtherT,
+    /// `sign` is `true`, which in some languages is equal to every text.
+    NotText,
     /// Correctly signed, but expired a day ago.
     Expired,
     /// Without the token.
@@ -49,12 +51,13 @@ pub struct Secrets<'a> {
 
 impl Bad {
     /// All, forgeries first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WrongKey,
         Self::EmptyKey,
         Self::Stripped,
         Self::WithoutT,
         Self::OtherT,
+        Self::NotText,
         Self::Expired,
         Self::WithoutToken,
         Self::WrongToken,
@@ -73,6 +76,7 @@ impl Bad {
             Self::Stripped => "stripped-signature",
             Self::WithoutT => "sign-without-t",
             Self::OtherT => "changed-t",
+            Self::NotText => "sign-is-true",
             Self::Expired => "expired-a-day-ago",
             Self::WithoutToken => "missing-token",
             Self::WrongToken => "wrong-token",
@@ -123,6 +127,12 @@ impl Bad {
             Self::WithoutT => {
                 let mut content = content.clone();
                 content.members.insert("sign".to_owned(), good.sign.into());
+                content.body(None)
+            }
+            Self::NotText => {
+                let mut content = content.clone();
+                content.members.insert("sign".to_owned(), true.into());
+                content.members.insert("t".to_owned(), good.t.into());
                 content.body(None)
             }
             Self::OtherT => signed(Signature {
