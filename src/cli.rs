@@ -51,8 +51,9 @@ enum Command {
     /// Act as the platform towards a receiver, any receiver, and report what it acknowledged, refused and lost
     ///
     /// Posts the callbacks of a believable day to it, signed, and repeats what is not answered 200 as often as the platform
-    /// would. Exits 1 if an event was given up, a bad request was answered 200, or (with --verify) something acknowledged is
-    /// not stored. Interrupting it prints the report so far.
+    /// would. Exits 1 if an event was given up, a bad request was accepted, or (with --verify) something acknowledged is not
+    /// stored as it was sent. Interrupting it prints the report so far. With --conformance it goes through what a receiver
+    /// must bear case by case, and exits 1 if it fails one.
     Simulate(Box<simulate::Args>),
 }
 

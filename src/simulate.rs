@@ -1,12 +1,13 @@
 //! The sender as a program: what the platform does to a receiver, for operators, tests and measurements.
 //!
-//! It is never more lenient than the platform. A [`Day`](day) tells what happens, a planner when it is sent, a sender
+//! It is never more lenient than the platform. A `Day` tells what happens, a planner when it is sent, a sender
 //! repeats it by the schedule of its kind until it is answered 200, and a ledger remembers what was acknowledged. [`verify`]
 //! then asks the receiver what it has stored. Invariant: an event counts as acknowledged only if a 200 for it was received,
-//! and as given up only if the platform would have dropped it.
+//! and as given up only if the platform would have dropped it. [`conformance`] instead tries a receiver case by case.
 
 pub mod bad;
 mod bodies;
+pub mod conformance;
 mod connections;
 pub mod content;
 mod day;

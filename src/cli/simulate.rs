@@ -1,380 +1,84 @@
-//! `livehook simulate`: from arguments to a simulation, and its progress and report.
+//! `livehook simulate`: a simulation or a grading, its progress and its report.
 
-use std::cell::Cell;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod args;
+mod conformance;
+mod gauge;
 
-use anyhow::{Context, anyhow, bail};
-use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Display;
+
+use anyhow::anyhow;
+use serde::Serialize;
 use tokio::sync::watch;
 
+pub(super) use self::args::Args;
+use self::args::Form;
+use self::gauge::Gauge;
 use super::serve::Stops;
 use super::{Failed, print};
 use crate::clock::Clock;
-use crate::kind::Kind;
-use crate::settings::{self, Secret};
-use crate::simulate::template::Template;
 use crate::simulate::verify::Verifier;
-use crate::simulate::{self, Pace, Progress, Settings};
-
-/// Events when nobody says how many or how long.
-const EVENTS: u64 = 100;
-/// Per second, when nobody says how fast.
-const RATE: f64 = 10.0;
-/// Requests at a time in an open loop.
-const CONNECTIONS: usize = 256;
-/// Between two lines where no bar can be drawn.
-const LINE_EVERY: u64 = 5;
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  livehook simulate --url http://127.0.0.1:8080/css --key-file key
-  livehook simulate --url http://127.0.0.1:8080/css --key-file key --rate 500 --duration 1m --bad 0.01 --verify http://127.0.0.1:9090")]
-pub(super) struct Args {
-    /// Where to post to: `{URL}/{kind}`, such as http://127.0.0.1:8080/css; any receiver, in any language
-    #[arg(help_heading = "Receiver", long, value_name = "URL")]
-    url: String,
-    /// The CallbackKey to sign with
-    #[arg(
-        help_heading = "Receiver",
-        long,
-        value_name = "KEY",
-        conflicts_with = "key_file"
-    )]
-    key: Option<String>,
-    /// A file that holds the key, whose first line counts
-    #[arg(help_heading = "Receiver", long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
-    /// The secret of the URLs, sent as ?token=
-    #[arg(
-        help_heading = "Receiver",
-        long,
-        value_name = "TOKEN",
-        conflicts_with = "token_file"
-    )]
-    token: Option<String>,
-    /// A file that holds the token
-    #[arg(help_heading = "Receiver", long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Post everything to {URL} itself
-    #[arg(help_heading = "Receiver", long)]
-    single_url: bool,
-
-    /// Events per second, sent when they are due whether earlier ones were answered or not; latency counts from then
-    /// [default: 10, without --connections]
-    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = rate)]
-    rate: Option<f64>,
-    /// Requests at a time; without --rate each sends the next event when the last one was answered [default: 256 with --rate]
-    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
-    connections: Option<u32>,
-    /// Stop after so many events [default: 100, without --duration]
-    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    events: Option<u64>,
-    /// Stop new events after this time, such as 10s; retries go on until every event has its fate
-    #[arg(help_heading = "Pace", long, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
-
-    /// How many streams there are
-    #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    streams: u32,
-    /// Only these kinds, such as stream-begin,record [default: all but `unknown`]
-    #[arg(help_heading = "Traffic", long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
-    kinds: Vec<Kind>,
-    /// The share of events that are sent twice, half of them at the same moment
-    #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    duplicates: f64,
-    /// Forged and malformed requests, which must be refused, for each event
-    #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    bad: f64,
-    /// Send some events after later ones of their stream, and some as late retries
-    #[arg(help_heading = "Traffic", long)]
-    reorder: bool,
-    /// Send the kinds that may come without sign and t without them; without a key, all kinds
-    #[arg(help_heading = "Traffic", long)]
-    unsigned: bool,
-    /// Shorten the pauses between retries by this factor: 60 makes a minute a second
-    #[arg(help_heading = "Pace", long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
-    time_scale: f64,
-    /// Let the sender's clock be this far ahead of this machine's, or behind it, such as -5m
-    #[arg(help_heading = "Pace", long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = offset)]
-    clock_offset: i64,
-    /// Keep so many connections open meanwhile that send next to nothing
-    #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
-    slow_connections: u32,
-    /// Make the same traffic again but for its times [default: another one each time]
-    #[arg(help_heading = "Traffic", long, value_name = "N")]
-    seed: Option<u64>,
-
-    /// Ask this admin listener of a livehook at the end whether everything acknowledged is stored, such as http://127.0.0.1:9090
-    #[arg(help_heading = "Result", long, value_name = "URL")]
-    verify: Option<String>,
-    /// A file that holds the token of the admin listener
-    #[arg(
-        help_heading = "Result",
-        long,
-        value_name = "FILE",
-        requires = "verify"
-    )]
-    admin_token_file: Option<PathBuf>,
-    /// How the report looks
-    #[arg(
-        help_heading = "Result",
-        long,
-        value_name = "FORM",
-        default_value = "text"
-    )]
-    report: Form,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-}
+use crate::simulate::{self, Settings};
 
 pub(super) fn simulate(args: &Args) -> Result<(), Failed> {
     let settings = args.settings().map_err(Failed::Setup)?;
+    if args.conformance {
+        let settings = conformance::settings(args, settings).map_err(Failed::Setup)?;
+        return block_on(conformance::run(args, settings));
+    }
     let verifier = args.verifier(&settings.template).map_err(Failed::Setup)?;
+    block_on(run(args, settings, verifier))
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
     crate::server::raise_descriptor_limit();
     // One thread sends: more would only take the cores from the receiver on the same machine.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failed::Run(error.into()))?;
-    runtime.block_on(run(args, settings, verifier))
+    runtime.block_on(work)
 }
 
 async fn run(args: &Args, settings: Settings, verifier: Option<Verifier>) -> Result<(), Failed> {
-    let mut stops = Stops::new().map_err(|error| Failed::Run(error.into()))?;
     let (stop, stopped) = watch::channel(false);
-    let display = Display::new(settings.events, settings.duration);
+    let display = Gauge::new(settings.events, settings.duration);
     let simulation = simulate::run(settings, verifier, Clock::system(), stopped, |progress| {
         display.show(progress);
     });
-    tokio::pin!(simulation);
-    let report = loop {
-        tokio::select! {
-            report = &mut simulation => break report,
-            () = stops.next() => {
-                if stop.send_replace(true) {
-                    return Err(Failed::Run(anyhow!("stopped at once by a second signal")));
-                }
-            }
-        }
-    };
-    let report = report.map_err(Failed::Run)?;
+    let report = interruptible(simulation, stop).await?;
     display.end();
-    print(&match args.report {
-        Form::Text => report.to_string(),
-        Form::Json => {
-            serde_json::to_string(&report).map_err(|error| Failed::Run(error.into()))? + "\n"
-        }
-    })?;
+    show(&report, args.report)?;
     match report.faults() {
         faults if faults.is_empty() => Ok(()),
         faults => Err(Failed::Run(anyhow!("{}", faults.join("; ")))),
     }
 }
 
-impl Args {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        let token = secret("--token", self.token.as_deref(), self.token_file.as_deref())?;
-        let key = secret("--key", self.key.as_deref(), self.key_file.as_deref())?;
-        if key.is_none() && token.is_none() && !self.unsigned {
-            bail!(
-                "give the key to sign with: --key or --key-file; or --token for a template without a key; or --unsigned"
-            );
-        }
-        let template = Template::parse(&self.url, token, self.single_url)
-            .map_err(|problem| anyhow!("--url: `{}` {problem}", shown(&self.url)))?;
-        let pace = match (self.rate, self.connections) {
-            (Some(rate), _) => Pace::Open { rate },
-            (None, Some(_)) => Pace::Closed,
-            (None, None) => Pace::Open { rate: RATE },
-        };
-        let endless = self.events.is_none() && self.duration.is_none();
-        let kinds = match &*self.kinds {
-            [] => Kind::ALL.to_vec(),
-            some => some.to_vec(),
-        };
-        Ok(Settings {
-            template,
-            key,
-            pace,
-            connections: self
-                .connections
-                .map_or(CONNECTIONS, |number| number as usize),
-            events: if endless { Some(EVENTS) } else { self.events },
-            duration: self.duration,
-            streams: self.streams as usize,
-            kinds,
-            duplicates: self.duplicates,
-            bad: self.bad,
-            reorder: self.reorder,
-            unsigned: self.unsigned,
-            time_scale: self.time_scale,
-            clock_offset: self.clock_offset,
-            slow_connections: self.slow_connections as usize,
-            seed: self.seed.unwrap_or_else(rand::random),
-        })
-    }
-
-    fn verifier(&self, template: &Template) -> anyhow::Result<Option<Verifier>> {
-        let Some(url) = &self.verify else {
-            return Ok(None);
-        };
-        let token = secret("--admin-token", None, self.admin_token_file.as_deref())?;
-        let source = template
-            .source()
-            .context("--verify: --url names no source, it should end in one such as /css")?;
-        Verifier::new(url, token, source)
-            .with_context(|| format!("--verify: `{}`", shown(url)))
-            .map(Some)
-    }
-}
-
-/// A URL as far as it can be shown: what stands behind a `?` may be a secret.
-fn shown(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
-}
-
-/// The secret of an option, or of the file of its `-file` variant.
-fn secret(name: &str, text: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
-    let (text, place) = match (text, file) {
-        (Some(text), _) => (text.to_owned(), name.to_owned()),
-        (None, Some(file)) => {
-            let place = format!("{name}-file");
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("{place}: cannot read {}", file.display()))?;
-            (
-                text.trim()
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim()
-                    .to_owned(),
-                place,
-            )
-        }
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(settings::checked(&text, place)?))
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |rate| rate > 0.0 && rate <= 1e6,
-        "a number of events per second, at most 1000000",
-    )
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |share| (0.0..=1.0).contains(&share),
-        "a share from 0 to 1",
-    )
-}
-
-fn time_scale(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |scale| (1.0..=1e6).contains(&scale),
-        "a factor from 1 to 1000000",
-    )
-}
-
-fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|number| fits(*number))
-        .ok_or_else(|| format!("it must be {what}"))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let read = humantime::parse_duration(text).ok();
-    read.filter(|duration| !duration.is_zero() && *duration <= settings::LONGEST)
-        .ok_or_else(|| "it must be a time such as 10s or 5m".to_owned())
-}
-
-fn offset(text: &str) -> Result<i64, String> {
-    let (sign, text) = match text.strip_prefix('-') {
-        Some(text) => (-1, text),
-        None => (1, text),
-    };
-    let read = humantime::parse_duration(text)
-        .ok()
-        .filter(|offset| *offset <= settings::LONGEST);
-    let seconds = read.and_then(|offset| i64::try_from(offset.as_secs()).ok());
-    seconds
-        .map(|seconds| sign * seconds)
-        .ok_or_else(|| "it must be a time such as 5m or -5m".to_owned())
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
-    use serde::de::IntoDeserializer;
-    use serde::de::value::{Error, StrDeserializer};
-    let text: StrDeserializer<Error> = text.trim().into_deserializer();
-    serde::Deserialize::deserialize(text).map_err(|error: Error| error.to_string())
-}
-
-/// A bar on a terminal, plain lines elsewhere; on standard error, so that the report stands alone.
-struct Display {
-    bar: Option<ProgressBar>,
-    /// Whether the bar counts events; otherwise seconds.
-    counts_events: bool,
-    /// The second of the last line.
-    told: Cell<u64>,
-}
-
-impl Display {
-    fn new(events: Option<u64>, duration: Option<Duration>) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let length = events.or(duration.map(|duration| duration.as_secs().max(1)));
-            let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
-            match ProgressStyle::with_template("{bar:30} {msg}") {
-                Ok(style) => bar.with_style(style),
-                Err(_) => bar,
+/// Tells the work to stop at a signal, and leaves it at a second one.
+async fn interruptible<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+    stop: watch::Sender<bool>,
+) -> Result<T, Failed> {
+    let mut stops = Stops::new().map_err(|error| Failed::Run(error.into()))?;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done.map_err(Failed::Run),
+            () = stops.next() => {
+                if stop.send_replace(true) {
+                    return Err(Failed::Run(anyhow!("stopped at once by a second signal")));
+                }
             }
-        });
-        Self {
-            bar,
-            counts_events: events.is_some(),
-            told: Cell::new(0),
         }
     }
+}
 
-    fn show(&self, progress: Progress) {
-        let Progress {
-            sent,
-            acknowledged,
-            under_way,
-            given_up,
-            elapsed,
-        } = progress;
-        let seconds = elapsed.as_secs();
-        let text = format!(
-            "{seconds} s: {sent} sent, {acknowledged} acknowledged, {under_way} under way, {given_up} given up"
-        );
-        if let Some(bar) = &self.bar {
-            bar.set_position(if self.counts_events { sent } else { seconds });
-            bar.set_message(text);
-        } else if seconds >= self.told.get() + LINE_EVERY {
-            self.told.set(seconds);
-            // Nobody may be reading; the report says it all.
-            let _ = writeln!(std::io::stderr(), "{text}");
+/// Prints a report in the wanted form.
+fn show(report: &(impl Display + Serialize), form: Form) -> Result<(), Failed> {
+    print(&match form {
+        Form::Text => report.to_string(),
+        Form::Json => {
+            serde_json::to_string(report).map_err(|error| Failed::Run(error.into()))? + "\n"
         }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
+    })
 }

@@ -50,6 +50,8 @@ impl Reply {
 pub(super) struct Connections {
     slots: Semaphore,
     idle: Mutex<Vec<Sender>>,
+    /// Whether a connection is used for more than one request.
+    reused: bool,
     host: String,
     port: u16,
     /// What stands in `Host`.
@@ -90,11 +92,21 @@ impl Connections {
         Ok(Self {
             slots: Semaphore::new(most),
             idle: Mutex::default(),
+            reused: true,
             port: url.port_or_known_default().unwrap_or(80),
             authority: HeaderValue::try_from(authority)?,
             host,
             tls,
         })
+    }
+
+    /// The same with a connection of its own for each request: one that the receiver closes as the next request begins must
+    /// not count against it.
+    pub(super) fn used_once(self) -> Self {
+        Self {
+            reused: false,
+            ..self
+        }
     }
 
     /// Waits until one of them is free.
@@ -150,10 +162,10 @@ impl Connections {
         while let Some(frame) = body.frame().await {
             frame?;
         }
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(sender);
+        if self.reused {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push(sender);
+        }
         Ok(status)
     }
 }

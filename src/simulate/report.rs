@@ -34,7 +34,7 @@ pub struct Report {
     pub duplicates: u64,
     /// Bad requests that were sent.
     pub bad: u64,
-    /// Bad requests that were answered 200.
+    /// Bad requests that were answered 200, or another 2xx.
     pub accepted_bad: u64,
     /// What was wrong with some of these.
     pub mistakes: Vec<&'static str>,
@@ -128,7 +128,7 @@ impl Report {
             self.given_up,
             "events were given up: the platform would have dropped them",
         );
-        fault(self.accepted_bad, "bad requests were answered 200");
+        fault(self.accepted_bad, "bad requests were accepted");
         fault(
             self.sent.saturating_sub(settled),
             "events have no fate, which is a fault of livehook",

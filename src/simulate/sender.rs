@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// `timeout` in the payload of push exceptions (page 53310).
 const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a signature lasts.
-const VALIDITY: i64 = 600;
+pub(super) const VALIDITY: i64 = 600;
 
 /// How long the platform waits for the answer to a kind.
 pub(super) fn patience(kind: Kind) -> Duration {

@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod architecture;
 mod authentication;
+mod conformance;
 mod crash;
 mod disk_full;
 mod duplicates;

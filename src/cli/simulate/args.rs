@@ -1,0 +1,288 @@
+//! The arguments of `livehook simulate`, and what they mean.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::ValueEnum;
+
+use crate::kind::Kind;
+use crate::settings::{self, Secret};
+use crate::simulate::template::Template;
+use crate::simulate::verify::Verifier;
+use crate::simulate::{Pace, Settings};
+
+/// Events when nobody says how many or how long.
+const EVENTS: u64 = 100;
+/// Per second, when nobody says how fast.
+const RATE: f64 = 10.0;
+/// Requests at a time in an open loop.
+const CONNECTIONS: usize = 256;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  livehook simulate --url http://127.0.0.1:8080/css --key-file key
+  livehook simulate --url http://127.0.0.1:8080/css --key-file key --rate 500 --duration 1m --bad 0.01 --verify http://127.0.0.1:9090
+  livehook simulate --url http://127.0.0.1:8080/css --key-file key --conformance")]
+pub(in crate::cli) struct Args {
+    /// Where to post to: `{URL}/{kind}`, such as http://127.0.0.1:8080/css; any receiver, in any language
+    #[arg(help_heading = "Receiver", long, value_name = "URL")]
+    url: String,
+    /// The CallbackKey to sign with
+    #[arg(
+        help_heading = "Receiver",
+        long,
+        value_name = "KEY",
+        conflicts_with = "key_file"
+    )]
+    key: Option<String>,
+    /// A file that holds the key, whose first line counts
+    #[arg(help_heading = "Receiver", long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// The secret of the URLs, sent as ?token=
+    #[arg(
+        help_heading = "Receiver",
+        long,
+        value_name = "TOKEN",
+        conflicts_with = "token_file"
+    )]
+    token: Option<String>,
+    /// A file that holds the token
+    #[arg(help_heading = "Receiver", long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Post everything to {URL} itself
+    #[arg(help_heading = "Receiver", long)]
+    single_url: bool,
+
+    /// Events per second, sent when they are due whether earlier ones were answered or not; latency counts from then
+    /// [default: 10, without --connections]
+    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// Requests at a time; without --rate each sends the next event when the last one was answered [default: 256 with --rate]
+    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    connections: Option<u32>,
+    /// Stop after so many events [default: 100, without --duration]
+    #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    events: Option<u64>,
+    /// Stop new events after this time, such as 10s; retries go on until every event has its fate
+    #[arg(help_heading = "Pace", long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+
+    /// How many streams there are
+    #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    streams: u32,
+    /// Only these kinds, such as stream-begin,record [default: all but `unknown`]
+    #[arg(help_heading = "Traffic", long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
+    kinds: Vec<Kind>,
+    /// The share of events that are sent twice, half of them at the same moment
+    #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    duplicates: f64,
+    /// Forged and malformed requests, which must be refused, for each event
+    #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    bad: f64,
+    /// Send some events after later ones of their stream, and some as late retries
+    #[arg(help_heading = "Traffic", long)]
+    reorder: bool,
+    /// Send the kinds that may come without sign and t without them; without a key, all kinds
+    #[arg(help_heading = "Traffic", long)]
+    unsigned: bool,
+    /// Shorten the pauses between retries by this factor: 60 makes a minute a second
+    #[arg(help_heading = "Pace", long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
+    time_scale: f64,
+    /// Let the sender's clock be this far ahead of this machine's, or behind it, such as -5m
+    #[arg(help_heading = "Pace", long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = offset)]
+    clock_offset: i64,
+    /// Keep so many connections open meanwhile that send next to nothing
+    #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    slow_connections: u32,
+    /// Make the same traffic again but for its times [default: another one each time]
+    #[arg(help_heading = "Traffic", long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Ask this admin listener of a livehook at the end whether everything acknowledged is stored, such as http://127.0.0.1:9090
+    #[arg(help_heading = "Result", long, value_name = "URL")]
+    verify: Option<String>,
+    /// A file that holds the token of the admin listener
+    #[arg(
+        help_heading = "Result",
+        long,
+        value_name = "FILE",
+        requires = "verify"
+    )]
+    admin_token_file: Option<PathBuf>,
+    /// Grade the receiver instead: a line for each case that it must bear, pass or fail with the reason; exits 1 if one fails
+    #[arg(help_heading = "Grading", long, conflicts_with_all = [
+        "rate", "connections", "events", "duration", "streams", "kinds", "duplicates", "bad", "reorder", "time_scale",
+        "slow_connections", "verify",
+    ])]
+    pub(super) conformance: bool,
+    /// Also grade whether the receiver acts once on each event: this URL answers a number, which must grow by one with each push
+    /// that begins, and with nothing else meanwhile
+    #[arg(
+        help_heading = "Grading",
+        long,
+        value_name = "URL",
+        requires = "conformance"
+    )]
+    pub(super) count_url: Option<String>,
+    /// How the report looks
+    #[arg(
+        help_heading = "Result",
+        long,
+        value_name = "FORM",
+        default_value = "text"
+    )]
+    pub(super) report: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl Args {
+    pub(super) fn settings(&self) -> anyhow::Result<Settings> {
+        let token = secret("--token", self.token.as_deref(), self.token_file.as_deref())?;
+        let key = secret("--key", self.key.as_deref(), self.key_file.as_deref())?;
+        if key.is_none() && token.is_none() && !self.unsigned {
+            bail!(
+                "give the key to sign with: --key or --key-file; or --token for a template without a key; or --unsigned"
+            );
+        }
+        let template = Template::parse(&self.url, token, self.single_url)
+            .map_err(|problem| anyhow!("--url: `{}` {problem}", shown(&self.url)))?;
+        let pace = match (self.rate, self.connections) {
+            (Some(rate), _) => Pace::Open { rate },
+            (None, Some(_)) => Pace::Closed,
+            (None, None) => Pace::Open { rate: RATE },
+        };
+        let endless = self.events.is_none() && self.duration.is_none();
+        let kinds = match &*self.kinds {
+            [] => Kind::ALL.to_vec(),
+            some => some.to_vec(),
+        };
+        Ok(Settings {
+            template,
+            key,
+            pace,
+            connections: self
+                .connections
+                .map_or(CONNECTIONS, |number| number as usize),
+            events: if endless { Some(EVENTS) } else { self.events },
+            duration: self.duration,
+            streams: self.streams as usize,
+            kinds,
+            duplicates: self.duplicates,
+            bad: self.bad,
+            reorder: self.reorder,
+            unsigned: self.unsigned,
+            time_scale: self.time_scale,
+            clock_offset: self.clock_offset,
+            slow_connections: self.slow_connections as usize,
+            seed: self.seed.unwrap_or_else(rand::random),
+        })
+    }
+
+    pub(super) fn verifier(&self, template: &Template) -> anyhow::Result<Option<Verifier>> {
+        let Some(url) = &self.verify else {
+            return Ok(None);
+        };
+        let token = secret("--admin-token", None, self.admin_token_file.as_deref())?;
+        let source = template
+            .source()
+            .context("--verify: --url names no source, it should end in one such as /css")?;
+        Verifier::new(url, token, source)
+            .with_context(|| format!("--verify: `{}`", shown(url)))
+            .map(Some)
+    }
+}
+
+/// A URL as far as it can be shown: what stands behind a `?` may be a secret.
+pub(super) fn shown(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// The secret of an option, or of the file of its `-file` variant.
+fn secret(name: &str, text: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
+    let (text, place) = match (text, file) {
+        (Some(text), _) => (text.to_owned(), name.to_owned()),
+        (None, Some(file)) => {
+            let place = format!("{name}-file");
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("{place}: cannot read {}", file.display()))?;
+            (
+                text.trim()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned(),
+                place,
+            )
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(settings::checked(&text, place)?))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |rate| rate > 0.0 && rate <= 1e6,
+        "a number of events per second, at most 1000000",
+    )
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |share| (0.0..=1.0).contains(&share),
+        "a share from 0 to 1",
+    )
+}
+
+fn time_scale(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |scale| (1.0..=1e6).contains(&scale),
+        "a factor from 1 to 1000000",
+    )
+}
+
+fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| fits(*number))
+        .ok_or_else(|| format!("it must be {what}"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let read = humantime::parse_duration(text).ok();
+    read.filter(|duration| !duration.is_zero() && *duration <= settings::LONGEST)
+        .ok_or_else(|| "it must be a time such as 10s or 5m".to_owned())
+}
+
+fn offset(text: &str) -> Result<i64, String> {
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => (-1, text),
+        None => (1, text),
+    };
+    let read = humantime::parse_duration(text)
+        .ok()
+        .filter(|offset| *offset <= settings::LONGEST);
+    let seconds = read.and_then(|offset| i64::try_from(offset.as_secs()).ok());
+    seconds
+        .map(|seconds| sign * seconds)
+        .ok_or_else(|| "it must be a time such as 5m or -5m".to_owned())
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, StrDeserializer};
+    let text: StrDeserializer<Error> = text.trim().into_deserializer();
+    serde::Deserialize::deserialize(text).map_err(|error: Error| error.to_string())
+}

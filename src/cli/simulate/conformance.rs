@@ -1,0 +1,52 @@
+//! `livehook simulate --conformance`: from arguments to grades.
+
+use anyhow::{Context, anyhow};
+use indicatif::ProgressBar;
+use tokio::sync::watch;
+
+use super::args::{Args, shown};
+use super::{Failed, interruptible, show};
+use crate::clock::Clock;
+use crate::simulate::Settings;
+use crate::simulate::conformance::{self, Counter, Report};
+
+/// Takes from `settings` what the arguments of a simulation and of a grading have in common.
+pub(super) fn settings(args: &Args, settings: Settings) -> anyhow::Result<conformance::Settings> {
+    let counter = args
+        .count_url
+        .as_deref()
+        .map(|url| Counter::new(url).with_context(|| format!("--count-url: `{}`", shown(url))));
+    Ok(conformance::Settings {
+        template: settings.template,
+        key: settings.key,
+        unsigned: settings.unsigned,
+        counter: counter.transpose()?,
+        clock_offset: settings.clock_offset,
+        seed: settings.seed,
+    })
+}
+
+pub(super) async fn run(args: &Args, settings: conformance::Settings) -> Result<(), Failed> {
+    let (stop, stopped) = watch::channel(false);
+    // On standard error, and only on a terminal.
+    let bar = ProgressBar::new(0);
+    let grading = conformance::run(settings, Clock::system(), stopped, |progress| {
+        bar.set_length(progress.all as u64);
+        bar.set_position(progress.done as u64);
+    });
+    let report = interruptible(grading, stop).await?;
+    bar.finish_and_clear();
+    show(&report, args.report)?;
+    verdict(&report).map_err(Failed::Run)
+}
+
+fn verdict(report: &Report) -> anyhow::Result<()> {
+    if report.interrupted {
+        return Err(anyhow!("interrupted before all was known"));
+    }
+    match report.failed() {
+        0 => Ok(()),
+        1 => Err(anyhow!("1 case failed")),
+        failed => Err(anyhow!("{failed} cases failed")),
+    }
+}

@@ -1,0 +1,67 @@
+//! How far a simulation is.
+
+use std::cell::Cell;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::simulate::Progress;
+
+/// Between two lines where no bar can be drawn.
+const LINE_EVERY: u64 = 5;
+
+/// A bar on a terminal, plain lines elsewhere; on standard error, so that the report stands alone.
+pub(super) struct Gauge {
+    bar: Option<ProgressBar>,
+    /// Whether the bar counts events; otherwise seconds.
+    counts_events: bool,
+    /// The second of the last line.
+    told: Cell<u64>,
+}
+
+impl Gauge {
+    pub(super) fn new(events: Option<u64>, duration: Option<Duration>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let length = events.or(duration.map(|duration| duration.as_secs().max(1)));
+            let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+            match ProgressStyle::with_template("{bar:30} {msg}") {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            }
+        });
+        Self {
+            bar,
+            counts_events: events.is_some(),
+            told: Cell::new(0),
+        }
+    }
+
+    pub(super) fn show(&self, progress: Progress) {
+        let Progress {
+            sent,
+            acknowledged,
+            under_way,
+            given_up,
+            elapsed,
+        } = progress;
+        let seconds = elapsed.as_secs();
+        let text = format!(
+            "{seconds} s: {sent} sent, {acknowledged} acknowledged, {under_way} under way, {given_up} given up"
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_position(if self.counts_events { sent } else { seconds });
+            bar.set_message(text);
+        } else if seconds >= self.told.get() + LINE_EVERY {
+            self.told.set(seconds);
+            // Nobody may be reading; the report says it all.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
