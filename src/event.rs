@@ -149,7 +149,8 @@ impl Event {
         Payload::parse(self.kind, text)
     }
 
-    /// The CloudEvents `subject`: `domain/appname/streamid`, if all three are known.
+    /// The CloudEvents `subject`: `domain/appname/streamid`, if all three are known and make no longer text than an attribute
+    /// may be.
     pub fn subject(&self) -> Option<String> {
         let Attributes {
             domain: Some(domain),
@@ -160,7 +161,7 @@ impl Event {
         else {
             return None;
         };
-        Some(format!("{domain}/{app}/{stream}"))
+        Some(format!("{domain}/{app}/{stream}")).filter(|subject| subject.len() <= MAX_ATTRIBUTE)
     }
 
     /// What keeps its order: the same for all events of one stream, its own for an event without a stream. Even, so that the

@@ -67,6 +67,23 @@ fn what_is_absent_or_empty_is_omitted() {
 }
 
 #[test]
+fn no_attribute_is_longer_than_promised() {
+    let names = |length: usize| {
+        let name = "a".repeat(length);
+        let body = format!(r#"{{"app":"{name}","appname":"{name}","stream_id":"{name}"}}"#);
+        let json = json(
+            &event(Kind::StreamEnd, body.as_bytes()),
+            PayloadForm::Original,
+        );
+        ["subject", "domain", "appname", "streamid"].map(|name| json.get(name).is_some())
+    };
+    assert_eq!(names(340), [true; 4]);
+    assert_eq!(names(341), [false, true, true, true]);
+    assert_eq!(names(1024), [false, true, true, true]);
+    assert_eq!(names(1025), [false; 4]);
+}
+
+#[test]
 fn attributes_are_found_under_their_variants() {
     let audit = event(
         Kind::ImageAudit,
