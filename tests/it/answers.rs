@@ -276,26 +276,30 @@ fn a_body_over_the_limit_is_answered_413() {
 #[test]
 fn more_in_flight_than_fits_is_answered_503_until_there_is_room() {
     let server = server("max_body = \"64KiB\"\nmax_inflight = \"64KiB\"\ndeadline = \"10s\"");
-    let mut first = connect(&server);
     let body = signed_raw(format!("\"fill\":\"{}\"", "x".repeat(60_000)).as_bytes());
     let (begin, end) = body.split_at(body.len() - 1);
-    write(&mut first, head(body.len()));
-    // What is only announced takes no room from others.
-    let others = |number: u32| {
+    let mut number = 0;
+    let mut other = || {
+        number += 1;
         let fill = format!("\"fill\":\"{number}{}\"", "y".repeat(8000));
         server.post("/css", signed_raw(fill.as_bytes()))
     };
-    assert_stored(&others(0));
-    write(&mut first, begin);
-    let mut number = 0;
-    let refused = wait_for("the body to arrive", || {
-        number += 1;
-        Some(others(number)).filter(|answer| answer.status != 200)
+    // What is only announced takes no room from others.
+    let mut announced = connect(&server);
+    write(&mut announced, head(body.len()));
+    assert_stored(&other());
+    // The other one may still be faster than what was written before it.
+    let (mut first, refused) = wait_for("the body to arrive first", || {
+        let mut first = connect(&server);
+        write(&mut first, head(body.len()));
+        write(&mut first, begin);
+        let answer = other();
+        (answer.status != 200).then_some((first, answer))
     });
     assert_error(&refused, 503, "too much at once");
     let overloaded =
         "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"overloaded\"}";
-    assert_eq!(server.metric(overloaded), 1.0);
+    assert!(server.metric(overloaded) >= 1.0);
     write(&mut first, end);
     assert_stored(&read_answer(&mut first).unwrap());
     assert_stored(&server.post("/css", push("a")));

@@ -202,32 +202,41 @@ fn readme() -> Vec<String> {
 #[test]
 fn the_simulations_of_the_readme_run() {
     let demo_key = "LivehookDemoKeyDoNotUseInTheWild";
-    let server = TestServer::start(&Settings {
-        sources: format!("[sources.css]\nkeys = [\"{demo_key}\"]\n"),
-        ..Settings::default()
-    });
-    std::fs::write(server.path().join("key"), demo_key).unwrap();
-    let key = server.path().join("key").display().to_string();
+    let server = |more: &str| {
+        let server = TestServer::start(&Settings {
+            sources: format!("[sources.css]\nkeys = [\"{demo_key}\"]\n{more}\n"),
+            ..Settings::default()
+        });
+        std::fs::write(server.path().join("key"), demo_key).unwrap();
+        server
+    };
+    let (with_key, with_token) = (server(""), server("token = \"hush\""));
     let commands = readme();
-    assert!(commands.len() >= 3, "{commands:?}");
+    assert!(commands.len() >= 4, "{commands:?}");
     for command in commands {
+        let graded = command.contains("--conformance");
+        let server = if graded { &with_token } else { &with_key };
+        let key = server.path().join("key").display().to_string();
         let replaced = command
             .replace("http://127.0.0.1:8080/css", &server.css())
             .replace("http://127.0.0.1:9090", &server.admin_url())
             .replace("--key-file key", &format!("--key-file {key}"))
             .replace("--duration 1m", "--duration 1s");
-        // In less than the ten seconds that it takes where nothing is said.
-        let hurried = if command.contains("--rate") {
-            ""
-        } else {
-            "--rate 200"
-        };
-        let arguments: Vec<&str> = replaced
-            .split_whitespace()
-            .chain(hurried.split_whitespace())
-            .collect();
+        let mut arguments: Vec<&str> = replaced.split_whitespace().collect();
+        if !graded && !command.contains("--rate") {
+            // In less than the ten seconds that it takes where nothing is said.
+            arguments.extend(["--rate", "200"]);
+        }
         let (code, stdout, stderr) = run(&arguments);
         assert_eq!(code, Some(0), "{command}: {stdout}{stderr}");
+        if graded {
+            let is_case = |line: &&str| line.starts_with("pass") || line.starts_with("skip");
+            assert_eq!(
+                stdout.lines().filter(is_case).count(),
+                64,
+                "as the README says"
+            );
+        }
     }
 }
 
