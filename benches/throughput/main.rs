@@ -1,0 +1,252 @@
+//! How fast livehook is, as ratios to a server that does nothing and to ones that do the same another way: see
+//! `benches/README.md`.
+//!
+//! With cargo's `--bench` it measures. Without, as `cargo test` runs it, it does everything once, as shortly as can be, and
+//! tells only whether it works.
+#![allow(missing_docs, unreachable_pub)]
+
+mod bare;
+mod disk;
+mod generator;
+mod peer;
+mod process;
+mod subject;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+
+use self::generator::Load;
+use self::process::Usage;
+use self::subject::Subject;
+use self::table::{OpenLoop, Sample, Table};
+
+/// Of the open loop, which goes at half the rate that the closed one has with as many.
+const OPEN_CONNECTIONS: u32 = 64;
+
+/// Measures livehook beside other servers: see benches/README.md
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench throughput --")]
+struct Options {
+    /// Seconds of each measurement
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=300))]
+    seconds: u32,
+    /// How often everything is measured, in turns; the table shows medians
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How many connections send at a time
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64,256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: Vec<u32>,
+    /// Where the stores are, on the disk to be measured [default: in the target directory]
+    #[arg(long, value_name = "FOLDER", default_value = env!("CARGO_TARGET_TMPDIR"), hide_default_value = true)]
+    dir: PathBuf,
+    /// Only these of our own
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    only: Vec<Subject>,
+    /// Also these folders of benches/peers, or `all`; installs what they need
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What differs between a measurement and a trial whether everything works.
+struct Effort {
+    /// Before each measurement, on the same store.
+    warm_up: u32,
+    /// Appends that are timed.
+    appends: usize,
+    /// Events per second of the open loop at most.
+    highest_rate: f64,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let result = if arguments
+        .get(1)
+        .is_some_and(|first| first == bare::ARGUMENT)
+    {
+        bare::serve(&arguments[2..])
+    } else if arguments.iter().any(|argument| argument == "--bench") {
+        measure(&Options::parse())
+    } else {
+        try_out(&arguments[1..])
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("throughput: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> anyhow::Result<()> {
+    let effort = Effort {
+        warm_up: 1,
+        appends: 10_000,
+        highest_rate: f64::INFINITY,
+    };
+    let mut subjects = match &*options.only {
+        [] => Subject::OWN.to_vec(),
+        only => only.to_vec(),
+    };
+    subjects.extend(peer::chosen(&options.peers)?.into_iter().map(Subject::Peer));
+    print!("{}", run(options, &subjects, &effort)?);
+    Ok(())
+}
+
+/// The arguments are those of cargo's own test harness, as far as they matter to a single test.
+fn try_out(arguments: &[String]) -> anyhow::Result<()> {
+    const NAME: &str = "throughput";
+    const WITH_VALUE: [&str; 5] = ["--color", "--format", "--skip", "--test-threads", "-Z"];
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    let before = std::iter::once("").chain(arguments.iter().map(String::as_str));
+    let (skips, filters): (Vec<_>, Vec<_>) = before
+        .zip(arguments)
+        .filter(|(before, this)| {
+            *before == "--skip" || !this.starts_with('-') && !WITH_VALUE.contains(before)
+        })
+        .partition(|(before, _)| *before == "--skip");
+    let names_it = |(_, part): &(&str, &String)| NAME.contains(&**part);
+    if has("--ignored")
+        || skips.iter().any(names_it)
+        || !filters.is_empty() && !filters.iter().any(names_it)
+    {
+        return Ok(());
+    }
+    if has("--list") {
+        println!("{NAME}: test");
+        return Ok(());
+    }
+    println!("\nrunning 1 test");
+    let options = Options {
+        seconds: 1,
+        rounds: 1,
+        connections: vec![OPEN_CONNECTIONS],
+        ..Options::parse_from(["throughput"])
+    };
+    let effort = Effort {
+        warm_up: 0,
+        appends: 100,
+        highest_rate: 200.0,
+    };
+    let table = run(&options, &Subject::OWN, &effort)?;
+    println!(
+        "{table}\ntest {NAME} ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n"
+    );
+    Ok(())
+}
+
+/// Every subject in turns, so that what the machine does meanwhile hits all of them alike.
+fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Result<Table> {
+    generator::check()?;
+    for subject in subjects {
+        if let Subject::Peer(name) = subject {
+            peer::install(name).with_context(|| format!("cannot install {name}"))?;
+        }
+    }
+    let mut table = Table::new(options.rounds, options.seconds);
+    for round in 1..=options.rounds {
+        let mut open_rate = None;
+        for &connections in &options.connections {
+            for subject in subjects {
+                let sample =
+                    closed_loop(subject, connections, options, effort).with_context(|| {
+                        format!("{subject}, {connections} connections: this run is INVALID")
+                    })?;
+                eprintln!(
+                    "round {round}: {subject}, {connections} connections: {:.0}/s",
+                    sample.rate
+                );
+                if (subject, connections) == (&Subject::Livehook, OPEN_CONNECTIONS) {
+                    open_rate = Some((sample.rate / 2.0).min(effort.highest_rate));
+                }
+                table.add(subject, connections, sample);
+            }
+        }
+        if let Some(rate) = open_rate {
+            let open = open_loop(rate, options, effort)
+                .with_context(|| format!("open loop at {rate:.0}/s: this run is INVALID"))?;
+            eprintln!(
+                "round {round}: open loop at {rate:.0}/s: p99 {:.2} ms",
+                open.p99
+            );
+            table.add_open_loop(open);
+        }
+    }
+    Ok(table)
+}
+
+/// A fresh process and a fresh store, as many requests as it takes.
+fn closed_loop(
+    subject: &Subject,
+    connections: u32,
+    options: &Options,
+    effort: &Effort,
+) -> anyhow::Result<Sample> {
+    let dir = folder(&options.dir)?;
+    let server = subject.start(dir.path())?;
+    let load = |seconds, seed| {
+        let load = Load {
+            connections,
+            seconds,
+            seed,
+        };
+        let answers = load.put_on(server.port);
+        answers.with_context(|| server.process.last_words())
+    };
+    if effort.warm_up > 0 {
+        load(effort.warm_up, 0)?;
+        server.catch_up()?;
+    }
+    let (before, stored_before) = (server.process.usage()?, server.stored()?);
+    let answers = load(options.seconds, 1)?;
+    // What handlers do belongs to the event: it is waited for, and counted.
+    server.catch_up()?;
+    let (after, stored_after) = (server.process.usage()?, server.stored()?);
+    let stored = match (stored_before, stored_after) {
+        (Some(before), Some(after)) => after - before,
+        _ => answers.answers,
+    };
+    ensure!(
+        stored >= answers.answers,
+        "{} requests were answered 200, but only {stored} events are stored",
+        answers.answers
+    );
+    let Usage { cpu, peak_memory } = after;
+    Ok(Sample {
+        rate: answers.answers as f64 / answers.seconds,
+        p50: answers.p50_ms,
+        p99: answers.p99_ms,
+        cpu: (cpu - before.cpu).as_secs_f64() / stored as f64,
+        memory: peak_memory,
+    })
+}
+
+/// Requests when they are due, whether earlier ones were answered or not; right after the disk was measured.
+fn open_loop(rate: f64, options: &Options, effort: &Effort) -> anyhow::Result<OpenLoop> {
+    let dir = folder(&options.dir)?;
+    let disk = disk::appends(dir.path(), effort.appends)?;
+    let server = Subject::Livehook.start(dir.path())?;
+    let report = generator::simulate(server.port, rate, OPEN_CONNECTIONS, options.seconds)
+        .with_context(|| server.process.last_words())?;
+    Ok(OpenLoop {
+        rate: report.rate,
+        kept_up: report.kept_up,
+        p50: report.latency_ms.p50,
+        p99: report.latency_ms.p99,
+        disk,
+    })
+}
+
+fn folder(parent: &Path) -> anyhow::Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("throughput-")
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot make a folder in {}", parent.display()))
+}

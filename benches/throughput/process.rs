@@ -1,0 +1,161 @@
+//! A server as a process, with the processes it starts: what they use, and their end.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The unit of times in `/proc`, the same on every machine that Linux still runs on.
+const TICKS_PER_SECOND: u64 = 100;
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to end by itself.
+const END: Duration = Duration::from_secs(10);
+/// Of its log, in an error.
+const LAST_WORDS: usize = 2000;
+
+/// Dropping it ends the process and all that it started.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+/// What a process and those that it started have used so far.
+pub struct Usage {
+    pub cpu: Duration,
+    /// Bytes; added up over those that still run.
+    pub peak_memory: u64,
+}
+
+/// A port that nobody listens at. Somebody might a moment later, but the system does not give the same one soon again.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Process {
+    /// Starts it and waits until it listens. What it says goes to the file `log`.
+    pub fn start(mut command: Command, port: u16, log: PathBuf) -> anyhow::Result<Self> {
+        let out = File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let mut process = Self { child, log };
+        let until = Instant::now() + START;
+        while TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_err() {
+            if let Some(status) = process.child.try_wait()? {
+                bail!("it ended with {status}; {}", process.last_words());
+            }
+            if Instant::now() > until {
+                bail!("it does not listen; {}", process.last_words());
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(process)
+    }
+
+    /// The end of its log, for an error.
+    pub fn last_words(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let end = &log[log.len().saturating_sub(LAST_WORDS)..];
+        format!(
+            "the server's log ends in: {}",
+            String::from_utf8_lossy(end).trim()
+        )
+    }
+
+    /// What it and its children use.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let family = self.family()?;
+        let ticks: u64 = family.iter().map(|stat| stat.ticks).sum();
+        Ok(Usage {
+            cpu: Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND),
+            peak_memory: family.iter().filter_map(|stat| peak_memory(stat.pid)).sum(),
+        })
+    }
+
+    /// It and its descendants.
+    fn family(&self) -> anyhow::Result<Vec<Stat>> {
+        let mut others: Vec<Stat> = std::fs::read_dir("/proc")?
+            .filter_map(|entry| Stat::read(entry.ok()?.file_name().to_str()?.parse().ok()?))
+            .collect();
+        let mut members = HashSet::from([self.child.id()]);
+        let mut family = Vec::new();
+        loop {
+            let (new, rest): (Vec<_>, Vec<_>) = others
+                .into_iter()
+                .partition(|stat| members.contains(&stat.pid) || members.contains(&stat.parent));
+            if new.is_empty() {
+                return Ok(family);
+            }
+            members.extend(new.iter().map(|stat| stat.pid));
+            family.extend(new);
+            others = rest;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let family = self.family().unwrap_or_default();
+        let tell = |pid: u32, signal| {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                // It may have ended by itself.
+                let _ = kill_process(pid, signal);
+            }
+        };
+        if matches!(self.child.try_wait(), Ok(None)) {
+            tell(self.child.id(), Signal::TERM);
+        }
+        let until = Instant::now() + END;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            sleep(Duration::from_millis(5));
+        }
+        // Of those that it left behind, only what is still the same process: a number may have been given anew.
+        for stat in &family {
+            if Stat::read(stat.pid).is_some_and(|now| now.started == stat.started) {
+                tell(stat.pid, Signal::KILL);
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    pid: u32,
+    parent: u32,
+    /// Its processor time and that of the children it has waited for.
+    ticks: u64,
+    started: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may hold anything: proc(5) counts from 1, and the state is its third.
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Self {
+            pid,
+            parent: u32::try_from(field(4)?).ok()?,
+            ticks: field(14)? + field(15)? + field(16)? + field(17)?,
+            started: field(22)?,
+        })
+    }
+}
+
+fn peak_memory(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}

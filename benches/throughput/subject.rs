@@ -1,0 +1,191 @@
+//! What is measured: the bare server, livehook with more and more handlers, and the peers.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+
+use crate::bare;
+use crate::generator::KEY;
+use crate::peer;
+use crate::process::{Process, free_port};
+
+/// A store's log is moved into its file a moment later.
+const AFTERWARDS: Duration = Duration::from_millis(300);
+/// How long handlers may be behind.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Something that answers callbacks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Subject {
+    /// (a): an axum handler that reads the body and answers
+    Axum,
+    /// (b): livehook without handlers, and the open loop
+    Livehook,
+    /// (b) with a handler that gets every event and is done at once
+    Instant,
+    /// (c): livehook with a handler that writes a file
+    One,
+    /// (c): livehook with three handlers, a file, a file of typed events, and the log
+    Three,
+    /// A folder of `benches/peers`.
+    #[value(skip)]
+    Peer(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Axum => f.write_str("(a) axum, stores nothing"),
+            Self::Livehook => f.write_str("(b) livehook, no handler"),
+            Self::Instant => f.write_str("(b) and a handler that does nothing"),
+            Self::One => f.write_str("(c) livehook, one handler"),
+            Self::Three => f.write_str("(c) livehook, three handlers"),
+            Self::Peer(name) => write!(f, "{name} and SQLite"),
+        }
+    }
+}
+
+/// A started subject.
+pub struct Server {
+    pub process: Process,
+    pub port: u16,
+    events: Events,
+}
+
+/// Where events can be counted.
+enum Events {
+    Nowhere,
+    /// At livehook's admin listener.
+    Metrics(u16),
+    /// In a peer's store.
+    Table(PathBuf),
+}
+
+impl Subject {
+    /// What this repository has.
+    pub const OWN: [Self; 5] = [
+        Self::Axum,
+        Self::Livehook,
+        Self::Instant,
+        Self::One,
+        Self::Three,
+    ];
+
+    /// Starts it with a fresh store in this folder.
+    pub fn start(&self, dir: &Path) -> anyhow::Result<Server> {
+        let port = free_port()?;
+        let log = match self {
+            // Its handler writes a line for each event.
+            Self::Three => "/dev/null".into(),
+            _ => dir.join("log.txt"),
+        };
+        let (process, events) = match self {
+            Self::Axum => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args([bare::ARGUMENT, &port.to_string()]);
+                (Process::start(command, port, log)?, Events::Nowhere)
+            }
+            Self::Peer(name) => {
+                let store = dir.join("store.db");
+                let command = peer::command(name, dir, &store, port);
+                (Process::start(command, port, log)?, Events::Table(store))
+            }
+            _ => {
+                let admin = free_port()?;
+                let file = dir.join("livehook.toml");
+                std::fs::write(&file, self.configuration(port, admin))?;
+                let mut command = Command::new(env!("CARGO_BIN_EXE_livehook"));
+                // Variables might change the configuration.
+                command.env_clear().args(["serve", "--config"]).arg(file);
+                // The admin listener is the last to be opened.
+                (Process::start(command, admin, log)?, Events::Metrics(admin))
+            }
+        };
+        Ok(Server {
+            process,
+            port,
+            events,
+        })
+    }
+
+    fn configuration(&self, port: u16, admin: u16) -> String {
+        let handlers = match self {
+            // At this level there is no line to write.
+            Self::Instant => "[log]\nlevel = \"warn\"\n[handlers.log]\nto = { type = \"log\" }\n",
+            Self::One => "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n",
+            Self::Three => {
+                "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n\
+                 [handlers.typed]\npayload = \"typed\"\nto = { type = \"file\", path = \"typed.jsonl\" }\n\
+                 [handlers.log]\nto = { type = \"log\" }\n"
+            }
+            _ => "",
+        };
+        format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\ndrain_delay = \"0s\"\n\
+             [admin]\nlisten = \"127.0.0.1:{admin}\"\n[sources.css]\nkeys = [\"{KEY}\"]\n{handlers}"
+        )
+    }
+}
+
+impl Server {
+    /// Events that it has stored; none if it does not store.
+    pub fn stored(&self) -> anyhow::Result<Option<u64>> {
+        match &self.events {
+            Events::Nowhere => Ok(None),
+            Events::Metrics(admin) => {
+                let accepted = |series: &str| {
+                    series.starts_with("livehook_callbacks_total{")
+                        && series.contains("result=\"accepted\"")
+                };
+                Ok(Some(metric(*admin, accepted)?))
+            }
+            Events::Table(store) => peer::count(store).map(Some),
+        }
+    }
+
+    /// Waits until every handler has had every event, and what else is done behind the answers is done.
+    pub fn catch_up(&self) -> anyhow::Result<()> {
+        sleep(AFTERWARDS);
+        let Events::Metrics(admin) = self.events else {
+            return Ok(());
+        };
+        let until = Instant::now() + PATIENCE;
+        let lag = |series: &str| series.starts_with("livehook_handler_lag_events{");
+        while metric(admin, lag)? > 0 {
+            ensure!(
+                Instant::now() < until,
+                "the handlers do not catch up; {}",
+                self.process.last_words()
+            );
+            sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+/// The sum of these series of livehook's metrics.
+fn metric(admin: u16, wanted: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
+    let mut connection = TcpStream::connect(("127.0.0.1", admin))?;
+    connection
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    connection.read_to_string(&mut text)?;
+    ensure!(
+        text.starts_with("HTTP/1.1 200 "),
+        "the metrics cannot be read: {text}"
+    );
+    let series = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let values = series
+        .filter(|(series, _)| wanted(series))
+        .map(|(_, value)| value.parse::<u64>());
+    values
+        .sum::<Result<u64, _>>()
+        .context("a metric is no number")
+}

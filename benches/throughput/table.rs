@@ -1,0 +1,174 @@
+//! What came out, as medians over the rounds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use livehook::clock::Clock;
+
+use crate::disk::Appends;
+use crate::subject::Subject;
+
+/// One measurement of a subject in a closed loop. Times of answers are milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// Answers per second.
+    pub rate: f64,
+    pub p50: f64,
+    pub p99: f64,
+    /// Seconds of processor time per event.
+    pub cpu: f64,
+    /// Bytes.
+    pub memory: u64,
+}
+
+/// One measurement of livehook in an open loop.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenLoop {
+    pub rate: f64,
+    /// Whether the generator could send when it was due.
+    pub kept_up: bool,
+    pub p50: f64,
+    pub p99: f64,
+    /// Just before.
+    pub disk: Appends,
+}
+
+/// All of them.
+pub struct Table {
+    head: String,
+    samples: BTreeMap<(u32, Subject), Vec<Sample>>,
+    open: Vec<OpenLoop>,
+}
+
+impl Table {
+    pub fn new(rounds: u32, seconds: u32) -> Self {
+        let day = Clock::system().now().day_and_hour().0;
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpus = read("/proc/cpuinfo");
+        let model = cpus
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            head: format!(
+                "livehook {} on {day}: {} × {}, Linux {}, load average at the start {}; {rounds} × {seconds} s",
+                env!("CARGO_PKG_VERSION"),
+                std::thread::available_parallelism().map_or(0, usize::from),
+                model.map_or("an unknown processor", |(_, name)| name),
+                read("/proc/sys/kernel/osrelease").trim(),
+                read("/proc/loadavg").split(' ').next().unwrap_or_default(),
+            ),
+            samples: BTreeMap::new(),
+            open: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, subject: &Subject, connections: u32, sample: Sample) {
+        self.samples
+            .entry((connections, subject.clone()))
+            .or_default()
+            .push(sample);
+    }
+
+    pub fn add_open_loop(&mut self, open: OpenLoop) {
+        self.open.push(open);
+    }
+
+    /// The median of the ratios of each round, in which both ran under the same conditions.
+    fn ratio(&self, key: &(u32, Subject), to: Subject, of: fn(&Sample) -> f64) -> String {
+        let (Some(these), Some(those)) = (self.samples.get(key), self.samples.get(&(key.0, to)))
+        else {
+            return "–".to_owned();
+        };
+        let mut ratios: Vec<f64> = these
+            .iter()
+            .zip(those)
+            .map(|(this, that)| of(this) / of(that))
+            .collect();
+        match percentile(&mut ratios, 0.5) {
+            small if small < 0.1 => format!("{small:.3}"),
+            ratio => format!("{ratio:.2}"),
+        }
+    }
+
+    fn row(
+        &self,
+        key: &(u32, Subject),
+        samples: &[Sample],
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let all = |of: fn(&Sample) -> f64| samples.iter().map(of).collect::<Vec<f64>>();
+        let median = |of| percentile(&mut all(of), 0.5);
+        let rates = all(|sample| sample.rate);
+        let spread = rates.iter().copied().fold(0.0, f64::max)
+            - rates.iter().copied().fold(f64::MAX, f64::min);
+        let rate = median(|sample| sample.rate);
+        writeln!(
+            f,
+            "| {} | {} | {rate:.0} ± {:.0} % | {} | {} | {:.2} | {:.2} | {:.1} | {} | {:.0} |",
+            key.1,
+            key.0,
+            spread / 2.0 / rate * 100.0,
+            self.ratio(key, Subject::Axum, |sample| sample.rate),
+            self.ratio(key, Subject::Livehook, |sample| sample.rate),
+            median(|sample| sample.p50),
+            median(|sample| sample.p99),
+            median(|sample| sample.cpu * 1e6),
+            self.ratio(key, Subject::Livehook, |sample| sample.cpu),
+            median(|sample| sample.memory as f64 / f64::from(1 << 20)),
+        )
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{}\n", self.head)?;
+        writeln!(
+            f,
+            "| server | connections | answers/s | × (a) | × (b) | p50 ms | p99 ms | CPU µs/event | CPU × (b) | RSS MiB |"
+        )?;
+        writeln!(f, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+        for (key, samples) in &self.samples {
+            self.row(key, samples, f)?;
+        }
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let median = |of: fn(&OpenLoop) -> f64| {
+            percentile(&mut self.open.iter().map(of).collect::<Vec<_>>(), 0.5)
+        };
+        writeln!(
+            f,
+            "\n| (b), open loop at half its rate | p50 ms | p99 ms | fdatasync p50 ms | p99 ms | p99 × fdatasync's |"
+        )?;
+        writeln!(f, "|--:|--:|--:|--:|--:|--:|")?;
+        writeln!(
+            f,
+            "| {:.0}/s | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            median(|open| open.rate),
+            median(|open| open.p50),
+            median(|open| open.p99),
+            median(|open| open.disk.p50),
+            median(|open| open.disk.p99),
+            median(|open| open.p99 / open.disk.p99),
+        )?;
+        let late = self.open.iter().filter(|open| !open.kept_up).count();
+        if late > 0 {
+            writeln!(
+                f,
+                "\nIn {late} of {} open loops the GENERATOR did not keep up: their times are too long.",
+                self.open.len()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The smallest value that this share of them does not exceed; the one in the middle for 0.5.
+pub fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = (values.len() as f64 * share).ceil() as usize;
+    values
+        .get(at.saturating_sub(1))
+        .copied()
+        .unwrap_or(f64::NAN)
+}
