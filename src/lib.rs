@@ -16,6 +16,8 @@
 //! 8. A [`handler::Handler`] says what became of it: done, [`handler::Failure::Retry`], or [`handler::Failure::Reject`]. What
 //!    is not done has a row in the inbox until it is, or until it is parked and an operator decides.
 //!
+//! [`simulate`] is the other side of all this: the sender, and what it holds against a receiver.
+//!
 //! # The modules in reading order
 //!
 //! Each imports only what stands before it; `ingress` and `dispatch` meet only at `inbox`.
