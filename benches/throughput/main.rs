@@ -20,7 +20,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 
 use self::generator::Load;
-use self::process::Usage;
+use self::process::Machine;
 use self::subject::Subject;
 use self::table::{OpenLoop, Sample, Table};
 
@@ -205,6 +205,7 @@ fn closed_loop(
         server.catch_up()?;
     }
     let (before, stored_before) = (server.process.usage()?, server.stored()?);
+    let machine = Machine::now()?;
     let answers = load(options.seconds, 1)?;
     // What handlers do belongs to the event: it is waited for, and counted.
     server.catch_up()?;
@@ -218,13 +219,14 @@ fn closed_loop(
         "{} requests were answered 200, but only {stored} events are stored",
         answers.answers
     );
-    let Usage { cpu, peak_memory } = after;
+    let cpu = after.cpu - before.cpu;
     Ok(Sample {
         rate: answers.answers as f64 / answers.seconds,
         p50: answers.p50_ms,
         p99: answers.p99_ms,
-        cpu: (cpu - before.cpu).as_secs_f64() / stored as f64,
-        memory: peak_memory,
+        cpu: cpu.as_secs_f64() / stored as f64,
+        memory: after.peak_memory,
+        others: machine.others_since(cpu)?,
     })
 }
 

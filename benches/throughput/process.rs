@@ -33,6 +33,40 @@ pub struct Usage {
     pub peak_memory: u64,
 }
 
+/// Processor time of the whole machine, and of this process and those it has waited for: wrk.
+#[derive(Clone, Copy)]
+pub struct Machine {
+    busy: u64,
+    own: u64,
+    at: Instant,
+}
+
+impl Machine {
+    pub fn now() -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string("/proc/stat")?;
+        let cpu = text.lines().next().context("/proc/stat is empty")?;
+        // user, nice, system, idle, iowait, irq, softirq, steal; guests are part of users.
+        let fields = cpu.split_whitespace().skip(1).take(8).enumerate();
+        let busy = fields.filter(|(at, _)| !matches!(at, 3 | 4));
+        let busy = busy.map(|(_, ticks)| ticks.parse::<u64>());
+        Ok(Self {
+            busy: busy.sum::<Result<_, _>>()?,
+            own: Stat::read(std::process::id()).map_or(0, |stat| stat.ticks),
+            at: Instant::now(),
+        })
+    }
+
+    /// The share of all processors that others than this process, wrk and a server had until now.
+    pub fn others_since(self, server: Duration) -> anyhow::Result<f64> {
+        let now = Self::now()?;
+        let ticks = (now.busy - self.busy).saturating_sub(now.own - self.own);
+        let others = ticks as f64 / TICKS_PER_SECOND as f64 - server.as_secs_f64();
+        let all =
+            std::thread::available_parallelism()?.get() as f64 * self.at.elapsed().as_secs_f64();
+        Ok((others / all).max(0.0))
+    }
+}
+
 /// A port that nobody listens at. Somebody might a moment later, but the system does not give the same one soon again.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())

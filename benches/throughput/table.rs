@@ -19,6 +19,8 @@ pub struct Sample {
     pub cpu: f64,
     /// Bytes.
     pub memory: u64,
+    /// The share of the processors that went to programs which have nothing to do with it.
+    pub others: f64,
 }
 
 /// One measurement of livehook in an open loop.
@@ -50,12 +52,11 @@ impl Table {
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
             head: format!(
-                "livehook {} on {day}: {} × {}, Linux {}, load average at the start {}; {rounds} × {seconds} s",
+                "livehook {} on {day}: {} × {}, Linux {}; {rounds} × {seconds} s",
                 env!("CARGO_PKG_VERSION"),
                 std::thread::available_parallelism().map_or(0, usize::from),
                 model.map_or("an unknown processor", |(_, name)| name),
                 read("/proc/sys/kernel/osrelease").trim(),
-                read("/proc/loadavg").split(' ').next().unwrap_or_default(),
             ),
             samples: BTreeMap::new(),
             open: Vec::new(),
@@ -85,7 +86,7 @@ impl Table {
             .map(|(this, that)| of(this) / of(that))
             .collect();
         match percentile(&mut ratios, 0.5) {
-            small if small < 0.1 => format!("{small:.3}"),
+            small if small < 0.1 => format!("{small:.4}"),
             ratio => format!("{ratio:.2}"),
         }
     }
@@ -121,7 +122,15 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{}\n", self.head)?;
+        let samples = self.samples.values().flatten();
+        let mut others: Vec<f64> = samples.map(|sample| sample.others * 100.0).collect();
+        writeln!(
+            f,
+            "\n{}. Other programs had {:.0} % of the processors, at the worst {:.0} %.\n",
+            self.head,
+            percentile(&mut others, 0.5),
+            percentile(&mut others, 1.0),
+        )?;
         writeln!(
             f,
             "| server | connections | answers/s | × (a) | × (b) | p50 ms | p99 ms | CPU µs/event | CPU × (b) | RSS MiB |"
