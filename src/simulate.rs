@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, interval, timeout};
@@ -96,8 +96,19 @@ pub enum Pace {
     Closed,
 }
 
+/// What somebody who interrupts wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Nothing.
+    Not,
+    /// No new request; those that are open get their answers, and the verification is made.
+    Soon,
+    /// The report, whatever is open.
+    Now,
+}
+
 /// How far it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Progress {
     /// Events that were sent.
     pub sent: u64,
@@ -109,15 +120,17 @@ pub struct Progress {
     pub given_up: u64,
     /// Since the beginning.
     pub elapsed: Duration,
+    /// What the last genuine request came to that was not answered 200.
+    pub last_trouble: Option<Reply>,
 }
 
-/// Sends until the events or the time are over and everything has its fate, or until `stop` turns true; then asks the
+/// Sends until the events or the time are over and everything has its fate, or until it shall `stop`; then asks the
 /// verifier. `watch` is told once a second how far it is.
 pub async fn run(
     settings: Settings,
     verifier: Option<Verifier>,
     clock: Clock,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
     mut watch: impl FnMut(Progress),
 ) -> anyhow::Result<Report> {
     reach(&settings.template).await?;
@@ -136,14 +149,25 @@ pub async fn run(
         stop: stop.clone(),
     })?);
     let slow = slow::start(&settings.template, settings.slow_connections);
-    let kept_up = send(&settings, &sender, &clock, stop, &mut watch).await?;
+    let kept_up = send(&settings, &sender, &clock, stop.clone(), &mut watch).await?;
     let slow = slow.end().await;
     let mut report = Report::new(&sender.ledger(), seed, kept_up, slow);
     if let (Some(verifier), Some(baseline)) = (verifier, baseline) {
         let (entries, forged) = sender.ledger().take_sent();
-        report.verified(verifier.compare(&baseline, &entries, &forged).await?);
+        report.verified(tokio::select! {
+            found = verifier.compare(&baseline, &entries, &forged) => found,
+            () = stopped(stop, Stop::Now) => Err(anyhow!("interrupted")),
+        });
     }
     Ok(report)
+}
+
+/// Waits until somebody wants it to stop at least like this.
+async fn stopped(mut stop: watch::Receiver<Stop>, how: Stop) {
+    if stop.wait_for(|stop| *stop >= how).await.is_err() {
+        // Nobody is left who could say it.
+        std::future::pending().await
+    }
 }
 
 /// Whether somebody listens where callbacks go.
@@ -168,13 +192,13 @@ async fn send(
     settings: &Settings,
     sender: &Arc<Sender>,
     clock: &Clock,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
     watch: &mut impl FnMut(Progress),
 ) -> anyhow::Result<bool> {
     let began = Instant::now();
-    let stopped = Arc::new(AtomicBool::new(false));
+    let enough = Arc::new(AtomicBool::new(false));
     let (mut steps, planner) =
-        plan::start(settings, clock, stopped.clone()).context("cannot start a thread")?;
+        plan::start(settings, clock, enough.clone()).context("cannot start a thread")?;
     let (capacity, lanes) = match settings.pace {
         Pace::Open { .. } => (UNDER_WAY, Semaphore::MAX_PERMITS),
         Pace::Closed => (UNDER_WAY_CLOSED, settings.connections),
@@ -193,6 +217,7 @@ async fn send(
             under_way: sent - ledger.acknowledged - ledger.given_up - ledger.pending,
             given_up: ledger.given_up,
             elapsed: began.elapsed(),
+            last_trouble: ledger.last_trouble.clone(),
         });
     };
     loop {
@@ -221,10 +246,10 @@ async fn send(
                 });
             }
             _ = seconds.tick() => report(sender),
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(stop.clone(), Stop::Soon) => break,
         }
     }
-    stopped.store(true, Ordering::Relaxed);
+    enough.store(true, Ordering::Relaxed);
     drop(steps);
     if planner.join().is_err() {
         bail!("the simulation broke off; this is a fault of livehook");

@@ -5,10 +5,13 @@ mod conformance;
 mod gauge;
 
 use std::fmt::Display;
+use std::io::Write;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub(super) use self::args::Args;
 use self::args::Form;
@@ -17,7 +20,7 @@ use super::serve::Stops;
 use super::{Failed, print};
 use crate::clock::Clock;
 use crate::simulate::verify::Verifier;
-use crate::simulate::{self, Settings};
+use crate::simulate::{self, Settings, Stop};
 
 pub(super) fn simulate(args: &Args) -> Result<(), Failed> {
     let settings = args.settings().map_err(Failed::Setup)?;
@@ -40,37 +43,64 @@ fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed
 }
 
 async fn run(args: &Args, settings: Settings, verifier: Option<Verifier>) -> Result<(), Failed> {
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::Not);
     let display = Gauge::new(settings.events, settings.duration);
     let simulation = simulate::run(settings, verifier, Clock::system(), stopped, |progress| {
         display.show(progress);
     });
-    let report = interruptible(simulation, stop).await?;
+    let (report, left) = interruptible(simulation, stop, STOPPING).await?;
     display.end();
     show(&report, args.report)?;
+    if left {
+        return Err(at_once());
+    }
     match report.faults() {
         faults if faults.is_empty() => Ok(()),
         faults => Err(Failed::Run(anyhow!("{}", faults.join("; ")))),
     }
 }
 
-/// Tells the work to stop at a signal, and leaves it at a second one.
+const STOPPING: &str = "stopping: what is open gets its answer; again to stop at once\n";
+/// Signals that follow one another so closely are one: `timeout` sends two.
+const ONE_SIGNAL: Duration = Duration::from_millis(300);
+
+/// Tells the work to stop soon at a signal, now at a second one, and leaves it at a third. `note` is said at the
+/// first. Whether there was a second one comes with what the work comes to.
 async fn interruptible<T>(
     work: impl Future<Output = anyhow::Result<T>>,
-    stop: watch::Sender<bool>,
-) -> Result<T, Failed> {
+    stop: watch::Sender<Stop>,
+    note: &str,
+) -> Result<(T, bool), Failed> {
     let mut stops = Stops::new().map_err(|error| Failed::Run(error.into()))?;
     tokio::pin!(work);
+    let mut last: Option<Instant> = None;
     loop {
         tokio::select! {
-            done = &mut work => return done.map_err(Failed::Run),
+            done = &mut work => {
+                return done.map(|done| (done, *stop.borrow() == Stop::Now)).map_err(Failed::Run);
+            }
             () = stops.next() => {
-                if stop.send_replace(true) {
-                    return Err(Failed::Run(anyhow!("stopped at once by a second signal")));
+                if last.is_some_and(|last| last.elapsed() < ONE_SIGNAL) {
+                    continue;
+                }
+                last = Some(Instant::now());
+                let before = *stop.borrow();
+                match before {
+                    Stop::Not => {
+                        stop.send_replace(Stop::Soon);
+                        // Nobody may be reading.
+                        let _ = std::io::stderr().write_all(note.as_bytes());
+                    }
+                    Stop::Soon => drop(stop.send_replace(Stop::Now)),
+                    Stop::Now => return Err(at_once()),
                 }
             }
         }
     }
+}
+
+fn at_once() -> Failed {
+    Failed::Run(anyhow!("stopped at once by a second signal"))
 }
 
 /// Prints a report in the wanted form.

@@ -23,8 +23,8 @@ pub use self::count::Counter;
 use self::grader::Grader;
 pub use self::report::{Case, Outcome, Report};
 use self::trial::Trial;
-use super::reach;
 use super::template::Template;
+use super::{Stop, reach, stopped};
 use crate::clock::Clock;
 use crate::settings::Secret;
 
@@ -53,11 +53,11 @@ pub struct Progress {
     pub all: usize,
 }
 
-/// Goes through all cases, or until `stop` turns true. `watch` is told after each how far it is.
+/// Goes through all cases, or until it shall `stop`. `watch` is told after each how far it is.
 pub async fn run(
     settings: Settings,
     clock: Clock,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
     mut watch: impl FnMut(Progress),
 ) -> anyhow::Result<Report> {
     reach(&settings.template).await?;
@@ -79,7 +79,7 @@ pub async fn run(
     });
     let interrupted = tokio::select! {
         graded = grading => { graded?; false }
-        _ = stop.wait_for(|stop| *stop) => true,
+        () = stopped(stop, Stop::Soon) => true,
     };
     let cases = trials.iter().zip(outcomes).map(|(trial, outcome)| Case {
         name: trial.name(),

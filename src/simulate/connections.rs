@@ -2,13 +2,14 @@
 //!
 //! A pool that opens more than it is told would measure something else, so this is hyper's connection with a slot around it.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
@@ -18,12 +19,14 @@ use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::template::Template;
+use super::template::{Template, path_and_query};
 use crate::outbound;
 
+/// After this a receiver may be closing a connection that nothing comes over, and the next request would cross with that.
+const IDLE: Duration = Duration::from_secs(1);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("livehook-simulate/", env!("CARGO_PKG_VERSION")));
@@ -39,6 +42,17 @@ pub enum Reply {
     Failed(String),
 }
 
+/// As the end of a sentence.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "answered {status}"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Failed(why) => write!(f, "broken off: {why}"),
+        }
+    }
+}
+
 impl Reply {
     /// Whether the platform takes it for an acknowledgement.
     pub fn is_good(&self) -> bool {
@@ -49,7 +63,7 @@ impl Reply {
 /// The connections to a receiver.
 pub(super) struct Connections {
     slots: Semaphore,
-    idle: Mutex<Vec<Sender>>,
+    idle: Mutex<Vec<(Sender, Instant)>>,
     /// Whether a connection is used for more than one request.
     reused: bool,
     host: String,
@@ -129,7 +143,13 @@ impl Connections {
 
     fn idle(&self) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop()
+        let (sender, since) = idle.pop()?;
+        if since.elapsed() <= IDLE {
+            return Some(sender);
+        }
+        // All below it are older.
+        idle.clear();
+        None
     }
 
     async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<u16, Failure> {
@@ -164,7 +184,7 @@ impl Connections {
         }
         if self.reused {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push(sender);
+            idle.push((sender, Instant::now()));
         }
         Ok(status)
     }
@@ -182,14 +202,12 @@ async fn speak(
 impl Slot<'_> {
     /// One request and its answer.
     pub(super) async fn post(&self, url: &Url, body: String, patience: Duration) -> Reply {
-        let path = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        let request = Request::post(path)
+        let request = Request::post(path_and_query(url))
             .header(HOST, &self.connections.authority)
             .header(CONTENT_TYPE, JSON)
             .header(USER_AGENT, AGENT)
+            // Also where there is none, as every client but hyper does.
+            .header(CONTENT_LENGTH, body.len())
             .body(Full::from(body));
         let request = match request {
             Ok(request) => request,

@@ -91,8 +91,8 @@ pub(super) struct Ledger {
     pub(super) answers: BTreeMap<u16, u64>,
     pub(super) timed_out: u64,
     pub(super) failed: u64,
-    /// Why the last one of these failed.
-    pub(super) last_failure: Option<String>,
+    /// The last genuine request that was not answered 200.
+    pub(super) last_trouble: Option<Reply>,
     pub(super) good: u64,
     latency: Histogram<u64>,
     began: Option<Instant>,
@@ -117,7 +117,7 @@ impl Ledger {
             answers: BTreeMap::new(),
             timed_out: 0,
             failed: 0,
-            last_failure: None,
+            last_trouble: None,
             good: 0,
             latency: Histogram::new_with_bounds(1, longest, 3).expect("the bounds are in order"),
             began: None,
@@ -150,6 +150,8 @@ impl Ledger {
             let entry = &mut self.entries[number];
             self.acknowledged += u64::from(!entry.acknowledged);
             entry.acknowledged = true;
+        } else {
+            self.last_trouble = Some(reply.clone());
         }
     }
 
@@ -174,10 +176,7 @@ impl Ledger {
         match reply {
             Reply::Status(status) => *self.answers.entry(*status).or_default() += 1,
             Reply::TimedOut => self.timed_out += 1,
-            Reply::Failed(why) => {
-                self.failed += 1;
-                self.last_failure = Some(why.clone());
-            }
+            Reply::Failed(_) => self.failed += 1,
         }
     }
 
@@ -210,14 +209,10 @@ impl Ledger {
         }
     }
 
-    /// So many of a hundred took no longer than this.
-    pub(super) fn percentile(&self, hundredths: f64) -> Duration {
-        Duration::from_micros(self.latency.value_at_quantile(hundredths / 100.0))
-    }
-
-    /// The longest.
-    pub(super) fn slowest(&self) -> Duration {
-        Duration::from_micros(self.latency.max())
+    /// So many of a hundred took no longer than this; none if there were none. A hundred is the longest.
+    pub(super) fn percentile(&self, hundredths: f64) -> Option<Duration> {
+        let micros = self.latency.value_at_quantile(hundredths / 100.0);
+        (!self.latency.is_empty()).then(|| Duration::from_micros(micros))
     }
 }
 

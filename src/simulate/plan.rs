@@ -131,8 +131,9 @@ impl Planner {
                 .unwrap_or(&Repeat::Later),
         };
         let late = if settings.reorder && self.rng.random_bool(0.05) {
-            self.rng
-                .random_range(1..=content.kind.retry_schedule().retries)
+            // The rest of the attempts are enough for a receiver that is away for a moment.
+            let retries = content.kind.retry_schedule().retries;
+            self.rng.random_range(1..=(retries / 2).max(1))
         } else {
             0
         };

@@ -44,8 +44,8 @@ pub struct Report {
     pub timed_out: u64,
     /// Requests without a connection, or with one that broke.
     pub failed: u64,
-    /// Why the last one of these failed.
-    pub last_failure: Option<String>,
+    /// What the last genuine request came to that was not answered 200.
+    pub last_trouble: Option<String>,
     /// From the first request to the last good answer, seconds.
     pub seconds: f64,
     /// Whether the simulator itself could begin with events when they were due.
@@ -54,26 +54,28 @@ pub struct Report {
     pub slow_connections: Option<[u64; 2]>,
     /// What the receiver has stored; null without a verification.
     pub verified: Option<Found>,
+    /// Why it could not be asked.
+    pub verification_failed: Option<String>,
     /// What makes the same traffic again.
     pub seed: u64,
 }
 
-/// Milliseconds that so many of a hundred requests took at most.
+/// Milliseconds that so many of a hundred requests took at most; none if there were none.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Latency {
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-    pub p999: f64,
-    pub max: f64,
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    pub max: Option<f64>,
 }
 
 impl Report {
     pub(super) fn new(ledger: &Ledger, seed: u64, kept_up: bool, slow: Option<[u64; 2]>) -> Self {
         let seconds = ledger.lasted().as_secs_f64();
         let millis = |time: Duration| time.as_micros() as f64 / 1000.0;
-        let percentile = |hundredths| millis(ledger.percentile(hundredths));
+        let percentile = |hundredths| ledger.percentile(hundredths).map(millis);
         Self {
             sent: ledger.entries.len() as u64,
             acknowledged: ledger.acknowledged,
@@ -91,7 +93,7 @@ impl Report {
                 p90: percentile(90.0),
                 p99: percentile(99.0),
                 p999: percentile(99.9),
-                max: millis(ledger.slowest()),
+                max: percentile(100.0),
             },
             pending: ledger.pending,
             duplicates: ledger.duplicates,
@@ -101,18 +103,24 @@ impl Report {
             answers: ledger.answers.clone(),
             timed_out: ledger.timed_out,
             failed: ledger.failed,
-            last_failure: ledger.last_failure.clone(),
+            last_trouble: ledger.last_trouble.as_ref().map(ToString::to_string),
             seconds: (seconds * 1000.0).round() / 1000.0,
             kept_up,
             slow_connections: slow,
             verified: None,
+            verification_failed: None,
             seed,
         }
     }
 
-    pub(super) fn verified(&mut self, found: Found) {
-        self.lost = Some(found.lost);
-        self.verified = Some(found);
+    pub(super) fn verified(&mut self, found: anyhow::Result<Found>) {
+        match found {
+            Ok(found) => {
+                self.lost = Some(found.lost);
+                self.verified = Some(found);
+            }
+            Err(error) => self.verification_failed = Some(format!("{error:#}")),
+        }
     }
 
     /// What no receiver may do, in words; empty if all is well.
@@ -124,9 +132,12 @@ impl Report {
                 faults.push(format!("{number} {what}"));
             }
         };
+        let trouble = self.last_trouble.as_deref().unwrap_or("none was sent");
         fault(
             self.given_up,
-            "events were given up: the platform would have dropped them",
+            &format!(
+                "events were given up: the platform would have dropped them (the last trouble: {trouble})"
+            ),
         );
         fault(self.accepted_bad, "bad requests were accepted");
         fault(
@@ -134,12 +145,22 @@ impl Report {
             "events have no fate, which is a fault of livehook",
         );
         if let Some(found) = &self.verified {
-            fault(found.lost, "events were acknowledged and are not stored");
+            let all = found.lost == self.acknowledged && found.others == 0;
+            let hint = if all {
+                "; nothing at all of this source is there: is --verify the right server, and its --source the right name?"
+            } else {
+                ""
+            };
+            let lost = format!("events were acknowledged and are not stored{hint}");
+            fault(found.lost, &lost);
             fault(
                 found.wrong_content,
                 "events are stored with another content",
             );
             fault(found.forged_stored, "forged events are stored");
+        }
+        if let Some(error) = &self.verification_failed {
+            faults.push(format!("what is stored could not be asked: {error}"));
         }
         faults
     }
@@ -165,6 +186,8 @@ impl fmt::Display for Report {
             p999,
             max,
         } = self.latency_ms;
+        let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max]
+            .map(|millis| millis.map_or("-".to_owned(), |millis| millis.to_string()));
         writeln!(
             f,
             "latency       p50 {p50} ms, p90 {p90}, p99 {p99}, p99.9 {p999}, longest {max}"
@@ -200,15 +223,21 @@ impl fmt::Display for Report {
             .collect();
         writeln!(
             f,
-            "answers       {}; too late {}, no connection {}",
+            "answers       {}; too late {}, broken off {}",
             answers.join(", "),
             self.timed_out,
             self.failed
         )?;
-        if let Some(why) = &self.last_failure {
-            writeln!(f, "              the last without a connection: {why}")?;
+        if let Some(trouble) = &self.last_trouble {
+            writeln!(f, "              the last that was not 200: {trouble}")?;
         }
         match &self.verified {
+            None if self.verification_failed.is_some() => {
+                writeln!(
+                    f,
+                    "lost          not known, the receiver could not be asked"
+                )?;
+            }
             None => writeln!(f, "lost          not known, --verify asks the receiver")?,
             Some(found) => {
                 writeln!(

@@ -7,14 +7,16 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reqwest::Url;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::bad::{Bad, Secrets};
-use super::connections::Connections;
+use super::connections::{Connections, Reply, Slot};
 use super::content::{Content, Signature, Written};
 use super::ledger::{Identity, Ledger};
 use super::template::Template;
+use super::{Stop, stopped};
 use crate::clock::Clock;
 use crate::kind::Kind;
 use crate::settings::Secret;
@@ -58,6 +60,14 @@ pub(super) enum Repeat {
     Later,
 }
 
+/// Why a request is sent.
+#[derive(Clone, Copy)]
+enum Purpose {
+    First,
+    Retry,
+    Repeat,
+}
+
 /// Sends requests, at most so many at a time, and keeps the ledger.
 pub(super) struct Sender {
     connections: Connections,
@@ -68,7 +78,7 @@ pub(super) struct Sender {
     clock_offset: i64,
     time_scale: f64,
     ledger: Mutex<Ledger>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 }
 
 /// How a [`Sender`] sends.
@@ -79,7 +89,7 @@ pub(super) struct Manner {
     pub(super) clock_offset: i64,
     pub(super) time_scale: f64,
     pub(super) connections: usize,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stop: watch::Receiver<Stop>,
 }
 
 impl Sender {
@@ -112,14 +122,14 @@ impl Sender {
             good: false,
         };
         let good = if delivery.planned.repeat == Repeat::AtOnce {
-            self.ledger().duplicates += 1;
             let (first, _) = tokio::join!(
-                self.attempt(&delivery, Some(due)),
-                self.attempt(&delivery, Some(due))
+                self.attempt(&delivery, Purpose::First, Some(due)),
+                self.attempt(&delivery, Purpose::Repeat, Some(due))
             );
             first
         } else {
-            self.attempt(&delivery, delivery.planned.due).await
+            self.attempt(&delivery, Purpose::First, delivery.planned.due)
+                .await
         };
         delivery.good = good;
         delivery
@@ -131,40 +141,74 @@ impl Sender {
         let pause = schedule.interval.div_f64(self.time_scale);
         while !delivery.good {
             delivery.attempt += 1;
+            if *self.stop.borrow() > Stop::Not {
+                return self.ledger().dropped(delivery.number, false);
+            }
             if delivery.attempt > schedule.retries {
                 return self.ledger().dropped(delivery.number, true);
             }
             if !self.wait(pause).await {
                 return self.ledger().dropped(delivery.number, false);
             }
-            self.ledger().retried += 1;
-            delivery.good = self.attempt(&delivery, None).await;
+            delivery.good = self.attempt(&delivery, Purpose::Retry, None).await;
         }
         if delivery.planned.repeat == Repeat::Later && self.wait(pause / 4).await {
-            self.ledger().duplicates += 1;
-            self.attempt(&delivery, None).await;
+            self.attempt(&delivery, Purpose::Repeat, None).await;
         }
     }
 
     /// Whether the pause went by before somebody said stop.
     async fn wait(&self, pause: Duration) -> bool {
-        let mut stop = self.stop.clone();
         tokio::select! {
             () = sleep(pause) => true,
-            _ = stop.wait_for(|stop| *stop) => false,
+            () = stopped(self.stop.clone(), Stop::Soon) => false,
         }
     }
 
-    async fn attempt(&self, delivery: &Delivery, due: Option<Instant>) -> bool {
+    /// A free slot; none if it shall stop.
+    async fn slot(&self) -> Option<Slot<'_>> {
+        tokio::select! {
+            biased;
+            () = stopped(self.stop.clone(), Stop::Soon) => None,
+            slot = self.connections.slot() => Some(slot),
+        }
+    }
+
+    /// A request and its answer; none if it is not waited for any more.
+    async fn post(
+        &self,
+        slot: &Slot<'_>,
+        url: &Url,
+        body: String,
+        patience: Duration,
+    ) -> Option<Reply> {
+        // In a box: what a request needs while it runs is much, and most events only wait.
+        let post = Box::pin(slot.post(url, body, patience));
+        tokio::select! {
+            reply = post => Some(reply),
+            () = stopped(self.stop.clone(), Stop::Now) => None,
+        }
+    }
+
+    async fn attempt(&self, delivery: &Delivery, purpose: Purpose, due: Option<Instant>) -> bool {
         let Delivery {
             planned, number, ..
         } = delivery;
-        let slot = self.connections.slot().await;
+        let Some(slot) = self.slot().await else {
+            return false;
+        };
+        match purpose {
+            Purpose::First => {}
+            Purpose::Retry => self.ledger().retried += 1,
+            Purpose::Repeat => self.ledger().duplicates += 1,
+        }
         let started = due.unwrap_or_else(Instant::now);
         let body = planned.written.body(self.signature(delivery).as_ref());
         let kind = planned.kind;
         let url = self.template.url(kind);
-        let reply = slot.post(&url, body, patience(kind)).await;
+        let Some(reply) = self.post(&slot, &url, body, patience(kind)).await else {
+            return false;
+        };
         self.ledger().replied(*number, &reply, started);
         reply.is_good()
     }
@@ -189,8 +233,13 @@ impl Sender {
 
     /// Sends a request that must be refused.
     pub(super) async fn send_bad(&self, bad: Bad, content: &Content) {
-        let slot = self.connections.slot().await;
-        let (url, body) = bad.request(content, self.now(), self.secrets(), &self.template);
+        let Some(slot) = self.slot().await else {
+            return;
+        };
+        // A sender whose clock is ahead would not be a day late.
+        let now = self.now().min(self.clock.now().seconds());
+        let now = if bad == Bad::Expired { now } else { self.now() };
+        let (url, body) = bad.request(content, now, self.secrets(), &self.template);
         if bad.is_forgery()
             && let Some(source) = self.template.source()
             && let Some(id) = Identity::of(
@@ -202,8 +251,9 @@ impl Sender {
         {
             self.ledger().forged.push(id);
         }
-        let reply = slot.post(&url, body, PATIENCE).await;
-        self.ledger().bad_replied(bad.slug(), &reply);
+        if let Some(reply) = self.post(&slot, &url, body, PATIENCE).await {
+            self.ledger().bad_replied(bad.slug(), &reply);
+        }
     }
 
     pub(super) fn secrets(&self) -> Secrets<'_> {

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::template::Template;
+use super::template::{Template, path_and_query};
 use crate::kind::Kind;
 
 /// Between two bytes.
@@ -43,7 +43,7 @@ pub(super) fn start(template: &Template, connections: usize) -> Slow {
             0 => String::new(),
             _ => format!(
                 "POST {} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 100000\r\n\r\n",
-                url.path()
+                path_and_query(&url)
             ),
         };
         let (address, counts) = (address.clone(), counts.clone());

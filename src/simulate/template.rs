@@ -13,6 +13,7 @@ pub struct Template {
     base: Url,
     single: bool,
     token: Option<Secret>,
+    source: Option<String>,
 }
 
 impl Template {
@@ -22,11 +23,15 @@ impl Template {
     /// The error is the rest of a sentence that begins with the option's name.
     pub fn parse(url: &str, token: Option<Secret>, single: bool) -> Result<Self, String> {
         let mut base = outbound::url(url, "http://127.0.0.1:8080/css")?;
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err("must not hold a user or password: the platform sends neither".to_owned());
+        }
         base.set_fragment(None);
         Ok(Self {
             base,
             single,
             token,
+            source: None,
         })
     }
 
@@ -76,10 +81,30 @@ impl Template {
         &self.base
     }
 
-    /// The name of the source if the receiver is a livehook: the last part of the path.
+    /// The same for a livehook whose source has this name, whatever the URL looks like in front of it.
+    #[must_use]
+    pub fn of_source(self, name: &str) -> Self {
+        Self {
+            source: Some(name.to_owned()),
+            ..self
+        }
+    }
+
+    /// The name of the source if the receiver is a livehook: the last part of the path, unless told otherwise.
     pub fn source(&self) -> Option<&str> {
+        if self.source.is_some() {
+            return self.source.as_deref();
+        }
         let path = self.base.path().trim_end_matches('/');
         path.rsplit('/').next().filter(|name| !name.is_empty())
+    }
+}
+
+/// What of a URL stands in the first line of a request.
+pub(super) fn path_and_query(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
     }
 }
 
@@ -139,6 +164,7 @@ mod tests {
             "ftp://h/secret",
             "http://",
             "/css",
+            "http://user:secret@h/css",
         ] {
             let problem = Template::parse(bad, None, false).unwrap_err();
             assert!(!problem.contains("secret"), "{problem}");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use reqwest::header::DATE;
 use reqwest::{Client, StatusCode, Url};
 use serde::Serialize;
@@ -28,6 +28,7 @@ const AT_FIRST: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Of one question.
 const ANSWER: Duration = Duration::from_secs(20);
+const NO_LIVEHOOK: &str = "what answers at --verify is no admin listener of a livehook";
 /// Questions at a time.
 const AT_ONCE: usize = 16;
 
@@ -73,7 +74,11 @@ impl Verifier {
     /// Will ask the admin listener at `url` about the events of a source. The error is the rest of a sentence that begins
     /// with the option's name.
     pub fn new(url: &str, token: Option<Secret>, source: &str) -> anyhow::Result<Self> {
-        let url = outbound::url(url, "http://127.0.0.1:9090").map_err(anyhow::Error::msg)?;
+        let mut url = outbound::url(url, "http://127.0.0.1:9090").map_err(anyhow::Error::msg)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            bail!("must not hold a user or password; --admin-token-file takes the token");
+        }
+        url.set_query(None);
         Ok(Self {
             client: outbound::client(&url, |client| client.timeout(ANSWER))?,
             url,
@@ -86,9 +91,12 @@ impl Verifier {
     pub async fn begin(&self) -> anyhow::Result<Baseline> {
         let url = self.endpoint("/api/events", &[("limit", "1")]);
         let answer = self.ask(url, AT_FIRST).await?;
+        if answer.status != StatusCode::OK {
+            bail!("{NO_LIVEHOOK} (it answers {})", answer.status);
+        }
         let date = answer.date.unwrap_or_default();
         let from = jiff::fmt::rfc2822::parse(&date)
-            .context("the answer of the admin listener has no date")?
+            .map_err(|_| anyhow!("{NO_LIVEHOOK} (it tells no date)"))?
             .timestamp()
             .as_millisecond();
         let mut baseline = Baseline {
@@ -174,9 +182,12 @@ impl Verifier {
             let answer = self
                 .ask(self.endpoint("/api/events", &fields), PATIENCE)
                 .await?;
-            let page: Value =
-                serde_json::from_slice(&answer.body).context("the list is not understood")?;
-            for item in page["items"].as_array().into_iter().flatten() {
+            let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let items = page["items"].as_array();
+            let items = items
+                .filter(|_| answer.status == StatusCode::OK)
+                .with_context(|| format!("{NO_LIVEHOOK} (it answers {})", answer.status))?;
+            for item in items {
                 let text = |name: &str| item[name].as_str().unwrap_or_default();
                 let id =
                     EventId::from_hex(text("id")).context("the list has an item without id")?;
@@ -186,6 +197,7 @@ impl Verifier {
                 });
             }
             match page["next"].as_str() {
+                Some(next) if next == after => bail!("{NO_LIVEHOOK} (its list does not end)"),
                 Some(next) => after = next.to_owned(),
                 None => return Ok(all),
             }

@@ -7,7 +7,7 @@ mod clocks;
 mod crowds;
 mod kills;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -65,6 +65,14 @@ impl Phoenix {
         self.server = Some(TestServer::start_in(self.directory.path(), &self.settings));
     }
 
+    /// Until callbacks arrive.
+    fn wait_for_callbacks(&self) {
+        wait_for("the first callbacks", || {
+            let admin = self.server().get("/metrics").text();
+            admin.contains("result=\"accepted\"").then_some(())
+        });
+    }
+
     fn server(&self) -> &TestServer {
         self.server.as_ref().unwrap()
     }
@@ -73,14 +81,11 @@ impl Phoenix {
 /// Every event reached the file: those that are stored, and no other.
 fn assert_delivered(server: &TestServer) {
     let stored = server.events();
-    let ids = |events: &[Value]| {
-        let mut times: BTreeMap<String, usize> = BTreeMap::new();
-        for event in events {
-            *times
-                .entry(event["id"].as_str().unwrap().to_owned())
-                .or_default() += 1;
-        }
-        times.into_keys().collect::<Vec<_>>()
+    let ids = |events: &[Value]| -> BTreeSet<String> {
+        let ids = events
+            .iter()
+            .map(|event| event["id"].as_str().unwrap().to_owned());
+        ids.collect()
     };
     wait_for("the file to have everything", || {
         (server.metric("livehook_handler_lag_events{handler=\"file\"}") == 0.0).then_some(())

@@ -146,7 +146,7 @@ fn a_signature_that_is_not_renewed_expires_as_it_would_in_twelve_minutes() {
     let target = Target::start(|_| Reply::Status(503));
     simulate(
         &target.url(),
-        "--kinds stream-begin --events 12 --connections 12 --time-scale 240",
+        "--kinds stream-begin --events 12 --connections 12 --time-scale 240 --seed 1",
     )
     .bad();
     let mut by_event: HashMap<String, Vec<i64>> = HashMap::new();
@@ -230,18 +230,48 @@ fn an_interrupted_simulation_reports_what_was_so_far() {
     assert_eq!(number("given_up"), 0);
 }
 
+/// The least time between two signals that count as two.
+const APART: Duration = Duration::from_millis(400);
+
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_leaves_what_is_open_and_still_reports() {
     let target =
         Target::start(|_| Reply::After(Duration::from_secs(15), Box::new(Reply::Status(200))));
-    let simulation = Simulation::of(&target.url(), "--events 1");
+    let began = Instant::now();
+    let simulation = Simulation::of(&target.url(), "--rate 100 --connections 2");
     wait_for("the connection", || {
         (target.connections() > 1).then_some(())
     });
     simulation.signal("TERM");
-    std::thread::sleep(Duration::from_millis(100)); // or the two signals become one
+    simulation.signal("TERM"); // as `timeout` does; they are one
+    std::thread::sleep(APART);
     simulation.signal("TERM");
     let ended = simulation.wait();
-    assert_eq!(ended.code, Some(1));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(
+        ended.stderr.contains("again to stop at once"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("second signal"), "{}", ended.stderr);
+    let report = ended.bad();
+    assert_eq!(report["sent"], report["pending"], "{report}");
+    assert_eq!(report["latency_ms"]["p99"], Value::Null);
+}
+
+#[test]
+fn what_waits_for_a_connection_does_not_hold_an_interrupted_simulation() {
+    let target =
+        Target::start(|_| Reply::After(Duration::from_millis(500), Box::new(Reply::Status(200))));
+    let simulation = Simulation::of(&target.url(), "--rate 1000 --duration 60s --connections 2");
+    wait_for("some answers", || (target.count() >= 2).then_some(()));
+    let began = Instant::now();
+    simulation.signal("INT");
+    let report = simulation.wait().good();
+    assert!(began.elapsed() < Duration::from_secs(5), "{report}");
+    assert!(report["pending"].as_u64().unwrap() > 100, "{report}");
+    assert_eq!(
+        (&report["given_up"], &report["retried"]),
+        (&0.into(), &0.into())
+    );
 }

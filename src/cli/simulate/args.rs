@@ -103,6 +103,14 @@ pub(in crate::cli) struct Args {
     /// Ask this admin listener of a livehook at the end whether everything acknowledged is stored, such as http://127.0.0.1:9090
     #[arg(help_heading = "Result", long, value_name = "URL")]
     verify: Option<String>,
+    /// The source's name in that livehook [default: the last part of the URL's path]
+    #[arg(
+        help_heading = "Result",
+        long,
+        value_name = "NAME",
+        requires = "verify"
+    )]
+    source: Option<String>,
     /// A file that holds the token of the admin listener
     #[arg(
         help_heading = "Result",
@@ -153,8 +161,14 @@ impl Args {
                 "give the key to sign with: --key or --key-file; or --token for a template without a key; or --unsigned"
             );
         }
-        let template = Template::parse(&self.url, token, self.single_url)
+        let mut template = Template::parse(&self.url, token, self.single_url)
             .map_err(|problem| anyhow!("--url: `{}` {problem}", shown(&self.url)))?;
+        if let Some(source) = &self.source {
+            template = template.of_source(source);
+        }
+        if self.slow_connections > 0 && template.base().scheme() != "http" {
+            bail!("--slow-connections: only receivers without TLS, http://, can be tried so");
+        }
         let pace = match (self.rate, self.connections) {
             (Some(rate), _) => Pace::Open { rate },
             (None, Some(_)) => Pace::Closed,
@@ -192,18 +206,25 @@ impl Args {
             return Ok(None);
         };
         let token = secret("--admin-token", None, self.admin_token_file.as_deref())?;
-        let source = template
-            .source()
-            .context("--verify: --url names no source, it should end in one such as /css")?;
+        if let Some(source) = &self.source {
+            settings::check_name("--source", source)?;
+        }
+        let source = template.source().context(
+            "--verify: --url names no source, it should end in one such as /css; or --source",
+        )?;
         Verifier::new(url, token, source)
             .with_context(|| format!("--verify: `{}`", shown(url)))
             .map(Some)
     }
 }
 
-/// A URL as far as it can be shown: what stands behind a `?` may be a secret.
-pub(super) fn shown(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
+/// A URL as far as it can be shown: a user in front of an `@` and what stands behind a `?` may be secrets.
+pub(super) fn shown(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    match (url.find("://"), url.find('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}://…{}", &url[..scheme], &url[at..]),
+        _ => url.to_owned(),
+    }
 }
 
 /// The secret of an option, or of the file of its `-file` variant.
@@ -232,8 +253,8 @@ fn secret(name: &str, text: Option<&str>, file: Option<&Path>) -> anyhow::Result
 fn rate(text: &str) -> Result<f64, String> {
     number(
         text,
-        |rate| rate > 0.0 && rate <= 1e6,
-        "a number of events per second, at most 1000000",
+        |rate| (1e-3..=1e6).contains(&rate),
+        "a number of events per second from 0.001 to 1000000",
     )
 }
 

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use super::args::{Args, shown};
 use super::{Failed, interruptible, show};
 use crate::clock::Clock;
-use crate::simulate::Settings;
 use crate::simulate::conformance::{self, Counter, Report};
+use crate::simulate::{Settings, Stop};
 
 /// Takes from `settings` what the arguments of a simulation and of a grading have in common.
 pub(super) fn settings(args: &Args, settings: Settings) -> anyhow::Result<conformance::Settings> {
@@ -27,14 +27,14 @@ pub(super) fn settings(args: &Args, settings: Settings) -> anyhow::Result<confor
 }
 
 pub(super) async fn run(args: &Args, settings: conformance::Settings) -> Result<(), Failed> {
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::Not);
     // On standard error, and only on a terminal.
     let bar = ProgressBar::new(0);
     let grading = conformance::run(settings, Clock::system(), stopped, |progress| {
         bar.set_length(progress.all as u64);
         bar.set_position(progress.done as u64);
     });
-    let report = interruptible(grading, stop).await?;
+    let (report, _) = interruptible(grading, stop, "").await?;
     bar.finish_and_clear();
     show(&report, args.report)?;
     verdict(&report).map_err(Failed::Run)

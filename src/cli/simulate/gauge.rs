@@ -25,7 +25,7 @@ impl Gauge {
         let bar = std::io::stderr().is_terminal().then(|| {
             let length = events.or(duration.map(|duration| duration.as_secs().max(1)));
             let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
-            match ProgressStyle::with_template("{bar:30} {msg}") {
+            match ProgressStyle::with_template("{bar:20} {wide_msg}") {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
             }
@@ -44,10 +44,14 @@ impl Gauge {
             under_way,
             given_up,
             elapsed,
+            last_trouble,
         } = progress;
         let seconds = elapsed.as_secs();
         let text = format!(
-            "{seconds} s: {sent} sent, {acknowledged} acknowledged, {under_way} under way, {given_up} given up"
+            "{seconds} s: {sent} sent, {acknowledged} acknowledged, {under_way} under way, {given_up} given up{}",
+            last_trouble.map_or(String::new(), |trouble| format!(
+                ", last trouble: {trouble}"
+            ))
         );
         if let Some(bar) = &self.bar {
             bar.set_position(if self.counts_events { sent } else { seconds });

@@ -16,12 +16,13 @@ fn a_storm_of_kills_loses_nothing() {
     let mut simulation = Simulation::of(
         &phoenix.css(),
         &format!(
-            "{} --rate 400 --duration {}ms --time-scale 60 --duplicates 0.1 --bad 0.05 --unsigned --kinds {}",
+            "{} --rate 400 --duration {}ms --time-scale 60 --duplicates 0.1 --bad 0.05 --unsigned --reorder --kinds {}",
             phoenix.arguments(),
             kills * 900,
             repeated_for(Duration::from_secs(5 * 60))
         ),
     );
+    phoenix.wait_for_callbacks();
     for kill in 0..kills {
         // Moments that look random and are the same every time.
         sleep(Duration::from_millis(200 + (kill * 7919) % 500));
@@ -48,7 +49,7 @@ fn after_eleven_minutes_of_outage_everything_is_accepted_at_last() {
             repeated_for(Duration::from_secs(11 * 60))
         ),
     );
-    sleep(Duration::from_millis(500)); // some before
+    phoenix.wait_for_callbacks();
     let outage = Instant::now();
     phoenix.fall();
     sleep(Duration::from_secs(11)); // the outage itself
@@ -80,6 +81,7 @@ fn soak() {
             repeated_for(Duration::from_secs(5 * 60))
         ),
     );
+    phoenix.wait_for_callbacks();
     let mut kills = 0;
     while simulation.is_running() {
         sleep(Duration::from_millis(1000 + (kills * 7919) % 9000));

@@ -1,5 +1,6 @@
 //! Does the oracle see what is wrong? A receiver that looks like a livehook, and loses, alters, doubles or invents.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use livehook::callback::Callback;
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::support::simulation::{Ended, simulate};
 use crate::support::target::{Hit, Reply, Target};
+use crate::support::{Settings, TestServer};
 
 /// What it does with the tenth callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,4 +165,84 @@ fn every_flaw_is_seen_for_what_it_is() {
 
     let report = with(Flaw::HasOthers).0.good();
     assert_eq!(report["verified"]["others"], 1);
+}
+
+#[test]
+fn what_is_no_livehook_is_told_before_anything_is_sent() {
+    let (receiver, stored) = receiver(Flaw::None);
+    for (answer, problem) in [
+        (Reply::Status(404), "it answers 404"),
+        (Reply::Page("{}".to_owned()), "it answers 200"),
+        (Reply::Page("hello".to_owned()), "it answers 200"),
+        (Reply::Status(200), "it tells no date"),
+        (
+            Reply::Page("{\"items\":[],\"next\":\"0\"}".to_owned()),
+            "its list does not end",
+        ),
+    ] {
+        let other = Target::start(move |_| answer.clone());
+        let more = format!("--events 5 --connections 1 --verify {}", other.base());
+        let ended = simulate(&format!("{}/css", receiver.base()), &more);
+        assert_eq!(ended.code, Some(1));
+        let expected = "what answers at --verify is no admin listener of a livehook";
+        assert!(
+            ended.stderr.contains(expected) && ended.stderr.contains(problem),
+            "{}",
+            ended.stderr
+        );
+    }
+    assert!(stored.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_verification_that_fails_does_not_cost_the_report() {
+    let sent = Arc::new(AtomicBool::new(false));
+    let target = Target::start(move |hit| {
+        if !hit.path.starts_with("/api/") {
+            sent.store(true, Ordering::Relaxed);
+            Reply::Status(200)
+        } else if sent.load(Ordering::Relaxed) {
+            Reply::Status(401)
+        } else {
+            Reply::Page("{\"items\":[],\"next\":null}".to_owned())
+        }
+    });
+    let more = format!("--events 5 --connections 1 --verify {}", target.base());
+    let ended = simulate(&format!("{}/css", target.base()), &more);
+    assert!(
+        ended.stderr.contains("what is stored could not be asked"),
+        "{}",
+        ended.stderr
+    );
+    let report = ended.bad();
+    assert_eq!(
+        (&report["acknowledged"], &report["lost"]),
+        (&5.into(), &serde_json::Value::Null)
+    );
+    assert!(
+        report["verification_failed"]
+            .as_str()
+            .unwrap()
+            .contains("--admin-token-file")
+    );
+}
+
+#[test]
+fn a_source_may_have_another_name_than_its_url() {
+    let server = TestServer::start(&Settings::default());
+    let run = |source: &str| {
+        let common = "--events 5 --connections 1 --kinds record";
+        let more = format!("{common} --verify {} --source {source}", server.admin_url());
+        simulate(&server.css(), &more)
+    };
+    assert_eq!(run("css").good()["lost"], 0);
+    let ended = run("other");
+    assert!(
+        ended
+            .stderr
+            .contains("nothing at all of this source is there"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.bad()["lost"], 5);
 }
