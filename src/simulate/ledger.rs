@@ -58,10 +58,13 @@ impl Identity {
     pub(super) fn of(source: &str, url_kind: Option<Kind>, body: &[u8]) -> Option<Self> {
         let callback = Callback::parse(body).ok()?;
         let kind = callback.kind(url_kind);
-        let derive = |chance| EventId::derive(source, kind, callback.members(), || [chance; 16]);
-        let id = derive(0);
+        let mut by_chance = false;
+        let id = EventId::derive(source, kind, callback.members(), || {
+            by_chance = true;
+            [0; 16]
+        });
         Some(Self {
-            id: (id == derive(1)).then_some(id),
+            id: (!by_chance).then_some(id),
             seal: Seal::of(body)?,
         })
     }

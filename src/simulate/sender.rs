@@ -72,6 +72,8 @@ enum Purpose {
 pub(super) struct Sender {
     connections: Connections,
     template: Template,
+    /// Its URLs in the order of the kinds, put together once.
+    urls: Vec<Url>,
     key: Option<Secret>,
     clock: Clock,
     /// What is added to the time, seconds: the sender's clock may be wrong.
@@ -96,6 +98,9 @@ impl Sender {
     pub(super) fn new(manner: Manner) -> anyhow::Result<Self> {
         Ok(Self {
             connections: Connections::new(&manner.template, manner.connections)?,
+            urls: Kind::all_and_unknown()
+                .map(|kind| manner.template.url(kind))
+                .collect(),
             template: manner.template,
             key: manner.key,
             clock: manner.clock,
@@ -205,8 +210,8 @@ impl Sender {
         let started = due.unwrap_or_else(Instant::now);
         let body = planned.written.body(self.signature(delivery).as_ref());
         let kind = planned.kind;
-        let url = self.template.url(kind);
-        let Some(reply) = self.post(&slot, &url, body, patience(kind)).await else {
+        let url = &self.urls[kind as usize];
+        let Some(reply) = self.post(&slot, url, body, patience(kind)).await else {
             return false;
         };
         self.ledger().replied(*number, &reply, started);
