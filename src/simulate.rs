@@ -34,7 +34,7 @@ use self::report::Report;
 use self::sender::{Manner, Sender};
 use self::template::Template;
 use self::verify::Verifier;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::kind::Kind;
 use crate::settings::Secret;
 
@@ -170,11 +170,15 @@ async fn stopped(mut stop: watch::Receiver<Stop>, how: Stop) {
     }
 }
 
+/// The time by a sender's clock that is so many seconds ahead.
+fn time_ahead(clock: &Clock, seconds: i64) -> Timestamp {
+    let ahead = seconds.saturating_mul(1000);
+    Timestamp::from_millis(clock.now().millis().saturating_add(ahead))
+}
+
 /// Whether somebody listens where callbacks go.
 async fn reach(template: &Template) -> anyhow::Result<()> {
-    let url = template.base();
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port_or_known_default().unwrap_or(80);
+    let (host, port) = template.address();
     match timeout(CONNECT, TcpStream::connect((host, port))).await {
         Ok(connected) => {
             drop(connected.with_context(|| format!("nobody listens at {host}:{port}"))?)

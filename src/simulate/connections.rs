@@ -91,8 +91,8 @@ impl Connections {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
-        // An IPv6 address stands in brackets only within URLs.
-        let host = host.trim_matches(['[', ']']).to_owned();
+        let (host, port) = template.address();
+        let host = host.to_owned();
         let tls = if url.scheme() == "https" {
             outbound::choose_crypto();
             let config = Arc::new(ClientConfig::with_platform_verifier()?);
@@ -107,7 +107,7 @@ impl Connections {
             slots: Semaphore::new(most),
             idle: Mutex::default(),
             reused: true,
-            port: url.port_or_known_default().unwrap_or(80),
+            port,
             authority: HeaderValue::try_from(authority)?,
             host,
             tls,

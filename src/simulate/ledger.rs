@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::connections::Reply;
 use crate::callback::Callback;
 use crate::identity::EventId;
-use crate::json;
+use crate::json::{self, Member};
 use crate::kind::Kind;
 
 /// So many descriptions of what went wrong are kept.
@@ -25,11 +25,15 @@ pub(super) struct Seal([u8; 16]);
 impl Seal {
     /// The seal of a body; none if it is not one JSON object.
     pub(super) fn of(body: &[u8]) -> Option<Self> {
+        Some(Self::of_members(body, &json::members(body).ok()?))
+    }
+
+    /// The seal of a body that was read already.
+    fn of_members(body: &[u8], members: &[Member]) -> Self {
         // Blanks around it are no part of what is stored.
-        let body = body.trim_ascii();
-        let members = json::members(body).ok()?;
+        let end = body.trim_ascii_end().len();
+        let mut from = body.len() - body.trim_ascii_start().len();
         let mut hash = Sha256::new();
-        let mut from = 0;
         for member in members {
             if matches!(&*member.name, b"t" | b"sign") {
                 // Where the value stands in the body of which it is a part.
@@ -38,10 +42,10 @@ impl Seal {
                 from = begin + member.value.len();
             }
         }
-        hash.update(&body[from..]);
+        hash.update(&body[from..end]);
         let mut seal = [0; 16];
         seal.copy_from_slice(&hash.finalize()[..16]);
-        Some(Self(seal))
+        Self(seal)
     }
 }
 
@@ -65,7 +69,7 @@ impl Identity {
         });
         Some(Self {
             id: (!by_chance).then_some(id),
-            seal: Seal::of(body)?,
+            seal: Seal::of_members(body, callback.members()),
         })
     }
 }

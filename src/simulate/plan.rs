@@ -20,7 +20,7 @@ use super::content::Content;
 use super::day::Day;
 use super::ledger::Identity;
 use super::sender::{Planned, Repeat};
-use super::{Pace, Settings};
+use super::{Pace, Settings, time_ahead};
 use crate::clock::{Clock, Timestamp};
 
 /// How many callbacks are ready before they are needed.
@@ -176,8 +176,7 @@ impl Planner {
     }
 
     fn now(&self) -> Timestamp {
-        let offset = self.settings.clock_offset.saturating_mul(1000);
-        Timestamp::from_millis(self.clock.now().millis().saturating_add(offset))
+        time_ahead(&self.clock, self.settings.clock_offset)
     }
 
     /// Sleeps, precisely; `false` if it shall stop.

@@ -16,7 +16,7 @@ use super::connections::{Connections, Reply, Slot};
 use super::content::{Content, Signature, Written};
 use super::ledger::{Identity, Ledger};
 use super::template::Template;
-use super::{Stop, stopped};
+use super::{Stop, stopped, time_ahead};
 use crate::clock::Clock;
 use crate::kind::Kind;
 use crate::settings::Secret;
@@ -269,7 +269,7 @@ impl Sender {
     }
 
     fn now(&self) -> i64 {
-        self.clock.now().seconds() + self.clock_offset
+        time_ahead(&self.clock, self.clock_offset).seconds()
     }
 }
 

@@ -33,10 +33,8 @@ pub(super) fn start(template: &Template, connections: usize) -> Slow {
     let counts: Arc<[AtomicU64; 2]> = Arc::default();
     let url = template.url(Kind::StreamBegin);
     let host = url.host_str().unwrap_or_default().to_owned();
-    let address = (
-        host.trim_matches(['[', ']']).to_owned(),
-        url.port_or_known_default().unwrap_or(80),
-    );
+    let (name, port) = template.address();
+    let address = (name.to_owned(), port);
     for at in 0..connections {
         // Every other one gets its head through and is slow in its body.
         let head = match at % 2 {

@@ -81,6 +81,13 @@ impl Template {
         &self.base
     }
 
+    /// Host and port to connect to. An IPv6 address stands in brackets only within URLs.
+    pub fn address(&self) -> (&str, u16) {
+        let host = self.base.host_str().unwrap_or_default();
+        let port = self.base.port_or_known_default().unwrap_or(80);
+        (host.trim_matches(['[', ']']), port)
+    }
+
     /// The same for a livehook whose source has this name, whatever the URL looks like in front of it.
     #[must_use]
     pub fn of_source(self, name: &str) -> Self {

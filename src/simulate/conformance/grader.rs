@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::Url;
@@ -21,6 +20,7 @@ use crate::simulate::bad::{Bad, Secrets};
 use crate::simulate::connections::Connections;
 use crate::simulate::content::{Content, Signature};
 use crate::simulate::sender::{VALIDITY, patience};
+use crate::simulate::time_ahead;
 
 /// Cases at a time.
 const AT_ONCE: usize = 4;
@@ -264,11 +264,7 @@ impl Grader {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        let offset = Duration::from_secs(self.settings.clock_offset.unsigned_abs());
-        match self.settings.clock_offset {
-            0.. => self.clock.now().plus(offset),
-            _ => self.clock.now().minus(offset),
-        }
+        time_ahead(&self.clock, self.settings.clock_offset)
     }
 }
 
