@@ -129,6 +129,31 @@ fn hex4(text: &[u8]) -> Option<u32> {
     })
 }
 
+/// How many bytes of a string's content come before the next one that means something: a quote, a backslash, a control
+/// character, in GBK any byte of a longer character. Eight at a time, because strings are what bodies consist of.
+fn plain<const GBK: bool>(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xFF;
+    const HIGH: u64 = ONES << 7;
+    // The lowest marked byte is right; a borrow can only mark bytes above one that is marked rightly.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let (words, rest) = text.as_chunks::<8>();
+    for (n, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let longer = if GBK { word & HIGH } else { 0 };
+        let marked = quote | backslash | control | longer;
+        if marked != 0 {
+            return n * 8 + (marked.trailing_zeros() / 8) as usize;
+        }
+    }
+    let means_something =
+        |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20) || (GBK && *byte >= 0x80);
+    let before = rest.iter().position(means_something);
+    words.len() * 8 + before.unwrap_or(rest.len())
+}
+
 /// `GBK`: a byte that starts no valid UTF-8 sequence takes the byte behind it along, whatever that is.
 struct Scanner<'a, const GBK: bool> {
     body: &'a [u8],
@@ -168,8 +193,13 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
 
     fn member(&mut self) -> Result<Member<'a>, NotOneObject> {
         let begin = self.at;
-        self.string()?;
-        let name = unescape(&self.body[begin + 1..self.at - 1]);
+        let has_escapes = self.string()?;
+        let name = &self.body[begin + 1..self.at - 1];
+        let name = if has_escapes {
+            unescape(name)
+        } else {
+            Cow::Borrowed(name)
+        };
         self.blanks();
         self.expect(b':')?;
         self.blanks();
@@ -206,7 +236,9 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
                         continue;
                     }
                 }
-                b'"' => self.string()?,
+                b'"' => {
+                    self.string()?;
+                }
                 b't' => self.word(b"true")?,
                 b'f' => self.word(b"false")?,
                 b'n' => self.word(b"null")?,
@@ -242,24 +274,35 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<(), NotOneObject> {
+    /// Whether it has escapes.
+    fn string(&mut self) -> Result<bool, NotOneObject> {
         self.expect(b'"')?;
+        let mut has_escapes = false;
         loop {
+            self.at += plain::<GBK>(&self.body[self.at..]);
             match self.next()? {
-                b'"' => return Ok(()),
-                b'\\' => match self.next()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => {
-                        hex4(&self.body[self.at..]).ok_or(NotOneObject)?;
-                        self.at += 4;
-                    }
-                    _ => return Err(NotOneObject),
-                },
-                0..0x20 => return Err(NotOneObject),
+                b'"' => return Ok(has_escapes),
+                b'\\' => {
+                    has_escapes = true;
+                    self.escape()?;
+                }
                 0x80.. if GBK => self.character(),
-                _ => {}
+                _ => return Err(NotOneObject),
             }
         }
+    }
+
+    /// What stands behind a backslash.
+    fn escape(&mut self) -> Result<(), NotOneObject> {
+        match self.next()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+            b'u' => {
+                hex4(&self.body[self.at..]).ok_or(NotOneObject)?;
+                self.at += 4;
+            }
+            _ => return Err(NotOneObject),
+        }
+        Ok(())
     }
 
     /// Steps over the rest of the character whose first byte was just read.
@@ -313,9 +356,9 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
     }
 
     fn digits(&mut self) {
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
+        let rest = &self.body[self.at..];
+        let length = rest.iter().position(|byte| !byte.is_ascii_digit());
+        self.at += length.unwrap_or(rest.len());
     }
 
     fn word(&mut self, word: &[u8]) -> Result<(), NotOneObject> {
@@ -327,22 +370,26 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
         }
     }
 
+    #[inline]
     fn blanks(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.body.get(self.at).copied()
     }
 
+    #[inline]
     fn next(&mut self) -> Result<u8, NotOneObject> {
         let byte = self.peek().ok_or(NotOneObject)?;
         self.at += 1;
         Ok(byte)
     }
 
+    #[inline]
     fn expect(&mut self, byte: u8) -> Result<(), NotOneObject> {
         if self.next()? == byte {
             Ok(())
