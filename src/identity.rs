@@ -15,6 +15,8 @@ use crate::kind::Kind;
 
 /// The first bytes that are hashed. Another derivation would need another one.
 const VERSION: &[u8] = b"livehook/1";
+/// Bytes that are hashed in one go.
+const GATHERED: usize = 2048;
 
 /// The identity of a callback: 128 bits, written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,16 +31,26 @@ impl EventId {
         members: &[Member],
         chance: impl FnOnce() -> [u8; 16],
     ) -> Self {
-        let mut sorted: Vec<&Member> = members
-            .iter()
-            .filter(|member| counts(kind, &member.name))
-            .collect();
+        let mut sorted: Vec<&Member> = Vec::with_capacity(members.len());
+        sorted.extend(members.iter().filter(|member| counts(kind, &member.name)));
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
         let mut hash = Sha256::new();
+        // Small parts are gathered: one by one they cost more than their bytes.
+        let mut gathered = Vec::with_capacity(GATHERED);
         let mut part = |bytes: &[u8]| {
+            if gathered.len() + 8 + bytes.len() > GATHERED {
+                hash.update(&gathered);
+                gathered.clear();
+            }
             // The length in front keeps ("ab", "c") and ("a", "bc") apart.
-            hash.update((bytes.len() as u64).to_be_bytes());
-            hash.update(bytes);
+            gathered.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            if 8 + bytes.len() > GATHERED {
+                hash.update(&gathered);
+                gathered.clear();
+                hash.update(bytes);
+            } else {
+                gathered.extend_from_slice(bytes);
+            }
         };
         part(VERSION);
         part(source.as_bytes());
@@ -52,6 +64,7 @@ impl EventId {
         if kind == Kind::Relay && !sorted.iter().any(dated) {
             part(&chance());
         }
+        hash.update(&gathered);
         let digest = hash.finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);
@@ -135,6 +148,32 @@ mod tests {
             "8691f4ba123cb8debd27914b83f05f82"
         );
         assert_eq!(id(Kind::Unknown, "{}"), "d3bf7162d028789db1ab6e20124d4884");
+    }
+
+    /// As above: parts that are gathered, that fill the buffer, and that are longer than it.
+    #[test]
+    fn long_values_count_as_short_ones_do() {
+        for length in [GATHERED - 200, GATHERED - 8, GATHERED, 5 * GATHERED] {
+            let value = format!("\"{}\"", "x".repeat(length));
+            let body = format!(r#"{{"b":2,"a":{value},"c":3}}"#);
+            let mut plain = Sha256::new();
+            for part in [
+                "livehook/1",
+                "css",
+                "stream-end",
+                "a",
+                &value,
+                "b",
+                "2",
+                "c",
+                "3",
+            ] {
+                plain.update((part.len() as u64).to_be_bytes());
+                plain.update(part);
+            }
+            let expected = hex::encode(&plain.finalize()[..16]);
+            assert_eq!(id(Kind::StreamEnd, &body), expected);
+        }
     }
 
     #[test]
