@@ -18,7 +18,7 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -114,9 +114,9 @@ pub async fn serve(
                 answer
             }
         });
+        // Without hyper's timer, which would be set and cleared for every request: `Patient` has one.
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
+            .header_read_timeout(None)
             .max_buf_size(MAX_HEAD)
             .serve_connection(io, service);
         let connection = graceful.watch(connection);
@@ -147,13 +147,14 @@ const HEAD: u8 = 1;
 /// A request is being answered.
 const BUSY: u8 = 2;
 
-/// A stream that gives a head only so long.
+/// A stream that gives a head only so long, and the next one, too.
 struct Patient {
     stream: TcpStream,
     phase: Arc<AtomicU8>,
     limit: Duration,
-    /// When the head began.
+    /// When the last head began.
     began: Instant,
+    /// Rings at some time up to when patience ends, and is set anew then: most requests leave it alone.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -166,6 +167,23 @@ impl Patient {
             began: Instant::now(),
             timer: None,
         }
+    }
+
+    /// Ready when patience is over; else wakes the task when there is something to look at.
+    fn poll_end(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = match &mut self.timer {
+            // It was polled by this task before, which is all it takes to be woken.
+            Some(timer) if timer.deadline() <= until && !timer.is_elapsed() => {
+                return Poll::Pending;
+            }
+            Some(_) if until <= Instant::now() => return Poll::Ready(()),
+            Some(timer) => {
+                timer.as_mut().reset(until);
+                timer
+            }
+            None => self.timer.insert(Box::pin(sleep_until(until))),
+        };
+        timer.as_mut().poll(cx)
     }
 }
 
@@ -182,19 +200,19 @@ impl AsyncRead for Patient {
             if phase == IDLING && buffer.filled().len() > before {
                 self.phase.store(HEAD, Ordering::Relaxed);
                 self.began = Instant::now();
-                self.timer = None;
             }
-        } else if phase == HEAD {
-            // Only a head that did not come in one piece costs a timer.
-            let until = self.began + self.limit;
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(sleep_until(until)));
-            if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
+            return read;
         }
-        read
+        let patience = match phase {
+            HEAD => self.limit,
+            IDLING => IDLE,
+            _ => return read,
+        };
+        let until = self.began + patience;
+        match self.poll_end(until, cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => read,
+        }
     }
 }
 
