@@ -6,12 +6,13 @@
 pub mod answer;
 mod body;
 mod client;
+mod desk;
 pub mod health;
 pub mod settings;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -21,16 +22,17 @@ use axum::routing::post;
 use tokio::time::{Instant, timeout_at};
 
 use self::answer::Answer;
+use self::desk::Desk;
 use self::settings::ServerConfig;
-pub use self::watch::{ClockOffset, SourceWatch};
-use crate::auth::{self, Authentic, Presented, Refusal};
+use self::watch::SourceWatch;
+use crate::auth::{self, Authentic, Presented};
 use crate::budget::Budget;
 use crate::callback::Callback;
 use crate::clock::Clock;
 use crate::inbox::{Condition, Inbox};
 use crate::kind::Kind;
 use crate::listener::Arrival;
-use crate::metrics::{CallbackResult, Metrics, MixedUpLabels};
+use crate::metrics::{Metrics, MixedUpLabels};
 use crate::rejected::{Rejected, RejectedList, token_hash};
 use crate::source::Source;
 
@@ -39,12 +41,13 @@ pub type Sources = BTreeMap<String, Arc<Source>>;
 
 /// What the callback endpoints work with.
 pub struct Ingress {
-    sources: ArcSwap<Sources>,
+    desks: ArcSwap<HashMap<String, Arc<Desk>>>,
+    /// Of every source there ever was.
+    watches: Mutex<BTreeMap<Arc<str>, Arc<SourceWatch>>>,
     settings: ServerConfig,
     budget: Budget,
     inbox: Inbox,
     rejected: RejectedList,
-    watch: SourceWatch,
     mixed_up: Mutex<HashSet<(Arc<str>, Kind, Kind)>>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -60,33 +63,42 @@ impl Ingress {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self {
-            sources: ArcSwap::from_pointee(sources),
+        let ingress = Self {
+            desks: ArcSwap::default(),
+            watches: Mutex::default(),
             // The overhead comes on top, so that the longest body fits where the two limits are the same.
             budget: Budget::new(settings.max_inflight + body::OVERHEAD),
             settings,
             inbox,
             rejected,
-            watch: SourceWatch::default(),
             mixed_up: Mutex::default(),
             clock,
             metrics,
-        }
+        };
+        ingress.change_to(sources);
+        ingress
     }
 
     /// Takes callbacks of these sources from now on.
     pub fn change_to(&self, sources: Sources) {
-        self.sources.store(Arc::new(sources));
+        let mut watches = self.watches();
+        let desks = sources.into_iter().map(|(name, source)| {
+            let watch = watches.entry(source.name().clone()).or_default();
+            (name, Arc::new(Desk::new(source, watch.clone())))
+        });
+        self.desks.store(Arc::new(desks.collect()));
     }
 
-    /// What is known of the senders.
-    pub fn watch(&self) -> &SourceWatch {
-        &self.watch
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<SourceWatch>>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the gauges of the sources up to date.
     pub fn measure(&self) {
-        self.watch.measure(&self.metrics, self.clock.now());
+        let now = self.clock.now();
+        for (source, watch) in self.watches().iter() {
+            watch.measure(source, &self.metrics, now);
+        }
     }
 
     /// Writes what waits for the rejected list.
@@ -99,35 +111,40 @@ impl Ingress {
             .extensions()
             .get::<Arrival>()
             .map_or_else(Instant::now, |arrival| arrival.head_at);
-        let sources = self.sources.load_full();
-        let Some(source) = sources.get(source) else {
+        let Some(desk) = self.desks.load().get(source).cloned() else {
             return Answer::NotFound;
         };
-        let (kind, answer) = self.judge(source, url_kind, request, head_at).await;
-        let result = answer.counts_as();
-        self.metrics.count_callback(source.name(), kind, result);
+        let deadline = head_at + self.settings.deadline;
+        // What it counts as; an authentic callback has a kind.
+        let mut kind = None;
+        // The store finishes what was begun, whether somebody still waits for it or not.
+        let taken = self.take(&desk, url_kind, request, deadline, &mut kind);
+        let answer = match timeout_at(deadline, taken).await {
+            Ok(answer) => answer,
+            Err(_) if kind.is_some() => Answer::TooSlow,
+            Err(_) => Answer::BodyTooSlow,
+        };
+        desk.count(&self.metrics, kind, &answer, || self.clock.now());
         self.metrics
             .callback_duration
             .observe(head_at.elapsed().as_secs_f64());
-        self.watch.answered(source.name(), result, self.clock.now());
         answer
     }
 
-    /// The answer, and the kind to count it under.
-    async fn judge(
+    async fn take(
         &self,
-        source: &Source,
+        desk: &Desk,
         url_kind: Option<Kind>,
         request: Request,
-        head_at: Instant,
-    ) -> (Kind, Answer) {
-        let deadline = head_at + self.settings.deadline;
+        deadline: Instant,
+        kind: &mut Option<Kind>,
+    ) -> Answer {
         let client = client::address(&request, &self.settings.trusted_proxies);
         let token = client::token(&request);
         let (body, charge) =
             match body::read(request, self.settings.max_body, &self.budget, deadline).await {
                 Ok(body) => body,
-                Err(answer) => return (Kind::Unknown, answer),
+                Err(answer) => return answer,
             };
         let presented = Presented {
             url_kind,
@@ -136,48 +153,49 @@ impl Ingress {
             received: self.clock.now(),
             body,
         };
-        let authentic = match self.authenticate(source, presented) {
+        let authentic = match self.authenticate(desk, presented) {
             Ok(authentic) => authentic,
-            Err(answer) => return (Kind::Unknown, answer),
+            Err(answer) => return answer,
         };
-        let kind = authentic.kind();
-        if let Some(url_kind) = url_kind.filter(|url| *url != kind && kind != Kind::Unknown) {
-            self.note_mixed_up(source, url_kind, kind);
+        let is = *kind.insert(authentic.kind());
+        if let Some(url_kind) = url_kind.filter(|url| *url != is && is != Kind::Unknown) {
+            self.note_mixed_up(&desk.source, url_kind, is);
         }
-        // The store finishes what was begun, whether somebody still waits for it or not.
-        match timeout_at(deadline, self.inbox.accept(authentic, Some(charge))).await {
-            Ok(Ok(receipt)) => (kind, Answer::Stored(receipt)),
-            Ok(Err(error)) => (kind, Answer::NotStored(error)),
-            Err(_) => (kind, Answer::TooSlow),
+        match self.inbox.accept(authentic, Some(charge)).await {
+            Ok(receipt) => Answer::Stored(receipt),
+            Err(error) => Answer::NotStored(error),
         }
     }
 
     /// What the members of the body take is given back before anything waits for the store.
-    fn authenticate(&self, source: &Source, presented: Presented) -> Result<Authentic, Answer> {
+    fn authenticate(&self, desk: &Desk, presented: Presented) -> Result<Authentic, Answer> {
         let callback = Callback::parse(&presented.body).map_err(|_| Answer::NotOneObject)?;
-        let verdict = auth::authenticate(source, &presented, &callback, rand::random);
+        let verdict = auth::authenticate(&desk.source, &presented, &callback, rand::random);
         if let Some(t) = verdict.signed_t {
-            self.watch.signed(source.name(), t, presented.received);
+            desk.watch.signed(desk.source.name(), t, presented.received);
         }
         verdict.outcome.map_err(|reason| {
-            self.refused(Rejected {
-                reason,
-                received: presented.received,
-                source: source.name().clone(),
-                url_kind: presented.url_kind,
-                kind: verdict.kind,
-                client: presented.client,
-                token_hash: presented.token.map(token_hash),
-                body: presented.body.clone(),
-            });
+            self.refused(
+                desk,
+                Rejected {
+                    reason,
+                    received: presented.received,
+                    source: desk.source.name().clone(),
+                    url_kind: presented.url_kind,
+                    kind: verdict.kind,
+                    client: presented.client,
+                    token_hash: presented.token.map(token_hash),
+                    body: presented.body.clone(),
+                },
+            );
             Answer::NotAuthentic
         })
     }
 
-    fn refused(&self, rejected: Rejected) {
-        if self
+    fn refused(&self, desk: &Desk, rejected: Rejected) {
+        if desk
             .watch
-            .is_first_refusal(&rejected.source, rejected.reason, rejected.received)
+            .is_first_refusal(rejected.reason, rejected.received)
         {
             tracing::warn!(
                 callback.source = &*rejected.source,

@@ -109,6 +109,9 @@ macro_rules! define_kind {
             /// The 19 known kinds in the order of the documentation.
             pub const ALL: [Kind; 19] = [$(Kind::$variant),*];
 
+            /// All, the unknown one included: `kind as usize` is less.
+            pub(crate) const COUNT: usize = Self::ALL.len() + 1;
+
             /// The `event_type` on the wire; none for [`Kind::Unknown`].
             pub fn code(self) -> Option<i64> {
                 match self { $(Self::$variant => Some($code),)* Self::Unknown => None }

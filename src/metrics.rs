@@ -229,15 +229,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a request to a source.
-    pub fn count_callback(&self, source: &str, kind: Kind, result: CallbackResult) {
-        self.callbacks
-            .get_or_create(&CallbackLabels {
-                source: source.to_owned(),
-                kind,
-                result,
-            })
-            .inc();
+    /// Counts requests to a source that came to this.
+    pub fn callback_counter(&self, source: &str, kind: Kind, result: CallbackResult) -> Counter {
+        self.callbacks.get_or_create_owned(&CallbackLabels {
+            source: source.to_owned(),
+            kind,
+            result,
+        })
     }
 
     /// Counts an attempt and its duration.

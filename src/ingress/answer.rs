@@ -1,5 +1,6 @@
 //! Every answer to a callback, in one place: what the sender gets, and what it counts as.
 
+use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -91,10 +92,12 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let (status, message) = self.parts();
-        let mut response = match self {
-            Self::Stored(_) => (status, "{\"code\":0}").into_response(),
-            _ => (status, error_body(status, message)).into_response(),
+        let body = match self {
+            Self::Stored(_) => Body::from("{\"code\":0}"),
+            _ => Body::from(error_body(status, message)),
         };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         match status {

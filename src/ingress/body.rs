@@ -16,7 +16,8 @@ pub(super) const OVERHEAD: u64 = 512;
 /// So much of a body that is too long is still read, so that its sender gets to the answer.
 const DRAINED: u64 = 16 << 20;
 
-/// The whole body, with its share of the budget.
+/// The whole body, with its share of the budget. It is the caller who waits no longer than until `deadline`; a body that is
+/// too long is read on until then.
 pub(super) async fn read(
     request: Request,
     max: u64,
@@ -38,10 +39,7 @@ pub(super) async fn read(
     let mut charge = budget.charge(OVERHEAD).ok_or(Answer::Overloaded)?;
     let mut whole: Option<Bytes> = None;
     let mut parts = BytesMut::new();
-    while let Some(frame) = timeout_at(deadline, body.frame())
-        .await
-        .map_err(|_| Answer::BodyTooSlow)?
-    {
+    while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Answer::BodyBroken)?.into_data() else {
             continue;
         };
