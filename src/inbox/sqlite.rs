@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, ErrorCode};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use self::directory::{connect, create_durably, lock};
@@ -121,6 +122,7 @@ impl Store {
             metrics,
             committed,
             condition: condition.clone(),
+            runtime: Handle::try_current().ok(),
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()

@@ -32,16 +32,20 @@ const FULL_FILTERED_RUNS: usize = 37;
 /// An id on disk: fingerprint and distance from the run's first event.
 const ENTRY: usize = 12;
 
-/// Fingerprints are hashes already.
+/// Ids and fingerprints are hashes already.
 #[derive(Default)]
-struct Identity(u64);
+pub(super) struct Identity(u64);
 
 impl Hasher for Identity {
     fn finish(&self) -> u64 {
         self.0
     }
 
-    fn write(&mut self, _: &[u8]) {}
+    fn write(&mut self, id: &[u8]) {
+        if let Some(first) = id.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
 
     fn write_u64(&mut self, value: u64) {
         self.0 = value;

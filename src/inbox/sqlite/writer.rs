@@ -5,15 +5,18 @@
 //! next batch gathers. Every job runs in a savepoint of its own, so that one that fails takes nothing else with it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use rusqlite::{Connection, ErrorCode, ffi, params};
+use rusqlite::{Connection, ErrorCode, Statement, ffi, params};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::recent::Recent;
+use super::recent::{Identity, Recent};
 use super::space::Space;
 use crate::auth::Authentic;
 use crate::budget::Charge;
@@ -52,6 +55,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) type Job = Box<dyn FnOnce(&Connection, &mut Recent) -> Completion + Send>;
 pub(super) type Completion = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+type FreshIds = HashMap<EventId, Seq, BuildHasherDefault<Identity>>;
+
 pub(super) struct Writer {
     pub(super) conn: Connection,
     pub(super) recent: Recent,
@@ -62,17 +67,22 @@ pub(super) struct Writer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) committed: watch::Sender<Seq>,
     pub(super) condition: Arc<AtomicU8>,
+    /// Where those run who wait for answers, if it is a runtime.
+    pub(super) runtime: Option<Handle>,
 }
 
 /// What is answered after the commit.
-enum Pending {
-    Accepted {
-        callback: Authentic,
-        charge: Option<Charge>,
-        receipt: Receipt,
-        reply: Reply<Receipt>,
-    },
-    Completed(Completion),
+#[derive(Default)]
+struct Pending {
+    accepted: Vec<Accepted>,
+    completions: Vec<Completion>,
+}
+
+struct Accepted {
+    callback: Authentic,
+    charge: Option<Charge>,
+    receipt: Receipt,
+    reply: Reply<Receipt>,
 }
 
 impl Writer {
@@ -109,16 +119,14 @@ impl Writer {
 
     fn commit(&mut self, batch: Vec<Command>) {
         let began = Instant::now();
-        let mut pending = Vec::with_capacity(batch.len());
+        let mut pending = Pending::default();
         let written = self.write(batch, &mut pending);
-        let accepted = pending
-            .iter()
-            .filter(|pending| matches!(pending, Pending::Accepted { .. }))
-            .count();
         match written {
             Ok(last) => {
-                if accepted > 0 {
-                    self.metrics.commit_batch_size.observe(accepted as f64);
+                if !pending.accepted.is_empty() {
+                    self.metrics
+                        .commit_batch_size
+                        .observe(pending.accepted.len() as f64);
                     self.metrics
                         .commit_duration
                         .observe(began.elapsed().as_secs_f64());
@@ -141,26 +149,27 @@ impl Writer {
                     tracing::error!(store.error = %error, "the store could not be read after it failed");
                 }
                 self.set_condition(Condition::Failing);
-                for pending in pending {
-                    match pending {
-                        Pending::Accepted { reply, .. } => {
-                            let _ = reply.send(Err(StoreError::Failed));
-                        }
-                        Pending::Completed(complete) => complete(Err(StoreError::Failed)),
-                    }
+                for accepted in pending.accepted {
+                    let _ = accepted.reply.send(Err(StoreError::Failed));
+                }
+                for complete in pending.completions {
+                    complete(Err(StoreError::Failed));
                 }
             }
         }
     }
 
     /// Everything of a batch in one transaction: the last number given to an event.
-    fn write(&mut self, batch: Vec<Command>, pending: &mut Vec<Pending>) -> rusqlite::Result<Seq> {
+    fn write(&mut self, batch: Vec<Command>, pending: &mut Pending) -> rusqlite::Result<Seq> {
         let short = self.space.is_short(&self.conn);
         let mut last = self.last;
         // Ids of this batch: not in the duplicate check before they are committed.
-        let mut fresh: HashMap<EventId, Seq> = HashMap::new();
-        let began = self.conn.execute_batch("BEGIN IMMEDIATE");
-        let mut failed = began.err();
+        let mut fresh = FreshIds::with_capacity_and_hasher(batch.len(), BuildHasherDefault::new());
+        pending.accepted.reserve(batch.len());
+        let mut failed = self.run_cached("BEGIN IMMEDIATE").err();
+        let mut insert = self.conn.prepare_cached(
+            "INSERT INTO events(seq, received, source, kind, id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
         for command in batch {
             match command {
                 Command::Accept {
@@ -174,14 +183,20 @@ impl Writer {
                         continue;
                     }
                     let receipt = match &failed {
-                        None => self.accept(&callback, unless_ever_stored, &mut last, &mut fresh),
+                        None => self.accept(
+                            &callback,
+                            unless_ever_stored,
+                            &mut last,
+                            &mut fresh,
+                            &mut insert,
+                        ),
                         Some(_) => Ok(Receipt::new(0, true)),
                     };
                     let receipt = receipt.unwrap_or_else(|error| {
                         failed = Some(error);
                         Receipt::new(0, true)
                     });
-                    pending.push(Pending::Accepted {
+                    pending.accepted.push(Accepted {
                         callback,
                         charge,
                         receipt,
@@ -193,7 +208,7 @@ impl Writer {
                     let _ = reply.send(found.map_err(|_| StoreError::Failed));
                 }
                 Command::Write(job) if failed.is_none() => {
-                    pending.push(Pending::Completed(job(&self.conn, &mut self.recent)));
+                    pending.completions.push(job(&self.conn, &mut self.recent));
                     // A job that failed badly enough, as on a full disk, took the whole transaction with it; what came
                     // after it would be committed one by one.
                     if self.conn.is_autocommit() {
@@ -208,8 +223,13 @@ impl Writer {
         }
         short?;
         self.recent.write_some(&self.conn)?;
-        self.conn.execute_batch("COMMIT")?;
+        self.run_cached("COMMIT")?;
         Ok(last)
+    }
+
+    /// Runs a statement that is needed for every batch.
+    fn run_cached(&self, sql: &str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     /// Takes notice of what is stored although its commit was reported as failed: its numbers are taken, its senders will
@@ -234,32 +254,33 @@ impl Writer {
         callback: &Authentic,
         unless_ever_stored: bool,
         last: &mut Seq,
-        fresh: &mut HashMap<EventId, Seq>,
+        fresh: &mut FreshIds,
+        insert: &mut Statement,
     ) -> rusqlite::Result<Receipt> {
         let id = callback.id();
-        let known = match fresh.get(&id) {
-            Some(seq) => Some(*seq),
-            None if unless_ever_stored => self.recent.find_ever(&self.conn, &id)?,
-            None => {
-                let cutoff = callback.received().minus(self.dedupe_window);
-                self.recent.find_since(&self.conn, &id, cutoff)?
-            }
+        let place = match fresh.entry(id) {
+            Entry::Occupied(seq) => return Ok(Receipt::new(*seq.get(), true)),
+            Entry::Vacant(place) => place,
+        };
+        let known = if unless_ever_stored {
+            self.recent.find_ever(&self.conn, &id)?
+        } else {
+            let cutoff = callback.received().minus(self.dedupe_window);
+            self.recent.find_since(&self.conn, &id, cutoff)?
         };
         if let Some(seq) = known {
             return Ok(Receipt::new(seq, true));
         }
         *last += 1;
-        self.conn
-            .prepare_cached("INSERT INTO events(seq, received, source, kind, id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![
-                *last,
-                callback.received().millis(),
-                &**callback.source(),
-                callback.kind().code().unwrap_or(-1),
-                id.as_bytes(),
-                &callback.body()[..],
-            ])?;
-        fresh.insert(id, *last);
+        insert.execute(params![
+            *last,
+            callback.received().millis(),
+            &**callback.source(),
+            callback.kind().code().unwrap_or(-1),
+            id.as_bytes(),
+            &callback.body()[..],
+        ])?;
+        place.insert(*last);
         Ok(Receipt::new(*last, false))
     }
 
@@ -272,30 +293,25 @@ impl Writer {
         let _ = reply.send(Err(StoreError::Full));
     }
 
-    fn committed_all(&mut self, pending: Vec<Pending>, last: Seq) {
+    fn committed_all(&mut self, pending: Pending, last: Seq) {
         self.recent.written();
         // First of all: whoever has a receipt finds its event counted.
         if last > self.last {
             self.last = last;
             self.committed.send_replace(last);
         }
-        for pending in pending {
-            match pending {
-                Pending::Accepted {
-                    callback,
-                    charge,
-                    receipt,
-                    reply,
-                } => {
-                    if !receipt.is_duplicate() {
-                        self.recent
-                            .add(receipt.seq(), &callback.id(), callback.received());
-                    }
-                    drop(charge);
-                    let _ = reply.send(Ok(receipt));
-                }
-                Pending::Completed(complete) => complete(Ok(())),
+        for Accepted {
+            callback, receipt, ..
+        } in &pending.accepted
+        {
+            if !receipt.is_duplicate() {
+                self.recent
+                    .add(receipt.seq(), &callback.id(), callback.received());
             }
+        }
+        self.answer(pending.accepted);
+        for complete in pending.completions {
+            complete(Ok(()));
         }
         let condition = if self.space.was_short() {
             Condition::Full
@@ -305,6 +321,20 @@ impl Writer {
         let before = self.set_condition(condition);
         if condition == Condition::Accepting && before != condition {
             tracing::info!(at = %self.clock.now(), "the store takes callbacks again");
+        }
+    }
+
+    /// Answers all of a batch, in the runtime: from here each answer would have to wake one of its threads.
+    fn answer(&self, accepted: Vec<Accepted>) {
+        let answer = move || {
+            for accepted in accepted {
+                drop(accepted.charge);
+                let _ = accepted.reply.send(Ok(accepted.receipt));
+            }
+        };
+        match &self.runtime {
+            Some(runtime) => drop(runtime.spawn(async move { answer() })),
+            None => answer(),
         }
     }
 
