@@ -24,9 +24,12 @@ pub type Seq = i64;
 /// A longer text is no name of anything: it would not fit the headers and variables that carry attributes.
 const MAX_ATTRIBUTE: usize = 1024;
 
-/// A stored callback.
+/// A stored callback. Clones are one and the same: what one has read from the body the others need not read again.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct Event(Arc<Stored>);
+
+#[derive(Debug, Clone)]
+struct Stored {
     seq: Seq,
     id: EventId,
     source: Arc<str>,
@@ -34,6 +37,7 @@ pub struct Event {
     received: Timestamp,
     body: Bytes,
     attributes: OnceLock<Attributes>,
+    lane: OnceLock<u64>,
 }
 
 /// What the body says of itself. Absent and empty are the same.
@@ -83,7 +87,7 @@ impl Event {
         received: Timestamp,
         body: Bytes,
     ) -> Self {
-        Self {
+        Self(Arc::new(Stored {
             seq,
             id,
             source,
@@ -91,62 +95,63 @@ impl Event {
             received,
             body,
             attributes: OnceLock::new(),
-        }
+            lane: OnceLock::new(),
+        }))
     }
 
     /// Where it stands in the inbox.
     pub fn seq(&self) -> Seq {
-        self.seq
+        self.0.seq
     }
 
     /// Its identity; the same for every delivery and on every node.
     pub fn id(&self) -> EventId {
-        self.id
+        self.0.id
     }
 
     /// The name of the source it came in at.
     pub fn source(&self) -> &Arc<str> {
-        &self.source
+        &self.0.source
     }
 
     /// Its kind.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// When it arrived.
     pub fn received(&self) -> Timestamp {
-        self.received
+        self.0.received
     }
 
     /// The body as received.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        &self.0.body
     }
 
     /// The event with its attributes read and its body dropped, for lists: bodies may be long, and lists too.
     #[must_use]
-    pub fn without_body(self) -> Self {
+    pub fn without_body(mut self) -> Self {
         self.attributes();
-        Self {
-            body: Bytes::new(),
-            ..self
-        }
+        Arc::make_mut(&mut self.0).body = Bytes::new();
+        self
     }
 
     /// What the body says of itself.
     pub fn attributes(&self) -> &Attributes {
-        self.attributes
-            .get_or_init(|| match Callback::parse(&self.body) {
-                Ok(callback) => Attributes::read(self.kind, &callback),
+        let stored = &*self.0;
+        stored
+            .attributes
+            .get_or_init(|| match Callback::parse(&stored.body) {
+                Ok(callback) => Attributes::read(stored.kind, &callback),
                 Err(_) => Attributes::default(),
             })
     }
 
     /// The typed form of the body; an error if it does not fit.
     pub fn payload(&self) -> Result<Payload, serde_json::Error> {
-        let text = std::str::from_utf8(&self.body).map_err(serde::de::Error::custom)?;
-        Payload::parse(self.kind, text)
+        let text = std::str::from_utf8(&self.0.body).map_err(serde::de::Error::custom)?;
+        Payload::parse(self.0.kind, text)
     }
 
     /// The CloudEvents `subject`: `domain/appname/streamid`, if all three are known and make no longer text than an attribute
@@ -167,12 +172,16 @@ impl Event {
     /// What keeps its order: the same for all events of one stream, its own for an event without a stream. Even, so that the
     /// lowest bit is free for whoever needs two lanes per stream.
     pub fn lane(&self) -> u64 {
+        *self.0.lane.get_or_init(|| self.hash_stream())
+    }
+
+    fn hash_stream(&self) -> u64 {
         let attributes = self.attributes();
         let mut hash = Sha256::new();
         match &attributes.streamid {
             Some(stream) => {
                 for part in [
-                    Some(&*self.source),
+                    Some(&*self.0.source),
                     attributes.domain.as_deref(),
                     attributes.appname.as_deref(),
                     Some(stream),
@@ -181,7 +190,7 @@ impl Event {
                     hash.update([0xFF]); // in no UTF-8 text
                 }
             }
-            None => hash.update(self.seq.to_be_bytes()),
+            None => hash.update(self.0.seq.to_be_bytes()),
         }
         let digest = hash.finalize();
         let mut first = [0; 8];
@@ -205,10 +214,10 @@ impl Event {
         };
         let data = match data {
             Some(typed) => Data::Json(Cow::Owned(typed)),
-            None if std::str::from_utf8(&self.body).is_ok() => {
-                Data::Json(Cow::Borrowed(&self.body))
+            None if std::str::from_utf8(&self.0.body).is_ok() => {
+                Data::Json(Cow::Borrowed(&self.0.body))
             }
-            None => Data::Binary(&self.body),
+            None => Data::Binary(&self.0.body),
         };
         CloudEvent {
             attributes: self.all_attributes(untyped),
@@ -231,14 +240,17 @@ impl Event {
             ("appname", text(&own.appname)),
             ("streamid", text(&own.streamid)),
             ("pushsequence", text(&own.pushsequence)),
-            ("receivedtime", Some(Cow::Owned(self.received.to_string()))),
+            (
+                "receivedtime",
+                Some(Cow::Owned(self.0.received.to_string())),
+            ),
             ("untyped", untyped.then_some(Cow::Borrowed("true"))),
         ];
         let mut all = vec![
             ("specversion", Cow::Borrowed("1.0")),
-            ("id", Cow::Owned(self.id.to_string())),
-            ("source", Cow::Owned(format!("/{}", self.source))),
-            ("type", Cow::Borrowed(self.kind.event_type())),
+            ("id", Cow::Owned(self.0.id.to_string())),
+            ("source", Cow::Owned(format!("/{}", self.0.source))),
+            ("type", Cow::Borrowed(self.0.kind.event_type())),
         ];
         all.extend(
             optional

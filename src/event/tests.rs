@@ -155,3 +155,14 @@ fn lanes_are_those_of_streams() {
     );
     assert_eq!(lane("{}") % 2, 0);
 }
+
+#[test]
+fn clones_share_what_was_read() {
+    let event = event(Kind::StreamBegin, br#"{"stream_id":"room-7"}"#);
+    let clone = event.clone();
+    assert!(std::ptr::eq(event.attributes(), clone.attributes()));
+    let bare = clone.without_body();
+    assert_eq!(bare.attributes(), event.attributes());
+    assert_eq!(bare.lane(), event.lane());
+    assert!(bare.body().is_empty() && !event.body().is_empty());
+}
