@@ -321,7 +321,7 @@ macro_rules! clauses {
         clauses! { $engine:
             accept::{
                 numbers_follow_arrival, everything_is_kept_as_it_came, pages_keep_their_limits,
-                one_of_many_at_once_is_stored, a_repeat_gets_the_first_receipt, the_window_has_an_exact_end,
+                readers_miss_nothing, one_of_many_at_once_is_stored, a_repeat_gets_the_first_receipt, the_window_has_an_exact_end,
                 the_window_begins_anew_with_what_was_stored_again, only_signature_and_time_may_differ,
                 a_duplicate_leads_to_its_event, many_are_remembered, a_late_one_is_stored_unless_it_ever_was,
                 who_stops_waiting_may_come_again, closing_finishes_what_was_begun, a_closed_inbox_fails,

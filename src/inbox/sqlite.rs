@@ -10,6 +10,7 @@ mod readers;
 mod recent;
 mod schema;
 mod space;
+mod tail;
 mod wal;
 mod writer;
 
@@ -29,6 +30,7 @@ use self::readers::Readers;
 use self::recent::Recent;
 use self::schema::SchemaError;
 use self::space::Space;
+use self::tail::Tail;
 use self::writer::{Command, Writer};
 use super::delivery::{HandlerId, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start};
 use super::query::{EventFilter, Page};
@@ -50,6 +52,7 @@ pub(super) struct Store {
     commands: Sender<Command>,
     readers: Arc<Readers>,
     committed: watch::Receiver<Seq>,
+    tail: Arc<Tail>,
     condition: Arc<AtomicU8>,
     swept: Mutex<Sweep>,
     clock: Clock,
@@ -111,6 +114,7 @@ impl Store {
             Recent::load(&conn, clock.now().minus(settings.dedupe_window)).map_err(sqlite)?;
         let (commands, received) = mpsc::channel();
         let (committed, watched) = watch::channel(last);
+        let tail = Arc::new(Tail::default());
         let condition = Arc::new(AtomicU8::new(Condition::Accepting.as_u8()));
         let writer = Writer {
             conn,
@@ -121,6 +125,7 @@ impl Store {
             clock: clock.clone(),
             metrics,
             committed,
+            tail: tail.clone(),
             condition: condition.clone(),
             runtime: Handle::try_current().ok(),
         };
@@ -153,6 +158,7 @@ impl Store {
             path,
             commands,
             committed: watched,
+            tail,
             condition,
             swept: Mutex::default(),
             clock,
@@ -191,6 +197,7 @@ impl Store {
         configured: Vec<(String, Start)>,
     ) -> Result<Vec<Registered>, StoreError> {
         let now = self.clock.now();
+        self.tail.want(!configured.is_empty());
         self.write(move |conn, _| deliveries::register(conn, &configured, last_seq(conn)?, now))
             .await
     }
@@ -210,8 +217,13 @@ impl Store {
         limit: usize,
         bytes: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        self.read(move |conn| events::after(conn, seq, limit, bytes))
-            .await
+        match self.tail.after(seq, limit, bytes) {
+            Some(events) => Ok(events),
+            None => {
+                self.read(move |conn| events::after(conn, seq, limit, bytes))
+                    .await
+            }
+        }
     }
 
     pub(super) async fn due(
@@ -316,6 +328,9 @@ impl Store {
                 Ok((forgotten, dropped, swept))
             })
             .await?;
+        if swept.removed > 0 {
+            self.tail.forget(swept.upto);
+        }
         for (name, rows) in forgotten {
             tracing::warn!(
                 handler.name = name,
@@ -366,6 +381,7 @@ impl Store {
             }
         }
         self.readers.close();
+        self.tail.want(false);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

@@ -74,6 +74,45 @@ pub(super) async fn pages_keep_their_limits(bench: Bench) {
     assert_eq!(after(5, 10, usize::MAX).await, NONE);
 }
 
+/// However new what is read is, and however far behind the reader.
+pub(super) async fn readers_miss_nothing(bench: Bench) {
+    bench.handler().await;
+    let readers: Vec<_> = [1, 7, 100]
+        .map(|limit| {
+            let inbox = bench.inbox().clone();
+            tokio::spawn(async move {
+                let mut committed = inbox.committed();
+                let mut read: Vec<Event> = Vec::new();
+                while read.len() < 6000 {
+                    let after = read.len() as Seq;
+                    while *committed.borrow_and_update() <= after {
+                        committed.changed().await.unwrap();
+                    }
+                    let events = inbox.after(after, limit, usize::MAX).await.unwrap();
+                    assert!(!events.is_empty(), "word came before its event");
+                    read.extend(events);
+                }
+                read
+            })
+        })
+        .into_iter()
+        .collect();
+    for _ in 0..12 {
+        bench.store_many(500).await;
+    }
+    let stored = bench.all_after(0).await;
+    for reader in readers {
+        let read = reader.await.unwrap();
+        assert_eq!(seqs(&read), (1..=6000).collect::<Vec<_>>());
+        for (read, stored) in read.iter().zip(&stored) {
+            assert_eq!(read.id(), stored.id());
+            assert_eq!(read.body(), stored.body());
+            assert_eq!(read.kind(), stored.kind());
+            assert_eq!(read.received(), stored.received());
+        }
+    }
+}
+
 pub(super) async fn one_of_many_at_once_is_stored(bench: Bench) {
     let tasks: Vec<_> = (0..300)
         .map(|n| {

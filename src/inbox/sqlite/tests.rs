@@ -110,6 +110,50 @@ async fn what_landed_although_it_was_refused_is_known() {
 }
 
 #[tokio::test]
+async fn what_landed_although_it_was_refused_is_read_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store
+        .register(vec![("one".to_owned(), Start::Oldest)])
+        .await
+        .unwrap();
+    accept(&store, &push("room", 1)).await.unwrap();
+    let answer = in_one_transaction(&store, || {
+        let answer = send_accept(&store, &push("room", 2));
+        send_sql(&store, "COMMIT");
+        answer
+    })
+    .await;
+    assert_eq!(answer.await.unwrap(), Err(StoreError::Failed));
+    assert_eq!(stored(&store).await, [1]);
+    accept(&store, &push("room", 3)).await.unwrap();
+    assert_eq!(stored(&store).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_was_rolled_back_is_never_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store
+        .register(vec![("one".to_owned(), Start::Oldest)])
+        .await
+        .unwrap();
+    accept(&store, &push("room", 1)).await.unwrap();
+    let answer = in_one_transaction(&store, || {
+        let answer = send_accept(&store, &push("room", 2));
+        send_sql(&store, "ROLLBACK");
+        answer
+    })
+    .await;
+    assert_eq!(answer.await.unwrap(), Err(StoreError::Failed));
+    assert_eq!(stored(&store).await, [1]);
+    accept(&store, &push("room", 3)).await.unwrap();
+    let events = store.after(1, 10, usize::MAX).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].body(), push("room", 3).as_bytes());
+}
+
+#[tokio::test]
 async fn a_job_that_fails_takes_nothing_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::recent::{Identity, Recent};
 use super::space::Space;
+use super::tail::Tail;
 use crate::auth::Authentic;
 use crate::budget::Charge;
 use crate::clock::{Clock, Timestamp};
@@ -66,6 +67,7 @@ pub(super) struct Writer {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) committed: watch::Sender<Seq>,
+    pub(super) tail: Arc<Tail>,
     pub(super) condition: Arc<AtomicU8>,
     /// Where those run who wait for answers, if it is a runtime.
     pub(super) runtime: Option<Handle>,
@@ -298,6 +300,7 @@ impl Writer {
         // First of all: whoever has a receipt finds its event counted.
         if last > self.last {
             self.last = last;
+            self.tail.push(pending.iter().filter_map(stored));
             self.committed.send_replace(last);
         }
         for Accepted {
@@ -340,6 +343,16 @@ impl Writer {
 
     fn set_condition(&self, condition: Condition) -> Condition {
         Condition::from_u8(self.condition.swap(condition.as_u8(), Ordering::Relaxed))
+    }
+}
+
+/// What is new of a batch.
+fn stored(pending: &Pending) -> Option<(Seq, &Authentic)> {
+    match pending {
+        Pending::Accepted {
+            callback, receipt, ..
+        } if !receipt.is_duplicate() => Some((receipt.seq(), callback)),
+        _ => None,
     }
 }
 

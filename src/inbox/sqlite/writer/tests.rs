@@ -16,6 +16,7 @@ fn writer(directory: &std::path::Path) -> Writer {
         clock,
         metrics: Arc::default(),
         committed: watch::channel(0).0,
+        tail: Arc::default(),
         condition: Arc::default(),
     }
 }

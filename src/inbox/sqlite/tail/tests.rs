@@ -1,0 +1,103 @@
+#![allow(clippy::unwrap_used)]
+
+use std::ops::RangeInclusive;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::inbox::contract::{authentic, push};
+
+fn wanted() -> Tail {
+    let tail = Tail::default();
+    tail.want(true);
+    tail
+}
+
+fn commit(tail: &Tail, seqs: RangeInclusive<Seq>) {
+    let stored: Vec<_> = seqs
+        .map(|seq| {
+            let body = push("room", seq);
+            (seq, authentic("css", body.as_bytes(), Timestamp::default()))
+        })
+        .collect();
+    tail.push(stored.iter().map(|(seq, stored)| (*seq, stored)));
+}
+
+fn after(tail: &Tail, seq: Seq) -> Option<Vec<Seq>> {
+    let events = tail.after(seq, usize::MAX, usize::MAX)?;
+    Some(events.iter().map(Event::seq).collect())
+}
+
+#[test]
+fn it_tells_only_what_it_holds_without_gaps() {
+    let tail = wanted();
+    assert_eq!(after(&tail, 0), None);
+    commit(&tail, 5..=7);
+    commit(&tail, 8..=8);
+    assert_eq!(after(&tail, 3), None, "4 is on disk");
+    assert_eq!(after(&tail, 4), Some(vec![5, 6, 7, 8]));
+    assert_eq!(after(&tail, 7), Some(vec![8]));
+    for seq in [8, 9, Seq::MAX, Seq::MIN] {
+        assert_eq!(after(&tail, seq), None);
+    }
+    let event = &tail.after(6, 1, 1).unwrap()[0];
+    assert_eq!(event.body(), push("room", 7).as_bytes());
+}
+
+#[test]
+fn it_begins_anew_behind_a_gap() {
+    let tail = wanted();
+    commit(&tail, 1..=3);
+    commit(&tail, 6..=7);
+    assert_eq!(after(&tail, 2), None);
+    assert_eq!(after(&tail, 5), Some(vec![6, 7]));
+}
+
+#[test]
+fn pages_keep_their_limits() {
+    let tail = wanted();
+    commit(&tail, 1..=5);
+    let size = push("room", 1).len();
+    let count = |limit, bytes| tail.after(0, limit, bytes).unwrap().len();
+    assert_eq!(count(2, usize::MAX), 2);
+    assert_eq!(count(10, 1), 1);
+    assert_eq!(count(10, size), 1);
+    assert_eq!(count(10, size + 1), 2);
+}
+
+#[test]
+fn it_holds_so_many_and_so_much() {
+    let tail = wanted();
+    commit(&tail, 1..=5000);
+    assert_eq!(after(&tail, 5000 - EVENTS as Seq - 1), None);
+    assert_eq!(after(&tail, 5000 - EVENTS as Seq).unwrap().len(), EVENTS);
+    let long = format!(r#"{{"event_type":1,"x":"{}"}}"#, "x".repeat(BYTES / 4));
+    let long = authentic("css", long.as_bytes(), Timestamp::default());
+    tail.push((5001..=5005).map(|seq| (seq, &long)));
+    assert_eq!(after(&tail, 5002), Some(vec![5003, 5004, 5005]));
+    assert_eq!(after(&tail, 5001), None);
+}
+
+#[test]
+fn what_retention_has_removed_is_forgotten() {
+    let tail = wanted();
+    commit(&tail, 1..=4);
+    tail.forget(2);
+    assert_eq!(after(&tail, 1), None);
+    assert_eq!(after(&tail, 2), Some(vec![3, 4]));
+    tail.forget(9);
+    commit(&tail, 10..=10);
+    assert_eq!(after(&tail, 9), Some(vec![10]));
+    assert_eq!(tail.held().bytes, push("room", 10).len());
+}
+
+#[test]
+fn it_holds_nothing_that_nobody_wants() {
+    let tail = Tail::default();
+    commit(&tail, 1..=2);
+    assert_eq!(after(&tail, 0), None);
+    tail.want(true);
+    commit(&tail, 3..=4);
+    assert_eq!(after(&tail, 2), Some(vec![3, 4]));
+    tail.want(false);
+    assert_eq!(after(&tail, 2), None);
+}
