@@ -15,8 +15,8 @@ use crate::kind::Kind;
 
 /// The first bytes that are hashed. Another derivation would need another one.
 const VERSION: &[u8] = b"livehook/1";
-/// Bytes that are hashed in one go.
-const GATHERED: usize = 2048;
+/// Bytes that are hashed in one go. The usual body fits, and allocators still take it for small.
+const GATHERED: usize = 1024;
 
 /// The identity of a callback: 128 bits, written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

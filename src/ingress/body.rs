@@ -13,6 +13,8 @@ use crate::budget::{Budget, Charge};
 
 /// What a request takes beside its body.
 pub(super) const OVERHEAD: u64 = 512;
+/// Up to this length a body is copied out of the connection's buffer.
+const COPIED: usize = 2048;
 /// So much of a body that is too long is still read, so that its sender gets to the answer.
 const DRAINED: u64 = 16 << 20;
 
@@ -51,9 +53,14 @@ pub(super) async fn read(
         if !charge.grow(data.len() as u64) {
             return Err(Answer::Overloaded);
         }
-        // Most bodies come in one piece and need no copy.
+        // Most bodies come in one piece. One that is short does not hold the connection's buffer, which would have to be
+        // replaced while it waits for the store; a longer one needs no copy.
         if whole.is_none() && parts.is_empty() {
-            whole = Some(data);
+            whole = Some(if data.len() <= COPIED {
+                Bytes::copy_from_slice(&data)
+            } else {
+                data
+            });
         } else {
             if let Some(first) = whole.take() {
                 parts.extend_from_slice(&first);
