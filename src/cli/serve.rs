@@ -20,7 +20,10 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
     check::targets(&config).map_err(Failed::Setup)?;
     log::init(&config.log).map_err(|error| Failed::Run(error.into()))?;
+    // One processor is left to the store: where all have a thread of the runtime, every sync waits for one of these.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((processors - 1).max(1))
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Failed::Run(error.into()))?;
