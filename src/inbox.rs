@@ -2,7 +2,7 @@
 //!
 //! Ingress puts in, dispatch takes out; they know nothing of each other. The contract of an engine:
 //!
-//! 1. [`Inbox::accept`] returns a [`Receipt`] only after the event's transaction is on disk, and is idempotent: the same id
+//! 1. [`Inbox::accept`] returns a [`Receipt`] only after the event is on disk, and is idempotent: the same id
 //!    within the duplicate window gives the receipt of the first. Whoever waits may stop waiting; what was begun is finished.
 //! 2. Events are numbered in arrival order; what [`Inbox::after`] does not show yet never appears below what it has shown.
 //! 3. A [`Settlement`] is written whole or not at all, in the order in which settlements were given.
@@ -110,19 +110,6 @@ pub enum Condition {
     Full,
     /// The last write failed.
     Failing,
-}
-
-impl Condition {
-    fn as_u8(self) -> u8 {
-        self as u8
-    }
-
-    fn from_u8(value: u8) -> Self {
-        [Self::Accepting, Self::Full, Self::Failing]
-            .into_iter()
-            .find(|condition| *condition as u8 == value)
-            .unwrap_or(Self::Failing)
-    }
 }
 
 /// A handle to the inbox.

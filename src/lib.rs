@@ -9,7 +9,7 @@
 //!    that decide: `event_type`, `sign`, `t`.
 //! 4. [`auth::authenticate`] makes it an [`auth::Authentic`], with its [`kind::Kind`] and [`identity::EventId`], else 401 and a
 //!    place in the [`rejected`] list. Nothing unauthentic goes further.
-//! 5. [`inbox::Inbox::accept`] makes it an [`inbox::Receipt`] when its transaction is on disk, or finds that it was there
+//! 5. [`inbox::Inbox::accept`] makes it an [`inbox::Receipt`] when it is in the journal, on disk, or finds that it was there
 //!    before. 503: the store failed, is full, or took too long; the sender comes again.
 //! 6. [`ingress::answer::Answer::Stored`] holds the receipt: 200 `{"code":0}`. A crash from here on loses nothing.
 //! 7. [`dispatch`] reads the inbox behind each handler's own position: as [`event::Event`], in arrival order per stream.

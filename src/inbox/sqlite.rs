@@ -1,11 +1,15 @@
-//! The embedded engine: one directory, one SQLite file in WAL mode, one thread that writes.
+//! The embedded engine: one directory, a journal that answers wait for, and one SQLite file in WAL mode behind it.
 //!
-//! The accept path appends to one table in rowid order and to nothing else. Reads have connections of their own, and the WAL is
-//! moved into the file by a thread of its own, so that neither makes a commit wait.
+//! Three threads: one accepts into the journal (`intake`), one moves what it holds into SQLite and does every other write
+//! (`writer`), one moves SQLite's WAL into its file (`wal`). No answer waits for the second or the third. Reads have
+//! connections of their own; they wait until SQLite has what was accepted before they were asked.
 
 mod deliveries;
 mod directory;
 mod events;
+mod intake;
+mod journal;
+mod progress;
 mod readers;
 mod recent;
 mod schema;
@@ -16,22 +20,26 @@ mod writer;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use self::directory::{connect, create_durably, lock};
+use self::intake::{Intake, Request};
+use self::journal::{Damage, Journal};
+use self::progress::Progress;
 use self::readers::Readers;
 use self::recent::Recent;
 use self::schema::SchemaError;
 use self::space::Space;
 use self::tail::Tail;
-use self::writer::{Command, Writer};
+use self::writer::{Command, Commands, Writer};
 use super::delivery::{HandlerId, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start};
 use super::query::{EventFilter, Page};
 use super::settings::InboxSettings;
@@ -46,14 +54,18 @@ use crate::metrics::Metrics;
 /// Events removed, or rows looked at, in one go.
 const CHUNK: usize = 500;
 
+/// A reader waits no longer for what was accepted before to be moved: something holds the writer up.
+const MOVED_WITHIN: Duration = Duration::from_secs(1);
+
 /// An open store. Dropping it finishes what was sent to the writer.
 pub(super) struct Store {
     path: PathBuf,
-    commands: Sender<Command>,
+    requests: Sender<Request>,
+    commands: Commands,
     readers: Arc<Readers>,
     committed: watch::Receiver<Seq>,
     tail: Arc<Tail>,
-    condition: Arc<AtomicU8>,
+    progress: Arc<Progress>,
     swept: Mutex<Sweep>,
     clock: Clock,
     settings: InboxSettings,
@@ -105,30 +117,24 @@ impl Store {
                 reason: other.to_string(),
             },
         })?;
-        // The directory entry of a new file must survive as well.
-        File::open(&path)
-            .and_then(|dir| dir.sync_all())
-            .map_err(unwritable)?;
+        let damage = |damage: Damage| match damage {
+            Damage::Io(error) => unwritable(error),
+            Damage::Sqlite(error) => sqlite(error),
+            gap @ Damage::Gap { .. } => OpenError::Broken {
+                path: path.clone(),
+                reason: gap.to_string(),
+            },
+        };
         let last = last_seq(&conn).map_err(sqlite)?;
-        let recent =
-            Recent::load(&conn, clock.now().minus(settings.dedupe_window)).map_err(sqlite)?;
-        let (commands, received) = mpsc::channel();
+        let last = writer::recover(&conn, &path, last).map_err(damage)?;
+        let cutoff = clock.now().minus(settings.dedupe_window);
+        let recent = Recent::load(&conn, last, cutoff).map_err(sqlite)?;
+        let (requests, received_requests) = mpsc::channel();
+        let (commands, received_commands) = mpsc::channel();
         let (committed, watched) = watch::channel(last);
         let tail = Arc::new(Tail::default());
-        let condition = Arc::new(AtomicU8::new(Condition::Accepting.as_u8()));
-        let writer = Writer {
-            conn,
-            recent,
-            space: Space::new(&path, settings.min_free),
-            last,
-            dedupe_window: settings.dedupe_window,
-            clock: clock.clone(),
-            metrics,
-            committed,
-            tail: tail.clone(),
-            condition: condition.clone(),
-            runtime: Handle::try_current().ok(),
-        };
+        let progress = Arc::new(Progress::new(last));
+        let readers = Arc::new(Readers::new(file.clone()));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -140,26 +146,51 @@ impl Store {
         checkpoints
             .busy_timeout(wal::RESTART_WAIT)
             .map_err(sqlite)?;
-        let threads = vec![
-            spawn(
-                "inbox-writer",
-                Box::new(move || {
-                    let _alive = alive;
-                    writer.run(received);
-                }),
-            )?,
-            spawn(
-                "inbox-wal",
-                Box::new(move || wal::run(&checkpoints, &ended)),
-            )?,
-        ];
+        let wal = spawn(
+            "inbox-wal",
+            Box::new(move || wal::run(&checkpoints, &ended)),
+        )?;
+        let writer = Writer::new(conn, progress.clone());
+        let writer = spawn(
+            "inbox-writer",
+            Box::new(move || {
+                let _alive = alive;
+                writer.run(&received_commands);
+            }),
+        )?;
+        let commands = Commands::new(commands, writer.thread().clone());
+        let intake = Intake {
+            conn: readers.connect().map_err(sqlite)?,
+            journal: Journal::open(&path).map_err(unwritable)?,
+            recent,
+            space: Space::new(&path, settings.min_free),
+            last,
+            dedupe_window: settings.dedupe_window,
+            clock: clock.clone(),
+            metrics,
+            committed,
+            tail: tail.clone(),
+            progress: progress.clone(),
+            writer: commands.clone(),
+            runtime: Handle::try_current().ok(),
+        };
+        // The directory entry of a new file must survive as well.
+        File::open(&path)
+            .and_then(|dir| dir.sync_all())
+            .map_err(unwritable)?;
+        let intake = spawn(
+            "inbox-intake",
+            Box::new(move || intake.run(received_requests)),
+        )?;
+        let threads = vec![intake, writer, wal];
         Ok(Self {
-            readers: Arc::new(Readers::new(file)),
+            readers,
             path,
+            requests,
             commands,
             committed: watched,
             tail,
-            condition,
+            progress,
             swept: Mutex::default(),
             clock,
             settings: settings.clone(),
@@ -173,7 +204,7 @@ impl Store {
     }
 
     pub(super) fn condition(&self) -> Condition {
-        Condition::from_u8(self.condition.load(Ordering::Relaxed))
+        self.progress.condition()
     }
 
     pub(super) async fn accept(
@@ -183,7 +214,7 @@ impl Store {
         unless_ever_stored: bool,
     ) -> Result<Receipt, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Accept {
+        self.ask(Request::Accept {
             callback,
             charge,
             reply,
@@ -198,7 +229,7 @@ impl Store {
     ) -> Result<Vec<Registered>, StoreError> {
         let now = self.clock.now();
         self.tail.want(!configured.is_empty());
-        self.write(move |conn, _| deliveries::register(conn, &configured, last_seq(conn)?, now))
+        self.write(move |conn| deliveries::register(conn, &configured, last_seq(conn)?, now))
             .await
     }
 
@@ -207,7 +238,7 @@ impl Store {
         handler: HandlerId,
         settlement: Settlement,
     ) -> Result<(), StoreError> {
-        self.write(move |conn, _| deliveries::settle(conn, handler, &settlement))
+        self.write(move |conn| deliveries::settle(conn, handler, &settlement))
             .await
     }
 
@@ -270,7 +301,7 @@ impl Store {
 
     pub(super) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Find { id, reply });
+        self.ask(Request::Find { id, reply });
         match self.answer(answer).await? {
             Some(seq) => self.read(move |conn| events::one(conn, seq)).await,
             None => {
@@ -289,7 +320,7 @@ impl Store {
         wanted: Vec<(Seq, Lane)>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
-        self.write(move |conn, _| deliveries::replay(conn, handler, &wanted, dry_run))
+        self.write(move |conn| deliveries::replay(conn, handler, &wanted, dry_run))
             .await
     }
 
@@ -298,7 +329,7 @@ impl Store {
         handler: HandlerId,
         wanted: Vec<Seq>,
     ) -> Result<(u64, Vec<Lane>), StoreError> {
-        self.write(move |conn, _| deliveries::discard(conn, handler, &wanted))
+        self.write(move |conn| deliveries::discard(conn, handler, &wanted))
             .await
     }
 
@@ -312,22 +343,23 @@ impl Store {
         let now = self.clock.now();
         let cutoff = now.minus(self.settings.retention);
         let parked_cutoff = now.minus(self.settings.parked_retention);
-        let dedupe_cutoff = now.minus(self.settings.dedupe_window);
         let mut sweep = *self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let from = sweep.upto;
-        let (forgotten, dropped, swept) = self
-            .write(move |conn, recent| {
+        let (forgotten, dropped, swept, runs) = self
+            .write(move |conn| {
                 let forgotten = deliveries::forget_missing(conn, cutoff)?;
                 let dropped = deliveries::drop_orphans(conn, CHUNK)?
                     + deliveries::drop_old_parked(conn, parked_cutoff, CHUNK)?;
                 let floor = deliveries::floor(conn)?;
                 let swept = events::sweep(conn, from, floor, cutoff, CHUNK)?;
+                let mut runs = Vec::new();
                 if swept.removed > 0 {
-                    recent.forget(conn, swept.upto, dedupe_cutoff)?;
+                    runs = recent::forget_runs(conn, swept.upto)?;
                 }
-                Ok((forgotten, dropped, swept))
+                Ok((forgotten, dropped, swept, runs))
             })
             .await?;
+        self.progress.forgets(runs);
         if swept.removed > 0 {
             self.tail.forget(swept.upto);
         }
@@ -354,61 +386,64 @@ impl Store {
         Ok(more)
     }
 
-    /// A write that changes nothing, to find out whether the store works again.
+    /// Writes that change nothing, to find out whether the store works again.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        self.write(|conn, _| {
+        self.write(|conn| {
             conn.execute("UPDATE meta SET value = value WHERE name = 'last_seq'", [])
                 .map(drop)
         })
-        .await
+        .await?;
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Probe { reply });
+        self.answer(answer).await
     }
 
     /// Bytes on disk.
     pub(super) fn size(&self) -> u64 {
         let length =
             |name: &str| std::fs::metadata(self.path.join(name)).map_or(0, |file| file.len());
-        length("inbox.db") + length("inbox.db-wal")
+        length("inbox.db") + length("inbox.db-wal") + Journal::size(&self.path)
     }
 
     /// Finishes what was sent before and closes the files.
     pub(super) fn close(&self) {
-        self.send(Command::Close);
+        self.ask(Request::Close);
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let was_open = !threads.is_empty();
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the inbox had panicked");
             }
+        }
+        if was_open && self.progress.synced() >= *self.committed.borrow() {
+            journal::clear(&self.path);
         }
         self.readers.close();
         self.tail.want(false);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A reply that is dropped says that it failed; if the writer is gone, so does everything from now on.
+    /// A reply that is dropped says that it failed.
     async fn answer<T>(
         &self,
         answer: oneshot::Receiver<Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        answer.await.unwrap_or_else(|_| {
-            self.condition
-                .store(Condition::Failing.as_u8(), Ordering::Relaxed);
-            Err(StoreError::Failed)
-        })
+        answer.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    /// A command that finds no writer is dropped with its reply, which says that it failed.
-    fn send(&self, command: Command) {
-        let _ = self.commands.send(command);
+    /// A request that finds nobody is dropped with its reply, which says that it failed; so is a command.
+    fn ask(&self, request: Request) {
+        let _ = self.requests.send(request);
     }
 
     async fn write<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Connection, &mut Recent) -> rusqlite::Result<T> + Send + 'static,
+        job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Write(Box::new(move |conn, recent| {
-            let result = in_savepoint(conn, |conn| job(conn, recent));
+        self.commands.send(Command::Write(Box::new(move |conn| {
+            let result = in_savepoint(conn, job);
             Box::new(move |committed| {
                 let result = committed.and_then(|()| {
                     result.map_err(|error| {
@@ -426,6 +461,13 @@ impl Store {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let accepted = *self.committed.borrow();
+        if self.progress.moved() < accepted {
+            self.commands.send(Command::Hurry);
+            timeout(MOVED_WITHIN, self.progress.moved_to(accepted))
+                .await
+                .unwrap_or(Err(StoreError::Failed))?;
+        }
         let readers = self.readers.clone();
         let result = tokio::task::spawn_blocking(move || readers.with(query)).await;
         match result {

@@ -185,6 +185,9 @@ fn every_acknowledged_callback_survives_a_crash() {
     }
 }
 
+/// More than may wait to be moved out of the journal.
+const FILLERS: usize = 12;
+
 #[test]
 fn what_was_stored_too_late_is_known_when_it_is_repeated() {
     let server = TestServer::start(&Settings {
@@ -195,14 +198,26 @@ fn what_was_stored_too_late_is_known_when_it_is_repeated() {
     let hold = Connection::open(server.path().join("data/inbox.db")).unwrap();
     hold.busy_timeout(Duration::from_secs(10)).unwrap();
     hold.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The journal takes what SQLite does not take now, but not without end.
+    let filler = |n: usize| {
+        let body =
+            json!({ "event_type": 1, "stream_id": "filler", "n": n, "x": "x".repeat(1_000_000) });
+        server.post("/css/stream-begin", signed(body)).status
+    };
+    let taken = (0..FILLERS).filter(|n| filler(*n) == 200).count();
+    assert!((8..FILLERS).contains(&taken), "{taken} of {FILLERS}");
     for _ in 0..2 {
         let answer = server.post("/css/stream-begin", &body);
         assert_eq!(answer.status, 503);
         assert_eq!(answer.json()["message"], "it could not be stored in time");
         assert!(answer.header("retry-after").is_some());
     }
-    assert_eq!(counted(&server, "failed"), 2.0);
-    assert!(server.events().is_empty());
+    let failed = (FILLERS - taken + 2) as f64;
+    assert_eq!(
+        counted(&server, "failed"),
+        failed,
+        "the page comes all the same"
+    );
     hold.execute_batch("ROLLBACK").unwrap();
     wait_for("the store to go on", || {
         Some(()).filter(|()| server.post("/css/stream-begin", &body).status == 200)
@@ -215,8 +230,10 @@ fn what_was_stored_too_late_is_known_when_it_is_repeated() {
                 == 200
         })
     });
-    assert_eq!(delivered(server.path(), "last"), ["room-7", "last"]);
-    assert_eq!(server.events().len(), 2);
+    let mut delivered = delivered(server.path(), "last");
+    delivered.retain(|name| name != "filler");
+    assert_eq!(delivered, ["room-7", "last"]);
+    assert_eq!(server.events().len(), FILLERS + 2);
 }
 
 #[test]

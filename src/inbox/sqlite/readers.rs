@@ -24,6 +24,14 @@ impl Readers {
         }
     }
 
+    /// A connection for reading.
+    pub(super) fn connect(&self) -> rusqlite::Result<Connection> {
+        let conn = connect(&self.file)?;
+        conn.pragma_update(None, "cache_size", -512)?;
+        conn.pragma_update(None, "query_only", true)?;
+        Ok(conn)
+    }
+
     pub(super) fn with<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -34,12 +42,7 @@ impl Readers {
         };
         let conn = match idle {
             Some(conn) => conn,
-            None => {
-                let conn = connect(&self.file)?;
-                conn.pragma_update(None, "cache_size", -512)?;
-                conn.pragma_update(None, "query_only", true)?;
-                conn
-            }
+            None => self.connect()?,
         };
         // One that asks twice sees the same both times.
         let result = conn.unchecked_transaction().and_then(|snapshot| {

@@ -5,12 +5,16 @@
 //! and the oldest runs of a very busy window are always asked on disk. A fingerprint that is found is believed only after the
 //! event's row showed the whole id: what only looks like a duplicate is stored.
 //!
+//! A run is written by the store's writer; until it has, it is looked up in memory, as are the ids of events that were not
+//! moved into SQLite yet.
+//!
 //! Memory: 4.25 MiB for the map, 2.25 MiB for the run being written, [`FILTERED_RUNS`] × 256 KiB for filters: 16 MiB.
 
 mod filter;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -24,8 +28,6 @@ const RUN: usize = if cfg!(test) { 1 << 9 } else { FULL_RUN };
 const FULL_RUN: usize = 1 << 17;
 /// Parts per run on disk, by the first byte of the fingerprint: about 512 ids, 6 KiB each.
 const PARTS: i64 = 256;
-/// Parts written with one batch of callbacks, so that no callback waits for a whole run.
-const PARTS_PER_BATCH: i64 = 8;
 /// Runs that have a filter in memory.
 const FILTERED_RUNS: usize = if cfg!(test) { 4 } else { FULL_FILTERED_RUNS };
 const FULL_FILTERED_RUNS: usize = 37;
@@ -56,11 +58,14 @@ impl Hasher for Identity {
 pub(super) struct Recent {
     newest: HashMap<u64, Seq, BuildHasherDefault<Identity>>,
     newest_span: Span,
-    writing: Option<Writing>,
+    writing: Option<(Arc<Sealed>, Filter)>,
     /// Complete on disk, oldest first.
     runs: VecDeque<Run>,
-    /// Deleted in the running transaction.
-    forgotten: Vec<i64>,
+    /// Of the next run.
+    next_number: i64,
+    /// What SQLite may not have yet, by number: the first is the one after `moved`.
+    unmoved: VecDeque<(EventId, Timestamp)>,
+    moved: Seq,
 }
 
 /// Which events a run holds.
@@ -89,13 +94,17 @@ impl Span {
 }
 
 /// A full run on its way to disk.
-struct Writing {
+pub(super) struct Sealed {
     number: i64,
     span: Span,
     /// By fingerprint.
     ids: Vec<(u64, u32)>,
-    filter: Filter,
-    next_part: i64,
+}
+
+impl Sealed {
+    pub(super) fn number(&self) -> i64 {
+        self.number
+    }
 }
 
 struct Run {
@@ -105,14 +114,16 @@ struct Run {
 }
 
 impl Recent {
-    /// Rebuilds the check from what is stored; `cutoff` is the begin of the duplicate window.
-    pub(super) fn load(conn: &Connection, cutoff: Timestamp) -> rusqlite::Result<Self> {
+    /// Rebuilds the check from what is stored, up to `last`; `cutoff` is the begin of the duplicate window.
+    pub(super) fn load(conn: &Connection, last: Seq, cutoff: Timestamp) -> rusqlite::Result<Self> {
         let mut recent = Self {
             newest: HashMap::default(),
             newest_span: Span::EMPTY,
             writing: None,
             runs: VecDeque::new(),
-            forgotten: Vec::new(),
+            next_number: 0,
+            unmoved: VecDeque::new(),
+            moved: last,
         };
         let mut runs =
             conn.prepare("SELECT run, first, last, oldest, newest FROM id_runs ORDER BY run")?;
@@ -130,36 +141,25 @@ impl Recent {
                 filter: None,
             });
         }
-        // A run whose last part did not make it is written anew from the events.
-        conn.execute(
-            "DELETE FROM id_parts WHERE part >= ?1",
-            [recent.next_number() * PARTS],
-        )?;
         for run in recent.runs.iter_mut().rev().take(FILTERED_RUNS) {
             if run.span.newest >= cutoff {
                 run.filter = Some(load_filter(conn, run.number)?);
             }
         }
+        recent.next_number = recent.runs.back().map_or(0, |run| run.number + 1);
         let after = recent.runs.back().map_or(0, |run| run.span.last);
         let mut events =
             conn.prepare("SELECT seq, id, received FROM events WHERE seq > ?1 ORDER BY seq")?;
         let mut rows = events.query([after])?;
         while let Some(row) = rows.next()? {
             let received = Timestamp::from_millis(row.get(2)?);
-            recent.add(row.get(0)?, &EventId::from_bytes(row.get(1)?), received);
-            while recent.writing.is_some() && recent.newest.len() >= RUN {
-                recent.write_some(conn)?;
-                recent.written();
+            recent.remember(row.get(0)?, &EventId::from_bytes(row.get(1)?), received);
+            if let Some(sealed) = recent.seal(-1, cutoff) {
+                write_run(conn, &sealed)?;
+                recent.seal(sealed.number, cutoff);
             }
         }
         Ok(recent)
-    }
-
-    fn next_number(&self) -> i64 {
-        let writing = self.writing.as_ref().map(|writing| writing.number);
-        writing
-            .or(self.runs.back().map(|run| run.number))
-            .map_or(0, |number| number + 1)
     }
 
     /// The event with this id that arrived after `cutoff`, if there is one.
@@ -228,23 +228,23 @@ impl Recent {
     ) -> rusqlite::Result<Option<Seq>> {
         let fingerprint = id.fingerprint();
         if let Some(&seq) = self.newest.get(&fingerprint)
-            && confirmed(conn, seq, id, in_time)?
+            && self.confirmed(conn, seq, id, in_time)?
         {
             return Ok(Some(seq));
         }
-        if let Some(writing) = &self.writing
-            && in_span(&writing.span)
-            && writing.filter.may_hold(fingerprint)
+        if let Some((sealed, filter)) = &self.writing
+            && in_span(&sealed.span)
+            && filter.may_hold(fingerprint)
         {
-            let begin = writing
+            let begin = sealed
                 .ids
                 .partition_point(|(other, _)| *other < fingerprint);
-            for (_, distance) in writing.ids[begin..]
+            for (_, distance) in sealed.ids[begin..]
                 .iter()
                 .take_while(|(other, _)| *other == fingerprint)
             {
-                let seq = writing.span.first + Seq::from(*distance);
-                if confirmed(conn, seq, id, in_time)? {
+                let seq = sealed.span.first + Seq::from(*distance);
+                if self.confirmed(conn, seq, id, in_time)? {
                     return Ok(Some(seq));
                 }
             }
@@ -252,17 +252,61 @@ impl Recent {
         Ok(None)
     }
 
-    /// Remembers an event. Only what is committed may be added.
-    pub(super) fn add(&mut self, seq: Seq, id: &EventId, received: Timestamp) {
-        self.newest.insert(id.fingerprint(), seq);
-        self.newest_span.add(seq, received);
-        if self.newest.len() >= RUN && self.writing.is_none() {
-            self.seal();
+    /// As [`confirmed`], also for what SQLite may not have yet.
+    fn confirmed(
+        &self,
+        conn: &Connection,
+        seq: Seq,
+        id: &EventId,
+        in_time: &dyn Fn(Timestamp) -> bool,
+    ) -> rusqlite::Result<bool> {
+        let unmoved = usize::try_from(seq - self.moved - 1);
+        match unmoved.ok().and_then(|at| self.unmoved.get(at)) {
+            Some((stored, received)) => Ok(stored == id && in_time(*received)),
+            None => confirmed(conn, seq, id, in_time),
         }
     }
 
-    fn seal(&mut self) {
-        let number = self.next_number();
+    /// Remembers the next event. Only what is on disk may be added.
+    pub(super) fn add(&mut self, seq: Seq, id: &EventId, received: Timestamp) {
+        self.unmoved.push_back((*id, received));
+        self.remember(seq, id, received);
+    }
+
+    fn remember(&mut self, seq: Seq, id: &EventId, received: Timestamp) {
+        self.newest.insert(id.fingerprint(), seq);
+        self.newest_span.add(seq, received);
+    }
+
+    /// SQLite has everything up to here.
+    pub(super) fn moved(&mut self, upto: Seq) {
+        while self.moved < upto && self.unmoved.pop_front().is_some() {
+            self.moved += 1;
+        }
+    }
+
+    /// The newest run if it is full and the one before it is complete on disk, which `written` tells: to be given to
+    /// [`write_run`]. What ended before `cutoff` needs no filter any more.
+    pub(super) fn seal(&mut self, written: i64, cutoff: Timestamp) -> Option<Arc<Sealed>> {
+        if let Some((sealed, filter)) = self.writing.take_if(|(sealed, _)| sealed.number <= written)
+        {
+            self.runs.push_back(Run {
+                number: sealed.number,
+                span: sealed.span,
+                filter: Some(filter),
+            });
+            let unfiltered = self.runs.len().saturating_sub(FILTERED_RUNS);
+            for (at, run) in self.runs.iter_mut().enumerate() {
+                if at < unfiltered || run.span.newest < cutoff {
+                    run.filter = None;
+                }
+            }
+        }
+        if self.newest.len() < RUN || self.writing.is_some() {
+            return None;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
         let span = std::mem::replace(&mut self.newest_span, Span::EMPTY);
         // The distance fits: a run is far shorter than 2^32 events, deleted ones in between included.
         let distance = |seq: Seq| u32::try_from(seq - span.first).unwrap_or(u32::MAX);
@@ -275,123 +319,69 @@ impl Recent {
         let mut filter = Filter::new();
         ids.iter()
             .for_each(|(fingerprint, _)| filter.add(*fingerprint));
-        self.writing = Some(Writing {
-            number,
-            span,
-            ids,
-            filter,
-            next_part: 0,
-        });
+        let sealed = Arc::new(Sealed { number, span, ids });
+        self.writing = Some((sealed.clone(), filter));
+        Some(sealed)
     }
 
-    /// Up to where the next batch writes: to the end if the next run has grown too long meanwhile.
-    fn next_upto(&self, writing: &Writing) -> i64 {
-        if self.newest.len() > RUN + RUN / 2 {
-            PARTS
-        } else {
-            writing.next_part + PARTS_PER_BATCH
-        }
+    /// A run is gone from the disk.
+    pub(super) fn forget(&mut self, number: i64) {
+        self.runs.retain(|run| run.number != number);
     }
+}
 
-    /// Writes the next parts of a full run inside the running transaction; [`Recent::written`] goes with its commit.
-    pub(super) fn write_some(&self, conn: &Connection) -> rusqlite::Result<()> {
-        let Some(writing) = &self.writing else {
-            return Ok(());
-        };
-        let mut insert =
-            conn.prepare_cached("INSERT OR REPLACE INTO id_parts(part, ids) VALUES (?1, ?2)")?;
-        let upto = self.next_upto(writing);
-        for part in writing.next_part..upto {
-            let part_of = |fingerprint: u64| (fingerprint >> 56) as i64;
-            let begin = writing
-                .ids
-                .partition_point(|(fingerprint, _)| part_of(*fingerprint) < part);
-            let end = writing
-                .ids
-                .partition_point(|(fingerprint, _)| part_of(*fingerprint) <= part);
-            let mut bytes = Vec::with_capacity((end - begin) * ENTRY);
-            for (fingerprint, distance) in &writing.ids[begin..end] {
-                bytes.extend_from_slice(&fingerprint.to_be_bytes());
-                bytes.extend_from_slice(&distance.to_be_bytes());
-            }
-            insert.execute(params![writing.number * PARTS + part, bytes])?;
+/// Writes a full run inside the running transaction.
+pub(super) fn write_run(conn: &Connection, run: &Sealed) -> rusqlite::Result<()> {
+    let mut insert =
+        conn.prepare_cached("INSERT OR REPLACE INTO id_parts(part, ids) VALUES (?1, ?2)")?;
+    for part in 0..PARTS {
+        let part_of = |fingerprint: u64| (fingerprint >> 56) as i64;
+        let begin = run
+            .ids
+            .partition_point(|(fingerprint, _)| part_of(*fingerprint) < part);
+        let end = run
+            .ids
+            .partition_point(|(fingerprint, _)| part_of(*fingerprint) <= part);
+        let mut bytes = Vec::with_capacity((end - begin) * ENTRY);
+        for (fingerprint, distance) in &run.ids[begin..end] {
+            bytes.extend_from_slice(&fingerprint.to_be_bytes());
+            bytes.extend_from_slice(&distance.to_be_bytes());
         }
-        if upto == PARTS {
-            let span = writing.span;
-            conn.prepare_cached(
-                "INSERT OR REPLACE INTO id_runs(run, first, last, oldest, newest) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![
-                writing.number,
-                span.first,
-                span.last,
-                span.oldest.millis(),
-                span.newest.millis()
-            ])?;
-        }
-        Ok(())
+        insert.execute(params![run.number * PARTS + part, bytes])?;
     }
+    let span = run.span;
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO id_runs(run, first, last, oldest, newest) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        run.number,
+        span.first,
+        span.last,
+        span.oldest.millis(),
+        span.newest.millis()
+    ])?;
+    Ok(())
+}
 
-    /// What [`Recent::write_some`] and [`Recent::forget`] wrote is committed.
-    pub(super) fn written(&mut self) {
-        let forgotten = std::mem::take(&mut self.forgotten);
-        self.runs.retain(|run| !forgotten.contains(&run.number));
-        let Some(upto) = self.writing.as_ref().map(|writing| self.next_upto(writing)) else {
-            return;
-        };
-        if let Some(writing) = self.writing.as_mut().filter(|_| upto < PARTS) {
-            writing.next_part = upto;
-            return;
-        }
-        if let Some(Writing {
-            number,
-            span,
-            filter,
-            ..
-        }) = self.writing.take()
-        {
-            self.runs.push_back(Run {
-                number,
-                span,
-                filter: Some(filter),
-            });
-        }
-        if let Some(unfiltered) = self.runs.len().checked_sub(FILTERED_RUNS + 1) {
-            self.runs[unfiltered].filter = None;
-        }
-        if self.newest.len() >= RUN {
-            self.seal();
+/// Removes inside the running transaction the runs of which no event is left, after events up to `upto` were removed: their
+/// numbers.
+pub(super) fn forget_runs(conn: &Connection, upto: Seq) -> rusqlite::Result<Vec<i64>> {
+    let mut left =
+        conn.prepare_cached("SELECT 1 FROM events WHERE seq BETWEEN ?1 AND ?2 LIMIT 1")?;
+    let mut runs = conn.prepare_cached("SELECT run, first, last FROM id_runs WHERE first <= ?1")?;
+    let runs: Vec<(i64, Seq, Seq)> = runs
+        .query_map([upto], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut forgotten = Vec::new();
+    for (run, first, last) in runs {
+        if !left.exists([first, last])? {
+            conn.execute("DELETE FROM id_runs WHERE run = ?1", [run])?;
+            let parts = (run * PARTS, (run + 1) * PARTS);
+            conn.execute("DELETE FROM id_parts WHERE part >= ?1 AND part < ?2", parts)?;
+            forgotten.push(run);
         }
     }
-
-    /// What they wrote is not.
-    pub(super) fn rolled_back(&mut self) {
-        self.forgotten.clear();
-    }
-
-    /// Forgets inside the running transaction the runs of which no event is left, after events up to `upto` were removed,
-    /// and the filters of those that ended before `cutoff`. [`Recent::written`] goes with its commit.
-    pub(super) fn forget(
-        &mut self,
-        conn: &Connection,
-        upto: Seq,
-        cutoff: Timestamp,
-    ) -> rusqlite::Result<()> {
-        let mut left =
-            conn.prepare_cached("SELECT 1 FROM events WHERE seq BETWEEN ?1 AND ?2 LIMIT 1")?;
-        for run in &mut self.runs {
-            if run.span.newest < cutoff {
-                run.filter = None;
-            }
-            if run.span.first <= upto && !left.exists([run.span.first, run.span.last])? {
-                conn.execute("DELETE FROM id_runs WHERE run = ?1", [run.number])?;
-                let parts = (run.number * PARTS, (run.number + 1) * PARTS);
-                conn.execute("DELETE FROM id_parts WHERE part >= ?1 AND part < ?2", parts)?;
-                self.forgotten.push(run.number);
-            }
-        }
-        Ok(())
-    }
+    Ok(forgotten)
 }
 
 /// Whether the event has this id, the whole of it, and arrived in time.

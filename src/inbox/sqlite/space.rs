@@ -23,11 +23,6 @@ impl Space {
         }
     }
 
-    /// The last answer of [`Space::is_short`].
-    pub(super) fn was_short(&self) -> bool {
-        self.short
-    }
-
     /// A write found the volume full, whatever the floor says.
     pub(super) fn found_full(&mut self) {
         self.short = true;
@@ -40,12 +35,9 @@ impl Space {
             let floor = self
                 .min_free
                 .unwrap_or(DEFAULT_MIN_FREE.min(volume.f_blocks * volume.f_frsize / 10));
-            let free = volume.f_bavail * volume.f_frsize + reusable(conn)?;
-            self.short = if self.short {
-                free < floor + floor / 4
-            } else {
-                free < floor
-            };
+            let wanted = if self.short { floor + floor / 4 } else { floor };
+            let free = volume.f_bavail * volume.f_frsize;
+            self.short = free < wanted && free + reusable(conn)? < wanted;
         }
         Ok(self.short)
     }

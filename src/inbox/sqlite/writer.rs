@@ -1,361 +1,325 @@
-//! The thread that owns the store: many waiting requests, one transaction, one sync.
+//! The thread that writes to SQLite: it moves there what the journal holds, and does every other write.
 //!
-//! It takes whatever waits, writes it in one transaction, and answers only after the commit returned, which with WAL and
-//! synchronous=FULL is after the sync. There is no timer: a lone request is committed at once, and while one commit syncs the
-//! next batch gathers. Every job runs in a savepoint of its own, so that one that fails takes nothing else with it.
+//! What was accepted gathers for a moment, because a large transaction costs little more than a small one; a reader or
+//! another write ends the wait. A transaction that only moves is not synced: the journal has what is in it. Every other write
+//! is synced with its commit, and runs in a savepoint of its own, so that one that fails takes nothing else with it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::BuildHasherDefault;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, Statement, ffi, params};
-use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use rusqlite::{Connection, ErrorCode, ffi, params};
 
-use super::recent::{Identity, Recent};
-use super::space::Space;
-use super::tail::Tail;
-use crate::auth::Authentic;
-use crate::budget::Charge;
-use crate::clock::{Clock, Timestamp};
+use super::intake::bytes;
+use super::journal::{self, Damage, Numbered, Recovered};
+use super::progress::{Alive, Progress, Trouble};
+use super::recent::{Sealed, write_run};
 use crate::event::Seq;
-use crate::identity::EventId;
-use crate::inbox::{Condition, Receipt, StoreError};
-use crate::metrics::Metrics;
+use crate::inbox::StoreError;
 
-/// At most so much goes into one transaction.
-const BATCH_COMMANDS: usize = 4096;
-const BATCH_BYTES: usize = 8 << 20;
+/// How long what was accepted gathers.
+const GATHER: Duration = Duration::from_millis(5);
+/// At most so much is moved in one transaction.
+const BATCH_BYTES: usize = 4 << 20;
+/// At most so many other writes go into one transaction.
+const BATCH_JOBS: usize = 4096;
+/// Between tries to move what could not be moved.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What was moved by a commit that only seemed to fail is there already.
+const INSERT_EVENT: &str = "INSERT OR IGNORE INTO events(seq, received, source, kind, id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const TOUCH: &str = "UPDATE meta SET value = value WHERE name = 'last_seq'";
 
 pub(super) enum Command {
-    /// Store a callback unless it is a duplicate.
-    Accept {
-        callback: Authentic,
-        charge: Option<Charge>,
-        reply: Reply<Receipt>,
-        unless_ever_stored: bool,
-    },
-    /// The newest event with an id, if it is not in a run on disk yet.
-    Find {
-        id: EventId,
-        reply: Reply<Option<Seq>>,
-    },
+    /// Move what is in the journal.
+    Move(Arc<Vec<Numbered>>),
+    /// Write a run of ids.
+    Run(Arc<Sealed>),
     /// Any other write.
     Write(Job),
+    /// Somebody waits for what was sent before.
+    Hurry,
+    /// What was sent before has to be synced.
+    Sync,
     /// Finish what was sent before, then end.
     Close,
 }
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+/// Where commands are given to the writer.
+#[derive(Clone)]
+pub(super) struct Commands {
+    sender: mpsc::Sender<Command>,
+    writer: Thread,
+}
+
+impl Commands {
+    pub(super) fn new(sender: mpsc::Sender<Command>, writer: Thread) -> Self {
+        Self { sender, writer }
+    }
+
+    /// A command that finds no writer is dropped with its reply, which says that it failed. What is only to be moved does
+    /// not wake a writer that gathers.
+    pub(super) fn send(&self, command: Command) {
+        let waits = !matches!(command, Command::Move(_) | Command::Run(_) | Command::Sync);
+        if self.sender.send(command).is_ok() && waits {
+            self.writer.unpark();
+        }
+    }
+}
 
 /// Runs inside the transaction; what it returns is called when the fate of the transaction is known.
-pub(super) type Job = Box<dyn FnOnce(&Connection, &mut Recent) -> Completion + Send>;
+pub(super) type Job = Box<dyn FnOnce(&Connection) -> Completion + Send>;
 pub(super) type Completion = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-type FreshIds = HashMap<EventId, Seq, BuildHasherDefault<Identity>>;
-
 pub(super) struct Writer {
-    pub(super) conn: Connection,
-    pub(super) recent: Recent,
-    pub(super) space: Space,
-    pub(super) last: Seq,
-    pub(super) dedupe_window: std::time::Duration,
-    pub(super) clock: Clock,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) committed: watch::Sender<Seq>,
-    pub(super) tail: Arc<Tail>,
-    pub(super) condition: Arc<AtomicU8>,
-    /// Where those run who wait for answers, if it is a runtime.
-    pub(super) runtime: Option<Handle>,
-}
-
-/// What is answered after the commit.
-#[derive(Default)]
-struct Pending {
-    accepted: Vec<Accepted>,
-    completions: Vec<Completion>,
-}
-
-struct Accepted {
-    callback: Authentic,
-    charge: Option<Charge>,
-    receipt: Receipt,
-    reply: Reply<Receipt>,
+    conn: Connection,
+    progress: Arc<Progress>,
+    /// What is to be moved and written before anything else, until it is.
+    moves: Vec<Arc<Vec<Numbered>>>,
+    runs: Vec<Arc<Sealed>>,
+    jobs: Vec<Job>,
+    gathered: usize,
+    sync: bool,
+    syncs_commits: Option<bool>,
 }
 
 impl Writer {
-    /// Serves commands until it is told to close or nobody is left to send any.
-    pub(super) fn run(mut self, commands: Receiver<Command>) {
-        while let Ok(first) = commands.recv() {
-            let mut batch = vec![first];
-            let mut bytes = 0;
-            let mut closing = false;
-            while batch.len() < BATCH_COMMANDS && bytes < BATCH_BYTES {
-                match commands.try_recv() {
-                    Ok(command) => {
-                        if let Command::Accept { callback, .. } = &command {
-                            bytes += callback.body().len();
-                        }
-                        batch.push(command);
-                    }
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
-            }
-            if let Some(at) = batch
-                .iter()
-                .position(|command| matches!(command, Command::Close))
-            {
-                batch.truncate(at);
-                closing = true;
-            }
-            self.commit(batch);
-            if closing {
-                break;
-            }
+    pub(super) fn new(conn: Connection, progress: Arc<Progress>) -> Self {
+        Self {
+            conn,
+            progress,
+            moves: Vec::new(),
+            runs: Vec::new(),
+            jobs: Vec::new(),
+            gathered: 0,
+            sync: false,
+            syncs_commits: None,
         }
     }
 
-    fn commit(&mut self, batch: Vec<Command>) {
-        let began = Instant::now();
-        let mut pending = Pending::default();
-        let written = self.write(batch, &mut pending);
-        match written {
-            Ok(last) => {
-                if !pending.accepted.is_empty() {
-                    self.metrics
-                        .commit_batch_size
-                        .observe(pending.accepted.len() as f64);
-                    self.metrics
-                        .commit_duration
-                        .observe(began.elapsed().as_secs_f64());
+    /// Serves commands until it is told to close or nobody is left to send any.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        let _alive = Alive(self.progress.clone());
+        let mut closing = false;
+        while !closing {
+            closing = self.gather(commands);
+            self.sync |= closing;
+            self.write();
+        }
+        if !self.moves.is_empty() {
+            tracing::error!(
+                "what was accepted last could not be moved into the store, the journal keeps it for the next start"
+            );
+        }
+    }
+
+    /// Takes what belongs into the next transaction: whether it is the last one.
+    fn gather(&mut self, commands: &Receiver<Command>) -> bool {
+        let failed = !self.moves.is_empty() || !self.runs.is_empty();
+        let mut until = failed.then(|| Instant::now() + RETRY);
+        let mut hurry = false;
+        loop {
+            let command = match until {
+                None => commands.recv().map_err(|_| TryRecvError::Disconnected),
+                Some(_) => commands.try_recv(),
+            };
+            match command {
+                Ok(Command::Move(moved)) => {
+                    self.gathered += bytes(&moved);
+                    self.moves.push(moved);
                 }
-                self.committed_all(pending, last);
+                Ok(Command::Run(run)) => self.runs.push(run),
+                Ok(Command::Write(job)) => {
+                    self.jobs.push(job);
+                    hurry = true;
+                }
+                Ok(Command::Hurry) => hurry = true,
+                Ok(Command::Sync) => self.sync = true,
+                Ok(Command::Close) | Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) if hurry => return false,
+                Err(TryRecvError::Empty) => {
+                    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                    match left.filter(|left| !left.is_zero()) {
+                        Some(left) => std::thread::park_timeout(left),
+                        None => return false,
+                    }
+                    continue;
+                }
+            }
+            if self.gathered >= BATCH_BYTES || self.jobs.len() >= BATCH_JOBS {
+                return false;
+            }
+            until.get_or_insert_with(|| Instant::now() + GATHER);
+        }
+    }
+
+    fn write(&mut self) {
+        let mut completions = Vec::new();
+        let jobs = std::mem::take(&mut self.jobs);
+        let had_jobs = !jobs.is_empty();
+        if !had_jobs && !self.sync && self.moves.is_empty() && self.runs.is_empty() {
+            return;
+        }
+        let mut written = self.transaction(jobs, &mut completions);
+        if written.is_err() && had_jobs {
+            self.give_up(written, &mut completions);
+            // What failed may have been one of them.
+            written = self.transaction(Vec::new(), &mut completions);
+        }
+        match written {
+            Ok(()) => {
+                if self.progress.set(Trouble::Writer, false) {
+                    tracing::info!("the store can be written again");
+                }
+                for complete in completions {
+                    complete(Ok(()));
+                }
             }
             Err(error) => {
-                tracing::error!(store.error = %error, "the store failed, what was waiting is refused");
-                if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-                    self.space.found_full();
+                if !self.progress.set(Trouble::Writer, true) {
+                    tracing::error!(store.error = %error, "the store failed: callbacks are refused, what was accepted stays in the journal");
                 }
-                // Without this a transaction that failed half-way would swallow everything after it.
-                if !self.conn.is_autocommit()
-                    && let Err(error) = self.conn.execute_batch("ROLLBACK")
-                {
-                    tracing::error!(store.error = %error, "the failed transaction could not be rolled back");
-                }
-                self.recent.rolled_back();
-                if let Err(error) = self.catch_up() {
-                    tracing::error!(store.error = %error, "the store could not be read after it failed");
-                }
-                self.set_condition(Condition::Failing);
-                for accepted in pending.accepted {
-                    let _ = accepted.reply.send(Err(StoreError::Failed));
-                }
-                for complete in pending.completions {
-                    complete(Err(StoreError::Failed));
-                }
+                self.give_up(Err(error), &mut completions);
             }
         }
     }
 
-    /// Everything of a batch in one transaction: the last number given to an event.
-    fn write(&mut self, batch: Vec<Command>, pending: &mut Pending) -> rusqlite::Result<Seq> {
-        let short = self.space.is_short(&self.conn);
-        let mut last = self.last;
-        // Ids of this batch: not in the duplicate check before they are committed.
-        let mut fresh = FreshIds::with_capacity_and_hasher(batch.len(), BuildHasherDefault::new());
-        pending.accepted.reserve(batch.len());
-        let mut failed = self.run_cached("BEGIN IMMEDIATE").err();
-        let mut insert = self.conn.prepare_cached(
-            "INSERT INTO events(seq, received, source, kind, id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
-        for command in batch {
-            match command {
-                Command::Accept {
-                    callback,
-                    charge,
-                    reply,
-                    unless_ever_stored,
-                } => {
-                    if failed.is_none() && matches!(short, Ok(true)) {
-                        self.refuse_for_space(reply);
-                        continue;
-                    }
-                    let receipt = match &failed {
-                        None => self.accept(
-                            &callback,
-                            unless_ever_stored,
-                            &mut last,
-                            &mut fresh,
-                            &mut insert,
-                        ),
-                        Some(_) => Ok(Receipt::new(0, true)),
-                    };
-                    let receipt = receipt.unwrap_or_else(|error| {
-                        failed = Some(error);
-                        Receipt::new(0, true)
-                    });
-                    pending.accepted.push(Accepted {
-                        callback,
-                        charge,
-                        receipt,
-                        reply,
-                    });
-                }
-                Command::Find { id, reply } => {
-                    let found = self.recent.find_in_memory(&self.conn, &id);
-                    let _ = reply.send(found.map_err(|_| StoreError::Failed));
-                }
-                Command::Write(job) if failed.is_none() => {
-                    pending.completions.push(job(&self.conn, &mut self.recent));
-                    // A job that failed badly enough, as on a full disk, took the whole transaction with it; what came
-                    // after it would be committed one by one.
-                    if self.conn.is_autocommit() {
-                        failed = Some(rolled_back());
-                    }
-                }
-                Command::Write(_) | Command::Close => {} // the reply that is dropped says that it failed
+    /// Ends a transaction that failed, and tells those who wait.
+    fn give_up(&mut self, written: rusqlite::Result<()>, completions: &mut Vec<Completion>) {
+        let Err(error) = written else { return };
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            self.progress.finds_full();
+        }
+        // Without this a transaction that failed half-way would swallow everything after it.
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(store.error = %error, "the failed transaction could not be rolled back");
+        }
+        if !completions.is_empty() {
+            tracing::error!(store.error = %error, "a transaction of the store failed, what was waiting is refused");
+        }
+        for complete in completions.drain(..) {
+            complete(Err(StoreError::Failed));
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        jobs: Vec<Job>,
+        completions: &mut Vec<Completion>,
+    ) -> rusqlite::Result<()> {
+        let sync = self.sync || !jobs.is_empty();
+        let mut moved = None;
+        let mut result = self.begin(sync).and_then(|()| {
+            moved = self.insert_moves()?;
+            for run in &self.runs {
+                write_run(&self.conn, run)?;
             }
+            if self.sync && moved.is_none() {
+                // A commit that changes nothing would sync nothing.
+                self.conn.prepare_cached(TOUCH)?.execute([])?;
+            }
+            Ok(())
+        });
+        for job in jobs {
+            if result.is_ok() {
+                completions.push(job(&self.conn));
+                // A job that failed badly enough, as on a full disk, took the whole transaction with it; what came after
+                // it would be committed one by one.
+                if self.conn.is_autocommit() {
+                    result = Err(rolled_back());
+                }
+            } // else the reply that is dropped says that it failed
         }
-        if let Some(error) = failed {
-            return Err(error);
+        result?;
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        // Whatever else there was may have changed nothing.
+        let synced = self.sync || (sync && moved.is_some());
+        let upto = moved.unwrap_or_else(|| self.progress.moved());
+        let moves = std::mem::take(&mut self.moves);
+        for run in self.runs.drain(..) {
+            self.progress.has_written_run(run.number());
         }
-        short?;
-        self.recent.write_some(&self.conn)?;
-        self.run_cached("COMMIT")?;
-        Ok(last)
-    }
-
-    /// Runs a statement that is needed for every batch.
-    fn run_cached(&self, sql: &str) -> rusqlite::Result<()> {
-        self.conn.prepare_cached(sql)?.execute([]).map(drop)
-    }
-
-    /// Takes notice of what is stored although its commit was reported as failed: its numbers are taken, its senders will
-    /// come again.
-    fn catch_up(&mut self) -> rusqlite::Result<()> {
-        let mut select = self
-            .conn
-            .prepare_cached("SELECT seq, id, received FROM events WHERE seq > ?1 ORDER BY seq")?;
-        let mut rows = select.query([self.last])?;
-        while let Some(row) = rows.next()? {
-            self.last = row.get(0)?;
-            let received = Timestamp::from_millis(row.get(2)?);
-            let id = EventId::from_bytes(row.get(1)?);
-            self.recent.add(self.last, &id, received);
-            self.committed.send_replace(self.last);
-        }
+        self.gathered = 0;
+        self.sync = false;
+        self.progress.has_moved(upto, synced);
+        self.progress
+            .takes(moves.iter().map(|moved| bytes(moved)).sum());
         Ok(())
     }
 
-    fn accept(
-        &self,
-        callback: &Authentic,
-        unless_ever_stored: bool,
-        last: &mut Seq,
-        fresh: &mut FreshIds,
-        insert: &mut Statement,
-    ) -> rusqlite::Result<Receipt> {
-        let id = callback.id();
-        let place = match fresh.entry(id) {
-            Entry::Occupied(seq) => return Ok(Receipt::new(*seq.get(), true)),
-            Entry::Vacant(place) => place,
-        };
-        let known = if unless_ever_stored {
-            self.recent.find_ever(&self.conn, &id)?
-        } else {
-            let cutoff = callback.received().minus(self.dedupe_window);
-            self.recent.find_since(&self.conn, &id, cutoff)?
-        };
-        if let Some(seq) = known {
-            return Ok(Receipt::new(seq, true));
+    /// Begins a transaction whose commit is synced or not.
+    fn begin(&mut self, sync: bool) -> rusqlite::Result<()> {
+        if self.syncs_commits != Some(sync) {
+            let mode = if sync { "FULL" } else { "NORMAL" };
+            self.conn.pragma_update(None, "synchronous", mode)?;
+            self.syncs_commits = Some(sync);
         }
-        *last += 1;
-        insert.execute(params![
-            *last,
-            callback.received().millis(),
-            &**callback.source(),
-            callback.kind().code().unwrap_or(-1),
-            id.as_bytes(),
-            &callback.body()[..],
-        ])?;
-        place.insert(*last);
-        Ok(Receipt::new(*last, false))
+        self.conn
+            .prepare_cached("BEGIN IMMEDIATE")?
+            .execute([])
+            .map(drop)
     }
 
-    fn refuse_for_space(&self, reply: Reply<Receipt>) {
-        if self.set_condition(Condition::Full) != Condition::Full {
-            tracing::error!(
-                "the disk is nearly full: callbacks are refused until there is room again"
-            );
+    /// The number of the last one.
+    fn insert_moves(&self) -> rusqlite::Result<Option<Seq>> {
+        let mut insert = self.conn.prepare_cached(INSERT_EVENT)?;
+        let mut last = None;
+        for Numbered { seq, callback } in self.moves.iter().flat_map(|moved| moved.iter()) {
+            insert.execute(params![
+                seq,
+                callback.received().millis(),
+                &**callback.source(),
+                callback.kind().code().unwrap_or(-1),
+                callback.id().as_bytes(),
+                &callback.body()[..],
+            ])?;
+            last = Some(*seq);
         }
-        let _ = reply.send(Err(StoreError::Full));
-    }
-
-    fn committed_all(&mut self, pending: Pending, last: Seq) {
-        self.recent.written();
-        // First of all: whoever has a receipt finds its event counted.
-        if last > self.last {
-            self.last = last;
-            self.tail.push(pending.iter().filter_map(stored));
-            self.committed.send_replace(last);
-        }
-        for Accepted {
-            callback, receipt, ..
-        } in &pending.accepted
-        {
-            if !receipt.is_duplicate() {
-                self.recent
-                    .add(receipt.seq(), &callback.id(), callback.received());
-            }
-        }
-        self.answer(pending.accepted);
-        for complete in pending.completions {
-            complete(Ok(()));
-        }
-        let condition = if self.space.was_short() {
-            Condition::Full
-        } else {
-            Condition::Accepting
-        };
-        let before = self.set_condition(condition);
-        if condition == Condition::Accepting && before != condition {
-            tracing::info!(at = %self.clock.now(), "the store takes callbacks again");
-        }
-    }
-
-    /// Answers all of a batch, in the runtime: from here each answer would have to wake one of its threads.
-    fn answer(&self, accepted: Vec<Accepted>) {
-        let answer = move || {
-            for accepted in accepted {
-                drop(accepted.charge);
-                let _ = accepted.reply.send(Ok(accepted.receipt));
-            }
-        };
-        match &self.runtime {
-            Some(runtime) => drop(runtime.spawn(async move { answer() })),
-            None => answer(),
-        }
-    }
-
-    fn set_condition(&self, condition: Condition) -> Condition {
-        Condition::from_u8(self.condition.swap(condition.as_u8(), Ordering::Relaxed))
+        Ok(last)
     }
 }
 
-/// What is new of a batch.
-fn stored(pending: &Pending) -> Option<(Seq, &Authentic)> {
-    match pending {
-        Pending::Accepted {
-            callback, receipt, ..
-        } if !receipt.is_duplicate() => Some((receipt.seq(), callback)),
-        _ => None,
-    }
+/// Moves what the journal has beyond `last` after a crash, synced: the newest number.
+pub(super) fn recover(conn: &Connection, dir: &Path, last: Seq) -> Result<Seq, Damage> {
+    let mut newest = last;
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let mut insert = conn.prepare(INSERT_EVENT)?;
+    let recovered = journal::recover(dir, last, |event| {
+        newest = event.seq;
+        let Recovered {
+            seq,
+            received,
+            id,
+            code,
+            source,
+            body,
+        } = event;
+        insert
+            .execute(params![
+                seq,
+                received.millis(),
+                source,
+                code,
+                id.as_bytes(),
+                body
+            ])
+            .map(drop)
+    });
+    conn.execute_batch(if recovered.is_ok() {
+        "COMMIT"
+    } else {
+        "ROLLBACK"
+    })?;
+    recovered.map(|()| newest)
 }
 
 fn rolled_back() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK), None)
 }
+
+#[cfg(test)]
+mod tests;

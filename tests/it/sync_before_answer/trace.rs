@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 pub(super) struct Proof {
     /// Requests that were answered 200.
     pub(super) answers: usize,
-    /// Writes to the write-ahead log that brought records of them.
+    /// Writes to the journal that brought records of them.
     pub(super) records: usize,
     /// Syncs that covered these.
     pub(super) syncs: usize,
@@ -45,8 +45,9 @@ impl Call<'_> {
         result.is_some_and(|result| !result.starts_with('-') && result != "?")
     }
 
-    fn on_wal(&self) -> bool {
-        self.file().ends_with("-wal")
+    /// SQLite's own log gets the records as well, later, and is not what answers wait for.
+    fn on_journal(&self) -> bool {
+        self.file().contains("/accepted.") && self.file().ends_with("-wal")
     }
 
     fn markers(&self) -> impl Iterator<Item = &str> {
@@ -69,17 +70,17 @@ pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
     // Where the sync that covers a record returned, and where it begins in the trace.
     let mut covered: HashMap<&str, Option<(usize, usize)>> = HashMap::new();
     let mut records = 0;
-    let mut wal: HashMap<&str, Vec<&Call>> = HashMap::new();
-    for call in calls.iter().filter(|call| call.on_wal()) {
-        wal.entry(call.thread).or_default().push(call);
+    let mut journal: HashMap<&str, Vec<&Call>> = HashMap::new();
+    for call in calls.iter().filter(|call| call.on_journal()) {
+        journal.entry(call.thread).or_default().push(call);
     }
-    for calls in wal.values() {
+    for calls in journal.values() {
         let mut waiting: Vec<&str> = Vec::new();
         for call in calls {
             if call.name.starts_with("pwrite") {
                 let before = waiting.len();
                 for marker in call.markers() {
-                    // Pages are written again with their next record; the first time counts.
+                    // Whatever is written twice: the first time counts.
                     covered.entry(marker).or_insert_with(|| {
                         waiting.push(marker);
                         None

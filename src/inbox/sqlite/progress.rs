@@ -1,0 +1,170 @@
+//! What the threads of the store know of each other.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::event::Seq;
+use crate::inbox::{Condition, StoreError};
+
+/// What keeps callbacks from being accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// There is no room on the disk.
+    Full = 1,
+    /// The journal could not be written.
+    Journal = 2,
+    /// What was accepted could not be moved into SQLite.
+    Writer = 4,
+    /// A thread is gone.
+    Gone = 8,
+}
+
+/// Has a thread's end, also by a panic, be known.
+pub(super) struct Alive(pub(super) Arc<Progress>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.set(Trouble::Gone, true);
+    }
+}
+
+/// How far each has come.
+pub(super) struct Progress {
+    troubles: AtomicU8,
+    /// SQLite has everything up to here; whether that goes on.
+    moved: watch::Sender<(Seq, bool)>,
+    /// And has it synced up to here.
+    synced: AtomicI64,
+    /// The number of the last run of ids that is complete on disk.
+    written_run: AtomicI64,
+    /// Runs that were removed.
+    forgotten: Mutex<Vec<i64>>,
+    found_full: AtomicBool,
+    unmoved_bytes: Mutex<usize>,
+    less_unmoved: Condvar,
+}
+
+impl Progress {
+    /// Everything up to `last` is in SQLite.
+    pub(super) fn new(last: Seq) -> Self {
+        Self {
+            troubles: AtomicU8::new(0),
+            moved: watch::Sender::new((last, true)),
+            synced: AtomicI64::new(last),
+            written_run: AtomicI64::new(-1),
+            forgotten: Mutex::default(),
+            found_full: AtomicBool::new(false),
+            unmoved_bytes: Mutex::default(),
+            less_unmoved: Condvar::new(),
+        }
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        match self.troubles.load(Ordering::Relaxed) {
+            0 => Condition::Accepting,
+            trouble if trouble == Trouble::Full as u8 => Condition::Full,
+            _ => Condition::Failing,
+        }
+    }
+
+    pub(super) fn has(&self, trouble: Trouble) -> bool {
+        self.troubles.load(Ordering::Relaxed) & trouble as u8 != 0
+    }
+
+    /// Begins or ends a trouble: whether it was there before.
+    pub(super) fn set(&self, trouble: Trouble, is_there: bool) -> bool {
+        let bit = trouble as u8;
+        let before = if is_there {
+            self.troubles.fetch_or(bit, Ordering::Relaxed)
+        } else {
+            self.troubles.fetch_and(!bit, Ordering::Relaxed)
+        };
+        if trouble == Trouble::Writer || trouble == Trouble::Gone {
+            self.moved.send_modify(|moved| moved.1 = !is_there);
+        }
+        before & bit != 0
+    }
+
+    pub(super) fn moved(&self) -> Seq {
+        self.moved.borrow().0
+    }
+
+    /// Waits until SQLite has everything up to `seq`; fails if that cannot go on.
+    pub(super) async fn moved_to(&self, seq: Seq) -> Result<(), StoreError> {
+        let mut moved = self.moved.subscribe();
+        let there = moved.wait_for(|(moved, goes_on)| *moved >= seq || !goes_on);
+        match there.await.map(|moved| moved.0) {
+            Ok(moved) if moved >= seq => Ok(()),
+            _ => Err(StoreError::Failed),
+        }
+    }
+
+    /// Everything up to here is in SQLite.
+    pub(super) fn has_moved(&self, upto: Seq, synced: bool) {
+        self.moved.send_if_modified(|moved| {
+            let is_more = upto > moved.0;
+            moved.0 = moved.0.max(upto);
+            is_more
+        });
+        if synced {
+            self.synced.fetch_max(upto, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn synced(&self) -> Seq {
+        self.synced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn written_run(&self) -> i64 {
+        self.written_run.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_written_run(&self, run: i64) {
+        self.written_run.fetch_max(run, Ordering::Relaxed);
+    }
+
+    pub(super) fn forgets(&self, runs: Vec<i64>) {
+        lock(&self.forgotten).extend(runs);
+    }
+
+    pub(super) fn take_forgotten(&self) -> Vec<i64> {
+        std::mem::take(&mut *lock(&self.forgotten))
+    }
+
+    /// A write found the volume full, whatever there seems to be.
+    pub(super) fn finds_full(&self) {
+        self.found_full.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_found_full(&self) -> bool {
+        self.found_full.swap(false, Ordering::Relaxed)
+    }
+
+    /// So much more is to be moved.
+    pub(super) fn adds(&self, bytes: usize) {
+        *lock(&self.unmoved_bytes) += bytes;
+    }
+
+    /// So much of it is moved.
+    pub(super) fn takes(&self, bytes: usize) {
+        *lock(&self.unmoved_bytes) -= bytes;
+        self.less_unmoved.notify_all();
+    }
+
+    /// Whether less than `limit` bytes are to be moved; waits for it, but not for long.
+    pub(super) fn waits_for_room(&self, limit: usize, patience: Duration) -> bool {
+        let mut unmoved = lock(&self.unmoved_bytes);
+        if *unmoved >= limit {
+            let waited = self.less_unmoved.wait_timeout(unmoved, patience);
+            unmoved = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *unmoved < limit
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
