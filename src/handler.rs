@@ -19,6 +19,9 @@ pub type Outcome = Result<(), Failure>;
 /// `concurrency`. Every event comes at least once: after a crash or a failure the same event (the same [`Event::id`]) comes
 /// again. A call that takes longer than the handler's `timeout` is dropped and counts as [`Failure::Retry`], as does a panic.
 ///
+/// What a call does before it first waits for something is done in the handler's own loop, one call after the other: long
+/// computations and blocking calls belong into `tokio::task::spawn_blocking`.
+///
 /// ```
 /// use livehook::event::Event;
 /// use livehook::handler::{Handler, Handling};

@@ -9,12 +9,15 @@ mod outcomes;
 mod store;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::future::pending;
+use std::future::{pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::commands::{Discard, Discarded};
@@ -39,6 +42,8 @@ const POSITION_EVERY: Duration = Duration::from_millis(100);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Failed deliveries are told of this often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+/// So long one step may start attempts, most of which may be over at once; then others have their turn.
+const SLICE: Duration = Duration::from_micros(500);
 /// Events read in one go.
 const READ: usize = 128;
 const READ_BYTES: usize = 1 << 20;
@@ -73,7 +78,9 @@ enum Report {
     RowsChanged,
 }
 
-/// An attempt under way.
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// An attempt and what it belongs to.
 struct Attempt {
     event: Event,
     lane: Lane,
@@ -85,6 +92,11 @@ struct Attempt {
     /// Whether the handler was down when it began.
     is_probe: bool,
     timer: Instant,
+}
+
+/// An attempt that was not over at once.
+struct Running {
+    attempt: Attempt,
     task: AbortHandle,
 }
 
@@ -100,10 +112,14 @@ pub(super) struct Runner {
     committed: watch::Receiver<Seq>,
 
     tasks: JoinSet<Report>,
-    attempts: HashMap<Id, Attempt>,
+    running: HashMap<Id, Running>,
     busy: HashSet<Lane>,
     window: Window,
     health: Health,
+    /// When the clock was last looked at.
+    looked: Instant,
+    /// An attempt was done in this step.
+    succeeded: bool,
 
     /// Lanes of streams (not of replays) that have due or waiting rows, counted.
     blocked: HashMap<Lane, u64>,
@@ -164,10 +180,12 @@ impl Runner {
             metrics,
             status,
             tasks: JoinSet::new(),
-            attempts: HashMap::new(),
+            running: HashMap::new(),
             busy: HashSet::new(),
             window: Window::starting_at(registered.position),
             health: Health::default(),
+            looked: Instant::now(),
+            succeeded: false,
             blocked: registered.blocked.into_iter().collect(),
             settled_before: registered.beyond.into_iter().collect(),
             due: Vec::new(),
@@ -196,15 +214,25 @@ impl Runner {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let grace = loop {
             let now = self.clock.now();
-            self.step(now);
+            let more = self.step(now);
+            if more {
+                yield_now().await;
+            }
             let wake = self.next_wake(now);
             tokio::select! {
-                Some(ended) = self.tasks.join_next_with_id() => self.take(ended),
+                biased;
                 command = commands.recv() => match command {
                     Some(Command::Stop { grace }) => break grace,
                     Some(command) => self.obey(command),
                     None => break Duration::ZERO,
                 },
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    self.take(ended);
+                    while let Some(ended) = self.tasks.try_join_next_with_id() {
+                        self.take(ended);
+                    }
+                }
+                () = ready(()), if more => {}
                 Ok(()) = self.committed.changed() => {}
                 () = until(wake) => {}
             }
@@ -212,13 +240,22 @@ impl Runner {
         self.finish(grace, commands).await;
     }
 
-    /// Everything that can be begun now.
-    fn step(&mut self, now: Timestamp) {
-        self.start_attempts(now);
-        self.spill();
-        self.use_store(now);
-        self.read();
+    /// Everything that can be begun now; `true` if its time was over before that was all.
+    fn step(&mut self, now: Timestamp) -> bool {
+        self.looked = Instant::now();
+        let until = self.looked + SLICE;
+        let more = loop {
+            let all = self.start_attempts(now, until);
+            if all {
+                self.spill();
+            }
+            self.use_store(now);
+            if !self.read() || !all {
+                break !all;
+            }
+        };
         self.show();
+        more
     }
 
     /// When a step can do more though nothing has ended until then. What was possible at `now` the step has done; what the
@@ -240,21 +277,25 @@ impl Runner {
         [due, probe, store].into_iter().flatten().min()
     }
 
-    fn start_attempts(&mut self, now: Timestamp) {
+    /// `false` if it was time to stop before all that can be started was started.
+    fn start_attempts(&mut self, now: Timestamp, until: Instant) -> bool {
         loop {
             let limit = match self.health.next_probe() {
                 None => self.settings.concurrency,
                 Some(next) if next <= now => 1,
                 Some(_) => 0,
             };
-            if self.attempts.len() >= limit {
-                return;
+            if self.running.len() >= limit {
+                return true;
+            }
+            if self.looked >= until {
+                return false;
             }
             let started = (self.new_first && self.start_new(now))
                 || self.start_due(now)
                 || self.start_new(now);
             if !started {
-                return;
+                return true;
             }
             self.new_first = !self.new_first;
         }
@@ -290,34 +331,47 @@ impl Runner {
         attempts: Attempts,
         began: Timestamp,
     ) {
-        self.busy.insert(stream_lane(lane));
-        let handler = self.handler.clone();
-        let limit = self.settings.timeout;
-        let task = {
-            let event = event.clone();
-            self.tasks.spawn(async move {
-                let outcome = timeout(limit, handler.handle(&event)).await;
-                Report::Attempted(outcome.unwrap_or_else(|_| {
-                    Err(Failure::retry(format_args!(
-                        "no answer within {}",
-                        humantime::format_duration(limit)
-                    )))
-                }))
-            })
+        let timer = self.looked;
+        let looked_at = self.look_at(&event);
+        self.looked = Instant::now();
+        let attempt = Attempt {
+            event,
+            lane,
+            has_row,
+            attempts,
+            began,
+            is_probe: self.health.is_down(),
+            timer,
         };
-        self.attempts.insert(
-            task.id(),
-            Attempt {
-                event,
-                lane,
-                has_row,
-                attempts,
-                began,
-                is_probe: self.health.is_down(),
-                timer: Instant::now(),
-                task: task.clone(),
-            },
-        );
+        match looked_at {
+            Ok(outcome) => self.attempted(attempt, outcome, self.looked - timer),
+            Err(pending) => self.go_on(attempt, pending),
+        }
+    }
+
+    /// An attempt's outcome if it is over at once, as most are of a handler that waits for nothing: a task with a timer would
+    /// cost more than all the rest.
+    fn look_at(&self, event: &Event) -> Result<Outcome, Pending<Outcome>> {
+        let (handler, event) = (self.handler.clone(), event.clone());
+        let attempt = Box::pin(async move { handler.handle(&event).await });
+        let looked_at = catch_unwind(AssertUnwindSafe(|| at_once(attempt)));
+        looked_at.unwrap_or_else(|_| Ok(Err(panicked())))
+    }
+
+    /// An attempt takes longer.
+    fn go_on(&mut self, attempt: Attempt, pending: Pending<Outcome>) {
+        self.busy.insert(stream_lane(attempt.lane));
+        let limit = self.settings.timeout;
+        let task = self.tasks.spawn(async move {
+            let outcome = timeout(limit, pending).await;
+            Report::Attempted(outcome.unwrap_or_else(|_| {
+                Err(Failure::retry(format_args!(
+                    "no answer within {}",
+                    humantime::format_duration(limit)
+                )))
+            }))
+        });
+        self.running.insert(task.id(), Running { attempt, task });
     }
 
     /// If the window is full of events behind running ones, gives all of these rows, so that other streams go on. The running
@@ -325,13 +379,13 @@ impl Runner {
     fn spill(&mut self) {
         if self.window.room() > 0
             || self.health.is_down()
-            || self.attempts.len() >= self.settings.concurrency
+            || self.running.len() >= self.settings.concurrency
         {
             return;
         }
         let lanes = self.window.lanes();
         let now = self.clock.now();
-        for attempt in self.attempts.values_mut() {
+        for Running { attempt, .. } in self.running.values_mut() {
             if !attempt.has_row && lanes.contains(&attempt.lane) {
                 let seq = attempt.event.seq();
                 attempt.has_row = true;
@@ -357,16 +411,16 @@ impl Runner {
 
     fn take(&mut self, ended: Result<(Id, Report), JoinError>) {
         match ended {
-            Ok((id, Report::Attempted(outcome))) => self.attempted(id, outcome),
+            Ok((id, Report::Attempted(outcome))) => self.ended(id, outcome),
             Ok((_, Report::Read(upto, events))) => self.took_events(upto, events),
             Ok((_, Report::Due(rows))) => self.took_due(rows),
             Ok((_, Report::Settled(result))) => self.settled(result),
             Ok((_, Report::Discarded(discarded))) => self.took_discarded(discarded),
             Ok((_, Report::RowsChanged)) => self.look_for_due = true,
             // Released: it stays as it was, and comes again.
-            Err(error) if error.is_cancelled() => drop(self.attempts.remove(&error.id())),
-            Err(error) if self.attempts.contains_key(&error.id()) => {
-                self.attempted(error.id(), Err(Failure::retry("the handler panicked")));
+            Err(error) if error.is_cancelled() => drop(self.running.remove(&error.id())),
+            Err(error) if self.running.contains_key(&error.id()) => {
+                self.ended(error.id(), Err(panicked()));
             }
             Err(_) => self.recover(),
         }
@@ -386,7 +440,7 @@ impl Runner {
                     until = until.min(Instant::now() + grace);
                 }
                 () = sleep_until(until), if !released => {
-                    let running = self.attempts.values().map(|attempt| &attempt.task);
+                    let running = self.running.values().map(|running| &running.task);
                     running.chain(&self.replays).for_each(AbortHandle::abort);
                     until = Instant::now() + STORE_PAUSE;
                     released = true;
@@ -416,7 +470,10 @@ impl Runner {
         );
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        if std::mem::take(&mut self.succeeded) {
+            self.status.succeeded(self.clock.now());
+        }
         let state = if self.health.is_down() {
             State::Failing
         } else {
@@ -440,6 +497,19 @@ impl Runner {
 
 /// Replayed deliveries and live ones of a stream exclude each other, but do not wait in one line.
 const _: () = assert!(stream_lane(replay_lane(2)) == 2);
+
+/// What a future gives if it is ready at once. Otherwise it has to be polled again: nobody is woken by it.
+fn at_once<T>(mut future: Pending<T>) -> Result<T, Pending<T>> {
+    let mut context = Context::from_waker(Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err(future),
+    }
+}
+
+fn panicked() -> Failure {
+    Failure::retry("the handler panicked")
+}
 
 async fn until(wake: Option<Instant>) {
     match wake {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod at_once;
 mod bench;
 mod commands;
 mod failures;

@@ -93,9 +93,9 @@ impl Runner {
     fn replaying(&self) -> impl Iterator<Item = Seq> {
         let due = self.due.iter().map(|owed| (owed.event.seq(), owed.lane));
         let running = self
-            .attempts
+            .running
             .values()
-            .map(|attempt| (attempt.event.seq(), attempt.lane));
+            .map(|running| (running.attempt.event.seq(), running.attempt.lane));
         let ended = self
             .unwritten
             .changes
@@ -117,8 +117,8 @@ impl Runner {
     /// A delivery whose row is gone may be on its way: waiting in memory, running, or ended and not written.
     fn forget(&mut self, seq: Seq) {
         self.due.retain(|owed| owed.event.seq() != seq);
-        let running = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
-        if self.attempts.values().any(running) {
+        let is_it = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
+        if self.running.values().any(|running| is_it(&running.attempt)) {
             self.discarded.insert(seq);
             return;
         }

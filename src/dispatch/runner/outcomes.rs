@@ -3,12 +3,16 @@
 use super::*;
 
 impl Runner {
-    pub(super) fn attempted(&mut self, id: Id, outcome: Outcome) {
-        let Some(mut attempt) = self.attempts.remove(&id) else {
-            return;
-        };
-        self.busy.remove(&stream_lane(attempt.lane));
-        let now = self.clock.now();
+    /// The task of an attempt has ended.
+    pub(super) fn ended(&mut self, id: Id, outcome: Outcome) {
+        if let Some(Running { attempt, .. }) = self.running.remove(&id) {
+            self.busy.remove(&stream_lane(attempt.lane));
+            let took = attempt.timer.elapsed();
+            self.attempted(attempt, outcome, took);
+        }
+    }
+
+    pub(super) fn attempted(&mut self, mut attempt: Attempt, outcome: Outcome, took: Duration) {
         attempt.attempts.count += 1;
         let first = *attempt.attempts.first.get_or_insert(attempt.began);
         let discarded = self.discarded.remove(&attempt.event.seq());
@@ -23,13 +27,14 @@ impl Runner {
                     tracing::info!(handler.name = self.name, "the handler works again");
                     self.look_for_due = true;
                 }
-                self.status.succeeded(now);
+                self.succeeded = true;
                 if !discarded {
                     self.done(&attempt);
                 }
                 DeliveryOutcome::Done
             }
             Err(failure) => {
+                let now = self.clock.now();
                 attempt.attempts.error = failure.reason().chars().take(500).collect();
                 self.status.failed(now, &attempt.attempts.error);
                 let (rejected, after) = match &failure {
@@ -53,8 +58,7 @@ impl Runner {
                 }
             }
         };
-        self.metrics
-            .count_delivery(&self.name, result, attempt.timer.elapsed());
+        self.metrics.count_delivery(&self.name, result, took);
     }
 
     pub(super) fn note_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {

@@ -65,30 +65,43 @@ impl Runner {
         })
     }
 
-    pub(super) fn read(&mut self) {
+    /// Reads what there is room for; `true` if something came of it at once.
+    pub(super) fn read(&mut self) -> bool {
         let wanted = self.window.room().min(READ);
         // One look at the backlog per probe: another stream may be the one that works.
         let stuck = self.health.is_down() && !(self.probed && self.window.len() == 0);
         let behind = self.unwritten.changes.len() >= UNWRITTEN;
         let held_up = self.reading || self.store_pause.is_some() || behind;
         if held_up || wanted == 0 || stuck || self.blocked.len() >= BLOCKED_LANES {
-            return;
+            return false;
         }
         // Registered before looking: what is committed from here on wakes the loop.
         let upto = *self.committed.borrow_and_update();
         if upto <= self.window.read_to() {
-            return;
+            return false;
         }
         self.probed = false;
         self.reading = true;
         let inbox = self.inbox.clone();
         let after = self.window.read_to();
-        self.tasks
-            .spawn(async move { Report::Read(upto, inbox.after(after, wanted, READ_BYTES).await) });
+        match at_once(Box::pin(async move {
+            inbox.after(after, wanted, READ_BYTES).await
+        })) {
+            Ok(events) => {
+                self.took_events(upto, events);
+                true
+            }
+            Err(pending) => {
+                self.tasks
+                    .spawn(async move { Report::Read(upto, pending.await) });
+                false
+            }
+        }
     }
 
     pub(super) fn took_events(&mut self, upto: Seq, events: Result<Vec<Event>, StoreError>) {
         self.reading = false;
+        self.looked = Instant::now();
         let Ok(events) = events else {
             self.pause_store();
             return;
@@ -135,7 +148,7 @@ impl Runner {
         self.look_for_due |= found > 2 * self.settings.concurrency;
         let nothing_left = found == 0
             && self.window.len() == 0
-            && self.attempts.is_empty()
+            && self.running.is_empty()
             && self.unwritten.changes.is_empty();
         if nothing_left && self.health.is_down() {
             // Nothing is left to probe with: let the next event be the probe.
@@ -156,9 +169,9 @@ impl Runner {
         self.written_position = settlement.position.unwrap_or(self.written_position);
         self.look_for_due |= !settlement.changes.is_empty();
         let running: HashSet<Seq> = self
-            .attempts
+            .running
             .values()
-            .map(|attempt| attempt.event.seq())
+            .map(|running| running.attempt.event.seq())
             .collect();
         for change in settlement.changes {
             if !running.contains(&change.seq()) {

@@ -216,6 +216,11 @@ impl Bench {
         self.change().await;
     }
 
+    /// Runs something beside the handlers.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.as_ref().unwrap().spawn(task);
+    }
+
     /// Stores an event of a stream; of none if it is empty.
     pub(super) async fn store(&self, stream: &str) -> Seq {
         let body = format!(
