@@ -156,7 +156,7 @@ impl Dispatch {
             built.clone(),
             self.inbox.clone(),
             self.clock.clone(),
-            self.metrics.clone(),
+            &self.metrics,
             status.clone(),
         );
         AtWork {

@@ -145,6 +145,28 @@ pub struct Metrics {
     pub rejected_dropped: Counter,
 }
 
+/// The counters of one handler's attempts.
+#[derive(Debug)]
+pub struct DeliveryMetrics {
+    done: Counter,
+    retry: Counter,
+    parked: Counter,
+    duration: Histogram,
+}
+
+impl DeliveryMetrics {
+    /// Counts an attempt and its duration.
+    pub fn count(&self, outcome: DeliveryOutcome, took: Duration) {
+        let counter = match outcome {
+            DeliveryOutcome::Done => &self.done,
+            DeliveryOutcome::Retry => &self.retry,
+            DeliveryOutcome::Parked => &self.parked,
+        };
+        counter.inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
 /// From a tenth of a millisecond, doubling: a sync takes 0.1 to 3 ms, the sender waits 20 s.
 fn durations() -> Histogram {
     Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power)))
@@ -238,19 +260,21 @@ impl Metrics {
         })
     }
 
-    /// Counts an attempt and its duration.
-    pub fn count_delivery(&self, handler: &str, outcome: DeliveryOutcome, took: Duration) {
-        self.deliveries
-            .get_or_create(&DeliveryLabels {
+    /// What is counted of a handler's attempts, looked up once.
+    pub fn of_handler(&self, handler: &str) -> DeliveryMetrics {
+        let counter = |outcome| {
+            let handler = handler.to_owned();
+            self.deliveries
+                .get_or_create_owned(&DeliveryLabels { handler, outcome })
+        };
+        DeliveryMetrics {
+            done: counter(DeliveryOutcome::Done),
+            retry: counter(DeliveryOutcome::Retry),
+            parked: counter(DeliveryOutcome::Parked),
+            duration: self.delivery_duration.get_or_create_owned(&HandlerLabel {
                 handler: handler.to_owned(),
-                outcome,
-            })
-            .inc();
-        self.delivery_duration
-            .get_or_create(&HandlerLabel {
-                handler: handler.to_owned(),
-            })
-            .observe(took.as_secs_f64());
+            }),
+        }
     }
 
     /// Everything in the text format of OpenMetrics.

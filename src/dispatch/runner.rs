@@ -34,7 +34,7 @@ use crate::inbox::delivery::{
     stream_lane,
 };
 use crate::inbox::{Inbox, StoreError};
-use crate::metrics::{DeliveryOutcome, Metrics};
+use crate::metrics::{DeliveryMetrics, DeliveryOutcome, Metrics};
 
 /// A position alone is written this often: after a crash, what was finished since comes again.
 const POSITION_EVERY: Duration = Duration::from_millis(100);
@@ -107,7 +107,7 @@ pub(super) struct Runner {
     handler: Arc<dyn Handler>,
     inbox: Inbox,
     clock: Clock,
-    metrics: Arc<Metrics>,
+    metrics: DeliveryMetrics,
     status: Arc<Status>,
     committed: watch::Receiver<Seq>,
 
@@ -166,10 +166,11 @@ impl Runner {
         built: Built,
         inbox: Inbox,
         clock: Clock,
-        metrics: Arc<Metrics>,
+        metrics: &Metrics,
         status: Arc<Status>,
     ) -> Self {
         Self {
+            metrics: metrics.of_handler(&name),
             name,
             id: registered.id,
             settings: built.settings,
@@ -177,7 +178,6 @@ impl Runner {
             committed: inbox.committed(),
             inbox,
             clock,
-            metrics,
             status,
             tasks: JoinSet::new(),
             running: HashMap::new(),

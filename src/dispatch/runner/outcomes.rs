@@ -58,7 +58,7 @@ impl Runner {
                 }
             }
         };
-        self.metrics.count_delivery(&self.name, result, took);
+        self.metrics.count(result, took);
     }
 
     pub(super) fn note_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {
