@@ -43,6 +43,14 @@ impl Health {
         self.down.is_some()
     }
 
+    /// Whether there is nothing that a success would change.
+    pub(super) fn is_perfect(&self) -> bool {
+        self.failed.is_empty()
+            && self.poisoned.is_empty()
+            && self.rejects == 0
+            && self.down.is_none()
+    }
+
     /// When the next probe may start; none if the handler is not down.
     pub(super) fn next_probe(&self) -> Option<Timestamp> {
         self.down.map(|down| down.next)
@@ -50,6 +58,9 @@ impl Health {
 
     /// An attempt was done; `true` if the handler had been down.
     pub(super) fn succeeded(&mut self, lane: Lane) -> bool {
+        if self.is_perfect() {
+            return false;
+        }
         let was_down = self.is_down();
         if self.poisoned.len() < MOST_POISONED {
             self.poisoned.extend(self.failed.drain());

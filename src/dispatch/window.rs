@@ -17,6 +17,8 @@ pub(super) struct Window {
     unsettled: BTreeMap<Seq, usize>,
     bytes: usize,
     read_to: Seq,
+    /// Not in a lane yet. They come after everything that is in one.
+    unsorted: VecDeque<Event>,
     queues: HashMap<Lane, VecDeque<Event>>,
     /// Lanes with a queue, in the order in which they may go on.
     ready: VecDeque<Lane>,
@@ -71,16 +73,36 @@ impl Window {
         self.read_to = self.read_to.max(seq);
     }
 
-    /// Queues an event.
-    pub(super) fn push(&mut self, lane: Lane, event: Event) {
+    /// Takes an event in.
+    pub(super) fn push(&mut self, event: Event) {
         self.read(event.seq());
         self.bytes += event.body().len();
         self.unsettled.insert(event.seq(), event.body().len());
+        self.unsorted.push_back(event);
+    }
+
+    /// Whether there is an event that is in no lane.
+    pub(super) fn has_unsorted(&self) -> bool {
+        !self.unsorted.is_empty()
+    }
+
+    /// Takes out the next event that is in no lane.
+    pub(super) fn next_unsorted(&mut self) -> Option<Event> {
+        self.unsorted.pop_front()
+    }
+
+    /// Puts an event that was in no lane into one.
+    pub(super) fn queue(&mut self, lane: Lane, event: Event) {
         let queue = self.queues.entry(lane).or_default();
         if queue.is_empty() {
             self.ready.push_back(lane);
         }
         queue.push_back(event);
+    }
+
+    /// Whether an event waits in a lane.
+    pub(super) fn has_queues(&self) -> bool {
+        !self.queues.is_empty()
     }
 
     /// The next event of a lane that is not `busy`.

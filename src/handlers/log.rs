@@ -23,6 +23,9 @@ impl Log {
     }
 
     fn write(&self, event: &Event) {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return; // the fields would be read from the body for nothing
+        }
         let attributes = event.attributes();
         // As texts, not as `%`: the values come from outside, and texts are written quoted and escaped.
         tracing::info!(

@@ -114,20 +114,12 @@ impl Runner {
         for event in events {
             let seq = event.seq();
             self.window.read(seq);
-            if self.settled_before.remove(&seq) || !self.settings.wants(&event) {
-                continue;
-            }
-            let lane = match self.settings.order {
-                Order::Stream => event.lane(),
-                Order::None => seq.unsigned_abs() << 1,
-            };
-            if let Some(rows) = self.blocked.get_mut(&lane) {
-                *rows += 1;
-                self.unwritten.changes.push(Change::Wait { seq, lane });
-            } else {
-                self.window.push(lane, event);
+            let settled = !self.settled_before.is_empty() && self.settled_before.remove(&seq);
+            if !settled && self.settings.wants(&event) {
+                self.window.push(event);
             }
         }
+        self.sort();
     }
 
     pub(super) fn took_due(&mut self, rows: Result<(Vec<Owed>, Option<Timestamp>), StoreError>) {
