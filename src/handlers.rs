@@ -18,6 +18,9 @@ pub mod file;
 pub mod http;
 pub mod log;
 
+/// Attempts side by side where nothing else is said: another server or program has to bear them.
+pub const CONCURRENCY: usize = 8;
+
 /// Where a handler's events go, as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -40,6 +43,15 @@ impl To {
             Self::File(_) => "file",
             Self::Http(_) => "http",
             Self::Exec(_) => "exec",
+        }
+    }
+
+    /// Attempts side by side where the section does not say how many.
+    pub fn concurrency(&self) -> usize {
+        match self {
+            // They share a write and a sync.
+            Self::File(_) => 256,
+            Self::Log(_) | Self::Http(_) | Self::Exec(_) => CONCURRENCY,
         }
     }
 

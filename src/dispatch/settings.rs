@@ -7,7 +7,7 @@ use globset::{GlobBuilder, GlobSet};
 use serde::Deserialize;
 
 use crate::event::{Event, PayloadForm};
-use crate::handlers::{Target, To};
+use crate::handlers::{self, Target, To};
 use crate::inbox::delivery::Start;
 use crate::kind::Kind;
 use crate::settings::{self, Invalid, Surroundings};
@@ -25,8 +25,8 @@ pub struct HandlerConfig {
     pub streams: Vec<String>,
     /// Whether the events of a stream come one after the other.
     pub order: Order,
-    /// Attempts that run side by side.
-    pub concurrency: usize,
+    /// Attempts that run side by side; none: what suits the target.
+    pub concurrency: Option<usize>,
     /// How long an attempt may take.
     #[serde(deserialize_with = "settings::duration")]
     pub timeout: Duration,
@@ -47,7 +47,7 @@ impl Default for HandlerConfig {
             sources: BTreeSet::new(),
             streams: Vec::new(),
             order: Order::default(),
-            concurrency: 8,
+            concurrency: None,
             timeout: Duration::from_secs(10),
             payload: PayloadForm::default(),
             retry: Retry::default(),
@@ -157,7 +157,12 @@ impl HandlerConfig {
             );
             return Err(Invalid::at(at("sources"), problem));
         }
-        if !(1..=1024).contains(&self.concurrency) {
+        let concurrency = match (self.concurrency, &self.to) {
+            (Some(concurrency), _) => concurrency,
+            (None, Some(to)) => to.concurrency(),
+            (None, None) => handlers::CONCURRENCY,
+        };
+        if !(1..=1024).contains(&concurrency) {
             return Err(Invalid::at(at("concurrency"), "must be from 1 to 1024"));
         }
         settings::check_duration(at("timeout"), self.timeout)?;
@@ -171,7 +176,7 @@ impl HandlerConfig {
             sources: self.sources.clone(),
             streams: Streams::compile(&self.streams, &at("streams"))?,
             order: self.order,
-            concurrency: self.concurrency,
+            concurrency,
             timeout: self.timeout,
             payload: self.payload,
             retry: self.retry,

@@ -87,3 +87,17 @@ fn the_same_text_makes_equal_settings() {
     assert_eq!(settings(&config), settings(&config));
     assert_ne!(settings(&config), settings(&HandlerConfig::default()));
 }
+
+#[test]
+fn the_target_says_how_many_run_side_by_side_unless_the_section_does() {
+    let to = |text: &str| {
+        let text = config::File::from_str(text, config::FileFormat::Toml);
+        let config = config::Config::builder().add_source(text).build().unwrap();
+        settings(&config.try_deserialize().unwrap()).concurrency
+    };
+    assert_eq!(to(""), 8);
+    assert_eq!(to("to = { type = 'log' }"), 8);
+    assert_eq!(to("to = { type = 'exec', command = ['true'] }"), 8);
+    assert_eq!(to("to = { type = 'file', path = 'a' }"), 256);
+    assert_eq!(to("concurrency = 1\nto = { type = 'file', path = 'a' }"), 1);
+}

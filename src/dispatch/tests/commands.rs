@@ -207,7 +207,7 @@ impl Handler for Slow {
 #[tokio::test]
 async fn discarded_replays_do_not_come_back() {
     let fake = Fake::always(Act::Reject);
-    let bench = Bench::with(&fake, |config| config.concurrency = 2).await;
+    let bench = Bench::with(&fake, |config| config.concurrency = Some(2)).await;
     bench.store_many(30, |n| format!("s{}", n % 10)).await;
     eventually(async || bench.rows().await.parked == 30).await;
     fake.follow(|_, _| Act::Take(Duration::from_millis(100)));

@@ -59,7 +59,7 @@ async fn a_reject_parks_at_once() {
 #[tokio::test]
 async fn fifty_rejects_are_believed_and_then_none_until_one_success() {
     let fake = Fake::always(Act::Reject);
-    let bench = Bench::with(&fake, |config| config.concurrency = 1).await;
+    let bench = Bench::with(&fake, |config| config.concurrency = Some(1)).await;
     bench.store_many(80, |n| format!("s{n}")).await;
     eventually(async || bench.report().await.state == State::Failing).await;
     eventually(async || bench.rows().await.parked == 50).await;

@@ -23,7 +23,7 @@ async fn it_sleeps_when_there_is_nothing() {
 #[tokio::test]
 async fn it_sleeps_while_all_places_hang() {
     let fake = Fake::always(Act::Hang);
-    let bench = Bench::with(&fake, |config| config.concurrency = 2).await;
+    let bench = Bench::with(&fake, |config| config.concurrency = Some(2)).await;
     bench.store_many(1500, |n| format!("s{}", n % 3)).await;
     eventually(async || fake.begun().len() == 2).await;
     sleep(A_WHILE).await;
@@ -48,7 +48,7 @@ async fn it_sleeps_between_far_retries() {
     let fake = Fake::always(Act::RetryAfter(Duration::from_secs(3600)));
     let bench = Bench::with(&fake, |config| {
         config.retry.max = Duration::from_secs(3600);
-        config.concurrency = 2;
+        config.concurrency = Some(2);
     })
     .await;
     bench

@@ -39,7 +39,7 @@ async fn run(seed: u64) {
     let fake = Fake::new(move |event, before| act(seed, event, before));
     let concurrency = 1 + dice.roll(6) as usize;
     let mut bench = Bench::with(&fake, |config| {
-        config.concurrency = concurrency;
+        config.concurrency = Some(concurrency);
         config.timeout = Duration::from_millis(30);
     })
     .await;

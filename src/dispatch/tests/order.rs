@@ -15,7 +15,7 @@ async fn streams_go_side_by_side_and_each_in_order() {
         .store_all(&["a", "b", "a", "c", "d", "a", "b", "a"])
         .await;
     bench
-        .hand_to("h", &fake, |config| config.concurrency = 3)
+        .hand_to("h", &fake, |config| config.concurrency = Some(3))
         .await;
     bench.idle().await;
     let done = fake.done();
@@ -44,7 +44,7 @@ async fn without_order_one_stream_fills_all_places() {
     });
     let bench = Bench::with(&fake, |config| {
         config.order = Order::None;
-        config.concurrency = 4;
+        config.concurrency = Some(4);
     })
     .await;
     bench.store_all(&["a"; 9]).await;
@@ -143,7 +143,7 @@ async fn failed_deliveries_are_tried_again_in_the_middle_of_a_backlog() {
     let mut bench = Bench::new();
     bench.store_many(2000, |n| format!("s{n}")).await;
     bench
-        .hand_to("h", &fake, |config| config.concurrency = 2)
+        .hand_to("h", &fake, |config| config.concurrency = Some(2))
         .await;
     eventually(async || fake.attempts(1) == 2).await;
     assert!(

@@ -13,7 +13,7 @@ async fn an_unchanged_handler_keeps_running_while_another_changes() {
     eventually(async || kept.begun() == [1]).await;
     bench.hand_to("i", &changed, |_| {}).await;
     bench
-        .hand_to("i", &changed, |config| config.concurrency = 2)
+        .hand_to("i", &changed, |config| config.concurrency = Some(2))
         .await;
     bench.store("b").await;
     bench.idle().await;
