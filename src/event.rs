@@ -227,7 +227,9 @@ impl Event {
 
     fn all_attributes(&self, untyped: bool) -> Vec<(&'static str, Cow<'_, str>)> {
         let own = self.attributes();
-        let text = |value: &'_ Option<String>| value.clone().map(Cow::Owned);
+        fn text(value: &Option<String>) -> Option<Cow<'_, str>> {
+            value.as_deref().map(Cow::Borrowed)
+        }
         let optional = [
             ("subject", self.subject().map(Cow::Owned)),
             (
@@ -333,7 +335,10 @@ impl CloudEvent<'_> {
 
     /// The JSON form, `data` as it is.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = self.attributes_json();
+        let mut out = self.attributes_before(match &self.data {
+            Data::Json(text) => text.len(),
+            Data::Binary(bytes) => 2 * bytes.len(),
+        });
         match &self.data {
             Data::Json(text) => {
                 out.extend_from_slice(b",\"data\":");
@@ -351,21 +356,32 @@ impl CloudEvent<'_> {
 
     /// The JSON form in one line with a line break at its end.
     pub fn to_json_line(&self) -> Vec<u8> {
-        let mut line = json::one_line(&self.to_json()).into_owned();
+        let json = self.to_json();
+        let mut line = match json::one_line(&json) {
+            Cow::Owned(line) => line,
+            Cow::Borrowed(_) => json,
+        };
         line.push(b'\n');
         line
     }
 
     /// The members of the JSON form but `data`, without the closing brace.
     pub fn attributes_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024);
+        self.attributes_before(0)
+    }
+
+    /// The same, with room for so much more.
+    fn attributes_before(&self, more: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024 + more);
         for (name, value) in &self.attributes {
             out.push(if out.is_empty() { b'{' } else { b',' });
-            out.extend_from_slice(format!("\"{name}\":").as_bytes());
+            out.push(b'"');
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
             if *name == "untyped" {
                 out.extend_from_slice(value.as_bytes()); // a boolean, and only there if true
             } else {
-                out.extend_from_slice(serde_json::Value::from(&**value).to_string().as_bytes());
+                let _ = serde_json::to_writer(&mut out, value); // a text, into memory: it does not fail
             }
         }
         out

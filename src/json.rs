@@ -67,7 +67,7 @@ pub fn is_empty(value: &[u8]) -> bool {
 
 /// The text in one line: line breaks between tokens removed, everything else untouched. `json` must be valid JSON.
 pub fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
-    if !json.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+    if !json.contains(&b'\n') && !json.contains(&b'\r') {
         return Cow::Borrowed(json);
     }
     // A string cannot contain a raw line break, so every one stands between tokens.
