@@ -45,7 +45,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// So long one step may start attempts, most of which may be over at once; then others have their turn.
 const SLICE: Duration = Duration::from_micros(500);
 /// Events read in one go.
-const READ: usize = 128;
+const READ: usize = 512;
 const READ_BYTES: usize = 1 << 20;
 /// With so many outcomes to write nothing more is read.
 const UNWRITTEN: usize = 1024;
