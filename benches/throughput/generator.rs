@@ -1,4 +1,4 @@
-//! What sends: wrk as fast as answers come, the simulator at a given rate.
+//! What sends as fast as answers come: wrk.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,6 @@ use anyhow::{Context, bail, ensure};
 use livehook::auth::sign;
 use livehook::clock::Clock;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 /// The key of every server.
 pub const KEY: &str = "BenchBenchBenchBenchBenchBench12";
@@ -29,23 +28,6 @@ pub struct Answers {
     pub seconds: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-}
-
-/// What `livehook simulate` says.
-#[derive(Debug, Deserialize)]
-pub struct Report {
-    pub sent: u64,
-    pub acknowledged: u64,
-    pub retried: u64,
-    pub rate: f64,
-    pub kept_up: bool,
-    pub latency_ms: Latency,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct Latency {
-    pub p50: f64,
-    pub p99: f64,
 }
 
 /// Fails if there is no wrk.
@@ -72,7 +54,7 @@ impl Load {
             .arg(format!("-d{}s", self.seconds))
             .arg(format!("http://127.0.0.1:{port}/css"))
             .args(["--", &t, &sign(KEY, &t), &self.seed.to_string()]);
-        let answers: Answers = last_line(wrk)?;
+        let answers = last_line(wrk)?;
         let Answers {
             answers: number,
             failed,
@@ -87,41 +69,8 @@ impl Load {
     }
 }
 
-/// Sends so many events per second. Fails unless there were some and all of them were acknowledged at once.
-pub fn simulate(port: u16, rate: f64, connections: u32, seconds: u32) -> anyhow::Result<Report> {
-    let mut simulator = Command::new(env!("CARGO_BIN_EXE_livehook"));
-    simulator
-        .args([
-            "simulate",
-            "--report",
-            "json",
-            "--kinds",
-            "stream-begin,stream-end",
-            "--key",
-            KEY,
-        ])
-        .args(["--url", &format!("http://127.0.0.1:{port}/css")])
-        .args(["--rate", &rate.to_string()])
-        .args(["--connections", &connections.to_string()])
-        .args(["--duration", &format!("{seconds}s")])
-        .stderr(Stdio::null());
-    let report: Report = last_line(simulator)?;
-    let Report {
-        sent,
-        acknowledged,
-        retried,
-        ..
-    } = report;
-    ensure!(
-        acknowledged == sent && retried == 0,
-        "of {sent} events {acknowledged} were acknowledged, and {retried} requests had to be repeated"
-    );
-    ensure!(sent > 0, "nothing was sent");
-    Ok(report)
-}
-
 /// Runs it and reads the last line that it prints.
-fn last_line<T: DeserializeOwned>(mut command: Command) -> anyhow::Result<T> {
+fn last_line(mut command: Command) -> anyhow::Result<Answers> {
     let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(line) = text.lines().last().filter(|_| output.status.success()) else {

@@ -6,10 +6,12 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod bare;
+mod callback;
 mod disk;
 mod generator;
 mod peer;
 mod process;
+mod sender;
 mod subject;
 mod table;
 
@@ -21,11 +23,14 @@ use clap::Parser;
 
 use self::generator::Load;
 use self::process::Machine;
+use self::sender::Pace;
 use self::subject::Subject;
-use self::table::{OpenLoop, Sample, Table};
+use self::table::{OpenLoop, OpenPace, Sample, Table};
 
 /// Of the open loop, which goes at half the rate that the closed one has with as many.
 const OPEN_CONNECTIONS: u32 = 64;
+/// Events per second of another open loop, so that machines can be compared.
+const COMMON_RATE: f64 = 5_000.0;
 
 /// Measures livehook beside other servers: see benches/README.md
 #[derive(Debug, Parser)]
@@ -169,14 +174,18 @@ fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Resu
                 table.add(subject, connections, sample);
             }
         }
-        if let Some(rate) = open_rate {
+        let Some(half) = open_rate else { continue };
+        for (pace, rate) in [
+            (OpenPace::Half, half),
+            (OpenPace::Common, COMMON_RATE.min(effort.highest_rate)),
+        ] {
             let open = open_loop(rate, options, effort)
                 .with_context(|| format!("open loop at {rate:.0}/s: this run is INVALID"))?;
             eprintln!(
                 "round {round}: open loop at {rate:.0}/s: p99 {:.2} ms",
-                open.p99
+                open.answers.p99
             );
-            table.add_open_loop(open);
+            table.add_open_loop(pace, open);
         }
     }
     Ok(table)
@@ -235,15 +244,21 @@ fn open_loop(rate: f64, options: &Options, effort: &Effort) -> anyhow::Result<Op
     let dir = folder(&options.dir)?;
     let disk = disk::appends(dir.path(), effort.appends)?;
     let server = Subject::Livehook.start(dir.path())?;
-    let report = generator::simulate(server.port, rate, OPEN_CONNECTIONS, options.seconds)
-        .with_context(|| server.process.last_words())?;
-    Ok(OpenLoop {
-        rate: report.rate,
-        kept_up: report.kept_up,
-        p50: report.latency_ms.p50,
-        p99: report.latency_ms.p99,
-        disk,
-    })
+    let load = |seconds, seed| {
+        let load = sender::Load {
+            port: server.port,
+            connections: OPEN_CONNECTIONS as usize,
+            pace: Pace::Open { rate, seconds },
+            seed,
+        };
+        let answers = load.send();
+        answers.with_context(|| server.process.last_words())
+    };
+    if effort.warm_up > 0 {
+        load(effort.warm_up, 0)?;
+    }
+    let answers = load(options.seconds, 1)?;
+    Ok(OpenLoop { answers, disk })
 }
 
 fn folder(parent: &Path) -> anyhow::Result<tempfile::TempDir> {
