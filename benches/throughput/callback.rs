@@ -7,7 +7,15 @@ use crate::generator::KEY;
 
 const SIZE: usize = 590;
 const STREAMS: u64 = 1000;
-/// Stand in the template where each callback has its own.
+const BODY: &str = concat!(
+    r#"{"app":"push.example.com","appid":1250000000,"appname":"live","channel_id":"room-<R>","errcode":0,"errmsg":"ok","#,
+    r#""event_time":<BEGIN>,"event_type":1,"height":0,"idc_id":35,"node":"203.0.113.21","#,
+    r#""sequence":"<SEED><----COUNT---->","set_id":2,"stream_id":"room-<R>","#,
+    r#""stream_param":"txSecret=f85a2ab363fe4deaffef9754d79da6fe&txTime=6B04D280&note=PADDING<PADDING>","#,
+    r#""user_ip":"198.51.100.4","width":0,"pusher_agent":{"name":"推流助手","version":3.10,"#,
+    r#""build":20261123000000000001},"t":<T>,"sign":"<SIGN>"}"#,
+);
+/// What is patched for each callback: digits of the same width.
 const ROOM: &[u8] = b"<R>";
 const COUNT: &[u8] = b"<----COUNT---->";
 
@@ -22,21 +30,13 @@ impl Template {
     /// Good for 20 minutes: until `t`, and as long again. `seed`, up to 9999, is another one for each load on a store.
     pub fn new(port: u16, seed: u32) -> Self {
         let t = Clock::system().now().seconds() + 600;
-        let begin = t - 600;
-        let sign = sign(KEY, &t.to_string());
-        let body = |padding: &str| {
-            format!(
-                r#"{{"app":"push.example.com","appid":1250000000,"appname":"live","channel_id":"room-<R>","errcode":0,"#
-            ) + &format!(
-                r#""errmsg":"ok","event_time":{begin},"event_type":1,"height":0,"idc_id":35,"node":"203.0.113.21","#
-            ) + &format!(
-                r#""sequence":"{seed:04}<----COUNT---->","set_id":2,"stream_id":"room-<R>","#
-            ) + &format!(
-                r#""stream_param":"txSecret=f85a2ab363fe4deaffef9754d79da6fe&txTime=6B04D280&note=PADDING{padding}","#
-            ) + r#""user_ip":"198.51.100.4","width":0,"pusher_agent":{"name":"推流助手","version":3.10,"#
-                + &format!(r#""build":20261123000000000001}},"t":{t},"sign":"{sign}"}}"#)
-        };
-        let body = body(&"-".repeat(SIZE.saturating_sub(body("").len())));
+        let body = BODY
+            .replace("<BEGIN>", &(t - 600).to_string())
+            .replace("<SEED>", &format!("{seed:04}"))
+            .replace("<T>", &t.to_string())
+            .replace("<SIGN>", &sign(KEY, &t.to_string()));
+        let short = (SIZE + "<PADDING>".len()).saturating_sub(body.len());
+        let body = body.replace("<PADDING>", &"-".repeat(short));
         let head = format!(
             "POST /css HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()

@@ -7,8 +7,11 @@
 
 mod bare;
 mod callback;
+mod callgrind;
 mod disk;
 mod generator;
+mod instructions;
+mod measure;
 mod peer;
 mod process;
 mod sender;
@@ -18,19 +21,18 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Parser;
 
-use self::generator::Load;
-use self::process::Machine;
-use self::sender::Pace;
+use self::measure::{Effort, OPEN_CONNECTIONS, folder};
 use self::subject::Subject;
 use self::table::{OpenLoop, OpenPace, Sample, Table};
 
-/// Of the open loop, which goes at half the rate that the closed one has with as many.
-const OPEN_CONNECTIONS: u32 = 64;
 /// Events per second of another open loop, so that machines can be compared.
 const COMMON_RATE: f64 = 5_000.0;
+
+/// Callbacks of `--instructions`.
+const INSTRUCTIONS_OF: u64 = 20_000;
 
 /// Measures livehook beside other servers: see benches/README.md
 #[derive(Debug, Parser)]
@@ -54,19 +56,21 @@ struct Options {
     /// Also these folders of benches/peers, or `all`; installs what they need
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     peers: Vec<String>,
+    /// Only count instructions per callback, with valgrind
+    #[arg(long)]
+    instructions: bool,
+    /// Of stores, --scenarios and --instructions: at most so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    events: Option<u64>,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What differs between a measurement and a trial whether everything works.
-struct Effort {
-    /// Before each measurement, on the same store.
-    warm_up: u32,
-    /// Appends that are timed.
-    appends: usize,
-    /// Events per second of the open loop at most.
-    highest_rate: f64,
+impl Options {
+    fn at_most(&self, events: u64) -> u64 {
+        self.events.map_or(events, |most| most.min(events))
+    }
 }
 
 fn main() -> ExitCode {
@@ -91,7 +95,13 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> anyhow::Result<()> {
+    if options.instructions {
+        let callbacks = options.at_most(INSTRUCTIONS_OF);
+        print!("{}", instructions::count(&options.dir, callbacks)?);
+        return Ok(());
+    }
     let effort = Effort {
+        seconds: options.seconds,
         warm_up: 1,
         appends: 10_000,
         highest_rate: f64::INFINITY,
@@ -136,6 +146,7 @@ fn try_out(arguments: &[String]) -> anyhow::Result<()> {
         ..Options::parse_from(["throughput"])
     };
     let effort = Effort {
+        seconds: 1,
         warm_up: 0,
         appends: 100,
         highest_rate: 200.0,
@@ -160,10 +171,10 @@ fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Resu
         let mut open_rate = None;
         for &connections in &options.connections {
             for subject in subjects {
-                let sample =
-                    closed_loop(subject, connections, options, effort).with_context(|| {
-                        format!("{subject}, {connections} connections: this run is INVALID")
-                    })?;
+                let sample = closed_loop(subject, connections, &options.dir, effort);
+                let sample = sample.with_context(|| {
+                    format!("{subject}, {connections} connections: this run is INVALID")
+                })?;
                 eprintln!(
                     "round {round}: {subject}, {connections} connections: {:.0}/s",
                     sample.rate
@@ -179,7 +190,7 @@ fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Resu
             (OpenPace::Half, half),
             (OpenPace::Common, COMMON_RATE.min(effort.highest_rate)),
         ] {
-            let open = open_loop(rate, options, effort)
+            let open = open_loop(rate, &options.dir, effort)
                 .with_context(|| format!("open loop at {rate:.0}/s: this run is INVALID"))?;
             eprintln!(
                 "round {round}: open loop at {rate:.0}/s: p99 {:.2} ms",
@@ -191,79 +202,23 @@ fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Resu
     Ok(table)
 }
 
-/// A fresh process and a fresh store, as many requests as it takes.
+/// With a fresh process and a fresh store.
 fn closed_loop(
     subject: &Subject,
     connections: u32,
-    options: &Options,
+    parent: &Path,
     effort: &Effort,
 ) -> anyhow::Result<Sample> {
-    let dir = folder(&options.dir)?;
+    let dir = folder(parent)?;
     let server = subject.start(dir.path())?;
-    let load = |seconds, seed| {
-        let load = Load {
-            connections,
-            seconds,
-            seed,
-        };
-        let answers = load.put_on(server.port);
-        answers.with_context(|| server.process.last_words())
-    };
-    if effort.warm_up > 0 {
-        load(effort.warm_up, 0)?;
-        server.catch_up()?;
-    }
-    let (before, stored_before) = (server.process.usage()?, server.stored()?);
-    let machine = Machine::now()?;
-    let answers = load(options.seconds, 1)?;
-    // What handlers do belongs to the event: it is waited for, and counted.
-    server.catch_up()?;
-    let (after, stored_after) = (server.process.usage()?, server.stored()?);
-    let stored = match (stored_before, stored_after) {
-        (Some(before), Some(after)) => after - before,
-        _ => answers.answers,
-    };
-    ensure!(
-        stored >= answers.answers,
-        "{} requests were answered 200, but only {stored} events are stored",
-        answers.answers
-    );
-    let cpu = after.cpu - before.cpu;
-    Ok(Sample {
-        rate: answers.answers as f64 / answers.seconds,
-        p50: answers.p50_ms,
-        p99: answers.p99_ms,
-        cpu: cpu.as_secs_f64() / stored as f64,
-        memory: after.peak_memory,
-        others: machine.others_since(cpu)?,
-    })
+    effort.closed_loop(&server, connections, 0)
 }
 
-/// Requests when they are due, whether earlier ones were answered or not; right after the disk was measured.
-fn open_loop(rate: f64, options: &Options, effort: &Effort) -> anyhow::Result<OpenLoop> {
-    let dir = folder(&options.dir)?;
+/// With a fresh process and a fresh store, right after the disk was measured.
+fn open_loop(rate: f64, parent: &Path, effort: &Effort) -> anyhow::Result<OpenLoop> {
+    let dir = folder(parent)?;
     let disk = disk::appends(dir.path(), effort.appends)?;
     let server = Subject::Livehook.start(dir.path())?;
-    let load = |seconds, seed| {
-        let load = sender::Load {
-            port: server.port,
-            connections: OPEN_CONNECTIONS as usize,
-            pace: Pace::Open { rate, seconds },
-            seed,
-        };
-        let answers = load.send();
-        answers.with_context(|| server.process.last_words())
-    };
-    if effort.warm_up > 0 {
-        load(effort.warm_up, 0)?;
-    }
-    let answers = load(options.seconds, 1)?;
+    let answers = effort.open_loop(&server, rate)?;
     Ok(OpenLoop { answers, disk })
-}
-
-fn folder(parent: &Path) -> anyhow::Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix("throughput-")
-        .tempdir_in(parent)
-        .with_context(|| format!("cannot make a folder in {}", parent.display()))
 }

@@ -96,6 +96,10 @@ impl Process {
         Ok(process)
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of its log, for an error.
     pub fn last_words(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();

@@ -42,7 +42,6 @@ pub enum Pace {
     /// So many per second, evenly spaced, whether earlier ones were answered or not.
     Open { rate: f64, seconds: u32 },
     /// So many in all, on each connection the next one after an answer.
-    #[expect(dead_code)]
     Closed { number: u64 },
 }
 

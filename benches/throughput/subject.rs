@@ -78,35 +78,28 @@ impl Subject {
         Self::Three,
     ];
 
-    /// Starts it with a fresh store in this folder.
+    /// Starts it with a store in this folder.
     pub fn start(&self, dir: &Path) -> anyhow::Result<Server> {
-        let port = free_port()?;
         let log = match self {
             // Its handler writes a line for each event.
             Self::Three => "/dev/null".into(),
             _ => dir.join("log.txt"),
         };
-        let (process, events) = match self {
+        let (process, port, events) = match self {
             Self::Axum => {
+                let port = free_port()?;
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args([bare::ARGUMENT, &port.to_string()]);
-                (Process::start(command, port, log)?, Events::Nowhere)
+                (Process::start(command, port, log)?, port, Events::Nowhere)
             }
             Self::Peer(name) => {
+                let port = free_port()?;
                 let store = dir.join("store.db");
                 let command = peer::command(name, dir, &store, port);
-                (Process::start(command, port, log)?, Events::Table(store))
+                let process = Process::start(command, port, log)?;
+                (process, port, Events::Table(store))
             }
-            _ => {
-                let admin = free_port()?;
-                let file = dir.join("livehook.toml");
-                std::fs::write(&file, self.configuration(port, admin))?;
-                let mut command = Command::new(env!("CARGO_BIN_EXE_livehook"));
-                // Variables might change the configuration.
-                command.env_clear().args(["serve", "--config"]).arg(file);
-                // The admin listener is the last to be opened.
-                (Process::start(command, admin, log)?, Events::Metrics(admin))
-            }
+            _ => return livehook(program(), self.handlers(), dir, &log),
         };
         Ok(Server {
             process,
@@ -115,8 +108,9 @@ impl Subject {
         })
     }
 
-    fn configuration(&self, port: u16, admin: u16) -> String {
-        let handlers = match self {
+    /// As they stand in livehook's configuration.
+    pub fn handlers(&self) -> &'static str {
+        match self {
             // At this level there is no line to write.
             Self::Instant => "[log]\nlevel = \"warn\"\n[handlers.log]\nto = { type = \"log\" }\n",
             Self::One => "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n",
@@ -126,12 +120,39 @@ impl Subject {
                  [handlers.log]\nto = { type = \"log\" }\n"
             }
             _ => "",
-        };
-        format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\ndrain_delay = \"0s\"\n\
-             [admin]\nlisten = \"127.0.0.1:{admin}\"\n[sources.css]\nkeys = [\"{KEY}\"]\n{handlers}"
-        )
+        }
     }
+}
+
+/// livehook itself.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_livehook"));
+    // Variables might change the configuration.
+    command.env_clear();
+    command
+}
+
+/// Starts livehook, which the command is to become, with a store in this folder.
+pub fn livehook(
+    mut command: Command,
+    handlers: &str,
+    dir: &Path,
+    log: &Path,
+) -> anyhow::Result<Server> {
+    let (port, admin) = (free_port()?, free_port()?);
+    let file = dir.join("livehook.toml");
+    let configuration = format!(
+        "[server]\nlisten = \"127.0.0.1:{port}\"\ndrain_delay = \"0s\"\n\
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n[sources.css]\nkeys = [\"{KEY}\"]\n{handlers}"
+    );
+    std::fs::write(&file, configuration)?;
+    command.args(["serve", "--config"]).arg(file);
+    Ok(Server {
+        // The admin listener is the last to be opened.
+        process: Process::start(command, admin, log.to_owned())?,
+        port,
+        events: Events::Metrics(admin),
+    })
 }
 
 impl Server {
@@ -150,8 +171,9 @@ impl Server {
         }
     }
 
-    /// Waits until every handler has had every event, and what else is done behind the answers is done.
-    pub fn catch_up(&self) -> anyhow::Result<()> {
+    /// Waits until every handler has had every event, and what else is done behind the answers is done;
+    /// asks for that every `pause`.
+    pub fn catch_up(&self, pause: Duration) -> anyhow::Result<()> {
         sleep(AFTERWARDS);
         let Events::Metrics(admin) = self.events else {
             return Ok(());
@@ -164,7 +186,7 @@ impl Server {
                 "the handlers do not catch up; {}",
                 self.process.last_words()
             );
-            sleep(Duration::from_millis(50));
+            sleep(pause);
         }
         Ok(())
     }

@@ -1,0 +1,160 @@
+//! Instructions per callback, as callgrind counts them: far more repeatable than times, but of one thread at a time.
+
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use crate::callgrind::{Counts, KINDS, SHA2, THREADS};
+use crate::measure::folder;
+use crate::process::Process;
+use crate::sender::{Load, Pace};
+use crate::subject::{Subject, livehook};
+
+const SUBJECTS: [Subject; 3] = [Subject::Livehook, Subject::Instant, Subject::One];
+/// With names, which the release has not.
+const PROFILE: &str = "symbols";
+/// Everything has been translated and every buffer has its size after so many.
+const WARM_UP: u64 = 2_000;
+const CONNECTIONS: usize = 64;
+/// Being asked costs, too.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// What came out.
+pub struct Instructions {
+    callbacks: u64,
+    counts: Vec<(Subject, Counts)>,
+}
+
+/// So many callbacks for each subject.
+pub fn count(parent: &Path, callbacks: u64) -> anyhow::Result<Instructions> {
+    check()?;
+    let program = build()?;
+    let mut counts = Vec::new();
+    for subject in SUBJECTS {
+        let dir = folder(parent)?;
+        let counted = count_one(&subject, dir.path(), &program, callbacks);
+        let counted = counted.with_context(|| format!("{subject}: this run is INVALID"))?;
+        eprintln!("{subject}: {} instructions", counted.all() / callbacks);
+        counts.push((subject, counted));
+    }
+    Ok(Instructions { callbacks, counts })
+}
+
+fn check() -> anyhow::Result<()> {
+    let mut version = Command::new("valgrind");
+    let found = version
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    ensure!(
+        found,
+        "--instructions needs valgrind; on Debian and Ubuntu: apt-get install valgrind"
+    );
+    Ok(())
+}
+
+/// A build of its own, which cargo keeps beside the others; where it is.
+fn build() -> anyhow::Result<std::path::PathBuf> {
+    eprintln!("building livehook with symbols, which takes minutes the first time");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let status = cargo
+        .args(["build", "--locked", "--bin", "livehook"])
+        .args(["--profile", PROFILE])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()?;
+    ensure!(status.success(), "cargo ended with {status}");
+    // Its temporary folder is in the target directory.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let target = target.context("no target directory")?;
+    Ok(target.join(PROFILE).join("livehook"))
+}
+
+fn count_one(
+    subject: &Subject,
+    dir: &Path,
+    program: &Path,
+    callbacks: u64,
+) -> anyhow::Result<Counts> {
+    let out = dir.join("callgrind.out");
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--tool=callgrind", "--instr-atstart=no", "--fair-sched=yes"])
+        .arg("--separate-threads=yes")
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(program);
+    valgrind.env_clear();
+    // To be found, and to be found by callgrind_control.
+    for name in ["PATH", "TMPDIR"] {
+        valgrind.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    let server = livehook(valgrind, subject.handlers(), dir, &dir.join("log.txt"))?;
+    let send = |number, seed| {
+        let load = Load {
+            port: server.port,
+            connections: CONNECTIONS,
+            pace: Pace::Closed { number },
+            seed,
+        };
+        let answers = load.send();
+        answers.with_context(|| server.process.last_words())
+    };
+    send(WARM_UP, 0)?;
+    server.catch_up(ASK_EVERY)?;
+    control(&["-i", "on"], &server.process)?;
+    send(callbacks, 1)?;
+    server.catch_up(ASK_EVERY)?;
+    control(&["-d"], &server.process)?;
+    Counts::read(&out)
+}
+
+fn control(what: &[&str], valgrind: &Process) -> anyhow::Result<()> {
+    let mut control = Command::new("callgrind_control");
+    let output = control
+        .args(what)
+        .arg(valgrind.id().to_string())
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start callgrind_control")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && said.contains("OK"),
+        "callgrind_control says {said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+impl fmt::Display for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n| instructions per callback of {}", self.callbacks)?;
+        for (subject, _) in &self.counts {
+            write!(f, " | {subject}")?;
+        }
+        writeln!(f, " |\n|---{}|", "|--:".repeat(self.counts.len()))?;
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, of: &dyn Fn(&Counts) -> u64| {
+            write!(f, "| {name}")?;
+            for (_, counts) in &self.counts {
+                write!(f, " | {:.0}", of(counts) as f64 / self.callbacks as f64)?;
+            }
+            writeln!(f, " |")
+        };
+        let kind = |counts: &Counts, kind| counts.kinds.get(kind).copied().unwrap_or(0);
+        row(f, "**in all**", &Counts::all)?;
+        row(f, "**without sha2**", &|counts| {
+            counts.all() - kind(counts, SHA2)
+        })?;
+        for name in THREADS {
+            row(f, name, &|counts| {
+                counts.threads.get(name).copied().unwrap_or(0)
+            })?;
+        }
+        for name in KINDS {
+            row(f, &format!("*{name}*"), &|counts| kind(counts, name))?;
+        }
+        Ok(())
+    }
+}
