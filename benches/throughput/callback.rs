@@ -22,6 +22,7 @@ const COUNT: &[u8] = b"<----COUNT---->";
 /// A request of which only a few digits are exchanged.
 pub struct Template {
     request: Vec<u8>,
+    body: usize,
     rooms: Vec<usize>,
     count: usize,
 }
@@ -41,6 +42,7 @@ impl Template {
             "POST /css HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
+        let at = head.len();
         let request = (head + &body).into_bytes();
         let places = |of: &[u8]| {
             let windows = request.windows(of.len()).enumerate();
@@ -50,6 +52,7 @@ impl Template {
                 .collect::<Vec<_>>()
         };
         Self {
+            body: at,
             rooms: places(ROOM),
             count: places(COUNT)[0],
             request,
@@ -66,6 +69,12 @@ impl Template {
             number,
         );
         &self.request
+    }
+
+    /// Only its body.
+    pub fn body(&mut self, number: u64) -> &[u8] {
+        let at = self.body;
+        &self.request(number)[at..]
     }
 }
 

@@ -9,11 +9,13 @@ mod bare;
 mod callback;
 mod callgrind;
 mod disk;
+mod fill;
 mod generator;
 mod instructions;
 mod measure;
 mod peer;
 mod process;
+mod scenarios;
 mod sender;
 mod subject;
 mod table;
@@ -25,6 +27,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use self::measure::{Effort, OPEN_CONNECTIONS, folder};
+use self::scenarios::{Extent, Scenario};
 use self::subject::Subject;
 use self::table::{OpenLoop, OpenPace, Sample, Table};
 
@@ -33,6 +36,9 @@ const COMMON_RATE: f64 = 5_000.0;
 
 /// Callbacks of `--instructions`.
 const INSTRUCTIONS_OF: u64 = 20_000;
+
+/// Of servers with healthy handlers and with ones in trouble.
+const PAIRS: u32 = 10;
 
 /// Measures livehook beside other servers: see benches/README.md
 #[derive(Debug, Parser)]
@@ -59,7 +65,10 @@ struct Options {
     /// Only count instructions per callback, with valgrind
     #[arg(long)]
     instructions: bool,
-    /// Of stores, --scenarios and --instructions: at most so many events
+    /// Only try these scenarios
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+    /// At most so many events for --instructions and in the stores of --scenarios
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     events: Option<u64>,
     /// What cargo adds
@@ -106,6 +115,16 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         appends: 10_000,
         highest_rate: f64::INFINITY,
     };
+    if !options.scenarios.is_empty() {
+        let extent = Extent {
+            dir: &options.dir,
+            effort: &effort,
+            rounds: options.rounds,
+            pairs: PAIRS,
+            events: options.at_most(u64::MAX),
+        };
+        return scenarios::run(&options.scenarios, &extent);
+    }
     let mut subjects = match &*options.only {
         [] => Subject::OWN.to_vec(),
         only => only.to_vec(),
@@ -152,6 +171,14 @@ fn try_out(arguments: &[String]) -> anyhow::Result<()> {
         highest_rate: 200.0,
     };
     let table = run(&options, &Subject::OWN, &effort)?;
+    let extent = Extent {
+        dir: &options.dir,
+        effort: &effort,
+        rounds: 1,
+        pairs: 1,
+        events: 1000,
+    };
+    scenarios::run(&[Scenario::All], &extent)?;
     println!(
         "{table}\ntest {NAME} ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n"
     );

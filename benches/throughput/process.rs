@@ -17,6 +17,8 @@ const TICKS_PER_SECOND: u64 = 100;
 const START: Duration = Duration::from_secs(60);
 /// How long it may take to end by itself.
 const END: Duration = Duration::from_secs(10);
+/// How long it may take if it has to end well: what livehook promises.
+const LONGEST_END: Duration = Duration::from_secs(15);
 /// Of its log, in an error.
 const LAST_WORDS: usize = 2000;
 
@@ -100,6 +102,34 @@ impl Process {
         self.child.id()
     }
 
+    /// Asks it to end, and fails if it does not do so well.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        tell(self.child.id(), Signal::TERM);
+        let until = Instant::now() + LONGEST_END;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("it ended with {status}; {}", self.last_words()),
+                None if Instant::now() > until => bail!("it does not end; {}", self.last_words()),
+                None => sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Bytes that are resident, now and at most so far, of this process alone.
+    pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
+        let now = memory(self.child.id(), "VmRSS:");
+        let peak = memory(self.child.id(), "VmHWM:");
+        now.zip(peak).context("the process is gone")
+    }
+
     /// The end of its log, for an error.
     pub fn last_words(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
@@ -116,7 +146,10 @@ impl Process {
         let ticks: u64 = family.iter().map(|stat| stat.ticks).sum();
         Ok(Usage {
             cpu: Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND),
-            peak_memory: family.iter().filter_map(|stat| peak_memory(stat.pid)).sum(),
+            peak_memory: family
+                .iter()
+                .filter_map(|stat| memory(stat.pid, "VmHWM:"))
+                .sum(),
         })
     }
 
@@ -144,12 +177,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let family = self.family().unwrap_or_default();
-        let tell = |pid: u32, signal| {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                // It may have ended by itself.
-                let _ = kill_process(pid, signal);
-            }
-        };
         if matches!(self.child.try_wait(), Ok(None)) {
             tell(self.child.id(), Signal::TERM);
         }
@@ -164,6 +191,13 @@ impl Drop for Process {
             }
         }
         let _ = self.child.wait();
+    }
+}
+
+fn tell(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended by itself.
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -192,8 +226,8 @@ impl Stat {
     }
 }
 
-fn peak_memory(pid: u32) -> Option<u64> {
+fn memory(pid: u32, which: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib = text.lines().find_map(|line| line.strip_prefix(which))?;
     Some(kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }

@@ -18,6 +18,8 @@ use crate::process::{Process, free_port};
 
 /// A store's log is moved into its file a moment later.
 const AFTERWARDS: Duration = Duration::from_millis(300);
+/// How an answer begins.
+const OK: &str = "HTTP/1.1 200 ";
 /// How long handlers may be behind.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -171,6 +173,20 @@ impl Server {
         }
     }
 
+    /// Waits until it says that it takes callbacks.
+    pub fn wait_until_ready(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !get(self.port, "/readyz")?.starts_with(OK) {
+            ensure!(
+                Instant::now() < until,
+                "it is not ready; {}",
+                self.process.last_words()
+            );
+            sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Waits until every handler has had every event, and what else is done behind the answers is done;
     /// asks for that every `pause`.
     pub fn catch_up(&self, pause: Duration) -> anyhow::Result<()> {
@@ -194,15 +210,8 @@ impl Server {
 
 /// The sum of these series of livehook's metrics.
 fn metric(admin: u16, wanted: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
-    let mut connection = TcpStream::connect(("127.0.0.1", admin))?;
-    connection
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    connection.read_to_string(&mut text)?;
-    ensure!(
-        text.starts_with("HTTP/1.1 200 "),
-        "the metrics cannot be read: {text}"
-    );
+    let text = get(admin, "/metrics")?;
+    ensure!(text.starts_with(OK), "the metrics cannot be read: {text}");
     let series = text.lines().filter_map(|line| line.rsplit_once(' '));
     let values = series
         .filter(|(series, _)| wanted(series))
@@ -210,4 +219,14 @@ fn metric(admin: u16, wanted: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
     values
         .sum::<Result<u64, _>>()
         .context("a metric is no number")
+}
+
+/// The whole answer.
+fn get(port: u16, path: &str) -> anyhow::Result<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes())?;
+    let mut text = String::new();
+    connection.read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -1,0 +1,93 @@
+//! A store with many events, made as the server makes it but without HTTP.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use bytes::Bytes;
+use livehook::auth::{Presented, authenticate};
+use livehook::callback::Callback;
+use livehook::clock::Clock;
+use livehook::inbox::Inbox;
+use livehook::inbox::settings::InboxConfig;
+use livehook::metrics::Metrics;
+use livehook::settings::Surroundings;
+use livehook::source::{Source, SourceConfig};
+
+use crate::callback::Template;
+use crate::generator::KEY;
+
+/// As many share a transaction at most.
+const TASKS: usize = 512;
+/// Above what loads have.
+const SEED: u32 = 9999;
+
+/// So many events in the store that livehook has in this folder, each of them verified and accepted.
+pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let around = Surroundings {
+        base: dir,
+        variable: &|_| None,
+    };
+    let source = SourceConfig {
+        keys: vec![KEY.to_owned()],
+        ..SourceConfig::default()
+    };
+    let source = Arc::new(source.validate("css", &around)?);
+    let settings = InboxConfig::default().validate("inbox", &around, source.expiry_grace())?;
+    let inbox = Inbox::open(&settings, Clock::system(), Arc::new(Metrics::default()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    let accepted = runtime.block_on(async {
+        let next = Arc::new(AtomicU64::new(0));
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let (inbox, source, next) = (inbox.clone(), source.clone(), next.clone());
+                tokio::spawn(async move { accept(&inbox, &source, &next, events).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await??;
+        }
+        anyhow::Ok(())
+    });
+    inbox.close();
+    accepted.context("the store cannot be filled")?;
+    eprintln!(
+        "{events} events stored within {:.0} s",
+        begin.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// One after the other, until there are enough.
+async fn accept(
+    inbox: &Inbox,
+    source: &Source,
+    next: &AtomicU64,
+    events: u64,
+) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let mut template = Template::new(0, SEED);
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= events {
+            return Ok(());
+        }
+        let body = Bytes::copy_from_slice(template.body(number));
+        let presented = Presented {
+            url_kind: None,
+            token: None,
+            client: None,
+            received: clock.now(),
+            body: body.clone(),
+        };
+        let callback = Callback::parse(&body)?;
+        let verdict = authenticate(source, &presented, &callback, || [0; 16]);
+        let authentic = verdict
+            .outcome
+            .map_err(|refusal| anyhow::anyhow!("refused: {}", refusal.slug()))?;
+        inbox.accept(authentic, None).await?;
+    }
+}

@@ -1,0 +1,132 @@
+//! What a contract promises beside the throughput, each as a little table with the goal beside the figure.
+
+mod full;
+mod memory;
+mod neighbours;
+mod start;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+
+use crate::measure::{Effort, folder};
+use crate::process::free_port;
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Answers with 10 million events stored against an empty store
+    Full,
+    /// From exec to ready, with a million events that a handler has not had
+    Start,
+    /// Resident memory, idle and after 5 million events
+    Memory,
+    /// The acknowledgement beside handlers that are dead or slow
+    Neighbours,
+    /// The program's size
+    Size,
+    /// All of these
+    All,
+}
+
+impl Scenario {
+    const EACH: [Self; 5] = [
+        Self::Full,
+        Self::Start,
+        Self::Memory,
+        Self::Neighbours,
+        Self::Size,
+    ];
+}
+
+/// How much of it.
+pub struct Extent<'a> {
+    /// Where the stores are.
+    pub dir: &'a Path,
+    pub effort: &'a Effort,
+    pub rounds: u32,
+    pub pairs: u32,
+    /// At most so many in a store.
+    pub events: u64,
+}
+
+/// A table that grows.
+pub struct Findings {
+    title: String,
+    rows: Vec<[String; 3]>,
+}
+
+impl Findings {
+    fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            rows: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, what: impl Into<String>, figure: impl Into<String>, goal: &str) {
+        self.rows
+            .push([what.into(), figure.into(), goal.to_owned()]);
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n| {} | | goal |\n|---|--:|--:|", self.title)?;
+        for [what, figure, goal] in &self.rows {
+            writeln!(f, "| {what} | {figure} | {goal} |")?;
+        }
+        Ok(())
+    }
+}
+
+/// Does them one after the other and prints each when it is done.
+pub fn run(chosen: &[Scenario], extent: &Extent) -> anyhow::Result<()> {
+    crate::generator::check()?;
+    let all = chosen.contains(&Scenario::All);
+    for scenario in Scenario::EACH {
+        if !all && !chosen.contains(&scenario) {
+            continue;
+        }
+        let dir = folder(extent.dir)?;
+        let findings = match scenario {
+            Scenario::Full => full::run(dir.path(), extent),
+            Scenario::Start => start::run(dir.path(), extent),
+            Scenario::Memory => memory::run(dir.path(), extent),
+            Scenario::Neighbours => neighbours::run(extent),
+            Scenario::Size | Scenario::All => size(dir.path()),
+        };
+        let findings = findings.with_context(|| format!("{scenario:?}: this run is INVALID"))?;
+        print!("{findings}");
+    }
+    Ok(())
+}
+
+/// Of the release, as it is delivered.
+fn size(dir: &Path) -> anyhow::Result<Findings> {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_livehook"));
+    let stripped = dir.join("stripped");
+    // The build that is there may have been made with symbols.
+    let mut strip = Command::new("strip");
+    let status = strip
+        .arg("-o")
+        .args([&stripped, &program])
+        .status()
+        .context("cannot start strip; on Debian and Ubuntu: apt-get install binutils")?;
+    ensure!(status.success(), "strip ended with {status}");
+    let bytes = std::fs::metadata(stripped)?.len();
+    let mut findings = Findings::new("size: the program without symbols");
+    findings.add("bytes", bytes.to_string(), "");
+    Ok(findings)
+}
+
+/// The configuration of a handler that wants everything from the first event on and whose target is down.
+fn dead_handler(name: &str) -> anyhow::Result<String> {
+    let port = free_port()?;
+    Ok(format!(
+        "[handlers.{name}]\nstart = \"oldest\"\nto = {{ type = \"http\", url = \"http://127.0.0.1:{port}/\" }}\n"
+    ))
+}

@@ -1,0 +1,47 @@
+//! What the server keeps in memory.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::{Extent, Findings, dead_handler};
+use crate::sender::{Load, Pace};
+use crate::subject::{livehook, program};
+
+const EVENTS: u64 = 5_000_000;
+const CONNECTIONS: usize = 256;
+/// After the start and after the load.
+const REST: Duration = Duration::from_secs(1);
+
+/// Idle, and after a load that is inside the duplicate window as a whole and that a handler still has to get.
+pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
+    let number = EVENTS.min(extent.events);
+    let server = livehook(program(), &dead_handler("dead")?, dir, &dir.join("log.txt"))?;
+    server.wait_until_ready()?;
+    sleep(REST);
+    let mut findings = Findings::new("memory: resident, one handler whose target is down");
+    let mut add = |when: &str, goal: &str| {
+        let (now, peak) = server.process.memory()?;
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        findings.add(format!("{when}, now"), mebibytes(now), goal);
+        findings.add(format!("{when}, at most"), mebibytes(peak), goal);
+        anyhow::Ok(())
+    };
+    add("idle after the start", "< 15 MiB")?;
+    let load = Load {
+        port: server.port,
+        connections: CONNECTIONS,
+        pace: Pace::Closed { number },
+        seed: 0,
+    };
+    let answers = load.send();
+    answers.with_context(|| server.process.last_words())?;
+    sleep(REST);
+    add(
+        &format!("after {number} events on {CONNECTIONS} connections"),
+        "< 64 MiB",
+    )?;
+    Ok(findings)
+}
