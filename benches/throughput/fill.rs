@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use livehook::auth::{Presented, authenticate};
 use livehook::callback::Callback;
@@ -52,8 +52,13 @@ pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     });
+    let stored = *inbox.committed().borrow();
     inbox.close();
     accepted.context("the store cannot be filled")?;
+    ensure!(
+        stored.cast_unsigned() == events,
+        "{stored} events are stored"
+    );
     eprintln!(
         "{events} events stored within {:.0} s",
         begin.elapsed().as_secs_f64()
@@ -88,6 +93,7 @@ async fn accept(
         let authentic = verdict
             .outcome
             .map_err(|refusal| anyhow::anyhow!("refused: {}", refusal.slug()))?;
-        inbox.accept(authentic, None).await?;
+        let receipt = inbox.accept(authentic, None).await?;
+        ensure!(!receipt.is_duplicate(), "an event was there before");
     }
 }
