@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 /// What the threads are for.
-pub const THREADS: [&str; 4] = [
+pub const THREADS: [&str; 5] = [
     "runtime threads",
+    "intake thread",
     "writer thread",
     "WAL thread",
     "other threads",
@@ -122,14 +123,16 @@ impl Counts {
                 .keys()
                 .any(|(file, _)| file.strip_prefix(OWN_SOURCE) == Some(part))
         };
-        let thread = if has("inbox/sqlite/writer.rs") {
+        let thread = if has("inbox/sqlite/intake.rs") {
             THREADS[1]
-        } else if has("inbox/sqlite/wal.rs") {
+        } else if has("inbox/sqlite/writer.rs") {
             THREADS[2]
+        } else if has("inbox/sqlite/wal.rs") {
+            THREADS[3]
         } else if costs.keys().any(|(file, _)| file.contains("/tokio-")) {
             THREADS[0]
         } else {
-            THREADS[3]
+            THREADS[4]
         };
         for ((file, function), cost) in costs {
             *self.threads.entry(thread).or_default() += cost;
