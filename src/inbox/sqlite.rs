@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use self::directory::{connect, create_durably, lock};
+use self::directory::{connect, create_durably, lock, sync};
 use self::intake::{Intake, Request};
 use self::journal::{Damage, Journal};
 use self::progress::Progress;
@@ -127,6 +127,8 @@ impl Store {
         };
         let last = last_seq(&conn).map_err(sqlite)?;
         let last = writer::recover(&conn, &path, last).map_err(damage)?;
+        // What a process that was killed had moved may not have been synced, and the journal is written over from now on.
+        sync(&[&file, &path.join("inbox.db-wal")]).map_err(unwritable)?;
         let cutoff = clock.now().minus(settings.dedupe_window);
         let recent = Recent::load(&conn, last, cutoff).map_err(sqlite)?;
         let (requests, received_requests) = mpsc::channel();

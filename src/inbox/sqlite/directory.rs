@@ -33,6 +33,18 @@ pub(super) fn create_durably(path: &Path) -> std::io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Has what was written to these files by anybody be on the disk. Those that are missing hold nothing.
+pub(super) fn sync(files: &[&Path]) -> std::io::Result<()> {
+    for file in files {
+        match File::open(file) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Takes the directory for this process. The lock goes with the process, however it ends.
 pub(super) fn lock(path: &Path, wait: Duration) -> Result<File, OpenError> {
     let unwritable = |error| OpenError::Unwritable {
