@@ -121,9 +121,9 @@ pub struct Metrics {
     pub mixed_up: Family<MixedUpLabels, Counter>,
     /// From the complete head of a request to its answer.
     pub callback_duration: Histogram,
-    /// From the begin of a store transaction to the end of its sync.
+    /// From the begin of a batch of callbacks to the end of its sync.
     pub commit_duration: Histogram,
-    /// Callbacks per store transaction.
+    /// Callbacks per batch.
     pub commit_batch_size: Histogram,
     /// Attempts by what became of them.
     pub deliveries: Family<DeliveryLabels, Counter>,
@@ -200,12 +200,14 @@ impl Default for Metrics {
             ),
             commit_duration: register!(
                 "commit_duration_seconds",
-                "Store transactions, sync included",
+                "Batches of callbacks, sync included",
                 durations()
             ),
-            commit_batch_size: register!("commit_batch_size", "Callbacks per store transaction", {
-                Histogram::new((0..13).map(|power| f64::from(1 << power)))
-            }),
+            commit_batch_size: register!(
+                "commit_batch_size",
+                "Callbacks per batch that is synced",
+                { Histogram::new((0..13).map(|power| f64::from(1 << power))) }
+            ),
             deliveries: register!(
                 "deliveries",
                 "Attempts to deliver by what became of them",
