@@ -123,7 +123,7 @@ impl Counts {
                 .keys()
                 .any(|(file, _)| file.strip_prefix(OWN_SOURCE) == Some(part))
         };
-        let thread = if has("inbox/sqlite/intake.rs") {
+        let thread = if has("inbox/sqlite/intake/queue.rs") {
             THREADS[1]
         } else if has("inbox/sqlite/writer.rs") {
             THREADS[2]
