@@ -390,11 +390,8 @@ impl Store {
 
     /// Writes that change nothing, to find out whether the store works again.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        self.write(|conn| {
-            conn.execute("UPDATE meta SET value = value WHERE name = 'last_seq'", [])
-                .map(drop)
-        })
-        .await?;
+        self.write(|conn| conn.execute(writer::TOUCH, []).map(drop))
+            .await?;
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Probe { reply });
         self.answer(answer).await

@@ -24,7 +24,7 @@ use super::progress::{Alive, Progress, Trouble};
 use super::recent::{Identity, Recent};
 use super::space::Space;
 use super::tail::Tail;
-use super::writer;
+use super::writer::{Command, Commands, Moved};
 use crate::auth::Authentic;
 use crate::budget::Charge;
 use crate::clock::Clock;
@@ -72,7 +72,7 @@ pub(super) struct Intake {
     pub(super) committed: watch::Sender<Seq>,
     pub(super) tail: Arc<Tail>,
     pub(super) progress: Arc<Progress>,
-    pub(super) writer: writer::Commands,
+    pub(super) writer: Commands,
     /// Where those run who wait for answers, if it is a runtime.
     pub(super) runtime: Option<Handle>,
 }
@@ -103,7 +103,7 @@ impl Intake {
         while let Some(batch) = queue.next() {
             self.take(batch);
         }
-        self.writer.send(writer::Command::Close);
+        self.writer.send(Command::Close);
     }
 
     fn take(&mut self, requests: Vec<Request>) {
@@ -223,12 +223,13 @@ impl Intake {
         }
         if let Some(newest) = batch.fresh.last() {
             self.last = newest.seq;
-            let fresh = Arc::new(batch.fresh);
-            self.progress.adds(bytes(&fresh));
-            self.writer.send(writer::Command::Move(fresh.clone()));
-            let numbered = fresh.iter().map(|fresh| (fresh.seq, &fresh.callback));
-            self.tail.push(numbered);
-            for Numbered { seq, callback } in &*fresh {
+            let moved = Arc::new(Moved::new(batch.fresh));
+            self.progress.adds(moved.bytes);
+            self.writer.send(Command::Move(moved.clone()));
+            let fresh = moved.callbacks.iter();
+            self.tail
+                .push(fresh.map(|fresh| (fresh.seq, &fresh.callback)));
+            for Numbered { seq, callback } in &moved.callbacks {
                 self.recent.add(*seq, &callback.id(), callback.received());
             }
             // Whoever has a receipt finds its event counted.
@@ -289,20 +290,14 @@ impl Intake {
         }
         let cutoff = self.clock.now().minus(self.dedupe_window);
         if let Some(sealed) = self.recent.seal(self.progress.written_run(), cutoff) {
-            self.writer.send(writer::Command::Run(sealed));
+            self.writer.send(Command::Run(sealed));
         }
         if let Some(needed) = self.journal.wants_synced() {
             if self.progress.synced() >= needed {
                 self.journal.turn();
             }
             // What is in the file that is left, or cannot be left yet.
-            self.writer.send(writer::Command::Sync);
+            self.writer.send(Command::Sync);
         }
     }
-}
-
-/// What callbacks take in memory.
-pub(super) fn bytes(numbered: &[Numbered]) -> usize {
-    let each = |numbered: &Numbered| 256 + numbered.callback.body().len();
-    numbered.iter().map(each).sum()
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-pub(super) use self::frame::Recovered;
+pub(super) use self::frame::Record;
 use self::frame::{HEAD, Head};
 use crate::auth::Authentic;
 use crate::event::Seq;
@@ -52,6 +52,20 @@ struct Half {
 pub(super) struct Numbered {
     pub(super) seq: Seq,
     pub(super) callback: Authentic,
+}
+
+impl Numbered {
+    pub(super) fn record(&self) -> Record<'_> {
+        let Self { seq, callback } = self;
+        Record {
+            seq: *seq,
+            received: callback.received(),
+            id: callback.id(),
+            code: callback.kind().code().unwrap_or(-1),
+            source: callback.source(),
+            body: callback.body(),
+        }
+    }
 }
 
 /// What the files hold cannot be the end of what was accepted.
@@ -89,7 +103,7 @@ impl Journal {
     /// Writes a batch, numbered consecutively from `first`, and syncs it. It is on disk if this succeeds; if not, the same
     /// numbers may be given to other callbacks.
     pub(super) fn append(&mut self, first: Seq, batch: &[Numbered]) -> io::Result<()> {
-        let callbacks = batch.iter().map(|numbered| &numbered.callback);
+        let callbacks = batch.iter().map(Numbered::record);
         let aligned = frame::encode(first, callbacks, BLOCK, &mut self.buffer)
             .ok_or_else(|| io::Error::other("a batch of more than 4 GiB"))?;
         self.failed = true;
@@ -165,7 +179,7 @@ struct Found {
 pub(super) fn recover(
     dir: &Path,
     last: Seq,
-    mut insert: impl FnMut(&Recovered) -> rusqlite::Result<()>,
+    mut insert: impl FnMut(&Record) -> rusqlite::Result<()>,
 ) -> Result<(), Damage> {
     let mut found = Vec::new();
     for name in NAMES {

@@ -34,8 +34,8 @@ impl Drop for Alive {
 /// How far each has come.
 pub(super) struct Progress {
     troubles: AtomicU8,
-    /// SQLite has everything up to here; whether that goes on.
-    moved: watch::Sender<(Seq, bool)>,
+    /// SQLite has everything up to here.
+    moved: watch::Sender<Seq>,
     /// And has it synced up to here.
     synced: AtomicI64,
     /// The number of the last run of ids that is complete on disk.
@@ -52,7 +52,7 @@ impl Progress {
     pub(super) fn new(last: Seq) -> Self {
         Self {
             troubles: AtomicU8::new(0),
-            moved: watch::Sender::new((last, true)),
+            moved: watch::Sender::new(last),
             synced: AtomicI64::new(last),
             written_run: AtomicI64::new(-1),
             forgotten: Mutex::default(),
@@ -82,21 +82,23 @@ impl Progress {
         } else {
             self.troubles.fetch_and(!bit, Ordering::Relaxed)
         };
-        if trouble == Trouble::Writer || trouble == Trouble::Gone {
-            self.moved.send_modify(|moved| moved.1 = !is_there);
+        let was_there = before & bit != 0;
+        if is_there && !was_there {
+            self.moved.send_modify(|_| ()); // whoever waits for more looks whether it can still come
         }
-        before & bit != 0
+        was_there
     }
 
     pub(super) fn moved(&self) -> Seq {
-        self.moved.borrow().0
+        *self.moved.borrow()
     }
 
     /// Waits until SQLite has everything up to `seq`; fails if that cannot go on.
     pub(super) async fn moved_to(&self, seq: Seq) -> Result<(), StoreError> {
         let mut moved = self.moved.subscribe();
-        let there = moved.wait_for(|(moved, goes_on)| *moved >= seq || !goes_on);
-        match there.await.map(|moved| moved.0) {
+        let stands = || self.has(Trouble::Writer) || self.has(Trouble::Gone);
+        let there = moved.wait_for(|moved| *moved >= seq || stands());
+        match there.await.map(|moved| *moved) {
             Ok(moved) if moved >= seq => Ok(()),
             _ => Err(StoreError::Failed),
         }
@@ -105,8 +107,8 @@ impl Progress {
     /// Everything up to here is in SQLite.
     pub(super) fn has_moved(&self, upto: Seq, synced: bool) {
         self.moved.send_if_modified(|moved| {
-            let is_more = upto > moved.0;
-            moved.0 = moved.0.max(upto);
+            let is_more = upto > *moved;
+            *moved = upto.max(*moved);
             is_more
         });
         if synced {

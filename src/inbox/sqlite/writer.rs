@@ -10,10 +10,9 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, ffi, params};
+use rusqlite::{Connection, ErrorCode, Statement, ffi, params};
 
-use super::intake::bytes;
-use super::journal::{self, Damage, Numbered, Recovered};
+use super::journal::{self, Damage, Numbered, Record};
 use super::progress::{Alive, Progress, Trouble};
 use super::recent::{Sealed, write_run};
 use crate::event::Seq;
@@ -30,11 +29,29 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// What was moved by a commit that only seemed to fail is there already.
 const INSERT_EVENT: &str = "INSERT OR IGNORE INTO events(seq, received, source, kind, id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-const TOUCH: &str = "UPDATE meta SET value = value WHERE name = 'last_seq'";
+/// Writes, and changes nothing.
+pub(super) const TOUCH: &str = "UPDATE meta SET value = value WHERE name = 'last_seq'";
+
+/// A batch that the journal holds and SQLite is to get.
+pub(super) struct Moved {
+    pub(super) callbacks: Vec<Numbered>,
+    /// What it takes in memory.
+    pub(super) bytes: usize,
+}
+
+impl Moved {
+    pub(super) fn new(callbacks: Vec<Numbered>) -> Self {
+        let each = |numbered: &Numbered| 256 + numbered.callback.body().len();
+        Self {
+            bytes: callbacks.iter().map(each).sum(),
+            callbacks,
+        }
+    }
+}
 
 pub(super) enum Command {
     /// Move what is in the journal.
-    Move(Arc<Vec<Numbered>>),
+    Move(Arc<Moved>),
     /// Write a run of ids.
     Run(Arc<Sealed>),
     /// Any other write.
@@ -77,9 +94,10 @@ pub(super) struct Writer {
     conn: Connection,
     progress: Arc<Progress>,
     /// What is to be moved and written before anything else, until it is.
-    moves: Vec<Arc<Vec<Numbered>>>,
+    moves: Vec<Arc<Moved>>,
     runs: Vec<Arc<Sealed>>,
     jobs: Vec<Job>,
+    /// The bytes of the moves.
     gathered: usize,
     sync: bool,
     syncs_commits: Option<bool>,
@@ -126,10 +144,7 @@ impl Writer {
                 Some(_) => commands.try_recv(),
             };
             match command {
-                Ok(Command::Move(moved)) => {
-                    self.gathered += bytes(&moved);
-                    self.moves.push(moved);
-                }
+                Ok(Command::Move(moved)) => self.hold(moved),
                 Ok(Command::Run(run)) => self.runs.push(run),
                 Ok(Command::Write(job)) => {
                     self.jobs.push(job);
@@ -153,6 +168,11 @@ impl Writer {
             }
             until.get_or_insert_with(|| Instant::now() + GATHER);
         }
+    }
+
+    fn hold(&mut self, moved: Arc<Moved>) {
+        self.gathered += moved.bytes;
+        self.moves.push(moved);
     }
 
     fn write(&mut self) {
@@ -239,15 +259,13 @@ impl Writer {
         // Whatever else there was may have changed nothing.
         let synced = self.sync || (sync && moved.is_some());
         let upto = moved.unwrap_or_else(|| self.progress.moved());
-        let moves = std::mem::take(&mut self.moves);
+        self.moves.clear();
         for run in self.runs.drain(..) {
             self.progress.has_written_run(run.number());
         }
-        self.gathered = 0;
         self.sync = false;
         self.progress.has_moved(upto, synced);
-        self.progress
-            .takes(moves.iter().map(|moved| bytes(moved)).sum());
+        self.progress.takes(std::mem::take(&mut self.gathered));
         Ok(())
     }
 
@@ -266,48 +284,36 @@ impl Writer {
 
     /// The number of the last one.
     fn insert_moves(&self) -> rusqlite::Result<Option<Seq>> {
-        let mut insert = self.conn.prepare_cached(INSERT_EVENT)?;
+        let mut statement = self.conn.prepare_cached(INSERT_EVENT)?;
         let mut last = None;
-        for Numbered { seq, callback } in self.moves.iter().flat_map(|moved| moved.iter()) {
-            insert.execute(params![
-                seq,
-                callback.received().millis(),
-                &**callback.source(),
-                callback.kind().code().unwrap_or(-1),
-                callback.id().as_bytes(),
-                &callback.body()[..],
-            ])?;
-            last = Some(*seq);
+        for numbered in self.moves.iter().flat_map(|moved| &moved.callbacks) {
+            insert(&mut statement, &numbered.record())?;
+            last = Some(numbered.seq);
         }
         Ok(last)
     }
+}
+
+fn insert(statement: &mut Statement, event: &Record) -> rusqlite::Result<()> {
+    let values = params![
+        event.seq,
+        event.received.millis(),
+        event.source,
+        event.code,
+        event.id.as_bytes(),
+        event.body,
+    ];
+    statement.execute(values).map(drop)
 }
 
 /// Moves what the journal has beyond `last` after a crash, synced: the newest number.
 pub(super) fn recover(conn: &Connection, dir: &Path, last: Seq) -> Result<Seq, Damage> {
     let mut newest = last;
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    let mut insert = conn.prepare(INSERT_EVENT)?;
+    let mut statement = conn.prepare(INSERT_EVENT)?;
     let recovered = journal::recover(dir, last, |event| {
         newest = event.seq;
-        let Recovered {
-            seq,
-            received,
-            id,
-            code,
-            source,
-            body,
-        } = event;
-        insert
-            .execute(params![
-                seq,
-                received.millis(),
-                source,
-                code,
-                id.as_bytes(),
-                body
-            ])
-            .map(drop)
+        insert(&mut statement, event)
     });
     conn.execute_batch(if recovered.is_ok() {
         "COMMIT"

@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use crate::auth::Authentic;
 use crate::clock::Timestamp;
 use crate::event::Seq;
 use crate::identity::EventId;
@@ -68,11 +67,11 @@ impl Head {
 /// longer than a batch can be.
 pub(super) fn encode<'a>(
     first: Seq,
-    callbacks: impl Iterator<Item = &'a Authentic> + Clone,
+    callbacks: impl Iterator<Item = Record<'a>> + Clone,
     block: usize,
     buffer: &mut Vec<u8>,
 ) -> Option<Range<usize>> {
-    let length = |callback: &Authentic| FIXED + callback.source().len() + callback.body().len();
+    let length = |callback: Record| FIXED + callback.source.len() + callback.body.len();
     let length = HEAD + callbacks.clone().map(length).sum::<usize>();
     let total = length.next_multiple_of(block);
     buffer.clear();
@@ -82,11 +81,11 @@ pub(super) fn encode<'a>(
     buffer.resize(begin + HEAD, 0);
     let mut count = 0;
     for callback in callbacks {
-        let source = callback.source().as_bytes();
-        let body = callback.body();
-        buffer.extend_from_slice(&callback.received().millis().to_le_bytes());
-        buffer.extend_from_slice(callback.id().as_bytes());
-        buffer.extend_from_slice(&callback.kind().code().unwrap_or(-1).to_le_bytes());
+        let source = callback.source.as_bytes();
+        let body = callback.body;
+        buffer.extend_from_slice(&callback.received.millis().to_le_bytes());
+        buffer.extend_from_slice(callback.id.as_bytes());
+        buffer.extend_from_slice(&callback.code.to_le_bytes());
         buffer.extend_from_slice(&u32::try_from(source.len()).ok()?.to_le_bytes());
         buffer.extend_from_slice(&u32::try_from(body.len()).ok()?.to_le_bytes());
         buffer.extend_from_slice(source);
@@ -115,9 +114,9 @@ pub(super) fn encode<'a>(
     Some(begin..begin + total)
 }
 
-/// A callback as it was read back.
+/// A callback as the journal and the store hold it.
 #[derive(Debug, PartialEq, Eq)]
-pub(in super::super) struct Recovered<'a> {
+pub(in super::super) struct Record<'a> {
     pub(in super::super) seq: Seq,
     pub(in super::super) received: Timestamp,
     pub(in super::super) id: EventId,
@@ -128,7 +127,7 @@ pub(in super::super) struct Recovered<'a> {
 }
 
 /// The callbacks of a batch; none if they are not what the head says.
-pub(super) fn decode<'a>(head: &Head, mut content: &'a [u8]) -> Option<Vec<Recovered<'a>>> {
+pub(super) fn decode<'a>(head: &Head, mut content: &'a [u8]) -> Option<Vec<Record<'a>>> {
     let mut found = Vec::new();
     for n in 0..head.count {
         let received = i64::from_le_bytes(take(&mut content)?);
@@ -139,7 +138,7 @@ pub(super) fn decode<'a>(head: &Head, mut content: &'a [u8]) -> Option<Vec<Recov
         let (source, rest) = content.split_at_checked(source)?;
         let (body, rest) = rest.split_at_checked(body)?;
         content = rest;
-        found.push(Recovered {
+        found.push(Record {
             seq: head.first + Seq::from(n),
             received: Timestamp::from_millis(received),
             id: EventId::from_bytes(id),

@@ -23,10 +23,13 @@ fn job(sql: &'static str) -> (Job, oneshot::Receiver<Result<(), StoreError>>) {
     (job, answer)
 }
 
-fn accepted(seq: Seq) -> Arc<Vec<Numbered>> {
+/// As the intake tells of it and the writer takes it.
+fn accepted(writer: &mut Writer, seq: Seq) {
     let body = push("room", seq);
     let callback = authentic("css", body.as_bytes(), Timestamp::default());
-    Arc::new(vec![Numbered { seq, callback }])
+    let moved = Moved::new(vec![Numbered { seq, callback }]);
+    writer.progress.adds(moved.bytes);
+    writer.hold(Arc::new(moved));
 }
 
 fn number(writer: &Writer, sql: &str) -> i64 {
@@ -64,8 +67,7 @@ fn a_job_that_ends_the_transaction_does_not_keep_events_from_being_moved() {
     let mut writer = writer(directory.path());
     for (seq, sql) in [(1, "ROLLBACK"), (2, "COMMIT")] {
         let (ends, mut told) = job(sql);
-        writer.progress.adds(bytes(&accepted(seq)));
-        writer.moves.push(accepted(seq));
+        accepted(&mut writer, seq);
         writer.jobs = vec![ends];
         writer.write();
         assert_eq!(told.try_recv(), Ok(Err(StoreError::Failed)));
@@ -83,8 +85,7 @@ fn what_cannot_be_moved_is_kept_and_moved_later() {
         .conn
         .execute_batch("ALTER TABLE events RENAME TO away")
         .unwrap();
-    writer.progress.adds(bytes(&accepted(1)));
-    writer.moves.push(accepted(1));
+    accepted(&mut writer, 1);
     writer.write();
     assert!(writer.progress.has(Trouble::Writer));
     assert_eq!(writer.progress.moved(), 0);
@@ -104,8 +105,7 @@ fn only_what_was_committed_with_a_sync_counts_as_synced() {
     let directory = tempfile::tempdir().unwrap();
     let mut writer = writer(directory.path());
     let moves = |writer: &mut Writer, seq| {
-        writer.progress.adds(bytes(&accepted(seq)));
-        writer.moves.push(accepted(seq));
+        accepted(writer, seq);
         writer.write();
     };
     moves(&mut writer, 1);
