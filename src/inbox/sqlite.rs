@@ -20,7 +20,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,6 +31,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use self::directory::{connect, create_durably, lock, sync};
+use self::intake::queue::{self, Requests};
 use self::intake::{Intake, Request};
 use self::journal::{Damage, Journal};
 use self::progress::Progress;
@@ -60,7 +61,7 @@ const MOVED_WITHIN: Duration = Duration::from_secs(1);
 /// An open store. Dropping it finishes what was sent to the writer.
 pub(super) struct Store {
     path: PathBuf,
-    requests: Sender<Request>,
+    requests: Requests,
     commands: Commands,
     readers: Arc<Readers>,
     committed: watch::Receiver<Seq>,
@@ -131,7 +132,8 @@ impl Store {
         sync(&[&file, &path.join("inbox.db-wal")]).map_err(unwritable)?;
         let cutoff = clock.now().minus(settings.dedupe_window);
         let recent = Recent::load(&conn, last, cutoff).map_err(sqlite)?;
-        let (requests, received_requests) = mpsc::channel();
+        let runtime = Handle::try_current().ok();
+        let (requests, queue) = queue::queue(runtime.clone());
         let (commands, received_commands) = mpsc::channel();
         let (committed, watched) = watch::channel(last);
         let tail = Arc::new(Tail::default());
@@ -174,16 +176,13 @@ impl Store {
             tail: tail.clone(),
             progress: progress.clone(),
             writer: commands.clone(),
-            runtime: Handle::try_current().ok(),
+            runtime,
         };
         // The directory entry of a new file must survive as well.
         File::open(&path)
             .and_then(|dir| dir.sync_all())
             .map_err(unwritable)?;
-        let intake = spawn(
-            "inbox-intake",
-            Box::new(move || intake.run(received_requests)),
-        )?;
+        let intake = spawn("inbox-intake", Box::new(move || intake.run(queue)))?;
         let threads = vec![intake, writer, wal];
         Ok(Self {
             readers,
@@ -433,7 +432,7 @@ impl Store {
 
     /// A request that finds nobody is dropped with its reply, which says that it failed; so is a command.
     fn ask(&self, request: Request) {
-        let _ = self.requests.send(request);
+        self.requests.send(request);
     }
 
     async fn write<T: Send + 'static>(

@@ -4,14 +4,13 @@
 //! is written at once, and while one batch syncs the next one gathers (`queue`). What it has written it hands to the store's
 //! writer before anybody hears of it, so that whatever is said about an event comes there after the event.
 
-mod queue;
+pub(super) mod queue;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasherDefault;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -97,9 +96,8 @@ type FreshIds = HashMap<EventId, Seq, BuildHasherDefault<Identity>>;
 
 impl Intake {
     /// Serves requests until it is told to close or nobody is left to send any.
-    pub(super) fn run(mut self, requests: Receiver<Request>) {
+    pub(super) fn run(mut self, mut queue: Queue) {
         let _alive = Alive(self.progress.clone());
-        let mut queue = Queue::new(requests);
         while let Some(batch) = queue.next() {
             self.take(batch);
         }

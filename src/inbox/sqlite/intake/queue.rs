@@ -1,30 +1,118 @@
 //! What waits to be accepted, and how much of it makes a batch.
 //!
-//! A sync costs the same for one as for a hundred, and under load its thread competes with those that bring the next ones. If
-//! it began with the first that comes back after a batch was answered, all others would miss it and wait for another whole
-//! sync. So where many were waiting lately, it lets them come, as long as they do come: it never waits for one that may not,
-//! and where few are waiting it waits for none.
+//! A sync costs the same for one as for a hundred, and waking a thread costs as much as half a request. So while the intake is
+//! busy nobody wakes it: it takes what has come when it is done. When it sleeps, a lone request wakes it at once. But where
+//! many were waiting lately, it is woken when half as many wait again, so that the ones are read while the others are synced,
+//! or when the runtime has nothing else to do, so that no more are coming for now. Nothing spins.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
 
 use super::Request;
 
 /// At most so much goes into one batch.
 const REQUESTS: usize = 4096;
 const BYTES: usize = 8 << 20;
-/// How long to stay awake for the next request.
-const AWAKE: Duration = Duration::from_micros(50);
 /// With fewer waiting lately nobody waits for others.
 const MANY: usize = 8;
-/// So long after the last one came it is thought that no more are coming.
-const PAUSE: Duration = Duration::from_micros(35);
 /// However many are coming, the first one has waited long enough.
 const LONGEST: Duration = Duration::from_micros(400);
+/// Nobody needs to wake the intake.
+const AWAKE: u64 = u64::MAX;
 
-pub(super) struct Queue {
+/// Where requests are sent to a [`Queue`]. With the last of them comes the end.
+pub(in super::super) struct Requests {
+    sender: Sender<Request>,
+    bell: Arc<Bell>,
+    /// Where those run who send, if it is a runtime.
+    runtime: Option<Handle>,
+}
+
+/// Wakes the intake.
+#[derive(Default)]
+struct Bell {
+    intake: OnceLock<Thread>,
+    /// How many requests there ever were.
+    sent: AtomicU64,
+    /// At how many the intake wants to be woken.
+    wanted: AtomicU64,
+    /// Somebody waits for the runtime to come to rest.
+    is_watched: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if let Some(intake) = self.intake.get() {
+            intake.unpark();
+        }
+    }
+}
+
+/// Rings when the runtime has nothing else to do, or will do nothing any more.
+struct Watch(Arc<Bell>);
+
+impl Watch {
+    async fn until_rest(self) {
+        let began = Instant::now();
+        loop {
+            let sent = self.0.sent.load(Ordering::SeqCst);
+            // It goes on after whatever is ready, and whatever has arrived on the sockets meanwhile.
+            yield_now().await;
+            if self.0.sent.load(Ordering::SeqCst) == sent || began.elapsed() > LONGEST {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.is_watched.store(false, Ordering::SeqCst);
+        if self.0.wanted.load(Ordering::SeqCst) != AWAKE {
+            self.0.ring();
+        }
+    }
+}
+
+impl Requests {
+    /// A request that finds nobody is dropped with its reply, which says that it failed.
+    pub(in super::super) fn send(&self, request: Request) {
+        let waits_for_others = matches!(request, Request::Accept { .. });
+        let _ = self.sender.send(request);
+        let sent = self.bell.sent.fetch_add(1, Ordering::SeqCst) + 1;
+        let wanted = self.bell.wanted.load(Ordering::SeqCst);
+        if wanted == AWAKE {
+            return;
+        }
+        match &self.runtime {
+            Some(runtime) if waits_for_others && sent < wanted => {
+                if !self.bell.is_watched.swap(true, Ordering::SeqCst) {
+                    runtime.spawn(Watch(self.bell.clone()).until_rest());
+                }
+            }
+            _ => self.bell.ring(),
+        }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.send(Request::Close);
+    }
+}
+
+pub(in super::super) struct Queue {
     requests: Receiver<Request>,
+    bell: Arc<Bell>,
+    /// How many were received.
+    received: u64,
     waiting: VecDeque<Request>,
     /// How many were in the last batch, which is being answered.
     answered: usize,
@@ -33,27 +121,48 @@ pub(super) struct Queue {
     closed: bool,
 }
 
-impl Queue {
-    pub(super) fn new(requests: Receiver<Request>) -> Self {
-        Self {
-            requests,
-            waiting: VecDeque::new(),
-            answered: 0,
-            lately: 0,
-            closed: false,
-        }
-    }
+/// A queue and where it is sent to, from `runtime` if it is one.
+pub(in super::super) fn queue(runtime: Option<Handle>) -> (Requests, Queue) {
+    let (sender, requests) = channel();
+    let bell = Arc::new(Bell::default());
+    bell.wanted.store(AWAKE, Ordering::SeqCst);
+    let sends = Requests {
+        sender,
+        bell: bell.clone(),
+        runtime,
+    };
+    let queue = Queue {
+        requests,
+        bell,
+        received: 0,
+        waiting: VecDeque::new(),
+        answered: 0,
+        lately: 0,
+        closed: false,
+    };
+    (sends, queue)
+}
 
+impl Queue {
     /// The next batch; none after [`Request::Close`], or if nobody is left to send any.
     pub(super) fn next(&mut self) -> Option<Vec<Request>> {
         self.receive();
-        if self.waiting.is_empty() {
-            if self.closed {
-                return None;
-            }
-            self.await_one();
+        // Where few wait nobody waits for others.
+        let enough = if self.lately < MANY {
+            1
+        } else {
+            self.lately / 2
+        };
+        let mut rested = false;
+        while self.waiting.is_empty() && !self.closed {
+            self.sleep(enough, None);
+            rested = true;
+            self.receive();
         }
-        self.let_them_come();
+        if self.waiting.len() < enough && !rested && !self.closed {
+            self.sleep(enough - self.waiting.len(), Some(LONGEST));
+            self.receive();
+        }
         let outstanding = self.waiting.len() + self.answered;
         // A twentieth less each time: what was there is soon forgotten.
         self.lately = outstanding.max(self.lately - self.lately.div_ceil(20));
@@ -82,69 +191,59 @@ impl Queue {
         while !self.closed && self.waiting.len() < REQUESTS {
             match self.requests.try_recv() {
                 Ok(Request::Close) | Err(TryRecvError::Disconnected) => self.closed = true,
-                Ok(request) => self.waiting.push_back(request),
+                Ok(request) => {
+                    self.received += 1;
+                    self.waiting.push_back(request);
+                }
                 Err(TryRecvError::Empty) => return,
             }
         }
     }
 
-    /// Under load one comes in a moment, sooner than a thread that sleeps could be woken: whoever else has work gets the
-    /// processor meanwhile.
-    fn await_one(&mut self) {
-        let began = Instant::now();
-        while self.waiting.is_empty() && !self.closed {
-            if began.elapsed() < AWAKE {
-                std::thread::yield_now();
-                self.receive();
-                continue;
-            }
-            match self.requests.recv() {
-                Ok(Request::Close) | Err(_) => self.closed = true,
-                Ok(request) => self.waiting.push_back(request),
+    /// Until so many more have come, or no more seem to come for now.
+    fn sleep(&self, more: usize, longest: Option<Duration>) {
+        self.bell.intake.get_or_init(std::thread::current);
+        let wanted = self.received + more as u64;
+        self.bell.wanted.store(wanted, Ordering::SeqCst);
+        // Whoever sent before that will not ring.
+        if self.bell.sent.load(Ordering::SeqCst) == self.received {
+            match longest {
+                Some(longest) => std::thread::park_timeout(longest),
+                None => std::thread::park(),
             }
         }
-    }
-
-    fn let_them_come(&mut self) {
-        if self.lately < MANY {
-            return;
-        }
-        let began = Instant::now();
-        let mut newest = began;
-        while self.waiting.len() < self.lately - self.lately / 10 && !self.closed {
-            let before = self.waiting.len();
-            self.receive();
-            let now = Instant::now();
-            if self.waiting.len() > before {
-                newest = now;
-            }
-            if now - newest >= PAUSE || now - began >= LONGEST {
-                return;
-            }
-            std::thread::yield_now();
-        }
+        self.bell.wanted.store(AWAKE, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
-
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::inbox::contract::{authentic, push};
 
-    fn queue() -> (Sender<Request>, Queue) {
-        let (sender, requests) = channel();
-        (sender, Queue::new(requests))
-    }
-
-    fn send(sender: &Sender<Request>, number: usize) {
+    fn send(requests: &Requests, number: usize) {
         for _ in 0..number {
             let (reply, _) = oneshot::channel();
-            sender.send(Request::Probe { reply }).unwrap();
+            requests.send(Request::Probe { reply });
         }
+    }
+
+    fn accept(requests: &Requests) {
+        let (reply, _) = oneshot::channel();
+        requests.send(Request::Accept {
+            callback: authentic(
+                "css",
+                push("room", 1).as_bytes(),
+                Timestamp::from_seconds(0),
+            ),
+            charge: None,
+            reply,
+            unless_ever_stored: false,
+        });
     }
 
     fn next(queue: &mut Queue) -> Option<usize> {
@@ -153,11 +252,11 @@ mod tests {
 
     #[test]
     fn what_is_there_is_taken_and_the_end_comes_last() {
-        let (sender, mut queue) = queue();
+        let (sender, mut queue) = queue(None);
         send(&sender, 1);
         assert_eq!(next(&mut queue), Some(1));
         send(&sender, REQUESTS + 5);
-        sender.send(Request::Close).unwrap();
+        sender.send(Request::Close);
         send(&sender, 1);
         assert_eq!(next(&mut queue), Some(REQUESTS));
         assert_eq!(next(&mut queue), Some(5));
@@ -167,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_end_of_all_senders_is_the_end() {
-        let (sender, mut queue) = queue();
+        let (sender, mut queue) = queue(None);
         send(&sender, 3);
         drop(sender);
         assert_eq!(next(&mut queue), Some(3));
@@ -177,7 +276,7 @@ mod tests {
     /// Told by what it waits for, not by a clock: a lone request leaves nothing to wait for.
     #[test]
     fn a_lone_one_waits_for_nobody() {
-        let (sender, mut queue) = queue();
+        let (sender, mut queue) = queue(None);
         for _ in 0..100 {
             send(&sender, 1);
             assert_eq!(next(&mut queue), Some(1));
@@ -191,5 +290,54 @@ mod tests {
             assert_eq!(next(&mut queue), Some(1), "more than one never comes");
         }
         assert!(queue.lately < MANY, "a flood is forgotten");
+    }
+
+    /// Has a flood be remembered, so that others are waited for.
+    fn flood(requests: &Requests, queue: &mut Queue) {
+        send(requests, 4 * MANY);
+        assert_eq!(next(queue), Some(4 * MANY));
+    }
+
+    #[test]
+    fn one_of_many_waits_until_the_runtime_is_at_rest() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let (sender, mut queue) = queue(Some(runtime.handle().clone()));
+        let (batches, taken) = channel();
+        flood(&sender, &mut queue);
+        let intake = std::thread::spawn(move || {
+            while let Some(batch) = next(&mut queue) {
+                queue.lately = 4 * MANY;
+                batches.send(batch).unwrap();
+            }
+        });
+        for _ in 0..100 {
+            accept(&sender);
+            assert_eq!(taken.recv(), Ok(1));
+        }
+        // A runtime that is gone keeps nobody waiting.
+        drop(runtime);
+        accept(&sender);
+        assert_eq!(taken.recv(), Ok(1));
+        drop(sender);
+        intake.join().unwrap();
+    }
+
+    #[test]
+    fn half_as_many_as_lately_are_enough_whatever_the_runtime_does() {
+        // Nobody drives it.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (sender, mut queue) = queue(Some(runtime.handle().clone()));
+        flood(&sender, &mut queue);
+        let intake = std::thread::spawn(move || next(&mut queue));
+        while sender.bell.wanted.load(Ordering::SeqCst) == AWAKE {
+            std::thread::yield_now();
+        }
+        (0..2 * MANY).for_each(|_| accept(&sender));
+        assert_eq!(intake.join().unwrap(), Some(2 * MANY));
     }
 }
