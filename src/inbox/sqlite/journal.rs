@@ -1,8 +1,8 @@
 //! The journal: what is accepted is on disk here first, one write and one sync for a whole batch, and answered then.
 //!
 //! The store's own thread moves it into SQLite a moment later, in larger transactions, whose pages, checkpoints and syncs
-//! hold no answer up. Two files are written in turn, each over its old content: blocks that exist need no change of the file
-//! system to be synced. A file is used again only when SQLite has what is in it, synced.
+//! hold no answer up. Two files are written in turn, each over its old content or the zeros it begins with: blocks that exist
+//! need no change of the file system to be synced. A file is used again only when SQLite has what is in it, synced.
 //!
 //! After a crash everything that SQLite lacks is in whole batches with consecutive numbers. What was being written is torn,
 //! was never answered, and ends the file; what is left of older content has lower numbers. A whole batch beyond a broken one
@@ -25,7 +25,9 @@ use crate::event::Seq;
 /// The two files, in the store's directory.
 const NAMES: [&str; 2] = ["accepted.0-wal", "accepted.1-wal"];
 /// From this length on the other file is taken, if it is free.
-const LENGTH: u64 = if cfg!(test) { 64 << 10 } else { 32 << 20 };
+const LENGTH: u64 = if cfg!(test) { 64 << 10 } else { 8 << 20 };
+/// A file is made this long at once on a volume that has many times as much room.
+const ROOM: u64 = 32 * LENGTH;
 /// What is written begins and ends at a multiple of this, in the file and in memory: past the page cache it has to.
 const BLOCK: usize = 4096;
 /// More is not kept for the next batch.
@@ -86,8 +88,11 @@ impl Journal {
     /// Opens or creates the files. What they held must have been recovered.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let half = |name: &str| {
+            let file = open(&dir.join(name))?;
+            // Without them syncs take longer, that is all.
+            let _ = write_zeros(&file);
             io::Result::Ok(Half {
-                file: open(&dir.join(name))?,
+                file,
                 end: 0,
                 last: 0,
             })
@@ -157,6 +162,25 @@ fn open(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => options.open(path),
         opened => opened,
     }
+}
+
+/// Brings a file to its length. Blocks that are only reserved would each have to be noted by the file system when they are
+/// written first.
+fn write_zeros(file: &File) -> io::Result<()> {
+    const STEP: usize = 1 << 20;
+    let volume = rustix::fs::fstatvfs(file)?;
+    if volume.f_bavail * volume.f_frsize < ROOM {
+        return Ok(());
+    }
+    let zeros = vec![0; STEP + BLOCK];
+    let begin = zeros.as_ptr().align_offset(BLOCK);
+    let mut at = file.metadata()?.len().next_multiple_of(BLOCK as u64);
+    while at < LENGTH {
+        let step = STEP.min((LENGTH - at) as usize);
+        file.write_all_at(&zeros[begin..begin + step], at)?;
+        at += step as u64;
+    }
+    file.sync_all()
 }
 
 /// Empties the files when SQLite has everything, so that the next start has nothing to read. What fails leaves old content.

@@ -8,43 +8,61 @@ use rustix::process::setpriority_process;
 
 /// From here on the WAL is emptied even if that makes a transaction wait.
 pub(super) const WAL_LIMIT_PAGES: i64 = 4096;
-/// How often the WAL is moved into the file.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+/// How often the WAL is moved into the file while events arrive, and while hardly any do. A sync of the journal waits for
+/// what else the disk is to write: little at a time, under load, is waited for the least.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(15);
+const CHECKPOINT_AT_EASE: Duration = Duration::from_millis(100);
+/// From so many pages at a time on it is load.
+const LOAD: i64 = 16;
 /// Gives way to the others where processors are short.
 const NICE: i32 = 10;
 /// While a restart of the WAL waits for a reader, commits wait for it.
 pub(super) const RESTART_WAIT: Duration = Duration::from_millis(250);
 /// Checkpoints that go by before the next try when a reader stood in the way of a restart.
-const RESTART_PAUSE: u32 = 20;
+const RESTART_PAUSE: u32 = 100;
 
 /// Moves on until the writer has ended, which drops the other end of `ended`.
 pub(super) fn run(conn: &Connection, ended: &Receiver<()>) {
-    // On Linux this is for the thread. Moving a hundred milliseconds' worth takes a few of a processor, which are better had
-    // when nobody waits for an answer.
+    // On Linux this is for the thread. What it takes of a processor is better had when nobody waits for an answer.
     let _ = setpriority_process(None, NICE);
     let mut pause = 0;
-    while ended.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
-        checkpoint(conn, &mut pause);
+    let mut before = 0;
+    let mut every = CHECKPOINT_AT_EASE;
+    while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        let after = checkpoint(conn, &mut pause);
+        // Fewer than before: the WAL was begun anew.
+        let moved = if after < before {
+            after
+        } else {
+            after - before
+        };
+        before = after;
+        every = if moved < LOAD {
+            CHECKPOINT_AT_EASE
+        } else {
+            CHECKPOINT_EVERY
+        };
     }
 }
 
-/// Moves what the WAL holds into the file. The writer is not held up, but for a moment when the WAL has grown large: under
-/// load it never is empty by itself. `pause` is how many times not to try that.
-fn checkpoint(conn: &Connection, pause: &mut u32) {
+/// Moves what the WAL holds into the file: how many of its pages are there now. The writer is not held up, but for a moment
+/// when the WAL has grown large: under load it never is empty by itself. `pause` is how many times not to try that.
+fn checkpoint(conn: &Connection, pause: &mut u32) -> i64 {
     let run = |mode: &str| {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-            Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))
+            Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?, row.get(2)?))
         })
     };
-    let result = run("PASSIVE").and_then(|(_, pages)| {
+    let result = run("PASSIVE").and_then(|(_, pages, moved)| {
         if *pause > 0 {
             *pause -= 1;
         } else if pages > WAL_LIMIT_PAGES && run("RESTART")?.0 {
             *pause = RESTART_PAUSE;
         }
-        Ok(())
+        Ok(moved)
     });
-    if let Err(error) = result {
+    result.unwrap_or_else(|error| {
         tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
-    }
+        0
+    })
 }

@@ -86,12 +86,27 @@ fn a_torn_end_is_not_there() {
 }
 
 #[test]
+fn files_have_their_length_from_the_begin() {
+    let dir = tempfile::tempdir().unwrap();
+    let lengths = || NAMES.map(|name| std::fs::metadata(dir.path().join(name)).unwrap().len());
+    let mut journal = Journal::open(dir.path()).unwrap();
+    assert_eq!(lengths(), [LENGTH; 2]);
+    assert_eq!(recovered(dir.path(), 0).unwrap(), all(0..0));
+    append(&mut journal, 1..9);
+    drop(journal);
+    // What is there stays.
+    let _journal = Journal::open(dir.path()).unwrap();
+    assert_eq!(lengths(), [LENGTH; 2]);
+    assert_eq!(recovered(dir.path(), 0).unwrap(), all(1..9));
+}
+
+#[test]
 fn damage_in_the_middle_is_no_end() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(NAMES[0]);
     let mut journal = Journal::open(dir.path()).unwrap();
     append(&mut journal, 1..3);
-    let first = std::fs::metadata(&file).unwrap().len() as usize;
+    let first = journal.halves[0].end as usize;
     append(&mut journal, 3..6);
     append(&mut journal, 6..8);
     for at in [0, 9, 20, 24, HEAD + 5, HEAD + 200, first, first + 25] {
