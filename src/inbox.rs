@@ -25,7 +25,7 @@ use self::delivery::{
     HandlerId, Lane, Owed, Parked, Registered, RowCounts, Selection, Settlement, Start,
 };
 use self::query::{EventFilter, Page};
-use self::settings::InboxSettings;
+use self::settings::{InboxSettings, StoreSettings};
 use crate::auth::Authentic;
 use crate::budget::Charge;
 use crate::clock::{Clock, Timestamp};
@@ -99,6 +99,12 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The engine is not there.
+    #[error("inbox.engine: this build has no PostgreSQL engine yet; use \"sqlite\"")]
+    NoEngine,
+    /// It ended before it was open.
+    #[error("the inbox was not opened: {0}")]
+    Ended(String),
 }
 
 /// Whether the inbox takes callbacks.
@@ -143,9 +149,14 @@ impl Inbox {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
-        let store = sqlite::Store::open(settings, clock, metrics)?;
+        let engine = match &settings.store {
+            StoreSettings::Sqlite(own) => {
+                Engine::Sqlite(sqlite::Store::open(settings, own, clock, metrics)?)
+            }
+            StoreSettings::Postgres(_) => return Err(OpenError::NoEngine),
+        };
         Ok(Self {
-            engine: Arc::new(Engine::Sqlite(store)),
+            engine: Arc::new(engine),
         })
     }
 

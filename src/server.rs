@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::{Built, Dispatch};
 use crate::handler::Handler;
+use crate::inbox::settings::StoreSettings;
 use crate::inbox::{Condition, Inbox, OpenError, StoreError};
 use crate::ingress::health::Health;
 use crate::ingress::{self, Ingress};
@@ -71,7 +72,7 @@ impl StartError {
     pub fn is_setup(&self) -> bool {
         matches!(
             self,
-            Self::Inbox(OpenError::Unwritable { .. }) | Self::Handler { .. }
+            Self::Inbox(OpenError::Unwritable { .. } | OpenError::NoEngine) | Self::Handler { .. }
         )
     }
 }
@@ -120,13 +121,7 @@ impl Builder {
         let metrics = Arc::new(Metrics::default());
         let built = reload::build(&config, &custom, &BTreeMap::new(), &clock)?;
         let inbox = open(&config, &clock, &metrics).await?;
-        let rejected =
-            RejectedList::open(&config.inbox.path, metrics.clone()).map_err(|error| {
-                OpenError::Broken {
-                    path: config.inbox.path.join("rejected.db"),
-                    reason: error.to_string(),
-                }
-            })?;
+        let rejected = open_rejected(&config, &metrics)?;
         let ingress = Arc::new(Ingress::new(
             reload::sources(&config),
             config.server.clone(),
@@ -272,13 +267,17 @@ impl Server {
 
 async fn open(config: &Config, clock: &Clock, metrics: &Arc<Metrics>) -> Result<Inbox, OpenError> {
     let (settings, clock, metrics) = (config.inbox.clone(), clock.clone(), metrics.clone());
-    let path = settings.path.clone();
     let opened = spawn_blocking(move || Inbox::open(&settings, clock, metrics)).await;
-    opened.unwrap_or_else(|error| {
-        Err(OpenError::Broken {
-            path,
-            reason: error.to_string(),
-        })
+    opened.unwrap_or_else(|error| Err(OpenError::Ended(error.to_string())))
+}
+
+fn open_rejected(config: &Config, metrics: &Arc<Metrics>) -> Result<RejectedList, OpenError> {
+    let StoreSettings::Sqlite(store) = &config.inbox.store else {
+        return Err(OpenError::NoEngine);
+    };
+    RejectedList::open(&store.path, metrics.clone()).map_err(|error| OpenError::Broken {
+        path: store.path.join("rejected.db"),
+        reason: error.to_string(),
     })
 }
 

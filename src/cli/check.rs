@@ -9,6 +9,7 @@ use rustix::fs::Access;
 use crate::config::Config;
 use crate::dispatch::settings::{HandlerSettings, Order};
 use crate::handlers::Target;
+use crate::inbox::settings::StoreSettings;
 use crate::kind::{Kind, UrlField};
 use crate::source::{Source, token_query};
 
@@ -24,8 +25,9 @@ const PLACEHOLDER: &str = "http://YOUR-HOST";
 /// Checks what loading the configuration does not, then tells what there is to tell.
 pub(super) fn report(config: &Config) -> anyhow::Result<String> {
     targets(config)?;
-    writable(&config.inbox.path)
-        .with_context(|| format!("{}: inbox.path", config.file.display()))?;
+    if let StoreSettings::Sqlite(store) = &config.inbox.store {
+        writable(&store.path).with_context(|| format!("{}: inbox.path", config.file.display()))?;
+    }
     for (name, handler) in &config.handlers {
         let file = handler.target.as_ref().and_then(Target::file);
         if let Some(directory) = file.and_then(Path::parent) {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::inbox::settings::StoreSettings;
 use crate::settings::Secret;
 
 mod files;
@@ -64,10 +65,10 @@ fn names_of_headers_keep_their_case_and_paths_start_from_the_file() {
     );
     let message = read(&text, &[]).unwrap_err().to_string();
     assert!(message.contains("`X-Team`"), "{message}");
-    assert_eq!(
-        read(LEAST, &[]).unwrap().inbox.path,
-        Path::new("/base/data")
-    );
+    let StoreSettings::Sqlite(store) = read(LEAST, &[]).unwrap().inbox.store else {
+        panic!("the default is sqlite");
+    };
+    assert_eq!(store.path, Path::new("/base/data"));
 }
 
 #[test]

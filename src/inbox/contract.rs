@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::delivery::{
     Attempts, Change, HandlerId, Lane, Parked, Registered, Selection, Settlement, Start,
 };
-use super::settings::InboxSettings;
+use super::settings::{InboxSettings, SqliteSettings, StoreSettings};
 use super::{Inbox, Receipt};
 use crate::auth::{Authentic, Presented, authenticate};
 use crate::callback::Callback;
@@ -230,9 +230,11 @@ impl Bench {
 
 pub(super) fn settings(path: &Path) -> InboxSettings {
     InboxSettings {
-        path: path.join("inbox"),
-        lock_wait: Duration::ZERO,
-        min_free: Some(0),
+        store: StoreSettings::Sqlite(SqliteSettings {
+            path: path.join("inbox"),
+            lock_wait: Duration::ZERO,
+            min_free: Some(0),
+        }),
         retention: RETENTION,
         parked_retention: PARKED_RETENTION,
         dedupe_window: WINDOW,

@@ -1,12 +1,15 @@
 //! `[inbox]`: which store, where, and how long it keeps what.
 
+mod cluster;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use humantime::format_duration;
 use serde::Deserialize;
 
-use crate::settings::{self, Invalid, Surroundings};
+pub use self::cluster::{Cluster, Encryption, Host};
+use crate::settings::{self, Invalid, SecretFields, Surroundings};
 
 /// `[inbox]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -14,20 +17,27 @@ use crate::settings::{self, Invalid, Surroundings};
 pub struct InboxConfig {
     /// What stores the events.
     pub engine: Engine,
-    /// The directory of the embedded store.
+    /// The directory of the embedded store. PostgreSQL passes over it: the image's file sets one.
     pub path: PathBuf,
     /// How long to wait for another process to leave the directory.
-    #[serde(deserialize_with = "settings::duration")]
-    pub lock_wait: Duration,
+    #[serde(deserialize_with = "settings::optional_duration")]
+    pub lock_wait: Option<Duration>,
     /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
     #[serde(deserialize_with = "settings::optional_size")]
     pub min_free: Option<u64>,
-    /// Where the PostgreSQL server is.
+    /// Where the PostgreSQL servers are, and the role and database there.
     pub url: Option<String>,
     /// A file that holds the URL.
     pub url_file: Option<PathBuf>,
     /// A variable that holds the URL.
     pub url_env: Option<String>,
+    /// The connections to PostgreSQL that are kept.
+    pub connections: Option<usize>,
+    /// How long a start waits for PostgreSQL.
+    #[serde(deserialize_with = "settings::optional_duration")]
+    pub connect_wait: Option<Duration>,
+    /// Whether a PostgreSQL is taken that answers before it has written.
+    pub allow_async_commit: Option<bool>,
     /// How long an event is kept, whatever became of it.
     #[serde(deserialize_with = "settings::duration")]
     pub retention: Duration,
@@ -44,11 +54,14 @@ impl Default for InboxConfig {
         Self {
             engine: Engine::default(),
             path: "data".into(),
-            lock_wait: Duration::from_secs(10),
+            lock_wait: None,
             min_free: None,
             url: None,
             url_file: None,
             url_env: None,
+            connections: None,
+            connect_wait: None,
+            allow_async_commit: None,
             retention: 7 * DAY,
             parked_retention: 30 * DAY,
             dedupe_window: None,
@@ -57,6 +70,11 @@ impl Default for InboxConfig {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const CONNECTIONS: usize = 8;
+const MOST_CONNECTIONS: usize = 1000;
+const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
 /// The shortest window that is chosen unasked.
 const USUAL_WINDOW: Duration = Duration::from_secs(30 * 60);
@@ -78,18 +96,47 @@ pub enum Engine {
 /// A validated `[inbox]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InboxSettings {
-    /// The store's directory.
-    pub path: PathBuf,
-    /// How long to wait for another process to leave the directory.
-    pub lock_wait: Duration,
-    /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
-    pub min_free: Option<u64>,
+    /// What stores the events, and where.
+    pub store: StoreSettings,
     /// How long an event is kept, whatever became of it.
     pub retention: Duration,
     /// How long an event is kept that a handler parked.
     pub parked_retention: Duration,
     /// How long after its arrival a repeat of an event is recognised.
     pub dedupe_window: Duration,
+}
+
+/// What belongs to one engine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoreSettings {
+    /// `engine = "sqlite"`.
+    Sqlite(SqliteSettings),
+    /// `engine = "postgres"`.
+    Postgres(PostgresSettings),
+}
+
+/// The embedded store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqliteSettings {
+    /// The store's directory.
+    pub path: PathBuf,
+    /// How long to wait for another process to leave the directory.
+    pub lock_wait: Duration,
+    /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
+    pub min_free: Option<u64>,
+}
+
+/// The shared store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostgresSettings {
+    /// The servers, and how to speak to them.
+    pub cluster: Cluster,
+    /// The connections that are kept.
+    pub connections: usize,
+    /// How long a start waits for a server.
+    pub connect_wait: Duration,
+    /// Whether a server is taken that answers before it has written.
+    pub allow_async_commit: bool,
 }
 
 impl InboxConfig {
@@ -101,34 +148,89 @@ impl InboxConfig {
         longest_grace: Duration,
     ) -> Result<InboxSettings, Invalid> {
         let at = |key: &str| format!("{place}.{key}");
-        if self.engine == Engine::Postgres {
-            let problem = "this build has no PostgreSQL engine yet; use \"sqlite\"";
-            return Err(Invalid::at(at("engine"), problem));
-        }
+        self.check_owners(place)?;
+        let store = match self.engine {
+            Engine::Sqlite => StoreSettings::Sqlite(self.sqlite(place, around)?),
+            Engine::Postgres => StoreSettings::Postgres(self.postgres(place, around)?),
+        };
+        settings::check_duration(at("retention"), self.retention)?;
+        settings::check_duration(at("parked_retention"), self.parked_retention)?;
+        Ok(InboxSettings {
+            store,
+            retention: self.retention,
+            parked_retention: self.parked_retention,
+            dedupe_window: self.dedupe_window(at("dedupe_window"), longest_grace)?,
+        })
+    }
+
+    /// Refuses what belongs to the other engine: it would be passed over in silence.
+    fn check_owners(&self, place: &str) -> Result<(), Invalid> {
+        let of_sqlite = [
+            ("lock_wait", self.lock_wait.is_some()),
+            ("min_free", self.min_free.is_some()),
+        ];
         let of_postgres = [
             ("url", self.url.is_some()),
             ("url_file", self.url_file.is_some()),
             ("url_env", self.url_env.is_some()),
+            ("connections", self.connections.is_some()),
+            ("connect_wait", self.connect_wait.is_some()),
+            ("allow_async_commit", self.allow_async_commit.is_some()),
         ];
-        if let Some((key, _)) = of_postgres.iter().find(|(_, given)| *given) {
-            let problem = "belongs to engine = \"postgres\", but the engine is \"sqlite\"";
-            return Err(Invalid::at(at(key), problem));
-        }
+        let (others, owner, chosen) = match self.engine {
+            Engine::Sqlite => (&of_postgres[..], "postgres", "sqlite"),
+            Engine::Postgres => (&of_sqlite[..], "sqlite", "postgres"),
+        };
+        let Some((key, _)) = others.iter().find(|(_, given)| *given) else {
+            return Ok(());
+        };
+        let problem = format!("belongs to engine = \"{owner}\", but the engine is \"{chosen}\"");
+        Err(Invalid::at(format!("{place}.{key}"), problem))
+    }
+
+    fn sqlite(&self, place: &str, around: &Surroundings) -> Result<SqliteSettings, Invalid> {
         if self.path.as_os_str().is_empty() {
-            return Err(Invalid::at(at("path"), "is empty; name a directory"));
+            let problem = "is empty; name a directory";
+            return Err(Invalid::at(format!("{place}.path"), problem));
         }
-        if self.lock_wait > settings::LONGEST {
-            return Err(Invalid::at(at("lock_wait"), "must be at most ten years"));
-        }
-        settings::check_duration(at("retention"), self.retention)?;
-        settings::check_duration(at("parked_retention"), self.parked_retention)?;
-        Ok(InboxSettings {
+        Ok(SqliteSettings {
             path: around.path(&self.path),
-            lock_wait: self.lock_wait,
+            lock_wait: wait(self.lock_wait, LOCK_WAIT, format!("{place}.lock_wait"))?,
             min_free: self.min_free,
-            retention: self.retention,
-            parked_retention: self.parked_retention,
-            dedupe_window: self.dedupe_window(at("dedupe_window"), longest_grace)?,
+        })
+    }
+
+    fn postgres(&self, place: &str, around: &Surroundings) -> Result<PostgresSettings, Invalid> {
+        let at = |key: &str| format!("{place}.{key}");
+        let fields = SecretFields {
+            name: "url",
+            text: self.url.as_deref(),
+            file: self.url_file.as_deref(),
+            variable: self.url_env.as_deref(),
+        };
+        let Some(url) = fields.resolve(place, around)? else {
+            let problem = format!(
+                "is missing; engine = \"postgres\" needs it, or url_file or url_env, such as {}",
+                cluster::EXAMPLE
+            );
+            return Err(Invalid::at(at("url"), problem));
+        };
+        let given_by = match (&self.url_file, &self.url_env) {
+            (Some(_), _) => "url_file",
+            (_, Some(_)) => "url_env",
+            _ => "url",
+        };
+        let connections = self.connections.unwrap_or(CONNECTIONS);
+        if !(2..=MOST_CONNECTIONS).contains(&connections) {
+            let problem = format!("`{connections}` must be 2 to {MOST_CONNECTIONS}");
+            return Err(Invalid::at(at("connections"), problem));
+        }
+        Ok(PostgresSettings {
+            cluster: Cluster::parse(url.reveal(), around)
+                .map_err(|problem| Invalid::at(at(given_by), problem))?,
+            connections,
+            connect_wait: wait(self.connect_wait, CONNECT_WAIT, at("connect_wait"))?,
+            allow_async_commit: self.allow_async_commit.unwrap_or_default(),
         })
     }
 
@@ -148,4 +250,13 @@ impl InboxConfig {
         settings::check_duration(place, window)?;
         Ok(window)
     }
+}
+
+/// A time to wait, which may be none.
+fn wait(given: Option<Duration>, default: Duration, place: String) -> Result<Duration, Invalid> {
+    let wait = given.unwrap_or(default);
+    if wait > settings::LONGEST {
+        return Err(Invalid::at(place, "must be at most ten years"));
+    }
+    Ok(wait)
 }

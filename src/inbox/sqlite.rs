@@ -43,7 +43,7 @@ use self::tail::Tail;
 use self::writer::{Command, Commands, Writer};
 use super::delivery::{HandlerId, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start};
 use super::query::{EventFilter, Page};
-use super::settings::InboxSettings;
+use super::settings::{InboxSettings, SqliteSettings};
 use super::{Condition, OpenError, Receipt, StoreError};
 use crate::auth::Authentic;
 use crate::budget::Charge;
@@ -86,16 +86,17 @@ impl Store {
     /// Opens or creates the store; waits for another process to leave the directory.
     pub(super) fn open(
         settings: &InboxSettings,
+        own: &SqliteSettings,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
-        let path = settings.path.clone();
+        let path = own.path.clone();
         let unwritable = |error: std::io::Error| OpenError::Unwritable {
             path: path.clone(),
             error,
         };
         create_durably(&path).map_err(unwritable)?;
-        let lock = lock(&path, settings.lock_wait)?;
+        let lock = lock(&path, own.lock_wait)?;
         let file = path.join("inbox.db");
         let sqlite = |error: rusqlite::Error| match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
@@ -167,7 +168,7 @@ impl Store {
             conn: readers.connect().map_err(sqlite)?,
             journal: Journal::open(&path).map_err(unwritable)?,
             recent,
-            space: Space::new(&path, settings.min_free),
+            space: Space::new(&path, own.min_free),
             last,
             dedupe_window: settings.dedupe_window,
             clock: clock.clone(),

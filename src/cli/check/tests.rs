@@ -95,6 +95,9 @@ fn what_cannot_run_is_refused() {
         message.contains("livehook.toml: inbox.path: ") && message.ends_with("is no directory"),
         "{message}"
     );
+    let shared =
+        "[sources.css]\nkeys = [\"a\"]\n[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@h\"";
+    report(&config(shared, base.path())).unwrap();
     std::fs::remove_file(base.path().join("data")).unwrap();
     std::fs::write(base.path().join("file"), "").unwrap();
     let handler = |path: &str| {

@@ -58,6 +58,29 @@ fn the_image_takes_key_and_token_literally_from_its_variables() {
 }
 
 #[test]
+fn the_image_goes_over_to_postgres_by_its_variables() {
+    let (path, _) = shipped("container.toml");
+    let dir = tempfile::tempdir().unwrap();
+    let url_file = dir.path().join("url");
+    std::fs::write(&url_file, "postgres://a:hush@db.example.com/d\n").unwrap();
+    let env = env(&[
+        ("LIVEHOOK_KEY", "0123456"),
+        ("LIVEHOOK__INBOX__ENGINE", "postgres"),
+        ("LIVEHOOK__INBOX__URL_FILE", url_file.to_str().unwrap()),
+        ("LIVEHOOK__INBOX__CONNECTIONS", "4"),
+        ("LIVEHOOK__INBOX__ALLOW_ASYNC_COMMIT", "true"),
+    ]);
+    let config = Config::load(&path, &env).unwrap();
+    let StoreSettings::Postgres(postgres) = &config.inbox.store else {
+        panic!("{:?}", config.inbox.store);
+    };
+    assert_eq!(postgres.connections, 4);
+    assert_eq!(postgres.connect_wait, Duration::from_secs(30));
+    assert!(postgres.allow_async_commit);
+    assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
 fn the_documented_defaults_are_the_defaults() {
     let (_, documented) = shipped("livehook.toml");
     let least = "[sources.css]\nkeys = [\"0123456789abcdef0123456789abcdef\"]\n\

@@ -259,7 +259,27 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         ),
         (
             "[inbox]\nengine = \"postgres\"",
-            "inbox.engine: this build has no PostgreSQL engine yet",
+            "inbox.url: is missing; engine = \"postgres\" needs it, or url_file or url_env",
+        ),
+        (
+            "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@b\"\nlock_wait = \"10s\"",
+            "inbox.lock_wait: belongs to engine = \"sqlite\", but the engine is \"postgres\"",
+        ),
+        (
+            "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@b\"\nurl_env = \"X\"",
+            "inbox: give only one of `url`, `url_file` and `url_env`",
+        ),
+        (
+            "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@b\"\nconnections = 1",
+            "inbox.connections: `1` must be 2 to 1000",
+        ),
+        (
+            "[inbox]\nengine = \"postgres\"\nurl = \"host=b\"",
+            "inbox.url: is no URL of a PostgreSQL server",
+        ),
+        (
+            "[inbox]\nconnections = 8",
+            "inbox.connections: belongs to engine = \"postgres\"",
         ),
         (
             "[inbox]\nurl = \"postgres://x\"",

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::inbox::contract::{authentic, push, settings};
+use crate::inbox::settings::StoreSettings;
 
 const BEGIN: Timestamp = Timestamp::from_seconds(1_795_420_800);
 
@@ -13,7 +14,26 @@ fn open(dir: &Path) -> Arc<Store> {
 }
 
 fn open_with(settings: &InboxSettings, clock: &Clock) -> Arc<Store> {
-    Arc::new(Store::open(settings, clock.clone(), Arc::default()).unwrap())
+    Arc::new(Store::open(settings, own(settings), clock.clone(), Arc::default()).unwrap())
+}
+
+fn try_open(settings: &InboxSettings) -> Result<Store, OpenError> {
+    Store::open(settings, own(settings), Clock::default(), Arc::default())
+}
+
+fn settings_with(dir: &Path, change: impl FnOnce(&mut SqliteSettings)) -> InboxSettings {
+    let mut settings = settings(dir);
+    if let StoreSettings::Sqlite(own) = &mut settings.store {
+        change(own);
+    }
+    settings
+}
+
+fn own(settings: &InboxSettings) -> &SqliteSettings {
+    match &settings.store {
+        StoreSettings::Sqlite(own) => own,
+        StoreSettings::Postgres(_) => panic!("it is embedded"),
+    }
 }
 
 async fn accept(store: &Store, body: &str) -> Result<Receipt, StoreError> {
@@ -65,14 +85,15 @@ async fn stored(store: &Store) -> Vec<Seq> {
 fn crash(store: &Store) -> (tempfile::TempDir, InboxSettings) {
     let crashed = tempfile::tempdir().unwrap();
     let copy = settings(crashed.path());
-    std::fs::create_dir(&copy.path).unwrap();
+    let path = &own(&copy).path;
+    std::fs::create_dir(path).unwrap();
     for file in [
         "inbox.db",
         "inbox.db-wal",
         "accepted.0-wal",
         "accepted.1-wal",
     ] {
-        let _ = std::fs::copy(store.path.join(file), copy.path.join(file));
+        let _ = std::fs::copy(store.path.join(file), path.join(file));
     }
     (crashed, copy)
 }
@@ -142,11 +163,11 @@ async fn a_damaged_journal_is_told_of() {
     }
     let (_crashed, copy) = crash(&store);
     drop(held);
-    let file = copy.path.join("accepted.0-wal");
+    let file = own(&copy).path.join("accepted.0-wal");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    let refused = Store::open(&copy, Clock::default(), Arc::default()).err();
+    let refused = try_open(&copy).err();
     let Some(OpenError::Broken { reason, .. }) = refused else {
         panic!("{refused:?}")
     };
@@ -247,7 +268,7 @@ async fn a_store_that_fails_loses_nothing_and_passes() {
     assert_eq!(store.condition(), Condition::Accepting);
     let expected: Vec<_> = (1..=acknowledged).collect();
     assert_eq!(stored(&store).await[..expected.len()], expected);
-    connect(&copy.path.join("inbox.db"))
+    connect(&own(&copy).path.join("inbox.db"))
         .unwrap()
         .execute_batch("DROP TRIGGER trouble")
         .unwrap();
@@ -258,8 +279,7 @@ async fn a_store_that_fails_loses_nothing_and_passes() {
 #[tokio::test]
 async fn below_the_floor_callbacks_are_refused_and_positions_written() {
     let dir = tempfile::tempdir().unwrap();
-    let mut settings = settings(dir.path());
-    settings.min_free = Some(u64::MAX / 4);
+    let settings = settings_with(dir.path(), |own| own.min_free = Some(u64::MAX / 4));
     let store = open_with(&settings, &Clock::manual(BEGIN));
     let refused = accept(&store, &push("room", 1)).await;
     assert_eq!(refused, Err(StoreError::Full));
@@ -324,19 +344,17 @@ async fn a_long_read_holds_nothing_up() {
 fn a_second_one_waits_for_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path());
-    let mut settings = settings(dir.path());
-    settings.lock_wait = Duration::from_millis(120);
+    let waiting = |wait: Duration| settings_with(dir.path(), |own| own.lock_wait = wait);
+    let wait = Duration::from_millis(120);
     let began = Instant::now();
-    let refused = Store::open(&settings, Clock::default(), Arc::default());
+    let refused = try_open(&waiting(wait));
     assert!(matches!(
         refused.err(),
-        Some(OpenError::Locked { waited, .. }) if waited == settings.lock_wait
+        Some(OpenError::Locked { waited, .. }) if waited == wait
     ));
-    assert!(began.elapsed() >= settings.lock_wait);
-    settings.lock_wait = Duration::from_secs(60);
-    let second = std::thread::spawn(move || {
-        Store::open(&settings, Clock::default(), Arc::default()).map(drop)
-    });
+    assert!(began.elapsed() >= wait);
+    let patient = waiting(Duration::from_secs(60));
+    let second = std::thread::spawn(move || try_open(&patient).map(drop));
     first.close();
     second.join().unwrap().unwrap();
 }
@@ -344,13 +362,7 @@ fn a_second_one_waits_for_the_first() {
 #[test]
 fn what_cannot_be_opened_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |path: PathBuf| {
-        let settings = InboxSettings {
-            path,
-            ..settings(dir.path())
-        };
-        Store::open(&settings, Clock::default(), Arc::default()).err()
-    };
+    let open = |path: PathBuf| try_open(&settings_with(dir.path(), |own| own.path = path)).err();
     std::fs::write(dir.path().join("file"), "x").unwrap();
     assert!(matches!(
         open(dir.path().join("file/inbox")),
