@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod contract;
 pub mod delivery;
+mod postgres;
 pub mod query;
 pub mod settings;
 mod sqlite;

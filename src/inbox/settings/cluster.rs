@@ -225,10 +225,9 @@ fn check_host(host: &Address, encryption: &Encryption) -> Result<(), String> {
     if name.is_empty() || !name.bytes().all(fits) {
         return Err("has a host that is neither a name nor an address".to_owned());
     }
-    let verified = matches!(encryption, Encryption::VerifyFull(_));
-    if verified && ServerName::try_from(name.as_str()).is_err() {
+    if *encryption != Encryption::Disable && ServerName::try_from(name.as_str()).is_err() {
         return Err(format!(
-            "has the host {name}, for which there can be no certificate; sslmode=require looks at none"
+            "has the host {name}, which TLS has no name for; only sslmode=disable takes it"
         ));
     }
     Ok(())

@@ -88,6 +88,7 @@ fn what_cannot_be_used_is_refused_without_the_password() {
         ("postgres://a:hush@/d", "names no host"),
         ("postgres://a:hush@h,,i/d", "neither a name nor an address"),
         ("postgres://a:hush@h h/d", "neither a name nor an address"),
+        ("postgres://a:hush@h..i/d", "which TLS has no name for"),
         ("postgres://a:hush@h:x/d", "invalid value for option `port`"),
         ("postgres://a:hush@h1,h2/d?port=3", "ports than hosts"),
         ("postgres://a:hush@h?hostaddr=::1", "has a hostaddr"),

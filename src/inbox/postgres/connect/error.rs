@@ -1,0 +1,120 @@
+//! Why there is no connection, and whether waiting helps.
+
+use std::error::Error as _;
+use std::io;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, SqlState};
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(in crate::inbox::postgres) enum ConnectError {
+    /// The operator has to mend something.
+    #[error("{0}")]
+    Setup(String),
+    /// The server may come back.
+    #[error("{0}")]
+    Away(String),
+}
+
+/// What one host said.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// Whether the operator has to mend something.
+    pub(super) is_setup: bool,
+    pub(super) problem: String,
+}
+
+impl Refused {
+    pub(super) fn setup(problem: impl Into<String>) -> Self {
+        Self {
+            is_setup: true,
+            problem: problem.into(),
+        }
+    }
+
+    pub(super) fn away(problem: impl Into<String>) -> Self {
+        Self {
+            is_setup: false,
+            problem: problem.into(),
+        }
+    }
+
+    pub(super) fn silent() -> Self {
+        Self::away("no answer in time")
+    }
+
+    pub(super) fn by_statement(error: &Error) -> Self {
+        let is_setup = error.code().is_some_and(|code| {
+            *code == SqlState::INSUFFICIENT_PRIVILEGE || is_of(code, &["28", "3D", "3F"])
+        });
+        let problem = cause(error);
+        Self { is_setup, problem }
+    }
+
+    pub(super) fn by_connecting(error: &Error) -> Self {
+        let problem = cause(error);
+        let is_setup = match (error.code(), io_error(error)) {
+            // Of the other classes, what the options of the URL can bring about.
+            (Some(code), _) => is_of(code, &["0A", "22", "28", "3D", "42"]),
+            (None, Some(error)) => is_ours_to_mend(error),
+            // Those with a cause are about TLS, passwords and how they are asked for.
+            (None, None) => error.source().is_some(),
+        };
+        if problem == "server does not support TLS" {
+            return Self::setup(
+                "the server does not do TLS; turn it on there, or have it plain with sslmode=disable in the URL",
+            );
+        }
+        Self { is_setup, problem }
+    }
+}
+
+fn is_of(code: &SqlState, classes: &[&str]) -> bool {
+    classes.iter().any(|class| code.code().starts_with(class))
+}
+
+fn io_error(error: &Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// A certificate that is not trusted, a socket that we may not open. All else is the network's business.
+fn is_ours_to_mend(error: &io::Error) -> bool {
+    match error.get_ref() {
+        Some(inner) => inner.is::<rustls::Error>(),
+        None => error.kind() == io::ErrorKind::PermissionDenied,
+    }
+}
+
+/// Whether a statement's error says that its server takes no more writes.
+pub(super) fn is_the_end(error: &Error) -> bool {
+    let codes = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+    ];
+    error.is_closed()
+        || io_error(error).is_some()
+        || error.code().is_some_and(|code| codes.contains(code))
+}
+
+/// The innermost reason in words.
+pub(super) fn cause(error: &Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        return text(error);
+    }
+    match error.source() {
+        Some(cause) => cause.to_string(),
+        None => error.to_string(),
+    }
+}
+
+/// What the server says, in one line.
+pub(super) fn text(error: &DbError) -> String {
+    let message = error.message().replace('\n', " ");
+    match error.detail() {
+        Some(detail) => format!("{message} ({})", detail.replace('\n', " ")),
+        None => message,
+    }
+}

@@ -1,0 +1,132 @@
+//! Opening a connection: the first host that takes writes.
+
+use std::future::poll_fn;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
+
+use super::error::{ConnectError, Refused};
+use super::promise;
+use super::tls::Tls;
+use super::{Shared, error};
+use crate::inbox::settings::Host;
+
+/// From the socket to a connection that was checked.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
+
+/// What moves a connection's bytes. An error: it did not end by our will.
+pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
+
+impl Shared {
+    /// Opens a connection; gives also the index of its host.
+    pub(super) async fn open(
+        &self,
+        heard: Option<mpsc::Sender<String>>,
+    ) -> Result<(Client, usize, Driver), ConnectError> {
+        let hosts = &self.settings.cluster.hosts;
+        let favourite = self.favourite.load(Relaxed);
+        let mut refused = Vec::new();
+        for index in (favourite..hosts.len()).chain(0..favourite) {
+            match self.try_host(&hosts[index], heard.clone()).await {
+                Ok((client, driver)) => {
+                    self.favourite.store(index, Relaxed);
+                    return Ok((client, index, driver));
+                }
+                Err(problem) => refused.push((index, problem)),
+            }
+        }
+        Err(self.error(refused))
+    }
+
+    async fn try_host(
+        &self,
+        host: &Host,
+        heard: Option<mpsc::Sender<String>>,
+    ) -> Result<(Client, Driver), Refused> {
+        let connect_timeout = host.config.get_connect_timeout().copied();
+        let limit = connect_timeout.unwrap_or_default() + HANDSHAKE_WITHIN;
+        let opening = async {
+            let (client, driver) = match &self.tls {
+                Tls::Off => connect(&host.config, NoTls, heard).await,
+                Tls::On(tls) => connect(&host.config, tls.clone(), heard).await,
+            }
+            .map_err(|error| Refused::by_connecting(&error))?;
+            let promise = promise::of(&client, self.settings.allow_async_commit).await?;
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.insert(promise.meaning.clone()) {
+                promise.tell(&host.name);
+            }
+            Ok((client, driver))
+        };
+        timeout(limit, opening)
+            .await
+            .unwrap_or_else(|_| Err(Refused::silent()))
+    }
+
+    /// What the hosts said, in one message.
+    pub(super) fn error(&self, refused: Vec<(usize, Refused)>) -> ConnectError {
+        let cluster = &self.settings.cluster;
+        // One that is away, or a standby, may be the one to write to in a moment.
+        let setup = refused.iter().all(|(_, refused)| refused.is_setup);
+        let said: Vec<_> = refused
+            .iter()
+            .map(|(index, refused)| format!("{}: {}", cluster.hosts[*index].name, refused.problem))
+            .collect();
+        let message = format!(
+            "cannot use database `{}` as role `{}`: {}",
+            cluster.database,
+            cluster.role,
+            said.join("; ")
+        );
+        match setup {
+            true => ConnectError::Setup(message),
+            false => ConnectError::Away(message),
+        }
+    }
+}
+
+async fn connect<T>(
+    config: &Config,
+    tls: T,
+    heard: Option<mpsc::Sender<String>>,
+) -> Result<(Client, Driver), tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+    T::TlsConnect: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let (client, connection) = config.connect(tls).await?;
+    Ok((client, tokio::spawn(drive(connection, heard))))
+}
+
+async fn drive<S, T>(
+    mut connection: tokio_postgres::Connection<S, T>,
+    heard: Option<mpsc::Sender<String>>,
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        match message? {
+            AsyncMessage::Notification(notification) => {
+                if let Some(heard) = &heard {
+                    let _ = heard.try_send(notification.payload().to_owned());
+                }
+            }
+            AsyncMessage::Notice(notice) => {
+                tracing::debug!(notice = error::text(&notice), "PostgreSQL remarks");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! What a server's commit is worth: asked on every new connection.
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use super::error::Refused;
+
+const OLDEST: u32 = 13;
+
+const QUESTION: &str = "SELECT current_setting('server_version_num'), current_setting('transaction_read_only'), \
+    pg_is_in_recovery()::text, current_setting('synchronous_commit'), current_setting('fsync'), \
+    current_setting('synchronous_standby_names')";
+
+/// What an acknowledgement means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Promise {
+    pub(super) meaning: String,
+    is_weak: bool,
+}
+
+/// Asks a new connection. Refuses a server that is too old, takes no writes, or, unless told otherwise, answers too early.
+pub(super) async fn of(client: &Client, allow_async_commit: bool) -> Result<Promise, Refused> {
+    let answer = client.simple_query(QUESTION).await;
+    let answer = answer.map_err(|error| Refused::by_statement(&error))?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let row = row.ok_or_else(|| Refused::setup("it does not answer as PostgreSQL does"))?;
+    judge(&Settings::read(row), allow_async_commit)
+}
+
+struct Settings<'a> {
+    version: u32,
+    writes: bool,
+    synchronous_commit: &'a str,
+    fsync: &'a str,
+    standbys: &'a str,
+}
+
+impl<'a> Settings<'a> {
+    fn read(row: &'a SimpleQueryRow) -> Self {
+        let text = |index| row.try_get(index).ok().flatten().unwrap_or_default();
+        Self {
+            version: text(0).parse().unwrap_or_default(),
+            writes: text(1) == "off" && text(2) == "false",
+            synchronous_commit: text(3),
+            fsync: text(4),
+            standbys: text(5),
+        }
+    }
+}
+
+fn judge(server: &Settings, allow_async_commit: bool) -> Result<Promise, Refused> {
+    let version = server.version / 10_000;
+    if version < OLDEST {
+        return Err(Refused::setup(format!(
+            "the server is PostgreSQL {version}, but {OLDEST} or newer is needed"
+        )));
+    }
+    if !server.writes {
+        return Err(Refused::away("the server is read-only"));
+    }
+    let off = [
+        ("synchronous_commit", server.synchronous_commit),
+        ("fsync", server.fsync),
+    ];
+    if let Some((name, _)) = off.iter().find(|(_, value)| *value == "off") {
+        if allow_async_commit {
+            return Ok(Promise {
+                meaning: format!("not yet on any disk, because {name} is off"),
+                is_weak: true,
+            });
+        }
+        return Err(Refused::setup(format!(
+            "{name} is off, so a crash of the server would lose what was acknowledged; \
+             turn it on for this role, or accept that with inbox.allow_async_commit = true"
+        )));
+    }
+    let standbys = match standbys(server.standbys) {
+        0 => None,
+        1 => Some("1 standby".to_owned()),
+        number => Some(format!("{number} standbys")),
+    };
+    let meaning = match (standbys, server.synchronous_commit) {
+        (None, _) | (Some(_), "local") => "on one disk, that of the primary".to_owned(),
+        (Some(standbys), "remote_write") => {
+            format!("on the disk of the primary and in the memory of {standbys}")
+        }
+        (Some(standbys), "remote_apply") => {
+            format!("on the disk of the primary and of {standbys}, where it can be read too")
+        }
+        (Some(standbys), _) => format!("on the disk of the primary and of {standbys}"),
+    };
+    Ok(Promise {
+        meaning,
+        is_weak: false,
+    })
+}
+
+/// How many standbys a commit waits for: `a, b` is one of them, `2 (a, b)`, `FIRST 2 (a, b)` and `ANY 2 (a, b)` are two.
+fn standbys(names: &str) -> u32 {
+    let names = names.trim();
+    if names.is_empty() {
+        return 0;
+    }
+    let number = names.split_once('(').and_then(|(before, _)| {
+        let number = before.split_whitespace().last()?;
+        number.parse().ok()
+    });
+    number.unwrap_or(1)
+}
+
+impl Promise {
+    pub(super) fn tell(&self, host: &str) {
+        let meaning = &*self.meaning;
+        if self.is_weak {
+            tracing::warn!(
+                postgres.host = host,
+                meaning,
+                "a crash of the server can lose what was acknowledged"
+            );
+        } else {
+            tracing::info!(
+                postgres.host = host,
+                meaning,
+                "where an acknowledged event is"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const GOOD: Settings = Settings {
+        version: 150_004,
+        writes: true,
+        synchronous_commit: "on",
+        fsync: "on",
+        standbys: "",
+    };
+
+    #[test]
+    fn what_an_acknowledgement_means_is_said() {
+        for (synchronous_commit, standbys, expected) in [
+            ("on", "", "on one disk, that of the primary"),
+            ("local", "*", "on one disk, that of the primary"),
+            ("on", "a, b", "on the disk of the primary and of 1 standby"),
+            (
+                "on",
+                "ANY 2 (a, b, c)",
+                "on the disk of the primary and of 2 standbys",
+            ),
+            (
+                "remote_write",
+                "first 1 (a)",
+                "on the disk of the primary and in the memory of 1 standby",
+            ),
+            (
+                "remote_apply",
+                "3(a,b,c)",
+                "on the disk of the primary and of 3 standbys, where it can be read too",
+            ),
+        ] {
+            let server = Settings {
+                synchronous_commit,
+                standbys,
+                ..GOOD
+            };
+            assert_eq!(judge(&server, false).unwrap().meaning, expected);
+        }
+    }
+
+    #[test]
+    fn what_promises_too_little_is_refused() {
+        let old = Settings {
+            version: 120_012,
+            ..GOOD
+        };
+        let refused = judge(&old, true).unwrap_err();
+        assert!(refused.is_setup && refused.problem.contains("is PostgreSQL 12, but 13"));
+        let standby = Settings {
+            writes: false,
+            ..GOOD
+        };
+        assert!(!judge(&standby, false).unwrap_err().is_setup);
+        let hasty = Settings {
+            synchronous_commit: "off",
+            ..GOOD
+        };
+        let careless = Settings {
+            fsync: "off",
+            ..GOOD
+        };
+        for server in [hasty, careless] {
+            assert!(judge(&server, false).unwrap_err().is_setup);
+            assert!(judge(&server, true).unwrap().is_weak);
+        }
+    }
+}
