@@ -17,6 +17,7 @@ mod kinds;
 mod operations;
 mod ordering;
 mod outside;
+mod postgres;
 mod proof;
 mod recovery;
 mod reload;

@@ -1,0 +1,3 @@
+//! Several receivers that share one PostgreSQL.
+
+mod harness;
