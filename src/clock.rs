@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A time of day: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -91,6 +91,15 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// As RFC 3339.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || serde::de::Error::custom("no time as in RFC 3339");
+        Self::from_rfc3339(&text).ok_or_else(wrong)
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -118,6 +127,11 @@ impl Clock {
             Some(millis) => Timestamp(millis.load(Ordering::Relaxed)),
             None => system_time(),
         }
+    }
+
+    /// Whether it is a clock that stands still by itself.
+    pub fn is_manual(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Moves a manual clock on; the machine's clock does not care.

@@ -3,25 +3,29 @@
 //! Every handler has a loop of its own (`runner`), so that a slow or broken one is nobody else's business. Order per stream,
 //! at least once: an event is remembered as done only after its handler said so. What one handler cannot do now is tried again
 //! with pauses; what it refuses, or could not do for too long, is parked.
+//!
+//! Where several processes share an inbox, each handler is at work in one of them (`leases`).
 
 mod health;
+mod leases;
 mod runner;
 pub mod settings;
 mod status;
 mod window;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use self::runner::{Command, Runner};
+use self::leases::{Held, Ordered};
+use self::runner::{Command, Leased, Runner};
 use self::settings::HandlerSettings;
-use self::status::Status;
+use self::status::{InMemory, Status};
 pub use self::status::{Last, State};
 use crate::clock::Clock;
 use crate::event::Seq;
@@ -48,15 +52,27 @@ pub struct Dispatch {
     clock: Clock,
     metrics: Arc<Metrics>,
     at_work: Mutex<BTreeMap<String, AtWork>>,
+    /// The leases of those at work and of those that leave.
+    held: Mutex<HashMap<HandlerId, Held>>,
     /// Those that a change has told to stop and waits for.
     leaving: Mutex<Vec<mpsc::Sender<Command>>>,
     /// One change of the handlers at a time.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
+    stopping: AtomicBool,
 }
 
+/// A handler that is configured.
 struct AtWork {
     id: HandlerId,
-    settings: Arc<HandlerSettings>,
+    built: Built,
+    /// None while another receiver delivers for it.
+    work: Option<Work>,
+}
+
+struct Work {
+    id: HandlerId,
+    epoch: Option<i64>,
+    timeout: Duration,
     status: Arc<Status>,
     commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
@@ -100,8 +116,10 @@ impl Dispatch {
             clock,
             metrics,
             at_work: Mutex::default(),
+            held: Mutex::default(),
             leaving: Mutex::default(),
-            changing: tokio::sync::Mutex::default(),
+            changing: Arc::default(),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -118,21 +136,25 @@ impl Dispatch {
         let leaving = self.take_out(|name, at_work| {
             handlers
                 .get(name)
-                .is_none_or(|built| built.settings != at_work.settings)
+                .is_none_or(|built| built.settings != at_work.built.settings)
         });
         self.leaving().extend(senders(&leaving));
         stop(leaving, None).await;
         self.leaving().clear();
-        // Once more: those that left have moved on.
+        // Once more: a handler that came back must not count as missing.
         let registered = self.register(starts).await?;
-        let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((name, built), registered) in handlers.into_iter().zip(registered) {
-            if let Entry::Vacant(place) = at_work.entry(name) {
-                let begun = self.begin(place.key(), built, registered);
-                place.insert(begun);
+        {
+            let mut at_work = self.at_work();
+            for ((name, built), registered) in handlers.into_iter().zip(registered) {
+                at_work.entry(name).or_insert(AtWork {
+                    id: registered.id,
+                    built,
+                    work: None,
+                });
             }
         }
-        Ok(())
+        let leases = self.renew().await?;
+        self.arrange(&leases).await
     }
 
     /// A store that fails just now is not given up at once: the handlers that left would be missing.
@@ -146,22 +168,23 @@ impl Dispatch {
         self.inbox.register(starts).await
     }
 
-    fn begin(&self, name: &str, built: Built, registered: Registered) -> AtWork {
-        let status = Arc::new(Status::starting_at(registered.position));
+    fn begin(&self, name: &str, built: &Built, leased: Leased) -> Work {
+        let status = Arc::new(Status::starting_at(leased.registered.position));
         let (commands, received) = mpsc::channel(16);
-        let id = registered.id;
+        let (id, epoch) = (leased.registered.id, leased.epoch);
         let runner = Runner::new(
             name.to_owned(),
-            registered,
+            leased,
             built.clone(),
             self.inbox.clone(),
             self.clock.clone(),
             &self.metrics,
             status.clone(),
         );
-        AtWork {
+        Work {
             id,
-            settings: built.settings,
+            epoch,
+            timeout: built.settings.timeout,
             status,
             commands,
             task: tokio::spawn(runner.run(received)),
@@ -170,6 +193,7 @@ impl Dispatch {
 
     /// Stops all handlers; what runs may finish for so long.
     pub async fn stop(&self, grace: Duration) {
+        self.stopping.store(true, Ordering::SeqCst);
         // A change that waits for running attempts waits no longer.
         for commands in self.leaving().iter() {
             let _ = commands.try_send(Command::Stop { grace });
@@ -178,21 +202,26 @@ impl Dispatch {
         stop(self.take_out(|_, _| true), Some(grace)).await;
     }
 
+    fn at_work(&self) -> MutexGuard<'_, BTreeMap<String, AtWork>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn leaving(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Command>>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_out(&self, leaves: impl Fn(&str, &AtWork) -> bool) -> Vec<AtWork> {
-        let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        at_work
+    fn take_out(&self, leaves: impl Fn(&str, &AtWork) -> bool) -> Vec<Work> {
+        self.at_work()
             .extract_if(.., |name, at_work| leaves(name, at_work))
-            .map(|(_, at_work)| at_work)
+            .filter_map(|(_, at_work)| at_work.work)
             .collect()
     }
 
     /// The number of a handler in the inbox.
     pub fn id(&self, name: &str) -> Result<HandlerId, ControlError> {
-        self.with(name, |at_work| at_work.id)
+        let at_work = self.at_work();
+        let at_work = at_work.get(name).ok_or(ControlError::NoSuchHandler)?;
+        Ok(at_work.id)
     }
 
     /// Makes deliveries due again, as far as the handler's filters let them through: how many. A dry run only counts.
@@ -202,12 +231,8 @@ impl Dispatch {
         selection: Selection,
         dry_run: bool,
     ) -> Result<u64, ControlError> {
-        self.ask(name, |reply| Command::Replay {
-            selection,
-            dry_run,
-            reply,
-        })
-        .await
+        let ordered = Ordered::Replay { selection, dry_run };
+        self.ask(name, ordered).await
     }
 
     /// Gives deliveries up for good: how many. A dry run only counts.
@@ -217,43 +242,34 @@ impl Dispatch {
         selection: Selection,
         dry_run: bool,
     ) -> Result<u64, ControlError> {
-        self.ask(name, |reply| Command::Discard {
-            selection,
-            dry_run,
-            reply,
-        })
-        .await
+        let ordered = Ordered::Discard { selection, dry_run };
+        self.ask(name, ordered).await
     }
 
-    async fn ask(
-        &self,
-        name: &str,
-        command: impl FnOnce(oneshot::Sender<Result<u64, StoreError>>) -> Command,
-    ) -> Result<u64, ControlError> {
-        let commands = self.with(name, |at_work| at_work.commands.clone())?;
-        let (reply, answer) = oneshot::channel();
-        // A handler that leaves drops the command, and so the reply.
-        let _ = commands.send(command(reply)).await;
-        Ok(answer.await.unwrap_or(Err(StoreError::Failed))?)
-    }
-
-    fn with<T>(&self, name: &str, get: impl FnOnce(&AtWork) -> T) -> Result<T, ControlError> {
-        let at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        at_work
-            .get(name)
-            .map(get)
-            .ok_or(ControlError::NoSuchHandler)
+    /// Asks whoever delivers for the handler, here or elsewhere.
+    async fn ask(&self, name: &str, ordered: Ordered) -> Result<u64, ControlError> {
+        let (id, is_here) = {
+            let at_work = self.at_work();
+            let at_work = at_work.get(name).ok_or(ControlError::NoSuchHandler)?;
+            (at_work.id, at_work.work.is_some())
+        };
+        if is_here || !self.inbox.is_shared() {
+            Ok(self.ask_here(name, ordered).await?)
+        } else {
+            self.order(id, ordered).await
+        }
     }
 
     /// How every handler is doing, by name.
     pub async fn report(&self) -> Result<Vec<HandlerReport>, StoreError> {
         let handlers: Vec<_> = {
-            let at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+            let at_work = self.at_work();
             let shown = |at_work: &AtWork| {
+                let work = at_work.work.as_ref();
                 (
                     at_work.id,
-                    at_work.status.clone(),
-                    at_work.settings.target_type,
+                    work.map(|work| work.status.clone()),
+                    at_work.built.settings.target_type,
                 )
             };
             at_work
@@ -265,7 +281,13 @@ impl Dispatch {
         let mut reports = Vec::with_capacity(handlers.len());
         for (name, (id, status, target_type)) in handlers {
             // In this order: what moves from memory into a row meanwhile is counted twice rather than not at all.
-            let shown = status.shown();
+            let (shown, last) = match status {
+                Some(status) => (status.shown(), status.last()),
+                None => (
+                    InMemory::elsewhere(self.inbox.position(id).await?),
+                    Last::default(),
+                ),
+            };
             let rows = self.inbox.count(id).await?;
             let unread = (last_seq - shown.read_to).max(0).unsigned_abs();
             let lag_events = unread + shown.unsettled + rows.due + rows.waiting;
@@ -289,7 +311,7 @@ impl Dispatch {
                 lag_events,
                 lag,
                 rows,
-                last: status.last(),
+                last,
             });
         }
         Ok(reports)
@@ -319,18 +341,18 @@ impl Dispatch {
     }
 }
 
-fn senders(leaving: &[AtWork]) -> impl Iterator<Item = mpsc::Sender<Command>> {
+fn senders(leaving: &[Work]) -> impl Iterator<Item = mpsc::Sender<Command>> {
     leaving.iter().map(|at_work| at_work.commands.clone())
 }
 
 /// Without a grace, each may use the time an attempt may take.
-async fn stop(leaving: Vec<AtWork>, grace: Option<Duration>) {
-    for at_work in &leaving {
-        let grace = grace.unwrap_or(at_work.settings.timeout);
-        let _ = at_work.commands.send(Command::Stop { grace }).await;
+async fn stop(leaving: Vec<Work>, grace: Option<Duration>) {
+    for work in &leaving {
+        let grace = grace.unwrap_or(work.timeout);
+        let _ = work.commands.send(Command::Stop { grace }).await;
     }
-    for at_work in leaving {
-        if at_work.task.await.is_err() {
+    for work in leaving {
+        if work.task.await.is_err() {
             tracing::error!("the loop of a handler had panicked");
         }
     }

@@ -21,10 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use self::delivery::{
-    HandlerId, Lane, Owed, Parked, Registered, RowCounts, Selection, Settlement, Start,
+    HandlerId, Lane, Lease, Order, Owed, Parked, Registered, RowCounts, Selection, Settlement,
+    Start,
 };
+pub(crate) use self::postgres::rejected::RefusedRow;
 use self::query::{EventFilter, Page};
 use self::settings::{InboxSettings, StoreSettings};
 use crate::auth::Authentic;
@@ -100,9 +103,20 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The engine is not there.
-    #[error("inbox.engine: this build has no PostgreSQL engine yet; use \"sqlite\"")]
-    NoEngine,
+    /// The server, or what it holds, cannot be used as it is.
+    #[error("inbox.url: {0}")]
+    Refused(String),
+    /// The server was not there.
+    #[error(
+        "inbox.url: {problem} (waited {}); start the server, or give it more time with connect_wait",
+        humantime::format_duration(*waited)
+    )]
+    Away {
+        /// What was tried, and what came of it.
+        problem: String,
+        /// How long this process waited for it.
+        waited: Duration,
+    },
     /// It ended before it was open.
     #[error("the inbox was not opened: {0}")]
     Ended(String),
@@ -127,13 +141,15 @@ pub struct Inbox {
 
 /// The engines, a closed set. They differ in storage, not in meaning.
 enum Engine {
-    Sqlite(sqlite::Store),
+    Sqlite(Box<sqlite::Store>),
+    Postgres(postgres::Store),
 }
 
 macro_rules! on_engine {
     ($self:ident, $store:ident => $call:expr) => {
         match &*$self.engine {
             Engine::Sqlite($store) => $call,
+            Engine::Postgres($store) => $call,
         }
     };
 }
@@ -144,17 +160,23 @@ const CHUNK: usize = 500;
 const CHUNKS_SEARCHED: usize = 100;
 
 impl Inbox {
-    /// Opens or creates it. Blocks, for up to `lock_wait` if another process has it.
-    pub fn open(
+    /// Opens or creates it. Waits for up to `lock_wait` if another process has it, or `connect_wait` if the server is away.
+    pub async fn open(
         settings: &InboxSettings,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let engine = match &settings.store {
             StoreSettings::Sqlite(own) => {
-                Engine::Sqlite(sqlite::Store::open(settings, own, clock, metrics)?)
+                let (settings, own) = (settings.clone(), own.clone());
+                let open = move || sqlite::Store::open(&settings, &own, clock, metrics);
+                let opened = spawn_blocking(open).await;
+                let store = opened.map_err(|error| OpenError::Ended(error.to_string()))??;
+                Engine::Sqlite(Box::new(store))
             }
-            StoreSettings::Postgres(_) => return Err(OpenError::NoEngine),
+            StoreSettings::Postgres(own) => {
+                Engine::Postgres(postgres::Store::open(settings, own, clock, metrics).await?)
+            }
         };
         Ok(Self {
             engine: Arc::new(engine),
@@ -408,8 +430,99 @@ impl Inbox {
         on_engine!(self, store => store.size())
     }
 
-    /// Finishes what was begun and closes it. Blocks. What is asked of it afterwards fails.
-    pub fn close(&self) {
-        on_engine!(self, store => store.close());
+    /// Finishes what was begun and closes it. What is asked of it afterwards fails.
+    pub async fn close(&self) {
+        match &*self.engine {
+            Engine::Sqlite(_) => {
+                let inbox = self.clone();
+                let close = move || match &*inbox.engine {
+                    Engine::Sqlite(store) => store.close(),
+                    Engine::Postgres(_) => {}
+                };
+                if spawn_blocking(close).await.is_err() {
+                    tracing::error!("the inbox could not be closed");
+                }
+            }
+            Engine::Postgres(store) => store.close().await,
+        }
+    }
+
+    /// Whether other processes use it as well, so that what is to be delivered has to be shared out by leases.
+    pub fn is_shared(&self) -> bool {
+        matches!(&*self.engine, Engine::Postgres(_))
+    }
+
+    /// Renews the leases of these handlers, and takes those that are to be had, for a term each. Where one process has
+    /// everything it has all of them.
+    pub async fn lease(&self, wanted: &[(HandlerId, Duration)]) -> Result<Vec<Lease>, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Ok(wanted.iter().map(|(id, _)| Lease::forever(*id)).collect()),
+            Engine::Postgres(store) => store.lease(wanted).await,
+        }
+    }
+
+    /// Gives a lease back.
+    pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(store) => store.release(lease.handler, lease.epoch).await,
+        }
+    }
+
+    /// What is to be known of a handler to deliver for it from now on.
+    pub async fn resume(&self, handler: HandlerId) -> Result<Registered, StoreError> {
+        on_engine!(self, store => store.resume(handler).await)
+    }
+
+    /// Up to where a handler is finished, or has rows.
+    pub async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
+        on_engine!(self, store => store.position(handler).await)
+    }
+
+    /// Has the process that delivers for a handler do something, within so long: what came of it.
+    pub async fn order(
+        &self,
+        handler: HandlerId,
+        what: &str,
+        wait: Duration,
+    ) -> Result<u64, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Err(StoreError::Failed), // nobody else could
+            Engine::Postgres(store) => store.order(handler, what, wait).await,
+        }
+    }
+
+    /// Takes what other processes have ordered for these handlers.
+    pub async fn orders(&self, handlers: &[HandlerId]) -> Result<Vec<Order>, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Ok(Vec::new()),
+            Engine::Postgres(store) => store.orders(handlers).await,
+        }
+    }
+
+    /// Adds refused callbacks to the list that all processes share, which keeps the newest `entries` and `bytes` per source
+    /// and reason.
+    pub(crate) async fn keep_refused(
+        &self,
+        rows: &[RefusedRow],
+        entries: u64,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Err(StoreError::Failed), // its list is a file of its own
+            Engine::Postgres(store) => store.keep_refused(rows, entries, bytes).await,
+        }
+    }
+
+    /// Tells what came of an order.
+    pub async fn answer_order(
+        &self,
+        order: &Order,
+        answer: Result<u64, StoreError>,
+    ) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(store) => store.answer_order(&order.id, answer).await,
+        }
     }
 }

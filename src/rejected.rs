@@ -14,9 +14,11 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 
 use crate::auth::Refusal;
 use crate::clock::Timestamp;
+use crate::inbox::{Inbox, RefusedRow};
 use crate::kind::Kind;
 use crate::metrics::Metrics;
 
@@ -71,17 +73,37 @@ pub struct RejectedList {
 impl RejectedList {
     /// Opens or creates the list in the inbox's directory.
     pub fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
-        let shelf = Shelf::open(&directory.join("rejected.db"))?;
+        let mut shelf = Shelf::open(&directory.join("rejected.db"))?;
+        Ok(Self::written_by(metrics, move |batch| {
+            shelf.write(batch).map_err(|error| error.to_string())
+        }))
+    }
+
+    /// The list in an inbox that several processes share, and the list with it. Belongs into a runtime.
+    pub fn shared(inbox: Inbox, metrics: Arc<Metrics>) -> Self {
+        let runtime = Handle::current();
+        Self::written_by(metrics, move |batch| {
+            let rows: Vec<RefusedRow> = batch.iter().map(refused_row).collect();
+            runtime
+                .block_on(inbox.keep_refused(&rows, ENTRIES, BYTES))
+                .map_err(|error| error.to_string())
+        })
+    }
+
+    fn written_by(
+        metrics: Arc<Metrics>,
+        write: impl FnMut(&[Rejected]) -> Result<(), String> + Send + 'static,
+    ) -> Self {
         let (queue, received) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("rejected".to_owned())
-            .spawn(move || shelf.run(&received));
-        Ok(Self {
+            .spawn(move || run(&received, write));
+        Self {
             queue: Mutex::new(Some(queue)),
             taken: Mutex::default(),
             metrics,
             thread: Mutex::new(thread.ok()),
-        })
+        }
     }
 
     /// Keeps a refused callback, if the list keeps up; never waits.
@@ -132,6 +154,36 @@ impl Drop for RejectedList {
     }
 }
 
+fn run(queue: &Receiver<Rejected>, mut write: impl FnMut(&[Rejected]) -> Result<(), String>) {
+    while let Ok(first) = queue.recv() {
+        let batch: Vec<_> = std::iter::once(first)
+            .chain(queue.try_iter().take(QUEUE))
+            .collect();
+        if let Err(error) = write(&batch) {
+            tracing::warn!(
+                store.error = error,
+                "refused callbacks could not be added to the rejected list"
+            );
+        }
+    }
+}
+
+fn refused_row(rejected: &Rejected) -> RefusedRow {
+    let body = Some(&rejected.body[..]).filter(|body| body.len() <= MAX_BODY);
+    let code = |kind: Kind| kind.code().map(|code| code as i32);
+    RefusedRow {
+        source: rejected.source.to_string(),
+        reason: rejected.reason.slug(),
+        received: rejected.received,
+        url_kind: rejected.url_kind.and_then(code),
+        kind: code(rejected.kind).unwrap_or(-1),
+        client: rejected.client.map(|client| client.to_string()),
+        token_hash: rejected.token_hash.map(|hash| hash.to_vec()),
+        size: rejected.body.len() as i64,
+        body: body.map(<[u8]>::to_vec),
+    }
+}
+
 /// The list on disk.
 struct Shelf {
     conn: Connection,
@@ -177,17 +229,6 @@ impl Shelf {
         )?;
         let held = count(&conn)?;
         Ok(Self { conn, held })
-    }
-
-    fn run(mut self, queue: &Receiver<Rejected>) {
-        while let Ok(first) = queue.recv() {
-            let batch: Vec<_> = std::iter::once(first)
-                .chain(queue.try_iter().take(QUEUE))
-                .collect();
-            if let Err(error) = self.write(&batch) {
-                tracing::warn!(store.error = %error, "refused callbacks could not be added to the rejected list");
-            }
-        }
     }
 
     /// The whole batch or nothing of it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
 pub use self::reload::Reloader;
@@ -21,7 +21,7 @@ use crate::dispatch::{Built, Dispatch};
 use crate::handler::Handler;
 use crate::inbox::settings::StoreSettings;
 use crate::inbox::{Condition, Inbox, OpenError, StoreError};
-use crate::ingress::health::Health;
+use crate::ingress::health::{self, Health};
 use crate::ingress::{self, Ingress};
 use crate::listener::{self, Limits};
 use crate::metrics::Metrics;
@@ -72,7 +72,8 @@ impl StartError {
     pub fn is_setup(&self) -> bool {
         matches!(
             self,
-            Self::Inbox(OpenError::Unwritable { .. } | OpenError::NoEngine) | Self::Handler { .. }
+            Self::Inbox(OpenError::Unwritable { .. } | OpenError::Refused(_))
+                | Self::Handler { .. }
         )
     }
 }
@@ -120,8 +121,12 @@ impl Builder {
         }
         let metrics = Arc::new(Metrics::default());
         let built = reload::build(&config, &custom, &BTreeMap::new(), &clock)?;
-        let inbox = open(&config, &clock, &metrics).await?;
-        let rejected = open_rejected(&config, &metrics)?;
+        let waiting = match &config.inbox.store {
+            StoreSettings::Postgres(_) => Some(NotReady::begin(&config).await?),
+            StoreSettings::Sqlite(_) => None,
+        };
+        let inbox = Inbox::open(&config.inbox, clock.clone(), metrics.clone()).await?;
+        let rejected = open_rejected(&config, &inbox, &metrics)?;
         let ingress = Arc::new(Ingress::new(
             reload::sources(&config),
             config.server.clone(),
@@ -131,12 +136,12 @@ impl Builder {
             metrics.clone(),
         ));
         let dispatch = Arc::new(Dispatch::new(inbox.clone(), clock.clone(), metrics.clone()));
-        let listeners = Self::start(&config, &dispatch, &built).await;
+        let listeners = Self::start(&config, &dispatch, &built, waiting).await;
         let (callbacks, admin) = match listeners {
             Ok(listeners) => listeners,
             Err(error) => {
                 dispatch.stop(Duration::ZERO).await;
-                close(&inbox).await;
+                inbox.close().await;
                 return Err(error);
             }
         };
@@ -166,9 +171,17 @@ impl Builder {
         config: &Config,
         dispatch: &Dispatch,
         built: &BTreeMap<String, Built>,
+        waiting: Option<NotReady>,
     ) -> Result<(TcpListener, TcpListener), StartError> {
         dispatch.change_to(built.clone()).await?;
-        let callbacks = listen("server", config.server.listen).await?;
+        let callbacks = match waiting {
+            Some(waiting) => waiting.end().await.map_err(|error| StartError::Listen {
+                section: "server",
+                address: config.server.listen,
+                error,
+            })?,
+            None => listen("server", config.server.listen).await?,
+        };
         let admin = listen("admin", config.admin.listen).await?;
         Ok((callbacks, admin))
     }
@@ -241,6 +254,7 @@ impl Server {
             admin_stop,
         ));
         let housekeeping = tokio::spawn(keep_house(self.inbox.clone()));
+        let leases = tokio::spawn(self.dispatch.clone().keep_leases());
 
         shutdown.await;
         let over = Instant::now() + SHUTDOWN;
@@ -258,22 +272,22 @@ impl Server {
         let _ = stop_admin.send(true);
         admin.abort();
         housekeeping.abort();
-        close(&self.inbox).await;
+        leases.abort();
+        // The list of what was refused may be in the inbox.
         let ingress = self.ingress;
         let _ = spawn_blocking(move || ingress.close()).await;
+        self.inbox.close().await;
         tracing::info!("stopped");
     }
 }
 
-async fn open(config: &Config, clock: &Clock, metrics: &Arc<Metrics>) -> Result<Inbox, OpenError> {
-    let (settings, clock, metrics) = (config.inbox.clone(), clock.clone(), metrics.clone());
-    let opened = spawn_blocking(move || Inbox::open(&settings, clock, metrics)).await;
-    opened.unwrap_or_else(|error| Err(OpenError::Ended(error.to_string())))
-}
-
-fn open_rejected(config: &Config, metrics: &Arc<Metrics>) -> Result<RejectedList, OpenError> {
+fn open_rejected(
+    config: &Config,
+    inbox: &Inbox,
+    metrics: &Arc<Metrics>,
+) -> Result<RejectedList, OpenError> {
     let StoreSettings::Sqlite(store) = &config.inbox.store else {
-        return Err(OpenError::NoEngine);
+        return Ok(RejectedList::shared(inbox.clone(), metrics.clone()));
     };
     RejectedList::open(&store.path, metrics.clone()).map_err(|error| OpenError::Broken {
         path: store.path.join("rejected.db"),
@@ -281,10 +295,44 @@ fn open_rejected(config: &Config, metrics: &Arc<Metrics>) -> Result<RejectedList
     })
 }
 
-async fn close(inbox: &Inbox) {
-    let inbox = inbox.clone();
-    if spawn_blocking(move || inbox.close()).await.is_err() {
-        tracing::error!("the inbox could not be closed");
+/// Answers "not ready" where callbacks will be taken, while a server elsewhere is waited for.
+struct NotReady {
+    listener: std::net::TcpListener,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl NotReady {
+    async fn begin(config: &Config) -> Result<Self, StartError> {
+        let address = config.server.listen;
+        let unusable = |error| StartError::Listen {
+            section: "server",
+            address,
+            error,
+        };
+        let listener = listen("server", address).await?;
+        let listener = listener.into_std().map_err(unusable)?;
+        let twin = listener.try_clone().and_then(TcpListener::from_std);
+        let limits = Limits {
+            max_connections: config.server.max_connections,
+            header_timeout: config.server.header_timeout,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let router = health::starting();
+        let twin = twin.map_err(unusable)?;
+        let serving = tokio::spawn(listener::serve(twin, router, limits, stopped));
+        Ok(Self {
+            listener,
+            stop,
+            serving,
+        })
+    }
+
+    /// Connections that come from here on wait for the server.
+    async fn end(self) -> std::io::Result<TcpListener> {
+        let _ = self.stop.send(true);
+        let _ = self.serving.await;
+        TcpListener::from_std(self.listener)
     }
 }
 

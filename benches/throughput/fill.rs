@@ -37,8 +37,9 @@ pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
     };
     let source = Arc::new(source.validate("css", &around)?);
     let settings = InboxConfig::default().validate("inbox", &around, source.expiry_grace())?;
-    let inbox = Inbox::open(&settings, Clock::system(), Arc::new(Metrics::default()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    let open = Inbox::open(&settings, Clock::system(), Arc::new(Metrics::default()));
+    let inbox = runtime.block_on(open)?;
     let accepted = runtime.block_on(async {
         let next = Arc::new(AtomicU64::new(0));
         let tasks: Vec<_> = (0..TASKS)
@@ -53,7 +54,7 @@ pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
         anyhow::Ok(())
     });
     let stored = *inbox.committed().borrow();
-    inbox.close();
+    runtime.block_on(inbox.close());
     accepted.context("the store cannot be filled")?;
     ensure!(
         stored.cast_unsigned() == events,

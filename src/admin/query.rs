@@ -105,10 +105,8 @@ impl Fields {
 
     /// `state` of a handler.
     pub(super) fn handler_state(&mut self) -> Result<Option<State>, Problem> {
-        self.parsed("state", "`running` or `failing`", |text| {
-            [State::Running, State::Failing]
-                .into_iter()
-                .find(|state| state.slug() == text)
+        self.parsed("state", "`running`, `failing` or `elsewhere`", |text| {
+            State::ALL.into_iter().find(|state| state.slug() == text)
         })
     }
 

@@ -100,9 +100,22 @@ struct Running {
     task: AbortHandle,
 }
 
+/// The right to deliver, and where to go on.
+pub(super) struct Leased {
+    pub(super) registered: Registered,
+    /// Of the lease.
+    pub(super) epoch: Option<i64>,
+    /// Nobody else delivers until then.
+    pub(super) until: watch::Receiver<Instant>,
+}
+
 pub(super) struct Runner {
     name: String,
     id: HandlerId,
+    /// Of the lease under which it delivers.
+    epoch: Option<i64>,
+    /// Until then nobody else delivers.
+    leased: watch::Receiver<Instant>,
     settings: Arc<HandlerSettings>,
     handler: Arc<dyn Handler>,
     inbox: Inbox,
@@ -162,17 +175,20 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(
         name: String,
-        registered: Registered,
+        leased: Leased,
         built: Built,
         inbox: Inbox,
         clock: Clock,
         metrics: &Metrics,
         status: Arc<Status>,
     ) -> Self {
+        let registered = leased.registered;
         Self {
             metrics: metrics.of_handler(&name),
             name,
             id: registered.id,
+            epoch: leased.epoch,
+            leased: leased.until,
             settings: built.settings,
             handler: built.handler,
             committed: inbox.committed(),
@@ -234,6 +250,7 @@ impl Runner {
                 }
                 () = ready(()), if more => {}
                 Ok(()) = self.committed.changed() => {}
+                Ok(()) = self.leased.changed() => {}
                 () = until(wake) => {}
             }
         };
@@ -285,7 +302,9 @@ impl Runner {
                 Some(next) if next <= now => 1,
                 Some(_) => 0,
             };
-            if self.running.len() >= limit {
+            // An attempt has to be over before somebody else may begin one.
+            let over = self.looked + self.settings.timeout;
+            if self.running.len() >= limit || over >= *self.leased.borrow() {
                 return true;
             }
             if self.looked >= until {

@@ -13,14 +13,20 @@ pub enum State {
     Running,
     /// It fails for everything and is probed.
     Failing,
+    /// Another receiver hands events to it.
+    Elsewhere,
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Running, Self::Failing, Self::Elsewhere];
+
     /// The state in one word.
     pub fn slug(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Failing => "failing",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }
@@ -54,6 +60,17 @@ pub(super) struct InMemory {
     pub(super) oldest: Option<Seq>,
     /// How many are not settled, those included whose row is not written yet.
     pub(super) unsettled: u64,
+}
+
+impl InMemory {
+    /// What is known of a handler that is at work elsewhere.
+    pub(super) fn elsewhere(position: Seq) -> Self {
+        Self {
+            state: State::Elsewhere,
+            read_to: position,
+            ..Self::default()
+        }
+    }
 }
 
 impl Status {

@@ -11,6 +11,8 @@ mod lanes;
 mod replay;
 mod retention;
 mod search;
+#[path = "../../tests/it/support/postgres.rs"]
+pub(super) mod server;
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -21,7 +23,7 @@ use bytes::Bytes;
 use super::delivery::{
     Attempts, Change, HandlerId, Lane, Parked, Registered, Selection, Settlement, Start,
 };
-use super::settings::{InboxSettings, SqliteSettings, StoreSettings};
+use super::settings::{Engine, InboxConfig, InboxSettings, SqliteSettings, StoreSettings};
 use super::{Inbox, Receipt};
 use crate::auth::{Authentic, Presented, authenticate};
 use crate::callback::Callback;
@@ -51,26 +53,35 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    fn sqlite() -> Self {
+    async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        Self::of(settings(dir.path()), dir).await
+    }
+
+    async fn postgres() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::of(postgres_settings(&server::shared().create_database()), dir).await
+    }
+
+    async fn of(settings: InboxSettings, dir: tempfile::TempDir) -> Self {
         let mut bench = Self {
-            settings: settings(dir.path()),
             _dir: dir,
+            settings,
             clock: Clock::manual(BEGIN),
             inbox: None,
         };
-        bench.open();
+        bench.open().await;
         bench
     }
 
-    fn open(&mut self) {
-        let inbox = Inbox::open(&self.settings, self.clock.clone(), Arc::default()).unwrap();
-        self.inbox = Some(inbox);
+    async fn open(&mut self) {
+        let opened = Inbox::open(&self.settings, self.clock.clone(), Arc::default());
+        self.inbox = Some(opened.await.unwrap());
     }
 
-    fn reopen(&mut self) {
-        self.inbox().close();
-        self.open();
+    async fn reopen(&mut self) {
+        self.inbox().close().await;
+        self.open().await;
     }
 
     fn inbox(&self) -> &Inbox {
@@ -134,6 +145,7 @@ impl Bench {
 
     async fn settle(&self, handler: HandlerId, changes: Vec<Change>) {
         let settlement = Settlement {
+            epoch: None,
             position: None,
             changes,
         };
@@ -142,6 +154,7 @@ impl Bench {
 
     async fn finish_upto(&self, handler: HandlerId, position: Seq) {
         let settlement = Settlement {
+            epoch: None,
             position: Some(position),
             changes: Vec::new(),
         };
@@ -238,6 +251,24 @@ pub(super) fn settings(path: &Path) -> InboxSettings {
         retention: RETENTION,
         parked_retention: PARKED_RETENTION,
         dedupe_window: WINDOW,
+    }
+}
+
+/// As [`settings`], in a database of the tests' own server.
+pub(super) fn postgres_settings(database: &str) -> InboxSettings {
+    let config = InboxConfig {
+        engine: Engine::Postgres,
+        url: Some(server::shared().url(database)),
+        ..InboxConfig::default()
+    };
+    let around = Surroundings {
+        base: Path::new("/"),
+        variable: &|_| None,
+    };
+    let validated = config.validate("inbox", &around, Duration::ZERO).unwrap();
+    InboxSettings {
+        store: validated.store,
+        ..settings(Path::new("/"))
     }
 }
 
@@ -364,7 +395,7 @@ macro_rules! clauses {
             $(mod $part {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $clause() {
-                    super::super::$part::$clause(super::super::Bench::$engine()).await;
+                    super::super::$part::$clause(super::super::Bench::$engine().await).await;
                 })*
             })*
         }
@@ -372,3 +403,4 @@ macro_rules! clauses {
 }
 
 clauses!(sqlite);
+clauses!(postgres);

@@ -4,7 +4,10 @@
 //! from a time on), **waiting** (behind the head of its lane) or **parked**. A lane has at most one due row. Replayed
 //! deliveries have a lane of their own beside their stream's, so that live events do not wait for them.
 
-use serde::Deserialize;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
@@ -49,9 +52,47 @@ pub struct Registered {
     pub beyond: Vec<Seq>,
 }
 
+/// The right to deliver for a handler, which others may want as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The handler.
+    pub handler: HandlerId,
+    /// Which of its leases this is; none if nobody else can have one.
+    pub epoch: Option<i64>,
+    /// Until then nobody else delivers.
+    pub until: Instant,
+    /// Whether another receiver should have it instead.
+    pub surplus: bool,
+}
+
+impl Lease {
+    /// The lease of an engine that serves one process.
+    pub(super) fn forever(handler: HandlerId) -> Self {
+        Self {
+            handler,
+            epoch: None,
+            until: Instant::now() + Duration::from_secs(10 * 365 * 24 * 3600),
+            surplus: false,
+        }
+    }
+}
+
+/// What another receiver asks of the one that delivers for a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Names it.
+    pub id: String,
+    /// The handler.
+    pub handler: HandlerId,
+    /// What to do, as the dispatcher wrote it.
+    pub what: String,
+}
+
 /// What became of deliveries, to be remembered in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settlement {
+    /// The epoch of the lease under which it came about; see [`Lease`].
+    pub epoch: Option<i64>,
     /// Up to here everything is finished or has a row, once `changes` are written.
     pub position: Option<Seq>,
     /// In the order in which they happened.
@@ -175,7 +216,8 @@ pub struct RowCounts {
 }
 
 /// Which deliveries to replay or discard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// One event.
     Event(Seq),

@@ -1,5 +1,318 @@
-//! The shared engine: one PostgreSQL behind many receivers.
+//! The shared engine: one PostgreSQL behind many receivers, which keep nothing themselves.
+//!
+//! **Arrival order.** A batch gets its numbers under a lock that is held until its commit is over, so whoever sees an event sees
+//! all that have lower numbers, and a position never passes one that may still appear. The lock is taken and given back inside
+//! one statement: a receiver that is frozen or cut off between two statements holds nobody up.
+//!
+//! **Duplicates** are found under the same lock and judged by the database's clock, whichever receiver the repeat came to.
+//!
+//! **Deliveries** of a handler belong to one receiver at a time, by a lease in the database's time with an epoch (`leases`);
+//! outcomes are written only under the epoch under which they came about.
+//!
+//! Nothing depends on a session, so that a pooler of transactions may stand in between. Notifications are a hint beside a look
+//! every second.
 
-// The store that uses them comes next.
-#[cfg_attr(not(test), expect(dead_code, reason = "there is no store yet"))]
+mod accept;
 mod connect;
+mod deliveries;
+mod events;
+mod leases;
+mod query;
+pub(crate) mod rejected;
+mod schema;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::random;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_postgres::types::Type;
+
+use self::accept::{Lanes, Request};
+use self::connect::{ConnectError, Pool};
+use self::query::Value;
+use self::schema::SchemaError;
+use super::delivery::HandlerId;
+use super::settings::{InboxSettings, PostgresSettings};
+use super::{Condition, OpenError, Receipt, StoreError};
+use crate::auth::Authentic;
+use crate::budget::Charge;
+use crate::clock::{Clock, Timestamp};
+use crate::event::Seq;
+use crate::metrics::Metrics;
+
+/// Between tries to reach a server at the start.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often it is looked at what other receivers have stored, if no word of it came.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two sizes.
+const MEASURE_EVERY: Duration = Duration::from_secs(30);
+/// What others store is announced here.
+const CHANNEL: &str = "livehook";
+
+pub(super) struct Store {
+    shared: Arc<Shared>,
+    requests: Mutex<Option<mpsc::UnboundedSender<Request>>>,
+    committed: watch::Receiver<Seq>,
+    lanes: Mutex<Option<Lanes>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What all tasks of the store use.
+struct Shared {
+    pool: Pool,
+    settings: InboxSettings,
+    own: PostgresSettings,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// Who this is among the receivers, until it ends.
+    receiver: String,
+    committed: watch::Sender<Seq>,
+    failing: AtomicBool,
+    closed: AtomicBool,
+    size: AtomicU64,
+    /// The handlers that are configured here, as soon as that is known.
+    configured: Mutex<Option<Vec<HandlerId>>>,
+    /// Up to where retention has looked, and how often it came to an end.
+    swept: Mutex<(Seq, u32)>,
+}
+
+impl Store {
+    /// Reaches the server, for up to `connect_wait`, and brings the schema up to date.
+    pub(super) async fn open(
+        settings: &InboxSettings,
+        own: &PostgresSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let pool = Pool::new(own).map_err(OpenError::Refused)?;
+        reach(&pool, own.connect_wait).await?;
+        let bytes: [u8; 16] = random();
+        let (committed, watched) = watch::channel(0);
+        let shared = Arc::new(Shared {
+            pool,
+            settings: settings.clone(),
+            own: own.clone(),
+            clock,
+            metrics,
+            receiver: hex::encode(bytes),
+            committed,
+            failing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            size: AtomicU64::new(0),
+            configured: Mutex::default(),
+            swept: Mutex::default(),
+        });
+        let failed = |_| OpenError::Ended("its newest event could not be read".to_owned());
+        shared.look().await.map_err(failed)?;
+        let (requests, received) = mpsc::unbounded_channel();
+        let lanes = accept::start(&shared, received);
+        let tasks = vec![
+            tokio::spawn(shared.clone().keep_looking()),
+            tokio::spawn(shared.clone().keep_measuring()),
+        ];
+        Ok(Self {
+            shared,
+            requests: Mutex::new(Some(requests)),
+            committed: watched,
+            lanes: Mutex::new(Some(lanes)),
+            tasks,
+        })
+    }
+
+    pub(super) fn committed(&self) -> watch::Receiver<Seq> {
+        self.committed.clone()
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        let closed = self.shared.closed.load(Ordering::Relaxed);
+        if closed || self.shared.failing.load(Ordering::Relaxed) {
+            Condition::Failing
+        } else {
+            Condition::Accepting
+        }
+    }
+
+    pub(super) async fn accept(
+        &self,
+        callback: Authentic,
+        charge: Option<Charge>,
+        unless_ever_stored: bool,
+    ) -> Result<Receipt, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            callback,
+            charge,
+            unless_ever_stored,
+            reply,
+        };
+        // A reply that is dropped says that it failed.
+        match &*self.requests() {
+            Some(requests) => drop(requests.send(request)),
+            None => drop(request),
+        }
+        answer.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    /// Finds out whether the server takes writes.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        let sql = "UPDATE livehook.meta SET value = value WHERE name = 'version'";
+        let result = self.shared.ask(sql, &[]).await;
+        self.shared.works(result.is_ok());
+        result.map(drop)
+    }
+
+    /// Bytes in the database, as of lately.
+    pub(super) fn size(&self) -> u64 {
+        self.shared.size.load(Ordering::Relaxed)
+    }
+
+    /// Answers what was sent before, and ends.
+    pub(super) async fn close(&self) {
+        drop(self.requests().take());
+        let lanes = self
+            .lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(lanes) = lanes {
+            lanes.finish().await;
+        }
+        if !self.shared.closed.load(Ordering::SeqCst) {
+            self.shared.leave().await;
+        }
+        self.shared.closed.store(true, Ordering::SeqCst);
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    fn requests(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<Request>>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Shared {
+    /// The time to judge by, if it is not the database's: a clock that was given is given on.
+    fn given_now(&self) -> Option<i64> {
+        self.clock.is_manual().then(|| self.clock.now().millis())
+    }
+
+    /// Tells whether the store works; the log tells of a change.
+    fn works(&self, works: bool) {
+        if self.failing.swap(!works, Ordering::Relaxed) && works {
+            tracing::info!("the store takes callbacks again");
+        }
+    }
+
+    /// Has everybody know that events up to here are stored.
+    fn has_committed(&self, seq: Seq) {
+        self.committed.send_if_modified(|newest| {
+            let newer = seq > *newest;
+            *newest = seq.max(*newest);
+            newer
+        });
+    }
+
+    /// Looks what there is.
+    async fn look(&self) -> Result<(), StoreError> {
+        let sql = "SELECT greatest(
+            (SELECT coalesce(max(seq), 0) FROM livehook.events),
+            (SELECT coalesce(max(position), 0) FROM livehook.handlers),
+            (SELECT coalesce(max(value), 0) FROM livehook.meta WHERE name = 'last_seq'))";
+        let rows = self.ask(sql, &[]).await?;
+        self.has_committed(rows[0].get(0));
+        Ok(())
+    }
+
+    async fn keep_looking(self: Arc<Self>) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hints = None;
+        loop {
+            if hints.is_none() {
+                hints = self.pool.listen(CHANNEL).await.ok();
+            }
+            let hint = async {
+                match &mut hints {
+                    Some(hints) => hints.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                hint = hint => {
+                    if hint.is_none() {
+                        hints = None;
+                        continue;
+                    }
+                    // Many at once say no more than one.
+                    while let Some(hints) = &mut hints && hints.try_recv().is_ok() {}
+                }
+                _ = looks.tick() => {}
+            }
+            let _ = self.look().await;
+        }
+    }
+
+    async fn keep_measuring(self: Arc<Self>) {
+        let mut looks = interval(MEASURE_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let sql = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
+                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'livehook' AND c.relkind = 'r'";
+            if let Ok(rows) = self.ask(sql, &[]).await {
+                let size: i64 = rows.first().map_or(0, |row| row.get(0));
+                self.size.store(size.unsigned_abs(), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Tries until there is a server that takes writes and has the schema.
+async fn reach(pool: &Pool, wait: Duration) -> Result<(), OpenError> {
+    let began = Instant::now();
+    let mut told = None;
+    loop {
+        let problem = match prepare(pool).await {
+            Ok(()) => {
+                if told.is_some() {
+                    tracing::info!("PostgreSQL is there");
+                }
+                return Ok(());
+            }
+            Err(ConnectError::Setup(problem)) => return Err(OpenError::Refused(problem)),
+            Err(ConnectError::Away(problem)) => problem,
+        };
+        if began.elapsed() >= wait {
+            return Err(OpenError::Away {
+                problem,
+                waited: wait,
+            });
+        }
+        if told.as_ref() != Some(&problem) {
+            tracing::warn!(
+                "inbox.url: {problem}; trying again for up to {}",
+                humantime::format_duration(wait)
+            );
+            told = Some(problem);
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn prepare(pool: &Pool) -> Result<(), ConnectError> {
+    let mut connection = pool.get().await?;
+    match schema::migrate(&mut connection).await {
+        Ok(()) => Ok(()),
+        Err(SchemaError::Postgres(error)) => Err(connection.failed(&error)),
+        Err(error) => Err(ConnectError::Setup(error.to_string())),
+    }
+}

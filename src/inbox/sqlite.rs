@@ -235,6 +235,16 @@ impl Store {
             .await
     }
 
+    pub(super) async fn resume(&self, handler: HandlerId) -> Result<Registered, StoreError> {
+        self.read(move |conn| deliveries::resume(conn, handler))
+            .await
+    }
+
+    pub(super) async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
+        self.read(move |conn| deliveries::position(conn, handler))
+            .await
+    }
+
     pub(super) async fn settle(
         &self,
         handler: HandlerId,

@@ -10,8 +10,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::answer::error_body;
-use crate::inbox::{Condition, Inbox};
+use super::answer::{Answer, error_body};
+use crate::inbox::{Condition, Inbox, StoreError};
 
 /// Whether this process should get callbacks.
 #[derive(Clone)]
@@ -53,6 +53,17 @@ pub fn router(health: Health) -> Router {
         .route("/healthz", get(async || page(None)))
         .route("/readyz", get(ready))
         .with_state(health)
+}
+
+/// The two pages, and everything else, before there is an inbox.
+pub fn starting() -> Router {
+    Router::new()
+        .route("/healthz", get(async || page(None)))
+        .route(
+            "/readyz",
+            get(async || page(Some("the store is not there yet"))),
+        )
+        .fallback(async || Answer::NotStored(StoreError::Failed))
 }
 
 async fn ready(State(health): State<Health>) -> Response {

@@ -60,6 +60,7 @@ impl Runner {
         self.next_position = Instant::now() + POSITION_EVERY;
         let changes = std::mem::take(&mut self.unwritten.changes);
         Some(Settlement {
+            epoch: self.epoch,
             position: moved.then_some(position),
             changes,
         })

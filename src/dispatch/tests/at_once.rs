@@ -40,7 +40,7 @@ async fn a_panic_before_there_is_a_future_is_an_outcome() {
             panic!("as told")
         }
     }
-    let mut bench = Bench::new();
+    let mut bench = Bench::new().await;
     bench.hand_to_any("h", Arc::new(Refuses), |_| {}).await;
     bench.store("a").await;
     eventually(async || bench.rows().await.due == 1).await;
@@ -65,7 +65,7 @@ async fn what_is_not_over_at_once_has_its_time() {
 #[tokio::test]
 async fn a_backlog_leaves_other_tasks_their_turn() {
     let fake = brief();
-    let mut bench = Bench::new();
+    let mut bench = Bench::new().await;
     bench.store_many(500, |n| format!("s{}", n % 3)).await;
     let turns = Arc::new(AtomicU64::new(0));
     bench.spawn({
@@ -87,7 +87,7 @@ async fn a_backlog_leaves_other_tasks_their_turn() {
 #[tokio::test]
 async fn a_stop_is_obeyed_in_the_middle_of_a_backlog() {
     let fake = brief();
-    let mut bench = Bench::new();
+    let mut bench = Bench::new().await;
     bench.store_many(2000, |n| format!("s{}", n % 3)).await;
     bench.hand_to("h", &fake, |_| {}).await;
     eventually(async || !fake.done().is_empty()).await;

@@ -137,9 +137,9 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (inbox, dispatch, runtime) = open(dir.path());
+        let (inbox, dispatch, runtime) = open(dir.path()).await;
         Self {
             dir,
             inbox,
@@ -151,7 +151,7 @@ impl Bench {
 
     /// With one handler, `h`.
     pub(super) async fn with(handler: &Arc<Fake>, change: impl Fn(&mut HandlerConfig)) -> Self {
-        let mut bench = Self::new();
+        let mut bench = Self::new().await;
         bench.hand_to("h", handler, change).await;
         bench
     }
@@ -204,12 +204,10 @@ impl Bench {
 
     async fn reopen(&mut self) {
         let inbox = self.inbox.clone();
-        tokio::task::spawn_blocking(move || inbox.close())
-            .await
-            .unwrap();
+        inbox.close().await;
         // The lock goes with the last handle, and the runtime that was dropped may hold one for a moment.
         std::fs::remove_file(self.dir.path().join("livehook.lock")).unwrap();
-        let (inbox, dispatch, runtime) = open(self.dir.path());
+        let (inbox, dispatch, runtime) = open(self.dir.path()).await;
         self.inbox = inbox;
         self.dispatch = dispatch;
         self.runtime = Some(runtime);
@@ -286,13 +284,16 @@ impl Bench {
 
     /// How often the loop of `h` has gone round.
     pub(super) fn steps(&self) -> u64 {
-        let steps = |at_work: &AtWork| at_work.status.steps.load(Ordering::Relaxed);
-        self.dispatch.with("h", steps).unwrap()
+        self.status().steps.load(Ordering::Relaxed)
     }
 
     pub(super) fn unsettled(&self) -> u64 {
-        let unsettled = |at_work: &AtWork| at_work.status.shown().unsettled;
-        self.dispatch.with("h", unsettled).unwrap()
+        self.status().shown().unsettled
+    }
+
+    fn status(&self) -> Arc<Status> {
+        let at_work = self.dispatch.at_work();
+        at_work["h"].work.as_ref().unwrap().status.clone()
     }
 }
 
@@ -311,7 +312,7 @@ fn surroundings() -> Surroundings<'static> {
     }
 }
 
-fn open(path: &Path) -> (Inbox, Arc<Dispatch>, Runtime) {
+async fn open(path: &Path) -> (Inbox, Arc<Dispatch>, Runtime) {
     let config = InboxConfig {
         path: path.to_owned(),
         min_free: Some(0),
@@ -320,7 +321,9 @@ fn open(path: &Path) -> (Inbox, Arc<Dispatch>, Runtime) {
     let settings = config
         .validate("inbox", &surroundings(), Duration::from_secs(600))
         .unwrap();
-    let inbox = Inbox::open(&settings, Clock::system(), Arc::default()).unwrap();
+    let inbox = Inbox::open(&settings, Clock::system(), Arc::default())
+        .await
+        .unwrap();
     let dispatch = Dispatch::new(inbox.clone(), Clock::system(), Arc::default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

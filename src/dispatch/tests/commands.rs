@@ -153,7 +153,7 @@ async fn a_delivery_is_discarded_while_its_attempt_runs() {
             fake: fake.clone(),
             hold: tokio::sync::Semaphore::new(1),
         });
-        let mut bench = Bench::new();
+        let mut bench = Bench::new().await;
         bench
             .hand_to_any("h", slow.clone(), |config| config.retry.max = HOUR / 10_000)
             .await;
@@ -223,7 +223,7 @@ async fn discarded_replays_do_not_come_back() {
 
 #[tokio::test]
 async fn commands_for_nobody_say_so() {
-    let bench = Bench::new();
+    let bench = Bench::new().await;
     let answer = bench.dispatch.replay("h", Selection::Parked, false).await;
     assert_eq!(answer, Err(ControlError::NoSuchHandler));
 }

@@ -62,7 +62,7 @@ async fn it_sleeps_between_far_retries() {
 #[tokio::test]
 async fn it_passes_events_that_are_gone() {
     let fake = Fake::always(Act::Done);
-    let mut bench = Bench::new();
+    let mut bench = Bench::new().await;
     bench.store_all(&["a", "b", "c"]).await;
     bench.remove_events().await;
     bench.hand_to("h", &fake, |_| {}).await;
@@ -78,9 +78,7 @@ async fn a_store_that_fails_is_left_alone_and_loses_nothing() {
     bench.store_all(&["a", "a", "b"]).await;
     eventually(async || fake.begun().len() >= 2).await;
     let inbox = bench.inbox.clone();
-    tokio::task::spawn_blocking(move || inbox.close())
-        .await
-        .unwrap();
+    inbox.close().await;
     sleep(A_WHILE).await;
     assert!(steps_in_a_while(&bench).await < 10);
     bench.crash().await;

@@ -10,7 +10,7 @@ const MOMENT: Duration = Duration::from_millis(5);
 #[tokio::test]
 async fn streams_go_side_by_side_and_each_in_order() {
     let fake = Fake::always(Act::Take(MOMENT));
-    let mut bench = Bench::new();
+    let mut bench = Bench::new().await;
     let seqs = bench
         .store_all(&["a", "b", "a", "c", "d", "a", "b", "a"])
         .await;
@@ -140,7 +140,7 @@ async fn failed_deliveries_are_tried_again_in_the_middle_of_a_backlog() {
         (1, 0) => Act::Retry,
         _ => Act::Take(Duration::from_millis(1)),
     });
-    let mut bench = Bench::new();
+    let mut bench = Bench::new().await;
     bench.store_many(2000, |n| format!("s{n}")).await;
     bench
         .hand_to("h", &fake, |config| config.concurrency = Some(2))

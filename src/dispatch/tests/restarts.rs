@@ -119,9 +119,7 @@ async fn a_change_that_the_store_cannot_remember_changes_nothing() {
     let fake = Fake::always(Act::Done);
     let bench = Bench::with(&fake, |_| {}).await;
     let inbox = bench.inbox.clone();
-    tokio::task::spawn_blocking(move || inbox.close())
-        .await
-        .unwrap();
+    inbox.close().await;
     assert!(bench.dispatch.change_to(BTreeMap::new()).await.is_err());
     assert!(bench.dispatch.id("h").is_ok());
 }

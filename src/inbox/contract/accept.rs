@@ -50,7 +50,7 @@ pub(super) async fn everything_is_kept_as_it_came(mut bench: Bench) {
         bench.inbox().accept(callback, None).await.unwrap();
         bench.clock.advance(MILLISECOND);
     }
-    bench.reopen();
+    bench.reopen().await;
     let events = bench.all_after(0).await;
     assert_eq!(events.len(), 4);
     for (n, event) in events.iter().enumerate() {
@@ -143,7 +143,7 @@ pub(super) async fn a_repeat_gets_the_first_receipt(mut bench: Bench) {
     for _ in 0..2 {
         let again = bench.accept(&push("room", 7)).await;
         assert_eq!((again.seq(), again.is_duplicate()), (2, true));
-        bench.reopen();
+        bench.reopen().await;
     }
     assert_eq!(bench.stored().await, [1, 2, 3]);
 }
@@ -153,12 +153,12 @@ pub(super) async fn the_window_has_an_exact_end(mut bench: Bench) {
     bench.accept(&push("room", 2)).await;
     bench.clock.advance(WINDOW - MILLISECOND);
     assert!(bench.accept(&push("room", 1)).await.is_duplicate());
-    bench.reopen();
+    bench.reopen().await;
     assert!(bench.accept(&push("room", 1)).await.is_duplicate());
     bench.clock.advance(MILLISECOND);
     let again = bench.accept(&push("room", 1)).await;
     assert_eq!((again.seq(), again.is_duplicate()), (3, false));
-    bench.reopen();
+    bench.reopen().await;
     let again = bench.accept(&push("room", 2)).await;
     assert_eq!((again.seq(), again.is_duplicate()), (4, false));
 }
@@ -169,7 +169,7 @@ pub(super) async fn the_window_begins_anew_with_what_was_stored_again(mut bench:
         assert_eq!((stored.seq(), stored.is_duplicate()), (round, false));
         bench.clock.advance(WINDOW - MILLISECOND);
         if round % 2 == 0 {
-            bench.reopen();
+            bench.reopen().await;
         }
         let repeated = bench.accept(&push("room", 1)).await;
         assert_eq!((repeated.seq(), repeated.is_duplicate()), (round, true));
@@ -221,7 +221,7 @@ pub(super) async fn many_are_remembered(mut bench: Bench) {
             let receipt = bench.inbox().accept(callback, None).await.unwrap();
             assert_eq!((receipt.seq(), receipt.is_duplicate()), (event.seq(), true));
         }
-        bench.reopen();
+        bench.reopen().await;
     }
     bench.clock.advance(WINDOW);
     let early = bench.accept(&push("many", 5)).await;
@@ -242,7 +242,7 @@ pub(super) async fn a_late_one_is_stored_unless_it_ever_was(mut bench: Bench) {
             .unwrap();
         assert_eq!(new.seq(), 2);
         bench.clock.advance(WINDOW);
-        bench.reopen();
+        bench.reopen().await;
     }
     let events = bench.all_after(0).await;
     assert_eq!(seqs(&events), [1, 2]);
@@ -280,7 +280,7 @@ pub(super) async fn closing_finishes_what_was_begun(mut bench: Bench) {
             tokio::spawn(async move { inbox.accept(callback, None).await })
         })
         .collect();
-    bench.reopen();
+    bench.reopen().await;
     let mut acknowledged = Vec::new();
     for task in tasks {
         match task.await.unwrap() {
@@ -296,8 +296,8 @@ pub(super) async fn closing_finishes_what_was_begun(mut bench: Bench) {
 pub(super) async fn a_closed_inbox_fails(bench: Bench) {
     let handler = bench.handler().await;
     bench.store(&["a"]).await;
-    bench.inbox().close();
-    bench.inbox().close();
+    bench.inbox().close().await;
+    bench.inbox().close().await;
     let inbox = bench.inbox();
     let failed = StoreError::Failed;
     let accepted = inbox.accept(bench.callback("{}"), None).await;
@@ -330,7 +330,7 @@ pub(super) async fn word_of_new_events_is_given(mut bench: Bench) {
     bench.accept(&push("room", 1)).await;
     bench.handler().await;
     assert!(!committed.has_changed().unwrap());
-    bench.reopen();
+    bench.reopen().await;
     assert_eq!(*bench.inbox().committed().borrow(), 49);
     assert!(committed.changed().await.is_err());
 }

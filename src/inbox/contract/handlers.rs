@@ -24,7 +24,7 @@ pub(super) async fn a_position_survives(mut bench: Bench) {
     let first = bench.register(&["x", "y"], Start::Now).await;
     bench.store(&["a"; 5]).await;
     bench.finish_upto(first[1].id, 8).await;
-    bench.reopen();
+    bench.reopen().await;
     // In another order, with another start: neither matters for a known name.
     let again = bench.register(&["y", "x"], Start::Oldest).await;
     assert_eq!((again[1].id, again[1].position), (first[0].id, 5));
@@ -51,7 +51,7 @@ pub(super) async fn a_missing_handler_resumes(mut bench: Bench) {
         bench.register(&["here"], Start::Now).await;
         bench.clock.advance(2 * DAY);
         bench.sweep().await;
-        bench.reopen();
+        bench.reopen().await;
     }
     let back = &bench.register(&["away", "here"], Start::Now).await[0];
     assert_eq!((back.id, back.position), (away, 2));
@@ -79,7 +79,7 @@ pub(super) async fn a_forgotten_one_begins_anew(mut bench: Bench) {
     bench.clock.advance(RETENTION + SECOND);
     bench.sweep().await;
     assert_eq!(bench.stored().await, NONE, "nothing holds them any more");
-    bench.reopen();
+    bench.reopen().await;
     assert_eq!(bench.counts(away).await, (0, 0, 0));
     bench.store(&["d"]).await;
     let new = &bench.register(&["here", "away"], Start::Now).await[1];

@@ -166,7 +166,7 @@ pub(super) async fn attempts_are_remembered(mut bench: Bench) {
             ],
         )
         .await;
-    bench.reopen();
+    bench.reopen().await;
     let (owed, _) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
     let of = |seq| owed.iter().find(|owed| owed.event.seq() == seq).unwrap();
     assert_eq!(of(1).attempts, attempts(2));
@@ -188,7 +188,7 @@ pub(super) async fn rows_survive(mut bench: Bench) {
             ],
         )
         .await;
-    bench.reopen();
+    bench.reopen().await;
     assert_eq!(bench.counts(handler).await, (1, 1, 1));
     assert_eq!(bench.due(handler).await, [1]);
     let parked = &bench.parked(handler).await[0];
@@ -229,6 +229,7 @@ pub(super) async fn settlements_keep_their_order(bench: Bench) {
     let mut begun = Vec::new();
     for round in 1..=100 {
         let settlement = Settlement {
+            epoch: None,
             position: None,
             changes: vec![Change::Retry {
                 seq: events[0].seq(),

@@ -158,7 +158,7 @@ pub(super) async fn a_replay_stays_listed_until_it_is_done(mut bench: Bench) {
             due: BEGIN,
         };
         bench.settle(handler, vec![again]).await;
-        bench.reopen();
+        bench.reopen().await;
     }
     bench
         .settle(handler, vec![done_replaying(&events[0])])

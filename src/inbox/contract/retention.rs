@@ -16,7 +16,7 @@ pub(super) async fn what_all_have_done_goes(mut bench: Bench) {
     bench.clock.advance(MILLISECOND);
     bench.sweep().await;
     assert_eq!(bench.stored().await, [4, 5]);
-    bench.reopen();
+    bench.reopen().await;
     bench.clock.advance(DAY);
     bench.sweep().await;
     assert_eq!(bench.stored().await, NONE);
@@ -39,7 +39,7 @@ pub(super) async fn what_is_owed_stays(mut bench: Bench) {
         bench.clock.advance(100 * DAY);
         bench.sweep().await;
         assert_eq!(bench.stored().await, [3, 4]);
-        bench.reopen();
+        bench.reopen().await;
     }
     bench.finish_upto(handlers[0].id, 3).await;
     bench.sweep().await;
@@ -116,7 +116,7 @@ pub(super) async fn numbers_are_never_given_twice(mut bench: Bench) {
         bench.clock.advance(RETENTION + SECOND);
         bench.sweep().await;
         assert_eq!(bench.stored().await, NONE);
-        bench.reopen();
+        bench.reopen().await;
         assert_eq!(*bench.inbox().committed().borrow(), next - 1);
         assert_eq!(bench.accept(&push("room", 1)).await.seq(), next);
         let name = next.to_string();
@@ -140,7 +140,7 @@ pub(super) async fn what_was_removed_is_not_found(mut bench: Bench) {
         }
         let found = bench.inbox().find(kept.id()).await.unwrap().unwrap();
         assert_eq!(found.seq(), 700);
-        bench.reopen();
+        bench.reopen().await;
     }
     // Nothing is left of the others, so even a late one is new; the parked one is not.
     let late = |seq: Seq| authentic("css", push("many", seq).as_bytes(), bench.now());

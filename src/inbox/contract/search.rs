@@ -145,7 +145,7 @@ pub(super) async fn everything_is_found_by_its_id(mut bench: Bench) {
             assert_eq!(found.body(), event.body());
         }
         assert!(bench.inbox().find(none).await.unwrap().is_none());
-        bench.reopen();
+        bench.reopen().await;
     }
 }
 

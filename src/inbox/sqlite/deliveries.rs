@@ -56,12 +56,24 @@ fn register_one(
         Start::Now => last,
         Start::Oldest => 0,
     };
-    let (id, position) = conn.query_row(
+    let id = conn.query_row(
         "INSERT INTO handlers(name, position) VALUES (?1, ?2)
-         ON CONFLICT(name) DO UPDATE SET missing_since = NULL RETURNING id, position",
+         ON CONFLICT(name) DO UPDATE SET missing_since = NULL RETURNING id",
         params![name, position],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| row.get(0),
     )?;
+    resume(conn, id)
+}
+
+/// Up to where a handler is finished, or has rows.
+pub(super) fn position(conn: &Connection, id: HandlerId) -> rusqlite::Result<Seq> {
+    conn.prepare_cached("SELECT position FROM handlers WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+}
+
+/// What has to be known to deliver for a handler.
+pub(super) fn resume(conn: &Connection, id: HandlerId) -> rusqlite::Result<Registered> {
+    let position = position(conn, id)?;
     let mut lanes = conn.prepare(
         "SELECT lane, count(*) FROM deliveries WHERE handler = ?1 AND state < 2 AND lane & 1 = 0 GROUP BY lane",
     )?;

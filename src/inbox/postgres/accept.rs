@@ -1,0 +1,147 @@
+//! Accepting: many waiting callbacks, one statement, one commit.
+//!
+//! Two lanes: while one's batch is committed the other's is sent. Whoever waits is answered only after the commit. A batch
+//! whose answer did not come has failed for those who wait; if it was stored nevertheless, their repeats are duplicates.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_postgres::Row;
+
+use super::*;
+
+/// Batches under way at a time.
+const LANES: usize = 2;
+/// At most so much goes into one batch.
+const REQUESTS: usize = 2048;
+/// Whoever waits has given up by then.
+const COMMIT_WITHIN: Duration = Duration::from_secs(6);
+
+const ACCEPT: &str = "SELECT number, duplicate FROM livehook.accept_1($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place";
+
+pub(super) struct Request {
+    pub(super) callback: Authentic,
+    pub(super) charge: Option<Charge>,
+    pub(super) unless_ever_stored: bool,
+    pub(super) reply: oneshot::Sender<Result<Receipt, StoreError>>,
+}
+
+/// Those who accept.
+pub(super) struct Lanes(Vec<JoinHandle<()>>);
+
+impl Lanes {
+    /// Waits until everything that was sent is answered.
+    pub(super) async fn finish(self) {
+        for lane in self.0 {
+            if lane.await.is_err() {
+                tracing::error!("a task of the inbox had panicked");
+            }
+        }
+    }
+}
+
+pub(super) fn start(shared: &Arc<Shared>, requests: mpsc::UnboundedReceiver<Request>) -> Lanes {
+    let requests = Arc::new(Mutex::new(requests));
+    let lane = |_| tokio::spawn(run(shared.clone(), requests.clone()));
+    Lanes((0..LANES).map(lane).collect())
+}
+
+async fn run(shared: Arc<Shared>, requests: Arc<Mutex<mpsc::UnboundedReceiver<Request>>>) {
+    let mut batch = Vec::new();
+    loop {
+        let received = requests.lock().await.recv_many(&mut batch, REQUESTS).await;
+        if received == 0 {
+            return;
+        }
+        shared.accept(std::mem::take(&mut batch)).await;
+    }
+}
+
+impl Shared {
+    async fn accept(&self, batch: Vec<Request>) {
+        let began = Instant::now();
+        match self.store(&batch).await {
+            Ok(rows) => {
+                self.works(true);
+                self.metrics.commit_batch_size.observe(batch.len() as f64);
+                self.metrics
+                    .commit_duration
+                    .observe(began.elapsed().as_secs_f64());
+                let receipts: Vec<Receipt> = rows
+                    .iter()
+                    .map(|row| Receipt::new(row.get(0), row.get(1)))
+                    .collect();
+                // Whoever has a receipt finds its event counted.
+                if let Some(newest) = receipts.iter().map(Receipt::seq).max() {
+                    self.has_committed(newest);
+                }
+                for (request, receipt) in batch.into_iter().zip(receipts) {
+                    drop(request.charge);
+                    let _ = request.reply.send(Ok(receipt));
+                }
+            }
+            Err(problem) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        store.error = problem,
+                        "what was waiting could not be stored and is refused"
+                    );
+                }
+                for request in batch {
+                    let _ = request.reply.send(Err(StoreError::Failed));
+                }
+            }
+        }
+    }
+
+    async fn store(&self, batch: &[Request]) -> Result<Vec<Row>, String> {
+        let each = || batch.iter().map(|request| &request.callback);
+        let received: Vec<i64> = each()
+            .map(|callback| callback.received().millis())
+            .collect();
+        let sources: Vec<&str> = each().map(|callback| &**callback.source()).collect();
+        let kinds: Vec<i32> = each()
+            .map(|callback| callback.kind().code().map_or(-1, |code| code as i32))
+            .collect();
+        let ids: Vec<Vec<u8>> = each()
+            .map(|callback| callback.id().as_bytes().to_vec())
+            .collect();
+        let bodies: Vec<&[u8]> = each().map(|callback| &callback.body()[..]).collect();
+        let late: Vec<bool> = batch
+            .iter()
+            .map(|request| request.unless_ever_stored)
+            .collect();
+        let window = millis(self.settings.dedupe_window);
+        let now = self.given_now();
+        let insist = !self.own.allow_async_commit;
+        let values: [Value; 9] = [
+            (&received, Type::INT8_ARRAY),
+            (&sources, Type::TEXT_ARRAY),
+            (&kinds, Type::INT4_ARRAY),
+            (&ids, Type::BYTEA_ARRAY),
+            (&bodies, Type::BYTEA_ARRAY),
+            (&late, Type::BOOL_ARRAY),
+            (&window, Type::INT8),
+            (&now, Type::INT8),
+            (&insist, Type::BOOL),
+        ];
+        let rows = self.ask_within(COMMIT_WITHIN, ACCEPT, &values).await?;
+        if rows.len() == batch.len() {
+            Ok(rows)
+        } else {
+            Err(format!(
+                "{} answers came for {} callbacks",
+                rows.len(),
+                batch.len()
+            ))
+        }
+    }
+}
+
+/// For the database; whatever is longer is as good as for ever.
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,275 @@
+//! Positions and delivery rows in SQL.
+
+use tokio_postgres::Row;
+
+use super::events::{EVENT_COLUMNS, event_of, whole};
+use super::*;
+use crate::inbox::delivery::{
+    Attempts, Change, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start, replay_lane,
+};
+
+const WAIT: i32 = 0;
+const RETRY: i32 = 1;
+const PARK: i32 = 2;
+const DONE: i32 = 3;
+
+/// Lanes are unsigned hashes, PostgreSQL's integers are signed: the same 64 bits.
+fn stored(lane: Lane) -> i64 {
+    lane.cast_signed()
+}
+
+/// The columns of changes, one below the other.
+#[derive(Default)]
+struct Columns {
+    what: Vec<i32>,
+    seqs: Vec<Seq>,
+    lanes: Vec<i64>,
+    counts: Vec<i64>,
+    firsts: Vec<Option<i64>>,
+    times: Vec<i64>,
+    errors: Vec<String>,
+}
+
+impl Columns {
+    fn of(changes: &[Change]) -> Self {
+        let mut columns = Self::default();
+        let none = Attempts::default();
+        for change in changes {
+            let (what, attempts, at) = match change {
+                Change::Wait { .. } => (WAIT, &none, 0),
+                Change::Retry { attempts, due, .. } => (RETRY, attempts, due.millis()),
+                Change::Park { attempts, at, .. } => (PARK, attempts, at.millis()),
+                Change::Done { .. } => (DONE, &none, 0),
+            };
+            columns.what.push(what);
+            columns.seqs.push(change.seq());
+            columns.lanes.push(stored(change.lane()));
+            columns.counts.push(attempts.count.into());
+            columns.firsts.push(attempts.first.map(Timestamp::millis));
+            columns.times.push(at);
+            // Text in PostgreSQL has no zero bytes.
+            columns
+                .errors
+                .push(attempts.error.replace('\0', "\u{fffd}"));
+        }
+        columns
+    }
+}
+
+impl Store {
+    pub(in crate::inbox) async fn register(
+        &self,
+        configured: Vec<(String, Start)>,
+    ) -> Result<Vec<Registered>, StoreError> {
+        let names: Vec<&str> = configured.iter().map(|(name, _)| name.as_str()).collect();
+        let oldest: Vec<bool> = configured
+            .iter()
+            .map(|(_, start)| *start == Start::Oldest)
+            .collect();
+        let now = self.shared.given_now();
+        let values: [Value; 3] = [
+            (&names, Type::TEXT_ARRAY),
+            (&oldest, Type::BOOL_ARRAY),
+            (&now, Type::INT8),
+        ];
+        let sql = "SELECT handler FROM livehook.register_1($1, $2, $3) ORDER BY place";
+        let rows = self.shared.ask(sql, &values).await?;
+        let ids: Vec<HandlerId> = rows.iter().map(|row| row.get(0)).collect();
+        if ids.len() != names.len() {
+            return Err(StoreError::Failed);
+        }
+        self.shared.set_configured(ids.clone());
+        let mut registered = Vec::with_capacity(ids.len());
+        for id in ids {
+            registered.push(self.resume(id).await?);
+        }
+        Ok(registered)
+    }
+
+    /// What a handler's new receiver has to know.
+    pub(in crate::inbox) async fn resume(&self, id: HandlerId) -> Result<Registered, StoreError> {
+        let position = self.position(id).await?;
+        let lanes = "SELECT lane, count(*) FROM livehook.deliveries
+            WHERE handler = $1 AND state < 2 AND lane & 1 = 0 GROUP BY lane";
+        let lanes = self.shared.ask(lanes, &[(&id, Type::INT8)]).await?;
+        let blocked = |row: &Row| {
+            let (lane, number): (i64, i64) = (row.get(0), row.get(1));
+            (lane.cast_unsigned(), number.unsigned_abs())
+        };
+        let beyond = "SELECT seq FROM livehook.deliveries WHERE handler = $1 AND seq > $2";
+        let values: [Value; 2] = [(&id, Type::INT8), (&position, Type::INT8)];
+        let beyond = self.shared.ask(beyond, &values).await?;
+        Ok(Registered {
+            id,
+            position,
+            blocked: lanes.iter().map(blocked).collect(),
+            beyond: beyond.iter().map(|row| row.get(0)).collect(),
+        })
+    }
+
+    pub(in crate::inbox) async fn position(&self, id: HandlerId) -> Result<Seq, StoreError> {
+        let sql = "SELECT position FROM livehook.handlers WHERE id = $1";
+        let rows = self.shared.ask(sql, &[(&id, Type::INT8)]).await?;
+        rows.first().map(|row| row.get(0)).ok_or(StoreError::Failed)
+    }
+
+    pub(in crate::inbox) async fn settle(
+        &self,
+        handler: HandlerId,
+        settlement: Settlement,
+    ) -> Result<(), StoreError> {
+        let columns = Columns::of(&settlement.changes);
+        let position = settlement.position.unwrap_or(0);
+        let values: [Value; 10] = [
+            (&handler, Type::INT8),
+            (&settlement.epoch, Type::INT8),
+            (&position, Type::INT8),
+            (&columns.what, Type::INT4_ARRAY),
+            (&columns.seqs, Type::INT8_ARRAY),
+            (&columns.lanes, Type::INT8_ARRAY),
+            (&columns.counts, Type::INT8_ARRAY),
+            (&columns.firsts, Type::INT8_ARRAY),
+            (&columns.times, Type::INT8_ARRAY),
+            (&columns.errors, Type::TEXT_ARRAY),
+        ];
+        let sql = "SELECT livehook.settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let rows = self.shared.ask(sql, &values).await?;
+        let written = rows.first().is_some_and(|row| row.get(0));
+        if written {
+            Ok(())
+        } else {
+            tracing::debug!("outcomes of a handler that is another receiver's by now are left out");
+            Err(StoreError::Failed)
+        }
+    }
+
+    pub(in crate::inbox) async fn due(
+        &self,
+        handler: HandlerId,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS}, d.lane, d.attempts, d.first_attempt, d.error
+             FROM livehook.deliveries d JOIN livehook.events e USING (seq)
+             WHERE d.handler = $1 AND d.state = 0 AND d.due <= $2 ORDER BY d.due, d.seq LIMIT $3"
+        );
+        let (until, limit) = (until.millis(), whole(limit));
+        let values: [Value; 3] = [
+            (&handler, Type::INT8),
+            (&until, Type::INT8),
+            (&limit, Type::INT8),
+        ];
+        let rows = self.shared.ask(&sql, &values).await?;
+        let owed = |row: &Row| Owed {
+            event: event_of(row),
+            lane: row.get::<_, i64>(6).cast_unsigned(),
+            attempts: attempts_of(row, 7),
+        };
+        let owed = rows.iter().map(owed).collect();
+        let sql = "SELECT min(due) FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due > $2";
+        let next = self.shared.ask(sql, &values[..2]).await?;
+        let next: Option<i64> = next.first().and_then(|row| row.get(0));
+        Ok((owed, next.map(Timestamp::from_millis)))
+    }
+
+    pub(in crate::inbox) async fn count(
+        &self,
+        handler: HandlerId,
+    ) -> Result<RowCounts, StoreError> {
+        let sql = "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
+                count(*) FILTER (WHERE parked IS NOT NULL), min(seq) FILTER (WHERE state < 2)
+            FROM livehook.deliveries WHERE handler = $1";
+        let rows = self.shared.ask(sql, &[(&handler, Type::INT8)]).await?;
+        let number = |at| rows[0].get::<_, i64>(at).unsigned_abs();
+        Ok(RowCounts {
+            due: number(0),
+            waiting: number(1),
+            parked: number(2),
+            oldest: rows[0].get(3),
+        })
+    }
+
+    pub(in crate::inbox) async fn parked(
+        &self,
+        handler: HandlerId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Parked>, StoreError> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS}, d.attempts, d.first_attempt, d.error, d.parked, d.state
+             FROM livehook.deliveries d JOIN livehook.events e USING (seq)
+             WHERE d.handler = $1 AND d.parked IS NOT NULL AND d.seq > $2 ORDER BY d.seq LIMIT $3"
+        );
+        let limit = whole(limit);
+        let values: [Value; 3] = [
+            (&handler, Type::INT8),
+            (&after, Type::INT8),
+            (&limit, Type::INT8),
+        ];
+        let rows = self.shared.ask(&sql, &values).await?;
+        let parked = |row: &Row| Parked {
+            event: event_of(row).without_body(),
+            attempts: attempts_of(row, 6),
+            at: Timestamp::from_millis(row.get(9)),
+            replaying: row.get::<_, i16>(10) != 2,
+        };
+        Ok(rows.iter().map(parked).collect())
+    }
+
+    pub(in crate::inbox) async fn has_row(
+        &self,
+        handler: HandlerId,
+        seq: Seq,
+    ) -> Result<bool, StoreError> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM livehook.deliveries WHERE handler = $1 AND seq = $2)";
+        let values: [Value; 2] = [(&handler, Type::INT8), (&seq, Type::INT8)];
+        let rows = self.shared.ask(sql, &values).await?;
+        Ok(rows[0].get(0))
+    }
+
+    pub(in crate::inbox) async fn replay(
+        &self,
+        handler: HandlerId,
+        wanted: Vec<(Seq, Lane)>,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        let seqs: Vec<Seq> = wanted.iter().map(|(seq, _)| *seq).collect();
+        let lanes: Vec<i64> = wanted
+            .iter()
+            .map(|(_, lane)| stored(replay_lane(*lane)))
+            .collect();
+        let values: [Value; 4] = [
+            (&handler, Type::INT8),
+            (&seqs, Type::INT8_ARRAY),
+            (&lanes, Type::INT8_ARRAY),
+            (&dry_run, Type::BOOL),
+        ];
+        let sql = "SELECT livehook.replay_1($1, $2, $3, $4)";
+        let rows = self.shared.ask(sql, &values).await?;
+        Ok(rows[0].get::<_, i64>(0).unsigned_abs())
+    }
+
+    pub(in crate::inbox) async fn discard(
+        &self,
+        handler: HandlerId,
+        wanted: Vec<Seq>,
+    ) -> Result<(u64, Vec<Lane>), StoreError> {
+        let values: [Value; 2] = [(&handler, Type::INT8), (&wanted, Type::INT8_ARRAY)];
+        let sql = "SELECT lane FROM livehook.discard_1($1, $2)";
+        let rows = self.shared.ask(sql, &values).await?;
+        let lanes = rows.iter().filter_map(|row| row.get::<_, Option<i64>>(0));
+        Ok((rows.len() as u64, lanes.map(i64::cast_unsigned).collect()))
+    }
+}
+
+fn attempts_of(row: &Row, first: usize) -> Attempts {
+    Attempts {
+        count: u32::try_from(row.get::<_, i64>(first)).unwrap_or(u32::MAX),
+        first: row
+            .get::<_, Option<i64>>(first + 1)
+            .map(Timestamp::from_millis),
+        error: row.get(first + 2),
+    }
+}

@@ -1,0 +1,220 @@
+//! Events in SQL.
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use super::accept::millis;
+use super::*;
+use crate::event::Event;
+use crate::identity::EventId;
+use crate::inbox::query::{EventFilter, Page};
+use crate::kind::Kind;
+
+/// The columns that [`event_of`] reads, first in a row.
+pub(super) const EVENT_COLUMNS: &str = "e.seq, e.received, e.source, e.kind, e.id, e.body";
+
+/// How many events a search looks at before it answers with what it has.
+const SEARCH: i64 = 50_000;
+/// Looked at in one go.
+const STEP: i64 = 2_000;
+/// Rows that one round of retention looks at.
+const SWEEP: i64 = 500;
+
+/// The event of a row that begins with [`EVENT_COLUMNS`].
+pub(super) fn event_of(row: &Row) -> Event {
+    let id: &[u8] = row.get(4);
+    let body: &[u8] = row.get(5);
+    Event::new(
+        row.get(0),
+        EventId::from_bytes(id.try_into().unwrap_or_default()),
+        row.get::<_, &str>(2).into(),
+        Kind::from_code(row.get::<_, i32>(3).into()).unwrap_or(Kind::Unknown),
+        Timestamp::from_millis(row.get(1)),
+        Bytes::copy_from_slice(body),
+    )
+}
+
+impl Store {
+    pub(in crate::inbox) async fn after(
+        &self,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM (
+                SELECT *, sum(length(body)) OVER (ORDER BY seq) - length(body) AS before FROM (
+                    SELECT * FROM livehook.events WHERE seq > $1 ORDER BY seq LIMIT $2
+                ) AS chosen
+             ) AS e WHERE before < $3 ORDER BY seq"
+        );
+        let (limit, bytes) = (whole(limit), whole(bytes));
+        let values: [Value; 3] = [
+            (&seq, Type::INT8),
+            (&limit, Type::INT8),
+            (&bytes, Type::INT8),
+        ];
+        let rows = self.shared.ask(&sql, &values).await?;
+        Ok(rows.iter().map(event_of).collect())
+    }
+
+    pub(in crate::inbox) async fn received_from(
+        &self,
+        seq: Seq,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT received FROM livehook.events WHERE seq >= $1 ORDER BY seq LIMIT 1";
+        let rows = self.shared.ask(sql, &[(&seq, Type::INT8)]).await?;
+        Ok(rows.first().map(|row| Timestamp::from_millis(row.get(0))))
+    }
+
+    pub(in crate::inbox) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM livehook.events e WHERE e.id = $1 ORDER BY e.seq DESC LIMIT 1"
+        );
+        let id = &id.as_bytes()[..];
+        let rows = self.shared.ask(&sql, &[(&id, Type::BYTEA)]).await?;
+        Ok(rows.first().map(event_of))
+    }
+
+    /// What the database can tell apart it does; streams are told apart here.
+    pub(in crate::inbox) async fn search(
+        &self,
+        filter: EventFilter,
+        test: Box<dyn Fn(&Event) -> bool + Send>,
+        beyond: Option<Seq>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Page<Event>, StoreError> {
+        let mut page = Page {
+            items: Vec::new(),
+            next: None,
+        };
+        let Some((lowest, highest)) = self.bounds(&filter).await? else {
+            return Ok(page);
+        };
+        let (mut low, mut high) = match (beyond, newest_first) {
+            (None, _) => (lowest - 1, highest.saturating_add(1)),
+            (Some(seq), false) => (seq.max(lowest - 1), highest.saturating_add(1)),
+            (Some(seq), true) => (lowest - 1, seq.min(highest.saturating_add(1))),
+        };
+        let order = if newest_first { "DESC" } else { "ASC" };
+        let sql = format!(
+            "WITH chosen AS MATERIALIZED (
+                SELECT * FROM livehook.events WHERE seq > $1 AND seq < $2 ORDER BY seq {order} LIMIT $3
+             ), looked AS (SELECT count(*) AS number, min(seq) AS low, max(seq) AS high FROM chosen)
+             SELECT {EVENT_COLUMNS}, l.number, l.low, l.high FROM looked l LEFT JOIN chosen e
+                ON ($4::int IS NULL OR e.kind = $4) AND ($5::text IS NULL OR e.source = $5)
+                AND e.received >= $6 AND e.received < $7
+             ORDER BY e.seq {order}"
+        );
+        let kind = filter
+            .kind
+            .map(|kind| kind.code().map_or(-1, |code| code as i32));
+        let from = filter.from.map_or(i64::MIN, Timestamp::millis);
+        let to = filter.to.map_or(i64::MAX, Timestamp::millis);
+        let mut looked = 0;
+        while looked < SEARCH {
+            let values: [Value; 7] = [
+                (&low, Type::INT8),
+                (&high, Type::INT8),
+                (&STEP, Type::INT8),
+                (&kind, Type::INT4),
+                (&filter.source, Type::TEXT),
+                (&from, Type::INT8),
+                (&to, Type::INT8),
+            ];
+            let rows = self.shared.ask(&sql, &values).await?;
+            let Some(first) = rows.first() else { break };
+            let number: i64 = first.get(6);
+            let found = rows
+                .iter()
+                .filter(|row| row.get::<_, Option<Seq>>(0).is_some())
+                .map(event_of)
+                .filter(|event| filter.matches(event) && test(event));
+            for event in found {
+                if page.items.len() == limit {
+                    page.next = page.items.last().map(Event::seq);
+                    return Ok(page);
+                }
+                page.items.push(event.without_body());
+            }
+            if number < STEP {
+                return Ok(page);
+            }
+            looked += number;
+            if newest_first {
+                high = first.get(7);
+            } else {
+                low = first.get(8);
+            }
+        }
+        page.next = Some(if newest_first { high } else { low });
+        Ok(page)
+    }
+
+    /// The first and the last event of the wanted time.
+    async fn bounds(&self, filter: &EventFilter) -> Result<Option<(Seq, Seq)>, StoreError> {
+        if filter.from.is_none() && filter.to.is_none() {
+            return Ok(Some((1, Seq::MAX - 1)));
+        }
+        let sql = "SELECT min(seq), max(seq) FROM (
+            SELECT seq FROM livehook.events WHERE received >= $1 AND received < $2 OFFSET 0) AS chosen";
+        let from = filter.from.map_or(i64::MIN, Timestamp::millis);
+        let to = filter.to.map_or(i64::MAX, Timestamp::millis);
+        let values: [Value; 2] = [(&from, Type::INT8), (&to, Type::INT8)];
+        let rows = self.shared.ask(sql, &values).await?;
+        let row = &rows[0];
+        Ok(row.get::<_, Option<Seq>>(0).zip(row.get(1)))
+    }
+
+    /// One round of retention; `true` if there is more to do.
+    pub(in crate::inbox) async fn sweep(&self) -> Result<bool, StoreError> {
+        let shared = &self.shared;
+        let swept = || shared.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (from, passes) = *swept();
+        let configured = shared.configured();
+        let retention = millis(shared.settings.retention);
+        let parked_retention = millis(shared.settings.parked_retention);
+        let now = shared.given_now();
+        let values: [Value; 6] = [
+            (&configured, Type::INT8_ARRAY),
+            (&from, Type::INT8),
+            (&retention, Type::INT8),
+            (&parked_retention, Type::INT8),
+            (&now, Type::INT8),
+            (&SWEEP, Type::INT8),
+        ];
+        let sql = "SELECT upto, looked, dropped, forgotten, owed FROM livehook.sweep_1($1, $2, $3, $4, $5, $6)";
+        let rows = shared.ask(sql, &values).await?;
+        let Some(row) = rows.first() else {
+            return Ok(false);
+        };
+        let (upto, looked, dropped): (Seq, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let forgotten: Vec<String> = row.get(3);
+        let owed: Vec<i64> = row.get(4);
+        for (name, rows) in forgotten.into_iter().zip(owed) {
+            tracing::warn!(
+                handler.name = name,
+                deliveries = rows,
+                "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
+            );
+        }
+        let more_events = looked == SWEEP;
+        let more = more_events || dropped > 0;
+        // What was kept for a delivery lies behind: a pass from the begin, now and then, finds it.
+        let passes = if more { passes } else { passes.wrapping_add(1) };
+        let again = dropped > 0 || (!more && passes.is_multiple_of(10));
+        let upto = match (again, more_events) {
+            (true, _) => 0,
+            (false, true) => upto,
+            (false, false) => from,
+        };
+        *swept() = (upto, passes);
+        Ok(more)
+    }
+}
+
+/// For the database, which counts with signs.
+pub(super) fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

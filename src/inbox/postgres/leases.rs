@@ -1,0 +1,156 @@
+//! Which receiver delivers for which handler.
+//!
+//! A lease counts in the database's time and is renewed every second, far more often than a third of its term. Its epoch
+//! rises with each change of hands, and outcomes are written only under the current one. Handlers are spread evenly over the
+//! receivers that have them in their configuration; one that leaves gives its handlers back, one that is gone loses them
+//! with their terms.
+
+use std::sync::MutexGuard;
+
+use super::accept::millis;
+use super::*;
+use crate::inbox::delivery::{Lease, Order};
+
+/// Between two looks for the answer of an order.
+const ANSWER_LOOK: Duration = Duration::from_millis(100);
+
+impl Shared {
+    pub(super) fn configured(&self) -> Option<Vec<HandlerId>> {
+        self.lock_configured().clone()
+    }
+
+    pub(super) fn set_configured(&self, handlers: Vec<HandlerId>) {
+        *self.lock_configured() = Some(handlers);
+    }
+
+    fn lock_configured(&self) -> MutexGuard<'_, Option<Vec<HandlerId>>> {
+        self.configured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives everything back: others need not wait for the end of a term.
+    pub(super) async fn leave(&self) {
+        let sql = "WITH gone AS (DELETE FROM livehook.receivers WHERE id = $1::uuid)
+            UPDATE livehook.handlers SET receiver = NULL, until = clock_timestamp() WHERE receiver = $1::uuid";
+        let values: [Value; 1] = [(&self.receiver, Type::TEXT)];
+        let _ = timeout(LOOK_EVERY, self.ask(sql, &values)).await;
+    }
+}
+
+impl Store {
+    /// Renews the leases of these handlers and takes those that are to be had, for a term each.
+    pub(in crate::inbox) async fn lease(
+        &self,
+        wanted: &[(HandlerId, Duration)],
+    ) -> Result<Vec<Lease>, StoreError> {
+        let ids: Vec<HandlerId> = wanted.iter().map(|(id, _)| *id).collect();
+        let terms: Vec<i64> = wanted.iter().map(|(_, term)| millis(*term)).collect();
+        let values: [Value; 3] = [
+            (&self.shared.receiver, Type::TEXT),
+            (&ids, Type::INT8_ARRAY),
+            (&terms, Type::INT8_ARRAY),
+        ];
+        let sql = "SELECT handler, epoch, surplus FROM livehook.lease_1($1::uuid, $2, $3)";
+        // From before the question on: the database counts from later.
+        let asked = Instant::now();
+        let rows = self.shared.ask(sql, &values).await?;
+        let lease = |row: &tokio_postgres::Row| {
+            let handler = row.get(0);
+            let term = wanted.iter().find(|(id, _)| *id == handler)?.1;
+            Some(Lease {
+                handler,
+                epoch: Some(row.get(1)),
+                until: asked + term,
+                surplus: row.get(2),
+            })
+        };
+        Ok(rows.iter().filter_map(lease).collect())
+    }
+
+    /// Gives a lease back, if it is still of this epoch.
+    pub(in crate::inbox) async fn release(
+        &self,
+        handler: HandlerId,
+        epoch: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE livehook.handlers SET receiver = NULL, until = clock_timestamp()
+            WHERE id = $1 AND epoch = $2 AND receiver = $3::uuid";
+        let values: [Value; 3] = [
+            (&handler, Type::INT8),
+            (&epoch, Type::INT8),
+            (&self.shared.receiver, Type::TEXT),
+        ];
+        self.shared.ask(sql, &values).await.map(drop)
+    }
+
+    /// Has the receiver that delivers for a handler do something: what came of it.
+    pub(in crate::inbox) async fn order(
+        &self,
+        handler: HandlerId,
+        what: &str,
+        wait: Duration,
+    ) -> Result<u64, StoreError> {
+        let number: [u8; 16] = random();
+        let id = hex::encode(number);
+        let values: [Value; 3] = [
+            (&id, Type::TEXT),
+            (&handler, Type::INT8),
+            (&what, Type::TEXT),
+        ];
+        let sql = "INSERT INTO livehook.orders(id, handler, what) VALUES ($1::uuid, $2, $3)";
+        self.shared.ask(sql, &values).await?;
+        let answer = async {
+            loop {
+                sleep(ANSWER_LOOK).await;
+                let sql =
+                    "SELECT answer FROM livehook.orders WHERE id = $1::uuid AND answer IS NOT NULL";
+                let rows = self.shared.ask(sql, &values[..1]).await?;
+                if let Some(row) = rows.first() {
+                    let count: i64 = row.get(0);
+                    return u64::try_from(count).map_err(|_| StoreError::Failed);
+                }
+            }
+        };
+        match timeout(wait, answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // Nobody is to do it later, when nobody knows of it any more.
+                let sql = "DELETE FROM livehook.orders WHERE id = $1::uuid AND NOT taken";
+                let _ = self.shared.ask(sql, &values[..1]).await;
+                Err(StoreError::Failed)
+            }
+        }
+    }
+
+    /// Takes what others have ordered for these handlers.
+    pub(in crate::inbox) async fn orders(
+        &self,
+        handlers: &[HandlerId],
+    ) -> Result<Vec<Order>, StoreError> {
+        let sql = "UPDATE livehook.orders SET taken = true
+            WHERE handler = ANY ($1) AND NOT taken AND asked > clock_timestamp() - interval '1 minute'
+            RETURNING id::text, handler, what";
+        let rows = self
+            .shared
+            .ask(sql, &[(&handlers, Type::INT8_ARRAY)])
+            .await?;
+        let order = |row: &tokio_postgres::Row| Order {
+            id: row.get(0),
+            handler: row.get(1),
+            what: row.get(2),
+        };
+        Ok(rows.iter().map(order).collect())
+    }
+
+    pub(in crate::inbox) async fn answer_order(
+        &self,
+        id: &str,
+        answer: Result<u64, StoreError>,
+    ) -> Result<(), StoreError> {
+        let answer = answer.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
+        let sql = "UPDATE livehook.orders SET answer = $2, answered = clock_timestamp() WHERE id = $1::uuid";
+        let values: [Value; 2] = [(&id, Type::TEXT), (&answer, Type::INT8)];
+        self.shared.ask(sql, &values).await.map(drop)
+    }
+}

@@ -1,0 +1,68 @@
+//! Asking the server: one statement, one answer, in time.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::Shared;
+use super::connect::{ConnectError, Connection};
+use crate::inbox::StoreError;
+
+/// What takes longer has failed, whatever the server makes of it yet.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// A parameter and its type: nothing is prepared under a name, so the server need not be asked for it.
+pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
+
+impl Shared {
+    /// One statement. The log tells once that it does not work.
+    pub(super) async fn ask(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.ask_within(ANSWER_WITHIN, sql, values)
+            .await
+            .map_err(|problem| {
+                tracing::debug!(store.error = problem, "the store could not be asked");
+                StoreError::Failed
+            })
+    }
+
+    pub(super) async fn ask_within(
+        &self,
+        limit: Duration,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, String> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err("it is closed".to_owned());
+        }
+        let asking = async {
+            let connection = self.pool.get().await?;
+            let rows = answer(&connection, sql, values).await?;
+            connection.give_back();
+            Ok(rows)
+        };
+        match timeout(limit, asking).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(ConnectError::Setup(problem) | ConnectError::Away(problem))) => Err(problem),
+            Err(_) => Err(format!(
+                "PostgreSQL did not answer within {}",
+                humantime::format_duration(limit)
+            )),
+        }
+    }
+}
+
+async fn answer(
+    connection: &Connection,
+    sql: &str,
+    values: &[Value<'_>],
+) -> Result<Vec<Row>, ConnectError> {
+    let answer = connection.query_typed(sql, values).await;
+    answer.map_err(|error| connection.failed(&error))
+}

@@ -1,0 +1,88 @@
+//! The stored format and how it changes.
+//!
+//! Every change only adds, so that the previous release keeps working beside the new one while receivers are exchanged one
+//! by one. `meta.version` counts the changes that were made; `meta.readable_by` is the oldest count that may still use the
+//! database, and is raised only if a change cannot be additive. A change is made by one receiver at a time.
+
+use tokio_postgres::Client;
+
+/// One step per released change, oldest first. A step is never edited.
+const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
+
+/// The advisory lock of those who change the schema, in the database where it is.
+const LOCK: i64 = 7_810_209_847_122;
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SchemaError {
+    #[error(
+        "the schema \"livehook\" was made by a newer livehook (format {found}, this one reads up to {known})"
+    )]
+    Newer { found: i64, known: i64 },
+    #[error("there is a schema \"livehook\" that is not livehook's")]
+    Foreign,
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+}
+
+/// Creates the schema or brings it up to date.
+pub(super) async fn migrate(client: &mut Client) -> Result<(), SchemaError> {
+    let known = STEPS.len() as i64;
+    // Without the lock first: where nothing is to be done, nothing has to be waited for.
+    if done(client).await? >= known {
+        return newer(client, known).await;
+    }
+    let transaction = client.transaction().await?;
+    transaction
+        .batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))
+        .await?;
+    let done = done(transaction.client()).await?;
+    let first = usize::try_from(done).unwrap_or(0).min(STEPS.len());
+    for (number, step) in STEPS.iter().enumerate().skip(first) {
+        if number == 0 && !has_schema(transaction.client()).await? {
+            transaction.batch_execute("CREATE SCHEMA livehook").await?;
+        }
+        transaction.batch_execute(step).await?;
+        let version = format!(
+            "UPDATE livehook.meta SET value = {} WHERE name = 'version'",
+            number + 1
+        );
+        transaction.batch_execute(&version).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn has_schema(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'livehook')";
+    let row = client.query_typed(sql, &[]).await?;
+    Ok(row[0].get(0))
+}
+
+/// How many changes were made. An operator may have created the schema for a role that may not.
+async fn done(client: &Client) -> Result<i64, SchemaError> {
+    let sql = "SELECT to_regclass('livehook.meta') IS NOT NULL, to_regclass('livehook.events') IS NOT NULL";
+    let row = &client.query_typed(sql, &[]).await?[0];
+    if !row.get::<_, bool>(0) {
+        return if row.get(1) {
+            Err(SchemaError::Foreign)
+        } else {
+            Ok(0)
+        };
+    }
+    let sql = "SELECT value FROM livehook.meta WHERE name = 'version'";
+    let rows = client.query_typed(sql, &[]).await?;
+    rows.first()
+        .map(|row| row.get(0))
+        .ok_or(SchemaError::Foreign)
+}
+
+async fn newer(client: &Client, known: i64) -> Result<(), SchemaError> {
+    let sql = "SELECT value FROM livehook.meta WHERE name = 'readable_by'";
+    let rows = client.query_typed(sql, &[]).await?;
+    let found = rows.first().map_or(0, |row| row.get(0));
+    if found > known {
+        return Err(SchemaError::Newer { found, known });
+    }
+    Ok(())
+}
