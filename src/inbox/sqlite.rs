@@ -36,7 +36,7 @@ use self::intake::{Intake, Request};
 use self::journal::{Damage, Journal};
 use self::progress::Progress;
 use self::readers::Readers;
-use self::recent::Recent;
+use self::recent::{Change, Recent, Upkeep};
 use self::schema::SchemaError;
 use self::space::Space;
 use self::tail::Tail;
@@ -133,6 +133,7 @@ impl Store {
         sync(&[&file, &path.join("inbox.db-wal")]).map_err(unwritable)?;
         let cutoff = clock.now().minus(settings.dedupe_window);
         let recent = Recent::load(&conn, last, cutoff).map_err(sqlite)?;
+        let upkeep = Upkeep::load(&conn).map_err(sqlite)?;
         let runtime = Handle::try_current().ok();
         let (requests, queue) = queue::queue(runtime.clone());
         let (commands, received_commands) = mpsc::channel();
@@ -155,7 +156,7 @@ impl Store {
             "inbox-wal",
             Box::new(move || wal::run(&checkpoints, &ended)),
         )?;
-        let writer = Writer::new(conn, progress.clone());
+        let writer = Writer::new(conn, progress.clone(), upkeep);
         let writer = spawn(
             "inbox-writer",
             Box::new(move || {
@@ -371,7 +372,10 @@ impl Store {
                 Ok((forgotten, dropped, swept, runs))
             })
             .await?;
-        self.progress.forgets(runs);
+        if !runs.is_empty() {
+            self.progress.changes(Change::Forgotten(runs.clone()));
+            self.commands.send(Command::Remove(runs));
+        }
         if swept.removed > 0 {
             self.tail.forget(swept.upto);
         }

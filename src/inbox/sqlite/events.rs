@@ -137,9 +137,9 @@ fn skip(
         }
     }
     let mut select = conn.prepare_cached(if newest_first {
-        "SELECT first, oldest, newest FROM id_runs WHERE first < ?1 ORDER BY run DESC"
+        "SELECT first, oldest, newest FROM id_runs WHERE first < ?1 ORDER BY last DESC"
     } else {
-        "SELECT last, oldest, newest FROM id_runs WHERE last > ?1 ORDER BY run"
+        "SELECT last, oldest, newest FROM id_runs WHERE last > ?1 ORDER BY last"
     })?;
     let mut rows = select.query([at])?;
     while let Some(row) = rows.next()? {

@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use self::queue::Queue;
 use super::journal::{Journal, Numbered};
 use super::progress::{Alive, Progress, Trouble};
-use super::recent::{Identity, Recent};
+use super::recent::{Change, Identity, Recent};
 use super::space::Space;
 use super::tail::Tail;
 use super::writer::{Command, Commands, Moved};
@@ -283,11 +283,15 @@ impl Intake {
     /// What needs not be done before anything is answered.
     fn keep_house(&mut self) {
         self.recent.moved(self.progress.moved());
-        for run in self.progress.take_forgotten() {
-            self.recent.forget(run);
-        }
         let cutoff = self.clock.now().minus(self.dedupe_window);
-        if let Some(sealed) = self.recent.seal(self.progress.written_run(), cutoff) {
+        for change in self.progress.take_changes() {
+            let merged = matches!(change, Change::Merged(..));
+            self.recent.take_in(change, cutoff);
+            if merged {
+                self.writer.send(Command::Swapped);
+            }
+        }
+        if let Some(sealed) = self.recent.seal() {
             self.writer.send(Command::Run(sealed));
         }
         if let Some(needed) = self.journal.wants_synced() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::recent::Change;
 use crate::event::Seq;
 use crate::inbox::{Condition, StoreError};
 
@@ -38,10 +39,8 @@ pub(super) struct Progress {
     moved: watch::Sender<Seq>,
     /// And has it synced up to here.
     synced: AtomicI64,
-    /// The number of the last run of ids that is complete on disk.
-    written_run: AtomicI64,
-    /// Runs that were removed.
-    forgotten: Mutex<Vec<i64>>,
+    /// What happened to runs of ids, in order.
+    changes: Mutex<Vec<Change>>,
     found_full: AtomicBool,
     unmoved_bytes: Mutex<usize>,
     less_unmoved: Condvar,
@@ -54,8 +53,7 @@ impl Progress {
             troubles: AtomicU8::new(0),
             moved: watch::Sender::new(last),
             synced: AtomicI64::new(last),
-            written_run: AtomicI64::new(-1),
-            forgotten: Mutex::default(),
+            changes: Mutex::default(),
             found_full: AtomicBool::new(false),
             unmoved_bytes: Mutex::default(),
             less_unmoved: Condvar::new(),
@@ -120,20 +118,12 @@ impl Progress {
         self.synced.load(Ordering::Relaxed)
     }
 
-    pub(super) fn written_run(&self) -> i64 {
-        self.written_run.load(Ordering::Relaxed)
+    pub(super) fn changes(&self, change: Change) {
+        lock(&self.changes).push(change);
     }
 
-    pub(super) fn has_written_run(&self, run: i64) {
-        self.written_run.fetch_max(run, Ordering::Relaxed);
-    }
-
-    pub(super) fn forgets(&self, runs: Vec<i64>) {
-        lock(&self.forgotten).extend(runs);
-    }
-
-    pub(super) fn take_forgotten(&self) -> Vec<i64> {
-        std::mem::take(&mut *lock(&self.forgotten))
+    pub(super) fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut *lock(&self.changes))
     }
 
     /// A write found the volume full, whatever there seems to be.

@@ -1,39 +1,46 @@
 //! The duplicate check: which ids arrived lately, exact, in bounded memory, without a random index on the accept path.
 //!
 //! Ids are kept in runs of [`RUN`] events in arrival order. The newest run is a hash map. A full run is sorted and written to
-//! disk in parts, each found by one look-up; in memory a Bloom filter of it remains, for as many runs as the budget allows,
-//! and the oldest runs of a very busy window are always asked on disk. A fingerprint that is found is believed only after the
-//! event's row showed the whole id: what only looks like a duplicate is stored.
+//! disk in parts, each found by one look-up (`disk`); in memory a filter of it remains (`filter`). As each filter is asked about
+//! each new id, [`MERGED`] runs are merged into one when they have come together (`merge`). The newest runs have filters, as
+//! many as the budget allows; the oldest of a very busy window are always asked on disk. A fingerprint that is found is
+//! believed only after the event's row showed the whole id: what only looks like a duplicate is stored.
 //!
-//! A run is written by the store's writer; until it has, it is looked up in memory, as are the ids of events that were not
-//! moved into SQLite yet.
+//! Runs are written and merged by the store's writer. What it has done is told by a [`Change`]; until the check has taken that
+//! in, the run is looked up in memory, and those that were merged stay on disk. Ids of events that were not moved into SQLite
+//! yet are known as well.
 //!
-//! Memory: 4.25 MiB for the map, 2.25 MiB for the run being written, 256 KiB for the filter of each further run of the window,
-//! at most [`FILTERED_RUNS`]: 12 MiB with three million ids in the window, 26 MiB with ten million.
+//! Memory, 16 MiB at most: 1.1 MiB each for the map and the run being written, 1.0 MiB for the filter of a merged run that is
+//! not in place yet, and [`FILTERS`], enough for ten million ids. Beside that the writer needs 1.1 MiB for a moment to sort ids
+//! and to make filters.
 
+mod disk;
 mod filter;
+mod merge;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
+use self::disk::{confirmed, find_in_run, load_filter, load_runs};
+pub(super) use self::disk::{find_on_disk, forget_runs, write_run};
 use self::filter::Filter;
+pub(super) use self::merge::Upkeep;
 use crate::clock::Timestamp;
 use crate::event::Seq;
 use crate::identity::EventId;
 
-/// Events per run; in tests so few that runs are a matter of course.
+/// Events per run; in tests so few that runs are a matter of course. The map has room for another batch before it grows.
 const RUN: usize = if cfg!(test) { 1 << 9 } else { FULL_RUN };
-const FULL_RUN: usize = 1 << 17;
-/// Parts per run on disk, by the first byte of the fingerprint: about 512 ids, 6 KiB each.
-const PARTS: i64 = 256;
-/// Runs that have a filter in memory.
-const FILTERED_RUNS: usize = if cfg!(test) { 4 } else { FULL_FILTERED_RUNS };
-const FULL_FILTERED_RUNS: usize = 77;
-/// An id on disk: fingerprint and distance from the run's first event.
-const ENTRY: usize = 12;
+const FULL_RUN: usize = 13 << 12;
+/// Runs that are merged into one.
+const MERGED: usize = if cfg!(test) { 4 } else { FULL_MERGED };
+const FULL_MERGED: usize = 16;
+/// Bytes for filters.
+const FILTERS: usize = if cfg!(test) { 9 << 10 } else { FULL_FILTERS };
+const FULL_FILTERS: usize = 25 << 19;
 
 /// Ids and fingerprints are hashes already.
 #[derive(Default)]
@@ -55,13 +62,15 @@ impl Hasher for Identity {
     }
 }
 
+type Ids = HashMap<u64, Seq, BuildHasherDefault<Identity>>;
+
 /// Ids of lately arrived events.
 pub(super) struct Recent {
-    newest: HashMap<u64, Seq, BuildHasherDefault<Identity>>,
+    newest: Ids,
     newest_span: Span,
-    writing: Option<(Arc<Sealed>, Filter)>,
+    writing: Option<Arc<Sealed>>,
     /// Complete on disk, oldest first.
-    runs: VecDeque<Run>,
+    runs: Vec<Run>,
     /// Of the next run.
     next_number: i64,
     /// What SQLite may not have yet, by number: the first is the one after `moved`.
@@ -92,72 +101,85 @@ impl Span {
         self.oldest = self.oldest.min(received);
         self.newest = self.newest.max(received);
     }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            oldest: self.oldest.min(other.oldest),
+            newest: self.newest.max(other.newest),
+        }
+    }
+
+    /// How far an event is from the first one. It fits: a run is far shorter than 2^32 events, deleted ones in between included.
+    fn distance(&self, seq: Seq) -> u32 {
+        u32::try_from(seq - self.first).unwrap_or(u32::MAX)
+    }
 }
 
 /// A full run on its way to disk.
 pub(super) struct Sealed {
     number: i64,
     span: Span,
-    /// By fingerprint.
-    ids: Vec<(u64, u32)>,
+    ids: Ids,
 }
 
-impl Sealed {
-    pub(super) fn number(&self) -> i64 {
-        self.number
-    }
-}
-
-struct Run {
+/// A run on disk. The numbers of merged ones are below zero.
+pub(super) struct Run {
     number: i64,
     span: Span,
     filter: Option<Filter>,
+}
+
+/// What happened to runs on disk, in this order.
+pub(super) enum Change {
+    /// The run that was sealed is complete on disk.
+    Written(Run),
+    /// These are one now.
+    Merged(Vec<i64>, Run),
+    /// Of these no event is left.
+    Forgotten(Vec<i64>),
 }
 
 impl Recent {
     /// Rebuilds the check from what is stored, up to `last`; `cutoff` is the begin of the duplicate window.
     pub(super) fn load(conn: &Connection, last: Seq, cutoff: Timestamp) -> rusqlite::Result<Self> {
         let mut recent = Self {
-            newest: HashMap::default(),
+            newest: Ids::default(),
             newest_span: Span::EMPTY,
             writing: None,
-            runs: VecDeque::new(),
+            runs: load_runs(conn)?,
             next_number: 0,
             unmoved: VecDeque::new(),
             moved: last,
         };
-        let mut runs =
-            conn.prepare("SELECT run, first, last, oldest, newest FROM id_runs ORDER BY run")?;
-        let mut rows = runs.query([])?;
-        while let Some(row) = rows.next()? {
-            let span = Span {
-                first: row.get(1)?,
-                last: row.get(2)?,
-                oldest: Timestamp::from_millis(row.get(3)?),
-                newest: Timestamp::from_millis(row.get(4)?),
-            };
-            recent.runs.push_back(Run {
-                number: row.get(0)?,
-                span,
-                filter: None,
-            });
-        }
-        for run in recent.runs.iter_mut().rev().take(FILTERED_RUNS) {
+        let mut left = FILTERS;
+        for run in recent.runs.iter_mut().rev() {
             if run.span.newest >= cutoff {
-                run.filter = Some(load_filter(conn, run.number)?);
+                let Some(filter) = load_filter(conn, run.number)? else {
+                    continue;
+                };
+                let Some(less) = left.checked_sub(filter.size()) else {
+                    break;
+                };
+                left = less;
+                run.filter = Some(filter);
             }
         }
-        recent.next_number = recent.runs.back().map_or(0, |run| run.number + 1);
-        let after = recent.runs.back().map_or(0, |run| run.span.last);
+        let numbers = recent.runs.iter().map(|run| run.number);
+        recent.next_number = numbers.max().map_or(0, |number| number.max(-1) + 1);
+        let after = recent.runs.last().map_or(0, |run| run.span.last);
         let mut events =
             conn.prepare("SELECT seq, id, received FROM events WHERE seq > ?1 ORDER BY seq")?;
         let mut rows = events.query([after])?;
         while let Some(row) = rows.next()? {
             let received = Timestamp::from_millis(row.get(2)?);
             recent.remember(row.get(0)?, &EventId::from_bytes(row.get(1)?), received);
-            if let Some(sealed) = recent.seal(-1, cutoff) {
-                write_run(conn, &sealed)?;
-                recent.seal(sealed.number, cutoff);
+            if let Some(sealed) = recent.seal() {
+                let whole = conn.unchecked_transaction()?;
+                let run = write_run(conn, &sealed)?;
+                whole.commit()?;
+                recent.take_in(Change::Written(run), cutoff);
             }
         }
         Ok(recent)
@@ -212,7 +234,7 @@ impl Recent {
             if run.filter.as_ref().is_some_and(ruled_out) {
                 continue;
             }
-            let found = find_in_run(conn, run.number, run.span.first, id, &in_time)?;
+            let found = find_in_run(conn, run, id, &in_time)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -233,22 +255,12 @@ impl Recent {
         {
             return Ok(Some(seq));
         }
-        if let Some((sealed, filter)) = &self.writing
+        if let Some(sealed) = &self.writing
             && in_span(&sealed.span)
-            && filter.may_hold(fingerprint)
+            && let Some(&seq) = sealed.ids.get(&fingerprint)
+            && self.confirmed(conn, seq, id, in_time)?
         {
-            let begin = sealed
-                .ids
-                .partition_point(|(other, _)| *other < fingerprint);
-            for (_, distance) in sealed.ids[begin..]
-                .iter()
-                .take_while(|(other, _)| *other == fingerprint)
-            {
-                let seq = sealed.span.first + Seq::from(*distance);
-                if self.confirmed(conn, seq, id, in_time)? {
-                    return Ok(Some(seq));
-                }
-            }
+            return Ok(Some(seq));
         }
         Ok(None)
     }
@@ -286,189 +298,55 @@ impl Recent {
         }
     }
 
-    /// The newest run if it is full and the one before it is complete on disk, which `written` tells: to be given to
-    /// [`write_run`]. What ended before `cutoff` needs no filter any more.
-    pub(super) fn seal(&mut self, written: i64, cutoff: Timestamp) -> Option<Arc<Sealed>> {
-        if let Some((sealed, filter)) = self.writing.take_if(|(sealed, _)| sealed.number <= written)
-        {
-            self.runs.push_back(Run {
-                number: sealed.number,
-                span: sealed.span,
-                filter: Some(filter),
-            });
-            let unfiltered = self.runs.len().saturating_sub(FILTERED_RUNS);
-            for (at, run) in self.runs.iter_mut().enumerate() {
-                if at < unfiltered || run.span.newest < cutoff {
-                    run.filter = None;
-                }
-            }
-        }
+    /// The newest run if it is full and the one before it is complete on disk: to be given to [`write_run`].
+    pub(super) fn seal(&mut self) -> Option<Arc<Sealed>> {
         if self.newest.len() < RUN || self.writing.is_some() {
             return None;
         }
         let number = self.next_number;
         self.next_number += 1;
-        let span = std::mem::replace(&mut self.newest_span, Span::EMPTY);
-        // The distance fits: a run is far shorter than 2^32 events, deleted ones in between included.
-        let distance = |seq: Seq| u32::try_from(seq - span.first).unwrap_or(u32::MAX);
-        let mut ids: Vec<_> = self
-            .newest
-            .drain()
-            .map(|(fingerprint, seq)| (fingerprint, distance(seq)))
-            .collect();
-        ids.sort_unstable();
-        let mut filter = Filter::new();
-        ids.iter()
-            .for_each(|(fingerprint, _)| filter.add(*fingerprint));
-        let sealed = Arc::new(Sealed { number, span, ids });
-        self.writing = Some((sealed.clone(), filter));
+        // It does not grow step by step, each of which would make an answer wait.
+        let next = Ids::with_capacity_and_hasher(RUN, BuildHasherDefault::new());
+        let sealed = Arc::new(Sealed {
+            number,
+            span: std::mem::replace(&mut self.newest_span, Span::EMPTY),
+            ids: std::mem::replace(&mut self.newest, next),
+        });
+        self.writing = Some(sealed.clone());
         Some(sealed)
     }
 
-    /// A run is gone from the disk.
-    pub(super) fn forget(&mut self, number: i64) {
-        self.runs.retain(|run| run.number != number);
-    }
-}
-
-/// Writes a full run inside the running transaction.
-pub(super) fn write_run(conn: &Connection, run: &Sealed) -> rusqlite::Result<()> {
-    let mut insert =
-        conn.prepare_cached("INSERT OR REPLACE INTO id_parts(part, ids) VALUES (?1, ?2)")?;
-    for part in 0..PARTS {
-        let part_of = |fingerprint: u64| (fingerprint >> 56) as i64;
-        let begin = run
-            .ids
-            .partition_point(|(fingerprint, _)| part_of(*fingerprint) < part);
-        let end = run
-            .ids
-            .partition_point(|(fingerprint, _)| part_of(*fingerprint) <= part);
-        let mut bytes = Vec::with_capacity((end - begin) * ENTRY);
-        for (fingerprint, distance) in &run.ids[begin..end] {
-            bytes.extend_from_slice(&fingerprint.to_be_bytes());
-            bytes.extend_from_slice(&distance.to_be_bytes());
+    /// Goes on with the runs as they are on disk now. What ended before `cutoff` needs no filter any more.
+    pub(super) fn take_in(&mut self, change: Change, cutoff: Timestamp) {
+        match change {
+            Change::Written(run) => {
+                self.writing.take_if(|sealed| sealed.number == run.number);
+                self.insert(run);
+            }
+            Change::Merged(gone, run) => {
+                self.forget(&gone);
+                self.insert(run);
+            }
+            Change::Forgotten(gone) => self.forget(&gone),
         }
-        insert.execute(params![run.number * PARTS + part, bytes])?;
-    }
-    let span = run.span;
-    conn.prepare_cached(
-        "INSERT OR REPLACE INTO id_runs(run, first, last, oldest, newest) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![
-        run.number,
-        span.first,
-        span.last,
-        span.oldest.millis(),
-        span.newest.millis()
-    ])?;
-    Ok(())
-}
-
-/// Removes inside the running transaction the runs of which no event is left, after events up to `upto` were removed: their
-/// numbers.
-pub(super) fn forget_runs(conn: &Connection, upto: Seq) -> rusqlite::Result<Vec<i64>> {
-    let mut left =
-        conn.prepare_cached("SELECT 1 FROM events WHERE seq BETWEEN ?1 AND ?2 LIMIT 1")?;
-    let mut runs = conn.prepare_cached("SELECT run, first, last FROM id_runs WHERE first <= ?1")?;
-    let runs: Vec<(i64, Seq, Seq)> = runs
-        .query_map([upto], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<_, _>>()?;
-    let mut forgotten = Vec::new();
-    for (run, first, last) in runs {
-        if !left.exists([first, last])? {
-            conn.execute("DELETE FROM id_runs WHERE run = ?1", [run])?;
-            let parts = (run * PARTS, (run + 1) * PARTS);
-            conn.execute("DELETE FROM id_parts WHERE part >= ?1 AND part < ?2", parts)?;
-            forgotten.push(run);
+        let mut left = FILTERS;
+        for run in self.runs.iter_mut().rev() {
+            let size = run.filter.as_ref().map_or(0, Filter::size);
+            match left.checked_sub(size) {
+                Some(less) if run.span.newest >= cutoff => left = less,
+                _ => run.filter = None,
+            }
         }
     }
-    Ok(forgotten)
-}
 
-/// Whether the event has this id, the whole of it, and arrived in time.
-fn confirmed(
-    conn: &Connection,
-    seq: Seq,
-    id: &EventId,
-    in_time: &dyn Fn(Timestamp) -> bool,
-) -> rusqlite::Result<bool> {
-    let row = conn
-        .prepare_cached("SELECT id, received FROM events WHERE seq = ?1")?
-        .query_row([seq], |row| {
-            Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?))
-        })
-        .optional()?;
-    Ok(row.is_some_and(|(stored, received)| {
-        stored == *id.as_bytes() && in_time(Timestamp::from_millis(received))
-    }))
-}
-
-fn find_in_run(
-    conn: &Connection,
-    run: i64,
-    first: Seq,
-    id: &EventId,
-    in_time: &dyn Fn(Timestamp) -> bool,
-) -> rusqlite::Result<Option<Seq>> {
-    for distance in distances_on_disk(conn, run, id.fingerprint())? {
-        let seq = first + Seq::from(distance);
-        if confirmed(conn, seq, id, in_time)? {
-            return Ok(Some(seq));
-        }
+    fn insert(&mut self, run: Run) {
+        let older = |other: &Run| other.span.last < run.span.last;
+        self.runs.insert(self.runs.partition_point(older), run);
     }
-    Ok(None)
-}
 
-/// The newest event with this id in the runs on disk. It asks all of them: not a thing to do on the accept path.
-pub(super) fn find_on_disk(conn: &Connection, id: &EventId) -> rusqlite::Result<Option<Seq>> {
-    let mut runs = conn.prepare_cached("SELECT run, first FROM id_runs ORDER BY run DESC")?;
-    let mut rows = runs.query([])?;
-    while let Some(row) = rows.next()? {
-        let found = find_in_run(conn, row.get(0)?, row.get(1)?, id, &|_| true)?;
-        if found.is_some() {
-            return Ok(found);
-        }
+    fn forget(&mut self, gone: &[i64]) {
+        self.runs.retain(|run| !gone.contains(&run.number));
     }
-    Ok(None)
-}
-
-fn distances_on_disk(conn: &Connection, run: i64, fingerprint: u64) -> rusqlite::Result<Vec<u32>> {
-    let part = run * PARTS + (fingerprint >> 56) as i64;
-    let mut select = conn.prepare_cached("SELECT ids FROM id_parts WHERE part = ?1")?;
-    let mut rows = select.query([part])?;
-    let Some(row) = rows.next()? else {
-        return Ok(Vec::new());
-    };
-    let ids = row.get_ref(0)?.as_blob().unwrap_or_default();
-    let (entries, _) = ids.as_chunks::<ENTRY>();
-    let begin = entries.partition_point(|entry| split(entry).0 < fingerprint);
-    Ok(entries[begin..]
-        .iter()
-        .map(split)
-        .take_while(|(other, _)| *other == fingerprint)
-        .map(|(_, distance)| distance)
-        .collect())
-}
-
-fn split(entry: &[u8; ENTRY]) -> (u64, u32) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = *entry;
-    (
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-        u32::from_be_bytes([i, j, k, l]),
-    )
-}
-
-fn load_filter(conn: &Connection, run: i64) -> rusqlite::Result<Filter> {
-    let mut filter = Filter::new();
-    let mut select =
-        conn.prepare_cached("SELECT ids FROM id_parts WHERE part >= ?1 AND part < ?2")?;
-    let mut rows = select.query((run * PARTS, (run + 1) * PARTS))?;
-    while let Some(row) = rows.next()? {
-        let ids = row.get_ref(0)?.as_blob().unwrap_or_default();
-        let (entries, _) = ids.as_chunks::<ENTRY>();
-        entries.iter().for_each(|entry| filter.add(split(entry).0));
-    }
-    Ok(filter)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! What was accepted gathers for a moment, because a large transaction costs little more than a small one; a reader or
 //! another write ends the wait. A transaction that only moves is not synced: the journal has what is in it. Every other write
-//! is synced with its commit, and runs in a savepoint of its own, so that one that fails takes nothing else with it.
+//! is synced with its commit, and runs in a savepoint of its own, so that one that fails takes nothing else with it. Between
+//! those transactions runs of ids are merged, a little in each of its own: nobody waits for that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, Statement, ffi, params};
 
 use super::journal::{self, Damage, Numbered, Record};
 use super::progress::{Alive, Progress, Trouble};
-use super::recent::{Sealed, write_run};
+use super::recent::{Change, Sealed, Upkeep, write_run};
 use crate::event::Seq;
 use crate::inbox::StoreError;
 
@@ -54,6 +55,10 @@ pub(super) enum Command {
     Move(Arc<Moved>),
     /// Write a run of ids.
     Run(Arc<Sealed>),
+    /// Nobody asks any more the runs of ids that were merged.
+    Swapped,
+    /// Remove what is left of runs of ids.
+    Remove(Vec<i64>),
     /// Any other write.
     Write(Job),
     /// Somebody waits for what was sent before.
@@ -79,7 +84,7 @@ impl Commands {
     /// A command that finds no writer is dropped with its reply, which says that it failed. What is only to be moved does
     /// not wake a writer that gathers.
     pub(super) fn send(&self, command: Command) {
-        let waits = !matches!(command, Command::Move(_) | Command::Run(_) | Command::Sync);
+        let waits = matches!(command, Command::Write(_) | Command::Hurry | Command::Close);
         if self.sender.send(command).is_ok() && waits {
             self.writer.unpark();
         }
@@ -101,10 +106,11 @@ pub(super) struct Writer {
     gathered: usize,
     sync: bool,
     syncs_commits: Option<bool>,
+    upkeep: Upkeep,
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(conn: Connection, progress: Arc<Progress>, upkeep: Upkeep) -> Self {
         Self {
             conn,
             progress,
@@ -114,6 +120,7 @@ impl Writer {
             gathered: 0,
             sync: false,
             syncs_commits: None,
+            upkeep,
         }
     }
 
@@ -125,6 +132,9 @@ impl Writer {
             closing = self.gather(commands);
             self.sync |= closing;
             self.write();
+            if !closing && !self.failed() {
+                self.keep_house();
+            }
         }
         if !self.moves.is_empty() {
             tracing::error!(
@@ -135,8 +145,11 @@ impl Writer {
 
     /// Takes what belongs into the next transaction: whether it is the last one.
     fn gather(&mut self, commands: &Receiver<Command>) -> bool {
-        let failed = !self.moves.is_empty() || !self.runs.is_empty();
-        let mut until = failed.then(|| Instant::now() + RETRY);
+        let pause = match self.failed() {
+            true => Some(RETRY),
+            false => self.upkeep.is_due().then_some(GATHER),
+        };
+        let mut until = pause.map(|pause| Instant::now() + pause);
         let mut hurry = false;
         loop {
             let command = match until {
@@ -146,6 +159,8 @@ impl Writer {
             match command {
                 Ok(Command::Move(moved)) => self.hold(moved),
                 Ok(Command::Run(run)) => self.runs.push(run),
+                Ok(Command::Swapped) => self.upkeep.swapped(),
+                Ok(Command::Remove(runs)) => self.upkeep.remove(runs),
                 Ok(Command::Write(job)) => {
                     self.jobs.push(job);
                     hurry = true;
@@ -168,6 +183,11 @@ impl Writer {
             }
             until.get_or_insert_with(|| Instant::now() + GATHER);
         }
+    }
+
+    /// Something could not be moved or written and still is to be.
+    fn failed(&self) -> bool {
+        !self.moves.is_empty() || !self.runs.is_empty()
     }
 
     fn hold(&mut self, moved: Arc<Moved>) {
@@ -233,10 +253,11 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         let sync = self.sync || !jobs.is_empty();
         let mut moved = None;
+        let mut written = Vec::new();
         let mut result = self.begin(sync).and_then(|()| {
             moved = self.insert_moves()?;
             for run in &self.runs {
-                write_run(&self.conn, run)?;
+                written.push(write_run(&self.conn, run)?);
             }
             if self.sync && moved.is_none() {
                 // A commit that changes nothing would sync nothing.
@@ -260,13 +281,40 @@ impl Writer {
         let synced = self.sync || (sync && moved.is_some());
         let upto = moved.unwrap_or_else(|| self.progress.moved());
         self.moves.clear();
-        for run in self.runs.drain(..) {
-            self.progress.has_written_run(run.number());
+        self.runs.clear();
+        for run in written {
+            self.progress.changes(Change::Written(run));
+            self.upkeep.look();
         }
         self.sync = false;
         self.progress.has_moved(upto, synced);
         self.progress.takes(std::mem::take(&mut self.gathered));
         Ok(())
+    }
+
+    /// Does a little of what nobody waits for.
+    fn keep_house(&mut self) {
+        if !self.upkeep.is_due() {
+            return;
+        }
+        let kept = self.begin(false).and_then(|()| {
+            let change = self.upkeep.step(&self.conn)?;
+            self.conn.prepare_cached("COMMIT")?.execute([])?;
+            Ok(change)
+        });
+        match kept {
+            Ok(change) => {
+                self.upkeep.committed();
+                if let Some(change) = change {
+                    self.progress.changes(change);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(store.error = %error, "runs of ids could not be merged or removed, it is tried again later");
+                self.upkeep.failed();
+                self.give_up(Err(error), &mut Vec::new());
+            }
+        }
     }
 
     /// Begins a transaction whose commit is synced or not.

@@ -2,46 +2,54 @@
 
 use std::time::Duration;
 
+use rusqlite::params;
+
 use super::*;
 use crate::inbox::sqlite::schema;
 
 const WINDOW: Duration = Duration::from_secs(100);
 
 /// The check beside a list of everything that is stored, which must say the same.
-struct Bench {
-    conn: Connection,
-    recent: Recent,
+pub(super) struct Bench {
+    pub(super) conn: Connection,
+    pub(super) recent: Recent,
+    pub(super) upkeep: Upkeep,
     /// In arrival order.
     events: HashMap<EventId, Vec<(Seq, Timestamp)>>,
-    last: Seq,
+    pub(super) last: Seq,
     unmoved: VecDeque<(Seq, EventId, Timestamp)>,
     unwritten: Vec<Arc<Sealed>>,
-    written: i64,
+    /// Said by the writer, and not taken in yet.
+    changes: VecDeque<Change>,
     now: Timestamp,
     chance: u64,
 }
 
-fn id(n: u64) -> EventId {
+pub(super) fn id(n: u64) -> EventId {
     let mut id = [0; 16];
-    id[..8].copy_from_slice(&n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+    let mixed = (n ^ n >> 31).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    id[..8].copy_from_slice(&(mixed ^ mixed >> 32).to_be_bytes());
     id[8..].copy_from_slice(&n.to_be_bytes());
     EventId::from_bytes(id)
 }
 
 impl Bench {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&mut conn).unwrap();
         let now = Timestamp::from_seconds(1_795_420_800);
         let recent = Recent::load(&conn, 0, now).unwrap();
+        let upkeep = Upkeep::load(&conn).unwrap();
         Self {
             conn,
             recent,
+            upkeep,
             events: HashMap::new(),
             last: 0,
             unmoved: VecDeque::new(),
             unwritten: Vec::new(),
-            written: -1,
+            changes: VecDeque::new(),
             now,
             chance: seed,
         }
@@ -55,11 +63,12 @@ impl Bench {
     }
 
     /// As after a crash: the journal's events are moved, runs that were not written are not.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.move_all();
         self.unwritten.clear();
-        self.written = -1;
+        self.changes.clear();
         self.recent = Recent::load(&self.conn, self.last, self.now.minus(WINDOW)).unwrap();
+        self.upkeep = Upkeep::load(&self.conn).unwrap();
     }
 
     fn expected(&self, id: EventId, cutoff: Timestamp) -> Option<Seq> {
@@ -70,14 +79,14 @@ impl Bench {
             .map(|(seq, _)| *seq)
     }
 
-    fn check(&self, id: EventId) -> bool {
+    pub(super) fn check(&self, id: EventId) -> bool {
         let cutoff = self.now.minus(WINDOW);
         let found = self.recent.find_since(&self.conn, &id, cutoff).unwrap();
         assert_eq!(found, self.expected(id, cutoff), "{id} in the window");
         found.is_some()
     }
 
-    fn check_ever(&self, id: EventId) {
+    pub(super) fn check_ever(&self, id: EventId) {
         let expected = self.expected(id, Timestamp::from_millis(i64::MIN));
         let found = self.recent.find_ever(&self.conn, &id).unwrap();
         assert_eq!(found, expected, "{id} ever");
@@ -89,7 +98,7 @@ impl Bench {
     }
 
     /// Stores those that are no duplicates, and moves them now or later.
-    fn store(&mut self, ids: &[EventId], moves: bool) {
+    pub(super) fn store(&mut self, ids: &[EventId], moves: bool) {
         let mut fresh: Vec<EventId> = Vec::new();
         for id in ids {
             if !fresh.contains(id) && !self.check(*id) {
@@ -108,9 +117,7 @@ impl Bench {
         if moves {
             self.move_all();
         }
-        let cutoff = self.now.minus(WINDOW);
-        self.unwritten
-            .extend(self.recent.seal(self.written, cutoff));
+        self.unwritten.extend(self.recent.seal());
     }
 
     fn move_all(&mut self) {
@@ -127,39 +134,86 @@ impl Bench {
     }
 
     /// Writes the run that was sealed; moves what is in it before, as the writer does.
-    fn write_runs(&mut self) {
+    pub(super) fn write_runs(&mut self) {
         self.move_all();
         for run in self.unwritten.drain(..) {
-            write_run(&self.conn, &run).unwrap();
-            self.written = run.number();
+            let run = write_run(&self.conn, &run).unwrap();
+            self.changes.push_back(Change::Written(run));
+            self.upkeep.look();
         }
-        let cutoff = self.now.minus(WINDOW);
-        self.unwritten
-            .extend(self.recent.seal(self.written, cutoff));
     }
 
-    /// Removes the events up to `upto`, but some; word of it comes later, or not before a restart.
-    fn sweep(&mut self, upto: Seq, word: bool) {
+    /// Takes in what the writer has done, and lets it know.
+    pub(super) fn take_in(&mut self) {
+        let cutoff = self.now.minus(WINDOW);
+        for change in self.changes.drain(..) {
+            let merged = matches!(change, Change::Merged(..));
+            self.recent.take_in(change, cutoff);
+            if merged {
+                self.upkeep.swapped();
+            }
+        }
+        self.unwritten.extend(self.recent.seal());
+    }
+
+    /// One step of the writer in its own time, unless it has nothing to do; one that fails is undone.
+    pub(super) fn keep_house(&mut self, fails: bool) -> bool {
+        if !self.upkeep.is_due() {
+            return false;
+        }
+        let whole = self.conn.unchecked_transaction().unwrap();
+        let change = self.upkeep.step(&whole).unwrap();
+        if fails {
+            drop(whole);
+            self.upkeep.failed();
+        } else {
+            whole.commit().unwrap();
+            self.upkeep.committed();
+            self.changes.extend(change);
+        }
+        true
+    }
+
+    /// Does all that there is to do.
+    pub(super) fn come_to_rest(&mut self) {
+        self.write_runs();
+        self.take_in();
+        self.write_runs();
+        self.take_in();
+        while self.keep_house(false) {
+            self.take_in();
+        }
+    }
+
+    /// Removes the events up to `upto`, but each so-manieth; word of it comes later, or not before a restart.
+    pub(super) fn sweep(&mut self, upto: Seq, but: Seq, word: bool) {
         self.move_all();
         self.conn
             .execute(
-                "DELETE FROM events WHERE seq <= ?1 AND seq % 1777 <> 0",
-                [upto],
+                "DELETE FROM events WHERE seq <= ?1 AND seq % ?2 <> 0",
+                [upto, but],
             )
             .unwrap();
         let runs = forget_runs(&self.conn, upto).unwrap();
         if word {
-            runs.into_iter().for_each(|run| self.recent.forget(run));
+            self.changes.push_back(Change::Forgotten(runs.clone()));
+            self.upkeep.remove(runs);
         }
         for stored in self.events.values_mut() {
-            stored.retain(|(seq, _)| *seq > upto || seq % 1777 == 0);
+            stored.retain(|(seq, _)| *seq > upto || seq % but == 0);
         }
     }
 
+    pub(super) fn pass_the_window(&mut self) {
+        self.now = self.now.plus(2 * WINDOW);
+    }
+
+    pub(super) fn count(&self, sql: &str) -> i64 {
+        self.conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
     fn runs_on_disk(&self) -> i64 {
-        self.conn
-            .query_row("SELECT count(*) FROM id_runs", [], |row| row.get(0))
-            .unwrap()
+        self.count("SELECT count(*) FROM id_runs")
     }
 }
 
@@ -169,8 +223,9 @@ fn it_says_what_a_list_of_everything_says() {
     for seed in 1..=3 {
         let mut bench = Bench::new(seed * 0x2545_F491_4F6C_DD1D);
         let mut newest = 0;
-        let mut most_runs = 0;
-        while newest < 9000 {
+        let mut unfiltered = 0;
+        let mut merged = 0;
+        while newest < 20_000 {
             let size = 1 + bench.chance(120);
             let ids: Vec<_> = (0..size)
                 .map(|_| match bench.chance(3) {
@@ -188,23 +243,41 @@ fn it_says_what_a_list_of_everything_says() {
                 2 => {
                     let upto = bench.last - 3000 + bench.chance(2000) as Seq;
                     let word = bench.chance(3) != 0;
-                    bench.sweep(upto, word);
+                    bench.sweep(upto, 1777, word);
                 }
-                14..24 => bench.write_runs(),
+                14..26 => bench.write_runs(),
+                26..28 => {
+                    bench.keep_house(true);
+                }
                 3..14 => bench.now = bench.now.plus(Duration::from_secs(3)),
                 _ => {}
+            }
+            if bench.chance(2) == 0 {
+                bench.keep_house(false);
+            }
+            if bench.chance(3) == 0 {
+                bench.take_in();
             }
             for _ in 0..5 {
                 let n = bench.chance(newest + 100);
                 bench.check(id(n));
                 bench.check_ever(id(n));
             }
-            let filters = bench.recent.runs.iter().filter(|run| run.filter.is_some());
-            assert!(filters.count() <= FILTERED_RUNS);
-            most_runs = most_runs.max(bench.recent.runs.len());
-            assert!(bench.runs_on_disk() <= bench.recent.runs.len() as i64 + 1);
+            let runs = &bench.recent.runs;
+            let filters = runs.iter().flat_map(|run| &run.filter);
+            assert!(filters.map(Filter::size).sum::<usize>() <= FILTERS);
+            unfiltered += runs.iter().filter(|run| run.filter.is_none()).count();
+            merged += runs.iter().filter(|run| run.number < 0).count();
         }
-        assert!(most_runs > FILTERED_RUNS, "{most_runs} runs are too few");
+        assert!(unfiltered > 0 && merged > 0, "{unfiltered}, {merged}");
+        bench.come_to_rest();
+        let small = bench.recent.runs.iter().filter(|run| run.number >= 0);
+        assert!(small.count() < MERGED);
+        bench.restart();
+        bench.come_to_rest();
+        let parts = bench.count("SELECT count(*) FROM id_parts");
+        assert_eq!(parts, bench.runs_on_disk() * 256, "nothing is left over");
+        (0..newest + 100).for_each(|n| bench.check_ever(id(n)));
     }
 }
 
@@ -243,10 +316,12 @@ fn what_only_looks_the_same_is_no_duplicate() {
         let ids: Vec<_> = (0..RUN as u64 * 3).map(|n| id(round << 32 | n)).collect();
         for ids in ids.chunks(64) {
             bench.store(ids, true);
-            bench.write_runs();
+            bench.come_to_rest();
         }
         assert!(!bench.check(alike(9)));
         assert!(bench.check(alike(1)), "now in a run on disk");
+        let merged = bench.recent.runs.iter().any(|run| run.number < 0);
+        assert_eq!(merged, round > 0);
         bench.restart();
         assert!(bench.check(alike(1)));
     }
@@ -276,29 +351,38 @@ fn times_need_no_order() {
     }
 }
 
-/// The claim of the module's documentation, for runs of their full length.
+/// The claim of the module's documentation, for runs of their full length: what ten million ids take where it is most.
 #[test]
 fn it_stays_within_its_memory() {
-    let entry = size_of::<(u64, Seq)>() + 1;
-    // A table of a power of two, at most 7/8 full.
-    let map = |entries: usize| (entries * 8 / 7).next_power_of_two() * entry;
-    assert_eq!(map(FULL_RUN), map(FULL_RUN + FULL_RUN / 2 + 4096));
-    let filter = FULL_RUN * 16 / 8;
-    let writing = FULL_RUN * size_of::<(u64, u32)>() + filter;
-    let all = map(FULL_RUN) + writing + FULL_FILTERED_RUNS * filter;
-    assert!(all <= 26 << 20, "{all} bytes");
-    assert_eq!(map(FULL_RUN), (17 << 20) / 4);
-    assert_eq!(writing, (9 << 20) / 4);
-    // 24 days of a hundred callbacks a second, as far as their runs are only remembered to be on disk.
-    assert!(1600 * size_of::<Run>() < 256 << 10);
-}
-
-#[test]
-fn the_filter_lets_few_pass() {
-    let mut filter = Filter::new();
-    (0..RUN as u64).for_each(|n| filter.add(id(n).fingerprint()));
-    assert!((0..RUN as u64).all(|n| filter.may_hold(id(n).fingerprint())));
-    let strangers = (1 << 20)..(1 << 20) + 20_000;
-    let wrong = strangers.filter(|n| filter.may_hold(id(*n).fingerprint()));
-    assert!(wrong.count() < 20_000 / 200);
+    const IDS: usize = 10_000_000;
+    // A table of a power of two, at most 7/8 full; it may hold a batch too many.
+    let map = Ids::with_capacity_and_hasher(FULL_RUN, BuildHasherDefault::new());
+    assert_eq!(map.capacity(), FULL_RUN + 4096);
+    let map = (FULL_RUN * 8 / 7).next_power_of_two() * (size_of::<(u64, Seq)>() + 1);
+    let group = FULL_RUN / disk::GROUPS as usize;
+    let mut ids: Vec<_> = (0..group as u64).map(|n| id(n).fingerprint()).collect();
+    ids.sort_unstable();
+    let filter = |groups: usize| {
+        let mut filter = Filter::new();
+        for _ in 0..groups {
+            assert!(filter.add(ids.iter().copied()));
+        }
+        filter.size()
+    };
+    let (one, merged) = (filter(2), filter(2 * FULL_MERGED));
+    // Until a merge is done as many runs again may have come; of the oldest run but an id is in the window.
+    let filters = |small: usize| {
+        let large = (IDS - small * FULL_RUN).div_ceil(FULL_MERGED * FULL_RUN);
+        small * one + large * merged
+    };
+    let filters = (0..=2 * FULL_MERGED).map(filters).max().unwrap();
+    assert!(filters <= FULL_FILTERS, "{filters} bytes of filters");
+    // To sort a group, and to make its filter.
+    let cells = merged / (2 * FULL_MERGED);
+    let writer = group * 9 / 8 * size_of::<(u64, u32)>() + cells * (8 + 1 + 1 + 2) + group * 9;
+    assert!(writer < 11 << 20 >> 3, "{writer} bytes of the writer");
+    let all = 2 * map + merged + FULL_FILTERS;
+    assert!(all <= 16 << 20, "{all} bytes");
+    // A year of a hundred callbacks a second, as far as its runs are only remembered to be on disk.
+    assert!(4000 * size_of::<Run>() < 512 << 10);
 }

@@ -10,7 +10,8 @@ use crate::inbox::sqlite::schema;
 fn writer(directory: &Path) -> Writer {
     let mut conn = Connection::open(directory.join("inbox.db")).unwrap();
     schema::migrate(&mut conn).unwrap();
-    Writer::new(conn, Arc::new(Progress::new(0)))
+    let upkeep = Upkeep::load(&conn).unwrap();
+    Writer::new(conn, Arc::new(Progress::new(0)), upkeep)
 }
 
 /// A job that runs this, and what it will be told of its transaction.
