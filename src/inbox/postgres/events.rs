@@ -69,7 +69,8 @@ impl Store {
 
     pub(in crate::inbox) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
         let sql = format!(
-            "SELECT {EVENT_COLUMNS} FROM livehook.events e WHERE e.id = $1 ORDER BY e.seq DESC LIMIT 1"
+            "SELECT {EVENT_COLUMNS} FROM (SELECT * FROM livehook.events WHERE id = $1 OFFSET 0) e
+             ORDER BY e.seq DESC LIMIT 1"
         );
         let id = &id.as_bytes()[..];
         let rows = self.shared.ask(&sql, &[(&id, Type::BYTEA)]).await?;

@@ -61,7 +61,9 @@ async fn has_schema(client: &Client) -> Result<bool, tokio_postgres::Error> {
 
 /// How many changes were made. An operator may have created the schema for a role that may not.
 async fn done(client: &Client) -> Result<i64, SchemaError> {
-    let sql = "SELECT to_regclass('livehook.meta') IS NOT NULL, to_regclass('livehook.events') IS NOT NULL";
+    // Read as a table, not by to_regclass, which may not know yet what another receiver has just committed.
+    let sql = "SELECT coalesce(bool_or(relname = 'meta'), false), coalesce(bool_or(relname = 'events'), false)
+        FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'livehook')";
     let row = &client.query_typed(sql, &[]).await?[0];
     if !row.get::<_, bool>(0) {
         return if row.get(1) {

@@ -100,9 +100,11 @@ BEGIN
         SELECT DISTINCT ON (id) id, place, late FROM given ORDER BY id, place
     ), known AS MATERIALIZED (
         SELECT f.id, f.place, (
-            SELECT e.seq FROM livehook.events e
-            WHERE e.id = f.id AND (f.late OR e.stored > this_moment - dedupe_window)
-            ORDER BY e.seq DESC LIMIT 1
+            -- OFFSET: else the newest events might be looked through for the one with the id.
+            SELECT max(o.seq) FROM (
+                SELECT e.seq FROM livehook.events e
+                WHERE e.id = f.id AND (f.late OR e.stored > this_moment - dedupe_window) OFFSET 0
+            ) o
         ) AS seq FROM firsts f
     ), fresh AS (
         INSERT INTO livehook.events(seq, received, stored, source, kind, id, body)
