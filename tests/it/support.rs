@@ -1,6 +1,7 @@
 //! What the tests share: a server process, a plain HTTP client, signed bodies, patience.
 
 pub mod client;
+pub mod load;
 pub mod postgres;
 pub mod server;
 pub mod simulation;

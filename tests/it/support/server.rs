@@ -76,8 +76,14 @@ impl Settings {
 
     /// The text of the configuration file.
     pub fn to_toml(&self) -> String {
+        // The other engine has no directory.
+        let path = if self.inbox.contains("engine") {
+            ""
+        } else {
+            "path = \"data\""
+        };
         format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[inbox]\npath = \"data\"\n{}\n\n{}\n{}\n",
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[inbox]\n{path}\n{}\n\n{}\n{}\n",
             self.server, self.admin, self.inbox, self.sources, self.handlers
         )
     }
@@ -104,6 +110,20 @@ fn livehook_under(under: &[String]) -> Command {
     clean(command)
 }
 
+/// The process, which logs into the directory.
+fn serve(directory: &Path, settings: &Settings) -> Child {
+    std::fs::write(directory.join("livehook.toml"), settings.to_toml()).unwrap();
+    let log = std::fs::File::create(directory.join("log.txt")).unwrap();
+    livehook_under(&settings.under)
+        .args(["serve", "--config"])
+        .arg(directory.join("livehook.toml"))
+        .envs(settings.env.iter().cloned())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
 impl TestServer {
     /// Starts in a fresh directory.
     pub fn start(settings: &Settings) -> Self {
@@ -115,18 +135,21 @@ impl TestServer {
         Self::spawn(Directory::Given(directory.to_owned()), settings)
     }
 
+    /// Starts at these addresses without waiting until it listens.
+    pub fn launch(settings: Settings, callbacks: SocketAddr, admin: SocketAddr) -> Self {
+        let directory = Directory::Own(tempfile::tempdir().unwrap());
+        let child = serve(directory.path(), &settings.at(callbacks, admin));
+        Self {
+            child,
+            addr: callbacks,
+            admin,
+            directory,
+        }
+    }
+
     fn spawn(directory: Directory, settings: &Settings) -> Self {
         let path = directory.path().to_owned();
-        std::fs::write(path.join("livehook.toml"), settings.to_toml()).unwrap();
-        let log = std::fs::File::create(path.join("log.txt")).unwrap();
-        let mut child = livehook_under(&settings.under)
-            .args(["serve", "--config"])
-            .arg(path.join("livehook.toml"))
-            .envs(settings.env.iter().cloned())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut child = serve(&path, settings);
         let (addr, admin) = wait_for("the server to listen", || {
             let log = std::fs::read_to_string(path.join("log.txt")).unwrap();
             if let Some(status) = child.try_wait().unwrap() {

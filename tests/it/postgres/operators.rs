@@ -1,0 +1,122 @@
+//! An operator may ask any receiver, also one that does not run the handler.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Receiver, database};
+use crate::support::{json_lines, signed, wait_for, wait_up_to};
+
+/// A handler that rejects everything until a file `mended` is there, and then writes its standard input to `out`.
+fn mendable(directory: &Path) -> String {
+    let path = directory.display();
+    format!(
+        "[handlers.picky]\nto = {{ type = \"exec\", command = [\"sh\", \"-c\", \"test -e {path}/mended || exit 65; cat >> {path}/out; echo >> {path}/out\"] }}\n"
+    )
+}
+
+/// The streams of the parked deliveries, sorted.
+fn parked(receiver: &Receiver) -> Vec<String> {
+    let page = receiver.server().get("/api/handlers/picky/parked").json();
+    let items = page["items"].as_array().unwrap().iter();
+    let mut streams: Vec<_> = items
+        .map(|item| item["streamid"].as_str().unwrap().to_owned())
+        .collect();
+    streams.sort();
+    streams
+}
+
+#[test]
+fn replay_and_discard_work_at_a_receiver_that_does_not_run_the_handler() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = database();
+    let receivers = [(); 2].map(|()| Receiver::start(&url, &mendable(directory.path())));
+    let [first, second] = &receivers;
+    wait_up_to(super::TAKE_OVER, "one of them to run it", || {
+        (first.handlers().len() + second.handlers().len() == 1).then_some(())
+    });
+    let (here, elsewhere) = if second.handlers().is_empty() {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let state = |receiver: &Receiver, state: &str| {
+        let page = receiver
+            .server()
+            .get(&format!("/api/handlers?state={state}"))
+            .json();
+        page["items"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (state(elsewhere, "elsewhere"), state(here, "elsewhere")),
+        (1, 0)
+    );
+
+    for stream in ["a", "b", "c"] {
+        let body = signed(json!({ "event_type": 1, "appname": "live", "stream_id": stream }));
+        assert_eq!(elsewhere.server().post("/css", body).status, 200);
+    }
+    for receiver in [here, elsewhere] {
+        wait_for("the parked list", || {
+            (parked(receiver) == ["a", "b", "c"]).then_some(())
+        });
+    }
+    let events = elsewhere.server().events();
+    let id = |stream: &str| {
+        let event = events
+            .iter()
+            .find(|event| event["streamid"] == stream)
+            .unwrap();
+        event["id"].clone()
+    };
+    let command = |what: &str, body: Value| {
+        let answer = elsewhere
+            .server()
+            .command(&format!("/api/handlers/picky/{what}"), &body);
+        (answer.status, answer.json())
+    };
+    assert_eq!(
+        command("discard", json!({ "event": id("b") })),
+        (202, json!({ "count": 1 }))
+    );
+    for receiver in [here, elsewhere] {
+        wait_for("it to be gone", || {
+            (parked(receiver) == ["a", "c"]).then_some(())
+        });
+    }
+    std::fs::write(directory.path().join("mended"), "").unwrap();
+    assert_eq!(
+        command("replay", json!({ "event": id("c") })),
+        (202, json!({ "count": 1 }))
+    );
+    let handled = |count: usize| {
+        // It may only be noticed by the slow poll.
+        let lines = wait_up_to(Duration::from_secs(20), "the replay", || {
+            Some(json_lines(&directory.path().join("out"))).filter(|lines| lines.len() >= count)
+        });
+        lines
+            .iter()
+            .map(|line| line["streamid"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(handled(1), ["c"]);
+    wait_for("it to be gone", || {
+        (parked(elsewhere) == ["a"]).then_some(())
+    });
+    assert_eq!(
+        command("replay", json!({ "parked": true })),
+        (202, json!({ "count": 1 }))
+    );
+    assert_eq!(handled(2), ["c", "a"]);
+    for receiver in [here, elsewhere] {
+        wait_for("nothing to be parked", || {
+            parked(receiver).is_empty().then_some(())
+        });
+    }
+    let range = json!({ "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z" });
+    assert_eq!(command("replay", range), (202, json!({ "count": 3 })));
+    let mut all = handled(5);
+    all[2..].sort();
+    assert_eq!(all[2..], ["a", "b", "c"]);
+}

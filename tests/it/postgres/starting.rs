@@ -1,0 +1,161 @@
+//! A database that is not there, does not let the receiver in, or promises less than an acknowledgement does.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{database, inbox, last_line};
+use crate::support::postgres::{KEEPER, KEEPER_PASSWORD, Postgres, STRANGER, shared};
+use crate::support::server::FILE_HANDLER;
+use crate::support::target::reserve;
+use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for, wait_up_to};
+
+/// A server that does not run, and the URL of a database of it.
+fn stopped() -> (Postgres, String) {
+    let postgres = Postgres::start();
+    let database = postgres.create_database();
+    let url = postgres.url_as(KEEPER, KEEPER_PASSWORD, &database);
+    postgres.stop();
+    (postgres, url)
+}
+
+fn launch(inbox: String) -> TestServer {
+    let settings = Settings {
+        inbox,
+        ..Settings::with_handlers(FILE_HANDLER)
+    };
+    TestServer::launch(settings, reserve(), reserve())
+}
+
+/// Starts a receiver that has to end by itself. The exit code, and the last line that it logged.
+fn ended(inbox: String) -> (Option<i32>, String) {
+    let mut server = launch(inbox);
+    let status = server.wait(Duration::from_secs(20));
+    let log = server.log();
+    for secret in [KEEPER_PASSWORD, "%2F", "not-the-password"] {
+        assert!(!log.contains(secret), "the log tells the password: {log}");
+    }
+    assert!(!log.contains("panicked"), "{log}");
+    (status.code(), last_line(server.path()))
+}
+
+#[test]
+fn a_database_that_comes_later_is_waited_for() {
+    let (postgres, url) = stopped();
+    let mut server = launch(inbox(&url));
+    let page = |path: &str| server.client().get(path).ok().map(|answer| answer.status);
+    wait_for("the listener", || {
+        page("/healthz").filter(|status| *status == 200)
+    });
+    assert_eq!(page("/readyz"), Some(503));
+    let body = signed(json!({ "event_type": 1, "stream_id": "room-7" }));
+    let answer = server.post("/css/stream-begin", &body);
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    let address = format!("127.0.0.1:{}", postgres.port());
+    wait_for("the reason", || {
+        server.log().contains(&address).then_some(())
+    });
+    assert!(!server.log().contains("%2F"), "{}", server.log());
+
+    postgres.start_again();
+    wait_for("it to be ready", || {
+        page("/readyz").filter(|status| *status == 200)
+    });
+    let answer = server.post("/css/stream-begin", &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let file = server.path().join("events.jsonl");
+    wait_up_to(Duration::from_secs(30), "the event", || {
+        (json_lines(&file).len() == 1).then_some(())
+    });
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(16)).code(), Some(0));
+}
+
+#[test]
+fn a_database_that_does_not_come_ends_it_with_1() {
+    let (postgres, url) = stopped();
+    let began = Instant::now();
+    let (code, message) = ended(format!("{}\nconnect_wait = \"2s\"", inbox(&url)));
+    let took = began.elapsed();
+    assert_eq!(code, Some(1), "{message}");
+    assert!((2..10).contains(&took.as_secs()), "{took:?}");
+    assert!(
+        message.contains(&format!("127.0.0.1:{}", postgres.port())),
+        "{message}"
+    );
+    assert!(message.contains("2s"), "{message}");
+}
+
+#[test]
+fn a_receiver_that_waits_for_the_database_can_be_stopped() {
+    let (_postgres, url) = stopped();
+    let mut server = launch(inbox(&url));
+    wait_for("the listener", || {
+        Client::new(server.addr).get("/healthz").ok()
+    });
+    server.signal("TERM");
+    assert_eq!(
+        server.wait(Duration::from_secs(5)).code(),
+        Some(0),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn who_is_not_let_in_ends_with_2_and_says_who_and_where() {
+    let database = shared().create_database();
+    let wrong_password = shared().url_as(KEEPER, "not-the-password", &database);
+    let no_database = shared().url_as(KEEPER, KEEPER_PASSWORD, "nowhere");
+    for (what, url, named) in [
+        ("a wrong password", wrong_password, [KEEPER, &database]),
+        (
+            "no such role",
+            shared().url_as("nobody_knows", "", &database),
+            ["nobody_knows", &database],
+        ),
+        ("no such database", no_database, [KEEPER, "nowhere"]),
+        (
+            "missing rights",
+            shared().url_as(STRANGER, "", &database),
+            [STRANGER, &database],
+        ),
+    ] {
+        let (code, message) = ended(inbox(&url));
+        assert_eq!(code, Some(2), "{what}: {message}");
+        for name in named {
+            assert!(
+                message.contains(name),
+                "{what} does not name {name}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_database_that_acknowledges_too_early_is_refused_unless_that_is_allowed() {
+    let url = database();
+    let name = url.rsplit('/').next().unwrap();
+    shared().sql(
+        "postgres",
+        &format!("ALTER ROLE postgres IN DATABASE {name} SET synchronous_commit = off"),
+    );
+    let (code, message) = ended(inbox(&url));
+    assert_eq!(code, Some(2), "{message}");
+    for part in ["synchronous_commit", "allow_async_commit"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let allowed = Settings {
+        inbox: format!("{}\nallow_async_commit = true", inbox(&url)),
+        ..Settings::default()
+    };
+    let server = TestServer::start(&allowed);
+    let body = signed(json!({ "event_type": 1 }));
+    assert_eq!(server.post("/css", body).status, 200);
+    assert!(
+        server.log().contains("synchronous_commit"),
+        "{}",
+        server.log()
+    );
+}
