@@ -9,6 +9,7 @@ mod architecture;
 mod authentication;
 mod conformance;
 mod crash;
+mod deployment;
 mod disk_full;
 mod duplicates;
 mod examples;
