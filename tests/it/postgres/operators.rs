@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use super::{Receiver, database};
 use crate::support::{json_lines, signed, wait_for, wait_up_to};
 
-/// A handler that rejects everything until a file `mended` is there, and then writes its standard input to `out`.
+/// A handler that rejects everything until a file `mended` is there, and then writes its standard input to `out`,
+/// a line in one piece: attempts may run side by side.
 fn mendable(directory: &Path) -> String {
     let path = directory.display();
     format!(
-        "[handlers.picky]\nto = {{ type = \"exec\", command = [\"sh\", \"-c\", \"test -e {path}/mended || exit 65; cat >> {path}/out; echo >> {path}/out\"] }}\n"
+        "[handlers.picky]\nto = {{ type = \"exec\", command = [\"sh\", \"-c\", \"test -e {path}/mended || exit 65; body=$(cat); printf '%s\\n' \\\"$body\\\" >> {path}/out\"] }}\n"
     )
 }
 
