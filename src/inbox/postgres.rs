@@ -257,7 +257,10 @@ impl Shared {
                 }
                 _ = looks.tick() => {}
             }
-            let _ = self.look().await;
+            if self.look().await.is_err() && !self.failing.swap(true, Ordering::Relaxed) {
+                // Whoever balances the load should know before the next callback does.
+                tracing::error!("the store does not answer");
+            }
         }
     }
 
@@ -316,3 +319,6 @@ async fn prepare(pool: &Pool) -> Result<(), ConnectError> {
         Err(error) => Err(ConnectError::Setup(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! What only this engine has: others at the same time.
+
+#![allow(clippy::unwrap_used)]
+
+use tokio::time::sleep;
+
+use super::*;
+use crate::inbox::Inbox;
+use crate::inbox::contract::{authentic, postgres_settings, push, server};
+use crate::inbox::delivery::{Attempts, Change, Lease, Settlement, Start};
+
+const TERM: Duration = Duration::from_secs(2);
+/// Longer than a statement takes.
+const A_WHILE: Duration = Duration::from_millis(300);
+
+fn database() -> String {
+    server::shared().create_database()
+}
+
+async fn open(database: &str) -> Inbox {
+    let settings = postgres_settings(database);
+    Inbox::open(&settings, Clock::system(), Arc::default())
+        .await
+        .unwrap()
+}
+
+async fn accept(inbox: &Inbox, n: Seq) -> Seq {
+    let callback = authentic("css", push("room", n).as_bytes(), Clock::system().now());
+    inbox.accept(callback, None).await.unwrap().seq()
+}
+
+async fn register(inbox: &Inbox, names: &[&str]) -> Vec<(HandlerId, Duration)> {
+    let names = names.iter().map(|name| ((*name).to_owned(), Start::Oldest));
+    let registered = inbox.register(names.collect()).await.unwrap();
+    registered.iter().map(|one| (one.id, TERM)).collect()
+}
+
+/// Until both have had their turn.
+async fn shares(a: &Inbox, b: &Inbox, wanted: &[(HandlerId, Duration)]) -> (usize, usize) {
+    let mut held = (0, 0);
+    for _ in 0..4 {
+        held.0 = kept(a, wanted).await;
+        held.1 = kept(b, wanted).await;
+    }
+    held
+}
+
+/// Renews, gives back what another one should have, and counts the rest.
+async fn kept(inbox: &Inbox, wanted: &[(HandlerId, Duration)]) -> usize {
+    let leases = inbox.lease(wanted).await.unwrap();
+    for lease in leases.iter().filter(|lease| lease.surplus) {
+        inbox.release(lease).await.unwrap();
+    }
+    leases.iter().filter(|lease| !lease.surplus).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_transaction_is_overtaken_by_nobody() {
+    let name = database();
+    let (first, second) = (open(&name).await, open(&name).await);
+    assert_eq!(accept(&first, 1).await, 1);
+    // A third receiver that has its number, and has not committed.
+    let (mut client, connection) =
+        tokio_postgres::connect(&server::shared().url(&name), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let held = client.transaction().await.unwrap();
+    let given = held
+        .query_one(
+            "SELECT number FROM livehook.accept_1(
+                ARRAY[1::bigint], ARRAY['css'], ARRAY[1], ARRAY['\\x00112233445566778899aabbccddeeff'::bytea],
+                ARRAY['{}'::bytea], ARRAY[false], 1000, NULL, true)",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(given.get::<_, Seq>(0), 2);
+    let inbox = second.clone();
+    let later = tokio::spawn(async move { accept(&inbox, 2).await });
+    sleep(A_WHILE).await;
+    // Whoever delivers now must not see, and pass with its position, what comes after the open one.
+    for inbox in [&first, &second] {
+        assert_eq!(*inbox.committed().borrow(), 1);
+        let seen = inbox.after(0, 10, usize::MAX).await.unwrap();
+        assert_eq!(seen.len(), 1);
+    }
+    assert!(!later.is_finished());
+    held.commit().await.unwrap();
+    assert_eq!(later.await.unwrap(), 3);
+    let seen = first.after(0, 10, usize::MAX).await.unwrap();
+    let seqs: Vec<Seq> = seen.iter().map(crate::event::Event::seq).collect();
+    assert_eq!(seqs, [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_create_the_schema_at_once() {
+    let name = database();
+    let opens: Vec<_> = (0..8)
+        .map(|_| {
+            let mut settings = postgres_settings(&name);
+            let crate::inbox::settings::StoreSettings::Postgres(own) = &mut settings.store else {
+                unreachable!()
+            };
+            // Nobody gets a second try.
+            own.connect_wait = Duration::ZERO;
+            tokio::spawn(
+                async move { Inbox::open(&settings, Clock::system(), Arc::default()).await },
+            )
+        })
+        .collect();
+    for opened in opens {
+        opened.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn word_of_an_event_comes_to_the_others() {
+    let name = database();
+    let (first, second) = (open(&name).await, open(&name).await);
+    let mut committed = second.committed();
+    let stored = accept(&first, 1).await;
+    committed.wait_for(|seq| *seq == stored).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_are_spread_and_taken_over() {
+    let name = database();
+    let (first, second) = (open(&name).await, open(&name).await);
+    let wanted = register(&first, &["a", "b", "c", "d"]).await;
+    assert_eq!(register(&second, &["a", "b", "c", "d"]).await, wanted);
+    assert_eq!(kept(&first, &wanted).await, 4, "there is nobody else");
+    assert_eq!(shares(&first, &second, &wanted).await, (2, 2));
+    assert_eq!(shares(&first, &second, &wanted).await, (2, 2));
+    // The first one is gone without a word.
+    for _ in 0..100 {
+        if kept(&second, &wanted).await == 4 {
+            break;
+        }
+        sleep(A_WHILE).await;
+    }
+    assert_eq!(kept(&second, &wanted).await, 4);
+    // And has lost what it had.
+    assert_eq!(first.lease(&wanted).await.unwrap(), Vec::<Lease>::new());
+    second.close().await;
+    assert_eq!(kept(&first, &wanted).await, 4, "it has left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_only_one_wants_is_never_idle() {
+    let name = database();
+    let (first, second) = (open(&name).await, open(&name).await);
+    let both = register(&first, &["a", "b", "own"]).await;
+    let some = register(&second, &["a", "b"]).await;
+    for _ in 0..4 {
+        kept(&second, &some).await;
+        assert!(kept(&first, &both).await >= 1);
+    }
+    let own = both[2].0;
+    let leases = first.lease(&both).await.unwrap();
+    assert!(leases.iter().any(|lease| lease.handler == own));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_of_an_earlier_lease_are_not_written() {
+    let name = database();
+    let (first, second) = (open(&name).await, open(&name).await);
+    let wanted = register(&first, &["a"]).await;
+    let handler = wanted[0].0;
+    let seq = accept(&first, 1).await;
+    let old = first.lease(&wanted).await.unwrap()[0];
+    first.release(&old).await.unwrap();
+    let new = second.lease(&wanted).await.unwrap()[0];
+    assert!(new.epoch > old.epoch);
+    let settlement = |epoch| Settlement {
+        epoch,
+        position: Some(seq),
+        changes: vec![Change::Park {
+            seq,
+            lane: 2,
+            attempts: Attempts::default(),
+            at: Timestamp::from_seconds(1),
+        }],
+    };
+    for epoch in [old.epoch, None] {
+        assert!(first.settle(handler, settlement(epoch)).await.is_err());
+        assert_eq!(second.count(handler).await.unwrap().parked, 0);
+        assert_eq!(second.position(handler).await.unwrap(), 0);
+    }
+    second.settle(handler, settlement(new.epoch)).await.unwrap();
+    assert_eq!(first.count(handler).await.unwrap().parked, 1);
+    assert_eq!(first.position(handler).await.unwrap(), seq);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rejected_list_keeps_the_newest_of_each_reason() {
+    let name = database();
+    let inbox = open(&name).await;
+    let row = |reason, second, size: usize| rejected::RefusedRow {
+        source: "css".to_owned(),
+        reason,
+        received: Timestamp::from_seconds(second),
+        url_kind: None,
+        kind: 1,
+        client: None,
+        token_hash: None,
+        size: size as i64,
+        body: Some(vec![b'x'; size]),
+    };
+    inbox
+        .keep_refused(&[row("token", 1, 10)], 3, 100)
+        .await
+        .unwrap();
+    for second in 0..10 {
+        let batch = [
+            row("signature", 2 * second, 10),
+            row("signature", 2 * second + 1, 10),
+        ];
+        inbox.keep_refused(&batch, 3, 100).await.unwrap();
+    }
+    let held = |sql: &str| server::shared().sql(&name, sql);
+    let times = "SELECT string_agg(received::text, ' ' ORDER BY received) FROM livehook.rejected";
+    assert_eq!(held(times), "1000 17000 18000 19000");
+    inbox
+        .keep_refused(&[row("signature", 20, 95)], 3, 100)
+        .await
+        .unwrap();
+    assert_eq!(held(times), "1000 20000");
+}
