@@ -153,8 +153,15 @@ impl Dispatch {
                 });
             }
         }
-        let leases = self.renew().await?;
-        self.arrange(&leases).await
+        let arranged = async {
+            let leases = self.renew().await?;
+            self.arrange(&leases).await
+        };
+        match arranged.await {
+            // The change is made; what could not begin does so with the next renewal.
+            Err(_) if self.inbox.is_shared() => Ok(()),
+            arranged => arranged,
+        }
     }
 
     /// A store that fails just now is not given up at once: the handlers that left would be missing.
