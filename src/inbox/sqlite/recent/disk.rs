@@ -13,27 +13,42 @@ use crate::clock::Timestamp;
 use crate::event::Seq;
 use crate::identity::EventId;
 
-/// Parts per run, by the first byte of the fingerprint: about 200 ids, of a merged run 3300.
-pub(super) const PARTS: i64 = 256;
+/// Leading bits of the fingerprint that choose one of the parts of a run: about 200 ids.
+const PART_BITS: u32 = 8;
+/// As many of a merged run: about 100 ids, three to a page of the store. The larger a part, the longer it takes to find that
+/// an id is not there, which is found for one in 256 with each run.
+const MERGED_PART_BITS: u32 = if cfg!(test) { 9 } else { 13 };
 /// Groups of the filter of a run that was not merged. Also it is sorted a group at a time.
 pub(super) const GROUPS: i64 = 2;
 /// An id on disk: fingerprint and distance from the run's first event.
 const ENTRY: usize = 12;
 
+const fn part_bits(run: i64) -> u32 {
+    if run < 0 { MERGED_PART_BITS } else { PART_BITS }
+}
+
 /// The parts of a run.
-pub(super) fn parts(run: i64) -> Range<i64> {
-    run * PARTS..(run + 1) * PARTS
+pub(super) const fn parts(run: i64) -> Range<i64> {
+    run << part_bits(run)..(run + 1) << part_bits(run)
+}
+
+/// The run that a part is of.
+pub(super) const fn run_of(part: i64) -> i64 {
+    // Below zero are those of merged runs, as their numbers are.
+    part >> part_bits(part)
 }
 
 /// The parts of one of so many groups of a run.
 pub(super) fn parts_of_group(run: i64, group: i64, groups: i64) -> Range<i64> {
-    let size = PARTS / groups;
-    let begin = run * PARTS + group * size;
+    let all = parts(run);
+    let size = (all.end - all.start) / groups;
+    let begin = all.start + group * size;
     begin..begin + size
 }
 
 fn part_of(run: i64, fingerprint: u64) -> i64 {
-    run * PARTS + (fingerprint >> 56) as i64
+    let bits = part_bits(run);
+    (run << bits) + (fingerprint >> (u64::BITS - bits)) as i64
 }
 
 /// Writes a full run inside the running transaction.

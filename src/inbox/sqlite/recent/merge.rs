@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::disk::{
-    GROUPS, PARTS, load_runs, parts, parts_of_group, read_parts, write_parts, write_row,
+    GROUPS, load_runs, parts, parts_of_group, read_parts, run_of, write_parts, write_row,
 };
 use super::filter::Filter;
 use super::{Change, MERGED, RUN, Run};
@@ -15,7 +15,7 @@ use super::{Change, MERGED, RUN, Run};
 /// Groups of the filter of a merged run, each about as many ids as a group of the others: one is merged per step.
 const MERGED_GROUPS: i64 = GROUPS * MERGED as i64;
 /// Parts that are removed per step.
-const REMOVED: i64 = 64;
+const REMOVED: i64 = 128;
 
 /// What there is to do about runs on disk.
 pub(in super::super) struct Upkeep {
@@ -48,7 +48,7 @@ impl Upkeep {
             conn.prepare("SELECT part FROM id_parts WHERE part >= ?1 ORDER BY part LIMIT 1")?;
         let mut from = i64::MIN;
         while let Some(part) = next.query_row([from], |row| row.get(0)).optional()? {
-            let run = i64::div_euclid(part, PARTS);
+            let run = run_of(part);
             if !is_there.exists([run])? {
                 gone.push(run);
             }

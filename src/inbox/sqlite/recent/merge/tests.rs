@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::super::tests::{Bench, id};
+use super::super::tests::{Bench, id, parts as count};
 use super::*;
 
 const IDS: u64 = (RUN * MERGED) as u64;
@@ -37,7 +37,7 @@ fn all_are_known(bench: &Bench) {
 
 fn is_clean(bench: &Bench, runs: i64) {
     assert_eq!(bench.count("SELECT count(*) FROM id_runs"), runs);
-    assert_eq!(bench.count("SELECT count(*) FROM id_parts"), runs * PARTS);
+    bench.no_parts_are_left_over();
     assert_eq!(bench.recent.runs.len() as i64, runs);
 }
 
@@ -55,7 +55,7 @@ fn all_ids_are_known_at_every_step() {
     while bench.keep_house(false) {}
     all_are_known(&bench);
     let parts = bench.count("SELECT count(*) FROM id_parts");
-    assert_eq!(parts, (1 + MERGED as i64) * PARTS);
+    assert_eq!(parts, count(-1) + MERGED as i64 * count(0));
     bench.take_in();
     assert_eq!(merged(&bench), 1);
     all_are_known(&bench);
