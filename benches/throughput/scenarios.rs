@@ -3,6 +3,7 @@
 mod full;
 mod memory;
 mod neighbours;
+mod postgres;
 mod start;
 
 use std::fmt;
@@ -26,6 +27,8 @@ pub enum Scenario {
     Memory,
     /// The acknowledgement beside handlers that are dead or slow
     Neighbours,
+    /// Several receivers on one PostgreSQL, against the embedded store and bare inserts
+    Postgres,
     /// The program's size
     Size,
     /// All of these
@@ -33,11 +36,12 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const EACH: [Self; 5] = [
+    const EACH: [Self; 6] = [
         Self::Full,
         Self::Start,
         Self::Memory,
         Self::Neighbours,
+        Self::Postgres,
         Self::Size,
     ];
 }
@@ -97,6 +101,7 @@ pub fn run(chosen: &[Scenario], extent: &Extent) -> anyhow::Result<()> {
             Scenario::Start => start::run(dir.path(), extent),
             Scenario::Memory => memory::run(dir.path(), extent),
             Scenario::Neighbours => neighbours::run(extent),
+            Scenario::Postgres => postgres::run(extent),
             Scenario::Size | Scenario::All => size(dir.path()),
         };
         let findings = findings.with_context(|| format!("{scenario:?}: this run is INVALID"))?;
