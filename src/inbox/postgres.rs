@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::types::Type;
 
-use self::accept::{Lanes, Request};
+use self::accept::Request;
 use self::connect::{ConnectError, Pool};
 use self::query::Value;
 use self::schema::SchemaError;
@@ -50,14 +50,17 @@ const RETRY: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two sizes.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
-/// What others store is announced here.
+/// Here receivers tell one another the number of the newest event that they have stored.
 const CHANNEL: &str = "livehook";
+/// Between two such words. Who delivers is woken by each, and a batch of its own is known anyway.
+const TELL_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) struct Store {
     shared: Arc<Shared>,
     requests: Mutex<Option<mpsc::UnboundedSender<Request>>>,
     committed: watch::Receiver<Seq>,
-    lanes: Mutex<Option<Lanes>>,
+    /// What stores them.
+    accepting: Mutex<Option<JoinHandle<()>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -71,6 +74,8 @@ struct Shared {
     /// Who this is among the receivers, until it ends.
     receiver: String,
     committed: watch::Sender<Seq>,
+    /// The newest that was stored by this receiver.
+    news: watch::Sender<Seq>,
     failing: AtomicBool,
     closed: AtomicBool,
     size: AtomicU64,
@@ -100,6 +105,7 @@ impl Store {
             metrics,
             receiver: hex::encode(bytes),
             committed,
+            news: watch::Sender::new(0),
             failing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             size: AtomicU64::new(0),
@@ -109,16 +115,17 @@ impl Store {
         let failed = |_| OpenError::Ended("its newest event could not be read".to_owned());
         shared.look().await.map_err(failed)?;
         let (requests, received) = mpsc::unbounded_channel();
-        let lanes = accept::start(&shared, received);
+        let accepting = tokio::spawn(accept::run(shared.clone(), received));
         let tasks = vec![
             tokio::spawn(shared.clone().keep_looking()),
+            tokio::spawn(shared.clone().keep_telling()),
             tokio::spawn(shared.clone().keep_measuring()),
         ];
         Ok(Self {
             shared,
             requests: Mutex::new(Some(requests)),
             committed: watched,
-            lanes: Mutex::new(Some(lanes)),
+            accepting: Mutex::new(Some(accepting)),
             tasks,
         })
     }
@@ -173,13 +180,15 @@ impl Store {
     /// Answers what was sent before, and ends.
     pub(super) async fn close(&self) {
         drop(self.requests().take());
-        let lanes = self
-            .lanes
+        let accepting = self
+            .accepting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(lanes) = lanes {
-            lanes.finish().await;
+        if let Some(accepting) = accepting
+            && accepting.await.is_err()
+        {
+            tracing::error!("a task of the inbox had panicked");
         }
         if !self.shared.closed.load(Ordering::SeqCst) {
             self.shared.leave().await;
@@ -214,11 +223,7 @@ impl Shared {
 
     /// Has everybody know that events up to here are stored.
     fn has_committed(&self, seq: Seq) {
-        self.committed.send_if_modified(|newest| {
-            let newer = seq > *newest;
-            *newest = seq.max(*newest);
-            newer
-        });
+        raise(&self.committed, seq);
     }
 
     /// Looks what there is.
@@ -248,12 +253,12 @@ impl Shared {
             };
             tokio::select! {
                 hint = hint => {
-                    if hint.is_none() {
-                        hints = None;
-                        continue;
+                    match hint {
+                        // As numbers follow one another, all that are lower are there.
+                        Some(hint) => self.has_committed(hint.parse().unwrap_or(0)),
+                        None => hints = None,
                     }
-                    // Many at once say no more than one.
-                    while let Some(hints) = &mut hints && hints.try_recv().is_ok() {}
+                    continue;
                 }
                 _ = looks.tick() => {}
             }
@@ -261,6 +266,17 @@ impl Shared {
                 // Whoever balances the load should know before the next callback does.
                 tracing::error!("the store does not answer");
             }
+        }
+    }
+
+    async fn keep_telling(self: Arc<Self>) {
+        let mut news = self.news.subscribe();
+        while news.changed().await.is_ok() {
+            let newest = news.borrow_and_update().to_string();
+            let values: [Value; 2] = [(&CHANNEL, Type::TEXT), (&newest, Type::TEXT)];
+            // Whoever missed it looks by itself.
+            let _ = self.ask("SELECT pg_notify($1, $2)", &values).await;
+            sleep(TELL_EVERY).await;
         }
     }
 
@@ -277,6 +293,15 @@ impl Shared {
             }
         }
     }
+}
+
+/// Batches may tell of themselves in another order.
+fn raise(newest: &watch::Sender<Seq>, seq: Seq) {
+    newest.send_if_modified(|newest| {
+        let newer = seq > *newest;
+        *newest = seq.max(*newest);
+        newer
+    });
 }
 
 /// Tries until there is a server that takes writes and has the schema.

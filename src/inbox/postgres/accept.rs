@@ -1,20 +1,24 @@
 //! Accepting: many waiting callbacks, one statement, one commit.
 //!
-//! Two lanes: while one's batch is committed the other's is sent. Whoever waits is answered only after the commit. A batch
-//! whose answer did not come has failed for those who wait; if it was stored nevertheless, their repeats are duplicates.
+//! Whoever waits is answered only after the commit. A batch costs the server much of what it does for a few callbacks whatever
+//! their number, so a second one is sent while the first is under way only when that many wait. A batch whose answer did not
+//! come has failed for those who wait; if it was stored nevertheless, their repeats are duplicates.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Row;
 
 use super::*;
 
 /// Batches under way at a time.
 const LANES: usize = 2;
+/// A batch that is worth being sent beside another.
+const WORTH_IT: usize = 64;
 /// At most so much goes into one batch.
 const REQUESTS: usize = 2048;
 /// Whoever waits has given up by then.
@@ -29,34 +33,26 @@ pub(super) struct Request {
     pub(super) reply: oneshot::Sender<Result<Receipt, StoreError>>,
 }
 
-/// Those who accept.
-pub(super) struct Lanes(Vec<JoinHandle<()>>);
-
-impl Lanes {
-    /// Waits until everything that was sent is answered.
-    pub(super) async fn finish(self) {
-        for lane in self.0 {
-            if lane.await.is_err() {
-                tracing::error!("a task of the inbox had panicked");
-            }
-        }
-    }
-}
-
-pub(super) fn start(shared: &Arc<Shared>, requests: mpsc::UnboundedReceiver<Request>) -> Lanes {
-    let requests = Arc::new(Mutex::new(requests));
-    let lane = |_| tokio::spawn(run(shared.clone(), requests.clone()));
-    Lanes((0..LANES).map(lane).collect())
-}
-
-async fn run(shared: Arc<Shared>, requests: Arc<Mutex<mpsc::UnboundedReceiver<Request>>>) {
+/// Stores what is sent until nobody sends any more, and everything is answered.
+pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<Request>) {
+    let mut under_way = FuturesUnordered::new();
     let mut batch = Vec::new();
-    loop {
-        let received = requests.lock().await.recv_many(&mut batch, REQUESTS).await;
-        if received == 0 {
-            return;
+    let mut ended = false;
+    while !ended || !batch.is_empty() || !under_way.is_empty() {
+        let enough = match under_way.len() {
+            0 => 1,
+            n if n < LANES => WORTH_IT,
+            _ => usize::MAX,
+        };
+        if batch.len() >= enough {
+            under_way.push(shared.accept(std::mem::take(&mut batch)));
         }
-        shared.accept(std::mem::take(&mut batch)).await;
+        let room = REQUESTS - batch.len();
+        tokio::select! {
+            Some(()) = under_way.next() => {}
+            received = requests.recv_many(&mut batch, room), if room > 0 && !ended => ended = received == 0,
+            else => {}
+        }
     }
 }
 
@@ -75,8 +71,10 @@ impl Shared {
                     .map(|row| Receipt::new(row.get(0), row.get(1)))
                     .collect();
                 // Whoever has a receipt finds its event counted.
-                if let Some(newest) = receipts.iter().map(Receipt::seq).max() {
+                let fresh = receipts.iter().filter(|receipt| !receipt.is_duplicate());
+                if let Some(newest) = fresh.map(Receipt::seq).max() {
                     self.has_committed(newest);
+                    raise(&self.news, newest);
                 }
                 for (request, receipt) in batch.into_iter().zip(receipts) {
                     drop(request.charge);

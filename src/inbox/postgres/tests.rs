@@ -93,6 +93,28 @@ async fn an_open_transaction_is_overtaken_by_nobody() {
     assert_eq!(seqs, [1, 2, 3]);
 }
 
+/// As if each had come alone: who minds only the window is not told of what one who minds everything found.
+#[tokio::test]
+async fn a_batch_that_minds_more_and_less_of_the_past() {
+    let name = database();
+    let _inbox = open(&name).await;
+    let batch = |received: Seq, late: &str| {
+        format!(
+            "SELECT string_agg(number || ' ' || duplicate, ', ' ORDER BY place) FROM livehook.accept_1(
+                array_fill({received}::bigint, ARRAY[cardinality({late})]), array_fill('css'::text, ARRAY[cardinality({late})]),
+                array_fill(1, ARRAY[cardinality({late})]), array_fill('\\x00112233445566778899aabbccddeeff'::bytea, ARRAY[cardinality({late})]),
+                array_fill('{{}}'::bytea, ARRAY[cardinality({late})]), {late}, 1000, {received}, true)"
+        )
+    };
+    let ask = |received, late: &str| server::shared().sql(&name, &batch(received, late));
+    assert_eq!(ask(1, "ARRAY[false, true]"), "1 false, 1 true");
+    // Long after the window.
+    assert_eq!(
+        ask(10_000, "ARRAY[true, false, true, false]"),
+        "1 true, 2 false, 2 true, 2 true"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_create_the_schema_at_once() {
     let name = database();

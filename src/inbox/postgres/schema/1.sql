@@ -72,16 +72,16 @@ CREATE FUNCTION livehook.now_1() RETURNS bigint LANGUAGE sql VOLATILE
 AS $$ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
 -- Stores a batch in its order but for duplicates. `late`: a duplicate of whatever was ever stored, not only within the window.
--- `given_now`: instead of the database's own time. Synchronous commits may be insisted on.
+-- `given_now`: instead of the database's own time. Synchronous commits may be insisted on. Without jit: as long as the table has
+-- not been analyzed a large batch seems so dear that code would be compiled for it, which takes half a second.
 CREATE FUNCTION livehook.accept_1(
     given_received bigint[], given_source text[], given_kind integer[], given_id bytea[], given_body bytea[],
     given_late boolean[], dedupe_window bigint, given_now bigint, insist boolean)
 RETURNS TABLE(place bigint, number bigint, duplicate boolean)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     this_moment bigint;
-    before bigint;
 BEGIN
     IF insist AND current_setting('synchronous_commit') = 'off' THEN
         RAISE EXCEPTION 'synchronous_commit is off' USING ERRCODE = 'LH001';
@@ -90,33 +90,32 @@ BEGIN
     PERFORM set_config('lock_timeout', '4s', true);
     PERFORM pg_advisory_xact_lock(7810209847123);
     this_moment := coalesce(given_now, livehook.now_1());
-    before := (SELECT last_value FROM livehook.numbers);
-    -- A statement after the lock sees what was committed before it.
+    -- A statement after the lock sees what was committed before it. Without a join: nobody knows beforehand how many there
+    -- are, and joins for few take the square of many.
     RETURN QUERY
     WITH given AS MATERIALIZED (
-        SELECT * FROM unnest(given_received, given_source, given_kind, given_id, given_body, given_late)
-            WITH ORDINALITY AS g(received, source, kind, id, body, late, place)
-    ), firsts AS MATERIALIZED (
-        SELECT DISTINCT ON (id) id, place, late FROM given ORDER BY id, place
-    ), known AS MATERIALIZED (
-        SELECT f.id, f.place, (
+        SELECT g.*, (
             -- OFFSET: else the newest events might be looked through for the one with the id.
             SELECT max(o.seq) FROM (
                 SELECT e.seq FROM livehook.events e
-                WHERE e.id = f.id AND (f.late OR e.stored > this_moment - dedupe_window) OFFSET 0
+                WHERE e.id = g.id AND (g.late OR e.stored > this_moment - dedupe_window) OFFSET 0
             ) o
-        ) AS seq FROM firsts f
-    ), fresh AS (
+        ) AS known
+        FROM unnest(given_received, given_source, given_kind, given_id, given_body, given_late)
+            WITH ORDINALITY AS g(received, source, kind, id, body, late, place)
+    ), numbered AS MATERIALIZED (
+        SELECT n.*, CASE WHEN n.place = n.first THEN nextval('livehook.numbers') END AS fresh
+        FROM (
+            SELECT g.*, min(g.place) FILTER (WHERE g.known IS NULL) OVER (PARTITION BY g.id) AS first
+            FROM given g ORDER BY g.place OFFSET 0
+        ) n
+    ), stored AS (
         INSERT INTO livehook.events(seq, received, stored, source, kind, id, body)
-        SELECT nextval('livehook.numbers'), n.received, this_moment, n.source, n.kind, n.id, n.body
-        FROM (SELECT g.* FROM given g JOIN known k ON k.place = g.place WHERE k.seq IS NULL ORDER BY g.place) n
-        RETURNING seq, id
+        SELECT n.fresh, n.received, this_moment, n.source, n.kind, n.id, n.body
+        FROM numbered n WHERE n.fresh IS NOT NULL
     )
-    SELECT g.place, coalesce(k.seq, f.seq), k.seq IS NOT NULL OR g.place <> k.place
-    FROM given g JOIN known k ON k.id = g.id LEFT JOIN fresh f ON f.id = g.id
-    ORDER BY g.place;
-    -- A hint for those who listen; they look by themselves now and then.
-    PERFORM pg_notify('livehook', '') FROM livehook.numbers WHERE last_value <> before OR before = 1;
+    SELECT n.place, coalesce(max(n.fresh) OVER (PARTITION BY n.id ORDER BY n.place), n.known), n.fresh IS NULL
+    FROM numbered n ORDER BY n.place;
 END $$;
 
 -- Gives every configured handler its number and position.
