@@ -4,6 +4,7 @@ mod failover;
 mod failures;
 mod harness;
 mod operators;
+mod pooler;
 mod retention;
 mod sharing;
 mod starting;

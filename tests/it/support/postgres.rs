@@ -7,6 +7,8 @@
 // With paths, so that they are found from both places that include this file.
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "postgres/pooler.rs"]
+pub mod pooler;
 #[path = "postgres/processes.rs"]
 mod processes;
 #[path = "postgres/programs.rs"]

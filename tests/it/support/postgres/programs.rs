@@ -1,5 +1,6 @@
 //! Where PostgreSQL's programs are, and as whom they run.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -10,9 +11,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// Below 32768, where the system takes ports from when it is asked for any.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// A program with a clean environment. PostgreSQL refuses to run as root, so then it runs as somebody else.
+/// One of PostgreSQL's programs.
 pub fn program(name: &str) -> Command {
-    let mut command = Command::new(folder().join(name));
+    as_other_user(folder().join(name))
+}
+
+/// A program with a clean environment. PostgreSQL and PgBouncer refuse to run as root, so then it runs as somebody else.
+pub fn as_other_user(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -1,0 +1,65 @@
+//! A PgBouncer in front of a server.
+
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use super::programs::{as_other_user, free_port};
+use super::{PATIENCE, Postgres};
+
+/// Connections to the server for all that come for a database: fewer than a single receiver opens.
+pub const SERVER_CONNECTIONS: u32 = 4;
+
+/// Ends PgBouncer when the tests end, however they do.
+const GUARD: &str = r#""$0" -q "$1" & pid=$!; read -r _; kill -TERM $pid; wait"#;
+
+/// It has its files in the server's home. Dropping it ends its process.
+pub struct Pooler {
+    port: u16,
+    guard: Child,
+}
+
+impl Pooler {
+    /// One that gives a server connection back after each transaction.
+    pub fn of_transactions(postgres: &Postgres) -> Self {
+        let port = free_port();
+        let users = postgres.install(&format!("users-{port}.txt"), b"\"postgres\" \"\"\n");
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
+             default_pool_size = {SERVER_CONNECTIONS}\nlogfile = {}/pooler-{port}.log\n",
+            postgres.port(),
+            users.display(),
+            postgres.home().display(),
+        );
+        let file = postgres.install(&format!("pooler-{port}.ini"), settings.as_bytes());
+        let guard = as_other_user("sh")
+            .args(["-c", GUARD])
+            // Its folder is not on everybody's path.
+            .arg("/usr/sbin/pgbouncer")
+            .arg(file)
+            .current_dir(postgres.home())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pooler = Self { port, guard };
+        let until = Instant::now() + PATIENCE;
+        while postgres.run(&pooler.url("postgres"), "SELECT 1").is_err() {
+            assert!(Instant::now() < until, "PgBouncer does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        pooler
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
