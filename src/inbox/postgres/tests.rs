@@ -115,6 +115,17 @@ async fn a_batch_that_minds_more_and_less_of_the_past() {
     );
 }
 
+/// As behind a pooler, whose connections are older than the setting: nothing is stored rather than stored twice.
+#[tokio::test]
+async fn a_batch_is_refused_if_it_would_not_see_what_it_waited_for() {
+    let name = database();
+    let _inbox = open(&name).await;
+    let batch = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT number FROM livehook.accept_1(
+        ARRAY[1::bigint], ARRAY['css'], ARRAY[1], ARRAY['\\x00'::bytea], ARRAY['{}'::bytea], ARRAY[false], 1000, NULL, true)";
+    let refused = server::shared().try_sql(&name, batch).unwrap_err();
+    assert!(refused.contains("not read committed"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_create_the_schema_at_once() {
     let name = database();

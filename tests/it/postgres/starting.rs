@@ -159,3 +159,18 @@ fn a_database_that_acknowledges_too_early_is_refused_unless_that_is_allowed() {
         server.log()
     );
 }
+
+#[test]
+fn a_database_whose_statements_do_not_see_what_they_waited_for_is_refused() {
+    let url = database();
+    let name = url.rsplit('/').next().unwrap();
+    shared().sql(
+        "postgres",
+        &format!("ALTER ROLE postgres IN DATABASE {name} SET default_transaction_isolation = 'repeatable read'"),
+    );
+    let (code, message) = ended(inbox(&url));
+    assert_eq!(code, Some(2), "{message}");
+    for part in ["repeatable read", "default_transaction_isolation"] {
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -8,7 +8,7 @@ const OLDEST: u32 = 13;
 
 const QUESTION: &str = "SELECT current_setting('server_version_num'), current_setting('transaction_read_only'), \
     pg_is_in_recovery()::text, current_setting('synchronous_commit'), current_setting('fsync'), \
-    current_setting('synchronous_standby_names')";
+    current_setting('synchronous_standby_names'), current_setting('transaction_isolation')";
 
 /// What an acknowledgement means.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ struct Settings<'a> {
     synchronous_commit: &'a str,
     fsync: &'a str,
     standbys: &'a str,
+    isolation: &'a str,
 }
 
 impl<'a> Settings<'a> {
@@ -46,6 +47,7 @@ impl<'a> Settings<'a> {
             synchronous_commit: text(3),
             fsync: text(4),
             standbys: text(5),
+            isolation: text(6),
         }
     }
 }
@@ -59,6 +61,14 @@ fn judge(server: &Settings, allow_async_commit: bool) -> Result<Promise, Refused
     }
     if !server.writes {
         return Err(Refused::away("the server is read-only"));
+    }
+    // Else a statement that has waited for another receiver's batch would not see it, and store the same again.
+    if server.isolation != "read committed" {
+        return Err(Refused::setup(format!(
+            "transactions are `{}` by default, but livehook needs `read committed`; \
+             set default_transaction_isolation so for this role",
+            server.isolation
+        )));
     }
     let off = [
         ("synchronous_commit", server.synchronous_commit),
@@ -141,6 +151,7 @@ mod tests {
         synchronous_commit: "on",
         fsync: "on",
         standbys: "",
+        isolation: "read committed",
     };
 
     #[test]
@@ -187,6 +198,12 @@ mod tests {
             ..GOOD
         };
         assert!(!judge(&standby, false).unwrap_err().is_setup);
+        let stuck = Settings {
+            isolation: "repeatable read",
+            ..GOOD
+        };
+        let refused = judge(&stuck, true).unwrap_err();
+        assert!(refused.is_setup && refused.problem.contains("default_transaction_isolation"));
         let hasty = Settings {
             synchronous_commit: "off",
             ..GOOD

@@ -86,6 +86,9 @@ BEGIN
     IF insist AND current_setting('synchronous_commit') = 'off' THEN
         RAISE EXCEPTION 'synchronous_commit is off' USING ERRCODE = 'LH001';
     END IF;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'default_transaction_isolation is not read committed' USING ERRCODE = 'LH001';
+    END IF;
     -- Numbers become visible in their order. The wait is bounded, as the sender's is.
     PERFORM set_config('lock_timeout', '4s', true);
     PERFORM pg_advisory_xact_lock(7810209847123);
