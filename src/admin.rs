@@ -8,6 +8,7 @@ mod access;
 mod api;
 mod problem;
 mod query;
+mod rejected;
 pub mod settings;
 
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
         .route("/api/handlers/{name}/parked", get(api::parked))
         .route("/api/handlers/{name}/replay", post(api::replay))
         .route("/api/handlers/{name}/discard", post(api::discard))
+        .route("/api/rejected", get(rejected::rejected))
+        .route("/api/rejected/recheck", post(rejected::recheck))
         .fallback(async || Problem::NotFound("there is no such page"))
         .method_not_allowed_fallback(async || Problem::WrongMethod)
         .layer(from_fn_with_state(admin.clone(), access::check))

@@ -1,7 +1,7 @@
 //! Who may be believed: the signature, the token, the address.
 //!
-//! [`authenticate`] is a plain function of what was received, and the only maker of [`Authentic`], which is the only thing
-//! that the inbox stores. The signature covers key and `t` but never the body, and all events of one second share it; the
+//! [`authenticate`] is a plain function of what was received, and beside [`recheck`] the only maker of [`Authentic`], which is
+//! the only thing that the inbox stores. The signature covers key and `t` but never the body, and all events of one second share it; the
 //! token and the allow-list are what keeps a finder of one signature out.
 
 use std::net::IpAddr;
@@ -89,7 +89,7 @@ impl Refusal {
     }
 }
 
-/// A callback that passed authentication; only [`authenticate`] makes one.
+/// A callback that passed authentication; only [`authenticate`] and [`recheck`] make one.
 #[derive(Debug)]
 pub struct Authentic {
     source: Arc<str>,
@@ -160,6 +160,28 @@ pub fn authenticate(
         signed_t: signed_t.filter(|_| admitted.is_ok()),
         outcome,
     }
+}
+
+/// Judges once more, by the keys that a source has now, a callback that was refused for its signature: address and token were
+/// good when it arrived. None if it is still not authentic; without keys none is, as then the token alone would decide.
+pub fn recheck(
+    source: &Source,
+    presented: &Presented,
+    callback: &Callback,
+    chance: impl FnOnce() -> [u8; 16],
+) -> Option<Authentic> {
+    let kind = callback.kind(presented.url_kind);
+    if source.keys().is_empty() {
+        return None;
+    }
+    let (_, signature) = check_signature(source, presented, kind, callback.signed());
+    signature.ok().map(|()| Authentic {
+        source: source.name().clone(),
+        kind,
+        id: EventId::derive(source.name(), kind, callback.members(), chance),
+        received: presented.received,
+        body: presented.body.clone(),
+    })
 }
 
 /// Whether the sender's address may send at all.

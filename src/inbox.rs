@@ -13,6 +13,7 @@ mod contract;
 pub mod delivery;
 mod postgres;
 pub mod query;
+pub mod refused;
 pub mod settings;
 mod sqlite;
 
@@ -27,8 +28,8 @@ use self::delivery::{
     HandlerId, Lane, Lease, Order, Owed, Parked, Registered, RowCounts, Selection, Settlement,
     Start,
 };
-pub(crate) use self::postgres::rejected::RefusedRow;
 use self::query::{EventFilter, Page};
+use self::refused::{Entry, RefusedRow, Wanted};
 use self::settings::{InboxSettings, StoreSettings};
 use crate::auth::Authentic;
 use crate::budget::Charge;
@@ -511,6 +512,27 @@ impl Inbox {
         match &*self.engine {
             Engine::Sqlite(_) => Err(StoreError::Failed), // its list is a file of its own
             Engine::Postgres(store) => store.keep_refused(rows, entries, bytes).await,
+        }
+    }
+
+    /// A part of that list: up to `limit` entries, fewer if their bodies are longer than `bytes`.
+    pub(crate) async fn refused(
+        &self,
+        wanted: &Wanted,
+        limit: usize,
+        bytes: u64,
+    ) -> Result<Vec<Entry>, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Err(StoreError::Failed),
+            Engine::Postgres(store) => store.refused(wanted, limit, bytes).await,
+        }
+    }
+
+    /// Takes entries off that list.
+    pub(crate) async fn forget_refused(&self, ids: &[i64]) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(_) => Err(StoreError::Failed),
+            Engine::Postgres(store) => store.forget_refused(ids).await,
         }
     }
 

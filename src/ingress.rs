@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod desk;
 pub mod health;
+mod recheck;
 pub mod settings;
 mod watch;
 
@@ -48,6 +49,7 @@ pub struct Ingress {
     budget: Budget,
     inbox: Inbox,
     rejected: RejectedList,
+    rechecking: tokio::sync::Mutex<()>,
     mixed_up: Mutex<HashSet<(Arc<str>, Kind, Kind)>>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -71,6 +73,7 @@ impl Ingress {
             settings,
             inbox,
             rejected,
+            rechecking: tokio::sync::Mutex::default(),
             mixed_up: Mutex::default(),
             clock,
             metrics,
@@ -99,6 +102,16 @@ impl Ingress {
         for (source, watch) in self.watches().iter() {
             watch.measure(source, &self.metrics, now);
         }
+    }
+
+    /// What was refused.
+    pub fn rejected(&self) -> &RejectedList {
+        &self.rejected
+    }
+
+    /// Whether there is a source of this name.
+    pub fn has_source(&self, name: &str) -> bool {
+        self.desks.load().contains_key(name)
     }
 
     /// Writes what waits for the rejected list.

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::query::Fields;
@@ -18,7 +19,7 @@ use crate::event::{Event, PayloadForm, Seq};
 use crate::identity::EventId;
 use crate::inbox::delivery::{Parked, Selection};
 
-type Answer = Result<Response, Problem>;
+pub(super) type Answer = Result<Response, Problem>;
 
 /// `GET /api/events`
 pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
@@ -131,13 +132,7 @@ async fn selection(
     body: &[u8],
 ) -> Result<(Selection, bool), Problem> {
     admin.dispatch.id(handler)?;
-    // A list would be taken for the fields in their order.
-    if !body.trim_ascii_start().starts_with(b"{") {
-        let problem = "the body must be a JSON object such as {\"parked\":true}";
-        return Err(Problem::Bad(problem.to_owned()));
-    }
-    let asked: Asked =
-        serde_json::from_slice(body).map_err(|error| Problem::Bad(error.to_string()))?;
+    let asked: Asked = object(body, "{\"parked\":true}")?;
     let time = |name: &str, text: &str| {
         let time = Timestamp::from_rfc3339(text);
         time.ok_or_else(|| {
@@ -164,6 +159,16 @@ async fn selection(
         }
     };
     Ok((selection, asked.dry_run))
+}
+
+/// A body that has to be an object like the example.
+pub(super) fn object<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
+    // A list would be taken for the fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        let problem = format!("the body must be a JSON object such as {example}");
+        return Err(Problem::Bad(problem));
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::Bad(error.to_string()))
 }
 
 async fn find(admin: &Admin, id: &str) -> Result<Event, Problem> {
@@ -211,7 +216,7 @@ fn with_attributes(event: &Event, more: &[(&str, serde_json::Value)]) -> String 
     text
 }
 
-fn list(items: impl Iterator<Item = String>, next: Option<Seq>) -> Response {
+pub(super) fn list(items: impl Iterator<Item = String>, next: Option<Seq>) -> Response {
     let items: Vec<String> = items.collect();
     let next = next.map_or("null".to_owned(), |seq| format!("\"{seq}\""));
     json_text(
@@ -220,7 +225,7 @@ fn list(items: impl Iterator<Item = String>, next: Option<Seq>) -> Response {
     )
 }
 
-fn counted(count: u64) -> Response {
+pub(super) fn counted(count: u64) -> Response {
     json_text(
         StatusCode::ACCEPTED,
         json!({ "count": count }).to_string().into_bytes(),

@@ -23,6 +23,8 @@ pub(super) enum Problem {
     WrongMethod,
     /// The store could not be asked.
     Store(StoreError),
+    /// By a mistake of ours.
+    Broken,
 }
 
 impl IntoResponse for Problem {
@@ -38,6 +40,10 @@ impl IntoResponse for Problem {
             Self::WrongMethod => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this page does not take that method".to_owned(),
+            ),
+            Self::Broken => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "that went wrong; the log says more".to_owned(),
             ),
             Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         };

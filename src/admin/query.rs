@@ -6,11 +6,13 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 
 use super::Problem;
+use crate::auth::Refusal;
 use crate::clock::Timestamp;
 use crate::dispatch::State;
 use crate::event::Seq;
 use crate::inbox::query::EventFilter;
 use crate::kind::Kind;
+use crate::rejected::Wanted;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
@@ -87,14 +89,42 @@ impl Fields {
 
     /// `kind`, `source`, `domain`, `stream`, `from`, `to`.
     pub(super) fn event_filter(&mut self) -> Result<EventFilter, Problem> {
+        Ok(EventFilter {
+            domain: self.take("domain"),
+            stream: self.take("stream"),
+            ..self.received_filter()?
+        })
+    }
+
+    /// `kind`, `source`, `from`, `to`.
+    fn received_filter(&mut self) -> Result<EventFilter, Problem> {
         let time = "a time such as 2026-11-23T08:00:00Z";
         Ok(EventFilter {
             kind: self.parsed("kind", "a kind such as stream-begin", Kind::from_slug)?,
             source: self.take("source"),
-            domain: self.take("domain"),
-            stream: self.take("stream"),
             from: self.parsed("from", time, Timestamp::from_rfc3339)?,
             to: self.parsed("to", time, Timestamp::from_rfc3339)?,
+            ..EventFilter::default()
+        })
+    }
+
+    /// `source`, `reason`, `kind`, `from`, `to`, `order` of the rejected list.
+    pub(super) fn refused(&mut self) -> Result<Wanted, Problem> {
+        let reasons = Refusal::ALL.map(Refusal::slug).join(", ");
+        let newest_first = self.newest_first()?;
+        let filter = self.received_filter()?;
+        Ok(Wanted {
+            source: filter.source,
+            kind: filter.kind,
+            from: filter.from,
+            to: filter.to,
+            reason: self.parsed("reason", format_args!("one of {reasons}"), |text| {
+                Refusal::ALL
+                    .into_iter()
+                    .find(|reason| reason.slug() == text)
+            })?,
+            after: None,
+            newest_first,
         })
     }
 

@@ -18,7 +18,7 @@ mod deliveries;
 mod events;
 mod leases;
 mod query;
-pub(crate) mod rejected;
+mod rejected;
 mod schema;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,6 +1,7 @@
 //! The admin listener from outside: who may use it, lists and their filters, parked deliveries, replay and discard.
 
 mod events;
+mod rejected;
 
 use serde_json::json;
 
@@ -25,7 +26,7 @@ fn two_sources() -> String {
 }
 
 /// Pages that need authorization, with their methods.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 10] = [
     ("GET", "/metrics"),
     ("GET", "/api/events"),
     ("GET", "/api/events/00000000000000000000000000000000"),
@@ -33,6 +34,8 @@ const PAGES: [(&str, &str); 8] = [
     ("GET", "/api/handlers/file/parked"),
     ("POST", "/api/handlers/file/replay"),
     ("POST", "/api/handlers/file/discard"),
+    ("GET", "/api/rejected"),
+    ("POST", "/api/rejected/recheck"),
     ("GET", "/no/such/page"),
 ];
 

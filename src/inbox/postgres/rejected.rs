@@ -1,20 +1,8 @@
 //! The rejected list of all receivers.
 
 use super::*;
-
-/// What is kept of a refused callback.
-#[derive(Debug, Clone)]
-pub(crate) struct RefusedRow {
-    pub(crate) source: String,
-    pub(crate) reason: &'static str,
-    pub(crate) received: Timestamp,
-    pub(crate) url_kind: Option<i32>,
-    pub(crate) kind: i32,
-    pub(crate) client: Option<String>,
-    pub(crate) token_hash: Option<Vec<u8>>,
-    pub(crate) size: i64,
-    pub(crate) body: Option<Vec<u8>>,
-}
+use crate::inbox::refused::{Entry, RefusedRow, Wanted};
+use crate::kind::Kind;
 
 impl Store {
     /// Adds them, and keeps no more than so many entries and bytes of bodies per source and reason, the newest.
@@ -49,5 +37,73 @@ impl Store {
         ];
         let sql = "SELECT livehook.refuse_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         self.shared.ask(sql, &values).await.map(drop)
+    }
+
+    /// A part of the list: up to `limit` entries, and of those with more than `bytes` of bodies the first few.
+    pub(in crate::inbox) async fn refused(
+        &self,
+        wanted: &Wanted,
+        limit: usize,
+        bytes: u64,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let (beyond, order) = match wanted.newest_first {
+            true => ("<", "DESC"),
+            false => (">", "ASC"),
+        };
+        let sql = format!(
+            "SELECT id, reason, received, source, url_kind, kind, client, token_hash, size, body FROM (
+                SELECT *, sum(coalesce(length(body), 0)) OVER (ORDER BY id {order}) - coalesce(length(body), 0) AS before FROM (
+                    SELECT * FROM livehook.rejected
+                    WHERE ($1::text IS NULL OR source = $1) AND ($2::text IS NULL OR reason = $2)
+                    AND ($3::integer IS NULL OR kind = $3) AND ($4::bigint IS NULL OR received >= $4)
+                    AND ($5::bigint IS NULL OR received < $5) AND ($6::bigint IS NULL OR id {beyond} $6)
+                    ORDER BY id {order} LIMIT $7
+                ) AS first
+            ) AS counted WHERE before <= $8 ORDER BY id {order}"
+        );
+        let reason = wanted.reason.map(|reason| reason.slug());
+        let kind = wanted
+            .kind
+            .map(|kind| kind.code().map_or(-1, |code| code as i32));
+        let from = wanted.from.map(|time| time.millis());
+        let to = wanted.to.map(|time| time.millis());
+        let (limit, bytes) = (limit as i64, bytes.cast_signed());
+        let values: [Value; 8] = [
+            (&wanted.source, Type::TEXT),
+            (&reason, Type::TEXT),
+            (&kind, Type::INT4),
+            (&from, Type::INT8),
+            (&to, Type::INT8),
+            (&wanted.after, Type::INT8),
+            (&limit, Type::INT8),
+            (&bytes, Type::INT8),
+        ];
+        let rows = self.shared.ask(&sql, &values).await?;
+        Ok(rows.iter().map(entry).collect())
+    }
+
+    /// Takes entries off the list.
+    pub(in crate::inbox) async fn forget_refused(&self, ids: &[i64]) -> Result<(), StoreError> {
+        let sql = "DELETE FROM livehook.rejected WHERE id = ANY($1)";
+        self.shared
+            .ask(sql, &[(&ids, Type::INT8_ARRAY)])
+            .await
+            .map(drop)
+    }
+}
+
+fn entry(row: &tokio_postgres::Row) -> Entry {
+    let kind = |code: i32| Kind::from_code(code.into()).unwrap_or(Kind::Unknown);
+    Entry {
+        id: row.get(0),
+        reason: row.get(1),
+        received: Timestamp::from_millis(row.get(2)),
+        source: row.get(3),
+        url_kind: row.get::<_, Option<i32>>(4).map(kind),
+        kind: kind(row.get(5)),
+        client: row.get(6),
+        token_hash: row.get(7),
+        size: row.get::<_, i64>(8).unsigned_abs(),
+        body: row.get::<_, Option<Vec<u8>>>(9).map(Into::into),
     }
 }

@@ -229,7 +229,7 @@ async fn outcomes_of_an_earlier_lease_are_not_written() {
 async fn the_rejected_list_keeps_the_newest_of_each_reason() {
     let name = database();
     let inbox = open(&name).await;
-    let row = |reason, second, size: usize| rejected::RefusedRow {
+    let row = |reason, second, size: usize| crate::inbox::refused::RefusedRow {
         source: "css".to_owned(),
         reason,
         received: Timestamp::from_seconds(second),

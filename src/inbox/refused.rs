@@ -1,0 +1,65 @@
+//! What was refused, for the list that several processes share; a single one has a file of its own.
+
+use bytes::Bytes;
+
+use crate::auth::Refusal;
+use crate::clock::Timestamp;
+use crate::kind::Kind;
+
+/// What is kept of a refused callback.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusedRow {
+    pub(crate) source: String,
+    pub(crate) reason: &'static str,
+    pub(crate) received: Timestamp,
+    pub(crate) url_kind: Option<i32>,
+    pub(crate) kind: i32,
+    pub(crate) client: Option<String>,
+    pub(crate) token_hash: Option<Vec<u8>>,
+    pub(crate) size: i64,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+/// An entry of the rejected list.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its number: a later one is higher.
+    pub id: i64,
+    /// Why it was refused: [`Refusal::slug`].
+    pub reason: String,
+    /// When it arrived.
+    pub received: Timestamp,
+    /// The source whose URL was called.
+    pub source: String,
+    /// The kind whose URL was called.
+    pub url_kind: Option<Kind>,
+    /// The kind it would have had.
+    pub kind: Kind,
+    /// Where it came from.
+    pub client: Option<String>,
+    /// SHA-256 of the presented token.
+    pub token_hash: Option<Vec<u8>>,
+    /// Bytes of the body.
+    pub size: u64,
+    /// The body, unless it was too long to be kept.
+    pub body: Option<Bytes>,
+}
+
+/// Which entries of the rejected list are wanted. What is not set lets everything pass.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Of this source.
+    pub source: Option<String>,
+    /// Refused for this reason.
+    pub reason: Option<Refusal>,
+    /// That would have been of this kind.
+    pub kind: Option<Kind>,
+    /// Received at or after this time.
+    pub from: Option<Timestamp>,
+    /// Received before this time.
+    pub to: Option<Timestamp>,
+    /// Beyond this entry in the order that is asked for.
+    pub after: Option<i64>,
+    /// The newest come first.
+    pub newest_first: bool,
+}

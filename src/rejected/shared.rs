@@ -1,0 +1,54 @@
+//! The list in an inbox that several processes share.
+
+use tokio::runtime::Handle;
+
+use super::{BYTES, ENTRIES, MAX_BODY, Rejected, Write};
+use crate::inbox::Inbox;
+use crate::inbox::refused::RefusedRow;
+use crate::kind::Kind;
+
+/// Writes from the list's thread.
+pub(super) struct SharedShelf {
+    inbox: Inbox,
+    runtime: Handle,
+}
+
+impl SharedShelf {
+    pub(super) fn new(inbox: Inbox) -> Self {
+        Self {
+            inbox,
+            runtime: Handle::current(),
+        }
+    }
+}
+
+impl Write for SharedShelf {
+    fn keep(&mut self, batch: &[Rejected]) -> Result<(), String> {
+        let rows: Vec<RefusedRow> = batch.iter().map(refused_row).collect();
+        self.runtime
+            .block_on(self.inbox.keep_refused(&rows, ENTRIES, BYTES))
+            .map_err(|error| error.to_string())
+    }
+
+    fn remove(&mut self, ids: &[i64]) -> Result<(), String> {
+        self.runtime
+            .block_on(self.inbox.forget_refused(ids))
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn refused_row(rejected: &Rejected) -> RefusedRow {
+    let body = Some(&rejected.body[..]).filter(|body| body.len() <= MAX_BODY);
+    let code = |kind: Kind| kind.code().map(|code| code as i32);
+    RefusedRow {
+        source: rejected.source.to_string(),
+        reason: rejected.reason.slug(),
+        received: rejected.received,
+        url_kind: rejected.url_kind.and_then(code),
+        kind: code(rejected.kind).unwrap_or(-1),
+        client: rejected.client.map(|client| client.to_string()),
+        token_hash: rejected.token_hash.map(|hash| hash.to_vec()),
+        size: rejected.body.len() as i64,
+        body: body.map(<[u8]>::to_vec),
+    }
+}

@@ -1,0 +1,209 @@
+//! The list in a file of its own.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row, named_params, params};
+
+use super::{BYTES, ENTRIES, Entries, Entry, MAX_BODY, Rejected, Wanted, Write};
+use crate::clock::Timestamp;
+use crate::inbox::StoreError;
+use crate::kind::Kind;
+
+/// The list on disk.
+pub(super) struct Shelf {
+    pub(super) conn: Connection,
+    pub(super) held: Held,
+}
+
+/// Entries and bytes per source and reason.
+pub(super) type Held = HashMap<(String, String), (u64, u64)>;
+
+pub(super) fn count(conn: &Connection) -> rusqlite::Result<Held> {
+    let mut held = HashMap::new();
+    let mut select = conn
+        .prepare("SELECT source, reason, count(*), sum(coalesce(length(body), 0)) FROM rejected GROUP BY 1, 2")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+        held.insert((row.get(0)?, row.get(1)?), (number(2)?, number(3)?));
+    }
+    Ok(held)
+}
+
+impl Shelf {
+    pub(super) fn open(file: &Path) -> rusqlite::Result<Self> {
+        let conn = Connection::open(file)?;
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        // A power cut may take the last entries; a genuine callback among them is sent again.
+        conn.pragma_update(None, "synchronous", "NORMAL")?;
+        conn.pragma_update(None, "cache_size", -512)?;
+        conn.execute_batch(
+            "CREATE TABLE IF NOT EXISTS rejected(
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                source TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                received INTEGER NOT NULL,
+                url_kind INTEGER,
+                kind INTEGER NOT NULL,
+                client TEXT,
+                token_hash BLOB,
+                size INTEGER NOT NULL,
+                body BLOB
+            );
+            CREATE INDEX IF NOT EXISTS rejected_by_reason ON rejected(source, reason, id);",
+        )?;
+        let held = count(&conn)?;
+        Ok(Self { conn, held })
+    }
+
+    /// The whole batch or nothing of it.
+    pub(super) fn write(&mut self, batch: &[Rejected]) -> rusqlite::Result<()> {
+        let written = self.try_write(batch);
+        if written.is_err() {
+            let _ = self.conn.execute_batch("ROLLBACK");
+            // What was counted along is not there now.
+            if let Ok(held) = count(&self.conn) {
+                self.held = held;
+            }
+        }
+        written
+    }
+
+    fn try_write(&mut self, batch: &[Rejected]) -> rusqlite::Result<()> {
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        for rejected in batch {
+            self.add(rejected)?;
+        }
+        self.conn.execute_batch("COMMIT")
+    }
+
+    fn try_remove(&mut self, ids: &[i64]) -> rusqlite::Result<()> {
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        for id in ids {
+            self.conn
+                .prepare_cached("DELETE FROM rejected WHERE id = ?1")?
+                .execute([id])?;
+        }
+        self.conn.execute_batch("COMMIT")
+    }
+
+    fn add(&mut self, rejected: &Rejected) -> rusqlite::Result<()> {
+        let body = Some(&rejected.body[..]).filter(|body| body.len() <= MAX_BODY);
+        let reason = rejected.reason.slug();
+        self.conn
+            .prepare_cached(
+                "INSERT INTO rejected(source, reason, received, url_kind, kind, client, token_hash, size, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                &*rejected.source,
+                reason,
+                rejected.received.millis(),
+                rejected.url_kind.and_then(Kind::code),
+                rejected.kind.code().unwrap_or(-1),
+                rejected.client.map(|client| client.to_string()),
+                rejected.token_hash,
+                rejected.body.len() as i64,
+                body,
+            ])?;
+        let key = (rejected.source.to_string(), reason.to_owned());
+        let held = self.held.entry(key).or_default();
+        held.0 += 1;
+        held.1 += body.map_or(0, |body| body.len() as u64);
+        while held.0 > ENTRIES || held.1 > BYTES {
+            let removed = self
+                .conn
+                .prepare_cached(
+                    "DELETE FROM rejected WHERE id =
+                         (SELECT id FROM rejected WHERE source = ?1 AND reason = ?2 ORDER BY id LIMIT 1)
+                     RETURNING coalesce(length(body), 0)",
+                )?
+                .query_row(params![&*rejected.source, reason], |row| row.get::<_, i64>(0))?;
+            held.0 -= 1;
+            held.1 = held.1.saturating_sub(removed.unsigned_abs());
+        }
+        Ok(())
+    }
+}
+
+impl Write for Shelf {
+    fn keep(&mut self, batch: &[Rejected]) -> Result<(), String> {
+        self.write(batch).map_err(|error| error.to_string())
+    }
+
+    fn remove(&mut self, ids: &[i64]) -> Result<(), String> {
+        let removed = self.try_remove(ids);
+        if removed.is_err() {
+            let _ = self.conn.execute_batch("ROLLBACK");
+        }
+        // Seldom enough to count anew.
+        let counted = count(&self.conn).map(|held| self.held = held);
+        removed.and(counted).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads beside what is written.
+pub(super) struct Reader(Connection);
+
+impl Reader {
+    pub(super) fn open(file: &Path) -> rusqlite::Result<Self> {
+        let conn = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        conn.pragma_update(None, "cache_size", -512)?;
+        Ok(Self(conn))
+    }
+
+    pub(super) fn part(&self, wanted: &Wanted, limit: usize) -> Result<Entries, StoreError> {
+        self.try_part(wanted, limit).map_err(|error| {
+            tracing::warn!(
+                store.error = error.to_string(),
+                "the rejected list could not be read"
+            );
+            StoreError::Failed
+        })
+    }
+
+    fn try_part(&self, wanted: &Wanted, limit: usize) -> rusqlite::Result<Entries> {
+        let (beyond, order) = match wanted.newest_first {
+            true => ("<", "DESC"),
+            false => (">", "ASC"),
+        };
+        let sql = format!(
+            "SELECT id, reason, received, source, url_kind, kind, client, token_hash, size, body FROM rejected
+             WHERE (:source IS NULL OR source = :source) AND (:reason IS NULL OR reason = :reason)
+             AND (:kind IS NULL OR kind = :kind) AND (:from IS NULL OR received >= :from)
+             AND (:to IS NULL OR received < :to) AND (:after IS NULL OR id {beyond} :after)
+             ORDER BY id {order} LIMIT :limit"
+        );
+        let mut select = self.0.prepare_cached(&sql)?;
+        let rows = select.query_map(
+            named_params! {
+                ":source": wanted.source,
+                ":reason": wanted.reason.map(|reason| reason.slug()),
+                ":kind": wanted.kind.map(|kind| kind.code().unwrap_or(-1)),
+                ":from": wanted.from.map(|time| time.millis()),
+                ":to": wanted.to.map(|time| time.millis()),
+                ":after": wanted.after,
+                ":limit": limit as i64 + 1,
+            },
+            entry,
+        )?;
+        Entries::of(rows, limit)
+    }
+}
+
+fn entry(row: &Row) -> rusqlite::Result<Entry> {
+    let kind = |code: i64| Kind::from_code(code).unwrap_or(Kind::Unknown);
+    Ok(Entry {
+        id: row.get(0)?,
+        reason: row.get(1)?,
+        received: Timestamp::from_millis(row.get(2)?),
+        source: row.get(3)?,
+        url_kind: row.get::<_, Option<i64>>(4)?.map(kind),
+        kind: kind(row.get(5)?),
+        client: row.get(6)?,
+        token_hash: row.get(7)?,
+        size: row.get::<_, i64>(8)?.unsigned_abs(),
+        body: row.get::<_, Option<Vec<u8>>>(9)?.map(Into::into),
+    })
+}

@@ -1,0 +1,109 @@
+#![allow(clippy::unwrap_used)]
+
+use rusqlite::Connection;
+
+use super::shelf::count;
+use super::*;
+
+fn rejected(reason: Refusal, second: i64, size: usize) -> Rejected {
+    Rejected {
+        reason,
+        received: Timestamp::from_seconds(second),
+        source: "css".into(),
+        url_kind: None,
+        kind: Kind::StreamEnd,
+        client: None,
+        token_hash: Some(token_hash(b"hush")),
+        body: vec![b'x'; size].into(),
+    }
+}
+
+fn ask(directory: &Path, what: &str) -> i64 {
+    let conn = Connection::open(directory.join("rejected.db")).unwrap();
+    conn.query_row(&format!("SELECT {what} FROM rejected"), [], |row| {
+        row.get(0)
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_newest_are_kept_across_restarts_and_reasons_do_not_push_each_other_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    shelf.write(&[rejected(Refusal::Expired, 1, 10)]).unwrap();
+    for second in 0..700 {
+        shelf
+            .write(&[rejected(Refusal::Signature, second, 10)])
+            .unwrap();
+    }
+    drop(shelf);
+    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    for second in 700..1100 {
+        shelf
+            .write(&[rejected(Refusal::Signature, second, 10)])
+            .unwrap();
+    }
+    assert_eq!(ask(directory.path(), "count(*)"), 1001);
+    assert_eq!(
+        ask(directory.path(), "min(received)"),
+        1000,
+        "the expired one"
+    );
+}
+
+#[test]
+fn bodies_are_bounded_and_long_ones_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    for second in 0..300 {
+        shelf
+            .write(&[rejected(Refusal::Token, second, MAX_BODY)])
+            .unwrap();
+    }
+    assert!(ask(directory.path(), "sum(length(body))") <= BYTES as i64);
+    shelf
+        .write(&[rejected(Refusal::Token, 300, MAX_BODY + 1)])
+        .unwrap();
+    assert_eq!(
+        ask(
+            directory.path(),
+            "count(*) FILTER (WHERE body IS NULL AND size > 65536)"
+        ),
+        1
+    );
+}
+
+#[test]
+fn what_could_not_be_written_does_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    let batch = || vec![rejected(Refusal::Signature, 1, 10); 600];
+    shelf.write(&batch()).unwrap();
+    shelf
+        .conn
+        .execute_batch("CREATE TRIGGER full BEFORE INSERT ON rejected WHEN new.kind = 1 BEGIN SELECT RAISE(ABORT, 'full'); END")
+        .unwrap();
+    for _ in 0..3 {
+        let mut batch = batch();
+        batch[599].kind = Kind::StreamBegin;
+        assert!(shelf.write(&batch).is_err());
+    }
+    shelf.conn.execute_batch("DROP TRIGGER full").unwrap();
+    shelf.write(&batch()).unwrap();
+    assert_eq!(count(&shelf.conn).unwrap(), shelf.held);
+    assert_eq!(ask(directory.path(), "count(*)"), 1000);
+}
+
+#[test]
+fn a_flood_is_sampled() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::default());
+    let list = RejectedList::open(directory.path(), metrics.clone()).unwrap();
+    for _ in 0..1000 {
+        list.keep(rejected(Refusal::Signature, 7, 10));
+    }
+    list.close();
+    let kept = ask(directory.path(), "count(*)");
+    assert!((1..=i64::from(PER_SECOND)).contains(&kept), "{kept}");
+    assert_eq!(metrics.rejected_dropped.get() + kept.unsigned_abs(), 1000);
+}
