@@ -176,7 +176,10 @@ impl Dispatch {
     }
 
     fn begin(&self, name: &str, built: &Built, leased: Leased) -> Work {
-        let status = Arc::new(Status::starting_at(leased.registered.position));
+        let status = Arc::new(Status::starting_at(
+            leased.registered.position,
+            leased.registered.paused,
+        ));
         let (commands, received) = mpsc::channel(16);
         let (id, epoch) = (leased.registered.id, leased.epoch);
         let runner = Runner::new(
@@ -251,6 +254,11 @@ impl Dispatch {
     ) -> Result<u64, ControlError> {
         let ordered = Ordered::Discard { selection, dry_run };
         self.ask(name, ordered).await
+    }
+
+    /// Has a handler begin no more attempts, or go on; also after a restart.
+    pub async fn pause(&self, name: &str, paused: bool) -> Result<(), ControlError> {
+        self.ask(name, Ordered::Pause { paused }).await.map(drop)
     }
 
     /// Asks whoever delivers for the handler, here or elsewhere.

@@ -475,6 +475,17 @@ impl Inbox {
         on_engine!(self, store => store.resume(handler).await)
     }
 
+    /// Pauses a handler or resumes it, durably. While it is paused the age of its deliveries stands still: when it is resumed
+    /// their first attempts count as later by as much.
+    pub async fn pause(
+        &self,
+        handler: HandlerId,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        on_engine!(self, store => store.pause(handler, paused, now).await)
+    }
+
     /// Up to where a handler is finished, or has rows.
     pub async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
         on_engine!(self, store => store.position(handler).await)

@@ -114,6 +114,41 @@ pub(super) async fn discard(
     Ok(counted(count))
 }
 
+/// `POST /api/handlers/{name}/pause`
+pub(super) async fn pause(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    set_paused(&admin, &name, &body, true).await
+}
+
+/// `POST /api/handlers/{name}/resume`
+pub(super) async fn resume(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    set_paused(&admin, &name, &body, false).await
+}
+
+async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> Answer {
+    admin.dispatch.id(name)?;
+    if !matches!(body.trim_ascii(), b"" | b"{}") {
+        let problem = "this takes no fields: leave the body empty, or `{}`";
+        return Err(Problem::Bad(problem.to_owned()));
+    }
+    admin.dispatch.pause(name, paused).await?;
+    let state = if paused { "paused" } else { "running" };
+    tracing::info!(
+        handler.name = name,
+        handler.state = state,
+        "a handler was paused or resumed"
+    );
+    let answer = json!({ "state": state });
+    Ok(json_text(StatusCode::OK, answer.to_string().into_bytes()))
+}
+
 /// What a replay or discard is asked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -135,9 +135,11 @@ impl Fields {
 
     /// `state` of a handler.
     pub(super) fn handler_state(&mut self) -> Result<Option<State>, Problem> {
-        self.parsed("state", "`running`, `failing` or `elsewhere`", |text| {
-            State::ALL.into_iter().find(|state| state.slug() == text)
-        })
+        self.parsed(
+            "state",
+            "`running`, `failing`, `paused` or `elsewhere`",
+            |text| State::ALL.into_iter().find(|state| state.slug() == text),
+        )
     }
 
     /// Nothing else may be there.

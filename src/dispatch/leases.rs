@@ -31,6 +31,7 @@ pub(super) struct Held {
 pub(super) enum Ordered {
     Replay { selection: Selection, dry_run: bool },
     Discard { selection: Selection, dry_run: bool },
+    Pause { paused: bool },
 }
 
 impl Ordered {
@@ -46,6 +47,7 @@ impl Ordered {
                 dry_run,
                 reply,
             },
+            Self::Pause { paused } => Command::Pause { paused, reply },
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::commands::{Discard, Discarded};
+use self::commands::{Discard, Discarded, Pause};
 use super::Built;
 use super::health::{Health, backoff};
 use super::settings::{HandlerSettings, Order};
@@ -63,6 +63,11 @@ pub(super) enum Command {
         dry_run: bool,
         reply: oneshot::Sender<Result<u64, StoreError>>,
     },
+    /// Begin no more attempts, or go on.
+    Pause {
+        paused: bool,
+        reply: oneshot::Sender<Result<u64, StoreError>>,
+    },
     /// Start nothing more, let what runs finish for so long, remember everything, end.
     Stop { grace: Duration },
 }
@@ -75,6 +80,8 @@ enum Report {
     Due(Result<(Vec<Owed>, Option<Timestamp>), StoreError>),
     Settled(Result<(), StoreError>),
     Discarded(Discarded),
+    /// Whether it is paused now.
+    Paused(bool),
     RowsChanged,
 }
 
@@ -146,6 +153,9 @@ pub(super) struct Runner {
     discarded: HashSet<Seq>,
     /// Asked for, and not begun.
     discards: VecDeque<Discard>,
+    pauses: VecDeque<Pause>,
+    /// No attempt is begun.
+    paused: bool,
     told_failure: Option<Timestamp>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
@@ -161,7 +171,7 @@ pub(super) struct Runner {
     reading: bool,
     /// Due rows are being read.
     looking: bool,
-    /// Rows are being discarded.
+    /// Rows are being discarded, or the handler paused or resumed.
     discarding: bool,
     replays: Vec<AbortHandle>,
     /// Whose turn it is when there is something to write and something to look for.
@@ -208,6 +218,8 @@ impl Runner {
             in_doubt: HashSet::new(),
             discarded: HashSet::new(),
             discards: VecDeque::new(),
+            pauses: VecDeque::new(),
+            paused: registered.paused,
             told_failure: None,
             next_due: None,
             look_for_due: true,
@@ -283,9 +295,10 @@ impl Runner {
         let due = self
             .next_due
             .filter(later)
-            .filter(|_| !self.health.is_down())
+            .filter(|_| !self.health.is_down() && !self.paused)
             .map(at);
-        let probe = self.health.next_probe().filter(later).map(at);
+        let probe = self.health.next_probe().filter(later);
+        let probe = probe.filter(|_| !self.paused).map(at);
         let moved = self.window.position() > self.written_position;
         let store = self
             .store_pause
@@ -296,6 +309,9 @@ impl Runner {
 
     /// `false` if it was time to stop before all that can be started was started.
     fn start_attempts(&mut self, now: Timestamp, until: Instant) -> bool {
+        if self.paused {
+            return true;
+        }
         loop {
             let limit = match self.health.next_probe() {
                 None => self.settings.concurrency,
@@ -480,6 +496,7 @@ impl Runner {
             Ok((_, Report::Due(rows))) => self.took_due(rows),
             Ok((_, Report::Settled(result))) => self.settled(result),
             Ok((_, Report::Discarded(discarded))) => self.took_discarded(discarded),
+            Ok((_, Report::Paused(paused))) => self.is_paused(paused),
             Ok((_, Report::RowsChanged)) => self.look_for_due = true,
             // Released: it stays as it was, and comes again.
             Err(error) if error.is_cancelled() => drop(self.running.remove(&error.id())),
@@ -538,7 +555,9 @@ impl Runner {
         if std::mem::take(&mut self.succeeded) {
             self.status.succeeded(self.clock.now());
         }
-        let state = if self.health.is_down() {
+        let state = if self.paused {
+            State::Paused
+        } else if self.health.is_down() {
             State::Failing
         } else {
             State::Running

@@ -13,19 +13,22 @@ pub enum State {
     Running,
     /// It fails for everything and is probed.
     Failing,
+    /// Nothing is handed to it until it is resumed.
+    Paused,
     /// Another receiver hands events to it.
     Elsewhere,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Running, Self::Failing, Self::Elsewhere];
+    pub const ALL: [Self; 4] = [Self::Running, Self::Failing, Self::Paused, Self::Elsewhere];
 
     /// The state in one word.
     pub fn slug(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Failing => "failing",
+            Self::Paused => "paused",
             Self::Elsewhere => "elsewhere",
         }
     }
@@ -74,9 +77,14 @@ impl InMemory {
 }
 
 impl Status {
-    pub(super) fn starting_at(position: Seq) -> Self {
+    pub(super) fn starting_at(position: Seq, paused: bool) -> Self {
         let status = Self::default();
         status.show(InMemory {
+            state: if paused {
+                State::Paused
+            } else {
+                State::Running
+            },
             read_to: position,
             ..InMemory::default()
         });

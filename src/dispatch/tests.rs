@@ -7,6 +7,7 @@ mod failures;
 mod idle;
 mod model;
 mod order;
+mod pauses;
 mod restarts;
 
 use std::time::Duration;

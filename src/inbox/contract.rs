@@ -362,7 +362,7 @@ macro_rules! clauses {
             }
             handlers::{
                 now_begins_with_the_next_event, oldest_begins_at_the_begin, a_position_survives,
-                a_position_never_goes_back, a_missing_handler_resumes, a_forgotten_one_begins_anew,
+                a_position_never_goes_back, a_pause_survives_and_stops_the_clock, a_missing_handler_resumes, a_forgotten_one_begins_anew,
                 blocked_lanes_are_told, arrival_times_are_told,
             }
             lanes::{

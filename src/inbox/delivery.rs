@@ -50,6 +50,8 @@ pub struct Registered {
     pub blocked: Vec<(Lane, u64)>,
     /// The events beyond the position that have rows: not to be taken up again from the inbox.
     pub beyond: Vec<Seq>,
+    /// Whether it is paused: nothing is delivered until it is resumed.
+    pub paused: bool,
 }
 
 /// The right to deliver for a handler, which others may want as well.

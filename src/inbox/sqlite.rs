@@ -241,6 +241,16 @@ impl Store {
             .await
     }
 
+    pub(super) async fn pause(
+        &self,
+        handler: HandlerId,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |conn| deliveries::pause(conn, handler, paused, now))
+            .await
+    }
+
     pub(super) async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
         self.read(move |conn| deliveries::position(conn, handler))
             .await

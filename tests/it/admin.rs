@@ -26,7 +26,7 @@ fn two_sources() -> String {
 }
 
 /// Pages that need authorization, with their methods.
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 12] = [
     ("GET", "/metrics"),
     ("GET", "/api/events"),
     ("GET", "/api/events/00000000000000000000000000000000"),
@@ -34,6 +34,8 @@ const PAGES: [(&str, &str); 10] = [
     ("GET", "/api/handlers/file/parked"),
     ("POST", "/api/handlers/file/replay"),
     ("POST", "/api/handlers/file/discard"),
+    ("POST", "/api/handlers/file/pause"),
+    ("POST", "/api/handlers/file/resume"),
     ("GET", "/api/rejected"),
     ("POST", "/api/rejected/recheck"),
     ("GET", "/no/such/page"),
@@ -284,4 +286,42 @@ fn a_command_is_an_object() {
         let answer = client.post("/api/handlers/file/replay", body).unwrap();
         assert_error(&answer, 400, "must be a JSON object");
     }
+}
+
+#[test]
+fn a_handler_is_paused_and_resumed() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let state = || server.get("/api/handlers").json()["items"][0]["state"].clone();
+    let ask = |what: &str| server.command(&format!("/api/handlers/file/{what}"), &json!({}));
+    let answer = ask("pause");
+    assert_eq!(
+        (answer.status, answer.text()),
+        (200, r#"{"state":"paused"}"#.into())
+    );
+    assert_eq!(state(), "paused");
+    let paused = server.get("/api/handlers?state=paused").json();
+    assert_eq!(paused["items"].as_array().unwrap().len(), 1);
+    let body = signed(json!({ "event_type": 1, "stream_id": "room-7" }));
+    assert_eq!(server.post("/css", body).status, 200);
+    assert_eq!(
+        server.get("/api/handlers").json()["items"][0]["lag_events"],
+        1
+    );
+    assert!(crate::support::json_lines(&server.path().join("events.jsonl")).is_empty());
+
+    let answer = ask("resume");
+    assert_eq!(
+        (answer.status, answer.text()),
+        (200, r#"{"state":"running"}"#.into())
+    );
+    wait_for("the event", || {
+        let lines = crate::support::json_lines(&server.path().join("events.jsonl"));
+        (lines.len() == 1).then_some(())
+    });
+    assert_eq!(state(), "running");
+    let nobody = server.command("/api/handlers/nobody/pause", &json!({}));
+    assert_error(&nobody, 404, "handler");
+    let fields = server.command("/api/handlers/file/pause", &json!({ "for": "1h" }));
+    assert_error(&fields, 400, "no fields");
+    assert_eq!(server.get("/api/handlers/file/pause").status, 405);
 }

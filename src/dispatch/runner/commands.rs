@@ -9,6 +9,13 @@ pub(super) struct Discard {
     reply: oneshot::Sender<Result<u64, StoreError>>,
 }
 
+/// A pause, or its end, that waits for its turn at the store.
+pub(super) struct Pause {
+    paused: bool,
+    before: bool,
+    reply: oneshot::Sender<Result<u64, StoreError>>,
+}
+
 /// What a discard has removed: the lanes of what was due or waiting, and those events of which something is held in memory.
 #[derive(Default)]
 pub(super) struct Discarded {
@@ -33,6 +40,16 @@ impl Runner {
                 dry_run,
                 reply,
             }),
+            Command::Pause { paused, reply } => {
+                // At once; whether it holds is told when the store knows it.
+                let before = self.paused;
+                self.paused |= paused;
+                self.pauses.push_back(Pause {
+                    paused,
+                    before,
+                    reply,
+                });
+            }
             Command::Stop { .. } => {}
         }
     }
@@ -87,6 +104,33 @@ impl Runner {
             let _ = reply.send(result.map(|(count, _)| count));
             Report::Discarded(discarded)
         });
+    }
+
+    /// Has the store pause or resume the handler, alone: what is due may count as older than it will.
+    pub(super) fn pause(&mut self, pause: Pause) {
+        let Pause {
+            paused,
+            before,
+            reply,
+        } = pause;
+        let (inbox, id, now) = (self.inbox.clone(), self.id, self.clock.now());
+        self.discarding = true;
+        self.tasks.spawn(async move {
+            let result = inbox.pause(id, paused, now).await;
+            let is_paused = if result.is_ok() { paused } else { before };
+            let _ = reply.send(result.map(|()| 1));
+            Report::Paused(is_paused)
+        });
+    }
+
+    pub(super) fn is_paused(&mut self, paused: bool) {
+        self.discarding = false;
+        self.paused = paused || self.pauses.iter().any(|pause| pause.paused);
+        // They were read with the age they had.
+        for owed in std::mem::take(&mut self.due) {
+            self.in_doubt.remove(&owed.event.seq());
+        }
+        self.look_for_due = true;
     }
 
     /// The replayed deliveries of which something is held in memory: they count as parked until they are done.

@@ -13,7 +13,7 @@ impl Runner {
         let id = self.id;
         // In turn: there may always be something to write.
         let look = self.wants_due(now);
-        let other = look || !self.discards.is_empty();
+        let other = look || !self.discards.is_empty() || !self.pauses.is_empty();
         if !(other && self.wrote_last)
             && let Some(settlement) = self.settlement(false)
         {
@@ -24,6 +24,9 @@ impl Runner {
         } else if let Some(discard) = self.discards.pop_front() {
             self.wrote_last = false;
             self.discard(discard);
+        } else if let Some(pause) = self.pauses.pop_front() {
+            self.wrote_last = false;
+            self.pause(pause);
         } else if look {
             self.wrote_last = false;
             // More than those that run and those that wait for these to end: a stream has at most two due rows.
@@ -46,7 +49,9 @@ impl Runner {
 
     pub(super) fn wants_due(&self, now: Timestamp) -> bool {
         let timer = self.next_due.is_some_and(|due| due <= now);
-        (self.look_for_due || timer) && self.due.iter().all(|owed| self.is_busy(owed.lane))
+        !self.paused
+            && (self.look_for_due || timer)
+            && self.due.iter().all(|owed| self.is_busy(owed.lane))
     }
 
     /// What is to be written now.
@@ -72,7 +77,7 @@ impl Runner {
         // One look at the backlog per probe: another stream may be the one that works.
         let stuck = self.health.is_down() && !(self.probed && self.window.len() == 0);
         let behind = self.unwritten.changes.len() >= UNWRITTEN;
-        let held_up = self.reading || self.store_pause.is_some() || behind;
+        let held_up = self.paused || self.reading || self.store_pause.is_some() || behind;
         if held_up || wanted == 0 || stuck || self.blocked.len() >= BLOCKED_LANES {
             return false;
         }

@@ -131,3 +131,49 @@ pub(super) async fn arrival_times_are_told(bench: Bench) {
     assert_eq!(from(2).await, Some(BEGIN.plus(DAY)));
     assert_eq!(from(3).await, None);
 }
+
+pub(super) async fn a_pause_survives_and_stops_the_clock(mut bench: Bench) {
+    let events = bench.store(&["a", "b", "c"]).await;
+    let registered = bench.register(&["one", "other"], Start::Oldest).await;
+    assert!(!registered[0].paused);
+    let (one, other) = (registered[0].id, registered[1].id);
+    for handler in [one, other] {
+        bench
+            .settle(
+                handler,
+                vec![retry(&events[0], BEGIN), park(&events[1], BEGIN)],
+            )
+            .await;
+        bench.settle(handler, vec![wait(&events[2])]).await;
+    }
+    let firsts = async |bench: &Bench, handler| {
+        let (owed, _) = bench.inbox().due(handler, FOREVER, 10).await.unwrap();
+        owed.iter()
+            .map(|owed| owed.attempts.first)
+            .collect::<Vec<_>>()
+    };
+    let before = firsts(&bench, one).await;
+    let pause = async |bench: &Bench, paused| {
+        let now = bench.now();
+        bench.inbox().pause(one, paused, now).await.unwrap();
+    };
+    pause(&bench, false).await;
+    pause(&bench, true).await;
+    bench.clock.advance(DAY);
+    pause(&bench, true).await;
+    bench.reopen().await;
+    let registered = bench.register(&["one", "other"], Start::Oldest).await;
+    assert_eq!((registered[0].paused, registered[1].paused), (true, false));
+    bench.clock.advance(DAY);
+    pause(&bench, false).await;
+    pause(&bench, false).await;
+    let resumed = bench.inbox().resume(one).await.unwrap();
+    assert!(!resumed.paused);
+    let later = |first: &Option<Timestamp>| first.map(|first| first.plus(2 * DAY));
+    let expected: Vec<_> = before.iter().map(later).collect();
+    assert!(expected.iter().any(Option::is_some));
+    assert_eq!(firsts(&bench, one).await, expected);
+    assert_eq!(firsts(&bench, other).await, before, "nobody else's");
+    let parked = bench.parked(one).await[0].attempts.first;
+    assert_eq!(parked, attempts(1).first, "parked ones have no age");
+}

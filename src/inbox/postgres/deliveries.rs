@@ -88,7 +88,10 @@ impl Store {
 
     /// What a handler's new receiver has to know.
     pub(in crate::inbox) async fn resume(&self, id: HandlerId) -> Result<Registered, StoreError> {
-        let position = self.position(id).await?;
+        let sql = "SELECT position, paused IS NOT NULL FROM livehook.handlers WHERE id = $1";
+        let rows = self.shared.ask(sql, &[(&id, Type::INT8)]).await?;
+        let row = rows.first().ok_or(StoreError::Failed)?;
+        let (position, paused): (Seq, bool) = (row.get(0), row.get(1));
         let lanes = "SELECT lane, count(*) FROM livehook.deliveries
             WHERE handler = $1 AND state < 2 AND lane & 1 = 0 GROUP BY lane";
         let lanes = self.shared.ask(lanes, &[(&id, Type::INT8)]).await?;
@@ -104,7 +107,24 @@ impl Store {
             position,
             blocked: lanes.iter().map(blocked).collect(),
             beyond: beyond.iter().map(|row| row.get(0)).collect(),
+            paused,
         })
+    }
+
+    pub(in crate::inbox) async fn pause(
+        &self,
+        handler: HandlerId,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let now = now.millis();
+        let values: [Value; 3] = [
+            (&handler, Type::INT8),
+            (&paused, Type::BOOL),
+            (&now, Type::INT8),
+        ];
+        let sql = "SELECT livehook.pause_1($1, $2, $3)";
+        self.shared.ask(sql, &values).await.map(drop)
     }
 
     pub(in crate::inbox) async fn position(&self, id: HandlerId) -> Result<Seq, StoreError> {

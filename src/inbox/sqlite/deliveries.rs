@@ -93,7 +93,41 @@ pub(super) fn resume(conn: &Connection, id: HandlerId) -> rusqlite::Result<Regis
         position,
         blocked,
         beyond,
+        paused: paused_since(conn, id)?.is_some(),
     })
+}
+
+fn paused_since(conn: &Connection, id: HandlerId) -> rusqlite::Result<Option<i64>> {
+    let since = conn
+        .prepare_cached("SELECT paused FROM handlers WHERE id = ?1")?
+        .query_row([id], |row| row.get::<_, i64>(0))?;
+    Ok(Some(since).filter(|since| *since != 0))
+}
+
+/// Pauses a handler, or resumes it and has its deliveries be no older than when it was paused.
+pub(super) fn pause(
+    conn: &Connection,
+    id: HandlerId,
+    paused: bool,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let since = match (paused_since(conn, id)?, paused) {
+        (None, true) => now.millis(),
+        (Some(since), false) => {
+            conn.execute(
+                "UPDATE deliveries SET first_attempt = first_attempt + ?2
+                 WHERE handler = ?1 AND state < 2 AND first_attempt IS NOT NULL",
+                params![id, (now.millis() - since).max(0)],
+            )?;
+            0
+        }
+        _ => return Ok(()),
+    };
+    conn.execute(
+        "UPDATE handlers SET paused = ?2 WHERE id = ?1",
+        params![id, since],
+    )?;
+    Ok(())
 }
 
 /// Forgets handlers missing since before `cutoff`: their names, with the number of deliveries that go with each.

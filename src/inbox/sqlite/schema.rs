@@ -37,7 +37,7 @@ const STEPS: [&str; 2] = [
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL UNIQUE,
         position INTEGER NOT NULL,
-        paused INTEGER NOT NULL DEFAULT 0,
+        paused INTEGER NOT NULL DEFAULT 0,  -- since when; 0 if it is not
         missing_since INTEGER
     );
 

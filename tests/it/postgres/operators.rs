@@ -121,3 +121,40 @@ fn replay_and_discard_work_at_a_receiver_that_does_not_run_the_handler() {
     all[2..].sort();
     assert_eq!(all[2..], ["a", "b", "c"]);
 }
+
+#[test]
+fn a_pause_asked_of_any_receiver_holds_at_whichever_delivers() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("mended"), "").unwrap();
+    let url = database();
+    let mut receivers = [(); 2].map(|()| Receiver::start(&url, &mendable(directory.path())));
+    wait_up_to(super::TAKE_OVER, "one of them to run it", || {
+        receivers.iter().position(|one| one.handlers().len() == 1)
+    });
+    if receivers[0].handlers().is_empty() {
+        receivers.swap(0, 1);
+    }
+    let [here, elsewhere] = &mut receivers;
+    let ask = |receiver: &Receiver, what: &str| {
+        let path = format!("/api/handlers/picky/{what}");
+        let answer = receiver.server().command(&path, &json!({}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let state = |receiver: &Receiver| {
+        let page = receiver.server().get("/api/handlers").json();
+        page["items"][0]["state"].as_str().unwrap().to_owned()
+    };
+    ask(elsewhere, "pause");
+    assert_eq!(state(here), "paused");
+    let body = signed(json!({ "event_type": 1, "stream_id": "a" }));
+    assert_eq!(elsewhere.server().post("/css", body).status, 200);
+    here.kill();
+    wait_up_to(super::TAKE_OVER, "the other to have it", || {
+        (state(elsewhere) == "paused").then_some(())
+    });
+    assert!(!directory.path().join("out").exists());
+    ask(elsewhere, "resume");
+    wait_for("the event", || {
+        (json_lines(&directory.path().join("out")).len() == 1).then_some(())
+    });
+}

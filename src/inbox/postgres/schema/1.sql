@@ -25,7 +25,7 @@ CREATE TABLE livehook.handlers(
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE,
     position bigint NOT NULL,
-    paused boolean NOT NULL DEFAULT false,
+    paused bigint,             -- since when
     seen bigint NOT NULL,      -- when a receiver last had it in its configuration
     epoch bigint NOT NULL DEFAULT 0,
     receiver uuid,             -- who delivers for it,
@@ -140,6 +140,20 @@ BEGIN
     ON CONFLICT (name) DO UPDATE SET seen = greatest(livehook.handlers.seen, excluded.seen);
     RETURN QUERY SELECT g.place, h.id FROM unnest(names) WITH ORDINALITY AS g(name, place)
         JOIN livehook.handlers h ON h.name = g.name ORDER BY g.place;
+END $$;
+
+-- Pauses a handler, or resumes it and has its deliveries be no older than when it was paused.
+CREATE FUNCTION livehook.pause_1(of_handler bigint, pauses boolean, this_moment bigint) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    since bigint := (SELECT paused FROM livehook.handlers WHERE id = of_handler FOR NO KEY UPDATE);
+BEGIN
+    IF pauses AND since IS NULL THEN
+        UPDATE livehook.handlers SET paused = this_moment WHERE id = of_handler;
+    ELSIF NOT pauses AND since IS NOT NULL THEN
+        UPDATE livehook.deliveries SET first_attempt = first_attempt + greatest(this_moment - since, 0)
+        WHERE handler = of_handler AND state < 2 AND first_attempt IS NOT NULL;
+        UPDATE livehook.handlers SET paused = NULL WHERE id = of_handler;
+    END IF;
 END $$;
 
 -- Makes the first waiting delivery of a lane due, if none is.

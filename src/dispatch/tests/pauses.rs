@@ -1,0 +1,57 @@
+//! Pause and resume.
+
+use super::*;
+use crate::dispatch::State;
+
+async fn pause(bench: &Bench, paused: bool) {
+    bench.dispatch.pause("h", paused).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_handler_finishes_what_runs_and_begins_nothing_until_it_is_resumed() {
+    let fake = Fake::always(Act::Take(Duration::from_millis(100)));
+    let mut bench = Bench::with(&fake, |_| {}).await;
+    bench.store("a").await;
+    eventually(async || fake.begun() == [1]).await;
+    pause(&bench, true).await;
+    pause(&bench, true).await;
+    bench.store_all(&["a", "b"]).await;
+    eventually(async || fake.done() == [1]).await;
+    // Also after a restart and a crash.
+    bench.restart(Duration::from_secs(1)).await;
+    bench.crash().await;
+    assert_eq!(bench.report().await.state, State::Paused);
+    let replayed = bench.replay(Selection::Event(1)).await;
+    // Longer than anything here takes to begin.
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(fake.begun(), [1]);
+    assert!(bench.report().await.lag_events >= 2);
+    let steps = bench.steps();
+    sleep(Duration::from_millis(100)).await;
+    assert!(bench.steps() - steps < 20, "it spins");
+
+    pause(&bench, false).await;
+    eventually(async || bench.report().await.state == State::Running).await;
+    bench.idle().await;
+    let mut begun = fake.begun();
+    begun.sort_unstable();
+    begun.dedup();
+    assert_eq!(begun, [1, 2, 3]);
+    assert_eq!(fake.attempts(1) as u64, 1 + replayed);
+}
+
+#[tokio::test]
+async fn the_age_of_a_delivery_stands_still() {
+    let fake = Fake::always(Act::Retry);
+    let max_age = Duration::from_millis(1500);
+    let bench = Bench::with(&fake, |config| config.retry.max_age = max_age).await;
+    bench.store("a").await;
+    eventually(async || fake.attempts(1) >= 2).await;
+    pause(&bench, true).await;
+    sleep(2 * max_age).await;
+    pause(&bench, false).await;
+    let begun = fake.attempts(1);
+    // One attempt would be the last one if the pause counted.
+    eventually(async || fake.attempts(1) >= begun + 2).await;
+    eventually(async || bench.rows().await.parked == 1).await;
+}
