@@ -10,6 +10,7 @@ mod problem;
 mod query;
 mod rejected;
 pub mod settings;
+mod stream;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use tokio::sync::Semaphore;
 
 use self::problem::Problem;
 use crate::dispatch::Dispatch;
@@ -39,6 +41,28 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// What a request must present; none: loopback only.
     pub token: Option<Secret>,
+    /// Places for clients that watch what arrives.
+    watchers: Arc<Semaphore>,
+}
+
+impl Admin {
+    /// With nobody watching.
+    pub fn new(
+        inbox: Inbox,
+        dispatch: Arc<Dispatch>,
+        ingress: Arc<Ingress>,
+        metrics: Arc<Metrics>,
+        token: Option<Secret>,
+    ) -> Self {
+        Self {
+            inbox,
+            dispatch,
+            ingress,
+            metrics,
+            token,
+            watchers: Arc::new(Semaphore::new(stream::CLIENTS)),
+        }
+    }
 }
 
 /// The endpoints.
@@ -46,6 +70,7 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/api/events", get(api::events))
+        .route("/api/events/stream", get(stream::events))
         .route("/api/events/{id}", get(api::event))
         .route("/api/handlers", get(api::handlers))
         .route("/api/handlers/{name}/parked", get(api::parked))

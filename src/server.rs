@@ -240,13 +240,13 @@ impl Server {
             limits(config.server.max_connections),
             callbacks_stop,
         ));
-        let admin = Admin {
-            inbox: self.inbox.clone(),
-            dispatch: self.dispatch.clone(),
-            ingress: self.ingress.clone(),
-            metrics: self.metrics,
-            token: config.admin.token.clone(),
-        };
+        let admin = Admin::new(
+            self.inbox.clone(),
+            self.dispatch.clone(),
+            self.ingress.clone(),
+            self.metrics,
+            config.admin.token.clone(),
+        );
         let admin = tokio::spawn(listener::serve(
             self.admin,
             admin::router(Arc::new(admin), self.health.clone()),

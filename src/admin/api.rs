@@ -213,6 +213,12 @@ async fn find(admin: &Admin, id: &str) -> Result<Event, Problem> {
     ))
 }
 
+/// What a list of handlers holds.
+pub(super) fn handler_items(reports: &[HandlerReport]) -> String {
+    let items: Vec<String> = reports.iter().map(handler_item).collect();
+    items.join(",")
+}
+
 fn handler_item(report: &HandlerReport) -> String {
     json!({
         "name": report.name,
@@ -241,7 +247,7 @@ fn parked_item(parked: &Parked) -> String {
 }
 
 /// The attributes of an event as a JSON object, with more members behind them.
-fn with_attributes(event: &Event, more: &[(&str, serde_json::Value)]) -> String {
+pub(super) fn with_attributes(event: &Event, more: &[(&str, serde_json::Value)]) -> String {
     let attributes = event.cloud_event(PayloadForm::Original).attributes_json();
     let mut text = String::from_utf8_lossy(&attributes).into_owned();
     for (name, value) in more {

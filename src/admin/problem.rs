@@ -21,6 +21,8 @@ pub(super) enum Problem {
     NotFound(&'static str),
     /// The page does not do that.
     WrongMethod,
+    /// As many as there is room for ask the same.
+    Busy(&'static str),
     /// The store could not be asked.
     Store(StoreError),
     /// By a mistake of ours.
@@ -45,6 +47,7 @@ impl IntoResponse for Problem {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "that went wrong; the log says more".to_owned(),
             ),
+            Self::Busy(message) => (StatusCode::SERVICE_UNAVAILABLE, message.to_owned()),
             Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         };
         let mut response = (

@@ -2,6 +2,7 @@
 
 mod events;
 mod rejected;
+mod stream;
 
 use serde_json::json;
 
@@ -26,9 +27,10 @@ fn two_sources() -> String {
 }
 
 /// Pages that need authorization, with their methods.
-const PAGES: [(&str, &str); 12] = [
+const PAGES: [(&str, &str); 13] = [
     ("GET", "/metrics"),
     ("GET", "/api/events"),
+    ("GET", "/api/events/stream?colour=red"),
     ("GET", "/api/events/00000000000000000000000000000000"),
     ("GET", "/api/handlers"),
     ("GET", "/api/handlers/file/parked"),

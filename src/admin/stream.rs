@@ -1,0 +1,164 @@
+//! `GET /api/events/stream`: what arrives, and how handlers are, as server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::unfold;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::api::{handler_items, with_attributes};
+use super::query::Fields;
+use super::{Admin, Problem};
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
+use crate::inbox::query::EventFilter;
+
+/// Clients at a time: the admin listener has 64 connections, and others need some.
+pub(super) const CLIENTS: usize = 16;
+/// Events that are read and not sent yet.
+const READ: usize = 100;
+/// Who is further behind is told so, and goes on with the newest.
+const FURTHEST_BEHIND: Seq = 50_000;
+/// Handlers are looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two readings: each has the store bring what was accepted to where it can be read.
+const READ_EVERY: Duration = Duration::from_millis(20);
+/// When nothing else is said.
+const STILL_HERE: Duration = Duration::from_secs(15);
+
+struct Watched {
+    admin: Arc<Admin>,
+    filter: EventFilter,
+    /// Events up to here were looked at.
+    after: Seq,
+    committed: watch::Receiver<Seq>,
+    unsent: VecDeque<Event>,
+    looks: Interval,
+    reads: Interval,
+    handlers: String,
+    _place: OwnedSemaphorePermit,
+}
+
+/// `GET /api/events/stream`
+pub(super) async fn events(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let filter = fields.event_filter()?;
+    fields.end()?;
+    let last = match headers.get("last-event-id") {
+        None => None,
+        Some(id) => Some(
+            id.to_str()
+                .ok()
+                .and_then(|id| id.parse().ok())
+                .filter(|seq: &Seq| *seq >= 0)
+                .ok_or_else(|| {
+                    Problem::Bad("`Last-Event-ID` must be an `id` of this stream".to_owned())
+                })?,
+        ),
+    };
+    let place = admin.watchers.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::Busy("too many clients watch already"))?;
+    let committed = admin.inbox.committed();
+    let newest = *committed.borrow();
+    let every = |pause| {
+        let mut ticks = interval(pause);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let watched = Watched {
+        admin,
+        filter,
+        // Of another inbox: as if it were not there.
+        after: last.filter(|last| *last <= newest).unwrap_or(newest),
+        committed,
+        unsent: VecDeque::new(),
+        looks: every(LOOK_EVERY),
+        reads: every(READ_EVERY),
+        handlers: String::new(),
+        _place: place,
+    };
+    let messages = unfold(watched, |mut watched| async move {
+        let message = watched.next().await?;
+        Some((Ok::<_, Infallible>(message), watched))
+    });
+    let stream =
+        Sse::new(messages).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here"));
+    Ok(([(CACHE_CONTROL, "no-store")], stream).into_response())
+}
+
+impl Watched {
+    /// None when the inbox is closed.
+    async fn next(&mut self) -> Option<Message> {
+        loop {
+            if let Some(event) = self.unsent.pop_front() {
+                let text = with_attributes(&event, &[]);
+                let message = Message::default()
+                    .event("event")
+                    .id(event.seq().to_string());
+                return Some(message.data(text));
+            }
+            let newest = *self.committed.borrow_and_update();
+            if newest - self.after > FURTHEST_BEHIND {
+                let skipped = newest - self.after;
+                self.after = newest;
+                let message =
+                    format!("{skipped} events were skipped, there are more than can be sent");
+                return Some(Message::default().comment(message));
+            }
+            if newest > self.after {
+                self.reads.tick().await;
+                if self.read(newest).await.is_ok() {
+                    continue;
+                }
+                // The look at the handlers comes before another try.
+                self.looks.tick().await;
+                continue;
+            }
+            tokio::select! {
+                changed = self.committed.changed() => changed.ok()?,
+                _ = self.looks.tick() => {
+                    if let Some(message) = self.changed_handlers().await {
+                        return Some(message);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self, newest: Seq) -> Result<(), StoreError> {
+        let page = self
+            .admin
+            .inbox
+            .search(self.filter.clone(), Some(self.after), false, READ)
+            .await?;
+        let last = page.items.last().map(Event::seq);
+        // Nothing is behind the page: all that was there has been looked at.
+        self.after = match page.next {
+            Some(next) => next,
+            None => newest.max(last.unwrap_or(newest)),
+        };
+        self.unsent.extend(page.items);
+        Ok(())
+    }
+
+    async fn changed_handlers(&mut self) -> Option<Message> {
+        let items = handler_items(&self.admin.dispatch.report().await.ok()?);
+        if items == self.handlers {
+            return None;
+        }
+        self.handlers = items;
+        let data = format!("{{\"items\":[{}]}}", self.handlers);
+        Some(Message::default().event("handlers").data(data))
+    }
+}

@@ -1,0 +1,164 @@
+//! Server-sent events: what arrives while somebody watches.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::assert_error;
+use crate::support::postgres::shared;
+use crate::support::server::FILE_HANDLER;
+use crate::support::{Settings, TestServer, signed};
+
+/// Somebody who watches.
+struct Watcher(BufReader<TcpStream>);
+
+/// What was said: its `event`, `id` and data.
+type Said = (String, String, Value);
+
+impl Watcher {
+    fn of(server: &TestServer, query: &str, headers: &str) -> Self {
+        let mut stream = TcpStream::connect(server.admin).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let request = format!(
+            "GET /api/events/stream{query} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n",
+            server.admin
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut watcher = Self(BufReader::new(stream));
+        assert!(watcher.line().starts_with("HTTP/1.1 200 "));
+        while !watcher.line().is_empty() {}
+        watcher
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert!(self.0.read_line(&mut line).unwrap() > 0, "it ended");
+        line.trim_end().to_owned()
+    }
+
+    /// The next of this sort. The sizes of chunks stand in between, and are none of the fields that are looked for.
+    fn next(&mut self, sort: &str) -> Said {
+        let mut said = Said::default();
+        loop {
+            let line = self.line();
+            match line.split_once(": ") {
+                Some(("event", value)) => said.0 = value.to_owned(),
+                Some(("id", value)) => said.1 = value.to_owned(),
+                Some(("data", value)) => said.2 = serde_json::from_str(value).unwrap(),
+                _ if line.is_empty() && said.0 == sort => return said,
+                _ if line.is_empty() => said = Said::default(),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn push(server: &TestServer, stream: &str) {
+    let body = json!({ "event_type": 1, "app": "d", "appname": "live", "stream_id": stream });
+    assert_eq!(server.post("/css", signed(body)).status, 200);
+}
+
+#[test]
+fn who_watches_sees_what_arrives_and_goes_on_where_it_ended() {
+    let url = shared().url(&shared().create_database());
+    for inbox in [
+        String::new(),
+        format!("engine = \"postgres\"\nurl = \"{url}\""),
+    ] {
+        let server = TestServer::start(&Settings {
+            inbox,
+            ..Settings::with_handlers(FILE_HANDLER)
+        });
+        push(&server, "before");
+        let mut all = Watcher::of(&server, "", "");
+        let mut some = Watcher::of(&server, "?stream=live/room-7&kind=stream-begin", "");
+        let (_, _, handlers) = all.next("handlers");
+        assert_eq!(handlers["items"][0]["name"], "file");
+        push(&server, "room-6");
+        push(&server, "room-7");
+        let (_, first, event) = all.next("event");
+        assert_eq!(event["streamid"], "room-6");
+        assert_eq!(event, server.events()[1]);
+        assert_eq!(all.next("event").2["streamid"], "room-7");
+        assert_eq!(some.next("event").2["streamid"], "room-7");
+        drop((all, some));
+        push(&server, "room-8");
+        let mut again = Watcher::of(&server, "", &format!("Last-Event-ID: {first}\r\n"));
+        for stream in ["room-7", "room-8"] {
+            assert_eq!(again.next("event").2["streamid"], stream);
+        }
+        // Of a store that is another by now.
+        let mut lost = Watcher::of(&server, "", "Last-Event-ID: 999999\r\n");
+        push(&server, "room-9");
+        assert_eq!(lost.next("event").2["streamid"], "room-9");
+
+        let stopping = Instant::now();
+        assert!(server.stop().success());
+        assert!(
+            stopping.elapsed() < Duration::from_secs(5),
+            "watchers hold up nobody"
+        );
+    }
+}
+
+#[test]
+fn many_arrive_at_who_watches_in_order_and_only_so_many_may_watch() {
+    const WATCHERS: usize = 16;
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let mut watchers: Vec<_> = (0..WATCHERS)
+        .map(|_| Watcher::of(&server, "", ""))
+        .collect();
+    assert_error(&server.get("/api/events/stream"), 503, "too many");
+    for n in 0..300 {
+        push(&server, &format!("room-{n}"));
+    }
+    for watcher in &mut watchers[..2] {
+        for n in 0..300 {
+            assert_eq!(watcher.next("event").2["streamid"], format!("room-{n}"));
+        }
+    }
+    drop(watchers);
+    // Those who are gone make room, at the latest when something is said to them.
+    crate::support::wait_for("room", || {
+        push(&server, "another");
+        let taken = TcpStream::connect(server.admin).ok()?;
+        let mut reader = BufReader::new(taken.try_clone().ok()?);
+        (&taken)
+            .write_all(
+                format!(
+                    "GET /api/events/stream HTTP/1.1\r\nHost: {}\r\n\r\n",
+                    server.admin
+                )
+                .as_bytes(),
+            )
+            .ok()?;
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        line.starts_with("HTTP/1.1 200 ").then_some(())
+    });
+}
+
+#[test]
+fn what_is_not_understood_is_named() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    for (query, name) in [
+        ("kind=push", "kind"),
+        ("limit=5", "limit"),
+        ("colour=red", "colour"),
+    ] {
+        let answer = server.get(&format!("/api/events/stream?{query}"));
+        assert_error(&answer, 400, &format!("`{name}`"));
+    }
+    let mut client = crate::support::Client::new(server.admin);
+    for id in ["x", "-1"] {
+        let headers = [("last-event-id", id)];
+        let answer = client
+            .request("GET", "/api/events/stream", &headers, None)
+            .unwrap();
+        assert_error(&answer, 400, "Last-Event-ID");
+    }
+}
