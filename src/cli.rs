@@ -13,8 +13,11 @@ use crate::config::{Config, environment};
 mod check;
 mod health;
 mod key;
+mod operate;
 mod serve;
 mod simulate;
+
+use self::operate::operate;
 
 /// Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your handlers
 #[derive(Debug, Parser)]
@@ -48,6 +51,22 @@ enum Command {
     ///
     /// Exits 0 if it answers 200 within two seconds, else 1.
     Health(health::Args),
+    /// Show stored events of a running server, or follow those that arrive
+    ///
+    /// Shows the newest, oldest first. With an id shows that event whole, as handlers get it.
+    Events(operate::Events),
+    /// Show what a running server refused, and why, or judge it once more
+    ///
+    /// After a wrong key was corrected and the configuration reloaded, --recheck takes what is authentic by now.
+    Rejected(operate::Rejected),
+    /// Show how the handlers of a running server are doing, or pause and resume one
+    Handlers(operate::Handlers),
+    /// Show what handlers of a running server have given up, and why
+    Parked(operate::Parked),
+    /// Have a running server deliver events to a handler again
+    ///
+    /// Says first how many events it will be, and asks. They go through the handler's own filters.
+    Replay(operate::Replay),
     /// Act as the platform towards a receiver, any receiver, and report what it acknowledged, refused and lost
     ///
     /// Posts the callbacks of a believable day to it, signed, and repeats what is not answered 200 as often as the platform
@@ -94,6 +113,11 @@ fn run(cli: Cli) -> Result<(), Failed> {
             };
             health::ask(&address, args.path()).map_err(Failed::Run)
         }
+        Command::Events(command) => operate(command, &file),
+        Command::Rejected(command) => operate(command, &file),
+        Command::Handlers(command) => operate(command, &file),
+        Command::Parked(command) => operate(command, &file),
+        Command::Replay(command) => operate(command, &file),
         Command::Simulate(args) => simulate::simulate(args),
     }
 }

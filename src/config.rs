@@ -88,20 +88,34 @@ impl Config {
         Self::read(text, &base.join("livehook.toml"), base, env)
     }
 
+    /// Reads and checks nothing but `[admin]`, for those who only want to ask a server.
+    pub fn load_admin(path: &Path, env: &Environment) -> Result<AdminSettings, ConfigError> {
+        let unreadable = |error| {
+            let file = path.display();
+            ConfigError(format!(
+                "cannot read {file}: {error}; name another file with --config, or the server with --admin"
+            ))
+        };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let variable = |name: &str| env.get(name).cloned();
+        let around = Surroundings {
+            base: absolute.parent().unwrap_or(&absolute),
+            variable: &variable,
+        };
+        let reader = Reader::of(&text, path, env)?;
+        let admin: AdminConfig = reader.section(&["admin"])?;
+        let invalid = |invalid| reader.invalid(invalid);
+        admin.validate("admin", &around).map_err(invalid)
+    }
+
     fn read(text: &str, file: &Path, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
-        let mut root = parse(text, file)?;
-        let from_env = variables::apply(&mut root, env).map_err(ConfigError)?;
         let variable = |name: &str| env.get(name).cloned();
         let around = Surroundings {
             base,
             variable: &variable,
         };
-        let reader = Reader {
-            file,
-            root,
-            from_env,
-        };
-        reader.config(&around)
+        Reader::of(text, file, env)?.config(&around)
     }
 }
 
@@ -143,7 +157,17 @@ struct Reader<'a> {
     from_env: BTreeMap<String, String>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn of(text: &str, file: &'a Path, env: &Environment) -> Result<Self, ConfigError> {
+        let mut root = parse(text, file)?;
+        let from_env = variables::apply(&mut root, env).map_err(ConfigError)?;
+        Ok(Self {
+            file,
+            root,
+            from_env,
+        })
+    }
+
     fn config(&self, around: &Surroundings) -> Result<Config, ConfigError> {
         if let Some(key) = self
             .root

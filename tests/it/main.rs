@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod architecture;
 mod authentication;
+mod cli;
 mod conformance;
 mod crash;
 mod deployment;

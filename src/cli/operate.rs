@@ -1,0 +1,113 @@
+//! The commands that ask a running server, over its admin API.
+
+mod events;
+mod handlers;
+mod query;
+mod rejected;
+mod remote;
+mod table;
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::anyhow;
+use serde_json::Value;
+
+pub(super) use self::events::Events;
+pub(super) use self::handlers::{Handlers, Parked, Replay};
+pub(super) use self::rejected::Rejected;
+use self::remote::{Access, Remote};
+use super::Failed;
+use crate::event::Seq;
+
+/// Items of one question at most, as the server has it.
+const PART: usize = 1000;
+
+/// A command that asks a server.
+pub(super) trait Operate {
+    fn access(&self) -> &Access;
+    fn run(&self, remote: &Remote) -> Result<(), Failed>;
+}
+
+/// Finds the server and asks it. `file` has its address, unless that is given.
+pub(super) fn operate(command: &impl Operate, file: &Path) -> Result<(), Failed> {
+    let remote = Remote::find(command.access(), file).map_err(Failed::Setup)?;
+    command.run(&remote)
+}
+
+/// Prints a line at once; whether somebody reads on.
+fn say(line: &str) -> Result<bool, Failed> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failed::Run(error.into())),
+    }
+}
+
+/// Has the operator agree on a terminal; elsewhere that has to be said beforehand.
+fn confirm(question: &str, yes: bool) -> Result<bool, Failed> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failed::Setup(anyhow!("{question} Say so with --yes")));
+    }
+    let mut err = std::io::stderr().lock();
+    let asked = write!(err, "{question} [y/N] ").and_then(|()| err.flush());
+    asked.map_err(|error| Failed::Run(error.into()))?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failed::Run(error.into()))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// `1 event`, `2 events`.
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// The newest of a list, oldest first.
+fn newest(
+    remote: &Remote,
+    path: &[&str],
+    query: &[(&'static str, String)],
+    limit: usize,
+) -> Result<Vec<Value>, Failed> {
+    let mut items: Vec<Value> = Vec::new();
+    let mut after = None;
+    while items.len() < limit {
+        let mut query = query.to_vec();
+        query.push(("order", "newest".to_owned()));
+        query.push(("limit", PART.min(limit - items.len()).to_string()));
+        query.extend(after.map(|after: Seq| ("after", after.to_string())));
+        let page = remote.get(path, &query)?;
+        items.extend(page["items"].as_array().into_iter().flatten().cloned());
+        after = next(&page);
+        if after.is_none() {
+            break;
+        }
+    }
+    items.reverse();
+    Ok(items)
+}
+
+/// Where the next part of a list begins.
+fn next(page: &Value) -> Option<Seq> {
+    page["next"].as_str()?.parse().ok()
+}
+
+fn print_json(items: &[Value]) -> Result<(), Failed> {
+    print_lines(items.iter().map(Value::to_string))
+}
+
+fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
+    for line in lines {
+        if !say(&line)? {
+            break;
+        }
+    }
+    Ok(())
+}

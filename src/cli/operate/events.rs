@@ -1,0 +1,184 @@
+//! `livehook events`: what is stored, and what arrives.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::{Method, Response};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::query::{Received, Shown, Stream};
+use super::remote::{Access, Remote};
+use super::table::{Table, cell, kind, stream};
+use super::{Operate, newest, say};
+use crate::cli::Failed;
+
+/// Between two tries to watch on.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Events {
+    /// One event whole, as handlers get it
+    #[arg(value_name = "ID", conflicts_with_all = ["kind", "source", "from", "to", "domain", "stream", "follow"])]
+    id: Option<String>,
+    #[command(flatten)]
+    received: Received,
+    #[command(flatten)]
+    stream: Stream,
+    #[command(flatten)]
+    shown: Shown,
+    /// Go on with those that arrive, until interrupted
+    #[arg(long, short, conflicts_with_all = ["from", "to"])]
+    follow: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Operate for Events {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        if let Some(id) = &self.id {
+            let event = remote.get(&["events", id], &[])?;
+            let text = match self.shown.json {
+                true => event.to_string(),
+                false => format!("{event:#}"),
+            };
+            return say(&text).map(drop);
+        }
+        // What arrives while the list is read is not missed, and not shown twice.
+        let watching = match self.follow {
+            true => Some(remote.block_on(self.watch(remote, None))?),
+            false => None,
+        };
+        let items = newest(remote, &["events"], &self.query(), self.shown.limit)?;
+        let mut printer = Printer::new(self.shown.json);
+        if !printer.print(&items)? {
+            return Ok(());
+        }
+        let Some(watching) = watching else {
+            return Ok(());
+        };
+        let known = items.iter().map(|item| item["id"].to_string()).collect();
+        remote.block_on(self.follow(remote, watching, printer, known))
+    }
+}
+
+impl Events {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = self.received.query();
+        query.extend(self.stream.query());
+        query
+    }
+
+    async fn watch(&self, remote: &Remote, last: Option<&str>) -> Result<Response, Failed> {
+        let headers: Vec<_> = last
+            .map(|last| ("last-event-id", last))
+            .into_iter()
+            .collect();
+        remote
+            .send(
+                Method::GET,
+                &["events", "stream"],
+                &self.query(),
+                &headers,
+                None,
+            )
+            .await
+    }
+
+    async fn follow(
+        &self,
+        remote: &Remote,
+        mut watching: Response,
+        mut printer: Printer,
+        mut known: HashSet<String>,
+    ) -> Result<(), Failed> {
+        let mut last: Option<String> = None;
+        loop {
+            let mut rest = Vec::new();
+            // An answer that is cut off is taken up again.
+            while let Ok(Some(chunk)) = watching.chunk().await {
+                rest.extend_from_slice(&chunk);
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line);
+                    let line = line.trim_end();
+                    if let Some(skipped) = line
+                        .strip_prefix(": ")
+                        .filter(|text| text.contains("skipped"))
+                    {
+                        eprintln!("livehook: {skipped}");
+                    } else if let Some(id) = line.strip_prefix("id: ") {
+                        last = Some(id.to_owned());
+                    } else if let Some(data) = line.strip_prefix("data: ")
+                        && let Ok(item) = serde_json::from_str::<Value>(data)
+                        && item["id"].is_string()
+                        && !known.remove(&item["id"].to_string())
+                        && !printer.print(&[item])?
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+            loop {
+                sleep(PAUSE).await;
+                match self.watch(remote, last.as_deref()).await {
+                    Ok(response) => {
+                        watching = response;
+                        break;
+                    }
+                    Err(Failed::Setup(error)) => return Err(Failed::Setup(error)),
+                    // It may just be starting again.
+                    Err(Failed::Run(_)) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Prints what came, below what came before.
+struct Printer {
+    json: bool,
+    widths: Vec<usize>,
+}
+
+impl Printer {
+    fn new(json: bool) -> Self {
+        Self {
+            json,
+            widths: Vec::new(),
+        }
+    }
+
+    /// Whether somebody reads on.
+    fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
+        let lines: Vec<String> = if self.json {
+            items.iter().map(Value::to_string).collect()
+        } else {
+            let is_first = self.widths.is_empty();
+            let mut table = Table::new(&["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"]);
+            for item in items {
+                let source = item["source"].as_str().unwrap_or_default();
+                table.row([
+                    cell(&item["receivedtime"]),
+                    kind(item),
+                    super::table::plain(source.trim_start_matches('/')),
+                    stream(item),
+                    cell(&item["id"]),
+                ]);
+            }
+            let lines = table.lines(&mut self.widths);
+            lines.into_iter().skip(usize::from(!is_first)).collect()
+        };
+        for line in lines {
+            if !say(&line)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,233 @@
+//! `livehook handlers`, `parked` and `replay`.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+
+use super::query::{Received, Shown, Stream, time};
+use super::remote::{Access, Remote};
+use super::table::{Table, cell, kind, stream};
+use super::{Operate, PART, confirm, counted, next, print_json, print_lines, say};
+use crate::cli::Failed;
+use crate::clock::Timestamp;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Handlers {
+    /// Have this one begin no more attempts, also after a restart
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    pause: Option<String>,
+    /// Have this one go on
+    #[arg(long, value_name = "NAME")]
+    resume: Option<String>,
+    /// One JSON object per line instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Operate for Handlers {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        for (name, what) in [(&self.pause, "pause"), (&self.resume, "resume")] {
+            if let Some(name) = name {
+                let answer = remote.post(&["handlers", name, what], &json!({}))?;
+                return say(&format!("{name}: {}", cell(&answer["state"]))).map(drop);
+            }
+        }
+        let items = all(remote)?;
+        if self.json {
+            return print_json(&items);
+        }
+        let mut table = Table::new(&[
+            "NAME",
+            "TYPE",
+            "STATE",
+            "LAG",
+            "BEHIND",
+            "RETRYING",
+            "WAITING",
+            "PARKED",
+            "LAST ERROR",
+        ]);
+        for item in &items {
+            let seconds = item["lag_seconds"].as_f64().unwrap_or_default().max(0.0);
+            let behind = Duration::from_secs(seconds as u64);
+            let failure = &item["last_failure"];
+            let error = match failure["error"].as_str() {
+                Some(error) => format!("{} {}", cell(&failure["time"]), super::table::plain(error)),
+                None => "-".to_owned(),
+            };
+            let text = |name: &str| cell(&item[name]);
+            table.row([
+                text("name"),
+                text("type"),
+                text("state"),
+                text("lag_events"),
+                humantime::format_duration(behind).to_string(),
+                text("retrying"),
+                text("waiting"),
+                text("parked"),
+                error,
+            ]);
+        }
+        print_lines(table.lines(&mut Vec::new()))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Parked {
+    /// Only of this handler
+    #[arg(value_name = "HANDLER")]
+    handler: Option<String>,
+    #[command(flatten)]
+    received: Received,
+    #[command(flatten)]
+    stream: Stream,
+    #[command(flatten)]
+    shown: Shown,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Operate for Parked {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        let handlers = match &self.handler {
+            Some(handler) => vec![handler.clone()],
+            None => {
+                let all = all(remote)?;
+                let names = all.iter().filter_map(|item| item["name"].as_str());
+                names.map(str::to_owned).collect()
+            }
+        };
+        let mut items = Vec::new();
+        for handler in &handlers {
+            for mut item in self.list(remote, handler)? {
+                item["handler"] = handler.clone().into();
+                items.push(item);
+            }
+        }
+        if self.shown.json {
+            return print_json(&items);
+        }
+        let mut table = Table::new(&[
+            "PARKED", "HANDLER", "KIND", "STREAM", "ATTEMPTS", "ID", "ERROR",
+        ]);
+        for item in &items {
+            table.row([
+                cell(&item["parked_at"]),
+                cell(&item["handler"]),
+                kind(item),
+                stream(item),
+                cell(&item["attempts"]),
+                cell(&item["id"]),
+                cell(&item["error"]),
+            ]);
+        }
+        print_lines(table.lines(&mut Vec::new()))
+    }
+}
+
+impl Parked {
+    /// The oldest come first, as their order is that of the events; the last ones are shown.
+    fn list(&self, remote: &Remote, handler: &str) -> Result<Vec<Value>, Failed> {
+        let mut items: Vec<Value> = Vec::new();
+        let mut after = None;
+        loop {
+            let mut query = self.received.query();
+            query.extend(self.stream.query());
+            query.push(("limit", PART.to_string()));
+            query.extend(after.map(|after: i64| ("after", after.to_string())));
+            let page = remote.get(&["handlers", handler, "parked"], &query)?;
+            items.extend(page["items"].as_array().into_iter().flatten().cloned());
+            items.drain(..items.len().saturating_sub(self.shown.limit));
+            after = next(&page);
+            if after.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("selection").required(true).args(["event", "parked", "from"]))]
+pub(in crate::cli) struct Replay {
+    /// The handler that gets them again
+    #[arg(value_name = "HANDLER")]
+    handler: String,
+    /// This event
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// Everything that is parked
+    #[arg(long)]
+    parked: bool,
+    /// What arrived since then: a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    from: Option<Timestamp>,
+    /// With --from: and before then [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time, requires = "from")]
+    to: Option<Timestamp>,
+    /// Only say how many it would be
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Operate for Replay {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        let mut body = match (&self.event, self.from) {
+            (Some(id), _) => json!({ "event": id }),
+            (None, Some(from)) => {
+                let to = self
+                    .to
+                    .unwrap_or_else(|| crate::clock::Clock::system().now());
+                json!({ "from": from, "to": to })
+            }
+            _ => json!({ "parked": true }),
+        };
+        body["dry_run"] = true.into();
+        let path = ["handlers", &*self.handler, "replay"];
+        let ask = |body: &Value| {
+            let answer = remote.post(&path, body)?;
+            Ok(answer["count"].as_u64().unwrap_or_default())
+        };
+        let would = counted(ask(&body)?, "event");
+        if self.dry_run {
+            return say(&format!(
+                "{would} would be delivered to {} again",
+                self.handler
+            ))
+            .map(drop);
+        }
+        let question = format!("{would} will be delivered to {} again.", self.handler);
+        if !confirm(&question, self.yes)? {
+            return say("nothing was done").map(drop);
+        }
+        body["dry_run"] = false.into();
+        let count = ask(&body)?;
+        let are = if count == 1 { "is" } else { "are" };
+        let count = counted(count, "event");
+        say(&format!("{count} {are} due for {} again", self.handler)).map(drop)
+    }
+}
+
+fn all(remote: &Remote) -> Result<Vec<Value>, Failed> {
+    let page = remote.get(&["handlers"], &[("limit", PART.to_string())])?;
+    Ok(page["items"].as_array().cloned().unwrap_or_default())
+}

@@ -1,0 +1,98 @@
+//! What lists are asked for.
+
+use clap::Args;
+
+use crate::auth::Refusal;
+use crate::clock::{Clock, Timestamp};
+use crate::kind::Kind;
+
+type Query = Vec<(&'static str, String)>;
+
+/// What arrived when.
+#[derive(Debug, Args)]
+pub(super) struct Received {
+    /// Only this kind, such as stream-begin
+    #[arg(long, value_parser = kind)]
+    kind: Option<Kind>,
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Only what arrived since then: a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    from: Option<Timestamp>,
+    /// Only what arrived before then
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    to: Option<Timestamp>,
+}
+
+impl Received {
+    pub(super) fn query(&self) -> Query {
+        [
+            ("kind", self.kind.map(|kind| kind.slug().to_owned())),
+            ("source", self.source.clone()),
+            ("from", self.from.map(|time| time.to_string())),
+            ("to", self.to.map(|time| time.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+}
+
+/// Which stream.
+#[derive(Debug, Args)]
+pub(super) struct Stream {
+    /// Only this push or play domain
+    #[arg(long)]
+    domain: Option<String>,
+    /// Only this stream: room-7, or live/room-7
+    #[arg(long)]
+    stream: Option<String>,
+}
+
+impl Stream {
+    pub(super) fn query(&self) -> Query {
+        [("domain", &self.domain), ("stream", &self.stream)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)))
+            .collect()
+    }
+}
+
+/// How a list is shown.
+#[derive(Debug, Args)]
+pub(super) struct Shown {
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(super) limit: usize,
+    /// One JSON object per line instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    Kind::from_slug(text).ok_or_else(|| {
+        let known: Vec<&str> = Kind::all_and_unknown().map(Kind::slug).collect();
+        format!("the kinds are {}", known.join(", "))
+    })
+}
+
+pub(super) fn reason(text: &str) -> Result<Refusal, String> {
+    let known = Refusal::ALL.map(Refusal::slug);
+    let found = Refusal::ALL
+        .into_iter()
+        .find(|reason| reason.slug() == text);
+    found.ok_or_else(|| format!("the reasons are {}", known.join(", ")))
+}
+
+/// A time, or how long ago it was.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    if let Some(time) = Timestamp::from_rfc3339(text) {
+        return Ok(time);
+    }
+    let ago = humantime::parse_duration(text.trim_start_matches('-'));
+    ago.map(|ago| Clock::system().now().minus(ago))
+        .map_err(|_| {
+            "write a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m".to_owned()
+        })
+}

@@ -1,0 +1,91 @@
+//! `livehook rejected`: what was refused, and judging it once more.
+
+use clap::Args;
+use serde_json::json;
+
+use super::query::{Received, Shown, reason};
+use super::remote::{Access, Remote};
+use super::table::{Table, cell};
+use super::{Operate, counted, newest, print_json, print_lines, say};
+use crate::auth::Refusal;
+use crate::cli::Failed;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Rejected {
+    #[command(flatten)]
+    received: Received,
+    /// Only what was refused for this reason, such as signature
+    #[arg(long, value_parser = reason)]
+    reason: Option<Refusal>,
+    #[command(flatten)]
+    shown: Shown,
+    /// Instead of showing the list: take what was refused for its signature and is authentic by the keys of now
+    #[arg(long, conflicts_with_all = ["kind", "from", "to", "reason", "limit"])]
+    recheck: bool,
+    /// With --recheck: only say how many it would be
+    #[arg(long, requires = "recheck")]
+    dry_run: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Operate for Rejected {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        if self.recheck {
+            return self.recheck(remote);
+        }
+        let mut query = self.received.query();
+        query.extend(
+            self.reason
+                .map(|reason| ("reason", reason.slug().to_owned())),
+        );
+        let items = newest(remote, &["rejected"], &query, self.shown.limit)?;
+        if self.shown.json {
+            return print_json(&items);
+        }
+        let mut table = Table::new(&[
+            "RECEIVED", "REASON", "KIND", "SOURCE", "CLIENT", "BYTES", "ID",
+        ]);
+        for item in &items {
+            let names = [
+                "receivedtime",
+                "reason",
+                "kind",
+                "source",
+                "client",
+                "size",
+                "id",
+            ];
+            table.row(names.map(|name| cell(&item[name])));
+        }
+        print_lines(table.lines(&mut Vec::new()))
+    }
+}
+
+impl Rejected {
+    fn recheck(&self, remote: &Remote) -> Result<(), Failed> {
+        let source = self
+            .received
+            .query()
+            .into_iter()
+            .find(|(name, _)| *name == "source");
+        let mut body = json!({ "dry_run": self.dry_run });
+        if let Some((_, source)) = source {
+            body["source"] = source.into();
+        }
+        let answer = remote.post(&["rejected", "recheck"], &body)?;
+        if self.shown.json {
+            return say(&answer.to_string()).map(drop);
+        }
+        let count = counted(answer["count"].as_u64().unwrap_or_default(), "callback");
+        let what = match self.dry_run {
+            true => "would be taken: authentic by the keys of now",
+            false => "joined the inbox: authentic by the keys of now",
+        };
+        say(&format!("{count} {what}")).map(drop)
+    }
+}

@@ -1,0 +1,183 @@
+//! The server that is asked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::admin::settings::AdminConfig;
+use crate::cli::Failed;
+use crate::cli::health::local;
+use crate::config::{Config, environment};
+use crate::outbound;
+use crate::settings::{Secret, Surroundings};
+
+/// To a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// To the answer of a question; a long replay may take a while to be counted.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Where the server is, and who asks.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Access {
+    /// The server's admin listener, such as http://127.0.0.1:9090 [default: that of the configuration, with its token]
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// A file that holds the token for --admin
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
+}
+
+/// A server's admin listener.
+pub(in crate::cli) struct Remote {
+    client: Client,
+    url: Url,
+    token: Option<Secret>,
+    runtime: Runtime,
+}
+
+impl Remote {
+    /// The one that is named, else the one of the configuration, of which only `[admin]` is looked at.
+    pub(super) fn find(access: &Access, file: &Path) -> anyhow::Result<Self> {
+        let env = environment();
+        let (url, token) = match &access.admin {
+            Some(url) => {
+                let named = AdminConfig {
+                    token_file: access.admin_token_file.clone(),
+                    ..AdminConfig::default()
+                };
+                let around = Surroundings {
+                    base: Path::new(""),
+                    variable: &|_| None,
+                };
+                let token = named.validate("--admin", &around);
+                let token =
+                    token.map_err(|invalid| anyhow!("--admin-token-file: {}", invalid.problem));
+                (url.clone(), token?.token)
+            }
+            None => {
+                let admin = Config::load_admin(file, &env)?;
+                (format!("http://{}", local(admin.listen)), admin.token)
+            }
+        };
+        let url = outbound::url(&url, "http://127.0.0.1:9090")
+            .map_err(|problem| anyhow!("--admin: {problem}"))?;
+        Ok(Self {
+            client: outbound::client(&url, |client| client.connect_timeout(CONNECT))?,
+            url,
+            token,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("cannot start")?,
+        })
+    }
+
+    /// Asks for a page.
+    pub(super) fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
+        self.runtime
+            .block_on(self.ask(Method::GET, path, query, None))
+    }
+
+    /// Has the server do something.
+    pub(super) fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failed> {
+        self.runtime
+            .block_on(self.ask(Method::POST, path, &[], Some(body)))
+    }
+
+    /// Waits, or does something else that takes its time.
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<Value, Failed> {
+        let asking = async {
+            let response = self.send(method, path, query, &[], body).await?;
+            let text = response.text().await.map_err(|error| self.away(error))?;
+            serde_json::from_str(&text).map_err(|_| {
+                Failed::Run(anyhow!(
+                    "{}: this is no admin listener of a livehook",
+                    self.url
+                ))
+            })
+        };
+        let answer = tokio::time::timeout(ANSWER, asking).await;
+        answer.unwrap_or_else(|_| {
+            let seconds = ANSWER.as_secs();
+            Err(Failed::Run(anyhow!(
+                "{}: no answer within {seconds} s",
+                self.url
+            )))
+        })
+    }
+
+    /// Sends a question whose answer is good.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Response, Failed> {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("api").extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.client.request(method, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.map_err(|error| self.away(error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let said: Option<Value> = serde_json::from_str(&text).ok();
+        let message = said.as_ref().and_then(|said| said["message"].as_str());
+        let problem = match (status, message) {
+            (StatusCode::UNAUTHORIZED, _) => anyhow!(
+                "{}: it does not know the token; give the one of its [admin] with --admin-token-file, or its configuration with --config",
+                self.url
+            ),
+            (_, Some(message)) => anyhow!("{message}"),
+            _ => anyhow!(
+                "{}: it answers {status}; is this the admin listener of a livehook?",
+                self.url
+            ),
+        };
+        // A filter that is not understood is the user's to mend.
+        Err(match status {
+            StatusCode::BAD_REQUEST => Failed::Setup(problem),
+            _ => Failed::Run(problem),
+        })
+    }
+
+    pub(super) fn away(&self, error: reqwest::Error) -> Failed {
+        let error = error.without_url();
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        Failed::Run(anyhow!("{}: {cause}; is the server running?", self.url))
+    }
+}

@@ -1,0 +1,392 @@
+//! The commands that ask a running server.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::server::{FILE_HANDLER, livehook};
+use crate::support::target::reserve;
+use crate::support::{Settings, TestServer, json_lines, now, signed, signed_with, wait_for};
+
+const PICKY: &str = "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"echo no >&2; test -e mended || exit 65\"] }\n";
+
+fn server() -> TestServer {
+    TestServer::start(&Settings::with_handlers(FILE_HANDLER))
+}
+
+fn run(server: &TestServer, arguments: &[&str]) -> Output {
+    livehook()
+        .args(arguments)
+        .args(["--admin", &server.admin_url()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// What a command that succeeds prints.
+#[track_caller]
+fn lines(server: &TestServer, arguments: &[&str]) -> Vec<String> {
+    let output = run(server, arguments);
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{err}");
+    assert_eq!(err, "");
+    let out = String::from_utf8(output.stdout).unwrap();
+    out.lines().map(str::to_owned).collect()
+}
+
+/// The code of a command that fails, and what it says.
+fn failed(output: Output) -> (i32, String) {
+    assert_eq!(output.stdout, b"");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.starts_with("livehook: ") && message.lines().count() == 1,
+        "{message}"
+    );
+    (output.status.code().unwrap(), message)
+}
+
+fn push(server: &TestServer, stream: &str) {
+    let body = json!({ "event_type": 1, "app": "push.example.com", "appname": "live", "stream_id": stream });
+    assert_eq!(server.post("/css", signed(body)).status, 200);
+}
+
+#[test]
+fn events_are_listed_newest_last_for_people_and_for_scripts() {
+    let server = server();
+    for n in 0..30 {
+        push(&server, &format!("room-{n}"));
+    }
+    let record = json!({ "event_type": 100, "stream_id": "\u{1b}[2Jevil\u{202e}" });
+    assert_eq!(server.post("/css", signed(record)).status, 200);
+
+    let table = lines(&server, &["events"]);
+    assert_eq!(table.len(), 21, "20 and the head");
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words(&table[0]),
+        ["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"]
+    );
+    let newest = server.events().pop().unwrap();
+    let time = newest["receivedtime"].as_str().unwrap();
+    let id = newest["id"].as_str().unwrap();
+    assert_eq!(
+        words(&table[20]),
+        [time, "record", "css", "\\u{1b}[2Jevil\\u{202e}", id]
+    );
+    assert_eq!(words(&table[19])[3], "push.example.com/live/room-29");
+
+    let all = lines(&server, &["events", "--json", "--limit", "5000"]);
+    let all: Vec<Value> = all
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(all, server.events());
+    for (filter, expected) in [
+        (&["--kind", "record"][..], 1),
+        (&["--stream", "live/room-7"], 1),
+        (&["--domain", "push.example.com", "--limit", "7"], 7),
+        (&["--source", "nobody"], 0),
+        (&["--from", "1h"], 20),
+        (&["--to", "-1h"], 0),
+        (&["--to", "2026-01-01T00:00:00Z"], 0),
+    ] {
+        let arguments = [&["events", "--json"], filter].concat();
+        assert_eq!(lines(&server, &arguments).len(), expected, "{filter:?}");
+    }
+    let whole = lines(&server, &["events", id]).join("\n");
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    assert_eq!(whole["data"]["event_type"], 100);
+}
+
+#[test]
+fn events_are_followed_across_a_restart_of_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings::with_handlers(FILE_HANDLER).at(reserve(), reserve());
+    let server = TestServer::start_in(directory.path(), &settings);
+    push(&server, "before");
+    let mut child = livehook()
+        .args([
+            "events",
+            "--follow",
+            "--json",
+            "--admin",
+            &server.admin_url(),
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let item: Value = serde_json::from_str(&line).unwrap();
+        item["streamid"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(next(), "before");
+    push(&server, "a");
+    push(&server, "b");
+    assert_eq!((next(), next()), ("a".into(), "b".into()));
+    assert!(server.stop().success());
+    let server = TestServer::start_in(directory.path(), &settings);
+    push(&server, "c");
+    assert_eq!(next(), "c");
+    // Nobody reads any more.
+    drop(out);
+    wait_for("its end", || {
+        push(&server, "d");
+        child.try_wait().unwrap()
+    });
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_was_refused_is_listed_and_judged_once_more() {
+    let server = server();
+    for n in 0..3 {
+        let body = json!({ "event_type": 1, "stream_id": "room", "sequence": n });
+        let body = signed_with("Forged", now() + 600, body);
+        assert_eq!(server.post("/css/stream-begin", body).status, 401);
+    }
+    let listed = || lines(&server, &["rejected", "--json", "--reason", "signature"]);
+    wait_for("the list", || (listed().len() == 3).then_some(()));
+    let table = lines(&server, &["rejected", "--limit", "2"]);
+    assert_eq!(table.len(), 3);
+    assert!(table[0].starts_with("RECEIVED"), "{table:?}");
+    assert!(
+        table[2].contains("  signature  stream-begin  css     127.0.0.1"),
+        "{table:?}"
+    );
+    let recheck = lines(
+        &server,
+        &["rejected", "--recheck", "--source", "css", "--dry-run"],
+    );
+    assert_eq!(
+        recheck,
+        ["0 callbacks would be taken: authentic by the keys of now"]
+    );
+    let recheck = lines(&server, &["rejected", "--recheck"]);
+    assert_eq!(
+        recheck,
+        ["0 callbacks joined the inbox: authentic by the keys of now"]
+    );
+}
+
+#[test]
+fn what_is_parked_is_listed_and_replayed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mended = directory.path().join("mended");
+    let picky = PICKY.replace("-e mended", &format!("-e {}", mended.display()));
+    let server = TestServer::start(&Settings::with_handlers(&format!("{FILE_HANDLER}{picky}")));
+    push(&server, "a");
+    push(&server, "b");
+    let parked = || lines(&server, &["parked", "--json"]);
+    wait_for("the list", || (parked().len() == 2).then_some(()));
+    let item: Value = serde_json::from_str(&parked()[1]).unwrap();
+    assert_eq!(
+        (&item["handler"], &item["streamid"]),
+        (&json!("picky"), &json!("b"))
+    );
+    let table = lines(&server, &["parked", "picky"]);
+    assert!(
+        table[0].starts_with("PARKED") && table.len() == 3,
+        "{table:?}"
+    );
+    assert!(
+        table[1].contains("push.example.com/live/a") && table[1].contains("65"),
+        "{table:?}"
+    );
+    let handlers = lines(&server, &["handlers"]);
+    assert!(
+        handlers[2].starts_with("picky  exec  running  0"),
+        "{handlers:?}"
+    );
+
+    fs::write(&mended, "").unwrap();
+    let replay = |more: &[&str]| run(&server, &[&["replay", "picky"], more].concat());
+    let (code, message) = failed(replay(&["--parked"]));
+    assert_eq!(code, 2);
+    assert!(
+        message.contains("2 events will be delivered to picky again. Say so with --yes"),
+        "{message}"
+    );
+    let dry = lines(&server, &["replay", "picky", "--parked", "--dry-run"]);
+    assert_eq!(dry, ["2 events would be delivered to picky again"]);
+    let done = lines(&server, &["replay", "picky", "--parked", "--yes"]);
+    assert_eq!(done, ["2 events are due for picky again"]);
+    wait_for("them to be done", || parked().is_empty().then_some(()));
+    let id = item["id"].as_str().unwrap();
+    let one = lines(&server, &["replay", "file", "--event", id, "-y"]);
+    assert_eq!(
+        one,
+        ["1 event are due for file again"].map(|line| line.replace("event are", "event is"))
+    );
+    let range = lines(&server, &["replay", "file", "--from", "1h", "--dry-run"]);
+    assert_eq!(range, ["2 events would be delivered to file again"]);
+    let file = server.path().join("events.jsonl");
+    wait_for("the file", || (json_lines(&file).len() == 3).then_some(()));
+}
+
+#[test]
+fn a_handler_is_paused_and_resumed() {
+    let server = server();
+    assert_eq!(
+        lines(&server, &["handlers", "--pause", "file"]),
+        ["file: paused"]
+    );
+    let handlers = lines(&server, &["handlers", "--json"]);
+    let item: Value = serde_json::from_str(&handlers[0]).unwrap();
+    assert_eq!(item["state"], "paused");
+    assert_eq!(
+        lines(&server, &["handlers", "--resume", "file"]),
+        ["file: running"]
+    );
+}
+
+#[test]
+fn the_configuration_says_where_the_server_is_and_what_it_wants_to_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let admin = reserve();
+    let settings = Settings {
+        admin: "token = \"AdminTokenItself\"".into(),
+        ..Settings::default()
+    };
+    let settings = settings.at(reserve(), admin);
+    let server = TestServer::start_in(directory.path(), &settings);
+    let body = json!({ "event_type": 1 });
+    assert_eq!(server.post("/css", signed(body)).status, 200);
+    // Nothing but [admin] has to be there.
+    let file = directory.path().join("admin.toml");
+    fs::write(
+        &file,
+        format!("[admin]\nlisten = \"{admin}\"\ntoken = \"AdminTokenItself\"\n"),
+    )
+    .unwrap();
+    let with_config = |command: &str| {
+        let mut livehook = livehook();
+        livehook
+            .args([command, "--json", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap()
+    };
+    let output = with_config("events");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        output.stdout.iter().filter(|byte| **byte == b'\n').count(),
+        1
+    );
+
+    let (code, message) = failed(run(&server, &["events"]));
+    assert_eq!(code, 1);
+    assert!(
+        message.contains("token") && !message.contains("AdminTokenItself"),
+        "{message}"
+    );
+    let token = directory.path().join("token");
+    fs::write(&token, "AdminTokenItself\n").unwrap();
+    let listed = lines(
+        &server,
+        &[
+            "events",
+            "--json",
+            "--admin-token-file",
+            token.to_str().unwrap(),
+        ],
+    );
+    assert_eq!(listed.len(), 1);
+
+    assert!(server.stop().success());
+    let (code, message) = failed(with_config("events"));
+    assert_eq!(code, 1);
+    assert!(
+        message.contains(&admin.to_string()) && message.contains("is the server running?"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_is_said_in_one_line() {
+    let server = server();
+    for (arguments, code, part) in [
+        (&["events", "0123"][..], 1, "no such event"),
+        (&["parked", "nobody"], 1, "no such handler"),
+        (
+            &["replay", "nobody", "--parked", "-y"],
+            1,
+            "no such handler",
+        ),
+        (&["handlers", "--pause", "no/body"], 1, "no such handler"),
+        (
+            &[
+                "replay",
+                "file",
+                "--event",
+                "00000000000000000000000000000000",
+                "-y",
+            ],
+            1,
+            "retention",
+        ),
+        (
+            &["replay", "file", "--from", "1h", "--to", "2h", "-y"],
+            2,
+            "`from`",
+        ),
+    ] {
+        let (is, message) = failed(run(&server, arguments));
+        assert_eq!(is, code, "{message}");
+        assert!(message.contains(part), "{message}");
+    }
+    for arguments in [
+        &["events", "--kind", "push"][..],
+        &["events", "--from", "yesterday"],
+        &["replay", "file"],
+        &["rejected", "--reason", "nonsense"],
+        &["rejected", "--dry-run"],
+    ] {
+        assert_eq!(
+            run(&server, arguments).status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
+    }
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", other.local_addr().unwrap());
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for stream in other.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+        }
+    });
+    let output = livehook()
+        .args(["handlers", "--admin", &url])
+        .output()
+        .unwrap();
+    let (code, message) = failed(output);
+    assert_eq!(code, 1);
+    assert!(
+        message.contains("no admin listener of a livehook"),
+        "{message}"
+    );
+    for url in ["ftp://a", "nonsense", "http://"] {
+        let output = livehook()
+            .args(["handlers", "--admin", url])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{url}");
+    }
+}
