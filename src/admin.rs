@@ -78,6 +78,7 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
         .route("/api/handlers/{name}/discard", post(api::discard))
         .route("/api/handlers/{name}/pause", post(api::pause))
         .route("/api/handlers/{name}/resume", post(api::resume))
+        .route("/api/retry-windows", get(api::retry_windows))
         .route("/api/rejected", get(rejected::rejected))
         .route("/api/rejected/recheck", post(rejected::recheck))
         .fallback(async || Problem::NotFound("there is no such page"))

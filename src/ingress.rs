@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use self::answer::Answer;
 use self::desk::Desk;
 use self::settings::ServerConfig;
+pub use self::watch::RetryWindow;
 use self::watch::SourceWatch;
 use crate::auth::{self, Authentic, Presented};
 use crate::budget::Budget;
@@ -104,6 +105,16 @@ impl Ingress {
         }
     }
 
+    /// What is not taken now, and how long the senders go on repeating it.
+    pub fn retry_windows(&self) -> Vec<RetryWindow> {
+        let now = self.clock.now();
+        let watches = self.watches();
+        let windows = watches
+            .iter()
+            .flat_map(|(source, watch)| watch.retry_windows(source, now));
+        windows.collect()
+    }
+
     /// What was refused.
     pub fn rejected(&self) -> &RejectedList {
         &self.rejected
@@ -137,7 +148,7 @@ impl Ingress {
             Err(_) if kind.is_some() => Answer::TooSlow,
             Err(_) => Answer::BodyTooSlow,
         };
-        desk.count(&self.metrics, kind, &answer, || self.clock.now());
+        desk.count(&self.metrics, kind, url_kind, &answer, || self.clock.now());
         self.metrics
             .callback_duration
             .observe(head_at.elapsed().as_secs_f64());

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use crate::kind::Kind;
 
 /// What became of a callback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallbackResult {
     /// Stored: 200.
     Accepted,
@@ -44,9 +44,16 @@ pub enum DeliveryOutcome {
 
 macro_rules! label_value {
     ($type:ty { $($variant:ident => $text:literal),* $(,)? }) => {
+        impl $type {
+            /// It in one word, as in labels.
+            pub fn slug(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
         impl EncodeLabelValue for $type {
             fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
-                encoder.write_str(match self { $(Self::$variant => $text),* })
+                encoder.write_str(self.slug())
             }
         }
     };

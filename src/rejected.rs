@@ -66,7 +66,7 @@ pub struct Rejected {
 /// A part of the list.
 #[derive(Debug)]
 pub struct Entries {
-    /// At most as many as were asked for, and [`PAGE`] bytes of bodies and one more.
+    /// At most as many as were asked for, and 4 MiB of bodies and one more.
     pub items: Vec<Entry>,
     /// There may be more behind the last one.
     pub has_more: bool,

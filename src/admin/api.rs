@@ -86,6 +86,24 @@ pub(super) async fn parked(
     Ok(list(page.items.iter().map(parked_item), page.next))
 }
 
+/// `GET /api/retry-windows`
+pub(super) async fn retry_windows(State(admin): State<Arc<Admin>>, fields: Fields) -> Answer {
+    fields.end()?;
+    let items = admin.ingress.retry_windows().into_iter().map(|window| {
+        let item = json!({
+            "source": &*window.source,
+            "kind": window.kind.slug(),
+            "result": window.result.slug(),
+            "since": window.since,
+            "last": window.last,
+            "window_seconds": window.window.as_secs(),
+            "remaining_seconds": window.remaining.as_secs(),
+        });
+        item.to_string()
+    });
+    Ok(list(items, None))
+}
+
 /// `POST /api/handlers/{name}/replay`
 pub(super) async fn replay(
     State(admin): State<Arc<Admin>>,

@@ -28,14 +28,16 @@ impl Desk {
         }
     }
 
-    /// Counts an answer; `kind` is that of an authentic callback.
+    /// Counts an answer; `kind` is that of an authentic callback, `url_kind` that of the URL.
     pub(super) fn count(
         &self,
         metrics: &Metrics,
         kind: Option<Kind>,
+        url_kind: Option<Kind>,
         answer: &Answer,
         now: impl FnOnce() -> Timestamp,
     ) {
+        let likely = kind.or(url_kind).unwrap_or(Kind::Unknown);
         let kind = kind.unwrap_or(Kind::Unknown);
         let result = answer.counts_as();
         let counter = || metrics.callback_counter(self.source.name(), kind, result);
@@ -47,6 +49,6 @@ impl Desk {
                 counter().inc();
             }
         }
-        self.watch.answered(result, now);
+        self.watch.answered(self.source.name(), likely, result, now);
     }
 }

@@ -1,13 +1,13 @@
 //! What the callbacks tell of their senders: how far the clocks are apart, and since when something fails.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::auth::Refusal;
 use crate::clock::Timestamp;
-use crate::kind::RetrySchedule;
+use crate::kind::Kind;
 use crate::metrics::{CallbackResult, Metrics, SourceLabel};
 
 /// `t` is this long after the sending.
@@ -33,10 +33,36 @@ pub(super) struct SourceWatch {
 struct Watched {
     /// The sender's clock minus ours, in seconds.
     offsets: VecDeque<i64>,
-    /// Since when, and when last, something was not taken.
-    failing: Option<(Timestamp, Timestamp)>,
+    /// What is not taken. As kinds and results are few, a stranger cannot make it grow.
+    failing: BTreeMap<(Kind, CallbackResult), Failing>,
     told_offset: Option<Timestamp>,
     told_refusal: HashMap<Refusal, Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    since: Timestamp,
+    last: Timestamp,
+    told: Timestamp,
+}
+
+/// Callbacks that are not taken now, and how long the sender goes on repeating the first of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryWindow {
+    /// Whose.
+    pub source: Arc<str>,
+    /// As the body says, or where it is not believed the URL.
+    pub kind: Kind,
+    /// What became of them.
+    pub result: CallbackResult,
+    /// When the first one was not taken.
+    pub since: Timestamp,
+    /// When the last one was not.
+    pub last: Timestamp,
+    /// How long the sender repeats one of this kind.
+    pub window: Duration,
+    /// What is left of that for the first one.
+    pub remaining: Duration,
 }
 
 impl SourceWatch {
@@ -73,26 +99,68 @@ impl SourceWatch {
         }
     }
 
-    /// A callback was answered.
-    pub(super) fn answered(&self, result: CallbackResult, now: impl FnOnce() -> Timestamp) {
+    /// A callback of `source` was answered.
+    pub(super) fn answered(
+        &self,
+        source: &str,
+        kind: Kind,
+        result: CallbackResult,
+        now: impl FnOnce() -> Timestamp,
+    ) {
         match result {
             CallbackResult::Accepted | CallbackResult::Duplicate => {
-                if self.is_failing.swap(false, Ordering::Relaxed) {
-                    self.watched().failing = None;
+                if self.is_failing.load(Ordering::Relaxed) {
+                    let mut watched = self.watched();
+                    // What came to the URL for all kinds may have been of this one.
+                    watched.failing.retain(|(failing, _), _| {
+                        !matches!(*failing, Kind::Unknown) && *failing != kind
+                    });
+                    self.is_failing
+                        .store(!watched.failing.is_empty(), Ordering::Relaxed);
                 }
             }
             CallbackResult::Refused | CallbackResult::Overloaded | CallbackResult::Failed => {
                 let now = now();
                 let mut watched = self.watched();
-                let since = match watched.failing {
-                    Some((since, last)) if now.since(last) < QUIET => since,
-                    _ => now,
+                let fresh = Failing {
+                    since: now,
+                    last: now,
+                    told: now,
                 };
-                watched.failing = Some((since, now));
+                let failing = watched.failing.entry((kind, result)).or_insert(fresh);
+                if now.since(failing.last) >= QUIET {
+                    *failing = fresh;
+                }
+                failing.last = now;
+                if now.since(failing.told) >= REPEAT {
+                    failing.told = now;
+                    tell(source, kind, result, failing.since, now);
+                }
                 self.is_failing.store(true, Ordering::Relaxed);
             }
             CallbackResult::Invalid => {}
         }
+    }
+
+    /// What is not taken now.
+    pub(super) fn retry_windows(&self, source: &Arc<str>, now: Timestamp) -> Vec<RetryWindow> {
+        let mut watched = self.watched();
+        watched
+            .failing
+            .retain(|_, failing| now.since(failing.last) < QUIET);
+        let windows = watched.failing.iter().map(|((kind, result), failing)| {
+            let window = kind.retry_schedule().window();
+            RetryWindow {
+                source: source.clone(),
+                kind: *kind,
+                result: *result,
+                since: failing.since,
+                last: failing.last,
+                window,
+                remaining: window.saturating_sub(now.since(failing.since)),
+            }
+        });
+        windows.collect()
     }
 
     /// Whether it is time to tell of refusals for this reason.
@@ -109,23 +177,20 @@ impl SourceWatch {
     }
 
     /// Brings the gauges of `source` up to date.
-    pub(super) fn measure(&self, source: &str, metrics: &Metrics, now: Timestamp) {
-        let mut watched = self.watched();
+    pub(super) fn measure(&self, source: &Arc<str>, metrics: &Metrics, now: Timestamp) {
+        let windows = self.retry_windows(source, now);
         let label = SourceLabel {
-            source: source.to_owned(),
+            source: source.to_string(),
         };
-        if let Some(offset) = median(&watched.offsets) {
+        if let Some(offset) = median(&self.watched().offsets) {
             metrics
                 .clock_offset
                 .get_or_create(&label)
                 .set(offset as f64);
         }
-        watched.failing = watched.failing.filter(|(_, last)| now.since(*last) < QUIET);
-        match watched.failing {
-            Some((since, _)) => {
-                let remaining = RetrySchedule::COMMON
-                    .window()
-                    .saturating_sub(now.since(since));
+        // Of that which is lost first.
+        match windows.iter().map(|window| window.remaining).min() {
+            Some(remaining) => {
                 metrics
                     .retry_window_remaining
                     .get_or_create(&label)
@@ -133,6 +198,32 @@ impl SourceWatch {
             }
             None => drop(metrics.retry_window_remaining.remove(&label)),
         }
+    }
+}
+
+/// Says aloud what is about to be lost.
+fn tell(source: &str, kind: Kind, result: CallbackResult, since: Timestamp, now: Timestamp) {
+    let left = kind
+        .retry_schedule()
+        .window()
+        .saturating_sub(now.since(since));
+    let what = match result {
+        CallbackResult::Refused => "are refused",
+        _ => "cannot be taken",
+    };
+    let end = match left.as_secs() {
+        0 => "the sender has given up the first of them".to_owned(),
+        seconds => format!(
+            "the sender gives up the first of them in {} min",
+            seconds.div_ceil(60)
+        ),
+    };
+    let kind = kind.slug();
+    // A stranger can be refused as long as he likes; what the store does not take is certainly somebody's loss.
+    if result == CallbackResult::Refused {
+        tracing::warn!(callback.source = source, callback.kind = kind, since = %since, "callbacks {what}: {end}");
+    } else {
+        tracing::error!(callback.source = source, callback.kind = kind, since = %since, "callbacks {what}: {end}");
     }
 }
 
@@ -155,7 +246,7 @@ mod tests {
             watch.signed("css", NOW.seconds() + 600 - late, NOW);
         }
         let metrics = Metrics::default();
-        watch.measure("css", &metrics, NOW);
+        watch.measure(&"css".into(), &metrics, NOW);
         assert!(
             metrics
                 .encode()
@@ -167,23 +258,54 @@ mod tests {
     fn the_window_runs_only_while_something_fails() {
         let watch = SourceWatch::default();
         let metrics = Metrics::default();
+        let at = |seconds: u64| NOW.plus(Duration::from_secs(seconds));
         let shown = |seconds: u64| {
-            watch.measure("css", &metrics, NOW.plus(Duration::from_secs(seconds)));
+            watch.measure(&"css".into(), &metrics, at(seconds));
             let text = metrics.encode();
             text.lines()
                 .find(|line| line.starts_with("livehook_retry_window_remaining_seconds{"))
                 .map(str::to_owned)
         };
+        let answered = |kind, result, seconds| watch.answered("css", kind, result, || at(seconds));
         assert_eq!(shown(0), None);
-        watch.answered(CallbackResult::Failed, || NOW);
-        watch.answered(CallbackResult::Failed, || NOW.plus(Duration::from_secs(60)));
+        answered(Kind::StreamBegin, CallbackResult::Failed, 0);
+        answered(Kind::StreamBegin, CallbackResult::Failed, 60);
         assert_eq!(
             shown(70).as_deref(),
             Some("livehook_retry_window_remaining_seconds{source=\"css\"} 650.0")
         );
-        watch.answered(CallbackResult::Accepted, || {
-            NOW.plus(Duration::from_secs(80))
-        });
+        // Screenshots are repeated for ten minutes only, and of all kinds the most urgent one counts.
+        answered(Kind::Snapshot, CallbackResult::Refused, 20);
+        answered(Kind::Snapshot, CallbackResult::Refused, 75);
+        answered(Kind::Unknown, CallbackResult::Refused, 75);
+        assert_eq!(
+            shown(75).as_deref(),
+            Some("livehook_retry_window_remaining_seconds{source=\"css\"} 545.0")
+        );
+        answered(Kind::StreamBegin, CallbackResult::Accepted, 80);
+        let windows = watch.retry_windows(&"css".into(), at(80));
+        let windows: Vec<_> = windows
+            .iter()
+            .map(|window| {
+                (
+                    window.kind,
+                    window.window.as_secs(),
+                    window.remaining.as_secs(),
+                )
+            })
+            .collect();
+        assert_eq!(windows, [(Kind::Snapshot, 600, 540)]);
+        answered(Kind::Snapshot, CallbackResult::Duplicate, 81);
         assert_eq!(shown(81), None);
+        // Nothing came again: nobody repeats it any more.
+        answered(Kind::Record, CallbackResult::Overloaded, 100);
+        assert!(shown(101).is_some());
+        assert_eq!(shown(251), None);
+        answered(Kind::Record, CallbackResult::Overloaded, 900);
+        assert_eq!(
+            shown(900).as_deref(),
+            Some("livehook_retry_window_remaining_seconds{source=\"css\"} 720.0"),
+            "it begins anew"
+        );
     }
 }

@@ -27,7 +27,7 @@ fn two_sources() -> String {
 }
 
 /// Pages that need authorization, with their methods.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("GET", "/metrics"),
     ("GET", "/api/events"),
     ("GET", "/api/events/stream?colour=red"),
@@ -38,6 +38,7 @@ const PAGES: [(&str, &str); 13] = [
     ("POST", "/api/handlers/file/discard"),
     ("POST", "/api/handlers/file/pause"),
     ("POST", "/api/handlers/file/resume"),
+    ("GET", "/api/retry-windows"),
     ("GET", "/api/rejected"),
     ("POST", "/api/rejected/recheck"),
     ("GET", "/no/such/page"),
@@ -247,7 +248,8 @@ fn the_metrics_have_their_names_and_no_strangers_words() {
     let metrics = server.get("/metrics").text();
     assert!(!metrics.contains("Stranger"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"));
-    assert_eq!(client.post("/css/stream-end", &good).unwrap().status, 200);
+    let relay = signed(json!({ "event_type": 314 }));
+    assert_eq!(client.post("/css/relay", relay).unwrap().status, 200);
     let metrics = server.get("/metrics").text();
     assert!(
         !metrics.contains("livehook_retry_window_remaining_seconds{"),
@@ -326,4 +328,51 @@ fn a_handler_is_paused_and_resumed() {
     let fields = server.command("/api/handlers/file/pause", &json!({ "for": "1h" }));
     assert_error(&fields, 400, "no fields");
     assert_eq!(server.get("/api/handlers/file/pause").status, 405);
+}
+
+#[test]
+fn what_is_not_taken_now_is_listed_until_it_is_taken() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let windows = || server.get("/api/retry-windows").json()["items"].clone();
+    assert_eq!(windows(), json!([]));
+    assert_error(&server.get("/api/retry-windows?kind=relay"), 400, "`kind`");
+    for (kind, path) in [(1, "/css/stream-begin"), (200, "/css/snapshot")] {
+        let body = json!({ "event_type": kind });
+        let body = crate::support::signed_with("Forged", crate::support::now() + 600, body);
+        assert_eq!(server.post(path, body).status, 401);
+    }
+    let items = windows();
+    let window = |at: usize| {
+        let item = &items[at];
+        assert_eq!(
+            (&item["source"], &item["result"]),
+            (&json!("css"), &json!("refused"))
+        );
+        assert_eq!(item["since"], item["last"]);
+        let (all, left) = (&item["window_seconds"], &item["remaining_seconds"]);
+        assert!(all.as_u64().unwrap() - left.as_u64().unwrap() < 5, "{item}");
+        (
+            item["kind"].as_str().unwrap().to_owned(),
+            all.as_u64().unwrap(),
+        )
+    };
+    assert_eq!(items.as_array().unwrap().len(), 2);
+    assert_eq!(
+        (window(0), window(1)),
+        (("stream-begin".into(), 720), ("snapshot".into(), 600))
+    );
+    assert_eq!(
+        server
+            .post("/css", signed(json!({ "event_type": 1 })))
+            .status,
+        200
+    );
+    assert_eq!(windows().as_array().unwrap().len(), 1);
+    assert_eq!(
+        server
+            .post("/css", signed(json!({ "event_type": 200 })))
+            .status,
+        200
+    );
+    assert_eq!(windows(), json!([]));
 }
