@@ -72,6 +72,8 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
         .route("/api/events", get(api::events))
         .route("/api/events/stream", get(stream::events))
         .route("/api/events/{id}", get(api::event))
+        .route("/api/events/{id}/body", get(api::body))
+        .route("/api/events/{id}/deliveries", get(api::deliveries))
         .route("/api/handlers", get(api::handlers))
         .route("/api/handlers/{name}/parked", get(api::parked))
         .route("/api/handlers/{name}/replay", post(api::replay))

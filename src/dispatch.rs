@@ -28,9 +28,11 @@ use self::settings::HandlerSettings;
 use self::status::{InMemory, Status};
 pub use self::status::{Last, State};
 use crate::clock::Clock;
-use crate::event::Seq;
+use crate::event::{Event, Seq};
 use crate::handler::Handler;
-use crate::inbox::delivery::{HandlerId, Registered, RowCounts, Selection, Start};
+use crate::inbox::delivery::{
+    HandlerId, OutOfLine, Registered, RowCounts, RowState, Selection, Start,
+};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::{HandlerLabel, Metrics};
 
@@ -95,6 +97,47 @@ pub struct HandlerReport {
     pub rows: RowCounts,
     /// Its last outcomes.
     pub last: Last,
+}
+
+/// What became of an event at a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryReport {
+    /// Its name.
+    pub handler: String,
+    /// How far it is.
+    pub progress: Progress,
+    /// What is known of a delivery that is out of line.
+    pub row: Option<OutOfLine>,
+}
+
+/// How far a handler is with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Its filters do not let it through.
+    NotWanted,
+    /// It is done, was discarded, or had been stored when the handler began.
+    Done,
+    /// It was read, and may be done in a moment or be so already.
+    AtWork,
+    /// The handler has not come so far.
+    Ahead,
+    /// It failed, or waits behind one that did.
+    OutOfLine(RowState),
+}
+
+impl Progress {
+    /// It in one word or two.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::NotWanted => "not wanted",
+            Self::Done => "done",
+            Self::AtWork => "at work",
+            Self::Ahead => "ahead",
+            Self::OutOfLine(RowState::Due) => "retrying",
+            Self::OutOfLine(RowState::Waiting) => "waiting",
+            Self::OutOfLine(RowState::Parked) => "parked",
+        }
+    }
 }
 
 /// Why a handler did not do what it was asked.
@@ -254,6 +297,41 @@ impl Dispatch {
     ) -> Result<u64, ControlError> {
         let ordered = Ordered::Discard { selection, dry_run };
         self.ask(name, ordered).await
+    }
+
+    /// What became of an event at each handler, by name.
+    pub async fn deliveries(&self, event: &Event) -> Result<Vec<DeliveryReport>, StoreError> {
+        let handlers: Vec<_> = {
+            let at_work = self.at_work();
+            let shown = at_work.iter().map(|(name, at_work)| {
+                let read_to = at_work
+                    .work
+                    .as_ref()
+                    .map(|work| work.status.shown().read_to);
+                let wants = at_work.built.settings.wants(event);
+                (name.clone(), at_work.id, wants, read_to)
+            });
+            shown.collect()
+        };
+        let mut reports = Vec::with_capacity(handlers.len());
+        for (handler, id, wants, read_to) in handlers {
+            // In this order: what is finished meanwhile counts as ahead rather than as finished too early.
+            let row = self.inbox.out_of_line(id, event.seq()).await?;
+            let position = self.inbox.position(id).await?;
+            let progress = match &row {
+                Some(row) => Progress::OutOfLine(row.state),
+                None if !wants => Progress::NotWanted,
+                None if event.seq() <= position => Progress::Done,
+                None if read_to.is_some_and(|read_to| event.seq() <= read_to) => Progress::AtWork,
+                None => Progress::Ahead,
+            };
+            reports.push(DeliveryReport {
+                handler,
+                progress,
+                row,
+            });
+        }
+        Ok(reports)
     }
 
     /// Has a handler begin no more attempts, or go on; also after a restart.

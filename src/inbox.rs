@@ -25,8 +25,8 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::delivery::{
-    HandlerId, Lane, Lease, Order, Owed, Parked, Registered, RowCounts, Selection, Settlement,
-    Start,
+    HandlerId, Lane, Lease, Order, OutOfLine, Owed, Parked, Registered, RowCounts, Selection,
+    Settlement, Start,
 };
 use self::query::{EventFilter, Page};
 use self::refused::{Entry, RefusedRow, Wanted};
@@ -383,8 +383,8 @@ impl Inbox {
     ) -> Result<(u64, Vec<Lane>), StoreError> {
         if let Selection::Event(seq) = selection {
             if dry_run {
-                let owed = on_engine!(self, store => store.has_row(handler, seq).await)?;
-                return Ok((owed.into(), Vec::new()));
+                let owed = on_engine!(self, store => store.out_of_line(handler, seq).await)?;
+                return Ok((owed.is_some().into(), Vec::new()));
             }
             return on_engine!(self, store => store.discard(handler, vec![seq]).await);
         }
@@ -484,6 +484,15 @@ impl Inbox {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         on_engine!(self, store => store.pause(handler, paused, now).await)
+    }
+
+    /// A handler's delivery of an event, if it is out of line.
+    pub async fn out_of_line(
+        &self,
+        handler: HandlerId,
+        seq: Seq,
+    ) -> Result<Option<OutOfLine>, StoreError> {
+        on_engine!(self, store => store.out_of_line(handler, seq).await)
     }
 
     /// Up to where a handler is finished, or has rows.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -41,14 +41,54 @@ pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) 
 pub(super) async fn event(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
+    mut fields: Fields,
+) -> Answer {
+    let form = fields.payload()?;
+    fields.end()?;
+    let event = find(&admin, &id).await?;
+    Ok(json_text(StatusCode::OK, event.cloud_event(form).to_json()))
+}
+
+/// `GET /api/events/{id}/body`
+pub(super) async fn body(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
     fields: Fields,
 ) -> Answer {
     fields.end()?;
     let event = find(&admin, &id).await?;
-    Ok(json_text(
-        StatusCode::OK,
-        event.cloud_event(PayloadForm::Original).to_json(),
-    ))
+    // Whatever it says it is: a browser must not show it as a page.
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, event.body().clone()).into_response())
+}
+
+/// `GET /api/events/{id}/deliveries`
+pub(super) async fn deliveries(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    fields: Fields,
+) -> Answer {
+    fields.end()?;
+    let event = find(&admin, &id).await?;
+    let reports = admin.dispatch.deliveries(&event).await?;
+    let items = reports.iter().map(|report| {
+        let row = report.row.as_ref();
+        let attempts = row.map(|row| &row.attempts);
+        let item = json!({
+            "handler": report.handler,
+            "state": report.progress.slug(),
+            "attempts": attempts.map(|attempts| attempts.count),
+            "first_attempt": attempts.and_then(|attempts| attempts.first),
+            "due": row.and_then(|row| row.due),
+            "parked_at": row.and_then(|row| row.parked),
+            "error": attempts.map(|attempts| &attempts.error).filter(|error| !error.is_empty()),
+        });
+        item.to_string()
+    });
+    Ok(list(items, None))
 }
 
 /// `GET /api/handlers`

@@ -9,7 +9,7 @@ use super::Problem;
 use crate::auth::Refusal;
 use crate::clock::Timestamp;
 use crate::dispatch::State;
-use crate::event::Seq;
+use crate::event::{PayloadForm, Seq};
 use crate::inbox::query::EventFilter;
 use crate::kind::Kind;
 use crate::rejected::Wanted;
@@ -126,6 +126,16 @@ impl Fields {
             after: None,
             newest_first,
         })
+    }
+
+    /// `payload`: the form of an event's data.
+    pub(super) fn payload(&mut self) -> Result<PayloadForm, Problem> {
+        let form = self.parsed("payload", "`original` or `typed`", |text| match text {
+            "original" => Some(PayloadForm::Original),
+            "typed" => Some(PayloadForm::Typed),
+            _ => None,
+        })?;
+        Ok(form.unwrap_or_default())
     }
 
     /// `handler`.

@@ -180,6 +180,41 @@ pub struct Attempts {
     pub error: String,
 }
 
+/// A delivery that is out of line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfLine {
+    /// What it waits for.
+    pub state: RowState,
+    /// What was tried.
+    pub attempts: Attempts,
+    /// When the next attempt may begin, if it is due.
+    pub due: Option<Timestamp>,
+    /// Since when it is parked; it stays so while it is replayed.
+    pub parked: Option<Timestamp>,
+}
+
+/// What a delivery that is out of line waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowState {
+    /// Its time.
+    Due,
+    /// Another delivery of its stream.
+    Waiting,
+    /// The operator.
+    Parked,
+}
+
+impl RowState {
+    /// As it is stored.
+    pub(super) fn of(stored: i64) -> Self {
+        match stored {
+            0 => Self::Due,
+            1 => Self::Waiting,
+            _ => Self::Parked,
+        }
+    }
+}
+
 /// A due delivery.
 #[derive(Debug, Clone)]
 pub struct Owed {

@@ -41,7 +41,9 @@ use self::schema::SchemaError;
 use self::space::Space;
 use self::tail::Tail;
 use self::writer::{Command, Commands, Writer};
-use super::delivery::{HandlerId, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start};
+use super::delivery::{
+    HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, Settlement, Start,
+};
 use super::query::{EventFilter, Page};
 use super::settings::{InboxSettings, SqliteSettings};
 use super::{Condition, OpenError, Receipt, StoreError};
@@ -356,8 +358,12 @@ impl Store {
             .await
     }
 
-    pub(super) async fn has_row(&self, handler: HandlerId, seq: Seq) -> Result<bool, StoreError> {
-        self.read(move |conn| deliveries::has_row(conn, handler, seq))
+    pub(super) async fn out_of_line(
+        &self,
+        handler: HandlerId,
+        seq: Seq,
+    ) -> Result<Option<OutOfLine>, StoreError> {
+        self.read(move |conn| deliveries::out_of_line(conn, handler, seq))
             .await
     }
 

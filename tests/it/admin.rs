@@ -27,11 +27,16 @@ fn two_sources() -> String {
 }
 
 /// Pages that need authorization, with their methods.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 16] = [
     ("GET", "/metrics"),
     ("GET", "/api/events"),
     ("GET", "/api/events/stream?colour=red"),
     ("GET", "/api/events/00000000000000000000000000000000"),
+    ("GET", "/api/events/00000000000000000000000000000000/body"),
+    (
+        "GET",
+        "/api/events/00000000000000000000000000000000/deliveries",
+    ),
     ("GET", "/api/handlers"),
     ("GET", "/api/handlers/file/parked"),
     ("POST", "/api/handlers/file/replay"),

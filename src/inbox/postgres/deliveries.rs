@@ -5,7 +5,8 @@ use tokio_postgres::Row;
 use super::events::{EVENT_COLUMNS, event_of, whole};
 use super::*;
 use crate::inbox::delivery::{
-    Attempts, Change, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start, replay_lane,
+    Attempts, Change, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState, Settlement,
+    Start, replay_lane,
 };
 
 const WAIT: i32 = 0;
@@ -237,16 +238,26 @@ impl Store {
         Ok(rows.iter().map(parked).collect())
     }
 
-    pub(in crate::inbox) async fn has_row(
+    pub(in crate::inbox) async fn out_of_line(
         &self,
         handler: HandlerId,
         seq: Seq,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<OutOfLine>, StoreError> {
         let sql =
-            "SELECT EXISTS (SELECT 1 FROM livehook.deliveries WHERE handler = $1 AND seq = $2)";
+            "SELECT state, attempts, first_attempt, error, due, parked FROM livehook.deliveries
+            WHERE handler = $1 AND seq = $2";
         let values: [Value; 2] = [(&handler, Type::INT8), (&seq, Type::INT8)];
         let rows = self.shared.ask(sql, &values).await?;
-        Ok(rows[0].get(0))
+        Ok(rows.first().map(|row| {
+            let state = RowState::of(row.get::<_, i16>(0).into());
+            let due = Timestamp::from_millis(row.get(4));
+            OutOfLine {
+                state,
+                attempts: attempts_of(row, 1),
+                due: Some(due).filter(|_| state == RowState::Due),
+                parked: row.get::<_, Option<i64>>(5).map(Timestamp::from_millis),
+            }
+        }))
     }
 
     pub(in crate::inbox) async fn replay(

@@ -6,8 +6,8 @@ use super::events::{EVENT_COLUMNS, event_of};
 use crate::clock::Timestamp;
 use crate::event::Seq;
 use crate::inbox::delivery::{
-    Attempts, Change, HandlerId, Lane, Owed, Parked, Registered, RowCounts, Settlement, Start,
-    replay_lane,
+    Attempts, Change, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState,
+    Settlement, Start, replay_lane,
 };
 
 const DUE: i64 = 0;
@@ -399,9 +399,26 @@ pub(super) fn count(conn: &Connection, handler: HandlerId) -> rusqlite::Result<R
 }
 
 /// Whether an event has a row.
-pub(super) fn has_row(conn: &Connection, handler: HandlerId, seq: Seq) -> rusqlite::Result<bool> {
-    conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND seq = ?2)")?
-        .query_row([handler, seq], |row| row.get(0))
+pub(super) fn out_of_line(
+    conn: &Connection,
+    handler: HandlerId,
+    seq: Seq,
+) -> rusqlite::Result<Option<OutOfLine>> {
+    let row = |row: &Row| {
+        let state = RowState::of(row.get(0)?);
+        let due = Timestamp::from_millis(row.get(4)?);
+        Ok(OutOfLine {
+            state,
+            attempts: attempts_of(row, 1)?,
+            due: Some(due).filter(|_| state == RowState::Due),
+            parked: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+        })
+    };
+    conn.prepare_cached(
+        "SELECT state, attempts, first_attempt, error, due, parked FROM deliveries WHERE handler = ?1 AND seq = ?2",
+    )?
+    .query_row([handler, seq], row)
+    .optional()
 }
 
 /// Makes these deliveries due again, each in the lane for replays. One that is due or waiting anyway stays as it is.

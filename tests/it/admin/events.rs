@@ -184,3 +184,106 @@ fn an_event_is_shown_whole_by_its_id() {
         200
     );
 }
+
+#[test]
+fn an_event_is_shown_typed_and_byte_for_byte() {
+    let server = TestServer::start(&Settings::default());
+    let body = crate::support::signed_raw(
+        b"\"event_type\" : 1 , \"sequence\":\"7\",\n\"width\":\"1280\",\"note\":\"\\u0041\"",
+    );
+    assert_eq!(server.post("/css", &body).status, 200);
+    let id = server.events()[0]["id"].as_str().unwrap().to_owned();
+    let raw = server.get(&format!("/api/events/{id}/body"));
+    assert_eq!((raw.status, raw.body.as_slice()), (200, body.as_slice()));
+    assert_eq!(raw.header("content-type"), Some("application/octet-stream"));
+    let form = |payload: &str| server.get(&format!("/api/events/{id}?payload={payload}"));
+    assert_eq!(form("original").json()["data"]["width"], "1280");
+    assert_eq!(form("typed").json()["data"]["width"], 1280);
+    assert_error(&form("both"), 400, "`payload`");
+    for page in ["body", "deliveries"] {
+        let of = |id: &str, query: &str| server.get(&format!("/api/events/{id}/{page}{query}"));
+        assert_error(
+            &of("00000000000000000000000000000000", ""),
+            404,
+            "no such event",
+        );
+        assert_error(&of("x", ""), 404, "no such event");
+        assert_error(&of(&id, "?colour=red"), 400, "`colour`");
+    }
+}
+
+#[test]
+fn what_became_of_an_event_is_said_for_each_handler() {
+    let url = crate::support::postgres::shared();
+    let url = url.url(&url.create_database());
+    for inbox in [
+        String::new(),
+        format!("engine = \"postgres\"\nurl = \"{url}\""),
+    ] {
+        let exec = |command: &str| {
+            format!("to = {{ type = \"exec\", command = [\"sh\", \"-c\", \"{command}\"] }}\n")
+        };
+        let server = TestServer::start(&Settings {
+            inbox,
+            ..Settings::with_handlers(&format!(
+                "{FILE_HANDLER}[handlers.other]\nkinds = [\"record\"]\n{}[handlers.rejects]\n{}\
+                 [handlers.fails]\nretry = {{ initial = \"1h\", max = \"1h\" }}\n{}[handlers.stands]\n{}",
+                exec("exit 0"),
+                exec("exit 65"),
+                exec("exit 1"),
+                exec("exit 0")
+            ))
+        });
+        assert_eq!(
+            server
+                .command("/api/handlers/stands/pause", &json!({}))
+                .status,
+            200
+        );
+        for sequence in ["1", "2"] {
+            let body = json!({ "event_type": 1, "stream_id": "room-7", "sequence": sequence });
+            assert_eq!(server.post("/css", signed(body)).status, 200);
+        }
+        let items = |event: usize| {
+            let id = server.events()[event]["id"].as_str().unwrap().to_owned();
+            server.get(&format!("/api/events/{id}/deliveries")).json()["items"].clone()
+        };
+        let states = |event: usize| {
+            let items = items(event);
+            let items = items.as_array().unwrap().iter();
+            items
+                .map(|item| {
+                    format!(
+                        "{} {}",
+                        item["handler"].as_str().unwrap(),
+                        item["state"].as_str().unwrap()
+                    )
+                })
+                .collect::<Vec<_>>()
+        };
+        let expected = [
+            "fails retrying",
+            "file done",
+            "other not wanted",
+            "rejects parked",
+            "stands ahead",
+        ];
+        wait_for("the first", || (states(0) == expected).then_some(()));
+        let waiting = "fails waiting";
+        wait_for("the second", || (states(1)[0] == waiting).then_some(()));
+        let failing = &items(0)[0];
+        assert_eq!(failing["attempts"], 1);
+        assert!(failing["error"] == "exit code 1", "{failing}");
+        assert!(
+            failing["due"].is_string() && failing["first_attempt"].is_string(),
+            "{failing}"
+        );
+        assert_eq!(failing["parked_at"], Value::Null);
+        let parked = &items(0)[3];
+        assert!(
+            parked["parked_at"].is_string() && parked["due"].is_null(),
+            "{parked}"
+        );
+        assert_eq!(items(0)[1]["attempts"], Value::Null);
+    }
+}
