@@ -16,6 +16,7 @@ mod duplicates;
 mod examples;
 mod hostile_target;
 mod kinds;
+mod monitoring;
 mod operations;
 mod ordering;
 mod outside;

@@ -1,0 +1,229 @@
+//! The alerts and the dashboard under `config/` use metrics and labels that a running server has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::support::server::FILE_HANDLER;
+use crate::support::{Settings, TestServer, now, signed, signed_with, wait_for};
+
+const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus-alerts.yaml");
+const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/grafana-dashboard.json");
+/// Given by whoever scrapes, or by the query itself.
+const OTHERS: [&str; 2] = ["instance", "job"];
+
+/// The names of all series with those of their labels, after traffic of every sort.
+fn series() -> BTreeMap<String, BTreeSet<String>> {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let refused = signed_with("Forged", now() + 600, json!({ "event_type": 1 }));
+    assert_eq!(
+        server
+            .post("/css", signed(json!({ "event_type": 1 })))
+            .status,
+        200
+    );
+    assert_eq!(
+        server
+            .post("/css/stream-end", signed(json!({ "event_type": 100 })))
+            .status,
+        200
+    );
+    assert_eq!(server.post("/css/stream-begin", refused).status, 401);
+    let done = "livehook_deliveries_total{handler=\"file\",outcome=\"done\"} 2";
+    wait_for("the handler", || {
+        server.get("/metrics").text().contains(done).then_some(())
+    });
+    let text = server.get("/metrics").text();
+    let mut series: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, labels) = match line.split_once('{') {
+            Some((name, rest)) => (name, rest.split_once('}').unwrap().0),
+            None => (line.split(' ').next().unwrap(), ""),
+        };
+        let names = labels
+            .split(',')
+            .filter_map(|label| Some(label.split_once('=')?.0.to_owned()));
+        series.entry(name.to_owned()).or_default().extend(names);
+    }
+    series
+}
+
+/// The words of an expression, and what stands between them.
+fn words(expression: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for letter in expression.chars() {
+        let is_word = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '$');
+        let goes_on = words
+            .last()
+            .and_then(|word| word.chars().last())
+            .is_some_and(is_word);
+        if goes_on && is_word(letter) {
+            words.last_mut().unwrap().push(letter);
+        } else {
+            words.push(letter.to_string());
+        }
+    }
+    words.retain(|word| !word.trim().is_empty());
+    words
+}
+
+/// Every metric is there, and every label in a selector or behind `by` belongs to a metric of the expression.
+fn check(expression: &str, series: &BTreeMap<String, BTreeSet<String>>) {
+    let words = words(expression);
+    let metrics: Vec<_> = words
+        .iter()
+        .filter(|word| word.starts_with("livehook_"))
+        .collect();
+    assert!(!metrics.is_empty(), "{expression}");
+    let mut known: BTreeSet<&str> = OTHERS.into();
+    for metric in metrics {
+        let labels = series
+            .get(metric)
+            .unwrap_or_else(|| panic!("there is no {metric}: {expression}"));
+        known.extend(labels.iter().map(String::as_str));
+    }
+    let (mut selector, mut by) = (false, false);
+    for (at, word) in words.iter().enumerate() {
+        match word.as_str() {
+            "{" => selector = true,
+            "}" => selector = false,
+            "(" if at > 0 && words[at - 1] == "by" => by = true,
+            ")" => by = false,
+            _ => {}
+        }
+        let is_matched = selector
+            && words
+                .get(at + 1)
+                .is_some_and(|next| matches!(next.as_str(), "=" | "!"));
+        let is_label = by
+            && word
+                .chars()
+                .all(|letter| letter.is_alphanumeric() || letter == '_');
+        if is_matched && word != "=" || is_label {
+            assert!(
+                known.contains(word.as_str()),
+                "there is no label {word}: {expression}"
+            );
+        }
+    }
+}
+
+fn expressions_of_alerts() -> Vec<String> {
+    let text = std::fs::read_to_string(ALERTS).unwrap();
+    let document = &YamlLoader::load_from_str(&text).unwrap()[0];
+    let groups = document["groups"].as_vec().unwrap().iter();
+    let rules: Vec<&Yaml> = groups
+        .flat_map(|group| group["rules"].as_vec().unwrap())
+        .collect();
+    let mut names = BTreeSet::new();
+    for rule in &rules {
+        let name = rule["alert"].as_str().unwrap();
+        assert!(names.insert(name) && name.starts_with("Livehook"), "{name}");
+        let severity = rule["labels"]["severity"].as_str().unwrap();
+        assert!(
+            ["critical", "warning", "info"].contains(&severity),
+            "{name}"
+        );
+        for note in ["summary", "description"] {
+            assert!(
+                rule["annotations"][note]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 20),
+                "{name}"
+            );
+        }
+    }
+    rules
+        .iter()
+        .map(|rule| rule["expr"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn expressions_of_dashboard() -> Vec<String> {
+    let text = std::fs::read_to_string(DASHBOARD).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut places = BTreeSet::new();
+    let mut expressions = Vec::new();
+    for panel in panels {
+        assert!(!panel["title"].as_str().unwrap().is_empty());
+        let place = (
+            panel["gridPos"]["x"].as_u64(),
+            panel["gridPos"]["y"].as_u64(),
+        );
+        assert!(places.insert(place), "two panels in one place: {panel}");
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}");
+            expressions.push(target["expr"].as_str().unwrap().to_owned());
+        }
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        if let Some(query) = variable["query"]
+            .as_str()
+            .filter(|query| query.contains('('))
+        {
+            let inner = query
+                .strip_prefix("label_values(")
+                .unwrap()
+                .strip_suffix(')')
+                .unwrap();
+            let (metric, label) = inner.split_once(", ").unwrap();
+            expressions.push(format!("sum by ({label}) ({metric})"));
+        }
+    }
+    expressions
+}
+
+#[test]
+fn alerts_and_dashboard_use_what_is_there() {
+    let series = series();
+    let (alerts, dashboard) = (expressions_of_alerts(), expressions_of_dashboard());
+    assert!(alerts.len() >= 8 && dashboard.len() >= 12);
+    for expression in alerts.iter().chain(&dashboard) {
+        check(expression, &series);
+    }
+    // What an operator should look at is looked at.
+    let all: String = alerts.concat() + &dashboard.concat();
+    for (name, _) in series
+        .iter()
+        .filter(|(name, _)| name.starts_with("livehook_"))
+    {
+        let name = ["_bucket", "_sum", "_count"]
+            .iter()
+            .fold(&**name, |name, end| name.strip_suffix(end).unwrap_or(name));
+        assert!(all.contains(name), "{name} is in no alert and on no panel");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_noticed() {
+    let series = series();
+    for wrong in [
+        "rate(livehook_callback_total[5m])",
+        "sum by (stream) (livehook_callbacks_total)",
+        "livehook_parked{source=\"css\"} > 0",
+        "livehook_parked{handler=~\".*\",kind!=\"x\"}",
+    ] {
+        let caught = std::panic::catch_unwind(|| check(wrong, &series));
+        assert!(caught.is_err(), "{wrong}");
+    }
+}
+
+/// Where Prometheus's own program is installed, it has to agree.
+#[test]
+fn prometheus_understands_the_alerts() {
+    let Ok(checked) = Command::new("promtool")
+        .args(["check", "rules", ALERTS])
+        .output()
+    else {
+        println!("there is no promtool");
+        return;
+    };
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+}
