@@ -6,6 +6,8 @@
 
 mod access;
 mod api;
+mod endpoints;
+mod openapi;
 mod problem;
 mod query;
 mod rejected;
@@ -19,9 +21,10 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::get;
 use tokio::sync::Semaphore;
 
+use self::endpoints::ENDPOINTS;
 use self::problem::Problem;
 use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
@@ -67,22 +70,11 @@ impl Admin {
 
 /// The endpoints.
 pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/api/events", get(api::events))
-        .route("/api/events/stream", get(stream::events))
-        .route("/api/events/{id}", get(api::event))
-        .route("/api/events/{id}/body", get(api::body))
-        .route("/api/events/{id}/deliveries", get(api::deliveries))
-        .route("/api/handlers", get(api::handlers))
-        .route("/api/handlers/{name}/parked", get(api::parked))
-        .route("/api/handlers/{name}/replay", post(api::replay))
-        .route("/api/handlers/{name}/discard", post(api::discard))
-        .route("/api/handlers/{name}/pause", post(api::pause))
-        .route("/api/handlers/{name}/resume", post(api::resume))
-        .route("/api/retry-windows", get(api::retry_windows))
-        .route("/api/rejected", get(rejected::rejected))
-        .route("/api/rejected/recheck", post(rejected::recheck))
+    let mut router = Router::new().route("/metrics", get(metrics));
+    for endpoint in ENDPOINTS {
+        router = router.route(endpoint.path, (endpoint.route)());
+    }
+    router
         .fallback(async || Problem::NotFound("there is no such page"))
         .method_not_allowed_fallback(async || Problem::WrongMethod)
         .layer(from_fn_with_state(admin.clone(), access::check))

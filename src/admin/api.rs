@@ -331,6 +331,6 @@ pub(super) fn counted(count: u64) -> Response {
     )
 }
 
-fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
+pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], text).into_response()
 }

@@ -14,8 +14,8 @@ use crate::inbox::query::EventFilter;
 use crate::kind::Kind;
 use crate::rejected::Wanted;
 
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
+pub(super) const DEFAULT_LIMIT: usize = 100;
+pub(super) const MAX_LIMIT: usize = 1000;
 
 /// The fields of a query string, taken out one by one.
 pub(super) struct Fields(Vec<(String, String)>);

@@ -1,6 +1,7 @@
 //! The admin listener from outside: who may use it, lists and their filters, parked deliveries, replay and discard.
 
 mod events;
+mod openapi;
 mod rejected;
 mod stream;
 
@@ -27,7 +28,7 @@ fn two_sources() -> String {
 }
 
 /// Pages that need authorization, with their methods.
-const PAGES: [(&str, &str); 16] = [
+const PAGES: [(&str, &str); 17] = [
     ("GET", "/metrics"),
     ("GET", "/api/events"),
     ("GET", "/api/events/stream?colour=red"),
@@ -44,6 +45,7 @@ const PAGES: [(&str, &str); 16] = [
     ("POST", "/api/handlers/file/pause"),
     ("POST", "/api/handlers/file/resume"),
     ("GET", "/api/retry-windows"),
+    ("GET", "/api/openapi.json"),
     ("GET", "/api/rejected"),
     ("POST", "/api/rejected/recheck"),
     ("GET", "/no/such/page"),

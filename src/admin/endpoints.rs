@@ -1,0 +1,193 @@
+//! Every endpoint of the API, once: the router and the document that describes it are made from this list.
+
+use std::sync::Arc;
+
+use axum::routing::{MethodRouter, get, post};
+
+use super::{Admin, api, openapi, rejected, stream};
+
+/// An endpoint.
+pub(super) struct Endpoint {
+    /// In lower case, as the document has it.
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) summary: &'static str,
+    /// The fields of the query string.
+    pub(super) query: &'static [&'static str],
+    pub(super) body: Option<Body>,
+    pub(super) answer: Answer,
+    pub(super) route: fn() -> MethodRouter<Arc<Admin>>,
+}
+
+/// What a request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    /// Which deliveries, and whether they are only counted.
+    Selection,
+    /// Which source, and whether it is only counted.
+    Recheck,
+    /// Nothing, or an empty object.
+    Nothing,
+}
+
+/// What is answered if all is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A part of a list of these.
+    List(&'static str),
+    /// One of these.
+    One(&'static str),
+    /// 202, and a number.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Server-sent events.
+    Stream,
+}
+
+const EVENT_LIST: &[&str] = &[
+    "limit", "after", "order", "kind", "source", "domain", "stream", "from", "to",
+];
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        method: "get",
+        path: "/api/events",
+        summary: "Stored events, without their data",
+        query: EVENT_LIST,
+        body: None,
+        answer: Answer::List("Event"),
+        route: || get(api::events),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/events/stream",
+        summary: "What arrives: messages `event` with an Event, and `handlers` with a list of Handlers whenever it changes; \
+            `Last-Event-ID` goes on where an earlier stream ended",
+        query: &["kind", "source", "domain", "stream", "from", "to"],
+        body: None,
+        answer: Answer::Stream,
+        route: || get(stream::events),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/events/{id}",
+        summary: "One event as handlers get it: a CloudEvent",
+        query: &["payload"],
+        body: None,
+        answer: Answer::One("CloudEvent"),
+        route: || get(api::event),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/events/{id}/body",
+        summary: "The body of an event, byte for byte as it was received",
+        query: &[],
+        body: None,
+        answer: Answer::Bytes,
+        route: || get(api::body),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/events/{id}/deliveries",
+        summary: "What became of an event at each handler",
+        query: &[],
+        body: None,
+        answer: Answer::List("Delivery"),
+        route: || get(api::deliveries),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/handlers",
+        summary: "How the handlers are doing",
+        query: &["limit", "after", "handler", "state"],
+        body: None,
+        answer: Answer::List("Handler"),
+        route: || get(api::handlers),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/handlers/{name}/parked",
+        summary: "What a handler has given up, and why",
+        query: &[
+            "limit", "after", "kind", "source", "domain", "stream", "from", "to",
+        ],
+        body: None,
+        answer: Answer::List("Parked"),
+        route: || get(api::parked),
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/handlers/{name}/replay",
+        summary: "Deliver again, through the handler's filters",
+        query: &[],
+        body: Some(Body::Selection),
+        answer: Answer::Count,
+        route: || post(api::replay),
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/handlers/{name}/discard",
+        summary: "Give parked deliveries up for good; by `event` also one that is still retrying",
+        query: &[],
+        body: Some(Body::Selection),
+        answer: Answer::Count,
+        route: || post(api::discard),
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/handlers/{name}/pause",
+        summary: "Begin no more attempts, also after a restart",
+        query: &[],
+        body: Some(Body::Nothing),
+        answer: Answer::One("State"),
+        route: || post(api::pause),
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/handlers/{name}/resume",
+        summary: "Go on after a pause",
+        query: &[],
+        body: Some(Body::Nothing),
+        answer: Answer::One("State"),
+        route: || post(api::resume),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/retry-windows",
+        summary: "What is refused or cannot be taken right now, and how long the platform repeats it",
+        query: &[],
+        body: None,
+        answer: Answer::List("RetryWindow"),
+        route: || get(api::retry_windows),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/rejected",
+        summary: "What was refused",
+        query: &[
+            "limit", "after", "order", "reason", "kind", "source", "from", "to",
+        ],
+        body: None,
+        answer: Answer::List("Rejected"),
+        route: || get(rejected::rejected),
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/rejected/recheck",
+        summary: "Take what was refused for its signature and is authentic by the keys of now",
+        query: &[],
+        body: Some(Body::Recheck),
+        answer: Answer::Count,
+        route: || post(rejected::recheck),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/openapi.json",
+        summary: "This document",
+        query: &[],
+        body: None,
+        answer: Answer::One("Document"),
+        route: || get(openapi::document),
+    },
+];

@@ -1,0 +1,161 @@
+//! The document says what the API does.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::assert_error;
+use crate::support::server::FILE_HANDLER;
+use crate::support::{Client, Settings, TestServer, now, signed, signed_with, wait_for};
+
+const REJECTS: &str =
+    "[handlers.rejects]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }\n";
+
+/// A server with something on every list, its document, and the id of an event.
+fn described() -> (TestServer, Value, String) {
+    let server = TestServer::start(&Settings::with_handlers(&format!(
+        "{FILE_HANDLER}{REJECTS}"
+    )));
+    let body = json!({
+        "event_type": 1, "app": "d", "appname": "live", "stream_id": "room-7", "sequence": "1", "appid": 5, "event_time": now(),
+    });
+    assert_eq!(server.post("/css", signed(body)).status, 200);
+    let forged = signed_with(
+        "Forged",
+        now() + 600,
+        json!({ "event_type": 1, "note": "x" }),
+    );
+    assert_eq!(server.post("/css/stream-begin", forged).status, 401);
+    for list in ["handlers/rejects/parked", "rejected"] {
+        wait_for(list, || {
+            let page = server.get(&format!("/api/{list}")).json();
+            (!page["items"].as_array().unwrap().is_empty()).then_some(())
+        });
+    }
+    let document = server.get("/api/openapi.json").json();
+    let id = server.events()[0]["id"].as_str().unwrap().to_owned();
+    (server, document, id)
+}
+
+/// Path, method and what is said of it.
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    let operations = paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().iter();
+        methods.map(move |(method, operation)| (path.clone(), method.to_uppercase(), operation))
+    });
+    operations.collect()
+}
+
+fn names(operation: &Value, place: &str) -> Vec<String> {
+    let parameters = operation["parameters"].as_array().unwrap().iter();
+    let there = parameters.filter(|parameter| parameter["in"] == place);
+    there
+        .map(|parameter| parameter["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_path_is_there_and_takes_the_fields_it_is_said_to_take() {
+    let (server, document, id) = described();
+    assert_eq!(document["openapi"], "3.1.0");
+    let operations = operations(&document);
+    assert!(operations.len() >= 15);
+    let example = |name: &str, schema: &Value| match schema["enum"][0].as_str() {
+        Some(first) => first.to_owned(),
+        None if schema["format"] == "date-time" => "2026-11-23T08:00:00Z".to_owned(),
+        None if matches!(name, "limit" | "after") => "1".to_owned(),
+        None => "x".to_owned(),
+    };
+    for (path, method, operation) in operations {
+        let at = path.replace("{id}", &id).replace("{name}", "rejects");
+        assert!(!at.contains('{'), "{at}");
+        if path == "/api/events/stream" {
+            continue; // it does not end; its fields are tried in its own tests
+        }
+        let mut client = Client::new(server.admin);
+        if method == "POST" {
+            let answer = client.request(&method, &at, &[], Some(b"[]")).unwrap();
+            assert_eq!(answer.status, 400, "{path}");
+            continue;
+        }
+        let mut get = |query: &str| {
+            client
+                .request("GET", &format!("{at}{query}"), &[], None)
+                .unwrap()
+        };
+        assert_eq!(get("").status, 200, "{path}");
+        let known = names(operation, "query");
+        for parameter in operation["parameters"].as_array().unwrap() {
+            let name = parameter["name"].as_str().unwrap();
+            if parameter["in"] == "query" {
+                assert!(
+                    !parameter["description"].as_str().unwrap().is_empty(),
+                    "{name}"
+                );
+                let answer = get(&format!("?{name}={}", example(name, &parameter["schema"])));
+                assert_eq!(answer.status, 200, "{path}: {name}: {}", answer.text());
+            }
+        }
+        for name in [
+            "limit", "after", "order", "kind", "source", "domain", "stream", "from", "to",
+            "handler", "state", "reason", "payload",
+        ] {
+            if !known.iter().any(|known| known == name) {
+                assert_error(&get(&format!("?{name}=1")), 400, &format!("`{name}`"));
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_have_the_members_they_are_said_to_have() {
+    let (server, document, id) = described();
+    let properties = |schema: &Value| -> BTreeSet<String> {
+        let name = schema["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        let schema = &document["components"]["schemas"][name];
+        assert!(schema.is_object(), "{name}");
+        let properties = schema["properties"].as_object();
+        properties
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect()
+    };
+    let members = |value: &Value| -> BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    // There only in some cases.
+    let seldom = ["body_base64", "data_base64", "untyped"];
+    let mut lists = 0;
+    for (path, method, operation) in operations(&document) {
+        for response in operation["responses"].as_object().unwrap().values() {
+            if let Some(content) = response["content"].get("application/json") {
+                let schema = &content["schema"];
+                let item = &schema["properties"]["items"]["items"];
+                properties(if item.is_null() { schema } else { item });
+            }
+        }
+        let item = &operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
+            ["items"]["items"];
+        if method != "GET" || item.is_null() {
+            continue;
+        }
+        let at = path.replace("{id}", &id).replace("{name}", "rejects");
+        let page = server.get(&at).json();
+        let (said, is) = (properties(item), members(&page["items"][0]));
+        let missing: Vec<_> = said
+            .difference(&is)
+            .filter(|name| !seldom.contains(&name.as_str()))
+            .collect();
+        assert!(
+            is.is_subset(&said) && missing.is_empty(),
+            "{path}: said {said:?}, is {is:?}"
+        );
+        lists += 1;
+    }
+    assert_eq!(lists, 6);
+    let event = server.get(&format!("/api/events/{id}")).json();
+    let said = properties(&json!({ "$ref": "#/components/schemas/CloudEvent" }));
+    assert!(members(&event).is_subset(&said));
+}
