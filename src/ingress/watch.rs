@@ -203,27 +203,43 @@ impl SourceWatch {
 
 /// Says aloud what is about to be lost.
 fn tell(source: &str, kind: Kind, result: CallbackResult, since: Timestamp, now: Timestamp) {
-    let left = kind
-        .retry_schedule()
-        .window()
-        .saturating_sub(now.since(since));
-    let what = match result {
-        CallbackResult::Refused => "are refused",
-        _ => "cannot be taken",
+    let window = kind.retry_schedule().window();
+    let left = window.saturating_sub(now.since(since));
+    let is_refused = result == CallbackResult::Refused;
+    let what = if is_refused {
+        "have been refused"
+    } else {
+        "could not be taken"
+    };
+    let lost = if is_refused {
+        "at best the rejected list has it"
+    } else {
+        "it is lost"
     };
     let end = match left.as_secs() {
-        0 => "the sender has given up the first of them".to_owned(),
+        0 => format!("the sender has given up the first of them: {lost}"),
         seconds => format!(
-            "the sender gives up the first of them in {} min",
+            "in {} min the sender gives up the first of them, and then {lost}",
             seconds.div_ceil(60)
         ),
     };
     let kind = kind.slug();
+    let result = result.slug();
     // A stranger can be refused as long as he likes; what the store does not take is certainly somebody's loss.
-    if result == CallbackResult::Refused {
-        tracing::warn!(callback.source = source, callback.kind = kind, since = %since, "callbacks {what}: {end}");
+    if is_refused {
+        tracing::warn!(
+            callback.source = source,
+            callback.kind = kind,
+            callback.result = result,
+            "callbacks {what} since {since}: {end}"
+        );
     } else {
-        tracing::error!(callback.source = source, callback.kind = kind, since = %since, "callbacks {what}: {end}");
+        tracing::error!(
+            callback.source = source,
+            callback.kind = kind,
+            callback.result = result,
+            "callbacks {what} since {since}: {end}"
+        );
     }
 }
 
@@ -235,7 +251,22 @@ fn median(offsets: &VecDeque<i64>) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -306,6 +337,59 @@ mod tests {
             shown(900).as_deref(),
             Some("livehook_retry_window_remaining_seconds{source=\"css\"} 720.0"),
             "it begins anew"
+        );
+    }
+
+    #[test]
+    fn the_log_says_once_a_minute_what_is_about_to_be_lost() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        let watch = SourceWatch::default();
+        let answered = |kind, result, seconds| {
+            let at = NOW.plus(Duration::from_secs(seconds));
+            watch.answered("css", kind, result, || at);
+        };
+        for seconds in (0..200).step_by(10) {
+            answered(Kind::Subtitle, CallbackResult::Failed, seconds);
+            // One that has just begun is no reason to shout, however often.
+            answered(Kind::Relay, CallbackResult::Overloaded, seconds);
+            answered(Kind::Relay, CallbackResult::Accepted, seconds + 5);
+        }
+        for seconds in [0, 120] {
+            answered(Kind::Snapshot, CallbackResult::Refused, seconds);
+        }
+        drop(guard);
+        let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = log.lines().map(str::trim).collect();
+        let subtitle =
+            "callback.source=\"css\" callback.kind=\"subtitle\" callback.result=\"failed\"";
+        let snapshot =
+            "callback.source=\"css\" callback.kind=\"snapshot\" callback.result=\"refused\"";
+        let failing = format!("ERROR callbacks could not be taken since {NOW}: ");
+        let refused = format!("WARN callbacks have been refused since {NOW}: ");
+        assert_eq!(
+            lines,
+            [
+                format!(
+                    "{failing}in 2 min the sender gives up the first of them, and then it is lost {subtitle}"
+                ),
+                format!(
+                    "{failing}in 1 min the sender gives up the first of them, and then it is lost {subtitle}"
+                ),
+                format!(
+                    "{failing}the sender has given up the first of them: it is lost {subtitle}"
+                ),
+                format!(
+                    "{refused}in 8 min the sender gives up the first of them, and then at best the rejected list has it {snapshot}"
+                ),
+            ]
         );
     }
 }

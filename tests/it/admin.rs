@@ -3,6 +3,7 @@
 mod events;
 mod openapi;
 mod rejected;
+mod retry_windows;
 mod stream;
 
 use serde_json::json;
