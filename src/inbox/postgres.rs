@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::random;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::types::Type;
@@ -48,6 +48,8 @@ use crate::metrics::Metrics;
 const RETRY: Duration = Duration::from_millis(500);
 /// How often it is looked at what other receivers have stored, if no word of it came.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Until it is tried again whether notifications come through.
+const LISTEN_AGAIN: Duration = Duration::from_secs(60);
 /// Between two sizes.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
 /// Here receivers tell one another the number of the newest event that they have stored.
@@ -76,6 +78,8 @@ struct Shared {
     committed: watch::Sender<Seq>,
     /// The newest that was stored by this receiver.
     news: watch::Sender<Seq>,
+    /// That others may have stored something.
+    hint: Notify,
     failing: AtomicBool,
     closed: AtomicBool,
     size: AtomicU64,
@@ -106,6 +110,7 @@ impl Store {
             receiver: hex::encode(bytes),
             committed,
             news: watch::Sender::new(0),
+            hint: Notify::new(),
             failing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             size: AtomicU64::new(0),
@@ -119,6 +124,7 @@ impl Store {
         let tasks = vec![
             tokio::spawn(shared.clone().keep_looking()),
             tokio::spawn(shared.clone().keep_telling()),
+            tokio::spawn(shared.clone().keep_listening()),
             tokio::spawn(shared.clone().keep_measuring()),
         ];
         Ok(Self {
@@ -240,26 +246,9 @@ impl Shared {
     async fn keep_looking(self: Arc<Self>) {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut hints = None;
         loop {
-            if hints.is_none() {
-                hints = self.pool.listen(CHANNEL).await.ok();
-            }
-            let hint = async {
-                match &mut hints {
-                    Some(hints) => hints.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                hint = hint => {
-                    match hint {
-                        // As numbers follow one another, all that are lower are there.
-                        Some(hint) => self.has_committed(hint.parse().unwrap_or(0)),
-                        None => hints = None,
-                    }
-                    continue;
-                }
+                () = self.hint.notified() => {}
                 _ = looks.tick() => {}
             }
             if self.look().await.is_err() && !self.failing.swap(true, Ordering::Relaxed) {
@@ -277,6 +266,34 @@ impl Shared {
             // Whoever missed it looks by itself.
             let _ = self.ask("SELECT pg_notify($1, $2)", &values).await;
             sleep(TELL_EVERY).await;
+        }
+    }
+
+    async fn keep_listening(self: Arc<Self>) {
+        let mut told = false;
+        loop {
+            let pause = match self.pool.listen(CHANNEL).await {
+                Ok(Some(mut heard)) => {
+                    // What was stored in the meantime was announced to nobody.
+                    self.hint.notify_one();
+                    while let Some(newest) = heard.recv().await {
+                        // As numbers follow one another, all that are lower are there.
+                        self.has_committed(newest.parse().unwrap_or(0));
+                    }
+                    LOOK_EVERY
+                }
+                Ok(None) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::info!(
+                            "no notifications come through, as behind a pooler of transactions: \
+                             events that other receivers store are noticed within a second"
+                        );
+                    }
+                    LISTEN_AGAIN
+                }
+                Err(_) => LOOK_EVERY,
+            };
+            sleep(pause).await;
         }
     }
 

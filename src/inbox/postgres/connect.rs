@@ -9,6 +9,7 @@
 //! [`Pool::listen`] hears is the exception, and only ever a hint.
 
 mod error;
+mod listen;
 mod open;
 mod promise;
 mod tls;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
@@ -33,8 +34,6 @@ use crate::inbox::settings::PostgresSettings;
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 /// What waits for nothing answers sooner.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// Notifications that nobody has taken yet; more are dropped.
-const HEARD: usize = 256;
 
 /// The connections of this process. Clones share them.
 #[derive(Clone)]
@@ -105,35 +104,6 @@ impl Pool {
             pool: self.0.clone(),
             parts: Some((kept, permit)),
         }
-    }
-
-    /// Listens on a channel, through a connection apart from the pool. The payloads come through the receiver, which ends when
-    /// the connection does; when it is dropped, the connection ends.
-    pub(super) async fn listen(
-        &self,
-        channel: &str,
-    ) -> Result<mpsc::Receiver<String>, ConnectError> {
-        let (heard, receiver) = mpsc::channel(HEARD);
-        let (client, host, mut driver) = self.0.open(Some(heard.clone())).await?;
-        let statement = format!("LISTEN \"{}\"", channel.replace('"', "\"\""));
-        let listening = timeout(ANSWERS_WITHIN, client.batch_execute(&statement)).await;
-        let refused = match listening {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Refused::by_statement(&error)),
-            Err(_) => Some(Refused::silent()),
-        };
-        if let Some(refused) = refused {
-            return Err(self.0.error(vec![(host, refused)]));
-        }
-        tokio::spawn(async move {
-            // It lives as long as somebody listens, though nothing more is asked of it.
-            let _client = client;
-            tokio::select! {
-                _ = &mut driver => {}
-                () = heard.closed() => {}
-            }
-        });
-        Ok(receiver)
     }
 }
 

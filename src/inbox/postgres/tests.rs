@@ -59,6 +59,8 @@ async fn an_open_transaction_is_overtaken_by_nobody() {
     let name = database();
     let (first, second) = (open(&name).await, open(&name).await);
     assert_eq!(accept(&first, 1).await, 1);
+    let mut committed = second.committed();
+    committed.wait_for(|newest| *newest == 1).await.unwrap();
     // A third receiver that has its number, and has not committed.
     let (mut client, connection) =
         tokio_postgres::connect(&server::shared().url(&name), tokio_postgres::NoTls)

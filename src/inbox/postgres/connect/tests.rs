@@ -183,7 +183,7 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
 async fn notifications_are_heard_as_long_as_the_connection_lasts() {
     let mut server = Server::start();
     let pool = pool(&server, &server.url());
-    let mut heard = pool.listen("new \"events\"").await.unwrap();
+    let mut heard = pool.listen("new \"events\"").await.unwrap().unwrap();
     let connection = pool.get().await.unwrap();
     for payload in ["1", "2"] {
         let notify = format!("NOTIFY \"new \"\"events\"\"\", '{payload}'");
@@ -191,7 +191,7 @@ async fn notifications_are_heard_as_long_as_the_connection_lasts() {
         assert_eq!(heard.recv().await.unwrap(), payload);
     }
     let listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
-    let other = pool.listen("other").await.unwrap();
+    let other = pool.listen("other").await.unwrap().unwrap();
     let count = async || -> i64 {
         let row = connection.query_typed_one(listeners, &[]);
         row.await.unwrap().get(0)
