@@ -151,11 +151,26 @@ pub(super) async fn replay(
     body: Bytes,
 ) -> Answer {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
+    // Before the replay: retention may remove more meanwhile, but nothing comes back.
+    let oldest = match selection {
+        Selection::Range(from, _) => {
+            let oldest = admin.inbox.received_from(0).await?;
+            oldest.filter(|oldest| from < *oldest)
+        }
+        Selection::Event(_) | Selection::Parked => None,
+    };
     let count = admin.dispatch.replay(&name, selection, dry_run).await?;
     if !dry_run {
         tracing::info!(handler.name = name, count, "a replay was asked for");
     }
-    Ok(counted(count))
+    let Some(oldest) = oldest else {
+        return Ok(counted(count));
+    };
+    let answer = json!({ "count": count, "oldest": oldest });
+    Ok(json_text(
+        StatusCode::ACCEPTED,
+        answer.to_string().into_bytes(),
+    ))
 }
 
 /// `POST /api/handlers/{name}/discard`
