@@ -315,10 +315,14 @@ impl Dispatch {
         };
         let mut reports = Vec::with_capacity(handlers.len());
         for (handler, id, wants, read_to) in handlers {
-            // In this order: what is finished meanwhile counts as ahead rather than as finished too early.
-            let row = self.inbox.out_of_line(id, event.seq()).await?;
+            // In this order: what fails meanwhile is out of line rather than done.
             let position = self.inbox.position(id).await?;
+            let row = self.inbox.out_of_line(id, event.seq()).await?;
             let progress = match &row {
+                // Replayed, or its turn has just come.
+                Some(row) if row.state == RowState::Due && row.attempts.count == 0 => {
+                    Progress::OutOfLine(RowState::Waiting)
+                }
                 Some(row) => Progress::OutOfLine(row.state),
                 None if !wants => Progress::NotWanted,
                 None if event.seq() <= position => Progress::Done,

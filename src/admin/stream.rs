@@ -159,6 +159,8 @@ impl Watched {
         }
         self.handlers = items;
         let data = format!("{{\"items\":[{}]}}", self.handlers);
-        Some(Message::default().event("handlers").data(data))
+        // With the place in what arrives: whoever is cut off before the first event goes on there.
+        let message = Message::default().event("handlers");
+        Some(message.id(self.after.to_string()).data(data))
     }
 }

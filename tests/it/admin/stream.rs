@@ -76,7 +76,7 @@ fn who_watches_sees_what_arrives_and_goes_on_where_it_ended() {
         push(&server, "before");
         let mut all = Watcher::of(&server, "", "");
         let mut some = Watcher::of(&server, "?stream=live/room-7&kind=stream-begin", "");
-        let (_, _, handlers) = all.next("handlers");
+        let (_, begin, handlers) = all.next("handlers");
         assert_eq!(handlers["items"][0]["name"], "file");
         push(&server, "room-6");
         push(&server, "room-7");
@@ -86,6 +86,10 @@ fn who_watches_sees_what_arrives_and_goes_on_where_it_ended() {
         assert_eq!(all.next("event").2["streamid"], "room-7");
         assert_eq!(some.next("event").2["streamid"], "room-7");
         drop((all, some));
+        // Cut off before the first event.
+        let mut early = Watcher::of(&server, "", &format!("Last-Event-ID: {begin}\r\n"));
+        assert_eq!(early.next("event").2["streamid"], "room-6");
+        drop(early);
         push(&server, "room-8");
         let mut again = Watcher::of(&server, "", &format!("Last-Event-ID: {first}\r\n"));
         for stream in ["room-7", "room-8"] {
