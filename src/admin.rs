@@ -1,16 +1,19 @@
 //! The admin listener: health, metrics and the API, for operators only.
 //!
-//! Everything but the health pages needs the configured token as `Authorization: Bearer`. Without a token the listener is
+//! Everything but the health pages and the empty console needs the configured token as `Authorization: Bearer`, or the cookie
+//! that the console gets for it. Without a token the listener is
 //! loopback only, and so must the `Host` header be: a page in the operator's browser must not reach it under a name of its
 //! own. A browser's request from another site is refused in either case.
 
 mod access;
 mod api;
+mod console;
 mod endpoints;
 mod openapi;
 mod problem;
 mod query;
 mod rejected;
+mod session;
 pub mod settings;
 mod stream;
 
@@ -21,11 +24,12 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
-use axum::routing::get;
-use tokio::sync::Semaphore;
+use axum::routing::{get, post};
+use tokio::sync::{Mutex, Semaphore};
 
 use self::endpoints::ENDPOINTS;
 use self::problem::Problem;
+use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
 use crate::ingress::{Ingress, health};
@@ -44,6 +48,10 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// What a request must present; none: loopback only.
     pub token: Option<Secret>,
+    /// Tells when sessions end.
+    pub clock: Clock,
+    /// How many wrong tokens the console was given; held while one is answered.
+    wrong_tokens: Mutex<u64>,
     /// Places for clients that watch what arrives.
     watchers: Arc<Semaphore>,
 }
@@ -56,6 +64,7 @@ impl Admin {
         ingress: Arc<Ingress>,
         metrics: Arc<Metrics>,
         token: Option<Secret>,
+        clock: Clock,
     ) -> Self {
         Self {
             inbox,
@@ -63,6 +72,8 @@ impl Admin {
             ingress,
             metrics,
             token,
+            clock,
+            wrong_tokens: Mutex::new(0),
             watchers: Arc::new(Semaphore::new(stream::CLIENTS)),
         }
     }
@@ -78,7 +89,11 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
         .fallback(async || Problem::NotFound("there is no such page"))
         .method_not_allowed_fallback(async || Problem::WrongMethod)
         .layer(from_fn_with_state(admin.clone(), access::check))
+        .merge(console::router())
+        .route("/login", post(session::login))
+        .route("/logout", post(session::logout))
         .layer(map_response(problem::in_our_form))
+        .layer(map_response(console::guard))
         .with_state(admin)
         .merge(health::router(health))
 }

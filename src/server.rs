@@ -152,7 +152,7 @@ impl Builder {
             built,
             ingress.clone(),
             dispatch.clone(),
-            clock,
+            clock.clone(),
         );
         Ok(Server {
             callbacks,
@@ -163,6 +163,7 @@ impl Builder {
             metrics,
             health,
             reloader: Arc::new(reloader),
+            clock,
         })
     }
 
@@ -197,6 +198,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     health: Health,
     reloader: Arc<Reloader>,
+    clock: Clock,
 }
 
 impl Server {
@@ -246,6 +248,7 @@ impl Server {
             self.ingress.clone(),
             self.metrics,
             config.admin.token.clone(),
+            self.clock.clone(),
         );
         let admin = tokio::spawn(listener::serve(
             self.admin,

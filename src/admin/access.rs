@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::{Admin, Problem};
+use super::{Admin, Problem, session};
 
 /// Lets a request through, or says why not.
 pub(super) async fn check(
@@ -27,7 +27,15 @@ pub(super) async fn check(
                     .then_some(token.trim())
             });
             if !presented.is_some_and(|presented| token.matches(presented.as_bytes())) {
-                return Err(Problem::NotAuthorized);
+                if !session::holds(headers, token, admin.clock.now()) {
+                    return Err(Problem::NotAuthorized);
+                }
+                // A browser adds the cookie by itself: what changes something must come from our own page.
+                if !request.method().is_safe() && !says_same_origin(headers) {
+                    return Err(Problem::Forbidden(
+                        "with the cookie, this must come from the console",
+                    ));
+                }
             }
         }
         None if !text(headers, HOST).is_some_and(is_loopback) => {
@@ -37,13 +45,25 @@ pub(super) async fn check(
         }
         None => {}
     }
+    own_site(headers)?;
+    Ok(next.run(request).await)
+}
+
+/// Refuses what a page of another site sends.
+pub(super) fn own_site(headers: &HeaderMap) -> Result<(), Problem> {
     if let Some(origin) = text(headers, ORIGIN) {
         let own = text(headers, HOST).unwrap_or_default();
         if origin.split_once("://").map(|(_, host)| host) != Some(own) {
             return Err(Problem::Forbidden("requests from other sites are refused"));
         }
     }
-    Ok(next.run(request).await)
+    Ok(())
+}
+
+/// Whether the browser names a page of ours; that an `Origin` is ours is for [`own_site`].
+fn says_same_origin(headers: &HeaderMap) -> bool {
+    text(headers, ORIGIN).is_some()
+        || text(headers, HeaderName::from_static("sec-fetch-site")) == Some("same-origin")
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

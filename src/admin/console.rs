@@ -1,0 +1,65 @@
+//! The console: a page in the binary that uses the API as anybody could.
+//!
+//! The page is public, what it shows is not. It runs only its own scripts, so that a stream's name cannot become one.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::Problem;
+
+const PAGE: &str = include_str!("console/index.html");
+
+macro_rules! files {
+    ($($name:literal)*) => { [$(($name, include_str!(concat!("console/", $name)))),*] };
+}
+
+const FILES: [(&str, &str); 11] = files!(
+    "style.css" "app.js" "api.js" "dom.js" "metrics.js" "chart.js"
+    "overview.js" "feed.js" "event.js" "rejected.js" "handlers.js"
+);
+
+const HEADERS: [(HeaderName, &str); 4] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+         base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-store"),
+];
+
+/// The page and its files.
+pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/", get(async || as_type("text/html; charset=utf-8", PAGE)))
+        .route("/console/{name}", get(file))
+}
+
+async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
+    let found = FILES.iter().find(|(known, _)| *known == name);
+    let (name, text) = found.ok_or(Problem::NotFound("there is no such page"))?;
+    Ok(match name.ends_with(".css") {
+        true => as_type("text/css; charset=utf-8", text),
+        false => as_type("text/javascript; charset=utf-8", text),
+    })
+}
+
+fn as_type(kind: &'static str, text: &'static str) -> Response {
+    ([(CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Says what a browser may do with an answer: of the pages and of the API.
+pub(super) async fn guard(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        let headers = response.headers_mut();
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,134 @@
+//! Signing in at the console: a cookie instead of the token in every request.
+//!
+//! The cookie says when it ends and carries a code over that, made with the token. Nothing is kept here, so a session holds at
+//! every receiver with the same token and ends, for all, when the token is changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use super::api::object;
+use super::{Admin, Problem, access};
+use crate::clock::Timestamp;
+use crate::settings::Secret;
+
+const COOKIE_NAME: &str = "livehook_session";
+/// A working day.
+const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+/// Before a wrong token is answered, one after the other.
+const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Presented {
+    token: String,
+}
+
+/// `POST /login`
+pub(super) async fn login(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    access::own_site(&headers)?;
+    let presented: Presented = object(&body, "{\"token\":\"…\"}")?;
+    let Some(token) = &admin.token else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    if !token.matches(presented.token.trim().as_bytes()) {
+        let mut wrong = admin.wrong_tokens.lock().await;
+        *wrong += 1;
+        let count = *wrong;
+        tracing::warn!(count, "a wrong token was presented at the console");
+        tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+        return Err(Problem::NotAuthorized);
+    }
+    let value = issue(token, admin.clock.now());
+    let seconds = LASTS.as_secs();
+    Ok(answer(format!("{value}; Max-Age={seconds}")))
+}
+
+/// `POST /logout`
+pub(super) async fn logout(headers: HeaderMap) -> Result<Response, Problem> {
+    access::own_site(&headers)?;
+    Ok(answer("; Max-Age=0".to_owned()))
+}
+
+fn answer(value: String) -> Response {
+    let cookie = format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict");
+    (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
+}
+
+/// Whether a request carries a cookie that holds now.
+pub(super) fn holds(headers: &HeaderMap, token: &Secret, now: Timestamp) -> bool {
+    let lines = headers.get_all(COOKIE).iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
+        .any(|value| is_good(value, token, now))
+}
+
+fn issue(token: &Secret, now: Timestamp) -> String {
+    let content = format!(
+        "{}.{:032x}",
+        now.plus(LASTS).seconds(),
+        rand::random::<u128>()
+    );
+    let code = code(token, &content);
+    format!("{content}.{code}")
+}
+
+fn is_good(value: &str, token: &Secret, now: Timestamp) -> bool {
+    let Some((content, presented)) = value.rsplit_once('.') else {
+        return false;
+    };
+    let ends = content
+        .split('.')
+        .next()
+        .and_then(|ends| ends.parse::<i64>().ok());
+    bool::from(code(token, content).as_bytes().ct_eq(presented.as_bytes()))
+        && ends.is_some_and(|ends| now.seconds() < ends)
+}
+
+fn code(token: &Secret, content: &str) -> String {
+    let mut code = match Hmac::<Sha256>::new_from_slice(token.reveal().as_bytes()) {
+        Ok(code) => code,
+        Err(_) => unreachable!("a key of any length fits"),
+    };
+    code.update(b"livehook console session 1.");
+    code.update(content.as_bytes());
+    hex::encode(code.finalize().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_holds_for_its_time_and_its_token() {
+        let token = Secret::new("AdminTokenItself");
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let value = issue(&token, now);
+        assert!(is_good(&value, &token, now));
+        let last = now.plus(LASTS - Duration::from_secs(1));
+        assert!(is_good(&value, &token, last));
+        assert!(!is_good(&value, &token, now.plus(LASTS)));
+        assert!(!is_good(&value, &Secret::new("another"), now));
+        assert!(!value.contains("AdminTokenItself"));
+        let later = value.replacen('1', "2", 1);
+        assert!(!is_good(&later, &token, now), "{later}");
+        for bad in ["", ".", "..", "1900000000..", "x"] {
+            assert!(!is_good(bad, &token, now), "{bad}");
+        }
+    }
+}
