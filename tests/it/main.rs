@@ -9,6 +9,7 @@ mod architecture;
 mod authentication;
 mod cli;
 mod conformance;
+mod console;
 mod crash;
 mod deployment;
 mod disk_full;
