@@ -1,5 +1,7 @@
 //! The console over HTTP: its files and their headers, signing in, and what the cookie may do.
 
+mod browser;
+
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Client, Settings, TestServer};
 

@@ -1,5 +1,6 @@
 //! What the tests share: a server process, a plain HTTP client, signed bodies, patience.
 
+pub mod browser;
 pub mod client;
 pub mod load;
 pub mod postgres;
