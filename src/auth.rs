@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::callback::{Callback, Signed};
@@ -72,6 +74,11 @@ impl Refusal {
         }
     }
 
+    /// The reason with this slug.
+    pub fn from_slug(slug: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.slug() == slug)
+    }
+
     /// What the operator should look at.
     pub fn hint(self) -> &'static str {
         match self {
@@ -100,6 +107,23 @@ pub struct Authentic {
 }
 
 impl Authentic {
+    /// Only after the callback was judged.
+    fn new(
+        source: &Source,
+        presented: &Presented,
+        callback: &Callback,
+        kind: Kind,
+        chance: impl FnOnce() -> [u8; 16],
+    ) -> Self {
+        Self {
+            source: source.name().clone(),
+            kind,
+            id: EventId::derive(source.name(), kind, callback.members(), chance),
+            received: presented.received,
+            body: presented.body.clone(),
+        }
+    }
+
     /// The source's name.
     pub fn source(&self) -> &Arc<str> {
         &self.source
@@ -147,13 +171,9 @@ pub fn authenticate(
     let kind = callback.kind(presented.url_kind);
     let (signed_t, signature) = check_signature(source, presented, kind, callback.signed());
     let admitted = check_address(source, presented).and_then(|()| check_token(source, presented));
-    let outcome = admitted.and(signature).map(|()| Authentic {
-        source: source.name().clone(),
-        kind,
-        id: EventId::derive(source.name(), kind, callback.members(), chance),
-        received: presented.received,
-        body: presented.body.clone(),
-    });
+    let outcome = admitted
+        .and(signature)
+        .map(|()| Authentic::new(source, presented, callback, kind, chance));
     Verdict {
         kind,
         // Whoever found a signature must not be able to tell the time where the address or the token keeps them out.
@@ -175,13 +195,9 @@ pub fn recheck(
         return None;
     }
     let (_, signature) = check_signature(source, presented, kind, callback.signed());
-    signature.ok().map(|()| Authentic {
-        source: source.name().clone(),
-        kind,
-        id: EventId::derive(source.name(), kind, callback.members(), chance),
-        received: presented.received,
-        body: presented.body.clone(),
-    })
+    signature
+        .ok()
+        .map(|()| Authentic::new(source, presented, callback, kind, chance))
 }
 
 /// Whether the sender's address may send at all.
@@ -265,6 +281,16 @@ fn digest(key: &str, t: &str) -> [u8; 16] {
         .chain_update(t)
         .finalize()
         .into()
+}
+
+/// HMAC-SHA256 over these parts, one after the other: what only who has the key can make.
+pub(crate) fn code<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut code = match Hmac::<Sha256>::new_from_slice(key) {
+        Ok(code) => code,
+        Err(_) => unreachable!("a key of any length fits"),
+    };
+    parts.into_iter().for_each(|part| code.update(part));
+    code.finalize().into_bytes().into()
 }
 
 #[cfg(test)]

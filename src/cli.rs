@@ -17,7 +17,7 @@ mod operate;
 mod serve;
 mod simulate;
 
-use self::operate::operate;
+use self::operate::Asked;
 
 /// Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your handlers
 #[derive(Debug, Parser)]
@@ -54,19 +54,19 @@ enum Command {
     /// Show stored events of a running server, or follow those that arrive
     ///
     /// Shows the newest, oldest first. With an id shows that event whole, as handlers get it.
-    Events(operate::Events),
+    Events(Asked<operate::Events>),
     /// Show what a running server refused, and why, or judge it once more
     ///
     /// After a wrong key was corrected and the configuration reloaded, --recheck takes what is authentic by now.
-    Rejected(operate::Rejected),
+    Rejected(Asked<operate::Rejected>),
     /// Show how the handlers of a running server are doing, or pause and resume one
-    Handlers(operate::Handlers),
+    Handlers(Asked<operate::Handlers>),
     /// Show what handlers of a running server have given up, and why
-    Parked(operate::Parked),
+    Parked(Asked<operate::Parked>),
     /// Have a running server deliver events to a handler again
     ///
     /// Says first how many events it will be, and asks. They go through the handler's own filters.
-    Replay(operate::Replay),
+    Replay(Asked<operate::Replay>),
     /// Act as the platform towards a receiver, any receiver, and report what it acknowledged, refused and lost
     ///
     /// Posts the callbacks of a believable day to it, signed, and repeats what is not answered 200 as often as the platform
@@ -113,11 +113,11 @@ fn run(cli: Cli) -> Result<(), Failed> {
             };
             health::ask(&address, args.path()).map_err(Failed::Run)
         }
-        Command::Events(command) => operate(command, &file),
-        Command::Rejected(command) => operate(command, &file),
-        Command::Handlers(command) => operate(command, &file),
-        Command::Parked(command) => operate(command, &file),
-        Command::Replay(command) => operate(command, &file),
+        Command::Events(command) => command.operate(&file),
+        Command::Rejected(command) => command.operate(&file),
+        Command::Handlers(command) => command.operate(&file),
+        Command::Parked(command) => command.operate(&file),
+        Command::Replay(command) => command.operate(&file),
         Command::Simulate(args) => simulate::simulate(args),
     }
 }

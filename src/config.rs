@@ -71,16 +71,8 @@ impl Config {
 
     /// Reads and checks a file.
     pub fn load(path: &Path, env: &Environment) -> Result<Self, ConfigError> {
-        let unreadable = |error| {
-            let file = path.display();
-            ConfigError(format!(
-                "cannot read {file}: {error}; name another file with --config"
-            ))
-        };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let absolute = std::path::absolute(path).map_err(unreadable)?;
-        let base = absolute.parent().unwrap_or(&absolute);
-        Self::read(&text, path, base, env)
+        let (text, base) = open(path, "name another file with --config")?;
+        Self::read(&text, path, &base, env)
     }
 
     /// Reads and checks a text as if it stood in `livehook.toml` in the folder `base`.
@@ -90,17 +82,11 @@ impl Config {
 
     /// Reads and checks nothing but `[admin]`, for those who only want to ask a server.
     pub fn load_admin(path: &Path, env: &Environment) -> Result<AdminSettings, ConfigError> {
-        let unreadable = |error| {
-            let file = path.display();
-            ConfigError(format!(
-                "cannot read {file}: {error}; name another file with --config, or the server with --admin"
-            ))
-        };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let advice = "name another file with --config, or the server with --admin";
+        let (text, base) = open(path, advice)?;
         let variable = |name: &str| env.get(name).cloned();
         let around = Surroundings {
-            base: absolute.parent().unwrap_or(&absolute),
+            base: &base,
             variable: &variable,
         };
         let reader = Reader::of(&text, path, env)?;
@@ -117,6 +103,18 @@ impl Config {
         };
         Reader::of(text, file, env)?.config(&around)
     }
+}
+
+/// The text of a file, and the folder that it is in.
+fn open(path: &Path, advice: &str) -> Result<(String, PathBuf), ConfigError> {
+    let unreadable = |error| {
+        let file = path.display();
+        ConfigError(format!("cannot read {file}: {error}; {advice}"))
+    };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let base = absolute.parent().unwrap_or(&absolute).to_owned();
+    Ok((text, base))
 }
 
 /// Parses the file.

@@ -126,6 +126,17 @@ pub enum Progress {
 }
 
 impl Progress {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::NotWanted,
+        Self::Done,
+        Self::AtWork,
+        Self::Ahead,
+        Self::OutOfLine(RowState::Due),
+        Self::OutOfLine(RowState::Waiting),
+        Self::OutOfLine(RowState::Parked),
+    ];
+
     /// It in one word or two.
     pub fn slug(self) -> &'static str {
         match self {

@@ -162,6 +162,16 @@ impl Kind {
         Self::ALL.into_iter().chain([Self::Unknown])
     }
 
+    /// As stores have it: the `event_type`, -1 for [`Kind::Unknown`].
+    pub(crate) fn stored(self) -> i64 {
+        self.code().unwrap_or(-1)
+    }
+
+    /// From what [`stored`](Self::stored) gave.
+    pub(crate) fn from_stored(code: i64) -> Self {
+        Self::from_code(code).unwrap_or(Self::Unknown)
+    }
+
     /// The kind with this slug, `unknown` included.
     pub fn from_slug(slug: &str) -> Option<Self> {
         Self::all_and_unknown().find(|kind| kind.slug() == slug)

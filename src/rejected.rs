@@ -24,6 +24,7 @@ use self::shared::SharedShelf;
 use self::shelf::{Reader, Shelf};
 use crate::auth::Refusal;
 use crate::clock::Timestamp;
+use crate::inbox::query::Page;
 pub use crate::inbox::refused::{Entry, Wanted};
 use crate::inbox::{Inbox, StoreError};
 use crate::kind::Kind;
@@ -63,37 +64,26 @@ pub struct Rejected {
     pub body: Bytes,
 }
 
-/// A part of the list.
-#[derive(Debug)]
-pub struct Entries {
-    /// At most as many as were asked for, and 4 MiB of bodies and one more.
-    pub items: Vec<Entry>,
-    /// There may be more behind the last one.
-    pub has_more: bool,
-}
-
-impl Entries {
-    /// From one row more than is wanted.
-    fn of<E>(rows: impl Iterator<Item = Result<Entry, E>>, limit: usize) -> Result<Self, E> {
-        let mut items = Vec::new();
-        let mut held = 0;
-        for entry in rows {
-            if items.len() == limit || held > PAGE {
-                return Ok(Self {
-                    items,
-                    has_more: true,
-                });
-            }
-            let entry = entry?;
-            held += entry.body.as_ref().map_or(0, |body| body.len() as u64);
-            items.push(entry);
+/// A part of the list from one row more than is wanted: no more once their bodies exceed [`PAGE`].
+fn page<E>(rows: impl Iterator<Item = Result<Entry, E>>, limit: usize) -> Result<Page<Entry>, E> {
+    let mut items: Vec<Entry> = Vec::new();
+    let mut held = 0;
+    let mut has_more = false;
+    for entry in rows {
+        // What is read may also end for the same reason.
+        has_more = items.len() == limit || held > PAGE;
+        if has_more {
+            break;
         }
-        // What was read may have ended for the same reason.
-        Ok(Self {
-            items,
-            has_more: held > PAGE,
-        })
+        let entry = entry?;
+        held += entry.body.as_ref().map_or(0, |body| body.len() as u64);
+        items.push(entry);
     }
+    let last = items.last().map(|entry| entry.id);
+    Ok(Page {
+        next: last.filter(|_| has_more || held > PAGE),
+        items,
+    })
 }
 
 /// A second since 1970, and how many were taken in it.
@@ -194,11 +184,11 @@ impl RejectedList {
     }
 
     /// A part of the list, up to `limit` entries.
-    pub async fn part(&self, wanted: Wanted, limit: usize) -> Result<Entries, StoreError> {
+    pub async fn part(&self, wanted: Wanted, limit: usize) -> Result<Page<Entry>, StoreError> {
         let reader = match &self.place {
             Place::Shared(inbox) => {
                 let rows = inbox.refused(&wanted, limit + 1, PAGE).await?;
-                return Entries::of(rows.into_iter().map(Ok), limit);
+                return page(rows.into_iter().map(Ok), limit);
             }
             Place::File(reader) => reader.clone(),
         };

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::query::Fields;
 use super::{Admin, Problem};
@@ -58,11 +58,8 @@ pub(super) async fn body(
     fields.end()?;
     let event = find(&admin, &id).await?;
     // Whatever it says it is: a browser must not show it as a page.
-    let headers = [
-        (CONTENT_TYPE, "application/octet-stream"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    Ok((headers, event.body().clone()).into_response())
+    let kind = [(CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, event.body().clone()).into_response())
 }
 
 /// `GET /api/events/{id}/deliveries`
@@ -163,14 +160,11 @@ pub(super) async fn replay(
     if !dry_run {
         tracing::info!(handler.name = name, count, "a replay was asked for");
     }
-    let Some(oldest) = oldest else {
-        return Ok(counted(count));
-    };
-    let answer = json!({ "count": count, "oldest": oldest });
-    Ok(json_text(
-        StatusCode::ACCEPTED,
-        answer.to_string().into_bytes(),
-    ))
+    let mut answer = json!({ "count": count });
+    if let Some(oldest) = oldest {
+        answer["oldest"] = json!(oldest);
+    }
+    Ok(json_answer(StatusCode::ACCEPTED, &answer))
 }
 
 /// `POST /api/handlers/{name}/discard`
@@ -218,8 +212,7 @@ async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> Ans
         handler.state = state,
         "a handler was paused or resumed"
     );
-    let answer = json!({ "state": state });
-    Ok(json_text(StatusCode::OK, answer.to_string().into_bytes()))
+    Ok(json_answer(StatusCode::OK, &json!({ "state": state })))
 }
 
 /// What a replay or discard is asked for.
@@ -320,7 +313,7 @@ fn parked_item(parked: &Parked) -> String {
 }
 
 /// The attributes of an event as a JSON object, with more members behind them.
-pub(super) fn with_attributes(event: &Event, more: &[(&str, serde_json::Value)]) -> String {
+pub(super) fn with_attributes(event: &Event, more: &[(&str, Value)]) -> String {
     let attributes = event.cloud_event(PayloadForm::Original).attributes_json();
     let mut text = String::from_utf8_lossy(&attributes).into_owned();
     for (name, value) in more {
@@ -340,10 +333,11 @@ pub(super) fn list(items: impl Iterator<Item = String>, next: Option<Seq>) -> Re
 }
 
 pub(super) fn counted(count: u64) -> Response {
-    json_text(
-        StatusCode::ACCEPTED,
-        json!({ "count": count }).to_string().into_bytes(),
-    )
+    json_answer(StatusCode::ACCEPTED, &json!({ "count": count }))
+}
+
+fn json_answer(status: StatusCode, answer: &Value) -> Response {
+    json_text(status, answer.to_string().into_bytes())
 }
 
 pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {

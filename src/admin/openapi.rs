@@ -11,7 +11,7 @@ use super::api::json_text;
 use super::endpoints::{Answer, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
 use crate::auth::Refusal;
-use crate::dispatch::State;
+use crate::dispatch::{Progress, State};
 use crate::kind::Kind;
 use crate::metrics::CallbackResult;
 
@@ -165,15 +165,6 @@ fn schemas() -> Value {
         CallbackResult::Overloaded,
         CallbackResult::Failed,
     ];
-    let progress = [
-        "not wanted",
-        "done",
-        "at work",
-        "ahead",
-        "retrying",
-        "waiting",
-        "parked",
-    ];
     json!({
         "Event": object(attributes()),
         "CloudEvent": with(attributes(), json!({ "data": {}, "data_base64": text(), "untyped": flag() })),
@@ -181,7 +172,7 @@ fn schemas() -> Value {
             "attempts": number(), "first_attempt": maybe_time(), "parked_at": time(), "error": text(), "replaying": flag(),
         })),
         "Delivery": object(json!({
-            "handler": text(), "state": one_of(progress), "attempts": maybe_number(), "first_attempt": maybe_time(),
+            "handler": text(), "state": one_of(Progress::ALL.map(Progress::slug)), "attempts": maybe_number(), "first_attempt": maybe_time(),
             "due": maybe_time(), "parked_at": maybe_time(), "error": maybe(),
         })),
         "Handler": object(json!({

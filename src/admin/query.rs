@@ -31,6 +31,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Fields {
     }
 }
 
+/// A place in what is stored, as answers name it.
+pub(super) fn cursor(text: &str) -> Option<Seq> {
+    text.parse().ok().filter(|seq| *seq >= 0)
+}
+
 /// Which part of a list is wanted.
 pub(super) struct Part {
     pub(super) limit: usize,
@@ -68,9 +73,7 @@ impl Fields {
                     .filter(|limit| (1..=MAX_LIMIT).contains(limit))
             },
         )?;
-        let after = self.parsed("after", "the `next` of an earlier answer", |text| {
-            text.parse().ok().filter(|seq: &Seq| *seq >= 0)
-        })?;
+        let after = self.parsed("after", "the `next` of an earlier answer", cursor)?;
         Ok(Part {
             limit: limit.unwrap_or(DEFAULT_LIMIT),
             after,
@@ -118,11 +121,11 @@ impl Fields {
             kind: filter.kind,
             from: filter.from,
             to: filter.to,
-            reason: self.parsed("reason", format_args!("one of {reasons}"), |text| {
-                Refusal::ALL
-                    .into_iter()
-                    .find(|reason| reason.slug() == text)
-            })?,
+            reason: self.parsed(
+                "reason",
+                format_args!("one of {reasons}"),
+                Refusal::from_slug,
+            )?,
             after: None,
             newest_first,
         })

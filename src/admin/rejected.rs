@@ -19,9 +19,8 @@ pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields
     fields.end()?;
     wanted.after = part.after;
     let page = admin.ingress.rejected().part(wanted, part.limit).await?;
-    let last = page.items.last().map(|entry| entry.id);
     let items = page.items.iter().map(|entry| item(entry).to_string());
-    Ok(list(items, last.filter(|_| page.has_more)))
+    Ok(list(items, page.next))
 }
 
 /// What a recheck is asked for; nothing: of all sources.

@@ -11,13 +11,12 @@ use axum::extract::State;
 use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::api::object;
 use super::{Admin, Problem, access};
+use crate::auth;
 use crate::clock::Timestamp;
 use crate::settings::Secret;
 
@@ -101,13 +100,8 @@ fn is_good(value: &str, token: &Secret, now: Timestamp) -> bool {
 }
 
 fn code(token: &Secret, content: &str) -> String {
-    let mut code = match Hmac::<Sha256>::new_from_slice(token.reveal().as_bytes()) {
-        Ok(code) => code,
-        Err(_) => unreachable!("a key of any length fits"),
-    };
-    code.update(b"livehook console session 1.");
-    code.update(content.as_bytes());
-    hex::encode(code.finalize().into_bytes())
+    let parts = ["livehook console session 1.", content].map(str::as_bytes);
+    hex::encode(auth::code(token.reveal().as_bytes(), parts))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::http::header::CACHE_CONTROL;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
@@ -15,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::api::{handler_items, with_attributes};
-use super::query::Fields;
+use super::query::{self, Fields};
 use super::{Admin, Problem};
 use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
@@ -57,15 +56,9 @@ pub(super) async fn events(
     fields.end()?;
     let last = match headers.get("last-event-id") {
         None => None,
-        Some(id) => Some(
-            id.to_str()
-                .ok()
-                .and_then(|id| id.parse().ok())
-                .filter(|seq: &Seq| *seq >= 0)
-                .ok_or_else(|| {
-                    Problem::Bad("`Last-Event-ID` must be an `id` of this stream".to_owned())
-                })?,
-        ),
+        Some(id) => Some(id.to_str().ok().and_then(query::cursor).ok_or_else(|| {
+            Problem::Bad("`Last-Event-ID` must be an `id` of this stream".to_owned())
+        })?),
     };
     let place = admin.watchers.clone().try_acquire_owned();
     let place = place.map_err(|_| Problem::Busy("too many clients watch already"))?;
@@ -94,7 +87,7 @@ pub(super) async fn events(
     });
     let stream =
         Sse::new(messages).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here"));
-    Ok(([(CACHE_CONTROL, "no-store")], stream).into_response())
+    Ok(stream.into_response())
 }
 
 impl Watched {

@@ -11,6 +11,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::anyhow;
+use clap::Args;
 use serde_json::Value;
 
 pub(super) use self::events::Events;
@@ -25,14 +26,24 @@ const PART: usize = 1000;
 
 /// A command that asks a server.
 pub(super) trait Operate {
-    fn access(&self) -> &Access;
     fn run(&self, remote: &Remote) -> Result<(), Failed>;
 }
 
-/// Finds the server and asks it. `file` has its address, unless that is given.
-pub(super) fn operate(command: &impl Operate, file: &Path) -> Result<(), Failed> {
-    let remote = Remote::find(command.access(), file).map_err(Failed::Setup)?;
-    command.run(&remote)
+// What it is asked, and where it is. (Words for the help would stand in the place of the command's own.)
+#[derive(Debug, Args)]
+pub(super) struct Asked<T: Args> {
+    #[command(flatten)]
+    what: T,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl<T: Args + Operate> Asked<T> {
+    /// Finds the server and asks it. `file` has its address, unless that is given.
+    pub(super) fn operate(&self, file: &Path) -> Result<(), Failed> {
+        let remote = Remote::find(&self.access, file).map_err(Failed::Setup)?;
+        self.what.run(&remote)
+    }
 }
 
 /// Prints a line at once; whether somebody reads on.

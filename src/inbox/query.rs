@@ -53,6 +53,15 @@ fn matches_stream(event: &Event, stream: &str) -> bool {
         })
 }
 
+/// What is beyond a number, and the order that goes on there, in SQL.
+pub(crate) fn sql_order(newest_first: bool) -> (&'static str, &'static str) {
+    if newest_first {
+        ("<", "DESC")
+    } else {
+        (">", "ASC")
+    }
+}
+
 /// A part of a list.
 #[derive(Debug, Clone)]
 pub struct Page<T> {

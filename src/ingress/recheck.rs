@@ -34,7 +34,6 @@ impl Ingress {
             let mut over = Vec::new();
             let mut failure = None;
             for entry in &part.items {
-                wanted.after = Some(entry.id);
                 let Some(authentic) = self.authentic_now(entry) else {
                     continue;
                 };
@@ -66,7 +65,8 @@ impl Ingress {
             if let Some(error) = failure {
                 return Err(error);
             }
-            if !part.has_more {
+            wanted.after = part.next;
+            if wanted.after.is_none() {
                 return Ok(joined);
             }
         }

@@ -251,22 +251,8 @@ fn median(offsets: &VecDeque<i64>) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::log::Written;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -366,7 +352,7 @@ mod tests {
             answered(Kind::Snapshot, CallbackResult::Refused, seconds);
         }
         drop(guard);
-        let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let log = written.text();
         let lines: Vec<&str> = log.lines().map(str::trim).collect();
         let subtitle =
             "callback.source=\"css\" callback.kind=\"subtitle\" callback.result=\"failed\"";

@@ -39,13 +39,15 @@ impl Write for SharedShelf {
 
 fn refused_row(rejected: &Rejected) -> RefusedRow {
     let body = Some(&rejected.body[..]).filter(|body| body.len() <= MAX_BODY);
-    let code = |kind: Kind| kind.code().map(|code| code as i32);
     RefusedRow {
         source: rejected.source.to_string(),
         reason: rejected.reason.slug(),
         received: rejected.received,
-        url_kind: rejected.url_kind.and_then(code),
-        kind: code(rejected.kind).unwrap_or(-1),
+        url_kind: rejected
+            .url_kind
+            .and_then(Kind::code)
+            .map(|code| code as i32),
+        kind: rejected.kind.stored() as i32,
         client: rejected.client.map(|client| client.to_string()),
         token_hash: rejected.token_hash.map(|hash| hash.to_vec()),
         size: rejected.body.len() as i64,

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Row, named_params, params};
 
-use super::{BYTES, ENTRIES, Entries, Entry, MAX_BODY, Rejected, Wanted, Write};
+use super::{BYTES, ENTRIES, Entry, MAX_BODY, Rejected, Wanted, Write, page};
 use crate::clock::Timestamp;
 use crate::inbox::StoreError;
+use crate::inbox::query::{Page, sql_order};
 use crate::kind::Kind;
 
 /// The list on disk.
@@ -101,7 +102,7 @@ impl Shelf {
                 reason,
                 rejected.received.millis(),
                 rejected.url_kind.and_then(Kind::code),
-                rejected.kind.code().unwrap_or(-1),
+                rejected.kind.stored(),
                 rejected.client.map(|client| client.to_string()),
                 rejected.token_hash,
                 rejected.body.len() as i64,
@@ -153,7 +154,7 @@ impl Reader {
         Ok(Self(conn))
     }
 
-    pub(super) fn part(&self, wanted: &Wanted, limit: usize) -> Result<Entries, StoreError> {
+    pub(super) fn part(&self, wanted: &Wanted, limit: usize) -> Result<Page<Entry>, StoreError> {
         self.try_part(wanted, limit).map_err(|error| {
             tracing::warn!(
                 store.error = error.to_string(),
@@ -163,11 +164,8 @@ impl Reader {
         })
     }
 
-    fn try_part(&self, wanted: &Wanted, limit: usize) -> rusqlite::Result<Entries> {
-        let (beyond, order) = match wanted.newest_first {
-            true => ("<", "DESC"),
-            false => (">", "ASC"),
-        };
+    fn try_part(&self, wanted: &Wanted, limit: usize) -> rusqlite::Result<Page<Entry>> {
+        let (beyond, order) = sql_order(wanted.newest_first);
         let sql = format!(
             "SELECT id, reason, received, source, url_kind, kind, client, token_hash, size, body FROM rejected
              WHERE (:source IS NULL OR source = :source) AND (:reason IS NULL OR reason = :reason)
@@ -180,7 +178,7 @@ impl Reader {
             named_params! {
                 ":source": wanted.source,
                 ":reason": wanted.reason.map(|reason| reason.slug()),
-                ":kind": wanted.kind.map(|kind| kind.code().unwrap_or(-1)),
+                ":kind": wanted.kind.map(Kind::stored),
                 ":from": wanted.from.map(|time| time.millis()),
                 ":to": wanted.to.map(|time| time.millis()),
                 ":after": wanted.after,
@@ -188,19 +186,18 @@ impl Reader {
             },
             entry,
         )?;
-        Entries::of(rows, limit)
+        page(rows, limit)
     }
 }
 
 fn entry(row: &Row) -> rusqlite::Result<Entry> {
-    let kind = |code: i64| Kind::from_code(code).unwrap_or(Kind::Unknown);
     Ok(Entry {
         id: row.get(0)?,
         reason: row.get(1)?,
         received: Timestamp::from_millis(row.get(2)?),
         source: row.get(3)?,
-        url_kind: row.get::<_, Option<i64>>(4)?.map(kind),
-        kind: kind(row.get(5)?),
+        url_kind: row.get::<_, Option<i64>>(4)?.map(Kind::from_stored),
+        kind: Kind::from_stored(row.get(5)?),
         client: row.get(6)?,
         token_hash: row.get(7)?,
         size: row.get::<_, i64>(8)?.unsigned_abs(),

@@ -16,11 +16,11 @@ fn write(server: &TestServer, settings: &Settings) {
     fs::write(server.path().join("livehook.toml"), settings.to_toml()).unwrap();
 }
 
-const RELOADED: &str = "sources and handlers are reloaded";
+pub const RELOADED: &str = "sources and handlers are reloaded";
 const REFUSED: &str = "the configuration was not reloaded, the old one stays in force";
 
 /// Has the server read another configuration, and waits until it has said `word`.
-fn reload(server: &TestServer, settings: &Settings, word: &str) {
+pub fn reload(server: &TestServer, settings: &Settings, word: &str) {
     let before = server.log().matches(word).count();
     write(server, settings);
     server.signal("HUP");

@@ -29,14 +29,6 @@ export async function post(path, body) {
   return answer.status === 204 ? null : answer.json();
 }
 
-/** None where the server has no such page. */
-export async function optional(promise) {
-  try { return await promise; } catch (error) {
-    if (error.status === 404 || error.status === 400) return null;
-    throw error;
-  }
-}
-
 /** Counts first, asks, then acts; gives the number, or null if nothing was done. */
 export async function confirmed(path, body, question) {
   const { count } = await post(path, { ...body, dry_run: true });

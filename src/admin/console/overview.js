@@ -1,6 +1,6 @@
 // How it goes: rates, times, handlers, and who will give up soon.
 
-import { get, optional } from './api.js';
+import { get } from './api.js';
 import { chart } from './chart.js';
 import { el, table } from './dom.js';
 import { course, quantile, rates, sample } from './metrics.js';
@@ -17,7 +17,7 @@ function time(seconds) {
 
 function warning(item) {
   const left = Math.round(item.remaining_seconds / 60);
-  const what = `${item.kind} of ${item.source}: ${item.result ?? item.reason} since ${item.since}.`;
+  const what = `${item.kind} of ${item.source}: ${item.result} since ${item.since}.`;
   return el('p', { class: 'loud' }, left > 0
     ? `${what} The sender gives up in about ${left} min.` : `${what} The sender is about to give up, or already has.`);
 }
@@ -35,11 +35,11 @@ export async function overview(main, alive) {
   const body = el('div');
   main.append(el('h1', {}, 'Overview'), body);
   const draw = async () => {
-    const [windows, handlers] = await Promise.all([optional(get('/api/retry-windows')), get('/api/handlers'), sample()]);
+    const [windows, handlers] = await Promise.all([get('/api/retry-windows'), get('/api/handlers'), sample()]);
     if (!alive()) return;
     const kinds = [...rates('livehook_callbacks_total', 'kind', MINUTES)].filter(([, rate]) => rate > 0);
     body.replaceChildren(
-      ...(windows?.items ?? []).map(warning),
+      ...windows.items.map(warning),
       el('div', { class: 'tiles' },
         tile('Callback, p50', time(quantile('livehook_callback_duration_seconds', 0.5))),
         tile('Callback, p99', time(quantile('livehook_callback_duration_seconds', 0.99))),

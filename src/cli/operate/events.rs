@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::query::{Received, Shown, Stream};
-use super::remote::{Access, Remote};
+use super::remote::Remote;
 use super::table::{Table, cell, kind, stream};
 use super::{Operate, newest, say};
 use crate::cli::Failed;
@@ -31,15 +31,9 @@ pub(in crate::cli) struct Events {
     /// Go on with those that arrive, until interrupted
     #[arg(long, short, conflicts_with_all = ["from", "to"])]
     follow: bool,
-    #[command(flatten)]
-    access: Access,
 }
 
 impl Operate for Events {
-    fn access(&self) -> &Access {
-        &self.access
-    }
-
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         if let Some(id) = &self.id {
             let event = remote.get(&["events", id], &[])?;

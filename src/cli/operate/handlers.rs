@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use super::query::{Received, Shown, Stream, time};
-use super::remote::{Access, Remote};
+use super::remote::Remote;
 use super::table::{Table, cell, kind, stream};
 use super::{Operate, PART, confirm, counted, next, print_json, print_lines, say};
 use crate::cli::Failed;
@@ -23,15 +23,9 @@ pub(in crate::cli) struct Handlers {
     /// One JSON object per line instead of a table
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    access: Access,
 }
 
 impl Operate for Handlers {
-    fn access(&self) -> &Access {
-        &self.access
-    }
-
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         for (name, what) in [(&self.pause, "pause"), (&self.resume, "resume")] {
             if let Some(name) = name {
@@ -90,15 +84,9 @@ pub(in crate::cli) struct Parked {
     stream: Stream,
     #[command(flatten)]
     shown: Shown,
-    #[command(flatten)]
-    access: Access,
 }
 
 impl Operate for Parked {
-    fn access(&self) -> &Access {
-        &self.access
-    }
-
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         let handlers = match &self.handler {
             Some(handler) => vec![handler.clone()],
@@ -181,15 +169,9 @@ pub(in crate::cli) struct Replay {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    #[command(flatten)]
-    access: Access,
 }
 
 impl Operate for Replay {
-    fn access(&self) -> &Access {
-        &self.access
-    }
-
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         let mut body = match (&self.event, self.from) {
             (Some(id), _) => json!({ "event": id }),

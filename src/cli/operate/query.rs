@@ -78,11 +78,10 @@ fn kind(text: &str) -> Result<Kind, String> {
 }
 
 pub(super) fn reason(text: &str) -> Result<Refusal, String> {
-    let known = Refusal::ALL.map(Refusal::slug);
-    let found = Refusal::ALL
-        .into_iter()
-        .find(|reason| reason.slug() == text);
-    found.ok_or_else(|| format!("the reasons are {}", known.join(", ")))
+    Refusal::from_slug(text).ok_or_else(|| {
+        let known = Refusal::ALL.map(Refusal::slug);
+        format!("the reasons are {}", known.join(", "))
+    })
 }
 
 /// A time, or how long ago it was.

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::query::{Received, Shown, reason};
-use super::remote::{Access, Remote};
+use super::remote::Remote;
 use super::table::{Table, cell};
 use super::{Operate, counted, newest, print_json, print_lines, say};
 use crate::auth::Refusal;
@@ -25,15 +25,9 @@ pub(in crate::cli) struct Rejected {
     /// With --recheck: only say how many it would be
     #[arg(long, requires = "recheck")]
     dry_run: bool,
-    #[command(flatten)]
-    access: Access,
 }
 
 impl Operate for Rejected {
-    fn access(&self) -> &Access {
-        &self.access
-    }
-
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         if self.recheck {
             return self.recheck(remote);

@@ -3,9 +3,8 @@
 use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::{DecodePaddingMode, Engine as _};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 
+use crate::auth;
 use crate::settings::Secret;
 
 /// Secrets are copied around by people: their padding may have been lost.
@@ -31,12 +30,8 @@ impl Key {
 
     /// The value of `webhook-signature`.
     pub(super) fn sign(&self, id: &str, seconds: i64, body: &[u8]) -> String {
-        let mut code = match Hmac::<Sha256>::new_from_slice(&self.0) {
-            Ok(code) => code,
-            Err(_) => unreachable!("a key of any length fits"),
-        };
-        code.update(format!("{id}.{seconds}.").as_bytes());
-        code.update(body);
-        format!("v1,{}", STANDARD.encode(code.finalize().into_bytes()))
+        let before = format!("{id}.{seconds}.");
+        let code = auth::code(&self.0, [before.as_bytes(), body]);
+        format!("v1,{}", STANDARD.encode(code))
     }
 }

@@ -1,23 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use super::*;
 use crate::handlers::tests::event;
-
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use crate::log::Written;
 
 #[tokio::test]
 async fn one_line_has_the_attributes_and_no_body() {
@@ -33,7 +18,7 @@ async fn one_line_has_the_attributes_and_no_body() {
     );
     Log::new("trace").handle(&event).await.unwrap();
     drop(guard);
-    let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let line = written.text();
     assert_eq!(line.lines().count(), 1, "{line}");
     for expected in [
         r#"handler.name="trace""#,

@@ -102,7 +102,7 @@ impl Shared {
             .collect();
         let sources: Vec<&str> = each().map(|callback| &**callback.source()).collect();
         let kinds: Vec<i32> = each()
-            .map(|callback| callback.kind().code().map_or(-1, |code| code as i32))
+            .map(|callback| callback.kind().stored() as i32)
             .collect();
         let ids: Vec<Vec<u8>> = each()
             .map(|callback| callback.id().as_bytes().to_vec())

@@ -7,7 +7,7 @@ use super::accept::millis;
 use super::*;
 use crate::event::Event;
 use crate::identity::EventId;
-use crate::inbox::query::{EventFilter, Page};
+use crate::inbox::query::{EventFilter, Page, sql_order};
 use crate::kind::Kind;
 
 /// The columns that [`event_of`] reads, first in a row.
@@ -28,7 +28,7 @@ pub(super) fn event_of(row: &Row) -> Event {
         row.get(0),
         EventId::from_bytes(id.try_into().unwrap_or_default()),
         row.get::<_, &str>(2).into(),
-        Kind::from_code(row.get::<_, i32>(3).into()).unwrap_or(Kind::Unknown),
+        Kind::from_stored(row.get::<_, i32>(3).into()),
         Timestamp::from_millis(row.get(1)),
         Bytes::copy_from_slice(body),
     )
@@ -98,7 +98,7 @@ impl Store {
             (Some(seq), false) => (seq.max(lowest - 1), highest.saturating_add(1)),
             (Some(seq), true) => (lowest - 1, seq.min(highest.saturating_add(1))),
         };
-        let order = if newest_first { "DESC" } else { "ASC" };
+        let (_, order) = sql_order(newest_first);
         let sql = format!(
             "WITH chosen AS MATERIALIZED (
                 SELECT * FROM livehook.events WHERE seq > $1 AND seq < $2 ORDER BY seq {order} LIMIT $3
@@ -108,9 +108,7 @@ impl Store {
                 AND e.received >= $6 AND e.received < $7
              ORDER BY e.seq {order}"
         );
-        let kind = filter
-            .kind
-            .map(|kind| kind.code().map_or(-1, |code| code as i32));
+        let kind = filter.kind.map(|kind| kind.stored() as i32);
         let from = filter.from.map_or(i64::MIN, Timestamp::millis);
         let to = filter.to.map_or(i64::MAX, Timestamp::millis);
         let mut looked = 0;

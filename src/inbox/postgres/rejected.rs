@@ -1,6 +1,7 @@
 //! The rejected list of all receivers.
 
 use super::*;
+use crate::inbox::query::sql_order;
 use crate::inbox::refused::{Entry, RefusedRow, Wanted};
 use crate::kind::Kind;
 
@@ -46,10 +47,7 @@ impl Store {
         limit: usize,
         bytes: u64,
     ) -> Result<Vec<Entry>, StoreError> {
-        let (beyond, order) = match wanted.newest_first {
-            true => ("<", "DESC"),
-            false => (">", "ASC"),
-        };
+        let (beyond, order) = sql_order(wanted.newest_first);
         let sql = format!(
             "SELECT id, reason, received, source, url_kind, kind, client, token_hash, size, body FROM (
                 SELECT *, sum(coalesce(length(body), 0)) OVER (ORDER BY id {order}) - coalesce(length(body), 0) AS before FROM (
@@ -62,9 +60,7 @@ impl Store {
             ) AS counted WHERE before <= $8 ORDER BY id {order}"
         );
         let reason = wanted.reason.map(|reason| reason.slug());
-        let kind = wanted
-            .kind
-            .map(|kind| kind.code().map_or(-1, |code| code as i32));
+        let kind = wanted.kind.map(|kind| kind.stored() as i32);
         let from = wanted.from.map(|time| time.millis());
         let to = wanted.to.map(|time| time.millis());
         let (limit, bytes) = (limit as i64, bytes.cast_signed());
@@ -93,7 +89,7 @@ impl Store {
 }
 
 fn entry(row: &tokio_postgres::Row) -> Entry {
-    let kind = |code: i32| Kind::from_code(code.into()).unwrap_or(Kind::Unknown);
+    let kind = |code: i32| Kind::from_stored(code.into());
     Entry {
         id: row.get(0),
         reason: row.get(1),

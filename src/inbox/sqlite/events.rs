@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 use crate::identity::EventId;
-use crate::inbox::query::{EventFilter, Page};
+use crate::inbox::query::{EventFilter, Page, sql_order};
 use crate::kind::Kind;
 
 /// The columns that [`event_of`] reads, first in a row.
@@ -21,7 +21,7 @@ pub(super) fn event_of(row: &Row) -> rusqlite::Result<Event> {
         row.get(0)?,
         EventId::from_bytes(row.get(4)?),
         row.get_ref(2)?.as_str()?.into(),
-        Kind::from_code(row.get(3)?).unwrap_or(Kind::Unknown),
+        Kind::from_stored(row.get(3)?),
         Timestamp::from_millis(row.get(1)?),
         Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
     ))
@@ -82,11 +82,7 @@ pub(super) fn search(
     };
     let mut at = beyond.unwrap_or(if newest_first { Seq::MAX } else { 0 });
     let mut looked = 0;
-    let (comparison, order) = if newest_first {
-        ("<", "DESC")
-    } else {
-        (">", "ASC")
-    };
+    let (comparison, order) = sql_order(newest_first);
     let mut select = conn.prepare_cached(&format!(
         "SELECT {EVENT_COLUMNS} FROM events WHERE seq {comparison} ?1 ORDER BY seq {order}"
     ))?;

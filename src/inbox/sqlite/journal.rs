@@ -63,7 +63,7 @@ impl Numbered {
             seq: *seq,
             received: callback.received(),
             id: callback.id(),
-            code: callback.kind().code().unwrap_or(-1),
+            code: callback.kind().stored(),
             source: callback.source(),
             body: callback.body(),
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{assert_error, two_sources};
-use crate::support::server::FILE_HANDLER;
+use crate::support::server::{FILE_HANDLER, both_engines};
 use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for};
 
 fn post(server: &TestServer, client: &mut Client, source: &str, body: Value) {
@@ -214,12 +214,7 @@ fn an_event_is_shown_typed_and_byte_for_byte() {
 
 #[test]
 fn what_became_of_an_event_is_said_for_each_handler() {
-    let url = crate::support::postgres::shared();
-    let url = url.url(&url.create_database());
-    for inbox in [
-        String::new(),
-        format!("engine = \"postgres\"\nurl = \"{url}\""),
-    ] {
+    for inbox in both_engines() {
         let exec = |command: &str| {
             format!("to = {{ type = \"exec\", command = [\"sh\", \"-c\", \"{command}\"] }}\n")
         };

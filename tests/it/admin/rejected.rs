@@ -1,13 +1,12 @@
 //! The rejected list: what it shows, and judging it once more after a key was mended.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use serde_json::{Value, json};
 
 use super::assert_error;
-use crate::support::postgres::shared;
-use crate::support::server::FILE_HANDLER;
+use crate::reload::{RELOADED, reload};
+use crate::support::server::{FILE_HANDLER, both_engines};
 use crate::support::{KEY, Settings, TestServer, json_lines, now, signed, signed_with, wait_for};
 
 const WRONG: &str = "MisMisMisMisMisMisMisMisMisMis12";
@@ -15,24 +14,11 @@ const OTHER: &str = "ForgerForgerForgerForgerForger12";
 
 /// With this key, on the embedded store and on PostgreSQL.
 fn on_both_engines(key: &str) -> [Settings; 2] {
-    let url = shared().url(&shared().create_database());
-    [
-        String::new(),
-        format!("engine = \"postgres\"\nurl = \"{url}\""),
-    ]
-    .map(|inbox| Settings {
+    both_engines().map(|inbox| Settings {
         inbox,
         sources: format!("[sources.css]\nkeys = [\"{key}\"]\n"),
         ..Settings::with_handlers(FILE_HANDLER)
     })
-}
-
-fn reload(server: &TestServer, settings: &Settings) {
-    let times = || server.log().matches("handlers are reloaded").count();
-    let before = times();
-    fs::write(server.path().join("livehook.toml"), settings.to_toml()).unwrap();
-    server.signal("HUP");
-    wait_for("the reload", || (times() > before).then_some(()));
 }
 
 fn items(server: &TestServer, query: &str) -> Vec<Value> {
@@ -93,6 +79,7 @@ fn what_a_mistyped_key_refused_joins_once_when_it_is_mended() {
                 inbox: settings.inbox.clone(),
                 ..Settings::with_handlers(FILE_HANDLER)
             },
+            RELOADED,
         );
         // Meanwhile the sender repeats one, with a new signature.
         assert_eq!(server.post("/css", push(KEY, t + 60, 7)).status, 200);
@@ -143,6 +130,7 @@ fn without_a_key_nothing_of_the_list_is_believed() {
             sources: "[sources.css]\ntoken = \"TokenOfTheSource\"\n".into(),
             ..Settings::with_handlers(FILE_HANDLER)
         },
+        RELOADED,
     );
     assert_eq!(recheck(&server, json!({})), 0);
     assert!(server.events().is_empty());

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::assert_error;
-use crate::support::postgres::shared;
-use crate::support::server::FILE_HANDLER;
+use crate::support::server::{FILE_HANDLER, both_engines};
 use crate::support::{Settings, TestServer, signed};
 
 /// Somebody who watches.
@@ -64,11 +63,7 @@ fn push(server: &TestServer, stream: &str) {
 
 #[test]
 fn who_watches_sees_what_arrives_and_goes_on_where_it_ended() {
-    let url = shared().url(&shared().create_database());
-    for inbox in [
-        String::new(),
-        format!("engine = \"postgres\"\nurl = \"{url}\""),
-    ] {
+    for inbox in both_engines() {
         let server = TestServer::start(&Settings {
             inbox,
             ..Settings::with_handlers(FILE_HANDLER)

@@ -19,6 +19,15 @@ fn stopped() -> (Postgres, String) {
     (postgres, url)
 }
 
+/// A database where the role has this setting.
+fn database_with(setting: &str) -> String {
+    let url = database();
+    let name = url.rsplit('/').next().unwrap();
+    let sql = format!("ALTER ROLE postgres IN DATABASE {name} SET {setting}");
+    shared().sql("postgres", &sql);
+    url
+}
+
 fn launch(inbox: String) -> TestServer {
     let settings = Settings {
         inbox,
@@ -135,12 +144,7 @@ fn who_is_not_let_in_ends_with_2_and_says_who_and_where() {
 
 #[test]
 fn a_database_that_acknowledges_too_early_is_refused_unless_that_is_allowed() {
-    let url = database();
-    let name = url.rsplit('/').next().unwrap();
-    shared().sql(
-        "postgres",
-        &format!("ALTER ROLE postgres IN DATABASE {name} SET synchronous_commit = off"),
-    );
+    let url = database_with("synchronous_commit = off");
     let (code, message) = ended(inbox(&url));
     assert_eq!(code, Some(2), "{message}");
     for part in ["synchronous_commit", "allow_async_commit"] {
@@ -162,12 +166,7 @@ fn a_database_that_acknowledges_too_early_is_refused_unless_that_is_allowed() {
 
 #[test]
 fn a_database_whose_statements_do_not_see_what_they_waited_for_is_refused() {
-    let url = database();
-    let name = url.rsplit('/').next().unwrap();
-    shared().sql(
-        "postgres",
-        &format!("ALTER ROLE postgres IN DATABASE {name} SET default_transaction_isolation = 'repeatable read'"),
-    );
+    let url = database_with("default_transaction_isolation = 'repeatable read'");
     let (code, message) = ended(inbox(&url));
     assert_eq!(code, Some(2), "{message}");
     for part in ["repeatable read", "default_transaction_isolation"] {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::postgres::shared;
 use super::{Answer, Client, KEY, wait_for};
 
 /// A running `livehook serve`. Dropping it kills the process.
@@ -54,6 +55,15 @@ impl Default for Settings {
 /// A file handler that writes `events.jsonl` into the server's directory.
 pub const FILE_HANDLER: &str =
     "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n";
+
+/// `[inbox]` of both engines, each empty.
+pub fn both_engines() -> [String; 2] {
+    let url = shared().url(&shared().create_database());
+    [
+        String::new(),
+        format!("engine = \"postgres\"\nurl = \"{url}\""),
+    ]
+}
 
 impl Settings {
     /// The default with these `[handlers.…]` sections.
