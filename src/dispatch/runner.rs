@@ -174,6 +174,8 @@ pub(super) struct Runner {
     /// Rows are being discarded, or the handler paused or resumed.
     discarding: bool,
     replays: Vec<AbortHandle>,
+    /// Without rows, and not to be finished here.
+    released: Vec<(Seq, Lane)>,
     /// Whose turn it is when there is something to write and something to look for.
     wrote_last: bool,
     /// What is being written: kept until it is confirmed.
@@ -232,6 +234,7 @@ impl Runner {
             looking: false,
             discarding: false,
             replays: Vec::new(),
+            released: Vec::new(),
             wrote_last: false,
             writing: None,
             store_pause: None,
@@ -499,7 +502,7 @@ impl Runner {
             Ok((_, Report::Paused(paused))) => self.is_paused(paused),
             Ok((_, Report::RowsChanged)) => self.look_for_due = true,
             // Released: it stays as it was, and comes again.
-            Err(error) if error.is_cancelled() => drop(self.running.remove(&error.id())),
+            Err(error) if error.is_cancelled() => self.release(error.id()),
             Err(error) if self.running.contains_key(&error.id()) => {
                 self.ended(error.id(), Err(panicked()));
             }
@@ -533,6 +536,7 @@ impl Runner {
                 }
             }
         }
+        self.fill_gaps();
         // One transaction: a position never goes without the rows of what lies below it.
         if let Some(settlement) = self.settlement(true)
             && !matches!(

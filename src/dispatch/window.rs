@@ -17,6 +17,8 @@ pub(super) struct Window {
     unsettled: BTreeMap<Seq, usize>,
     bytes: usize,
     read_to: Seq,
+    /// The highest event that is.
+    settled: Seq,
     /// Not in a lane yet. They come after everything that is in one.
     unsorted: VecDeque<Event>,
     queues: HashMap<Lane, VecDeque<Event>>,
@@ -129,7 +131,13 @@ impl Window {
     pub(super) fn settle(&mut self, seq: Seq) {
         if let Some(bytes) = self.unsettled.remove(&seq) {
             self.bytes -= bytes;
+            self.settled = self.settled.max(seq);
         }
+    }
+
+    /// Whether an event keeps the position below something that is settled.
+    pub(super) fn is_gap(&self, seq: Seq) -> bool {
+        seq < self.settled && self.unsettled.contains_key(&seq)
     }
 
     /// Takes the queue of a lane out, settled: each of its events gets a row.
@@ -139,6 +147,16 @@ impl Window {
         let seqs: Vec<Seq> = queue.iter().map(Event::seq).collect();
         seqs.iter().for_each(|seq| self.settle(*seq));
         seqs
+    }
+
+    /// What is queued, lane by lane.
+    pub(super) fn queued(&self) -> impl Iterator<Item = (Seq, Lane)> {
+        let of_lane = |(lane, queue): (&Lane, &'_ VecDeque<Event>)| {
+            let lane = *lane;
+            let seqs: Vec<Seq> = queue.iter().map(Event::seq).collect();
+            seqs.into_iter().map(move |seq| (seq, lane))
+        };
+        self.queues.iter().flat_map(of_lane)
     }
 
     /// The lanes that have a queue.

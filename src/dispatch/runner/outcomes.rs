@@ -12,6 +12,27 @@ impl Runner {
         }
     }
 
+    /// The task of an attempt was ended.
+    pub(super) fn release(&mut self, id: Id) {
+        if let Some(Running { attempt, .. }) = self.running.remove(&id)
+            && !attempt.has_row
+        {
+            self.released.push((attempt.event.seq(), attempt.lane));
+        }
+    }
+
+    /// Nothing more is attempted: what is not finished gets a row if something after it is, which would come again otherwise.
+    pub(super) fn fill_gaps(&mut self) {
+        let released = std::mem::take(&mut self.released);
+        let mut gaps: Vec<_> = released.into_iter().chain(self.window.queued()).collect();
+        gaps.retain(|(seq, _)| self.window.is_gap(*seq));
+        gaps.sort_unstable();
+        for (seq, lane) in gaps {
+            self.window.settle(seq);
+            self.unwritten.changes.push(Change::Wait { seq, lane });
+        }
+    }
+
     pub(super) fn attempted(&mut self, mut attempt: Attempt, outcome: Outcome, took: Duration) {
         attempt.attempts.count += 1;
         let first = *attempt.attempts.first.get_or_insert(attempt.began);

@@ -166,13 +166,17 @@ impl Runner {
         }
         self.written_position = settlement.position.unwrap_or(self.written_position);
         self.look_for_due |= !settlement.changes.is_empty();
-        let running: HashSet<Seq> = self
-            .running
-            .values()
+        if self.in_doubt.is_empty() {
+            return;
+        }
+        // What runs, and what ended while its row was being written, is not as the store has it.
+        let running = self.running.values();
+        let known_better: HashSet<Seq> = running
             .map(|running| running.attempt.event.seq())
+            .chain(self.unwritten.changes.iter().map(Change::seq))
             .collect();
         for change in settlement.changes {
-            if !running.contains(&change.seq()) {
+            if !known_better.contains(&change.seq()) {
                 self.in_doubt.remove(&change.seq());
             }
         }

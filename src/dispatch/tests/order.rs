@@ -155,3 +155,26 @@ async fn failed_deliveries_are_tried_again_in_the_middle_of_a_backlog() {
         fake.done().len()
     );
 }
+
+#[tokio::test]
+async fn an_attempt_that_ends_while_its_row_is_written_is_not_repeated() {
+    let fake = Fake::always(Act::Hang);
+    let config = |config: &mut crate::dispatch::settings::HandlerConfig| {
+        config.concurrency = Some(2);
+    };
+    let mut bench = Bench::with(&fake, config).await;
+    let mut stored = 0;
+    for round in 0..8 {
+        bench.take_away("h").await;
+        // The first one's row is written because the others fill the window, and takes about as long as the attempt.
+        fake.follow(move |event, _| match event.seq() - stored {
+            1 => Act::Take(Duration::from_micros(300 * (1 + round))),
+            _ => Act::Done,
+        });
+        bench.store_many(520, |_| "busy".to_owned()).await;
+        stored += 520;
+        bench.hand_to("h", &fake, config).await;
+        bench.idle().await;
+        assert_eq!(fake.done().len() as Seq, stored);
+    }
+}

@@ -136,3 +136,33 @@ async fn what_is_done_does_not_come_again_after_a_moment() {
     eventually(async || fake.done().last() == Some(&301)).await;
     assert_eq!(fake.begun().len(), 301);
 }
+
+#[tokio::test]
+async fn a_stop_in_a_backlog_repeats_nothing_that_was_done() {
+    let fake = Fake::new(|event, _| match event.seq() {
+        1 => Act::Hang,
+        seq if seq % 5 == 0 => Act::Hang,
+        _ => Act::Done,
+    });
+    let config = |config: &mut crate::dispatch::settings::HandlerConfig| {
+        config.concurrency = Some(4);
+        config.timeout = Duration::from_secs(600);
+    };
+    let mut bench = Bench::new().await;
+    bench.store_many(300, |n| format!("s{}", n % 40)).await;
+    bench.hand_to("h", &fake, config).await;
+    // Four hang, and much beyond the first of them is done.
+    eventually(async || fake.begun().len() >= fake.done().len() + 4).await;
+    let before = fake.done();
+    assert!(
+        !before.is_empty(),
+        "something was done before all places hung"
+    );
+    fake.follow(|_, _| Act::Done);
+    bench.restart(Duration::ZERO).await;
+    bench.idle().await;
+    let mut done = fake.done();
+    done.sort_unstable();
+    let all: Vec<Seq> = (1..=300).collect();
+    assert_eq!(done, all);
+}
