@@ -182,6 +182,29 @@ async fn handlers_are_spread_and_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_goes_back_does_not_make_a_lease_last() {
+    let name = database();
+    let (first, second) = (open(&name).await, open(&name).await);
+    let wanted = register(&first, &["a"]).await;
+    register(&second, &["a"]).await;
+    assert_eq!(kept(&first, &wanted).await, 1);
+    // The first one dies, and the database's clock goes back by an hour.
+    server::shared().sql(
+        &name,
+        "UPDATE livehook.handlers SET until = until + interval '1 hour';
+         UPDATE livehook.receivers SET until = until + interval '1 hour'",
+    );
+    assert_eq!(kept(&second, &wanted).await, 0, "the term is not over");
+    for _ in 0..100 {
+        if kept(&second, &wanted).await == 1 {
+            return;
+        }
+        sleep(A_WHILE).await;
+    }
+    panic!("nobody took over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_only_one_wants_is_never_idle() {
     let name = database();
     let (first, second) = (open(&name).await, open(&name).await);

@@ -173,3 +173,16 @@ fn a_database_whose_statements_do_not_see_what_they_waited_for_is_refused() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+#[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    shared().sql(
+        "postgres",
+        "CREATE DATABASE narrow ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    );
+    let (code, message) = ended(inbox(&shared().url("narrow")));
+    assert_eq!(code, Some(2), "{message}");
+    for part in ["LATIN1", "--encoding=UTF8"] {
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -8,7 +8,8 @@ const OLDEST: u32 = 13;
 
 const QUESTION: &str = "SELECT current_setting('server_version_num'), current_setting('transaction_read_only'), \
     pg_is_in_recovery()::text, current_setting('synchronous_commit'), current_setting('fsync'), \
-    current_setting('synchronous_standby_names'), current_setting('transaction_isolation')";
+    current_setting('synchronous_standby_names'), current_setting('transaction_isolation'), \
+    current_setting('server_encoding')";
 
 /// What an acknowledgement means.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ struct Settings<'a> {
     fsync: &'a str,
     standbys: &'a str,
     isolation: &'a str,
+    encoding: &'a str,
 }
 
 impl<'a> Settings<'a> {
@@ -48,6 +50,7 @@ impl<'a> Settings<'a> {
             fsync: text(4),
             standbys: text(5),
             isolation: text(6),
+            encoding: text(7),
         }
     }
 }
@@ -68,6 +71,14 @@ fn judge(server: &Settings, allow_async_commit: bool) -> Result<Promise, Refused
             "transactions are `{}` by default, but livehook needs `read committed`; \
              set default_transaction_isolation so for this role",
             server.isolation
+        )));
+    }
+    // Names and errors can hold any character. One of SQL_ASCII takes them as bytes.
+    if !["UTF8", "SQL_ASCII"].contains(&server.encoding) {
+        return Err(Refused::setup(format!(
+            "the database is encoded in {}, but livehook needs UTF8; \
+             create one with `createdb --encoding=UTF8 --template=template0`",
+            server.encoding
         )));
     }
     let off = [
@@ -152,6 +163,7 @@ mod tests {
         fsync: "on",
         standbys: "",
         isolation: "read committed",
+        encoding: "UTF8",
     };
 
     #[test]
@@ -204,6 +216,12 @@ mod tests {
         };
         let refused = judge(&stuck, true).unwrap_err();
         assert!(refused.is_setup && refused.problem.contains("default_transaction_isolation"));
+        let narrow = Settings {
+            encoding: "LATIN1",
+            ..GOOD
+        };
+        let refused = judge(&narrow, true).unwrap_err();
+        assert!(refused.is_setup && refused.problem.contains("--encoding=UTF8"));
         let hasty = Settings {
             synchronous_commit: "off",
             ..GOOD

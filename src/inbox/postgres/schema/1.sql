@@ -28,8 +28,9 @@ CREATE TABLE livehook.handlers(
     paused bigint,             -- since when
     seen bigint NOT NULL,      -- when a receiver last had it in its configuration
     epoch bigint NOT NULL DEFAULT 0,
-    receiver uuid,             -- who delivers for it,
-    until timestamptz          -- and how long nobody else may
+    receiver uuid,             -- who delivers for it
+    until timestamptz,         -- and how long nobody else may:
+    term bigint                -- so many milliseconds from when it was renewed
 ) WITH (fillfactor = 50);
 
 CREATE TABLE livehook.receivers(
@@ -358,9 +359,13 @@ DECLARE
 BEGIN
     INSERT INTO livehook.receivers(id, wanted, until) VALUES (me, wants, moment + interval '6 s')
         ON CONFLICT (id) DO UPDATE SET wanted = excluded.wanted, until = excluded.until;
-    UPDATE livehook.handlers h SET until = moment + w.term * interval '1 ms'
+    UPDATE livehook.handlers h SET until = moment + w.term * interval '1 ms', term = w.term
         FROM unnest(wants, terms) AS w(id, term) WHERE h.id = w.id AND h.receiver = me;
     mine := (SELECT count(*) FROM livehook.handlers WHERE receiver = me AND id = ANY (wants));
+    -- Nobody is promised more than a term, so the database's clock has gone back. Counted anew, or it would not end.
+    UPDATE livehook.handlers h SET until = moment + h.term * interval '1 ms'
+        WHERE h.id = ANY (wants) AND h.until > moment + (h.term + 1000) * interval '1 ms';
+    UPDATE livehook.receivers r SET until = moment + interval '6 s' WHERE r.until > moment + interval '7 s';
     FOR free IN
         SELECT h.id, w.term, coalesce(h.until, moment) AS since FROM livehook.handlers h
         JOIN unnest(wants, terms) AS w(id, term) ON w.id = h.id
@@ -370,7 +375,7 @@ BEGIN
         CONTINUE WHEN free.since > moment - interval '3 s' AND EXISTS (
             SELECT 1 FROM livehook.receivers r WHERE r.id <> me AND r.until > moment AND free.id = ANY (r.wanted)
             AND (SELECT count(*) FROM livehook.handlers o WHERE o.receiver = r.id AND o.until > moment) < mine);
-        UPDATE livehook.handlers h SET receiver = me, epoch = h.epoch + 1, until = moment + free.term * interval '1 ms'
+        UPDATE livehook.handlers h SET receiver = me, epoch = h.epoch + 1, until = moment + free.term * interval '1 ms', term = free.term
             WHERE h.id = free.id;
         mine := mine + 1;
     END LOOP;
