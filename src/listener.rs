@@ -35,6 +35,9 @@ const TURNED_AWAY: usize = 256;
 /// Between tries when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Between two log lines about too many connections.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n\
     connection: close\r\ncontent-length: 45\r\n\r\n{\"code\":503,\"message\":\"too many connections\"}";
 
@@ -66,6 +69,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
     let graceful = GracefulShutdown::new();
+    let mut told_full: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -86,6 +90,15 @@ pub async fn serve(
             }
         };
         let Ok(slot) = slots.clone().try_acquire_owned() else {
+            if told_full.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                told_full = Some(Instant::now());
+                let at = listener.local_addr().ok();
+                tracing::warn!(
+                    server.listen = at.map(tracing::field::display),
+                    max_connections = limits.max_connections,
+                    "there are too many connections: further ones are answered 503"
+                );
+            }
             if let Ok(place) = turned_away.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     let _ = timeout(Duration::from_secs(1), turn_away(stream)).await;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -34,6 +35,9 @@ pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
 
 async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
     let mut stops = Stops::new().map_err(|error| Failed::Run(error.into()))?;
+    // A file at the size this user may give it is an error like a full disk, not the end of the process.
+    let too_large = SignalKind::from_raw(Number::XFSZ.as_raw());
+    let _caught = signal(too_large).map_err(|error| Failed::Run(error.into()))?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Failed::Run(error.into()))?;
     let watch = config.server.watch;
     let server = tokio::select! {

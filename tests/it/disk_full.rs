@@ -265,3 +265,29 @@ fn below_the_floor_positions_are_still_written() {
         "positions had been written, nothing comes again"
     );
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_refuses_callbacks_and_kills_nothing() {
+    let server = TestServer::start(&Settings::default());
+    // Longer than the limit leaves to the journal. The log is a file as well, but a short one.
+    let padding = "x".repeat(100_000);
+    let callback = |n: u32| signed(json!({ "event_type": 1, "sequence": n, "padding": padding }));
+    assert_eq!(server.post("/css", callback(1)).status, 200);
+    let limit = |bytes: Option<u64>| {
+        let pid = rustix::process::Pid::from_raw(server.pid().cast_signed());
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
+    };
+    limit(Some(64 << 10));
+    assert_eq!(server.post("/css", callback(2)).status, 503);
+    assert_eq!(server.post("/css", callback(3)).status, 503);
+    let told = server.log().matches("could not be written").count();
+    assert_eq!(told, 1, "{}", server.log());
+    limit(None);
+    wait_for("the store to work again", || {
+        (server.post("/css", callback(2)).status == 200).then_some(())
+    });
+}

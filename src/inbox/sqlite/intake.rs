@@ -254,8 +254,9 @@ impl Intake {
     }
 
     fn failed(&mut self, batch: Batch, error: &io::Error) -> StoreError {
-        tracing::error!(store.error = %error, "the journal could not be written, what was waiting is refused");
-        self.progress.set(Trouble::Journal, true);
+        if !self.progress.set(Trouble::Journal, true) {
+            tracing::error!(store.error = %error, "the journal could not be written: callbacks are refused");
+        }
         if error.kind() == io::ErrorKind::StorageFull {
             self.space.found_full();
         }

@@ -62,6 +62,7 @@ fn above_max_connections_the_answer_is_503_at_once() {
     let began = Instant::now();
     let answer = read_answer(&mut third).unwrap();
     assert_error(&answer, 503, "too many connections");
+    assert!(server.log().contains("there are too many connections"));
     assert!(began.elapsed() < Duration::from_secs(2));
     assert!(is_closed(&mut third));
     drop(open.pop());
