@@ -6,7 +6,7 @@
 //!    within the duplicate window gives the receipt of the first. Whoever waits may stop waiting; what was begun is finished.
 //! 2. Events are numbered in arrival order; what [`Inbox::after`] does not show yet never appears below what it has shown.
 //! 3. A [`Settlement`] is written whole or not at all, in the order in which settlements were given.
-//! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked.
+//! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked. [`Inbox::delete`] does.
 
 #[cfg(test)]
 mod contract;
@@ -414,6 +414,24 @@ impl Inbox {
             }
         }
         Ok(discarded)
+    }
+
+    /// Gives up for good a handler's deliveries of these events that are out of line, in one transaction; as
+    /// [`discard`](Self::discard) of each.
+    pub async fn discard_events(
+        &self,
+        handler: HandlerId,
+        seqs: Vec<Seq>,
+    ) -> Result<(u64, Vec<Lane>), StoreError> {
+        on_engine!(self, store => store.discard(handler, seqs).await)
+    }
+
+    /// Removes these events for good, with the rows of every handler, whether it is configured or not; lanes go on. How many
+    /// there were. Nothing of them comes back, also after a crash, and the same callbacks are new if they come again.
+    ///
+    /// It is written in a few short transactions, whose number does not depend on that of the events: give a few hundred.
+    pub async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
+        on_engine!(self, store => store.delete(seqs).await)
     }
 
     /// One round of retention; `true` if there is more to do.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accept;
+mod deletion;
 mod handlers;
 mod lanes;
 mod replay;
@@ -359,6 +360,10 @@ macro_rules! clauses {
                 a_duplicate_leads_to_its_event, many_are_remembered, a_late_one_is_stored_unless_it_ever_was,
                 who_stops_waiting_may_come_again, closing_finishes_what_was_begun, a_closed_inbox_fails,
                 shares_are_given_back, word_of_new_events_is_given,
+            }
+            deletion::{
+                deleted_events_are_gone, a_duplicate_mark_goes_with_its_event, many_are_deleted, rows_of_every_handler_go,
+                a_deleted_event_gets_no_row, callbacks_are_taken_meanwhile,
             }
             handlers::{
                 now_begins_with_the_next_event, oldest_begins_at_the_begin, a_position_survives,

@@ -358,6 +358,22 @@ impl Store {
             .await
     }
 
+    pub(super) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
+        let Some(newest) = seqs.iter().copied().max() else {
+            return Ok(0);
+        };
+        let (removed, runs) = self
+            .write(move |conn| {
+                deliveries::delete(conn, &seqs)?;
+                let removed = events::delete(conn, &seqs)?;
+                Ok((removed, recent::forget_runs(conn, newest)?))
+            })
+            .await?;
+        self.forgets(runs);
+        self.tail.forget(newest);
+        Ok(removed)
+    }
+
     pub(super) async fn out_of_line(
         &self,
         handler: HandlerId,
@@ -388,10 +404,7 @@ impl Store {
                 Ok((forgotten, dropped, swept, runs))
             })
             .await?;
-        if !runs.is_empty() {
-            self.progress.changes(Change::Forgotten(runs.clone()));
-            self.commands.send(Command::Remove(runs));
-        }
+        self.forgets(runs);
         if swept.removed > 0 {
             self.tail.forget(swept.upto);
         }
@@ -416,6 +429,14 @@ impl Store {
         }
         *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = sweep;
         Ok(more)
+    }
+
+    /// Of these runs of ids no event is left.
+    fn forgets(&self, runs: Vec<i64>) {
+        if !runs.is_empty() {
+            self.progress.changes(Change::Forgotten(runs.clone()));
+            self.commands.send(Command::Remove(runs));
+        }
     }
 
     /// Writes that change nothing, to find out whether the store works again.

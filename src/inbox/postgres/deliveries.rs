@@ -9,6 +9,9 @@ use crate::inbox::delivery::{
     Start, replay_lane,
 };
 
+/// How often it is tried to delete what has got a row again.
+const DELETE_ROUNDS: u32 = 5;
+
 const WAIT: i32 = 0;
 const RETRY: i32 = 1;
 const PARK: i32 = 2;
@@ -292,6 +295,37 @@ impl Store {
         let rows = self.shared.ask(sql, &values).await?;
         let lanes = rows.iter().filter_map(|row| row.get::<_, Option<i64>>(0));
         Ok((rows.len() as u64, lanes.map(i64::cast_unsigned).collect()))
+    }
+
+    /// Handler by handler, then the events: who writes rows of one waits for nobody who writes those of another. A row that
+    /// comes in between, as by a replay, keeps its event for another round.
+    pub(in crate::inbox) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
+        let values: [Value; 1] = [(&seqs, Type::INT8_ARRAY)];
+        let mut removed = 0;
+        for _ in 0..DELETE_ROUNDS {
+            let sql = "SELECT DISTINCT handler FROM livehook.deliveries WHERE seq = ANY ($1)";
+            for row in self.shared.ask(sql, &values).await? {
+                self.discard(row.get(0), seqs.clone()).await?;
+            }
+            // Whoever begins now must not begin before what is gone.
+            let sql = "WITH gone AS (
+                    DELETE FROM livehook.events e WHERE e.seq = ANY ($1)
+                    AND NOT EXISTS (SELECT 1 FROM livehook.deliveries d WHERE d.seq = e.seq) RETURNING e.seq
+                ), noted AS (
+                    INSERT INTO livehook.meta AS m SELECT 'last_seq', max(seq) FROM gone HAVING max(seq) IS NOT NULL
+                    ON CONFLICT (name) DO UPDATE SET value = greatest(m.value, excluded.value)
+                )
+                SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM livehook.events WHERE seq = ANY ($1))";
+            // A row that came at the same time makes it fail.
+            if let Ok(rows) = self.shared.ask(sql, &values).await {
+                let (gone, were_there): (i64, i64) = (rows[0].get(0), rows[0].get(1));
+                removed += gone.unsigned_abs();
+                if gone == were_there {
+                    return Ok(removed);
+                }
+            }
+        }
+        Err(StoreError::Failed)
     }
 }
 

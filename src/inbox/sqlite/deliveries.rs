@@ -481,3 +481,20 @@ pub(super) fn discard(
     }
     Ok((discarded, lanes))
 }
+
+/// Removes the rows of these events, of whichever handler; their lanes go on.
+pub(super) fn delete(conn: &Connection, seqs: &[Seq]) -> rusqlite::Result<()> {
+    let mut delete = conn
+        .prepare_cached("DELETE FROM deliveries WHERE seq = ?1 RETURNING handler, lane, state")?;
+    for seq in seqs {
+        let rows: Vec<(HandlerId, i64, i64)> = delete
+            .query_map([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<Result<_, _>>()?;
+        for (handler, lane, state) in rows {
+            if state != PARKED {
+                promote(conn, handler, lane.cast_unsigned())?;
+            }
+        }
+    }
+    Ok(())
+}

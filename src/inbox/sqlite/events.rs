@@ -188,13 +188,30 @@ pub(super) fn sweep(
                  AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.seq = events.seq)",
             )?
             .execute([from, upto])?;
-        // Numbers are never given twice, even if no event is left to count on from.
-        conn.prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'last_seq'")?
-            .execute([upto])?;
+        note_given(conn, upto)?;
     }
     Ok(Swept {
         removed,
         upto,
         more: looked == limit,
     })
+}
+
+/// Removes these events, of which no row is left: how many there were. The journal may hold them still; what is in it up to the
+/// last number given is not taken from it again.
+pub(super) fn delete(conn: &Connection, seqs: &[Seq]) -> rusqlite::Result<u64> {
+    let mut delete = conn.prepare_cached("DELETE FROM events WHERE seq = ?1")?;
+    let mut removed = 0;
+    for seq in seqs {
+        removed += delete.execute([seq])? as u64;
+    }
+    note_given(conn, seqs.iter().copied().max().unwrap_or(0))?;
+    Ok(removed)
+}
+
+/// Numbers are never given twice, even if no event is left to count on from.
+fn note_given(conn: &Connection, upto: Seq) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'last_seq'")?
+        .execute([upto])
+        .map(drop)
 }

@@ -106,6 +106,8 @@ impl Intake {
 
     fn take(&mut self, requests: Vec<Request>) {
         let began = Instant::now();
+        // What was deleted since is looked for where it is no more: nothing is a duplicate of it.
+        self.recent.moved(self.progress.moved());
         if self.progress.take_found_full() {
             self.space.found_full();
         }
@@ -283,7 +285,6 @@ impl Intake {
 
     /// What needs not be done before anything is answered.
     fn keep_house(&mut self) {
-        self.recent.moved(self.progress.moved());
         let cutoff = self.clock.now().minus(self.dedupe_window);
         for change in self.progress.take_changes() {
             let merged = matches!(change, Change::Merged(..));
