@@ -6,6 +6,7 @@
 //!
 //! Where several processes share an inbox, each handler is at work in one of them (`leases`).
 
+mod deletion;
 mod health;
 mod leases;
 mod runner;
@@ -60,6 +61,8 @@ pub struct Dispatch {
     leaving: Mutex<Vec<mpsc::Sender<Command>>>,
     /// One change of the handlers at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
+    /// One deletion at a time.
+    deleting: tokio::sync::Mutex<()>,
     stopping: AtomicBool,
 }
 
@@ -173,6 +176,7 @@ impl Dispatch {
             held: Mutex::default(),
             leaving: Mutex::default(),
             changing: Arc::default(),
+            deleting: tokio::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }

@@ -26,12 +26,13 @@ pub(super) struct Held {
 }
 
 /// What is asked of the process that delivers for a handler.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ordered {
     Replay { selection: Selection, dry_run: bool },
     Discard { selection: Selection, dry_run: bool },
     Pause { paused: bool },
+    Forget { seqs: Vec<Seq> },
 }
 
 impl Ordered {
@@ -48,6 +49,7 @@ impl Ordered {
                 reply,
             },
             Self::Pause { paused } => Command::Pause { paused, reply },
+            Self::Forget { seqs } => Command::Forget { seqs, reply },
         }
     }
 }

@@ -63,6 +63,11 @@ pub(super) enum Command {
         dry_run: bool,
         reply: oneshot::Sender<Result<u64, StoreError>>,
     },
+    /// Give up for good what is about to be deleted.
+    Forget {
+        seqs: Vec<Seq>,
+        reply: oneshot::Sender<Result<u64, StoreError>>,
+    },
     /// Begin no more attempts, or go on.
     Pause {
         paused: bool,
@@ -151,6 +156,8 @@ pub(super) struct Runner {
     in_doubt: HashSet<Seq>,
     /// Deliveries to forget however their running attempt ends.
     discarded: HashSet<Seq>,
+    /// Events beyond what was read that are being deleted.
+    deleted: HashSet<Seq>,
     /// Asked for, and not begun.
     discards: VecDeque<Discard>,
     pauses: VecDeque<Pause>,
@@ -219,6 +226,7 @@ impl Runner {
             due: Vec::new(),
             in_doubt: HashSet::new(),
             discarded: HashSet::new(),
+            deleted: HashSet::new(),
             discards: VecDeque::new(),
             pauses: VecDeque::new(),
             paused: registered.paused,

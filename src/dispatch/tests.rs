@@ -3,6 +3,7 @@
 mod at_once;
 mod bench;
 mod commands;
+mod deletion;
 mod failures;
 mod idle;
 mod model;

@@ -151,12 +151,22 @@ impl Window {
 
     /// What is queued, lane by lane.
     pub(super) fn queued(&self) -> impl Iterator<Item = (Seq, Lane)> {
-        let of_lane = |(lane, queue): (&Lane, &'_ VecDeque<Event>)| {
-            let lane = *lane;
-            let seqs: Vec<Seq> = queue.iter().map(Event::seq).collect();
-            seqs.into_iter().map(move |seq| (seq, lane))
-        };
-        self.queues.iter().flat_map(of_lane)
+        self.queues
+            .iter()
+            .flat_map(|(lane, queue)| queue.iter().map(|event| (event.seq(), *lane)))
+    }
+
+    /// Lets events go that are not to be started, settled.
+    pub(super) fn forget(&mut self, gone: &HashSet<Seq>) {
+        let is_gone = |event: &Event| gone.contains(&event.seq());
+        let mut settled: Vec<Seq> = Vec::new();
+        for events in self.queues.values_mut().chain([&mut self.unsorted]) {
+            settled.extend(events.iter().filter(|event| is_gone(event)).map(Event::seq));
+            events.retain(|event| !is_gone(event));
+        }
+        self.queues.retain(|_, queue| !queue.is_empty());
+        self.ready.retain(|lane| self.queues.contains_key(lane));
+        settled.iter().for_each(|seq| self.settle(*seq));
     }
 
     /// The lanes that have a queue.

@@ -2,11 +2,20 @@
 
 use super::*;
 
+/// Rows written or removed in one transaction.
+const CHUNK: usize = 500;
+
 /// A discard that waits for its turn at the store.
 pub(super) struct Discard {
-    selection: Selection,
-    dry_run: bool,
+    what: What,
     reply: oneshot::Sender<Result<u64, StoreError>>,
+}
+
+enum What {
+    /// What was asked for; a dry run only counts.
+    Selected { selection: Selection, dry_run: bool },
+    /// All that there is of these events, which are about to be deleted.
+    Events(HashSet<Seq>),
 }
 
 /// A pause, or its end, that waits for its turn at the store.
@@ -36,8 +45,11 @@ impl Runner {
                 dry_run,
                 reply,
             } => self.discards.push_back(Discard {
-                selection,
-                dry_run,
+                what: What::Selected { selection, dry_run },
+                reply,
+            }),
+            Command::Forget { seqs, reply } => self.discards.push_back(Discard {
+                what: What::Events(seqs.into_iter().collect()),
                 reply,
             }),
             Command::Pause { paused, reply } => {
@@ -82,11 +94,11 @@ impl Runner {
 
     /// Has the store discard, alone: while it does, no row is read or written for this handler.
     pub(super) fn discard(&mut self, discard: Discard) {
-        let Discard {
-            selection,
-            dry_run,
-            reply,
-        } = discard;
+        let Discard { what, reply } = discard;
+        let (selection, dry_run) = match what {
+            What::Selected { selection, dry_run } => (selection, dry_run),
+            What::Events(gone) => return self.let_go(gone, reply),
+        };
         let replaying: Vec<Seq> = self.replaying().collect();
         let (inbox, id) = (self.inbox.clone(), self.id);
         self.discarding = true;
@@ -102,6 +114,67 @@ impl Runner {
                 };
             }
             let _ = reply.send(result.map(|(count, _)| count));
+            Report::Discarded(discarded)
+        });
+    }
+
+    /// Whether the next discard has to wait until what is known of its events is written: then each of them that has a row
+    /// counts in its lane, and no other does.
+    pub(super) fn forgets_unwritten(&self) -> bool {
+        match self.discards.front().map(|discard| &discard.what) {
+            Some(What::Events(gone)) => {
+                let changes = &self.unwritten.changes;
+                changes.iter().any(|change| gone.contains(&change.seq()))
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives up events that are about to be deleted: at once what is held of them here, so that no attempt begins and nothing
+    /// is remembered of one that runs, then their rows. Should they not be deleted after all, they stay given up.
+    fn let_go(&mut self, gone: HashSet<Seq>, reply: oneshot::Sender<Result<u64, StoreError>>) {
+        self.window.forget(&gone);
+        for Running { attempt, .. } in self.running.values_mut() {
+            let seq = attempt.event.seq();
+            if gone.contains(&seq) {
+                // As one whose row is discarded.
+                attempt.has_row = true;
+                self.window.settle(seq);
+                self.discarded.insert(seq);
+            }
+        }
+        for owed in self
+            .due
+            .extract_if(.., |owed| gone.contains(&owed.event.seq()))
+        {
+            self.in_doubt.remove(&owed.event.seq());
+        }
+        // Those of before are deleted by now, and what is read from here on is without them.
+        if !self.reading {
+            self.deleted.clear();
+        }
+        let read_to = self.window.read_to();
+        let unread = gone.iter().filter(|seq| **seq > read_to);
+        self.deleted.extend(unread);
+        let (inbox, id) = (self.inbox.clone(), self.id);
+        self.discarding = true;
+        self.tasks.spawn(async move {
+            let mut discarded = Discarded::default();
+            let mut result = Ok(0);
+            let seqs: Vec<Seq> = gone.into_iter().collect();
+            for chunk in seqs.chunks(CHUNK) {
+                match inbox.discard_events(id, chunk.to_vec()).await {
+                    Ok((count, lanes)) => {
+                        discarded.lanes.extend(lanes);
+                        result = result.map(|all: u64| all + count);
+                    }
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                }
+            }
+            let _ = reply.send(result);
             Report::Discarded(discarded)
         });
     }

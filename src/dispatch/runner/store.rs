@@ -14,7 +14,7 @@ impl Runner {
         // In turn: there may always be something to write.
         let look = self.wants_due(now);
         let other = look || !self.discards.is_empty() || !self.pauses.is_empty();
-        if !(other && self.wrote_last)
+        if (self.forgets_unwritten() || !(other && self.wrote_last))
             && let Some(settlement) = self.settlement(false)
         {
             self.wrote_last = true;
@@ -115,16 +115,18 @@ impl Runner {
         if events.is_empty() {
             // Retention has removed whatever was there.
             self.window.read(upto);
-            self.settled_before.retain(|seq| *seq > upto);
         }
         for event in events {
             let seq = event.seq();
             self.window.read(seq);
-            let settled = !self.settled_before.is_empty() && self.settled_before.remove(&seq);
+            let settled = self.settled_before.contains(&seq) || self.deleted.contains(&seq);
             if !settled && self.settings.wants(&event) {
                 self.window.push(event);
             }
         }
+        let read_to = self.window.read_to();
+        self.settled_before.retain(|seq| *seq > read_to);
+        self.deleted.retain(|seq| *seq > read_to);
         self.sort();
     }
 
