@@ -37,6 +37,28 @@ pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) 
     ))
 }
 
+/// `DELETE /api/events`
+pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+    let filter = fields.event_filter()?;
+    let dry_run = fields.dry_run()?;
+    fields.end()?;
+    if filter.stream.as_deref().is_none_or(str::is_empty) {
+        let problem = "`stream` has to say of which stream: `streamid`, or `appname/streamid`";
+        return Err(Problem::Bad(problem.to_owned()));
+    }
+    // What was begun is finished, whether or not somebody waits for it.
+    let deletion = tokio::spawn(async move {
+        let count = admin.dispatch.delete(filter, dry_run).await?;
+        if !dry_run {
+            // Not of which stream: that may be what is to be forgotten.
+            tracing::info!(count, "events were deleted");
+        }
+        Ok::<_, Problem>(count)
+    });
+    let count = deletion.await.unwrap_or(Err(Problem::Broken))?;
+    Ok(counted(count))
+}
+
 /// `GET /api/events/{id}`
 pub(super) async fn event(
     State(admin): State<Arc<Admin>>,

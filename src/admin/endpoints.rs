@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use super::{Admin, api, openapi, rejected, stream};
 
@@ -14,6 +14,8 @@ pub(super) struct Endpoint {
     pub(super) summary: &'static str,
     /// The fields of the query string.
     pub(super) query: &'static [&'static str],
+    /// Those of them that have to be there.
+    pub(super) required: &'static [&'static str],
     pub(super) body: Option<Body>,
     pub(super) answer: Answer,
     pub(super) route: fn() -> MethodRouter<Arc<Admin>>,
@@ -55,9 +57,22 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/events",
         summary: "Stored events, without their data",
         query: EVENT_LIST,
+        required: &[],
         body: None,
         answer: Answer::List("Event"),
         route: || get(api::events),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/api/events",
+        summary: "Remove stored events of a stream for good, with their deliveries at every handler",
+        query: &[
+            "kind", "source", "domain", "stream", "from", "to", "dry_run",
+        ],
+        required: &["stream"],
+        body: None,
+        answer: Answer::Count,
+        route: || delete(api::delete),
     },
     Endpoint {
         method: "get",
@@ -65,6 +80,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         summary: "What arrives: messages `event` with an Event, and `handlers` with a list of Handlers whenever it changes; \
             `Last-Event-ID` goes on where an earlier stream ended",
         query: &["kind", "source", "domain", "stream", "from", "to"],
+        required: &[],
         body: None,
         answer: Answer::Stream,
         route: || get(stream::events),
@@ -74,6 +90,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/events/{id}",
         summary: "One event as handlers get it: a CloudEvent",
         query: &["payload"],
+        required: &[],
         body: None,
         answer: Answer::One("CloudEvent"),
         route: || get(api::event),
@@ -83,6 +100,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/events/{id}/body",
         summary: "The body of an event, byte for byte as it was received",
         query: &[],
+        required: &[],
         body: None,
         answer: Answer::Bytes,
         route: || get(api::body),
@@ -92,6 +110,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/events/{id}/deliveries",
         summary: "What became of an event at each handler",
         query: &[],
+        required: &[],
         body: None,
         answer: Answer::List("Delivery"),
         route: || get(api::deliveries),
@@ -101,6 +120,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers",
         summary: "How the handlers are doing",
         query: &["limit", "after", "handler", "state"],
+        required: &[],
         body: None,
         answer: Answer::List("Handler"),
         route: || get(api::handlers),
@@ -112,6 +132,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[
             "limit", "after", "kind", "source", "domain", "stream", "from", "to",
         ],
+        required: &[],
         body: None,
         answer: Answer::List("Parked"),
         route: || get(api::parked),
@@ -121,6 +142,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/replay",
         summary: "Deliver again, through the handler's filters",
         query: &[],
+        required: &[],
         body: Some(Body::Selection),
         answer: Answer::Count,
         route: || post(api::replay),
@@ -130,6 +152,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/discard",
         summary: "Give parked deliveries up for good; by `event` also one that is still retrying",
         query: &[],
+        required: &[],
         body: Some(Body::Selection),
         answer: Answer::Count,
         route: || post(api::discard),
@@ -139,6 +162,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/pause",
         summary: "Begin no more attempts, also after a restart",
         query: &[],
+        required: &[],
         body: Some(Body::Nothing),
         answer: Answer::One("State"),
         route: || post(api::pause),
@@ -148,6 +172,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/resume",
         summary: "Go on after a pause",
         query: &[],
+        required: &[],
         body: Some(Body::Nothing),
         answer: Answer::One("State"),
         route: || post(api::resume),
@@ -157,6 +182,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/retry-windows",
         summary: "What is refused or cannot be taken right now, and how long the platform repeats it",
         query: &[],
+        required: &[],
         body: None,
         answer: Answer::List("RetryWindow"),
         route: || get(api::retry_windows),
@@ -168,6 +194,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[
             "limit", "after", "order", "reason", "kind", "source", "from", "to",
         ],
+        required: &[],
         body: None,
         answer: Answer::List("Rejected"),
         route: || get(rejected::rejected),
@@ -177,6 +204,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/rejected/recheck",
         summary: "Take what was refused for its signature and is authentic by the keys of now",
         query: &[],
+        required: &[],
         body: Some(Body::Recheck),
         answer: Answer::Count,
         route: || post(rejected::recheck),
@@ -186,6 +214,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/openapi.json",
         summary: "This document",
         query: &[],
+        required: &[],
         body: None,
         answer: Answer::One("Document"),
         route: || get(openapi::document),

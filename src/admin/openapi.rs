@@ -57,9 +57,10 @@ fn operation(endpoint: &Endpoint) -> Value {
     }
     for name in endpoint.query {
         let (description, schema) = field(name);
-        parameters.push(
-            json!({ "name": name, "in": "query", "description": description, "schema": schema }),
-        );
+        let required = endpoint.required.contains(name);
+        parameters.push(json!({
+            "name": name, "in": "query", "description": description, "required": required, "schema": schema,
+        }));
     }
     let json_of = |schema: Value| json!({ "application/json": { "schema": schema } });
     let list_of = |name: &str| {
@@ -133,6 +134,7 @@ fn field(name: &str) -> (&'static str, Value) {
             "refused for this reason",
             one_of(Refusal::ALL.map(Refusal::slug)),
         ),
+        "dry_run" => ("only count", json!({ "type": "boolean" })),
         "payload" => ("the form of `data`", one_of(["original", "typed"])),
         _ => ("", text),
     }

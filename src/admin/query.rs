@@ -141,6 +141,12 @@ impl Fields {
         Ok(form.unwrap_or_default())
     }
 
+    /// `dry_run`.
+    pub(super) fn dry_run(&mut self) -> Result<bool, Problem> {
+        let flag = self.parsed("dry_run", "`true` or `false`", |text| text.parse().ok())?;
+        Ok(flag.unwrap_or(false))
+    }
+
     /// `handler`.
     pub(super) fn handler(&mut self) -> Option<String> {
         self.take("handler")

@@ -1,5 +1,6 @@
 //! The admin listener from outside: who may use it, lists and their filters, parked deliveries, replay and discard.
 
+mod deletion;
 mod events;
 mod openapi;
 mod rejected;
@@ -29,9 +30,10 @@ fn two_sources() -> String {
 }
 
 /// Pages that need authorization, with their methods.
-const PAGES: [(&str, &str); 17] = [
+const PAGES: [(&str, &str); 18] = [
     ("GET", "/metrics"),
     ("GET", "/api/events"),
+    ("DELETE", "/api/events?stream=room-7"),
     ("GET", "/api/events/stream?colour=red"),
     ("GET", "/api/events/00000000000000000000000000000000"),
     ("GET", "/api/events/00000000000000000000000000000000/body"),
@@ -81,8 +83,9 @@ fn with_a_token_every_page_wants_it() {
             assert_error(&answer, 401, "token");
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         }
+        let sign = if path.contains('?') { '&' } else { '?' };
         assert_error(
-            &ask(method, &format!("{path}?token=AdminTokenItself"), &[]),
+            &ask(method, &format!("{path}{sign}token=AdminTokenItself"), &[]),
             401,
             "token",
         );
@@ -147,7 +150,7 @@ fn unknown_pages_and_methods_are_answered_in_json() {
     ] {
         assert_error(&ask("GET", path, b""), 404, "no such page");
     }
-    assert_error(&ask("DELETE", "/api/events", b""), 405, "method");
+    assert_error(&ask("DELETE", "/api/handlers", b""), 405, "method");
     assert_error(&ask("GET", "/api/handlers/file/replay", b""), 405, "method");
     for path in [
         "/api/events/xyz",

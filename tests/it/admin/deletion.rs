@@ -1,0 +1,169 @@
+//! What is stored of a stream is deleted, everywhere and for good.
+
+use serde_json::{Value, json};
+
+use super::{assert_error, two_sources};
+use crate::support::server::{FILE_HANDLER, both_engines};
+use crate::support::{Answer, Client, Settings, TestServer, json_lines, signed, wait_for};
+
+fn delete(server: &TestServer, query: &str) -> Answer {
+    let path = format!("/api/events?{query}");
+    let mut client = Client::new(server.admin);
+    client.request("DELETE", &path, &[], None).unwrap()
+}
+
+#[track_caller]
+fn deleted(server: &TestServer, query: &str) -> Value {
+    let answer = delete(server, query);
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(answer.json().as_object().unwrap().len(), 1);
+    answer.json()["count"].clone()
+}
+
+fn push(stream: &str, sequence: u32) -> String {
+    signed(json!({
+        "event_type": 1, "app": "push.example.com", "appname": "live", "stream_id": stream, "sequence": sequence.to_string(),
+    }))
+}
+
+fn post(server: &TestServer, body: &str) {
+    assert_eq!(server.post("/css", body).status, 200, "{}", server.log());
+}
+
+fn streams(server: &TestServer) -> String {
+    let events = server.events();
+    let each = events.iter().map(|event| event["streamid"].as_str());
+    each.map(Option::unwrap).collect::<Vec<_>>().join(" ")
+}
+
+/// Due, waiting and parked of a handler, and how far it is behind.
+fn rows(server: &TestServer, handler: &str) -> [u64; 4] {
+    let page = server
+        .get(&format!("/api/handlers?handler={handler}"))
+        .json();
+    let names = ["retrying", "waiting", "parked", "lag_events"];
+    names.map(|name| page["items"][0][name].as_u64().unwrap())
+}
+
+#[test]
+fn a_stream_is_deleted_with_what_is_owed_and_parked_of_it() {
+    for inbox in both_engines() {
+        let exec = |command: &str| {
+            format!("to = {{ type = \"exec\", command = [\"sh\", \"-c\", \"{command}\"] }}\n")
+        };
+        let settings = Settings {
+            inbox,
+            ..Settings::with_handlers(&format!(
+                "{FILE_HANDLER}[handlers.fails]\nretry = {{ initial = \"1h\", max = \"1h\" }}\n{}[handlers.rejects]\n{}[handlers.stands]\n{}",
+                exec("exit 1"),
+                exec("exit 65"),
+                exec("exit 0"),
+            ))
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let server = TestServer::start_in(directory.path(), &settings);
+        let paused = server.command("/api/handlers/stands/pause", &json!({}));
+        assert_eq!(paused.status, 200);
+        let again = push("anna", 1);
+        post(&server, &again);
+        for (stream, sequence) in [("anna", 2), ("bert", 1), ("anna", 3), ("bert", 2)] {
+            post(&server, &push(stream, sequence));
+        }
+        wait_for("the rows", || {
+            let rows = [rows(&server, "fails"), rows(&server, "rejects")];
+            (rows == [[2, 3, 0, 5], [0, 0, 5, 0]]).then_some(())
+        });
+
+        assert_eq!(deleted(&server, "stream=anna&dry_run=true"), 3);
+        assert_eq!(deleted(&server, "stream=anna&domain=elsewhere"), 0);
+        assert_eq!(deleted(&server, "stream=anna&source=elsewhere"), 0);
+        assert_eq!(deleted(&server, "stream=other/anna"), 0);
+        assert_eq!(streams(&server), "anna anna bert anna bert");
+        let query = "stream=live/anna&domain=push.example.com&source=css&dry_run=false";
+        assert_eq!(deleted(&server, query), 3);
+        assert_eq!(deleted(&server, "stream=anna"), 0);
+        assert_eq!(streams(&server), "bert bert");
+        assert_eq!(rows(&server, "fails")[..3], [1, 1, 0]);
+        assert_eq!(rows(&server, "rejects")[..3], [0, 0, 2]);
+        assert!(!server.log().contains("anna"));
+
+        // Sent again it is new, and its stream is not held up by what was.
+        post(&server, &again);
+        assert_eq!(streams(&server), "bert bert anna");
+        wait_for("an attempt of it", || {
+            (rows(&server, "fails")[..2] == [2, 1]).then_some(())
+        });
+        assert_eq!(deleted(&server, "stream=anna"), 1);
+
+        server.kill();
+        let server = TestServer::start_in(directory.path(), &settings);
+        assert_eq!(streams(&server), "bert bert");
+        assert_eq!(rows(&server, "fails")[..3], [1, 1, 0]);
+        let resumed = server.command("/api/handlers/stands/resume", &json!({}));
+        assert_eq!(resumed.status, 200);
+        wait_for("it to be done", || {
+            (rows(&server, "stands") == [0, 0, 0, 0]).then_some(())
+        });
+        post(&server, &again);
+        assert_eq!(streams(&server), "bert bert anna");
+        let file = directory.path().join("events.jsonl");
+        wait_for("the file", || {
+            let lines = json_lines(&file);
+            (lines.last()?["streamid"] == "anna").then_some(())
+        });
+    }
+}
+
+#[test]
+fn what_was_just_accepted_does_not_come_back_after_a_crash() {
+    for inbox in both_engines() {
+        let settings = Settings {
+            inbox,
+            ..Settings::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..5 {
+            let server = TestServer::start_in(directory.path(), &settings);
+            assert_eq!(streams(&server), ["kept"].repeat(round as usize).join(" "));
+            post(&server, &push("kept", round));
+            let bodies: Vec<_> = (0..20).map(|sequence| push("gone", sequence)).collect();
+            bodies.iter().for_each(|body| post(&server, body));
+            assert_eq!(deleted(&server, "stream=gone"), 20);
+            bodies.iter().for_each(|body| post(&server, body));
+            assert_eq!(deleted(&server, "stream=gone"), 20);
+            server.kill();
+        }
+        let server = TestServer::start_in(directory.path(), &settings);
+        assert_eq!(streams(&server), "kept kept kept kept kept");
+    }
+}
+
+#[test]
+fn it_has_to_be_said_of_which_stream() {
+    let server = TestServer::start(&Settings {
+        sources: two_sources(),
+        ..Settings::default()
+    });
+    for source in ["css", "other"] {
+        let answer = server.post(&format!("/{source}"), push("anna", 1));
+        assert_eq!(answer.status, 200);
+    }
+    for (query, part) in [
+        ("", "`stream`"),
+        ("stream=", "`stream`"),
+        ("domain=push.example.com&source=css", "`stream`"),
+        ("stream=anna&colour=red", "`colour`"),
+        ("stream=anna&stream=bert", "`stream`"),
+        ("stream=anna&limit=1", "`limit`"),
+        ("stream=anna&dry_run=perhaps", "`dry_run`"),
+        ("stream=anna&from=yesterday", "`from`"),
+        ("stream=anna&kind=push", "`kind`"),
+    ] {
+        assert_error(&delete(&server, query), 400, part);
+    }
+    assert_eq!(server.events().len(), 2);
+    assert_eq!(deleted(&server, "stream=anna&kind=stream-end"), 0);
+    assert_eq!(deleted(&server, "stream=anna&to=2026-01-01T00:00:00Z"), 0);
+    assert_eq!(deleted(&server, "stream=anna&source=other"), 1);
+    assert_eq!(server.events()[0]["source"], "/css");
+}
