@@ -51,9 +51,10 @@ enum Command {
     ///
     /// Exits 0 if it answers 200 within two seconds, else 1.
     Health(health::Args),
-    /// Show stored events of a running server, or follow those that arrive
+    /// Show stored events of a running server, follow those that arrive, or delete those of a stream
     ///
-    /// Shows the newest, oldest first. With an id shows that event whole, as handlers get it.
+    /// Shows the newest, oldest first. With an id shows that event whole, as handlers get it. With --delete removes what is
+    /// stored of a stream: it says first how many events it will be, and asks.
     Events(Asked<operate::Events>),
     /// Show what a running server refused, and why, or judge it once more
     ///

@@ -236,6 +236,66 @@ fn what_is_parked_is_listed_and_replayed() {
 }
 
 #[test]
+fn a_stream_is_deleted_when_the_operator_agrees() {
+    let server = server();
+    for stream in ["anna", "bert", "anna"] {
+        let body = json!({
+            "event_type": 1, "app": "push.example.com", "appname": "live", "stream_id": stream, "sequence": server.events().len(),
+        });
+        assert_eq!(server.post("/css", signed(body)).status, 200);
+    }
+    fn anna<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        [&["events", "--delete", "--stream", "anna"], more].concat()
+    }
+    let dry = lines(&server, &anna(&["--dry-run"]));
+    assert_eq!(dry, ["2 events would be deleted (stream anna)"]);
+    let dry = lines(
+        &server,
+        &anna(&["--dry-run", "--domain", "other", "--json"]),
+    );
+    assert_eq!(dry, [r#"{"count":0}"#]);
+    let (code, message) = failed(run(&server, &anna(&["--source", "css"])));
+    assert_eq!(code, 2);
+    let question = "2 events will be deleted for good (source css, stream anna). Say so with --yes";
+    assert!(message.contains(question), "{message}");
+    assert_eq!(server.events().len(), 3);
+
+    let domain = ["--domain", "push.example.com", "--yes"];
+    let done = lines(&server, &anna(&domain));
+    assert_eq!(
+        done,
+        ["2 events deleted (domain push.example.com, stream anna)"]
+    );
+    assert_eq!(server.events().len(), 1);
+    let bert = [
+        "events",
+        "--delete",
+        "--stream",
+        "live/bert",
+        "-y",
+        "--json",
+    ];
+    assert_eq!(lines(&server, &bert), [r#"{"count":1}"#]);
+    assert!(server.events().is_empty());
+
+    for arguments in [
+        &["events", "--delete", "-y"][..],
+        &["events", "--delete", "--domain", "push.example.com", "-y"],
+        &["events", "--stream", "anna", "--dry-run"],
+        &["events", "--stream", "anna", "--yes"],
+        &anna(&["--follow"]),
+        &anna(&["--limit", "5"]),
+        &anna(&["0123"]),
+    ] {
+        let code = run(&server, arguments).status.code();
+        assert_eq!(code, Some(2), "{arguments:?}");
+    }
+    let (code, message) = failed(run(&server, &["events", "--delete", "--stream", "", "-y"]));
+    assert_eq!(code, 2);
+    assert!(message.contains("`stream`"), "{message}");
+}
+
+#[test]
 fn a_handler_is_paused_and_resumed() {
     let server = server();
     assert_eq!(

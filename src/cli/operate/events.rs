@@ -1,4 +1,4 @@
-//! `livehook events`: what is stored, and what arrives.
+//! `livehook events`: what is stored, what arrives, and deleting it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use super::query::{Received, Shown, Stream};
 use super::remote::Remote;
-use super::table::{Table, cell, kind, stream};
-use super::{Operate, newest, say};
+use super::table::{Table, cell, kind, plain, stream};
+use super::{Operate, confirm, counted, newest, say};
 use crate::cli::Failed;
 
 /// Between two tries to watch on.
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Events {
     /// One event whole, as handlers get it
-    #[arg(value_name = "ID", conflicts_with_all = ["kind", "source", "from", "to", "domain", "stream", "follow"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["kind", "source", "from", "to", "domain", "stream", "follow", "delete"])]
     id: Option<String>,
     #[command(flatten)]
     received: Received,
@@ -31,6 +31,15 @@ pub(in crate::cli) struct Events {
     /// Go on with those that arrive, until interrupted
     #[arg(long, short, conflicts_with_all = ["from", "to"])]
     follow: bool,
+    /// Instead of showing them: delete all of a stream for good, and what handlers still owe of them
+    #[arg(long, requires = "stream", conflicts_with_all = ["follow", "limit"])]
+    delete: bool,
+    /// With --delete: only say how many it would be
+    #[arg(long, requires = "delete")]
+    dry_run: bool,
+    /// With --delete: do not ask
+    #[arg(long, short, requires = "delete")]
+    yes: bool,
 }
 
 impl Operate for Events {
@@ -42,6 +51,9 @@ impl Operate for Events {
                 false => format!("{event:#}"),
             };
             return say(&text).map(drop);
+        }
+        if self.delete {
+            return self.delete(remote);
         }
         // What arrives while the list is read is not missed, and not shown twice.
         let watching = match self.follow {
@@ -66,6 +78,33 @@ impl Events {
         let mut query = self.received.query();
         query.extend(self.stream.query());
         query
+    }
+
+    fn delete(&self, remote: &Remote) -> Result<(), Failed> {
+        let query = self.query();
+        let ask = |dry_run: bool| {
+            let mut query = query.clone();
+            query.push(("dry_run", dry_run.to_string()));
+            let answer = remote.delete(&["events"], &query)?;
+            let count = answer["count"].as_u64().unwrap_or_default();
+            Ok((answer, counted(count, "event")))
+        };
+        let filters = query.iter().map(|(name, value)| format!("{name} {value}"));
+        let filters = plain(&filters.collect::<Vec<_>>().join(", "));
+        let (mut answer, mut count) = ask(true)?;
+        if !self.dry_run {
+            let question = format!("{count} will be deleted for good ({filters}).");
+            if !confirm(&question, self.yes)? {
+                return say("nothing was done").map(drop);
+            }
+            (answer, count) = ask(false)?;
+        }
+        let text = match (self.shown.json, self.dry_run) {
+            (true, _) => answer.to_string(),
+            (false, true) => format!("{count} would be deleted ({filters})"),
+            (false, false) => format!("{count} deleted ({filters})"),
+        };
+        say(&text).map(drop)
     }
 
     async fn watch(&self, remote: &Remote, last: Option<&str>) -> Result<Response, Failed> {
@@ -160,7 +199,7 @@ impl Printer {
                 table.row([
                     cell(&item["receivedtime"]),
                     kind(item),
-                    super::table::plain(source.trim_start_matches('/')),
+                    plain(source.trim_start_matches('/')),
                     stream(item),
                     cell(&item["id"]),
                 ]);

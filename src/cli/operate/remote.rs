@@ -19,6 +19,8 @@ use crate::settings::{Secret, Surroundings};
 const CONNECT: Duration = Duration::from_secs(5);
 /// To the answer of a question; a long replay may take a while to be counted.
 const ANSWER: Duration = Duration::from_secs(60);
+/// To the answer of a deletion, which is given when nothing is left: everything stored is looked through.
+const DELETION: Duration = Duration::from_secs(3600);
 
 /// Where the server is, and who asks.
 #[derive(Debug, clap::Args)]
@@ -88,6 +90,12 @@ impl Remote {
             .block_on(self.ask(Method::POST, path, &[], Some(body)))
     }
 
+    /// Has the server delete what the query says, or count it.
+    pub(super) fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
+        self.runtime
+            .block_on(self.ask(Method::DELETE, path, query, None))
+    }
+
     /// Waits, or does something else that takes its time.
     pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
@@ -100,6 +108,10 @@ impl Remote {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> Result<Value, Failed> {
+        let limit = match method {
+            Method::DELETE => DELETION,
+            _ => ANSWER,
+        };
         let asking = async {
             let response = self.send(method, path, query, &[], body).await?;
             let text = response.text().await.map_err(|error| self.away(error))?;
@@ -110,9 +122,9 @@ impl Remote {
                 ))
             })
         };
-        let answer = tokio::time::timeout(ANSWER, asking).await;
+        let answer = tokio::time::timeout(limit, asking).await;
         answer.unwrap_or_else(|_| {
-            let seconds = ANSWER.as_secs();
+            let seconds = limit.as_secs();
             Err(Failed::Run(anyhow!(
                 "{}: no answer within {seconds} s",
                 self.url
