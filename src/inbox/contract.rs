@@ -363,7 +363,7 @@ macro_rules! clauses {
             }
             deletion::{
                 deleted_events_are_gone, a_duplicate_mark_goes_with_its_event, many_are_deleted, rows_of_every_handler_go,
-                a_deleted_event_gets_no_row, callbacks_are_taken_meanwhile,
+                a_deleted_event_gets_no_row, callbacks_are_taken_meanwhile, outcomes_are_written_meanwhile,
             }
             handlers::{
                 now_begins_with_the_next_event, oldest_begins_at_the_begin, a_position_survives,

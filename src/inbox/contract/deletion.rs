@@ -160,3 +160,31 @@ pub(super) async fn callbacks_are_taken_meanwhile(bench: Bench) {
     deleting.await.unwrap();
     assert_eq!(bench.stored().await, (2001..=3000).collect::<Vec<_>>());
 }
+
+/// Who delivers and could not be told gives rows to what is being deleted.
+pub(super) async fn outcomes_are_written_meanwhile(bench: Bench) {
+    let events = bench.store(&["a", "b", "a", "b"].repeat(50)).await;
+    let handler = bench.handler().await;
+    let (inbox, again) = (bench.inbox().clone(), events.clone());
+    let settling = tokio::spawn(async move {
+        for _ in 0..5 {
+            for event in &again {
+                let changes = vec![retry(event, BEGIN)];
+                let settlement = Settlement {
+                    changes,
+                    ..Settlement::default()
+                };
+                // One that meets a deletion may have to be written again.
+                let _ = inbox.settle(handler, settlement).await;
+            }
+        }
+    });
+    let chosen: Vec<usize> = (0..events.len()).step_by(2).collect();
+    for part in chosen.chunks(10) {
+        let deleted = bench.inbox().delete(of(&events, part)).await;
+        assert_eq!(deleted, Ok(10));
+    }
+    settling.await.unwrap();
+    assert_eq!(bench.stored().await.len(), 100);
+    assert_eq!(bench.counts(handler).await, (1, 99, 0));
+}

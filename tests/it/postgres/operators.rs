@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Receiver, database};
+use crate::support::postgres::shared;
 use crate::support::{json_lines, signed, wait_for, wait_up_to};
 
 /// A handler that rejects everything until a file `mended` is there, and then writes its standard input to `out`,
@@ -159,4 +160,51 @@ fn a_pause_asked_of_any_receiver_holds_at_whichever_delivers() {
     wait_for("the event", || {
         (json_lines(&directory.path().join("out")).len() == 1).then_some(())
     });
+}
+
+#[test]
+fn a_stream_is_deleted_at_a_receiver_that_does_not_run_the_handler() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = database();
+    let handler = mendable(directory.path()).replace("exit 65", "exit 1")
+        + "retry = { initial = \"1h\", max = \"1h\" }\n";
+    let receivers = [(); 2].map(|()| Receiver::start(&url, &handler));
+    let at = wait_up_to(super::TAKE_OVER, "one of them to run it", || {
+        receivers.iter().position(|one| one.handlers().len() == 1)
+    });
+    let (here, elsewhere) = (receivers[at].server(), receivers[1 - at].server());
+    let post = |stream: &str, sequence: u32| {
+        let body = signed(
+            json!({ "event_type": 1, "appname": "live", "stream_id": stream, "sequence": sequence }),
+        );
+        assert_eq!(elsewhere.post("/css", body).status, 200);
+    };
+    for (stream, sequence) in [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3)] {
+        post(stream, sequence);
+    }
+    let rows = || {
+        let item = here.get("/api/handlers").json()["items"][0].clone();
+        ["retrying", "waiting"].map(|name| item[name].as_u64().unwrap())
+    };
+    wait_for("the rows", || (rows() == [2, 3]).then_some(()));
+    let mut admin = crate::support::Client::new(elsewhere.admin);
+    let answer = admin
+        .request("DELETE", "/api/events?stream=a", &[], None)
+        .unwrap();
+    assert_eq!((answer.status, answer.json()), (202, json!({ "count": 3 })));
+    assert_eq!(rows(), [1, 1]);
+    for server in [here, elsewhere] {
+        assert_eq!(server.events().len(), 2);
+    }
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let told = "SELECT answer FROM livehook.orders WHERE what LIKE '%forget%'";
+    assert_eq!(shared().sql(database, told), "3", "rows that it let go");
+    // It is the first of its stream again.
+    std::fs::write(directory.path().join("mended"), "").unwrap();
+    post("a", 1);
+    let lines = wait_for("it to be delivered", || {
+        Some(json_lines(&directory.path().join("out"))).filter(|lines| !lines.is_empty())
+    });
+    assert_eq!(lines[0]["streamid"], "a");
+    assert_eq!(rows(), [1, 1]);
 }
