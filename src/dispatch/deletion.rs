@@ -18,6 +18,7 @@ impl Dispatch {
     ///
     /// No attempt of them begins after it has ended, but one that runs may end as it does. While it goes on, an event may
     /// still be delivered once by a handler that could not be told: one that changes hands, or whose process does not answer.
+    /// If it fails, some may be deleted and others given up by handlers: it is to be asked for again.
     pub async fn delete(&self, filter: EventFilter, dry_run: bool) -> Result<u64, StoreError> {
         let _deleting = self.deleting.lock().await;
         let all = EventFilter::default();
