@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -154,6 +155,13 @@ impl Event {
         Payload::parse(self.0.kind, text)
     }
 
+    /// How long the push had lasted that the body tells the end of.
+    pub fn push_duration(&self) -> Option<Duration> {
+        let callback = Callback::parse(&self.0.body).ok()?;
+        let millis = json::integer(callback.value("push_duration")?)?;
+        u64::try_from(millis).ok().map(Duration::from_millis)
+    }
+
     /// The CloudEvents `subject`: `domain/appname/streamid`, if all three are known and make no longer text than an attribute
     /// may be.
     pub fn subject(&self) -> Option<String> {
@@ -208,7 +216,7 @@ impl Event {
                     .payload()
                     .and_then(|payload| serde_json::to_vec(&payload))
                     .ok();
-                untyped = typed.is_none();
+                untyped = typed.is_none() && !self.0.kind.is_derived();
                 typed
             }
         };

@@ -103,18 +103,22 @@ macro_rules! define_kind {
             $(#[doc = concat!("`", $slug, "`, `event_type` ", $code, ": ", $meaning, ".")] $variant,)*
             /// Authentic, but with an `event_type` that is not in the table, or with none where the URL names none.
             Unknown,
+            /// `stream-live`, derived from others: a stream went live, and stayed so for a moment.
+            StreamLive,
+            /// `stream-offline`, derived from others: a stream went offline, and stayed so for a moment.
+            StreamOffline,
         }
 
         impl Kind {
             /// The 19 known kinds in the order of the documentation.
             pub const ALL: [Kind; 19] = [$(Kind::$variant),*];
 
-            /// All, the unknown one included: `kind as usize` is less.
+            /// All that can be received, the unknown one included: `kind as usize` is less.
             pub(crate) const COUNT: usize = Self::ALL.len() + 1;
 
-            /// The `event_type` on the wire; none for [`Kind::Unknown`].
+            /// The `event_type` on the wire; none for [`Kind::Unknown`] and those that are derived.
             pub fn code(self) -> Option<i64> {
-                match self { $(Self::$variant => Some($code),)* Self::Unknown => None }
+                match self { $(Self::$variant => Some($code),)* Self::Unknown | Self::StreamLive | Self::StreamOffline => None }
             }
 
             /// The kind of an `event_type`.
@@ -124,32 +128,42 @@ macro_rules! define_kind {
 
             /// The last segment of the kind's URL, also its name in configuration, metrics and API.
             pub fn slug(self) -> &'static str {
-                match self { $(Self::$variant => $slug,)* Self::Unknown => "unknown" }
+                match self { $(Self::$variant => $slug,)* Self::Unknown => "unknown", Self::StreamLive => "stream-live", Self::StreamOffline => "stream-offline" }
             }
 
             /// The CloudEvents `type`: `css.` and the slug.
             pub fn event_type(self) -> &'static str {
-                match self { $(Self::$variant => concat!("css.", $slug),)* Self::Unknown => "css.unknown" }
+                match self {
+                    $(Self::$variant => concat!("css.", $slug),)*
+                    Self::Unknown => "css.unknown",
+                    Self::StreamLive => "css.stream-live",
+                    Self::StreamOffline => "css.stream-offline",
+                }
             }
 
-            /// Where the operator enters this kind's URL; none for [`Kind::Unknown`].
+            /// Where the operator enters this kind's URL; none for [`Kind::Unknown`] and those that are derived.
             pub fn url_field(self) -> Option<UrlField> {
-                match self { $(Self::$variant => Some(UrlField::$field($name)),)* Self::Unknown => None }
+                match self { $(Self::$variant => Some(UrlField::$field($name)),)* Self::Unknown | Self::StreamLive | Self::StreamOffline => None }
             }
 
             /// Whether genuine callbacks of this kind have been seen without `sign` and `t`.
             pub fn may_be_unsigned(self) -> bool {
-                match self { $(Self::$variant => Signing::$signing == Signing::MaybeUnsigned,)* Self::Unknown => false }
+                match self { $(Self::$variant => Signing::$signing == Signing::MaybeUnsigned,)* Self::Unknown | Self::StreamLive | Self::StreamOffline => false }
             }
 
             /// How the platform repeats a callback that was not answered 200.
             pub fn retry_schedule(self) -> RetrySchedule {
-                match self { $(Self::$variant => $retries,)* Self::Unknown => RetrySchedule::COMMON }
+                match self { $(Self::$variant => $retries,)* Self::Unknown | Self::StreamLive | Self::StreamOffline => RetrySchedule::COMMON }
             }
 
             /// What it tells, as the end of a sentence.
             pub fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => $meaning,)* Self::Unknown => "something this version does not know" }
+                match self {
+                    $(Self::$variant => $meaning,)*
+                    Self::Unknown => "something this version does not know",
+                    Self::StreamLive => "a stream is live",
+                    Self::StreamOffline => "a stream is live no more",
+                }
             }
         }
     };
@@ -162,19 +176,40 @@ impl Kind {
         Self::ALL.into_iter().chain([Self::Unknown])
     }
 
-    /// As stores have it: the `event_type`, -1 for [`Kind::Unknown`].
+    /// What livehook derives itself, and only hands to handlers that name it.
+    pub const DERIVED: [Kind; 2] = [Self::StreamLive, Self::StreamOffline];
+
+    /// Every kind that an event can have.
+    pub fn every() -> impl Iterator<Item = Kind> {
+        Self::all_and_unknown().chain(Self::DERIVED)
+    }
+
+    /// Whether it is one of [`Kind::DERIVED`].
+    pub fn is_derived(self) -> bool {
+        Self::DERIVED.contains(&self)
+    }
+
+    /// As stores have it: the `event_type`, or a number below zero that none has.
     pub(crate) fn stored(self) -> i64 {
-        self.code().unwrap_or(-1)
+        match self {
+            Self::StreamLive => -2,
+            Self::StreamOffline => -3,
+            received => received.code().unwrap_or(-1),
+        }
     }
 
     /// From what [`stored`](Self::stored) gave.
     pub(crate) fn from_stored(code: i64) -> Self {
-        Self::from_code(code).unwrap_or(Self::Unknown)
+        match code {
+            -2 => Self::StreamLive,
+            -3 => Self::StreamOffline,
+            code => Self::from_code(code).unwrap_or(Self::Unknown),
+        }
     }
 
-    /// The kind with this slug, `unknown` included.
+    /// The kind with this slug, of [every](Self::every) one.
     pub fn from_slug(slug: &str) -> Option<Self> {
-        Self::all_and_unknown().find(|kind| kind.slug() == slug)
+        Self::every().find(|kind| kind.slug() == slug)
     }
 }
 
@@ -194,7 +229,7 @@ impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let slug = String::deserialize(deserializer)?;
         Self::from_slug(&slug).ok_or_else(|| {
-            let known = Self::all_and_unknown().map(Self::slug);
+            let known = Self::every().map(Self::slug);
             let nearest =
                 known.max_by(|a, b| strsim::jaro(a, &slug).total_cmp(&strsim::jaro(b, &slug)));
             serde::de::Error::custom(format_args!(
@@ -218,6 +253,10 @@ mod tests {
         }
         assert_eq!(Kind::from_code(318), None);
         assert_eq!(Kind::from_slug("unknown"), Some(Kind::Unknown));
+        for kind in Kind::every() {
+            assert_eq!(Kind::from_stored(kind.stored()), kind);
+            assert_eq!(kind.is_derived(), kind.stored() < -1);
+        }
     }
 
     #[test]

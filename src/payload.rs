@@ -60,6 +60,7 @@ macro_rules! define_payload {
                 match kind {
                     $(Kind::$variant => serde_json::from_str(body).map(Self::$variant),)*
                     Kind::Unknown => Err(serde_json::Error::custom("an unknown kind has no typed form")),
+                    Kind::StreamLive | Kind::StreamOffline => Err(serde_json::Error::custom("it is typed as it is")),
                 }
             }
 

@@ -136,7 +136,7 @@ fn url(config: &Config, source: &Source, kind: Kind) -> String {
 fn write_handler(out: &mut String, name: &str, handler: &HandlerSettings) -> fmt::Result {
     let to = handler.target_type.unwrap_or("code");
     write!(out, "  {name} ({to}): ")?;
-    if Kind::all_and_unknown().all(|kind| handler.kinds().contains(&kind)) {
+    if Kind::every().all(|kind| handler.kinds().contains(&kind) != kind.is_derived()) {
         write!(out, "all kinds")?;
     } else {
         let kinds: Vec<_> = handler.kinds().iter().map(|kind| kind.slug()).collect();

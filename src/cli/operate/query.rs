@@ -72,7 +72,7 @@ pub(super) struct Shown {
 
 fn kind(text: &str) -> Result<Kind, String> {
     Kind::from_slug(text).ok_or_else(|| {
-        let known: Vec<&str> = Kind::all_and_unknown().map(Kind::slug).collect();
+        let known: Vec<&str> = Kind::every().map(Kind::slug).collect();
         format!("the kinds are {}", known.join(", "))
     })
 }
