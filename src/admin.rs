@@ -16,6 +16,7 @@ mod rejected;
 mod session;
 pub mod settings;
 mod stream;
+mod streams;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ use crate::inbox::Inbox;
 use crate::ingress::{Ingress, health};
 use crate::metrics::Metrics;
 use crate::settings::Secret;
+use crate::streams::Board;
 
 /// What the admin endpoints work with.
 pub struct Admin {
@@ -46,6 +48,8 @@ pub struct Admin {
     pub ingress: Arc<Ingress>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// The board of streams.
+    pub board: Board,
     /// What a request must present; none: loopback only.
     pub token: Option<Secret>,
     /// Tells when sessions end.
@@ -63,6 +67,7 @@ impl Admin {
         dispatch: Arc<Dispatch>,
         ingress: Arc<Ingress>,
         metrics: Arc<Metrics>,
+        board: Board,
         token: Option<Secret>,
         clock: Clock,
     ) -> Self {
@@ -71,6 +76,7 @@ impl Admin {
             dispatch,
             ingress,
             metrics,
+            board,
             token,
             clock,
             wrong_tokens: Mutex::new(0),
@@ -106,6 +112,11 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
         .set(i64::try_from(admin.inbox.size()).unwrap_or(i64::MAX));
     if admin.dispatch.measure().await.is_err() {
         tracing::warn!("the gauges of the handlers are stale, the store could not be read");
+    }
+    if let Ok((domains, stale)) = admin.board.measure().await {
+        admin.metrics.show_live(domains);
+        let stale = i64::try_from(stale).unwrap_or(i64::MAX);
+        admin.metrics.streams_stale.set(stale);
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], admin.metrics.encode())

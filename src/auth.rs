@@ -96,7 +96,7 @@ impl Refusal {
     }
 }
 
-/// A callback that passed authentication; only [`authenticate`] and [`recheck`] make one.
+/// A callback that passed authentication; only [`authenticate`] and [`recheck`] make one, beside what is derived from others.
 #[derive(Debug)]
 pub struct Authentic {
     source: Arc<str>,
@@ -121,6 +121,24 @@ impl Authentic {
             id: EventId::derive(source.name(), kind, callback.members(), chance),
             received: presented.received,
             body: presented.body.clone(),
+        }
+    }
+
+    /// What livehook itself makes of callbacks that were authentic.
+    pub(crate) fn derived(
+        source: Arc<str>,
+        kind: Kind,
+        id: EventId,
+        received: Timestamp,
+        body: Bytes,
+    ) -> Self {
+        debug_assert!(kind.is_derived());
+        Self {
+            source,
+            kind,
+            id,
+            received,
+            body,
         }
     }
 

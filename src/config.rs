@@ -19,6 +19,7 @@ use crate::ingress::settings::ServerConfig;
 use crate::log::LogConfig;
 use crate::settings::{Invalid, Surroundings};
 use crate::source::{Source, SourceConfig};
+use crate::streams::settings::{StreamsConfig, StreamsSettings};
 
 mod flaw;
 mod node;
@@ -35,6 +36,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[inbox]`.
     pub inbox: InboxSettings,
+    /// `[streams]`.
+    pub streams: StreamsSettings,
     /// `[sources.NAME]`, at least one.
     pub sources: BTreeMap<String, Source>,
     /// `[handlers.NAME]`.
@@ -59,7 +62,9 @@ pub fn environment() -> Environment {
 }
 
 /// The sections of the file.
-const SECTIONS: [&str; 6] = ["server", "admin", "log", "inbox", "sources", "handlers"];
+const SECTIONS: [&str; 7] = [
+    "server", "admin", "log", "inbox", "streams", "sources", "handlers",
+];
 
 impl Config {
     /// The file to read: the one asked for, else `$LIVEHOOK_CONFIG`, else the usual place.
@@ -179,6 +184,7 @@ impl<'a> Reader<'a> {
         let admin: AdminConfig = self.section(&["admin"])?;
         let log: LogConfig = self.section(&["log"])?;
         let inbox: InboxConfig = self.section(&["inbox"])?;
+        let streams: StreamsConfig = self.section(&["streams"])?;
 
         let mut sources = BTreeMap::new();
         for name in self.names("sources")? {
@@ -196,6 +202,7 @@ impl<'a> Reader<'a> {
             admin: admin.validate("admin", around).map_err(invalid)?,
             log: log.validate("log").map_err(invalid)?,
             inbox: self.inbox(&inbox, around, longest_grace)?,
+            streams: streams.validate("streams").map_err(invalid)?,
             handlers: self.handlers(&sources, around)?,
             sources,
             file: self.file.to_owned(),

@@ -74,6 +74,12 @@ struct AtWork {
     work: Option<Work>,
 }
 
+impl AtWork {
+    fn is_internal(&self) -> bool {
+        self.built.settings.internal
+    }
+}
+
 struct Work {
     id: HandlerId,
     epoch: Option<i64>,
@@ -288,8 +294,20 @@ impl Dispatch {
     /// The number of a handler in the inbox.
     pub fn id(&self, name: &str) -> Result<HandlerId, ControlError> {
         let at_work = self.at_work();
-        let at_work = at_work.get(name).ok_or(ControlError::NoSuchHandler)?;
-        Ok(at_work.id)
+        let at_work = at_work.get(name).filter(|at_work| !at_work.is_internal());
+        Ok(at_work.ok_or(ControlError::NoSuchHandler)?.id)
+    }
+
+    /// The number of a part of livehook, if it is here that events are delivered to it.
+    pub fn internal_here(&self, name: &str) -> Option<HandlerId> {
+        let at_work = self.at_work();
+        let at_work = at_work.get(name).filter(|at_work| at_work.work.is_some())?;
+        Some(at_work.id)
+    }
+
+    /// The number of a part of livehook, wherever events are delivered to it.
+    pub fn internal_id(&self, name: &str) -> Option<HandlerId> {
+        Some(self.at_work().get(name)?.id)
     }
 
     /// Makes deliveries due again, as far as the handler's filters let them through: how many. A dry run only counts.
@@ -299,6 +317,7 @@ impl Dispatch {
         selection: Selection,
         dry_run: bool,
     ) -> Result<u64, ControlError> {
+        self.id(name)?;
         let ordered = Ordered::Replay { selection, dry_run };
         self.ask(name, ordered).await
     }
@@ -310,6 +329,7 @@ impl Dispatch {
         selection: Selection,
         dry_run: bool,
     ) -> Result<u64, ControlError> {
+        self.id(name)?;
         let ordered = Ordered::Discard { selection, dry_run };
         self.ask(name, ordered).await
     }
@@ -318,7 +338,8 @@ impl Dispatch {
     pub async fn deliveries(&self, event: &Event) -> Result<Vec<DeliveryReport>, StoreError> {
         let handlers: Vec<_> = {
             let at_work = self.at_work();
-            let shown = at_work.iter().map(|(name, at_work)| {
+            let handlers = at_work.iter().filter(|(_, at_work)| !at_work.is_internal());
+            let shown = handlers.map(|(name, at_work)| {
                 let read_to = at_work
                     .work
                     .as_ref()
@@ -355,6 +376,7 @@ impl Dispatch {
 
     /// Has a handler begin no more attempts, or go on; also after a restart.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<(), ControlError> {
+        self.id(name)?;
         self.ask(name, Ordered::Pause { paused }).await.map(drop)
     }
 
@@ -374,6 +396,13 @@ impl Dispatch {
 
     /// How every handler is doing, by name.
     pub async fn report(&self) -> Result<Vec<HandlerReport>, StoreError> {
+        self.report_of(|at_work| !at_work.is_internal()).await
+    }
+
+    async fn report_of(
+        &self,
+        wanted: impl Fn(&AtWork) -> bool,
+    ) -> Result<Vec<HandlerReport>, StoreError> {
         let handlers: Vec<_> = {
             let at_work = self.at_work();
             let shown = |at_work: &AtWork| {
@@ -386,6 +415,7 @@ impl Dispatch {
             };
             at_work
                 .iter()
+                .filter(|(_, at_work)| wanted(at_work))
                 .map(|(name, at_work)| (name.clone(), shown(at_work)))
                 .collect()
         };
@@ -449,6 +479,10 @@ impl Dispatch {
                 .get_or_create(&label)
                 .set(signed(report.rows.parked));
         }
+        let internal = self.report_of(AtWork::is_internal).await?;
+        let behind = internal.iter().map(|report| report.lag_events).sum::<u64>();
+        let signed = i64::try_from(behind).unwrap_or(i64::MAX);
+        self.metrics.streams_lag_events.set(signed);
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ use self::delivery::{
     HandlerId, Lane, Lease, Order, OutOfLine, Owed, Parked, Registered, RowCounts, Selection,
     Settlement, Start,
 };
+pub(crate) use self::postgres::SharedBoard;
 use self::query::{EventFilter, Page};
 use self::refused::{Entry, RefusedRow, Wanted};
 use self::settings::{InboxSettings, StoreSettings};
@@ -244,6 +245,39 @@ impl Inbox {
         limit: usize,
     ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
         on_engine!(self, store => store.due(handler, until, limit).await)
+    }
+
+    /// Those of these events that are there, by number.
+    pub async fn these(&self, mut seqs: Vec<Seq>) -> Result<Vec<Event>, StoreError> {
+        seqs.sort_unstable();
+        match &*self.engine {
+            Engine::Sqlite(store) => store.these(seqs).await,
+            Engine::Postgres(store) => store.these(&seqs).await,
+        }
+    }
+
+    /// Which of these events are there.
+    pub async fn existing(&self, seqs: Vec<Seq>) -> Result<Vec<Seq>, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(store) => store.existing(seqs).await,
+            Engine::Postgres(store) => store.existing(&seqs).await,
+        }
+    }
+
+    /// Keeps events from retention for a handler, until [`discard_events`](Self::discard_events).
+    pub async fn hold(&self, handler: HandlerId, seqs: Vec<Seq>) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(store) => store.hold(handler, seqs).await,
+            Engine::Postgres(store) => store.hold(handler, &seqs).await,
+        }
+    }
+
+    /// The board of streams, if it is in the inbox.
+    pub(crate) fn shared_board(&self) -> Option<SharedBoard> {
+        match &*self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(store) => Some(store.board()),
+        }
     }
 
     /// Counts a handler's rows.

@@ -16,6 +16,8 @@
 //! 8. A [`handler::Handler`] says what became of it: done, [`handler::Failure::Retry`], or [`handler::Failure::Reject`]. What
 //!    is not done has a row in the inbox until it is, or until it is parked and an operator decides.
 //!
+//! Beside the handlers, [`streams`] is fed from the inbox: the board that says which streams are live.
+//!
 //! [`simulate`] is the other side of all this: the sender, and what it holds against a receiver.
 //!
 //! # The modules in reading order
@@ -46,6 +48,8 @@ pub mod auth;
 
 pub mod event;
 
+pub mod stream;
+
 pub mod budget;
 
 pub mod metrics;
@@ -63,6 +67,8 @@ pub mod handlers;
 pub mod dispatch;
 
 pub mod rejected;
+
+pub mod streams;
 
 pub mod listener;
 

@@ -106,6 +106,13 @@ pub struct HandlerLabel {
     pub handler: String,
 }
 
+/// The label of what is counted per push domain. Domains are looked at before they become labels: few, and made like one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DomainLabel {
+    /// A push domain, or `other`.
+    pub domain: String,
+}
+
 /// Labels of `livehook_deliveries_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DeliveryLabels {
@@ -114,6 +121,9 @@ pub struct DeliveryLabels {
     /// What became of the attempt.
     pub outcome: DeliveryOutcome,
 }
+
+/// Domains that are labels; the streams of the others are added up.
+const DOMAINS: usize = 20;
 
 type Seconds = Gauge<f64, AtomicU64>;
 type Count = Gauge<i64, AtomicI64>;
@@ -150,6 +160,14 @@ pub struct Metrics {
     pub inbox_bytes: Count,
     /// Refused callbacks that were not kept in the rejected list.
     pub rejected_dropped: Counter,
+    /// Streams that are live, by domain.
+    pub streams_live: Family<DomainLabel, Count>,
+    /// Streams that were again as before, before their change was told.
+    pub stream_flaps: Counter,
+    /// Streams that have been live suspiciously long.
+    pub streams_stale: Count,
+    /// Events that are not on the board of streams yet.
+    pub streams_lag_events: Count,
 }
 
 /// The counters of one handler's attempts.
@@ -249,6 +267,26 @@ impl Default for Metrics {
                 Family::default()
             ),
             inbox_bytes: register!("inbox_bytes", "Size of the inbox on disk", Count::default()),
+            streams_live: register!(
+                "streams_live",
+                "Streams that are live, of each domain with many",
+                Family::default()
+            ),
+            stream_flaps: register!(
+                "stream_flaps",
+                "Streams that went offline, or live, and back before that was told",
+                Counter::default()
+            ),
+            streams_stale: register!(
+                "streams_stale",
+                "Streams that have been live for longer than stale_after",
+                Count::default()
+            ),
+            streams_lag_events: register!(
+                "streams_lag_events",
+                "Events that are not on the board of streams yet",
+                Count::default()
+            ),
             rejected_dropped: register!(
                 "rejected_dropped",
                 "Refused callbacks not kept in the rejected list",
@@ -269,6 +307,16 @@ impl Metrics {
         })
     }
 
+    /// What is counted of the attempts of something that is no handler of the operator's, and shown nowhere.
+    pub(crate) fn of_nobody() -> DeliveryMetrics {
+        DeliveryMetrics {
+            done: Counter::default(),
+            retry: Counter::default(),
+            parked: Counter::default(),
+            duration: durations(),
+        }
+    }
+
     /// What is counted of a handler's attempts, looked up once.
     pub fn of_handler(&self, handler: &str) -> DeliveryMetrics {
         let counter = |outcome| {
@@ -283,6 +331,26 @@ impl Metrics {
             duration: self.delivery_duration.get_or_create_owned(&HandlerLabel {
                 handler: handler.to_owned(),
             }),
+        }
+    }
+
+    /// Shows how many streams are live, by domain.
+    pub fn show_live(&self, mut domains: Vec<(String, u64)>) {
+        let is_name = |domain: &str| {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+            (1..=253).contains(&domain.len()) && domain.bytes().all(fits)
+        };
+        domains.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        self.streams_live.clear();
+        let mut shown = 0;
+        for (domain, live) in domains {
+            let by_name = shown < DOMAINS && is_name(&domain);
+            shown += usize::from(by_name);
+            let domain = if by_name { domain } else { "other".to_owned() };
+            let gauge = self
+                .streams_live
+                .get_or_create_owned(&DomainLabel { domain });
+            gauge.inc_by(i64::try_from(live).unwrap_or(i64::MAX));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Everything together: [`Server::builder`], `bind`, `run`.
 
+mod board;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
+use self::board::Boards;
 pub use self::reload::Reloader;
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
@@ -26,6 +28,7 @@ use crate::ingress::{self, Ingress};
 use crate::listener::{self, Limits};
 use crate::metrics::Metrics;
 use crate::rejected::RejectedList;
+use crate::streams::Board;
 
 /// The whole shutdown is over within 15 s; so much of it is kept for writing the last positions and closing the files.
 const SHUTDOWN: Duration = Duration::from_secs(13);
@@ -127,6 +130,9 @@ impl Builder {
         };
         let inbox = Inbox::open(&config.inbox, clock.clone(), metrics.clone()).await?;
         let rejected = open_rejected(&config, &inbox, &metrics)?;
+        let board = board::open(&config, &inbox, &clock, &metrics)?;
+        let boards = Boards::of(&board);
+        boards.serve(&built);
         let ingress = Arc::new(Ingress::new(
             reload::sources(&config),
             config.server.clone(),
@@ -136,7 +142,8 @@ impl Builder {
             metrics.clone(),
         ));
         let dispatch = Arc::new(Dispatch::new(inbox.clone(), clock.clone(), metrics.clone()));
-        let listeners = Self::start(&config, &dispatch, &built, waiting).await;
+        let all = boards.and(&built);
+        let listeners = Self::start(&config, &dispatch, all, waiting).await;
         let (callbacks, admin) = match listeners {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -152,6 +159,7 @@ impl Builder {
             built,
             ingress.clone(),
             dispatch.clone(),
+            boards,
             clock.clone(),
         );
         Ok(Server {
@@ -161,6 +169,7 @@ impl Builder {
             ingress,
             dispatch,
             metrics,
+            board,
             health,
             reloader: Arc::new(reloader),
             clock,
@@ -171,10 +180,10 @@ impl Builder {
     async fn start(
         config: &Config,
         dispatch: &Dispatch,
-        built: &BTreeMap<String, Built>,
+        built: BTreeMap<String, Built>,
         waiting: Option<NotReady>,
     ) -> Result<(TcpListener, TcpListener), StartError> {
-        dispatch.change_to(built.clone()).await?;
+        dispatch.change_to(built).await?;
         let callbacks = match waiting {
             Some(waiting) => waiting.end().await.map_err(|error| StartError::Listen {
                 section: "server",
@@ -196,6 +205,7 @@ pub struct Server {
     ingress: Arc<Ingress>,
     dispatch: Arc<Dispatch>,
     metrics: Arc<Metrics>,
+    board: Board,
     health: Health,
     reloader: Arc<Reloader>,
     clock: Clock,
@@ -247,6 +257,7 @@ impl Server {
             self.dispatch.clone(),
             self.ingress.clone(),
             self.metrics,
+            self.board.clone(),
             config.admin.token.clone(),
             self.clock.clone(),
         );
@@ -256,7 +267,18 @@ impl Server {
             limits(ADMIN_CONNECTIONS),
             admin_stop,
         ));
-        let housekeeping = tokio::spawn(keep_house(self.inbox.clone()));
+        let retention = config.inbox.retention;
+        let housekeeping = tokio::spawn(keep_house(
+            self.inbox.clone(),
+            self.dispatch.clone(),
+            self.board.clone(),
+            retention,
+        ));
+        let announcing = tokio::spawn(board::announce(
+            self.board,
+            self.dispatch.clone(),
+            self.reloader.subscribed(),
+        ));
         let leases = tokio::spawn(self.dispatch.clone().keep_leases());
 
         shutdown.await;
@@ -275,6 +297,7 @@ impl Server {
         let _ = stop_admin.send(true);
         admin.abort();
         housekeeping.abort();
+        announcing.abort();
         leases.abort();
         // The list of what was refused may be in the inbox.
         let ingress = self.ingress;
@@ -350,7 +373,7 @@ async fn listen(section: &'static str, address: SocketAddr) -> Result<TcpListene
 }
 
 /// Retention, and a look at a store in trouble: without callbacks it would not notice that it is well again.
-async fn keep_house(inbox: Inbox) {
+async fn keep_house(inbox: Inbox, dispatch: Arc<Dispatch>, board: Board, retention: Duration) {
     let mut seconds = interval(Duration::from_secs(1));
     for second in 0u64.. {
         seconds.tick().await;
@@ -358,7 +381,7 @@ async fn keep_house(inbox: Inbox) {
             let _ = inbox.probe().await;
         }
         if second % SWEEP_EVERY == 0 {
-            while let Ok(true) = inbox.sweep().await {}
+            board::sweep(&inbox, &dispatch, &board, retention).await;
         }
     }
 }

@@ -48,8 +48,9 @@ pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) 
     }
     // What was begun is finished, whether or not somebody waits for it.
     let deletion = tokio::spawn(async move {
-        let count = admin.dispatch.delete(filter, dry_run).await?;
+        let count = admin.dispatch.delete(filter.clone(), dry_run).await?;
         if !dry_run {
+            admin.board.forget_deleted(&filter).await?;
             // Not of which stream: that may be what is to be forgotten.
             tracing::info!(count, "events were deleted");
         }
@@ -223,10 +224,7 @@ pub(super) async fn resume(
 
 async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> Answer {
     admin.dispatch.id(name)?;
-    if !matches!(body.trim_ascii(), b"" | b"{}") {
-        let problem = "this takes no fields: leave the body empty, or `{}`";
-        return Err(Problem::Bad(problem.to_owned()));
-    }
+    nothing(body)?;
     admin.dispatch.pause(name, paused).await?;
     let state = if paused { "paused" } else { "running" };
     tracing::info!(
@@ -235,6 +233,15 @@ async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> Ans
         "a handler was paused or resumed"
     );
     Ok(json_answer(StatusCode::OK, &json!({ "state": state })))
+}
+
+/// A body that has to be empty.
+pub(super) fn nothing(body: &[u8]) -> Result<(), Problem> {
+    if matches!(body.trim_ascii(), b"" | b"{}") {
+        return Ok(());
+    }
+    let problem = "this takes no fields: leave the body empty, or `{}`";
+    Err(Problem::Bad(problem.to_owned()))
 }
 
 /// What a replay or discard is asked for.
@@ -358,7 +365,7 @@ pub(super) fn counted(count: u64) -> Response {
     json_answer(StatusCode::ACCEPTED, &json!({ "count": count }))
 }
 
-fn json_answer(status: StatusCode, answer: &Value) -> Response {
+pub(super) fn json_answer(status: StatusCode, answer: &Value) -> Response {
     json_text(status, answer.to_string().into_bytes())
 }
 

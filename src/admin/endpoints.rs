@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Admin, api, openapi, rejected, stream};
+use super::{Admin, api, openapi, rejected, stream, streams};
 
 /// An endpoint.
 pub(super) struct Endpoint {
@@ -208,6 +208,49 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         body: Some(Body::Recheck),
         answer: Answer::Count,
         route: || post(rejected::recheck),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/streams",
+        summary: "The streams on the board: those that are live, or all",
+        query: &[
+            "limit", "after", "live", "source", "domain", "stream", "search",
+        ],
+        required: &[],
+        body: None,
+        answer: Answer::List("Stream"),
+        route: || get(streams::streams),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/streams/stream",
+        summary: "Changes of the board: messages `stream` with a Stream; `Last-Event-ID` goes on where an earlier stream ended",
+        query: &["live", "source", "domain", "stream", "search"],
+        required: &[],
+        body: None,
+        answer: Answer::Stream,
+        route: || get(streams::changes),
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/streams/rebuild",
+        summary: "Make the board again from the stored events",
+        query: &[],
+        required: &[],
+        body: Some(Body::Nothing),
+        answer: Answer::Count,
+        route: || post(streams::rebuild),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/streams/{source}/{domain}/{appname}/{streamid}",
+        summary: "One stream with its sessions, what belongs to them, and a part of its events, the latest first; \
+            `-` stands for what is empty",
+        query: &["limit", "after"],
+        required: &[],
+        body: None,
+        answer: Answer::One("Story"),
+        route: || get(streams::stream),
     },
     Endpoint {
         method: "get",

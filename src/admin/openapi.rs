@@ -119,10 +119,7 @@ fn field(name: &str) -> (&'static str, Value) {
         ),
         "after" => ("the `next` of the part before", text),
         "order" => ("which come first", one_of(["oldest", "newest"])),
-        "kind" => (
-            "of this kind",
-            one_of(Kind::all_and_unknown().map(Kind::slug)),
-        ),
+        "kind" => ("of this kind", one_of(Kind::every().map(Kind::slug))),
         "source" => ("of this source", text),
         "domain" => ("of this domain", text),
         "stream" => ("of this stream: `streamid`, or `appname/streamid`", text),
@@ -133,6 +130,11 @@ fn field(name: &str) -> (&'static str, Value) {
         "reason" => (
             "refused for this reason",
             one_of(Refusal::ALL.map(Refusal::slug)),
+        ),
+        "live" => ("live, or not", json!({ "type": "boolean" })),
+        "search" => (
+            "with this text in `domain/appname/streamid`, in any case",
+            text,
         ),
         "dry_run" => ("only count", json!({ "type": "boolean" })),
         "payload" => ("the form of `data`", one_of(["original", "typed"])),
@@ -153,6 +155,12 @@ fn schemas() -> Value {
             "specversion": text(), "id": text(), "source": text(), "type": text(), "subject": text(), "time": time(),
             "datacontenttype": text(), "appid": text(), "domain": text(), "appname": text(), "streamid": text(),
             "pushsequence": text(), "receivedtime": time(),
+        })
+    };
+    let stream = || {
+        json!({
+            "source": text(), "domain": text(), "appname": text(), "streamid": text(), "pushsequence": text(), "live": flag(),
+            "since": maybe_time(), "last": time(),
         })
     };
     let with = |mut properties: Value, more: Value| {
@@ -181,6 +189,26 @@ fn schemas() -> Value {
             "name": text(), "type": text(), "state": one_of(State::ALL.map(State::slug)), "lag_events": number(),
             "lag_seconds": { "type": "number" }, "retrying": number(), "waiting": number(), "parked": number(),
             "last_success": maybe_time(), "last_failure": { "type": ["object", "null"], "properties": { "time": time(), "error": text() } },
+        })),
+        "Stream": object(stream()),
+        "Story": with(stream(), json!({
+            "sessions": { "type": "array", "items": { "type": "object", "properties": {
+                "pushsequence": maybe(), "start": time(), "begin_known": flag(), "end": maybe_time(),
+                "duration_seconds": { "type": ["number", "null"] }, "superseded": flag(), "pusher": maybe(), "width": maybe_number(),
+                "height": maybe_number(), "errcode": maybe_number(), "end_reason": maybe(), "errmsg": maybe(), "push_exceptions": number(),
+            } } },
+            "push_exceptions": number(),
+            "last_snapshot": { "type": ["object", "null"], "properties": {
+                "id": text(), "time": maybe_time(), "url": maybe(), "width": maybe_number(), "height": maybe_number(),
+            } },
+            "recordings": { "type": "array", "items": { "type": "object", "properties": {
+                "id": text(), "state": text(), "open": flag(), "start": maybe_time(), "end": maybe_time(), "url": maybe(),
+            } } },
+            "audits": { "type": "array", "items": { "type": "object", "properties": {
+                "id": text(), "type": text(), "time": maybe_time(), "suggestion": maybe(), "label": maybe(),
+            } } },
+            "timeline": { "type": "array", "items": reference("Event") },
+            "next": maybe(),
         })),
         "RetryWindow": object(json!({
             "source": text(), "kind": text(), "result": one_of(results.map(CallbackResult::slug)), "since": time(),

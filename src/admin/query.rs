@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use axum::extract::{FromRequestParts, Query};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
 use super::Problem;
@@ -12,7 +13,8 @@ use crate::dispatch::State;
 use crate::event::{PayloadForm, Seq};
 use crate::inbox::query::EventFilter;
 use crate::kind::Kind;
-use crate::rejected::Wanted;
+use crate::rejected;
+use crate::stream::Wanted;
 
 pub(super) const DEFAULT_LIMIT: usize = 100;
 pub(super) const MAX_LIMIT: usize = 1000;
@@ -34,6 +36,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Fields {
 /// A place in what is stored, as answers name it.
 pub(super) fn cursor(text: &str) -> Option<Seq> {
     text.parse().ok().filter(|seq| *seq >= 0)
+}
+
+/// Where an earlier stream of messages ended.
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
+    let Some(id) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let id = id.to_str().ok().and_then(cursor);
+    let problem = "`Last-Event-ID` must be an `id` of this stream";
+    id.map(Some).ok_or_else(|| Problem::Bad(problem.to_owned()))
 }
 
 /// Which part of a list is wanted.
@@ -112,11 +124,11 @@ impl Fields {
     }
 
     /// `source`, `reason`, `kind`, `from`, `to`, `order` of the rejected list.
-    pub(super) fn refused(&mut self) -> Result<Wanted, Problem> {
+    pub(super) fn refused(&mut self) -> Result<rejected::Wanted, Problem> {
         let reasons = Refusal::ALL.map(Refusal::slug).join(", ");
         let newest_first = self.newest_first()?;
         let filter = self.received_filter()?;
-        Ok(Wanted {
+        Ok(rejected::Wanted {
             source: filter.source,
             kind: filter.kind,
             from: filter.from,
@@ -128,6 +140,17 @@ impl Fields {
             )?,
             after: None,
             newest_first,
+        })
+    }
+
+    /// `live`, `source`, `domain`, `stream`, `search`.
+    pub(super) fn streams(&mut self) -> Result<Wanted, Problem> {
+        Ok(Wanted {
+            live: self.parsed("live", "`true` or `false`", |text| text.parse().ok())?,
+            source: self.take("source"),
+            domain: self.take("domain"),
+            stream: self.take("stream"),
+            search: self.take("search").map(|text| text.to_ascii_lowercase()),
         })
     }
 

@@ -54,12 +54,7 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let filter = fields.event_filter()?;
     fields.end()?;
-    let last = match headers.get("last-event-id") {
-        None => None,
-        Some(id) => Some(id.to_str().ok().and_then(query::cursor).ok_or_else(|| {
-            Problem::Bad("`Last-Event-ID` must be an `id` of this stream".to_owned())
-        })?),
-    };
+    let last = query::last_event_id(&headers)?;
     let place = admin.watchers.clone().try_acquire_owned();
     let place = place.map_err(|_| Problem::Busy("too many clients watch already"))?;
     let committed = admin.inbox.committed();

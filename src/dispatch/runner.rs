@@ -203,7 +203,11 @@ impl Runner {
     ) -> Self {
         let registered = leased.registered;
         Self {
-            metrics: metrics.of_handler(&name),
+            metrics: if built.settings.internal {
+                Metrics::of_nobody()
+            } else {
+                metrics.of_handler(&name)
+            },
             name,
             id: registered.id,
             epoch: leased.epoch,

@@ -115,6 +115,8 @@ pub struct HandlerSettings {
     pub target_type: Option<&'static str>,
     /// Where the events go; none: to code, through `Server::builder`.
     pub target: Option<Target>,
+    /// It is a part of livehook, and no handler to anybody outside.
+    pub internal: bool,
 }
 
 /// Compiled globs, the same if they were written the same.
@@ -183,6 +185,7 @@ impl HandlerConfig {
             start: self.start,
             target_type: self.to.as_ref().map(To::type_name),
             target,
+            internal: false,
         })
     }
 }
@@ -233,6 +236,31 @@ impl Streams {
 }
 
 impl HandlerSettings {
+    /// Of a part of livehook that gets every event that was received, in any order, and must not miss one.
+    pub(crate) fn internal(concurrency: usize) -> Self {
+        Self {
+            kinds: Kind::all_and_unknown().collect(),
+            sources: BTreeSet::new(),
+            streams: Streams {
+                globs: Vec::new(),
+                set: GlobSet::empty(),
+            },
+            order: Order::None,
+            concurrency,
+            timeout: Duration::from_secs(30),
+            payload: PayloadForm::Original,
+            retry: Retry {
+                max: Duration::from_secs(10),
+                max_age: settings::LONGEST,
+                ..Retry::default()
+            },
+            start: Start::Oldest,
+            target_type: None,
+            target: None,
+            internal: true,
+        }
+    }
+
     /// Whether the handler gets this event.
     pub fn wants(&self, event: &Event) -> bool {
         self.kinds.contains(&event.kind())

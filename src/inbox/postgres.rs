@@ -13,6 +13,7 @@
 //! every second.
 
 mod accept;
+mod board;
 mod connect;
 mod deliveries;
 mod events;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::types::Type;
 
 use self::accept::Request;
+pub(crate) use self::board::SharedBoard;
 use self::connect::{ConnectError, Pool};
 use self::query::Value;
 use self::schema::SchemaError;
@@ -90,6 +92,12 @@ struct Shared {
 }
 
 impl Store {
+    pub(super) fn board(&self) -> SharedBoard {
+        SharedBoard {
+            shared: self.shared.clone(),
+        }
+    }
+
     /// Reaches the server, for up to `connect_wait`, and brings the schema up to date.
     pub(super) async fn open(
         settings: &InboxSettings,

@@ -358,6 +358,23 @@ impl Store {
             .await
     }
 
+    pub(super) async fn hold(&self, handler: HandlerId, seqs: Vec<Seq>) -> Result<(), StoreError> {
+        self.write(move |conn| deliveries::hold(conn, handler, &seqs))
+            .await
+    }
+
+    pub(super) async fn these(&self, seqs: Vec<Seq>) -> Result<Vec<Event>, StoreError> {
+        self.read(move |conn| {
+            let events = seqs.iter().map(|seq| events::one(conn, *seq));
+            events.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    pub(super) async fn existing(&self, seqs: Vec<Seq>) -> Result<Vec<Seq>, StoreError> {
+        self.read(move |conn| events::existing(conn, &seqs)).await
+    }
+
     pub(super) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
         let Some(newest) = seqs.iter().copied().max() else {
             return Ok(0);

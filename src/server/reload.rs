@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::board::Boards;
 use super::{CustomHandlers, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -13,6 +14,7 @@ use crate::dispatch::{Built, Dispatch};
 use crate::handler::Handler;
 use crate::ingress::{Ingress, Sources};
 use crate::settings::Surroundings;
+use crate::streams::Subscribed;
 
 /// Changes the sources and handlers of a running server.
 pub struct Reloader {
@@ -20,6 +22,7 @@ pub struct Reloader {
     custom: CustomHandlers,
     ingress: Arc<Ingress>,
     dispatch: Arc<Dispatch>,
+    boards: Boards,
     clock: Clock,
 }
 
@@ -30,6 +33,7 @@ impl Reloader {
         built: BTreeMap<String, Built>,
         ingress: Arc<Ingress>,
         dispatch: Arc<Dispatch>,
+        boards: Boards,
         clock: Clock,
     ) -> Self {
         Self {
@@ -37,8 +41,14 @@ impl Reloader {
             custom,
             ingress,
             dispatch,
+            boards,
             clock,
         }
+    }
+
+    /// Which derived kinds handlers ask for.
+    pub(super) fn subscribed(&self) -> Arc<Subscribed> {
+        self.boards.subscribed()
     }
 
     /// The configuration in force.
@@ -56,10 +66,11 @@ impl Reloader {
         }
         // First what cannot fail and is awaited by the sender; a handler may take its time over a running attempt.
         self.ingress.change_to(sources(&config));
-        if let Err(error) = self.dispatch.change_to(built.clone()).await {
+        if let Err(error) = self.dispatch.change_to(self.boards.and(&built)).await {
             self.ingress.change_to(sources(&current.0));
             return Err(error.into());
         }
+        self.boards.serve(&built);
         // The sections that need a restart stay what they are in the running server.
         let (old, _) = &*current;
         let config = Config {
@@ -67,6 +78,7 @@ impl Reloader {
             admin: old.admin.clone(),
             log: old.log.clone(),
             inbox: old.inbox.clone(),
+            streams: old.streams,
             ..config
         };
         *current = (config, built);
@@ -81,6 +93,7 @@ fn sections_that_differ(old: &Config, new: &Config) -> impl Iterator<Item = &'st
         ("admin", old.admin != new.admin),
         ("log", old.log != new.log),
         ("inbox", old.inbox != new.inbox),
+        ("streams", old.streams != new.streams),
     ];
     differs
         .into_iter()

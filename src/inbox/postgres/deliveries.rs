@@ -115,6 +115,18 @@ impl Store {
         })
     }
 
+    pub(in crate::inbox) async fn hold(
+        &self,
+        handler: HandlerId,
+        seqs: &[Seq],
+    ) -> Result<(), StoreError> {
+        let values: [Value; 2] = [(&handler, Type::INT8), (&seqs, Type::INT8_ARRAY)];
+        let sql = "INSERT INTO livehook.deliveries(handler, seq, lane, state, attempts, due, error)
+            SELECT $1, seq, 0, 2, 0, 0, '' FROM livehook.events WHERE seq = ANY ($2) FOR KEY SHARE
+            ON CONFLICT DO NOTHING";
+        self.shared.ask(sql, &values).await.map(drop)
+    }
+
     pub(in crate::inbox) async fn pause(
         &self,
         handler: HandlerId,

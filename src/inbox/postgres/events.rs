@@ -58,6 +58,20 @@ impl Store {
         Ok(rows.iter().map(event_of).collect())
     }
 
+    pub(in crate::inbox) async fn these(&self, seqs: &[Seq]) -> Result<Vec<Event>, StoreError> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM livehook.events e WHERE e.seq = ANY ($1) ORDER BY e.seq"
+        );
+        let rows = self.shared.ask(&sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
+        Ok(rows.iter().map(event_of).collect())
+    }
+
+    pub(in crate::inbox) async fn existing(&self, seqs: &[Seq]) -> Result<Vec<Seq>, StoreError> {
+        let sql = "SELECT seq FROM livehook.events WHERE seq = ANY ($1)";
+        let rows = self.shared.ask(sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     pub(in crate::inbox) async fn received_from(
         &self,
         seq: Seq,

@@ -287,6 +287,18 @@ fn upsert(
     ])
 }
 
+/// Keeps events for a handler that owes them nothing: a row that is parked since never.
+pub(super) fn hold(conn: &Connection, handler: HandlerId, seqs: &[Seq]) -> rusqlite::Result<()> {
+    let mut insert = conn.prepare_cached(
+        "INSERT OR IGNORE INTO deliveries(handler, seq, lane, state, attempts, due, error)
+         SELECT ?1, seq, 0, 2, 0, 0, '' FROM events WHERE seq = ?2",
+    )?;
+    for seq in seqs {
+        insert.execute([handler, *seq])?;
+    }
+    Ok(())
+}
+
 /// Puts a delivery at the end of its lane; due at once if it is the only one there. A delivery that has a row keeps it.
 fn wait(conn: &Connection, handler: HandlerId, seq: Seq, lane: Lane) -> rusqlite::Result<usize> {
     conn.prepare_cached(

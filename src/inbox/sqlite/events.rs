@@ -60,6 +60,18 @@ pub(super) fn one(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<Event>
     .optional()
 }
 
+/// Those of these events that are there.
+pub(super) fn existing(conn: &Connection, seqs: &[Seq]) -> rusqlite::Result<Vec<Seq>> {
+    let mut select = conn.prepare_cached("SELECT 1 FROM events WHERE seq = ?1")?;
+    let mut there = Vec::new();
+    for seq in seqs {
+        if select.exists([seq])? {
+            there.push(*seq);
+        }
+    }
+    Ok(there)
+}
+
 /// When an event arrived, or the first one after it that is still there.
 pub(super) fn received_from(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<Timestamp>> {
     conn.prepare_cached("SELECT received FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1")?

@@ -1,0 +1,257 @@
+//! The JSON API of the board: which streams are live, the story of one, and changes as they come.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::unfold;
+use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::api::{Answer, counted, json_answer, list, nothing, with_attributes};
+use super::query::{self, Fields};
+use super::{Admin, Problem};
+use crate::event::Event;
+use crate::payload::Payload;
+use crate::stream::{StreamKey, StreamRow, Wanted};
+use crate::streams::{Recording, Story, Told};
+
+/// Changes are looked for this often.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// When nothing else is said.
+const STILL_HERE: Duration = Duration::from_secs(15);
+/// Changes read in one go.
+const READ: usize = 500;
+
+/// `GET /api/streams`
+pub(super) async fn streams(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+    let part = fields.part()?;
+    let wanted = fields.streams()?;
+    fields.end()?;
+    let page = admin
+        .board
+        .list(wanted, part.after.unwrap_or(0), part.limit)
+        .await?;
+    let items = page.items.iter().map(|stream| item(stream).to_string());
+    Ok(list(items, page.next))
+}
+
+/// `GET /api/streams/{source}/{domain}/{appname}/{streamid}`
+pub(super) async fn stream(
+    State(admin): State<Arc<Admin>>,
+    Path((source, domain, appname, streamid)): Path<(String, String, String, String)>,
+    mut fields: Fields,
+) -> Answer {
+    let part = fields.part()?;
+    fields.end()?;
+    let literal = StreamKey {
+        source,
+        domain,
+        appname,
+        streamid,
+    };
+    let known = |text: &String| {
+        if text == "-" {
+            String::new()
+        } else {
+            text.clone()
+        }
+    };
+    let named = StreamKey {
+        source: literal.source.clone(),
+        domain: known(&literal.domain),
+        appname: known(&literal.appname),
+        streamid: known(&literal.streamid),
+    };
+    let mut found = admin.board.find(named.clone()).await?;
+    if found.is_none() && literal != named {
+        found = admin.board.find(literal).await?; // it is called that
+    }
+    let found = found.ok_or(Problem::NotFound("nothing is known of such a stream"))?;
+    let story = admin.board.story(found, part.after, part.limit).await?;
+    Ok(json_answer(StatusCode::OK, &told(&story)))
+}
+
+/// `POST /api/streams/rebuild`
+pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer {
+    nothing(&body)?;
+    // What was begun is finished, whether or not somebody waits for it.
+    let rebuilding = tokio::spawn(async move { admin.board.rebuild().await });
+    let count = rebuilding.await.map_err(|_| Problem::Broken)??;
+    tracing::info!(count, "the board of streams was made again");
+    Ok(counted(count))
+}
+
+/// A stream on the board.
+fn item(stream: &StreamRow) -> Value {
+    let mut item = Map::new();
+    item.insert(
+        "source".to_owned(),
+        format!("/{}", stream.key.source).into(),
+    );
+    for (name, text) in [
+        ("domain", Some(stream.key.domain.as_str())),
+        ("appname", Some(&stream.key.appname)),
+        ("streamid", Some(&stream.key.streamid)),
+        ("pushsequence", stream.sequence()),
+    ] {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            item.insert(name.to_owned(), text.into());
+        }
+    }
+    item.insert("live".to_owned(), stream.live.into());
+    item.insert("since".to_owned(), json!(stream.since));
+    item.insert("last".to_owned(), json!(stream.last));
+    item.into()
+}
+
+fn told(story: &Story) -> Value {
+    let mut told = item(&story.stream);
+    let events = |events: &[Event]| -> Vec<Value> { events.iter().map(attributes).collect() };
+    told["sessions"] = story.sessions.iter().map(session).collect();
+    told["push_exceptions"] = story.exceptions.into();
+    told["last_snapshot"] = story.snapshot.as_ref().map_or(Value::Null, snapshot);
+    told["recordings"] = story.recordings.iter().map(recording).collect();
+    told["audits"] = story.audits.iter().map(audit).collect();
+    told["timeline"] = events(&story.timeline).into();
+    told["next"] = json!(story.next.map(|next| next.to_string()));
+    told
+}
+
+fn session(told: &Told) -> Value {
+    let session = &told.session;
+    let end = session.end.map(|(end, _)| end);
+    json!({
+        "pushsequence": session.sequence,
+        "start": session.start,
+        "begin_known": session.begin.is_some(),
+        "end": end,
+        "duration_seconds": end.map(|end| end.since(session.start).as_secs_f64()),
+        "superseded": told.superseded,
+        "pusher": told.pusher,
+        "width": told.resolution.map(|(width, _)| width),
+        "height": told.resolution.map(|(_, height)| height),
+        "errcode": told.errcode,
+        "end_reason": told.errcode.map(|code| code.reason()),
+        "errmsg": told.errmsg,
+        "push_exceptions": told.exceptions,
+    })
+}
+
+fn recording(recording: &Recording) -> Value {
+    json!({
+        "id": recording.id,
+        "state": recording.state,
+        "open": recording.open,
+        "start": recording.start,
+        "end": recording.end,
+        "url": recording.url,
+    })
+}
+
+fn snapshot(event: &Event) -> Value {
+    let picture = match event.payload() {
+        Ok(Payload::Snapshot(picture)) => Some(picture),
+        _ => None,
+    };
+    let picture = picture.as_ref();
+    json!({
+        "id": event.id(),
+        "time": event.attributes().time,
+        "url": picture.and_then(|picture| picture.pic_full_url.as_ref().or(picture.pic_url.as_ref())),
+        "width": picture.and_then(|picture| picture.width),
+        "height": picture.and_then(|picture| picture.height),
+    })
+}
+
+fn audit(event: &Event) -> Value {
+    let (suggestion, label) = match event.payload() {
+        Ok(Payload::ImageAudit(audit)) => (audit.suggestion, audit.label),
+        Ok(Payload::AudioAudit(audit)) => (audit.suggestion, audit.label),
+        _ => (None, None),
+    };
+    json!({
+        "id": event.id(),
+        "type": event.kind().event_type(),
+        "time": event.attributes().time,
+        "suggestion": suggestion,
+        "label": label,
+    })
+}
+
+fn attributes(event: &Event) -> Value {
+    serde_json::from_str(&with_attributes(event, &[])).unwrap_or_default()
+}
+
+struct Watched {
+    admin: Arc<Admin>,
+    wanted: Wanted,
+    /// Changes up to here were looked at.
+    after: i64,
+    unsent: VecDeque<StreamRow>,
+    looks: Interval,
+    _place: OwnedSemaphorePermit,
+}
+
+/// `GET /api/streams/stream`
+pub(super) async fn changes(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let wanted = fields.streams()?;
+    fields.end()?;
+    let last = query::last_event_id(&headers)?;
+    let place = admin.watchers.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::Busy("too many clients watch already"))?;
+    let newest = admin.board.revision().await?;
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let watched = Watched {
+        admin,
+        wanted,
+        // Of another board: as if it were not there.
+        after: last.filter(|last| *last <= newest).unwrap_or(newest),
+        unsent: VecDeque::new(),
+        looks,
+        _place: place,
+    };
+    let messages = unfold(watched, |mut watched| async move {
+        let message = watched.next().await;
+        Some((Ok::<_, Infallible>(message), watched))
+    });
+    let stream =
+        Sse::new(messages).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here"));
+    Ok(stream.into_response())
+}
+
+impl Watched {
+    async fn next(&mut self) -> Message {
+        loop {
+            if let Some(stream) = self.unsent.pop_front() {
+                let message = Message::default().event("stream");
+                let message = message.id(stream.revision.to_string());
+                return message.data(item(&stream).to_string());
+            }
+            self.looks.tick().await;
+            // One that fails has said so in the log.
+            let Ok(changed) = self.admin.board.changed(self.after, READ).await else {
+                continue;
+            };
+            if let Some(last) = changed.last() {
+                self.after = last.revision;
+            }
+            let wanted = changed
+                .into_iter()
+                .filter(|stream| self.wanted.lets(stream));
+            self.unsent.extend(wanted);
+        }
+    }
+}

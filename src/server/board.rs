@@ -1,0 +1,116 @@
+//! The board of streams as a part of the server.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::settings::HandlerSettings;
+use crate::dispatch::{Built, Dispatch};
+use crate::inbox::settings::StoreSettings;
+use crate::inbox::{Inbox, OpenError, StoreError};
+use crate::kind::Kind;
+use crate::metrics::Metrics;
+use crate::streams::{self, Board, Subscribed};
+
+/// Events that are on their way to the board: written together.
+const CONCURRENCY: usize = 256;
+/// How often is looked for what is to be told.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+/// Between tries to bring the board up to date.
+const RETRY: Duration = Duration::from_secs(5);
+
+pub(super) fn open(
+    config: &Config,
+    inbox: &Inbox,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Result<Board, OpenError> {
+    let directory = match &config.inbox.store {
+        StoreSettings::Sqlite(store) => &store.path,
+        StoreSettings::Postgres(_) => Path::new(""),
+    };
+    let (inbox, clock, metrics) = (inbox.clone(), clock.clone(), metrics.clone());
+    let opened = Board::open(directory, inbox, clock, metrics, config.streams);
+    opened.map_err(|error| OpenError::Broken {
+        path: directory.join("streams.db"),
+        reason: error.to_string(),
+    })
+}
+
+/// The board beside the handlers: it is fed as they are, and tells those that ask.
+pub(super) struct Boards {
+    fed: Built,
+    subscribed: Arc<Subscribed>,
+}
+
+impl Boards {
+    /// Belongs into a runtime.
+    pub(super) fn of(board: &Board) -> Self {
+        Self {
+            fed: Built {
+                settings: Arc::new(HandlerSettings::internal(CONCURRENCY)),
+                handler: Arc::new(board.feed()),
+            },
+            subscribed: Arc::default(),
+        }
+    }
+
+    pub(super) fn subscribed(&self) -> Arc<Subscribed> {
+        self.subscribed.clone()
+    }
+
+    /// Tells what these handlers ask for from now on.
+    pub(super) fn serve(&self, handlers: &BTreeMap<String, Built>) {
+        let asked = |kind: Kind| {
+            let mut settings = handlers.values().map(|built| &built.settings);
+            settings.any(|settings| settings.kinds().contains(&kind))
+        };
+        self.subscribed.set(asked);
+    }
+
+    /// The handlers, and the board.
+    pub(super) fn and(&self, handlers: &BTreeMap<String, Built>) -> BTreeMap<String, Built> {
+        let mut all = handlers.clone();
+        all.insert(streams::NAME.to_owned(), self.fed.clone());
+        all
+    }
+}
+
+/// A pass of retention, which leaves what the board needs.
+pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, retention: Duration) {
+    let pass = async {
+        if let Some(id) = dispatch.internal_id(streams::NAME) {
+            board.catch_up(id).await?;
+            board.before_sweep(id, retention).await?;
+            board.be_sure(id).await?;
+        }
+        while inbox.sweep().await? {}
+        board.after_sweep(retention).await?;
+        Ok::<_, StoreError>(())
+    };
+    // What failed has said so; the next pass comes.
+    let _ = pass.await;
+}
+
+/// Brings the board up to date, then tells what changes as long as the board is fed here.
+pub(super) async fn announce(board: Board, dispatch: Arc<Dispatch>, subscribed: Arc<Subscribed>) {
+    loop {
+        match dispatch.internal_id(streams::NAME) {
+            Some(id) if board.catch_up(id).await.is_ok() => break,
+            _ => sleep(RETRY).await,
+        }
+    }
+    let mut ticks = interval(TELL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some(id) = dispatch.internal_here(streams::NAME) {
+            while let Ok(true) = board.announce(id, &subscribed).await {}
+        }
+    }
+}

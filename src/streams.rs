@@ -1,0 +1,226 @@
+//! The board of streams: which of them are live, and since when.
+//!
+//! What makes a stream live is a rule of [`stream`](crate::stream). The facts are fed in like to a handler, behind a position of their own. A change that lasts for `settle` is told to handlers
+//! that ask for it, as an event in the inbox.
+
+mod announce;
+mod feed;
+mod keep;
+pub mod settings;
+mod shelf;
+mod story;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+pub use self::announce::Subscribed;
+pub use self::feed::NAME;
+use self::settings::StreamsSettings;
+use self::shelf::{Reader, Shelf};
+pub use self::story::{Recording, Story, Told};
+use crate::clock::{Clock, Timestamp};
+use crate::event::Seq;
+use crate::inbox::query::Page;
+use crate::inbox::{Inbox, SharedBoard, StoreError};
+use crate::metrics::Metrics;
+use crate::stream::{self, Found, StreamKey, StreamRow, Wanted, Written};
+
+/// Where the board is.
+#[derive(Clone)]
+enum Place {
+    File {
+        shelf: Arc<Mutex<Shelf>>,
+        reader: Arc<Mutex<Reader>>,
+    },
+    Shared(SharedBoard),
+}
+
+/// A handle to the board.
+#[derive(Clone)]
+pub struct Board {
+    place: Place,
+    inbox: Inbox,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    settings: StreamsSettings,
+    passes: Arc<tokio::sync::Mutex<keep::Passes>>,
+}
+
+impl Board {
+    /// Opens or creates it: in `directory`, or in the inbox if it is shared.
+    pub fn open(
+        directory: &Path,
+        inbox: Inbox,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        settings: StreamsSettings,
+    ) -> rusqlite::Result<Self> {
+        let place = match inbox.shared_board() {
+            Some(board) => Place::Shared(board),
+            None => {
+                let file = directory.join("streams.db");
+                let shelf = Shelf::open(&file)?;
+                Place::File {
+                    shelf: Arc::new(Mutex::new(shelf)),
+                    reader: Arc::new(Mutex::new(Reader::open(&file)?)),
+                }
+            }
+        };
+        Ok(Self {
+            place,
+            inbox,
+            clock,
+            metrics,
+            settings,
+            passes: Arc::default(),
+        })
+    }
+
+    /// The streams after `after`, in the order in which they were first heard of.
+    pub async fn list(
+        &self,
+        wanted: Wanted,
+        after: i64,
+        limit: usize,
+    ) -> Result<Page<StreamRow>, StoreError> {
+        let mut items = match &self.place {
+            Place::File { reader, .. } => {
+                read(reader, move |reader| reader.list(&wanted, after, limit + 1)).await?
+            }
+            Place::Shared(board) => board.list(&wanted, after, limit + 1).await?,
+        };
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|stream| stream.no);
+        Ok(Page { items, next })
+    }
+
+    /// One stream.
+    pub async fn find(&self, key: StreamKey) -> Result<Option<StreamRow>, StoreError> {
+        match &self.place {
+            Place::File { reader, .. } => read(reader, move |reader| reader.find(&key)).await,
+            Place::Shared(board) => board.find(&key).await,
+        }
+    }
+
+    /// A stream's newest sessions and its events from before the event `before`, up to `limit` of each and one event more.
+    pub async fn details(
+        &self,
+        stream: &StreamRow,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> Result<Found, StoreError> {
+        let no = stream.no;
+        match &self.place {
+            Place::File { reader, .. } => {
+                read(reader, move |reader| reader.details(no, before, limit)).await
+            }
+            Place::Shared(board) => board.details(no, before, limit).await,
+        }
+    }
+
+    /// The streams that have changed since a revision, in the order in which they did.
+    pub async fn changed(&self, since: i64, limit: usize) -> Result<Vec<StreamRow>, StoreError> {
+        match &self.place {
+            Place::File { reader, .. } => {
+                read(reader, move |reader| reader.changed(since, limit)).await
+            }
+            Place::Shared(board) => board.changed(since, limit).await,
+        }
+    }
+
+    /// The newest revision.
+    pub async fn revision(&self) -> Result<i64, StoreError> {
+        match &self.place {
+            Place::File { reader, .. } => read(reader, |reader| reader.revision()).await,
+            Place::Shared(board) => board.revision().await,
+        }
+    }
+
+    /// How many streams are live in each domain, and how many have been for longer than `stale_after`.
+    pub async fn measure(&self) -> Result<(Vec<(String, u64)>, u64), StoreError> {
+        let stale = self.clock.now().minus(self.settings.stale_after);
+        match &self.place {
+            Place::File { reader, .. } => read(reader, move |reader| reader.measure(stale)).await,
+            Place::Shared(board) => board.measure(stale).await,
+        }
+    }
+
+    /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
+    async fn apply(
+        &self,
+        told: Vec<stream::Told>,
+        instead: Option<(Seq, Seq)>,
+    ) -> Result<(), StoreError> {
+        let settle_at = self.settle_at();
+        let written = match &self.place {
+            Place::File { shelf, .. } => {
+                write(shelf, move |shelf| shelf.apply(&told, instead, settle_at)).await?
+            }
+            Place::Shared(board) => board.apply(&told, instead, settle_at).await?,
+        };
+        self.count(written);
+        Ok(())
+    }
+
+    /// Forgets facts.
+    async fn forget(&self, seqs: Vec<Seq>) -> Result<(), StoreError> {
+        let settle_at = self.settle_at();
+        match &self.place {
+            Place::File { shelf, .. } => {
+                let forget = move |shelf: &mut Shelf| shelf.forget(&seqs, settle_at);
+                write(shelf, forget).await.map(drop)
+            }
+            Place::Shared(board) => board.forget(&seqs, settle_at).await,
+        }
+    }
+
+    fn count(&self, written: Written) {
+        self.metrics.stream_flaps.inc_by(written.flaps);
+    }
+
+    /// When a change of now is told if it lasts.
+    fn settle_at(&self) -> Timestamp {
+        self.clock.now().plus(self.settings.settle)
+    }
+}
+
+async fn read<T: Send + 'static>(
+    reader: &Arc<Mutex<Reader>>,
+    query: impl FnOnce(&Reader) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let reader = reader.clone();
+    let result = spawn_blocking(move || {
+        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        query(&reader)
+    });
+    ended(result.await)
+}
+
+async fn write<T: Send + 'static>(
+    shelf: &Arc<Mutex<Shelf>>,
+    change: impl FnOnce(&mut Shelf) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let shelf = shelf.clone();
+    let result = spawn_blocking(move || {
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut shelf)
+    });
+    ended(result.await)
+}
+
+fn ended<T>(result: Result<rusqlite::Result<T>, tokio::task::JoinError>) -> Result<T, StoreError> {
+    result.map_or(Err(StoreError::Failed), told_of)
+}
+
+/// The log says how it failed.
+fn told_of<T>(result: rusqlite::Result<T>) -> Result<T, StoreError> {
+    result.map_err(|error| {
+        tracing::error!(store.error = %error, "the board of streams failed");
+        StoreError::Failed
+    })
+}

@@ -1,0 +1,132 @@
+//! Tells what has changed, once it has lasted: as events in the inbox, for the handlers that ask for them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Board, Place, write};
+use crate::auth::Authentic;
+use crate::identity::EventId;
+use crate::inbox::StoreError;
+use crate::inbox::delivery::HandlerId;
+use crate::kind::Kind;
+use crate::stream::Change;
+
+/// The first bytes that are hashed into an id.
+const VERSION: &[u8] = b"livehook streams/1";
+/// Told in one go.
+const BATCH: usize = 100;
+
+/// Which derived kinds a handler asks for.
+#[derive(Debug, Default)]
+pub struct Subscribed([AtomicBool; 2]);
+
+impl Subscribed {
+    /// Takes the kinds that handlers name now.
+    pub fn set(&self, kinds: impl Fn(Kind) -> bool) {
+        for (flag, kind) in self.0.iter().zip(Kind::DERIVED) {
+            flag.store(kinds(kind), Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        let at = Kind::DERIVED.iter().position(|derived| *derived == kind);
+        at.is_some_and(|at| self.0[at].load(Ordering::Relaxed))
+    }
+}
+
+impl Board {
+    /// Tells what has lasted for `settle`; nothing while the board is behind the inbox, where what it shows is past. `true` if
+    /// there is more.
+    pub async fn announce(
+        &self,
+        handler: HandlerId,
+        subscribed: &Subscribed,
+    ) -> Result<bool, StoreError> {
+        if self.is_behind(handler).await? {
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        let changes = match &self.place {
+            Place::File { shelf, .. } => {
+                write(shelf, move |shelf| shelf.unsettled(now, BATCH)).await?
+            }
+            Place::Shared(board) => board.unsettled(now, BATCH).await?,
+        };
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        let more = changes.len() == BATCH;
+        for change in &changes {
+            let kind = if change.stream.live {
+                Kind::StreamLive
+            } else {
+                Kind::StreamOffline
+            };
+            if subscribed.has(kind) {
+                // If this is tried again, it is the same event.
+                self.inbox.accept_late(self.event(kind, change)).await?;
+            }
+        }
+        let settle_at = self.settle_at();
+        match &self.place {
+            Place::File { shelf, .. } => {
+                write(shelf, move |shelf| shelf.announced(&changes, settle_at)).await?;
+            }
+            Place::Shared(board) => board.announced(&changes, settle_at).await?,
+        }
+        Ok(more)
+    }
+
+    /// Whether events wait to be fed in that arrived longer ago than changes take to settle.
+    async fn is_behind(&self, handler: HandlerId) -> Result<bool, StoreError> {
+        let newest = *self.inbox.committed().borrow();
+        let position = self.inbox.position(handler).await?;
+        if position >= newest {
+            return Ok(false);
+        }
+        let patience = self.settings.settle.max(Duration::from_secs(1));
+        let waiting = self.inbox.received_from(position + 1).await?;
+        Ok(waiting.is_some_and(|received| self.clock.now().since(received) > patience))
+    }
+
+    fn event(&self, kind: Kind, change: &Change) -> Authentic {
+        let (stream, key) = (&change.stream, &change.stream.key);
+        let session = stream.session.as_deref().unwrap_or_default();
+        let mut hash = Sha256::new();
+        for part in [
+            VERSION,
+            key.source.as_bytes(),
+            key.domain.as_bytes(),
+            key.appname.as_bytes(),
+            key.streamid.as_bytes(),
+            kind.slug().as_bytes(),
+            session.as_bytes(),
+            &change.number.to_be_bytes(),
+        ] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let digest = hash.finalize();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        let body = json!({
+            "domain": key.domain,
+            "appname": key.appname,
+            "stream_id": key.streamid,
+            "sequence": stream.sequence(),
+            "event_time": stream.since.map(|since| since.seconds()),
+            "live": stream.live,
+            "since": stream.since,
+        });
+        Authentic::derived(
+            key.source.as_str().into(),
+            kind,
+            EventId::from_bytes(id),
+            self.clock.now(),
+            body.to_string().into(),
+        )
+    }
+}

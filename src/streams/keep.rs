@@ -1,0 +1,226 @@
+//! The board and what the inbox keeps: facts go with their events, and those on which a live stream rests stay.
+
+use std::time::Duration;
+
+use super::{Board, Place, write};
+use crate::clock::Timestamp;
+use crate::event::Seq;
+use crate::inbox::StoreError;
+use crate::inbox::delivery::HandlerId;
+use crate::inbox::query::EventFilter;
+use crate::stream::{StreamRow, Told, Wanted};
+
+/// Looked at in one go.
+const CHUNK: usize = 500;
+const CHUNK_BYTES: usize = 8 << 20;
+/// Retention may go by another clock.
+const MARGIN: Duration = Duration::from_secs(600);
+/// Every so many passes begin where everything begins.
+const WHOLE: u64 = 10;
+
+/// Where the passes of retention are.
+#[derive(Debug, Default)]
+pub(super) struct Passes {
+    number: u64,
+    /// The board has all that it had.
+    caught_up: bool,
+    /// Begins up to here were looked at.
+    held: Seq,
+    /// Facts up to here were.
+    forgotten: Seq,
+}
+
+impl Board {
+    /// Has the inbox keep what decides that a stream is live, before retention comes to it. `handler` is the board's number.
+    pub async fn before_sweep(
+        &self,
+        handler: HandlerId,
+        retention: Duration,
+    ) -> Result<(), StoreError> {
+        let mut passes = self.passes.lock().await;
+        passes.number += 1;
+        if passes.number.is_multiple_of(WHOLE) {
+            let free = self.to_free().await?;
+            for chunk in free.chunks(CHUNK) {
+                self.inbox.discard_events(handler, chunk.to_vec()).await?;
+                self.note_held(Vec::new(), chunk.to_vec()).await?;
+            }
+        }
+        let before = self.clock.now().minus(retention).plus(MARGIN);
+        loop {
+            let after = passes.held;
+            let (looked, hold) = match &self.place {
+                Place::File { shelf, .. } => {
+                    write(shelf, move |shelf| shelf.to_hold(after, before, CHUNK)).await?
+                }
+                Place::Shared(board) => board.to_hold(after, before, CHUNK).await?,
+            };
+            let Some(looked) = looked else { return Ok(()) };
+            if !hold.is_empty() {
+                let seqs = hold.iter().map(|(seq, _)| *seq).collect();
+                self.inbox.hold(handler, seqs).await?;
+                self.note_held(hold, Vec::new()).await?;
+            }
+            passes.held = looked;
+        }
+    }
+
+    /// Forgets the facts whose events retention has removed.
+    pub async fn after_sweep(&self, retention: Duration) -> Result<(), StoreError> {
+        let mut passes = self.passes.lock().await;
+        if passes.number.is_multiple_of(WHOLE) {
+            // What had to stay longer.
+            passes.forgotten = 0;
+        }
+        let before = self.clock.now().minus(retention).plus(MARGIN);
+        let mut after = passes.forgotten;
+        while let Some(last) = self.forget_gone(after, before).await? {
+            after = last;
+        }
+        passes.forgotten = after;
+        Ok(())
+    }
+
+    /// Of facts beyond `after`: up to where was looked.
+    async fn forget_gone(&self, after: Seq, before: Timestamp) -> Result<Option<Seq>, StoreError> {
+        let seqs = match &self.place {
+            Place::File { shelf, .. } => {
+                write(shelf, move |shelf| shelf.old_facts(after, before, CHUNK)).await?
+            }
+            Place::Shared(board) => board.old_facts(after, before, CHUNK).await?,
+        };
+        let Some(last) = seqs.last().copied() else {
+            return Ok(None);
+        };
+        self.forget_missing(seqs).await?;
+        Ok(Some(last))
+    }
+
+    async fn forget_missing(&self, mut seqs: Vec<Seq>) -> Result<(), StoreError> {
+        let there = self.inbox.existing(seqs.clone()).await?;
+        seqs.retain(|seq| !there.contains(seq));
+        if !seqs.is_empty() {
+            self.forget(seqs).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is gone of streams of which events were deleted.
+    pub async fn forget_deleted(&self, of: &EventFilter) -> Result<(), StoreError> {
+        let _passes = self.passes.lock().await;
+        let wanted = Wanted {
+            source: of.source.clone(),
+            domain: of.domain.clone(),
+            stream: of.stream.clone(),
+            ..Wanted::default()
+        };
+        let mut streams = Some(0);
+        while let Some(after) = streams {
+            let page = self.list(wanted.clone(), after, CHUNK).await?;
+            for stream in &page.items {
+                self.forget_missing_of(stream).await?;
+            }
+            streams = page.next;
+        }
+        Ok(())
+    }
+
+    async fn forget_missing_of(&self, stream: &StreamRow) -> Result<(), StoreError> {
+        let mut all = Vec::new();
+        loop {
+            let before = all.last().copied();
+            let mut more = self.details(stream, before, CHUNK).await?.timeline;
+            let is_last = more.len() <= CHUNK;
+            all.append(&mut more);
+            if is_last {
+                break;
+            }
+        }
+        for chunk in all.chunks(CHUNK) {
+            self.forget_missing(chunk.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_all_missing(&self) -> Result<(), StoreError> {
+        let _passes = self.passes.lock().await;
+        let far = Timestamp::from_millis(i64::MAX);
+        let mut after = 0;
+        while let Some(last) = self.forget_gone(after, far).await? {
+            after = last;
+        }
+        Ok(())
+    }
+
+    /// Makes the board again from what is in the inbox up to now: the same one, unless it was damaged. How many events tell
+    /// of streams.
+    pub async fn rebuild(&self) -> Result<u64, StoreError> {
+        let upto = *self.inbox.committed().borrow();
+        let told = self.retell(0, upto).await?;
+        self.forget_all_missing().await?;
+        Ok(told)
+    }
+
+    /// Takes again what a power cut may have taken from the board, or all if it is new; once. `handler` is the board's number.
+    pub async fn catch_up(&self, handler: HandlerId) -> Result<(), StoreError> {
+        let Place::File { shelf, .. } = &self.place else {
+            return Ok(()); // one store, one fate
+        };
+        let mut passes = self.passes.lock().await;
+        if passes.caught_up {
+            return Ok(());
+        }
+        let position = self.inbox.position(handler).await?;
+        let sure = write(shelf, |shelf| shelf.noted("sure")).await?;
+        if sure < position {
+            self.retell(sure, position).await?;
+        }
+        self.be_sure(handler).await?;
+        passes.caught_up = true;
+        Ok(())
+    }
+
+    /// Notes up to where the board is complete: in its file, so behind everything that was written to it.
+    pub async fn be_sure(&self, handler: HandlerId) -> Result<(), StoreError> {
+        let Place::File { shelf, .. } = &self.place else {
+            return Ok(());
+        };
+        let position = self.inbox.position(handler).await?;
+        write(shelf, move |shelf| shelf.note("sure", position)).await
+    }
+
+    /// Replaces the facts of all events beyond `after` up to `upto`: how many there are.
+    async fn retell(&self, after: Seq, upto: Seq) -> Result<u64, StoreError> {
+        let mut from = after;
+        let mut number = 0;
+        while from < upto {
+            let events = self.inbox.after(from, CHUNK, CHUNK_BYTES).await?;
+            let last = events.last().map_or(upto, |event| event.seq().min(upto));
+            let told: Vec<Told> = events
+                .iter()
+                .filter(|event| event.seq() <= upto)
+                .filter_map(Told::by)
+                .collect();
+            number += told.len() as u64;
+            self.apply(told, Some((from + 1, last))).await?;
+            from = last;
+        }
+        Ok(number)
+    }
+
+    async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
+        match &self.place {
+            Place::File { shelf, .. } => write(shelf, |shelf| shelf.to_free()).await,
+            Place::Shared(board) => board.to_free().await,
+        }
+    }
+
+    async fn note_held(&self, hold: Vec<(Seq, i64)>, free: Vec<Seq>) -> Result<(), StoreError> {
+        match &self.place {
+            Place::File { shelf, .. } => {
+                write(shelf, move |shelf| shelf.note_held(&hold, &free)).await
+            }
+            Place::Shared(board) => board.note_held(&hold, &free).await,
+        }
+    }
+}
