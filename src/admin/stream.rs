@@ -88,6 +88,7 @@ pub(super) async fn events(
 impl Watched {
     /// None when the inbox is closed.
     async fn next(&mut self) -> Option<Message> {
+        let mut can_read = true;
         loop {
             if let Some(event) = self.unsent.pop_front() {
                 let text = with_attributes(&event, &[]);
@@ -104,22 +105,21 @@ impl Watched {
                     format!("{skipped} events were skipped, there are more than can be sent");
                 return Some(Message::default().comment(message));
             }
-            if newest > self.after {
-                self.reads.tick().await;
-                if self.read(newest).await.is_ok() {
-                    continue;
-                }
-                // The look at the handlers comes before another try.
-                self.looks.tick().await;
-                continue;
-            }
+            let is_behind = newest > self.after;
             tokio::select! {
-                changed = self.committed.changed() => changed.ok()?,
+                // Has its turn also while events never end.
+                biased;
                 _ = self.looks.tick() => {
+                    can_read = true;
                     if let Some(message) = self.changed_handlers().await {
                         return Some(message);
                     }
                 }
+                _ = self.reads.tick(), if is_behind && can_read => {
+                    // Another try comes after the next look at the handlers.
+                    can_read = self.read(newest).await.is_ok();
+                }
+                changed = self.committed.changed(), if !is_behind => changed.ok()?,
             }
         }
     }

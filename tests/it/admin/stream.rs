@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -39,8 +40,18 @@ impl Watcher {
         line.trim_end().to_owned()
     }
 
-    /// The next of this sort. The sizes of chunks stand in between, and are none of the fields that are looked for.
+    /// The next of this sort.
     fn next(&mut self, sort: &str) -> Said {
+        loop {
+            let said = self.any();
+            if said.0 == sort {
+                return said;
+            }
+        }
+    }
+
+    /// The next. The sizes of chunks stand in between, and are none of the fields that are looked for.
+    fn any(&mut self) -> Said {
         let mut said = Said::default();
         loop {
             let line = self.line();
@@ -48,8 +59,7 @@ impl Watcher {
                 Some(("event", value)) => said.0 = value.to_owned(),
                 Some(("id", value)) => said.1 = value.to_owned(),
                 Some(("data", value)) => said.2 = serde_json::from_str(value).unwrap(),
-                _ if line.is_empty() && said.0 == sort => return said,
-                _ if line.is_empty() => said = Said::default(),
+                _ if line.is_empty() && !said.0.is_empty() => return said,
                 _ => {}
             }
         }
@@ -138,6 +148,57 @@ fn many_arrive_at_who_watches_in_order_and_only_so_many_may_watch() {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         line.starts_with("HTTP/1.1 200 ").then_some(())
+    });
+}
+
+#[test]
+fn how_handlers_are_is_also_said_while_events_never_end() {
+    const BEFORE: usize = 250;
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    for n in 0..BEFORE {
+        push(&server, &format!("room-{n}"));
+    }
+    let mut watcher = Watcher::of(&server, "", "Last-Event-ID: 0\r\n");
+    let mut handlers_said = 0;
+    for n in 0..BEFORE {
+        let mut said = watcher.any();
+        while said.0 == "handlers" {
+            handlers_said += 1;
+            said = watcher.any();
+        }
+        assert_eq!(said.2["streamid"], format!("room-{n}"));
+    }
+    assert_ne!(handlers_said, 0, "before the last of what was missed");
+
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    push(&server, "another");
+                }
+            });
+        }
+        // Whatever fails, the others end.
+        let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            watcher.next("event");
+            assert_eq!(
+                server
+                    .command("/api/handlers/file/pause", &json!({}))
+                    .status,
+                200
+            );
+            let until = Instant::now() + Duration::from_secs(20);
+            loop {
+                let (sort, _, data) = watcher.any();
+                if sort == "handlers" && data["items"][0]["state"] == "paused" {
+                    return;
+                }
+                assert!(Instant::now() < until, "nothing but events");
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        said.unwrap();
     });
 }
 
