@@ -26,7 +26,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
 use self::endpoints::ENDPOINTS;
 use self::problem::Problem;
@@ -54,8 +54,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Tells when sessions end.
     pub clock: Clock,
-    /// How many wrong tokens the console was given; held while one is answered.
-    wrong_tokens: Mutex<u64>,
+    /// Answers wrong tokens.
+    wrong_tokens: access::WrongTokens,
     /// Places for clients that watch what arrives.
     watchers: Arc<Semaphore>,
 }
@@ -79,7 +79,7 @@ impl Admin {
             board,
             token,
             clock,
-            wrong_tokens: Mutex::new(0),
+            wrong_tokens: access::WrongTokens::default(),
             watchers: Arc::new(Semaphore::new(stream::CLIENTS)),
         }
     }

@@ -2,14 +2,53 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::sync::{Mutex, Semaphore};
 
-use super::{Admin, Problem, session};
+use super::session::{self, Session};
+use super::{Admin, Problem};
+
+/// Before a wrong token is answered, one after the other.
+const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
+/// Wrong tokens that wait for their answers: each holds one of the listener's 64 connections, and others need some.
+const WRONG_TOKENS_WAITING: usize = 16;
+
+/// Wrong tokens, which are answered slowly. Right ones are never held up by them, so nobody can lock the operator out.
+pub(super) struct WrongTokens {
+    /// How many there were; held while one is answered.
+    turn: Mutex<u64>,
+    places: Semaphore,
+}
+
+impl Default for WrongTokens {
+    fn default() -> Self {
+        Self {
+            turn: Mutex::new(0),
+            places: Semaphore::new(WRONG_TOKENS_WAITING),
+        }
+    }
+}
+
+impl WrongTokens {
+    /// The answer to one, after its pause; at once if as many wait as may.
+    pub(super) async fn refuse(&self, client_of: &'static str) -> Problem {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Problem::NotAuthorized;
+        };
+        let mut turn = self.turn.lock().await;
+        *turn += 1;
+        let count = *turn;
+        tracing::warn!(count, "a wrong token was presented at the {client_of}");
+        tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+        Problem::NotAuthorized
+    }
+}
 
 /// Lets a request through, or says why not.
 pub(super) async fn check(
@@ -27,8 +66,14 @@ pub(super) async fn check(
                     .then_some(token.trim())
             });
             if !presented.is_some_and(|presented| token.matches(presented.as_bytes())) {
-                if !session::holds(headers, token, admin.clock.now()) {
-                    return Err(Problem::NotAuthorized);
+                match session::presented(headers, token, admin.clock.now()) {
+                    Session::Holds => {}
+                    // Its code is made with the token: to try one out is to try out the other.
+                    Session::Forged => return Err(admin.wrong_tokens.refuse("API").await),
+                    Session::None if presented.is_some_and(|presented| !presented.is_empty()) => {
+                        return Err(admin.wrong_tokens.refuse("API").await);
+                    }
+                    Session::None => return Err(Problem::NotAuthorized),
                 }
                 // A browser adds the cookie by itself: what changes something must come from our own page.
                 if !request.method().is_safe() && !says_same_origin(headers) {

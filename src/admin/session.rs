@@ -23,8 +23,6 @@ use crate::settings::Secret;
 const COOKIE_NAME: &str = "livehook_session";
 /// A working day.
 const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
-/// Before a wrong token is answered, one after the other.
-const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,12 +42,7 @@ pub(super) async fn login(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     if !token.matches(presented.token.trim().as_bytes()) {
-        let mut wrong = admin.wrong_tokens.lock().await;
-        *wrong += 1;
-        let count = *wrong;
-        tracing::warn!(count, "a wrong token was presented at the console");
-        tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
-        return Err(Problem::NotAuthorized);
+        return Err(admin.wrong_tokens.refuse("console").await);
     }
     let value = issue(token, admin.clock.now());
     let seconds = LASTS.as_secs();
@@ -67,14 +60,33 @@ fn answer(value: String) -> Response {
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
 }
 
-/// Whether a request carries a cookie that holds now.
-pub(super) fn holds(headers: &HeaderMap, token: &Secret, now: Timestamp) -> bool {
+/// What a request carries as its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    /// Nothing, or one that has ended.
+    None,
+    /// One that holds now.
+    Holds,
+    /// One that was not made with the token.
+    Forged,
+}
+
+/// What the cookies of a request are worth: one that holds is enough.
+pub(super) fn presented(headers: &HeaderMap, token: &Secret, now: Timestamp) -> Session {
     let lines = headers.get_all(COOKIE).iter();
-    lines
+    let mut presented = Session::None;
+    for value in lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
-        .any(|value| is_good(value, token, now))
+    {
+        match judge(value, token, now) {
+            Session::None => {}
+            Session::Holds => return Session::Holds,
+            Session::Forged => presented = Session::Forged,
+        }
+    }
+    presented
 }
 
 fn issue(token: &Secret, now: Timestamp) -> String {
@@ -87,16 +99,18 @@ fn issue(token: &Secret, now: Timestamp) -> String {
     format!("{content}.{code}")
 }
 
-fn is_good(value: &str, token: &Secret, now: Timestamp) -> bool {
+fn judge(value: &str, token: &Secret, now: Timestamp) -> Session {
     let Some((content, presented)) = value.rsplit_once('.') else {
-        return false;
+        return Session::None;
     };
-    let ends = content
-        .split('.')
-        .next()
-        .and_then(|ends| ends.parse::<i64>().ok());
-    bool::from(code(token, content).as_bytes().ct_eq(presented.as_bytes()))
-        && ends.is_some_and(|ends| now.seconds() < ends)
+    if !bool::from(code(token, content).as_bytes().ct_eq(presented.as_bytes())) {
+        return Session::Forged;
+    }
+    let ends = content.split('.').next();
+    match ends.and_then(|ends| ends.parse::<i64>().ok()) {
+        Some(ends) if now.seconds() < ends => Session::Holds,
+        _ => Session::None,
+    }
 }
 
 fn code(token: &Secret, content: &str) -> String {
@@ -113,16 +127,20 @@ mod tests {
         let token = Secret::new("AdminTokenItself");
         let now = Timestamp::from_seconds(1_800_000_000);
         let value = issue(&token, now);
-        assert!(is_good(&value, &token, now));
+        assert_eq!(judge(&value, &token, now), Session::Holds);
         let last = now.plus(LASTS - Duration::from_secs(1));
-        assert!(is_good(&value, &token, last));
-        assert!(!is_good(&value, &token, now.plus(LASTS)));
-        assert!(!is_good(&value, &Secret::new("another"), now));
+        assert_eq!(judge(&value, &token, last), Session::Holds);
+        assert_eq!(judge(&value, &token, now.plus(LASTS)), Session::None);
+        let another = Secret::new("another");
+        assert_eq!(judge(&value, &another, now), Session::Forged);
         assert!(!value.contains("AdminTokenItself"));
         let later = value.replacen('1', "2", 1);
-        assert!(!is_good(&later, &token, now), "{later}");
-        for bad in ["", ".", "..", "1900000000..", "x"] {
-            assert!(!is_good(bad, &token, now), "{bad}");
+        assert_eq!(judge(&later, &token, now), Session::Forged, "{later}");
+        for bad in [".", "..", "1900000000.."] {
+            assert_eq!(judge(bad, &token, now), Session::Forged, "{bad}");
+        }
+        for nothing in ["", "x"] {
+            assert_eq!(judge(nothing, &token, now), Session::None, "{nothing}");
         }
     }
 }
