@@ -2,8 +2,10 @@
 //!
 //! The page is public, what it shows is not. It runs only its own scripts, so that a stream's name cannot become one.
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -11,9 +13,11 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::Problem;
+use super::{Admin, Problem};
 
 const PAGE: &str = include_str!("console/index.html");
+/// Of the page; without a token there is nothing to sign out of.
+const SIGN_OUT: &str = "<button id=\"logout\" type=\"button\" hidden>Sign out</button>\n";
 
 macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("console/", $name)))),*] };
@@ -36,22 +40,30 @@ const HEADERS: [(HeaderName, &str); 4] = [
 ];
 
 /// The page and its files.
-pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(super) fn router() -> Router<Arc<Admin>> {
     Router::new()
-        .route("/", get(async || as_type("text/html; charset=utf-8", PAGE)))
+        .route("/", get(page))
         .route("/console/{name}", get(file))
+}
+
+async fn page(State(admin): State<Arc<Admin>>) -> Response {
+    let page = match admin.token {
+        Some(_) => PAGE.to_owned(),
+        None => PAGE.replace(SIGN_OUT, ""),
+    };
+    as_type("text/html; charset=utf-8", page)
 }
 
 async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     let found = FILES.iter().find(|(known, _)| *known == name);
-    let (name, text) = found.ok_or(Problem::NotFound("there is no such page"))?;
+    let &(name, text) = found.ok_or(Problem::NotFound("there is no such page"))?;
     Ok(match name.ends_with(".css") {
         true => as_type("text/css; charset=utf-8", text),
         false => as_type("text/javascript; charset=utf-8", text),
     })
 }
 
-fn as_type(kind: &'static str, text: &'static str) -> Response {
+fn as_type(kind: &'static str, text: impl IntoResponse) -> Response {
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 

@@ -1,6 +1,9 @@
 //! The console over HTTP: its files and their headers, signing in, and what the cookie may do.
 
 mod browser;
+mod keyboard;
+mod looks;
+mod pages;
 
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Client, Settings, TestServer};

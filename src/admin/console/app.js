@@ -11,6 +11,7 @@ import { rejected } from './rejected.js';
 const PAGES = { '': overview, live: feed, event, rejected, handlers };
 const main = document.getElementById('main');
 const nav = document.getElementById('nav');
+// Not there if no token is configured.
 const logout = document.getElementById('logout');
 let turn = 0;
 let stop = () => {};
@@ -20,6 +21,11 @@ function leave() {
   stop();
   stop = () => {};
   main.replaceChildren();
+}
+
+function showControls(are) {
+  nav.hidden = !are;
+  if (logout) logout.hidden = !are;
 }
 
 async function show() {
@@ -32,7 +38,7 @@ async function show() {
   for (const link of nav.children) {
     if (link.hash === `#/${name}`) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current');
   }
-  nav.hidden = logout.hidden = false;
+  showControls(true);
   try {
     const running = await page(main, alive, decodeURIComponent(part));
     if (!alive()) { running?.stop?.(); return; }
@@ -47,7 +53,7 @@ async function show() {
 function signIn() {
   leave();
   quiet();
-  nav.hidden = logout.hidden = true;
+  showControls(false);
   const token = el('input', { type: 'password', name: 'token', autocomplete: 'current-password', required: '' });
   const submit = async (happening) => {
     happening.preventDefault();
@@ -58,7 +64,7 @@ function signIn() {
   token.focus();
 }
 
-logout.addEventListener('click', async () => {
+logout?.addEventListener('click', async () => {
   try { await post('/logout'); await get('/api/handlers'); } catch (error) { if (error.status !== 401) fail(error); }
 });
 window.addEventListener('signed-out', signIn);

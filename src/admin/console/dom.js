@@ -10,15 +10,17 @@ export function el(name, props = {}, ...children) {
   return node;
 }
 
-/** The stream key of a push is a password. */
+/** The stream key of a push is a password, however the text around it writes `=` or quotes it. */
 export function mask(text) {
-  return String(text).replace(/(txSecret(?:=|%3D|\\?"\s*:\s*\\?"))[^&"\\\s,}]+/gi, '$1•••');
+  return String(text).replace(/(txSecret(?:=|%(?:25)*3D|\\+u003d|\\*"\s*:\s*\\*"))[^&"\\\s,}]+/gi, '$1•••');
 }
 
 export function shown(value) {
   if (value === null || value === undefined || value === '') return '–';
   return mask(typeof value === 'object' ? JSON.stringify(value) : value);
 }
+
+export const counted = (count, what) => `${count} ${what}${count === 1 ? '' : 's'}`;
 
 /** `columns`: pairs of a title and what gives a cell: text, or a node. */
 export function table(caption, columns, items) {
@@ -37,16 +39,27 @@ export function row(columns, item) {
 
 export function button(text, act) {
   const node = el('button', { type: 'button' }, text);
+  let busy = false;
   node.addEventListener('click', async () => {
-    node.disabled = true;
-    try { await act(); } catch (error) { fail(error); } finally { node.disabled = false; }
+    // Not `disabled`: that would take the keyboard's place in the page away.
+    if (busy) return;
+    busy = true;
+    node.setAttribute('aria-disabled', 'true');
+    try { await act(); } catch (error) { fail(error); } finally { busy = false; node.removeAttribute('aria-disabled'); }
   });
   return node;
 }
 
+/** Puts other content in, with the keyboard on the button that stands where it stood. */
+export function redraw(node, ...content) {
+  const at = [...node.querySelectorAll('button')].indexOf(document.activeElement);
+  node.replaceChildren(...content);
+  if (at >= 0) node.querySelectorAll('button')[at]?.focus();
+}
+
 function line(id, text) {
   const node = document.getElementById(id);
-  node.textContent = text;
+  node.textContent = mask(text);
   node.hidden = !text;
 }
 

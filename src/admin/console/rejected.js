@@ -1,22 +1,33 @@
 // What was refused, and judging it once more.
 
 import { confirmed, get } from './api.js';
-import { button, el, mask, say, table } from './dom.js';
+import { button, counted, el, mask, say, table } from './dom.js';
+
+/** Also of a body that is no UTF-8, which comes in base64: in that form nothing could be masked. */
+function text({ body, body_base64: coded }) {
+  if (coded) return new TextDecoder().decode(Uint8Array.from(atob(coded), (one) => one.charCodeAt(0)));
+  return body ?? 'Too long, it was not kept.';
+}
 
 export async function rejected(main, alive) {
-  const { items, next } = await get('/api/rejected?order=newest');
-  if (!alive()) return;
+  const list = el('div');
+  const draw = async () => {
+    const { items, next } = await get('/api/rejected?order=newest');
+    if (!alive()) return;
+    list.replaceChildren(items.length ? table('Rejected callbacks', [
+      ['Received', (one) => one.receivedtime], ['Source', (one) => one.source], ['Kind', (one) => one.kind],
+      ['Reason', (one) => one.reason], ['From', (one) => one.client],
+      ['Body', (one) => el('details', {}, el('summary', {}, `${one.size} bytes`), el('pre', { tabindex: 0 }, mask(text(one))))],
+    ], items) : el('p', { class: 'soft' }, 'Nothing was refused.'));
+    if (next) list.append(el('p', { class: 'soft' }, 'There are more; these are the newest.'));
+  };
   main.append(el('h1', {}, 'Rejected'),
     el('p', {}, 'Refused callbacks. After a key was mended, recheck takes those that are authentic with it.'),
     button('Recheck', async () => {
-      const count = await confirmed('/api/rejected/recheck', {}, (number) => `Take ${number} callbacks into the inbox?`);
-      if (count !== null) say(`${count} callbacks were taken into the inbox.`);
-    }),
-    items.length ? table('Rejected callbacks', [
-      ['Received', (one) => one.receivedtime], ['Source', (one) => one.source], ['Kind', (one) => one.kind],
-      ['Reason', (one) => one.reason], ['From', (one) => one.client],
-      ['Body', (one) => el('details', {}, el('summary', {}, `${one.size} bytes`),
-        el('pre', { tabindex: 0 }, mask(one.body ?? one.body_base64 ?? 'Too long, it was not kept.')))],
-    ], items) : el('p', { class: 'soft' }, 'Nothing was refused.'));
-  if (next) main.append(el('p', { class: 'soft' }, 'There are more; these are the newest.'));
+      const count = await confirmed('/api/rejected/recheck', {}, (number) => `Take ${counted(number, 'callback')} into the inbox?`);
+      if (count === null) return;
+      await draw();
+      say(`Taken into the inbox: ${counted(count, 'callback')}.`);
+    }), list);
+  await draw();
 }

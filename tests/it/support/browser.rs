@@ -12,6 +12,10 @@ use tempfile::TempDir;
 use super::client::Client;
 use super::wait_up_to;
 
+/// What the keys are called on the wire.
+pub const TAB: char = '\u{e004}';
+pub const ENTER: char = '\u{e007}';
+
 /// A starting browser takes its time on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -107,12 +111,41 @@ impl Browser {
     }
 
     /// Clicks on what shows this text, and agrees to whatever is asked.
+    #[track_caller]
     pub fn click(&self, text: &str) {
+        self.click_and_say(text, true);
+    }
+
+    /// Clicks on what shows this text, says yes or no when asked, and waits until a button has done its work; what was asked
+    /// or told.
+    #[track_caller]
+    pub fn click_and_say(&self, text: &str, yes: bool) -> String {
         let text = json!(text);
         self.wait_for(&format!(
             "const it = [...document.querySelectorAll('a, button')].find((one) => one.textContent.trim() === {text}); \
-             if (it) {{ window.confirm = () => true; it.click(); }} return Boolean(it);"
+             if (!it) return false; window.asked = ''; window.confirm = (what) => {{ window.asked = what; return {yes}; }}; \
+             window.alert = (what) => {{ window.asked = what; }}; it.click(); return true;"
         ));
+        self.wait_for("return !document.querySelector('button[aria-disabled]')");
+        self.run("return window.asked").as_str().unwrap().to_owned()
+    }
+
+    /// Presses a key as the keyboard does.
+    pub fn press(&self, key: char) {
+        let stroke = |kind: &str| json!({ "type": kind, "value": key.to_string() });
+        let strokes = [stroke("keyDown"), stroke("keyUp")];
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": strokes });
+        self.ask("/actions", &json!({ "actions": [keyboard] }));
+    }
+
+    /// Has the page believe that its user prefers `light` or `dark`.
+    pub fn prefer(&self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        let params = json!({ "features": [feature] });
+        self.ask(
+            "/goog/cdp/execute",
+            &json!({ "cmd": "Emulation.setEmulatedMedia", "params": params }),
+        );
     }
 
     /// What the page, or the browser about it, complained of; hints are none.
