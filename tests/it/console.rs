@@ -1,6 +1,7 @@
 //! The console over HTTP: its files and their headers, signing in, and what the cookie may do.
 
 mod browser;
+mod feed;
 mod keyboard;
 mod looks;
 mod pages;

@@ -1,9 +1,10 @@
 // What arrives, as it arrives.
 
 import { get } from './api.js';
-import { el, fail, row } from './dom.js';
+import { el, fail, quiet, row } from './dom.js';
 
 const SHOWN = 200;
+const LISTED = 50;
 const FILTERS = ['kind', 'source', 'domain', 'stream'];
 
 export const eventColumns = [
@@ -14,7 +15,15 @@ export const eventColumns = [
   ['Stream', (one) => [one.appname, one.streamid].filter(Boolean).join('/')],
 ];
 
-export async function feed(main) {
+/** What is told while the list is asked for comes behind it, or before if the list begins later. */
+function joined(list, told) {
+  const ids = new Set(list.map((one) => one.id));
+  const at = told.findIndex((one) => ids.has(one.id));
+  const older = at > 0 ? told.slice(0, at) : [];
+  return [...older, ...list, ...told.slice(older.length).filter((one) => !ids.has(one.id))];
+}
+
+export async function feed(main, alive) {
   let source = null;
   const rows = el('tbody', { id: 'feed' });
   const state = el('p', { class: 'soft', role: 'status' });
@@ -28,17 +37,35 @@ export async function feed(main) {
     rows.replaceChildren();
     const query = new URLSearchParams();
     for (const input of inputs) if (input.value.trim()) query.set(input.name, input.value.trim());
+    const mine = source = new EventSource(`/api/events/stream?${query}`);
+    const told = [];
+    let take = (item) => told.push(item);
+    mine.addEventListener('event', (message) => take(JSON.parse(message.data)));
+    const settled = new Promise((resolve) => {
+      mine.onopen = () => { state.textContent = 'Watching. The newest is at the top.'; resolve(); };
+      mine.onerror = () => {
+        state.textContent = mine.readyState === EventSource.CLOSED
+          ? 'The server closed the watch: too many may be watching.' : 'The connection broke; trying again.';
+        resolve();
+      };
+    });
     try {
-      // Also says in words what is wrong with a filter; an EventSource would not.
-      const { items } = await get(`/api/events?${query}&order=newest&limit=50`);
-      items.reverse().forEach(add);
-    } catch (error) { state.textContent = 'Not watching.'; fail(error); return; }
-    source = new EventSource(`/api/events/stream?${query}`);
-    source.onopen = () => { state.textContent = 'Watching. The newest is at the top.'; };
-    source.onerror = () => { state.textContent = source.readyState === 2 ? 'The server closed the watch: too many may be watching.' : 'The connection broke; trying again.'; };
-    source.addEventListener('event', (message) => add(JSON.parse(message.data)));
+      // The watch comes first, so that nothing falls between it and the list.
+      await settled;
+      // Also says in words what is wrong with a filter; an EventSource does not.
+      const { items } = await get(`/api/events?${query}&order=newest&limit=${LISTED}`);
+      if (mine !== source || !alive()) return;
+      const known = new Set(items.map((one) => one.id));
+      joined(items.reverse(), told).forEach(add);
+      take = (item) => { if (!known.has(item.id)) add(item); };
+    } catch (error) {
+      if (mine !== source || !alive()) return;
+      mine.close();
+      state.textContent = 'Not watching.';
+      fail(error);
+    }
   };
-  const form = el('form', { onsubmit: (event) => { event.preventDefault(); begin(); } },
+  const form = el('form', { onsubmit: (event) => { event.preventDefault(); quiet(); begin(); } },
     ...inputs.map((input) => el('label', {}, input.name, input)), el('button', {}, 'Filter'));
   main.append(el('h1', {}, 'Live'), form, state,
     el('div', { class: 'scroll' }, el('table', { 'aria-label': 'Events' },
