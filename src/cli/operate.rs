@@ -18,6 +18,7 @@ pub(super) use self::events::Events;
 pub(super) use self::handlers::{Handlers, Parked, Replay};
 pub(super) use self::rejected::Rejected;
 use self::remote::{Access, Remote};
+use self::table::Table;
 use super::Failed;
 use crate::event::Seq;
 
@@ -111,7 +112,21 @@ fn next(page: &Value) -> Option<Seq> {
 }
 
 fn print_json(items: &[Value]) -> Result<(), Failed> {
-    print_lines(items.iter().map(Value::to_string))
+    print_lines(items.iter().map(json_line))
+}
+
+fn json_line(item: &Value) -> String {
+    table::plain_json(&item.to_string())
+}
+
+fn print_table(table: &Table) -> Result<(), Failed> {
+    print_lines(table.lines(&mut Vec::new(), room()))
+}
+
+/// Columns of the terminal, if it is one.
+fn room() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(size.ws_col.into()).filter(|columns| *columns > 0)
 }
 
 fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {

@@ -1,5 +1,7 @@
 //! The commands that ask a running server.
 
+mod terminal;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -229,8 +231,17 @@ fn what_is_parked_is_listed_and_replayed() {
     );
     // One that is still due is not due again.
     let range = || lines(&server, &["replay", "file", "--from", "1h", "--dry-run"]);
-    let both = ["2 events would be delivered to file again"];
+    let oldest = format!(
+        "; the oldest stored event is of {}",
+        server.events()[0]["receivedtime"].as_str().unwrap()
+    );
+    let both = [format!("2 events would be delivered to file again{oldest}")];
     wait_for("it to be done", || (range() == both).then_some(()));
+    let (_, message) = failed(run(&server, &["replay", "file", "--from", "1h"]));
+    assert!(
+        message.contains(&format!("again{oldest}. Say so")),
+        "{message}"
+    );
     let file = server.path().join("events.jsonl");
     wait_for("the file", || (json_lines(&file).len() == 3).then_some(()));
 }

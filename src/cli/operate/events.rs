@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use super::query::{Received, Shown, Stream};
 use super::remote::Remote;
-use super::table::{Table, cell, kind, plain, stream};
-use super::{Operate, confirm, counted, newest, say};
+use super::table::{Table, cell, kind, plain, plain_json, stream};
+use super::{Operate, confirm, counted, json_line, newest, room, say};
 use crate::cli::Failed;
 
 /// Between two tries to watch on.
@@ -50,7 +50,7 @@ impl Operate for Events {
                 true => event.to_string(),
                 false => format!("{event:#}"),
             };
-            return say(&text).map(drop);
+            return say(&plain_json(&text)).map(drop);
         }
         if self.delete {
             return self.delete(remote);
@@ -144,7 +144,7 @@ impl Events {
                         .strip_prefix(": ")
                         .filter(|text| text.contains("skipped"))
                     {
-                        eprintln!("livehook: {skipped}");
+                        eprintln!("livehook: {}", plain(skipped));
                     } else if let Some(id) = line.strip_prefix("id: ") {
                         last = Some(id.to_owned());
                     } else if let Some(data) = line.strip_prefix("data: ")
@@ -190,7 +190,7 @@ impl Printer {
     /// Whether somebody reads on.
     fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
         let lines: Vec<String> = if self.json {
-            items.iter().map(Value::to_string).collect()
+            items.iter().map(json_line).collect()
         } else {
             let is_first = self.widths.is_empty();
             let mut table = Table::new(&["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"]);
@@ -204,7 +204,7 @@ impl Printer {
                     cell(&item["id"]),
                 ]);
             }
-            let lines = table.lines(&mut self.widths);
+            let lines = table.lines(&mut self.widths, room());
             lines.into_iter().skip(usize::from(!is_first)).collect()
         };
         for line in lines {

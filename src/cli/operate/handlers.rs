@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::query::{Received, Shown, Stream, time};
 use super::remote::Remote;
 use super::table::{Table, cell, kind, stream};
-use super::{Operate, PART, confirm, counted, next, print_json, print_lines, say};
+use super::{Operate, PART, confirm, counted, next, print_json, print_table, say};
 use crate::cli::Failed;
 use crate::clock::Timestamp;
 
@@ -69,7 +69,7 @@ impl Operate for Handlers {
                 error,
             ]);
         }
-        print_lines(table.lines(&mut Vec::new()))
+        print_table(&table)
     }
 }
 
@@ -120,7 +120,7 @@ impl Operate for Parked {
                 cell(&item["error"]),
             ]);
         }
-        print_lines(table.lines(&mut Vec::new()))
+        print_table(&table)
     }
 }
 
@@ -187,25 +187,38 @@ impl Operate for Replay {
         let path = ["handlers", &*self.handler, "replay"];
         let ask = |body: &Value| {
             let answer = remote.post(&path, body)?;
-            Ok(answer["count"].as_u64().unwrap_or_default())
+            // Whoever asked for more is told what there is.
+            let oldest = match &answer["oldest"] {
+                Value::Null => String::new(),
+                oldest => format!("; the oldest stored event is of {}", cell(oldest)),
+            };
+            Ok((answer["count"].as_u64().unwrap_or_default(), oldest))
         };
-        let would = counted(ask(&body)?, "event");
+        let (would, oldest) = ask(&body)?;
+        let would = counted(would, "event");
         if self.dry_run {
             return say(&format!(
-                "{would} would be delivered to {} again",
+                "{would} would be delivered to {} again{oldest}",
                 self.handler
             ))
             .map(drop);
         }
-        let question = format!("{would} will be delivered to {} again.", self.handler);
+        let question = format!(
+            "{would} will be delivered to {} again{oldest}.",
+            self.handler
+        );
         if !confirm(&question, self.yes)? {
             return say("nothing was done").map(drop);
         }
         body["dry_run"] = false.into();
-        let count = ask(&body)?;
+        let (count, oldest) = ask(&body)?;
         let are = if count == 1 { "is" } else { "are" };
         let count = counted(count, "event");
-        say(&format!("{count} {are} due for {} again", self.handler)).map(drop)
+        say(&format!(
+            "{count} {are} due for {} again{oldest}",
+            self.handler
+        ))
+        .map(drop)
     }
 }
 

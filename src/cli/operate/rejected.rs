@@ -6,7 +6,7 @@ use serde_json::json;
 use super::query::{Received, Shown, reason};
 use super::remote::Remote;
 use super::table::{Table, cell};
-use super::{Operate, counted, newest, print_json, print_lines, say};
+use super::{Operate, counted, newest, print_json, print_table, say};
 use crate::auth::Refusal;
 use crate::cli::Failed;
 
@@ -56,7 +56,7 @@ impl Operate for Rejected {
             ];
             table.row(names.map(|name| cell(&item[name])));
         }
-        print_lines(table.lines(&mut Vec::new()))
+        print_table(&table)
     }
 }
 

@@ -8,6 +8,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use super::table::plain;
 use crate::admin::settings::AdminConfig;
 use crate::cli::Failed;
 use crate::cli::health::local;
@@ -171,7 +172,7 @@ impl Remote {
                 "{}: it does not know the token; give the one of its [admin] with --admin-token-file, or its configuration with --config",
                 self.url
             ),
-            (_, Some(message)) => anyhow!("{message}"),
+            (_, Some(message)) => anyhow!("{}", plain(message)),
             _ => anyhow!(
                 "{}: it answers {status}; is this the admin listener of a livehook?",
                 self.url

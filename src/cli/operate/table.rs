@@ -1,8 +1,18 @@
 //! Tables for people.
 
-use serde_json::Value;
+use std::borrow::Cow;
 
-/// Columns that are as wide as what is in them.
+use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
+
+/// Between two columns.
+const GAP: usize = 2;
+/// No column is cut to less.
+const NARROWEST: usize = 8;
+/// Columns of little use when cut: only when the others are as narrow as they get.
+const WHOLE: [&str; 3] = ["RECEIVED", "PARKED", "ID"];
+
+/// Columns that are as wide as what is in them, as far as there is room.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -18,25 +28,60 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// With columns at least as wide as the last time, so that what follows stands below.
-    pub(super) fn lines(&self, widths: &mut Vec<usize>) -> Vec<String> {
+    /// With columns at least as wide as the last time, so that what follows stands below, and lines no longer than `room`;
+    /// none: as long as they are.
+    pub(super) fn lines(&self, widths: &mut Vec<usize>, room: Option<usize>) -> Vec<String> {
         for row in &self.rows {
             widths.resize(widths.len().max(row.len()), 0);
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.width());
             }
+        }
+        let mut fitting = widths.clone();
+        if let Some(room) = room {
+            self.fit(&mut fitting, room);
         }
         let line = |row: &Vec<String>| {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(widths.iter()) {
-                let pad = width - cell.chars().count();
-                line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', pad + 2));
+            for (cell, width) in row.iter().zip(&fitting) {
+                let cell = cut(cell, *width);
+                line.push_str(&cell);
+                let pad = width.saturating_sub(cell.width());
+                line.extend(std::iter::repeat_n(' ', pad + GAP));
             }
             line.trim_end().to_owned()
         };
         self.rows.iter().map(line).collect()
     }
+
+    /// Makes the widest column narrower until there is room for all.
+    fn fit(&self, widths: &mut [usize], room: usize) {
+        let head = &self.rows[0];
+        let whole: Vec<bool> = head.iter().map(|name| WHOLE.contains(&&**name)).collect();
+        for cuts_all in [false, true] {
+            while widths.iter().sum::<usize>() + GAP * (widths.len() - 1) > room {
+                let widest = (0..widths.len())
+                    .filter(|at| cuts_all || !whole[*at])
+                    .filter(|at| widths[*at] > NARROWEST.max(head[*at].width()))
+                    .max_by_key(|at| widths[*at]);
+                let Some(widest) = widest else { break };
+                widths[widest] -= 1;
+            }
+        }
+    }
+}
+
+/// The beginning of what is too wide.
+fn cut(cell: &str, width: usize) -> Cow<'_, str> {
+    if cell.width() <= width {
+        return cell.into();
+    }
+    let ends = cell.char_indices().map(|(at, _)| at);
+    let end = ends
+        .take_while(|end| cell[..*end].width() < width)
+        .last()
+        .unwrap_or(0);
+    format!("{}…", &cell[..end]).into()
 }
 
 /// What stands in a cell. It comes from the internet: nothing in it may move the cursor, or turn the direction of the text.
@@ -52,14 +97,31 @@ pub(super) fn cell(value: &Value) -> String {
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for letter in text.chars() {
-        let turns = matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if letter.is_control() || turns {
+        if letter.is_control() || turns(letter) {
             plain.extend(letter.escape_unicode());
         } else {
             plain.push(letter);
         }
     }
     plain
+}
+
+/// JSON that means the same: of what moves the cursor, it writes out by itself only what comes before the space.
+pub(super) fn plain_json(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if matches!(letter, '\u{7f}'..='\u{9f}') || turns(letter) {
+            plain.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            plain.push(letter);
+        }
+    }
+    plain
+}
+
+/// Whether it turns the direction of the text, or is there and not seen.
+fn turns(letter: char) -> bool {
+    matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A stream as people write it: domain, appname and stream, as far as they are there.
@@ -96,10 +158,61 @@ mod tests {
     }
 
     #[test]
+    fn json_moves_nothing_and_means_the_same() {
+        let event = json!({ "a\u{9b}": ["\u{1b}[2J\u{7f}\u{85}\u{202e}\u{feff}", "推流\u{e9}"] });
+        for text in [event.to_string(), format!("{event:#}")] {
+            let plain = plain_json(&text);
+            assert!(
+                plain
+                    .chars()
+                    .all(|letter| letter == '\n' || !letter.is_control() && !turns(letter)),
+                "{plain}"
+            );
+            assert!(plain.contains("推流\u{e9}"), "{plain}");
+            assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), event);
+        }
+    }
+
+    #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
         let mut table = Table::new(&["A", "B", "C"]);
         table.row(["1".to_owned(), "long".to_owned(), "3".to_owned()]);
+        table.row(["推流".to_owned(), "e\u{301}".to_owned(), "4".to_owned()]);
         let mut widths = Vec::new();
-        assert_eq!(table.lines(&mut widths), ["A  B     C", "1  long  3"]);
+        assert_eq!(
+            table.lines(&mut widths, None),
+            ["A     B     C", "1     long  3", "推流  e\u{301}     4"]
+        );
+    }
+
+    #[test]
+    fn the_widest_column_is_cut_until_there_is_room() {
+        let mut table = Table::new(&["KIND", "STREAM", "ID"]);
+        let cells = ["stream-begin", "直播/room-7-of-many", "0123456789abcdef"];
+        table.row(cells.map(str::to_owned));
+        let at = |room| {
+            let lines = table.lines(&mut Vec::new(), Some(room));
+            assert!(lines.iter().all(|line| line.width() <= room), "{lines:?}");
+            lines[1].clone()
+        };
+        assert_eq!(
+            at(51),
+            "stream-begin  直播/room-7-of-many  0123456789abcdef"
+        );
+        assert_eq!(at(50), "stream-begin  直播/room-7-of-ma…  0123456789abcdef");
+        assert_eq!(at(36), "stream-…  直播/ro…  0123456789abcdef");
+        assert_eq!(at(30), "stream-…  直播/ro…  012345678…");
+        // Half of a wide letter is none.
+        assert_eq!(cut("直播直播", 4), "直…");
+        assert_eq!(cut("直播直播", 8), "直播直播");
+        // Narrower than it can be told.
+        assert_eq!(
+            table.lines(&mut Vec::new(), Some(1))[1],
+            "stream-…  直播/ro…  0123456…"
+        );
+        // What follows stands below.
+        let mut widths = Vec::new();
+        let first = table.lines(&mut widths, Some(40));
+        assert_eq!(table.lines(&mut widths, Some(40)), first);
     }
 }
