@@ -380,7 +380,7 @@ macro_rules! clauses {
             replay::{
                 parked_ones_come_in_pages, one_event_is_replayed, parked_ones_are_replayed, a_time_is_replayed,
                 what_is_owed_is_not_replayed, replays_have_a_lane_of_their_own, a_replay_stays_listed_until_it_is_done,
-                a_replay_may_be_parked_again, one_event_is_discarded, parked_ones_are_discarded, a_time_is_discarded,
+                a_replay_may_be_parked_again, what_is_being_replayed_is_counted, one_event_is_discarded, parked_ones_are_discarded, a_time_is_discarded,
                 a_discarded_head_frees_its_lane, thousands_are_replayed_and_discarded,
             }
             retention::{

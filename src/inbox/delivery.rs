@@ -248,6 +248,8 @@ pub struct RowCounts {
     pub waiting: u64,
     /// Given up, those being replayed included.
     pub parked: u64,
+    /// Of those due or waiting, the replayed ones, the parked ones among them included.
+    pub replaying: u64,
     /// The lowest event that is due or waiting.
     pub oldest: Option<Seq>,
 }

@@ -190,6 +190,58 @@ pub(super) async fn a_replay_may_be_parked_again(bench: Bench) {
     assert_eq!(bench.replay(handler, Selection::Parked).await, 1);
 }
 
+pub(super) async fn what_is_being_replayed_is_counted(mut bench: Bench) {
+    let events = bench.store(&["a", "a", "a", "b", "c", "d", "d"]).await;
+    let handler = all_parked(&bench, &events[..4]).await;
+    bench
+        .settle(handler, vec![retry(&events[5], BEGIN), wait(&events[6])])
+        .await;
+    let other = bench.register(&["one", "other"], Start::Oldest).await[1].id;
+    bench.replay(other, Selection::Event(1)).await;
+    let replaying = async |bench: &Bench| {
+        let counts = bench.inbox().count(handler).await.unwrap();
+        assert!(counts.replaying <= counts.due + counts.waiting);
+        counts.replaying
+    };
+    assert_eq!(
+        replaying(&bench).await,
+        0,
+        "neither what is parked nor what is late"
+    );
+    bench.replay(handler, Selection::Parked).await;
+    bench.replay(handler, Selection::Event(5)).await;
+    for _ in 0..2 {
+        assert_eq!(replaying(&bench).await, 5);
+        assert_eq!(bench.counts(handler).await, (4, 3, 4));
+        bench.reopen().await;
+    }
+    let (seq, lane) = (1, replay_lane(events[0].lane()));
+    let again = Change::Retry {
+        seq,
+        lane,
+        attempts: attempts(1),
+        due: FOREVER,
+    };
+    bench.settle(handler, vec![again]).await;
+    assert_eq!(replaying(&bench).await, 5, "it is tried once more");
+    let given_up = Change::Park {
+        seq,
+        lane,
+        attempts: attempts(2),
+        at: BEGIN,
+    };
+    bench.settle(handler, vec![given_up]).await;
+    assert_eq!(replaying(&bench).await, 4, "parked again");
+    for (done, left) in [(1, 3), (3, 2), (4, 1)] {
+        let done = done_replaying(&events[done]);
+        bench.settle(handler, vec![done]).await;
+        assert_eq!(replaying(&bench).await, left);
+    }
+    bench.discard(handler, Selection::Event(3)).await;
+    assert_eq!(replaying(&bench).await, 0);
+    assert_eq!(bench.counts(handler).await, (1, 1, 1));
+}
+
 pub(super) async fn one_event_is_discarded(bench: Bench) {
     let events = bench.store(&["a", "b", "b"]).await;
     let handler = bench.handler().await;

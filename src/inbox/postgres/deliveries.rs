@@ -214,7 +214,8 @@ impl Store {
         handler: HandlerId,
     ) -> Result<RowCounts, StoreError> {
         let sql = "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
-                count(*) FILTER (WHERE parked IS NOT NULL), min(seq) FILTER (WHERE state < 2)
+                count(*) FILTER (WHERE parked IS NOT NULL), count(*) FILTER (WHERE state < 2 AND lane & 1 = 1),
+                min(seq) FILTER (WHERE state < 2)
             FROM livehook.deliveries WHERE handler = $1";
         let rows = self.shared.ask(sql, &[(&handler, Type::INT8)]).await?;
         let number = |at| rows[0].get::<_, i64>(at).unsigned_abs();
@@ -222,7 +223,8 @@ impl Store {
             due: number(0),
             waiting: number(1),
             parked: number(2),
-            oldest: rows[0].get(3),
+            replaying: number(3),
+            oldest: rows[0].get(4),
         })
     }
 
