@@ -324,6 +324,7 @@ fn handler_item(report: &HandlerReport) -> String {
         "retrying": report.rows.due,
         "waiting": report.rows.waiting,
         "parked": report.rows.parked,
+        "replaying": report.rows.replaying,
         "last_success": report.last.success,
         "last_failure": report.last.failure.as_ref().map(|(time, error)| json!({ "time": time, "error": error })),
     })

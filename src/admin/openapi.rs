@@ -187,7 +187,7 @@ fn schemas() -> Value {
         })),
         "Handler": object(json!({
             "name": text(), "type": text(), "state": one_of(State::ALL.map(State::slug)), "lag_events": number(),
-            "lag_seconds": { "type": "number" }, "retrying": number(), "waiting": number(), "parked": number(),
+            "lag_seconds": { "type": "number" }, "retrying": number(), "waiting": number(), "parked": number(), "replaying": number(),
             "last_success": maybe_time(), "last_failure": { "type": ["object", "null"], "properties": { "time": time(), "error": text() } },
         })),
         "Stream": object(stream()),

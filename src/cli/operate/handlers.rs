@@ -46,6 +46,7 @@ impl Operate for Handlers {
             "RETRYING",
             "WAITING",
             "PARKED",
+            "REPLAYING",
             "LAST ERROR",
         ]);
         for item in &items {
@@ -66,6 +67,7 @@ impl Operate for Handlers {
                 text("retrying"),
                 text("waiting"),
                 text("parked"),
+                text("replaying"),
                 error,
             ]);
         }
