@@ -1,9 +1,13 @@
 //! Parked deliveries, and what an operator does with them: replay and discard.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
 
+use crate::support::server::both_engines;
+use crate::support::target::{Reply, Target};
 use crate::support::{Answer, Settings, TestServer, json_lines, signed, wait_for};
 
 /// A handler that rejects everything until a file `mended` is there, and then writes its standard input to `out`.
@@ -219,6 +223,52 @@ fn what_was_done_is_replayed_through_the_filters_and_past_the_duplicate_check() 
     wait_for("the file", || {
         Some(()).filter(|()| json_lines(&directory.path().join("events.jsonl")).len() == 6)
     });
+}
+
+#[test]
+fn it_is_told_how_much_of_a_replay_is_left() {
+    for inbox in both_engines() {
+        let target = Target::good();
+        let handler = format!(
+            "[handlers.slow]\nconcurrency = 1\nto = {{ type = \"http\", url = \"{}\" }}\n",
+            target.url()
+        );
+        let settings = Settings {
+            inbox,
+            ..Settings::with_handlers(&handler)
+        };
+        let server = TestServer::start(&settings);
+        let slow = || server.get("/api/handlers").json()["items"][0].clone();
+        for stream in ["a", "b", "c"] {
+            push(&server, stream);
+        }
+        wait_for("all to be done", || {
+            (slow()["lag_events"] == 0).then_some(())
+        });
+        // Each answer waits until it may be given.
+        let (allow, allowed) = channel();
+        let allowed = Mutex::new(allowed);
+        target.change_to(move |_| {
+            let _ = allowed.lock().unwrap().recv();
+            Reply::Status(200)
+        });
+        let counts = || {
+            let slow = slow();
+            ["replaying", "parked", "lag_events"].map(|name| slow[name].as_u64().unwrap())
+        };
+        let range = json!({ "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z" });
+        let answer = server.command("/api/handlers/slow/replay", &range);
+        assert_count_from(&answer, 3, &server.events());
+        assert_eq!(counts(), [3, 0, 3]);
+        // What arrives meanwhile is not replayed.
+        push(&server, "d");
+        wait_for("the new one", || (counts() == [3, 0, 4]).then_some(()));
+        allow.send(()).unwrap();
+        wait_for("one to be done", || (counts()[2] == 3).then_some(()));
+        drop(allow);
+        wait_for("all to be done", || (counts() == [0, 0, 0]).then_some(()));
+        assert_eq!(target.count(), 3 + 3 + 1);
+    }
 }
 
 #[test]
