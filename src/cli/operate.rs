@@ -5,6 +5,7 @@ mod handlers;
 mod query;
 mod rejected;
 mod remote;
+mod replay;
 mod table;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -15,9 +16,10 @@ use clap::Args;
 use serde_json::Value;
 
 pub(super) use self::events::Events;
-pub(super) use self::handlers::{Handlers, Parked, Replay};
+pub(super) use self::handlers::{Handlers, Parked};
 pub(super) use self::rejected::Rejected;
 use self::remote::{Access, Remote};
+pub(super) use self::replay::Replay;
 use self::table::Table;
 use super::Failed;
 use crate::event::Seq;

@@ -1,6 +1,7 @@
 //! The commands that ask a running server.
 
 mod terminal;
+mod waiting;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,16 +1,15 @@
-//! `livehook handlers`, `parked` and `replay`.
+//! `livehook handlers` and `parked`.
 
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::query::{Received, Shown, Stream, time};
+use super::query::{Received, Shown, Stream};
 use super::remote::Remote;
 use super::table::{Table, cell, kind, stream};
-use super::{Operate, PART, confirm, counted, next, print_json, print_table, say};
+use super::{Operate, PART, next, print_json, print_table, say};
 use crate::cli::Failed;
-use crate::clock::Timestamp;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Handlers {
@@ -144,83 +143,6 @@ impl Parked {
                 return Ok(items);
             }
         }
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("selection").required(true).args(["event", "parked", "from"]))]
-pub(in crate::cli) struct Replay {
-    /// The handler that gets them again
-    #[arg(value_name = "HANDLER")]
-    handler: String,
-    /// This event
-    #[arg(long, value_name = "ID")]
-    event: Option<String>,
-    /// Everything that is parked
-    #[arg(long)]
-    parked: bool,
-    /// What arrived since then: a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
-    from: Option<Timestamp>,
-    /// With --from: and before then [default: now]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time, requires = "from")]
-    to: Option<Timestamp>,
-    /// Only say how many it would be
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
-}
-
-impl Operate for Replay {
-    fn run(&self, remote: &Remote) -> Result<(), Failed> {
-        let mut body = match (&self.event, self.from) {
-            (Some(id), _) => json!({ "event": id }),
-            (None, Some(from)) => {
-                let to = self
-                    .to
-                    .unwrap_or_else(|| crate::clock::Clock::system().now());
-                json!({ "from": from, "to": to })
-            }
-            _ => json!({ "parked": true }),
-        };
-        body["dry_run"] = true.into();
-        let path = ["handlers", &*self.handler, "replay"];
-        let ask = |body: &Value| {
-            let answer = remote.post(&path, body)?;
-            // Whoever asked for more is told what there is.
-            let oldest = match &answer["oldest"] {
-                Value::Null => String::new(),
-                oldest => format!("; the oldest stored event is of {}", cell(oldest)),
-            };
-            Ok((answer["count"].as_u64().unwrap_or_default(), oldest))
-        };
-        let (would, oldest) = ask(&body)?;
-        let would = counted(would, "event");
-        if self.dry_run {
-            return say(&format!(
-                "{would} would be delivered to {} again{oldest}",
-                self.handler
-            ))
-            .map(drop);
-        }
-        let question = format!(
-            "{would} will be delivered to {} again{oldest}.",
-            self.handler
-        );
-        if !confirm(&question, self.yes)? {
-            return say("nothing was done").map(drop);
-        }
-        body["dry_run"] = false.into();
-        let (count, oldest) = ask(&body)?;
-        let are = if count == 1 { "is" } else { "are" };
-        let count = counted(count, "event");
-        say(&format!(
-            "{count} {are} due for {} again{oldest}",
-            self.handler
-        ))
-        .map(drop)
     }
 }
 

@@ -1,0 +1,186 @@
+//! `livehook replay`, and waiting for its end.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::query::time;
+use super::remote::Remote;
+use super::table::cell;
+use super::{Operate, confirm, counted, say};
+use crate::cli::Failed;
+use crate::clock::Timestamp;
+
+/// Between two looks at how much is left.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Looks in a row that may fail: what restarts a server takes its time.
+const FAILURES: u32 = 60;
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("selection").required(true).args(["event", "parked", "from"]))]
+pub(in crate::cli) struct Replay {
+    /// The handler that gets them again
+    #[arg(value_name = "HANDLER")]
+    handler: String,
+    /// This event
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// Everything that is parked
+    #[arg(long)]
+    parked: bool,
+    /// What arrived since then: a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    from: Option<Timestamp>,
+    /// With --from: and before then [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time, requires = "from")]
+    to: Option<Timestamp>,
+    /// Only say how many it would be
+    #[arg(long)]
+    dry_run: bool,
+    /// End when the handler is through with all that is replayed to it; a terminal shows how much is left
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Operate for Replay {
+    fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        let mut body = match (&self.event, self.from) {
+            (Some(id), _) => json!({ "event": id }),
+            (None, Some(from)) => {
+                let to = self
+                    .to
+                    .unwrap_or_else(|| crate::clock::Clock::system().now());
+                json!({ "from": from, "to": to })
+            }
+            _ => json!({ "parked": true }),
+        };
+        body["dry_run"] = true.into();
+        let path = ["handlers", &*self.handler, "replay"];
+        let ask = |body: &Value| {
+            let answer = remote.post(&path, body)?;
+            // Whoever asked for more is told what there is.
+            let oldest = match &answer["oldest"] {
+                Value::Null => String::new(),
+                oldest => format!("; the oldest stored event is of {}", cell(oldest)),
+            };
+            Ok((answer["count"].as_u64().unwrap_or_default(), oldest))
+        };
+        let (would, oldest) = ask(&body)?;
+        let would = counted(would, "event");
+        if self.dry_run {
+            return say(&format!(
+                "{would} would be delivered to {} again{oldest}",
+                self.handler
+            ))
+            .map(drop);
+        }
+        let question = format!(
+            "{would} will be delivered to {} again{oldest}.",
+            self.handler
+        );
+        if !confirm(&question, self.yes)? {
+            return say("nothing was done").map(drop);
+        }
+        body["dry_run"] = false.into();
+        let (count, oldest) = ask(&body)?;
+        let are = if count == 1 { "is" } else { "are" };
+        let count = counted(count, "event");
+        let due = format!("{count} {are} due for {} again{oldest}", self.handler);
+        let goes_on = say(&due)?;
+        if self.wait && goes_on {
+            self.wait(remote)?;
+        }
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// Looks again and again. What was replayed earlier, or from elsewhere, counts as well.
+    fn wait(&self, remote: &Remote) -> Result<(), Failed> {
+        let mut shown = Left::on_a_terminal();
+        let mut failures = 0;
+        let ended = loop {
+            match remote.get(&["handlers"], &[("handler", self.handler.clone())]) {
+                Ok(page) => {
+                    failures = 0;
+                    match self.over(&page["items"][0], &mut shown) {
+                        Ok(None) => {}
+                        Ok(Some(over)) => break Ok(over),
+                        Err(problem) => break Err(Failed::Run(problem)),
+                    }
+                }
+                // It may just be starting again.
+                Err(Failed::Run(_)) if failures < FAILURES => failures += 1,
+                Err(failed) => break Err(failed),
+            }
+            remote.block_on(async { sleep(PAUSE).await });
+        };
+        shown.write("");
+        say(&ended?).map(drop)
+    }
+
+    /// What came of it, once nothing is left; until then shows how much is.
+    fn over(&self, handler: &Value, shown: &mut Left) -> anyhow::Result<Option<String>> {
+        if handler.is_null() {
+            anyhow::bail!("there is no handler {} any more", self.handler);
+        }
+        match handler["replaying"].as_u64() {
+            Some(0) => {
+                let parked = handler["parked"].as_u64().unwrap_or_default();
+                let are = if parked == 1 { "is" } else { "are" };
+                let parked = counted(parked, "event");
+                let over = format!(
+                    "the replay to {} is over, {parked} {are} parked",
+                    self.handler
+                );
+                Ok(Some(over))
+            }
+            Some(left) => {
+                shown.show(handler, left);
+                Ok(None)
+            }
+            None => anyhow::bail!("the server does not say how much is left: it is an older one"),
+        }
+    }
+}
+
+/// A line of a terminal that says how much is left, over and over.
+struct Left {
+    is_terminal: bool,
+    /// The most there ever were.
+    of: u64,
+}
+
+impl Left {
+    fn on_a_terminal() -> Self {
+        Self {
+            is_terminal: std::io::stderr().is_terminal(),
+            of: 0,
+        }
+    }
+
+    fn show(&mut self, handler: &Value, left: u64) {
+        self.of = self.of.max(left);
+        let state = match handler["state"].as_str() {
+            // Why it may take long.
+            Some(state @ ("paused" | "failing")) => format!(" ({state})"),
+            _ => String::new(),
+        };
+        let name = cell(&handler["name"]);
+        self.write(&format!("{name}: {left} of {} left{state}", self.of));
+    }
+
+    /// Writes over what stands there; what cannot be shown is not missed.
+    fn write(&self, text: &str) {
+        if self.is_terminal {
+            let mut err = std::io::stderr().lock();
+            let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+        }
+    }
+}
