@@ -1,12 +1,17 @@
 // Steering the handlers.
 
 import { confirmed, get, post } from './api.js';
-import { button, counted, el, redraw, say, table } from './dom.js';
+import { button, counted, el, fail, quiet, redraw, say, shown, table } from './dom.js';
 import { handlerColumns } from './overview.js';
+
+const EVERY = 2000;
+
+const left = (one) => (one.replaying ? `${one.replaying} left to replay` : '');
+const isPaused = (one) => one.state === 'paused';
 
 function steering(one, draw) {
   const path = `/api/handlers/${encodeURIComponent(one.name)}`;
-  const paused = one.state === 'paused';
+  const paused = isPaused(one);
   const parked = (title, action, question) => button(`${title} of ${one.name}`, async () => {
     const count = await confirmed(`${path}/${action}`, { parked: true }, question);
     if (count === null) return;
@@ -20,16 +25,41 @@ function steering(one, draw) {
       say(`${one.name} was ${paused ? 'resumed' : 'paused'}.`);
     }),
     parked('Replay parked', 'replay', (count) => `Deliver ${counted(count, 'parked event')} to ${one.name} again?`),
+    el('span', { class: 'soft left' }, left(one)),
     parked('Discard parked', 'discard', (count) => `Give up ${counted(count, 'parked event')} of ${one.name}? This cannot be undone.`));
+}
+
+/** Writes over what a row says and leaves its buttons, which somebody may be about to press. */
+function update(row, one) {
+  handlerColumns.forEach(([, give], at) => { row.cells[at].textContent = shown(give(one)); });
+  row.querySelector('.left').textContent = left(one);
 }
 
 export async function handlers(main, alive) {
   const body = el('div');
   main.append(el('h1', {}, 'Handlers'), body);
+  let drawn = null;
   const draw = async () => {
     const { items } = await get('/api/handlers');
     if (!alive()) return;
-    redraw(body, table('Handlers', [...handlerColumns, ['Steer', (one) => steering(one, draw)]], items));
+    // What the buttons depend on.
+    const buttons = JSON.stringify(items.map((one) => [one.name, isPaused(one)]));
+    const rows = body.querySelectorAll('tbody tr');
+    if (buttons === drawn) items.forEach((one, at) => update(rows[at], one));
+    else redraw(body, table('Handlers', [...handlerColumns, ['Steer', (one) => steering(one, draw)]], items));
+    drawn = buttons;
   };
   await draw();
+  let failed = false;
+  const timer = setInterval(async () => {
+    try {
+      await draw();
+      if (failed && alive()) quiet();
+      failed = false;
+    } catch (error) {
+      if (alive()) fail(error);
+      failed = true;
+    }
+  }, EVERY);
+  return { stop: () => clearInterval(timer) };
 }

@@ -1,13 +1,18 @@
 //! The console as its user sees it: in a real browser.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::server;
 use crate::support::browser::Browser;
-use crate::support::{Client, TestServer, json_lines, now, signed, signed_with, wait_for};
+use crate::support::target::{Reply, Target};
+use crate::support::{
+    Client, Settings, TestServer, json_lines, now, signed, signed_with, wait_for,
+};
 
 fn push(server: &TestServer, stream: &str) {
     let body = json!({
@@ -89,4 +94,54 @@ fn an_operator_sees_what_arrives_replays_it_and_is_not_deceived() {
         .filter(|complaint| !complaint.contains("401"))
         .collect();
     assert!(other.is_empty(), "{other:?}");
+}
+
+#[test]
+fn an_operator_sees_how_much_of_a_replay_is_left() {
+    let target = Target::start(|_| Reply::Status(400));
+    let handler = format!(
+        "[handlers.backend]\nconcurrency = 1\nto = {{ type = \"http\", url = \"{}\" }}\n",
+        target.url()
+    );
+    let server = TestServer::start(&Settings::with_handlers(&handler));
+    for stream in ["a", "b", "c"] {
+        push(&server, stream);
+    }
+    let parked = || server.get("/api/handlers").json()["items"][0]["parked"] == 3;
+    wait_for("all to be parked", || parked().then_some(()));
+    // Each answer waits until it may be given.
+    let (allow, allowed) = channel();
+    let allowed = Mutex::new(allowed);
+    target.change_to(move |_| {
+        let _ = allowed.lock().unwrap().recv();
+        Reply::Status(200)
+    });
+
+    let browser = Browser::start();
+    browser.open(&format!("{}#/handlers", server.admin_url()));
+    browser.wait_for("return document.querySelector('.left')?.textContent === ''");
+    browser.click("Replay parked of backend");
+    let left = |text: &str, parked: u32| {
+        browser.wait_for(&format!(
+            "return document.querySelector('.left')?.textContent === '{text}' \
+             && document.querySelector('td[data-label=Parked]').textContent === '{parked}'"
+        ));
+    };
+    left("3 left to replay", 3);
+    let status = "return document.querySelector('#status').textContent";
+    browser.wait_for(&format!("{status} === 'Replay parked of backend: 3.'"));
+    // The one who is about to press a button keeps it, and what was said stays.
+    browser.run("document.querySelector('td button').focus()");
+    allow.send(()).unwrap();
+    left("2 left to replay", 2);
+    allow.send(()).unwrap();
+    left("1 left to replay", 1);
+    drop(allow);
+    left("", 0);
+    assert_eq!(
+        browser.run("return document.activeElement.textContent"),
+        "Pause backend"
+    );
+    assert_eq!(browser.run(status), "Replay parked of backend: 3.");
+    assert!(browser.complaints().is_empty());
 }
