@@ -290,14 +290,17 @@ impl Inbox {
         on_engine!(self, store => store.received_from(seq).await)
     }
 
-    /// The parked deliveries of a handler after `after`, in the order of their events, which come without their bodies.
+    /// The parked deliveries of a handler beyond the event `beyond`, in the order of their events or newest first. The events
+    /// come without their bodies.
     pub async fn parked(
         &self,
         handler: HandlerId,
-        after: Seq,
+        beyond: Option<Seq>,
+        newest_first: bool,
         limit: usize,
     ) -> Result<Page<Parked>, StoreError> {
-        let mut items = on_engine!(self, store => store.parked(handler, after, limit + 1).await)?;
+        let beyond = beyond.unwrap_or(if newest_first { Seq::MAX } else { 0 });
+        let mut items = on_engine!(self, store => store.parked(handler, beyond, newest_first, limit + 1).await)?;
         let more = items.len() > limit;
         items.truncate(limit);
         let next = items
@@ -307,20 +310,19 @@ impl Inbox {
         Ok(Page { items, next })
     }
 
-    /// The parked deliveries whose event passes the filter. Stops after a bounded effort.
+    /// The parked deliveries whose event passes the filter, as [`parked`](Self::parked). Stops after a bounded effort.
     pub async fn search_parked(
         &self,
         handler: HandlerId,
         filter: &EventFilter,
-        after: Seq,
+        mut beyond: Option<Seq>,
+        newest_first: bool,
         limit: usize,
     ) -> Result<Page<Parked>, StoreError> {
         let mut items = Vec::new();
-        let mut looked_to = Some(after);
         for _ in 0..CHUNKS_SEARCHED {
-            let Some(from) = looked_to else { break };
-            let page = self.parked(handler, from, CHUNK).await?;
-            looked_to = page.next;
+            let page = self.parked(handler, beyond, newest_first, CHUNK).await?;
+            beyond = page.next;
             items.extend(
                 page.items
                     .into_iter()
@@ -328,13 +330,16 @@ impl Inbox {
             );
             if items.len() > limit {
                 items.truncate(limit);
-                looked_to = items.last().map(|parked| parked.event.seq());
+                beyond = items.last().map(|parked| parked.event.seq());
+                break;
+            }
+            if beyond.is_none() {
                 break;
             }
         }
         Ok(Page {
             items,
-            next: looked_to,
+            next: beyond,
         })
     }
 
@@ -376,7 +381,7 @@ impl Inbox {
                         .collect()
                 }
                 Selection::Parked => {
-                    let page = self.parked(handler, from, CHUNK).await?;
+                    let page = self.parked(handler, Some(from), false, CHUNK).await?;
                     after = page.next;
                     page.items
                         .into_iter()
@@ -425,7 +430,7 @@ impl Inbox {
         let mut discarded = (0, Vec::new());
         let mut after = Some(0);
         while let Some(from) = after {
-            let page = self.parked(handler, from, CHUNK).await?;
+            let page = self.parked(handler, Some(from), false, CHUNK).await?;
             after = page.next;
             let selected = |event: &Event| match selection {
                 Selection::Range(begin, end) => (begin..end).contains(&event.received()),

@@ -136,12 +136,13 @@ pub(super) async fn parked(
     mut fields: Fields,
 ) -> Answer {
     let part = fields.part()?;
+    let newest_first = fields.newest_first()?;
     let filter = fields.event_filter()?;
     fields.end()?;
     let handler = admin.dispatch.id(&name)?;
     let page = admin
         .inbox
-        .search_parked(handler, &filter, part.after.unwrap_or(0), part.limit)
+        .search_parked(handler, &filter, part.after, newest_first, part.limit)
         .await?;
     Ok(list(page.items.iter().map(parked_item), page.next))
 }

@@ -129,9 +129,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/handlers/{name}/parked",
         summary: "What a handler has given up, and why",
-        query: &[
-            "limit", "after", "kind", "source", "domain", "stream", "from", "to",
-        ],
+        query: EVENT_LIST,
         required: &[],
         body: None,
         answer: Answer::List("Parked"),

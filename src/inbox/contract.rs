@@ -173,7 +173,11 @@ impl Bench {
     }
 
     async fn parked(&self, handler: HandlerId) -> Vec<Parked> {
-        let page = self.inbox().parked(handler, 0, 1000).await.unwrap();
+        let page = self
+            .inbox()
+            .parked(handler, None, false, 1000)
+            .await
+            .unwrap();
         assert_eq!(page.next, None);
         page.items
     }

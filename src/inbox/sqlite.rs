@@ -305,10 +305,11 @@ impl Store {
     pub(super) async fn parked(
         &self,
         handler: HandlerId,
-        after: Seq,
+        beyond: Seq,
+        newest_first: bool,
         limit: usize,
     ) -> Result<Vec<Parked>, StoreError> {
-        self.read(move |conn| deliveries::parked(conn, handler, after, limit))
+        self.read(move |conn| deliveries::parked(conn, handler, beyond, newest_first, limit))
             .await
     }
 

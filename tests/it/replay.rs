@@ -104,6 +104,18 @@ fn what_is_parked_is_listed_replayed_and_gone_when_it_is_done() {
         .json();
     assert_eq!(streams(second["items"].as_array().unwrap()), ["c"]);
     assert_eq!(second["next"], Value::Null);
+    let newest = server
+        .get("/api/handlers/picky/parked?limit=2&order=newest")
+        .json();
+    assert_eq!(streams(newest["items"].as_array().unwrap()), ["c", "b"]);
+    let next = newest["next"].as_str().unwrap();
+    let rest = server
+        .get(&format!(
+            "/api/handlers/picky/parked?order=newest&after={next}"
+        ))
+        .json();
+    assert_eq!(streams(rest["items"].as_array().unwrap()), ["a"]);
+    assert_eq!(rest["next"], Value::Null);
     let of_b = server
         .get("/api/handlers/picky/parked?stream=b&limit=1")
         .json();

@@ -67,7 +67,7 @@ async fn run(seed: u64) {
 
     let done = fake.done();
     let id = bench.dispatch.id("h").unwrap();
-    let parked = bench.inbox.parked(id, 0, 10_000).await.unwrap();
+    let parked = bench.inbox.parked(id, None, false, 10_000).await.unwrap();
     let parked: Vec<Seq> = parked.items.iter().map(|item| item.event.seq()).collect();
     let mut first: HashMap<u64, Vec<Seq>> = HashMap::new();
     let begun = fake.begun();

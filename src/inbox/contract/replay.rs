@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::inbox::delivery::replay_lane;
+use crate::inbox::query::{EventFilter, Page};
 
 /// A handler that has parked all of these events.
 async fn all_parked(bench: &Bench, events: &[Event]) -> HandlerId {
@@ -22,14 +23,28 @@ pub(super) async fn parked_ones_come_in_pages(bench: Bench) {
     let events = bench.store(&["a"; 7]).await;
     let handler = all_parked(&bench, &events).await;
     bench.settle(handler, vec![done(&events[3])]).await;
-    let mut pages: Vec<Vec<Seq>> = Vec::new();
-    let mut after = Some(0);
-    while let Some(from) = after {
-        let page = bench.inbox().parked(handler, from, 2).await.unwrap();
-        after = page.next;
-        pages.push(page.items.iter().map(|parked| parked.event.seq()).collect());
-    }
-    assert_eq!(pages, [vec![1, 2], vec![3, 5], vec![6, 7]]);
+    let filter = EventFilter::default();
+    let pages = async |newest_first| {
+        let mut pages: Vec<Vec<Seq>> = Vec::new();
+        let mut beyond = None;
+        loop {
+            let inbox = bench.inbox();
+            let page = inbox.parked(handler, beyond, newest_first, 2).await;
+            let searched = inbox.search_parked(handler, &filter, beyond, newest_first, 2);
+            let (page, searched) = (page.unwrap(), searched.await.unwrap());
+            let seqs = |page: &Page<Parked>| -> Vec<Seq> {
+                page.items.iter().map(|parked| parked.event.seq()).collect()
+            };
+            assert_eq!((seqs(&page), page.next), (seqs(&searched), searched.next));
+            pages.push(seqs(&page));
+            beyond = page.next;
+            if beyond.is_none() {
+                return pages;
+            }
+        }
+    };
+    assert_eq!(pages(false).await, [vec![1, 2], vec![3, 5], vec![6, 7]]);
+    assert_eq!(pages(true).await, [vec![7, 6], vec![5, 3], vec![2, 1]]);
 }
 
 pub(super) async fn one_event_is_replayed(bench: Bench) {

@@ -8,6 +8,7 @@ use crate::inbox::delivery::{
     Attempts, Change, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState, Settlement,
     Start, replay_lane,
 };
+use crate::inbox::query::sql_order;
 
 /// How often it is tried to delete what has got a row again.
 const DELETE_ROUNDS: u32 = 5;
@@ -231,18 +232,20 @@ impl Store {
     pub(in crate::inbox) async fn parked(
         &self,
         handler: HandlerId,
-        after: Seq,
+        beyond: Seq,
+        newest_first: bool,
         limit: usize,
     ) -> Result<Vec<Parked>, StoreError> {
+        let (comparison, order) = sql_order(newest_first);
         let sql = format!(
             "SELECT {EVENT_COLUMNS}, d.attempts, d.first_attempt, d.error, d.parked, d.state
              FROM livehook.deliveries d JOIN livehook.events e USING (seq)
-             WHERE d.handler = $1 AND d.parked IS NOT NULL AND d.seq > $2 ORDER BY d.seq LIMIT $3"
+             WHERE d.handler = $1 AND d.parked IS NOT NULL AND d.seq {comparison} $2 ORDER BY d.seq {order} LIMIT $3"
         );
         let limit = whole(limit);
         let values: [Value; 3] = [
             (&handler, Type::INT8),
-            (&after, Type::INT8),
+            (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
         let rows = self.shared.ask(&sql, &values).await?;

@@ -9,6 +9,7 @@ use crate::inbox::delivery::{
     Attempts, Change, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState,
     Settlement, Start, replay_lane,
 };
+use crate::inbox::query::sql_order;
 
 const DUE: i64 = 0;
 const PARKED: i64 = 2;
@@ -360,19 +361,22 @@ fn attempts_of(row: &Row, first: usize) -> rusqlite::Result<Attempts> {
     })
 }
 
-/// The parked deliveries after `after`, in the order of their events. Left to itself SQLite would read all that wait as well.
+/// The parked deliveries beyond `beyond`, in the order of their events or against it. Left to itself SQLite would read all
+/// that wait as well.
 pub(super) fn parked(
     conn: &Connection,
     handler: HandlerId,
-    after: Seq,
+    beyond: Seq,
+    newest_first: bool,
     limit: usize,
 ) -> rusqlite::Result<Vec<Parked>> {
+    let (comparison, order) = sql_order(newest_first);
     let mut select = conn.prepare_cached(&format!(
         "SELECT {EVENT_COLUMNS}, attempts, first_attempt, error, parked, state
          FROM deliveries INDEXED BY deliveries_parked_in_order JOIN events USING (seq)
-         WHERE handler = ?1 AND parked IS NOT NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
+         WHERE handler = ?1 AND parked IS NOT NULL AND seq {comparison} ?2 ORDER BY seq {order} LIMIT ?3"
     ))?;
-    let rows = select.query_map(params![handler, after, limit as i64], |row| {
+    let rows = select.query_map(params![handler, beyond, limit as i64], |row| {
         Ok(Parked {
             event: event_of(row)?.without_body(),
             attempts: attempts_of(row, 6)?,
