@@ -205,6 +205,10 @@ fn what_is_parked_is_listed_and_replayed() {
         table[1].contains("push.example.com/live/a") && table[1].contains("65"),
         "{table:?}"
     );
+    let newest = lines(&server, &["parked", "--json", "--limit", "1"]);
+    assert_eq!(newest, parked()[1..]);
+    let of_a = lines(&server, &["parked", "--json", "--stream", "live/a"]);
+    assert_eq!(of_a, parked()[..1]);
     let handlers = lines(&server, &["handlers"]);
     assert!(
         handlers[2].starts_with("picky  exec  running  0"),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::query::{Received, Shown, Stream};
 use super::remote::Remote;
 use super::table::{Table, cell, kind, stream};
-use super::{Operate, PART, next, print_json, print_table, say};
+use super::{Operate, PART, newest, print_json, print_table, say};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -97,9 +97,12 @@ impl Operate for Parked {
                 names.map(str::to_owned).collect()
             }
         };
+        let mut query = self.received.query();
+        query.extend(self.stream.query());
         let mut items = Vec::new();
         for handler in &handlers {
-            for mut item in self.list(remote, handler)? {
+            let path = ["handlers", handler, "parked"];
+            for mut item in newest(remote, &path, &query, self.shown.limit)? {
                 item["handler"] = handler.clone().into();
                 items.push(item);
             }
@@ -122,27 +125,6 @@ impl Operate for Parked {
             ]);
         }
         print_table(&table)
-    }
-}
-
-impl Parked {
-    /// The oldest come first, as their order is that of the events; the last ones are shown.
-    fn list(&self, remote: &Remote, handler: &str) -> Result<Vec<Value>, Failed> {
-        let mut items: Vec<Value> = Vec::new();
-        let mut after = None;
-        loop {
-            let mut query = self.received.query();
-            query.extend(self.stream.query());
-            query.push(("limit", PART.to_string()));
-            query.extend(after.map(|after: i64| ("after", after.to_string())));
-            let page = remote.get(&["handlers", handler, "parked"], &query)?;
-            items.extend(page["items"].as_array().into_iter().flatten().cloned());
-            items.drain(..items.len().saturating_sub(self.shown.limit));
-            after = next(&page);
-            if after.is_none() {
-                return Ok(items);
-            }
-        }
     }
 }
 
