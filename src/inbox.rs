@@ -9,7 +9,7 @@
 //! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked. [`Inbox::delete`] does.
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub mod delivery;
 mod postgres;
 pub mod query;

@@ -6,7 +6,8 @@
 //! 2. Begins and ends with the same `sequence` are one session. A begin that arrives after its own end changes nothing.
 //! 3. A session starts at its begin's time; if only its end is known, at that one's time less `push_duration`.
 //! 4. It is over if there is an end of it. What happens to other sessions makes no difference to it.
-//! 5. Without a sequence, an end belongs to the begin nearest to the one it tells of, within 90 s, or is a session by itself.
+//! 5. Without a sequence, an end belongs to the begin nearest to the one it tells of (at most 90 s before, 5 s after it), or is
+//!    a session by itself.
 //! 6. The newest session by start (ties by sequence) decides: the stream is live if that one is not over.
 //! 7. The time is the event's own, or that of its arrival if it has none.
 //! 8. Facts go with their events. Retention leaves those that decide, so that nothing becomes live or offline by it.

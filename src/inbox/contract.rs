@@ -13,7 +13,7 @@ mod replay;
 mod retention;
 mod search;
 #[path = "../../tests/it/support/postgres.rs"]
-pub(super) mod server;
+pub(crate) mod server;
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -246,7 +246,7 @@ impl Bench {
     }
 }
 
-pub(super) fn settings(path: &Path) -> InboxSettings {
+pub(crate) fn settings(path: &Path) -> InboxSettings {
     InboxSettings {
         store: StoreSettings::Sqlite(SqliteSettings {
             path: path.join("inbox"),
@@ -260,7 +260,7 @@ pub(super) fn settings(path: &Path) -> InboxSettings {
 }
 
 /// As [`settings`], in a database of the tests' own server.
-pub(super) fn postgres_settings(database: &str) -> InboxSettings {
+pub(crate) fn postgres_settings(database: &str) -> InboxSettings {
     let config = InboxConfig {
         engine: Engine::Postgres,
         url: Some(server::shared().url(database)),
@@ -278,7 +278,7 @@ pub(super) fn postgres_settings(database: &str) -> InboxSettings {
 }
 
 /// An authentic callback. The source believes everybody.
-pub(super) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authentic {
+pub(crate) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authentic {
     static OPEN: LazyLock<SourceConfig> = LazyLock::new(|| {
         let text = config::File::from_str("allow_unsigned = true", config::FileFormat::Toml);
         let config = config::Config::builder().add_source(text).build().unwrap();
@@ -303,7 +303,7 @@ pub(super) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authe
 }
 
 /// A push to a stream.
-pub(super) fn push(stream: &str, n: Seq) -> String {
+pub(crate) fn push(stream: &str, n: Seq) -> String {
     format!(
         r#"{{"event_type":1,"app":"push.example.com","appname":"live","stream_id":"{stream}","sequence":"{n}"}}"#
     )

@@ -8,9 +8,10 @@ use crate::event::{Event, Seq};
 use crate::identity::EventId;
 use crate::kind::Kind;
 
-/// So much may lie between a begin and the begin that an end without a sequence tells of, if they are of one session: an end
-/// is noticed up to 70 s late.
-const TOLERANCE: Duration = Duration::from_secs(90);
+/// The begin that an end without a sequence tells of may have been so much earlier: an end is noticed up to 70 s late.
+const EARLIER: Duration = Duration::from_secs(90);
+/// And so much later.
+const LATER: Duration = Duration::from_secs(5);
 
 /// What the board knows of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,9 +155,8 @@ fn without_sequence(facts: &[&Fact]) -> Vec<Session> {
         let told = end.begun();
         let apart = |begin: &Fact| begin.at.since(told).max(told.since(begin.at));
         // Without a duration whatever began before it may be meant, the last one most likely.
-        let fits = |begin: &Fact| {
-            begin.at <= end.at && (end.lasted.is_none() || apart(begin) <= TOLERANCE)
-        };
+        let close = |begin: &Fact| told.since(begin.at) <= EARLIER && begin.at.since(told) <= LATER;
+        let fits = |begin: &Fact| begin.at <= end.at && (end.lasted.is_none() || close(begin));
         let nearest = (0..open.len())
             .filter(|at| fits(open[*at].0))
             .min_by_key(|at| (apart(open[*at].0), std::cmp::Reverse(*at)));

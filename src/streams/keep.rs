@@ -72,7 +72,8 @@ impl Board {
             // What had to stay longer.
             passes.forgotten = 0;
         }
-        let before = self.clock.now().minus(retention).plus(MARGIN);
+        // Too early a look would not be repeated soon; what another clock has removed meanwhile is found when all is looked at.
+        let before = self.clock.now().minus(retention);
         let mut after = passes.forgotten;
         while let Some(last) = self.forget_gone(after, before).await? {
             after = last;
@@ -208,14 +209,18 @@ impl Board {
         Ok(number)
     }
 
-    async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
+    pub(super) async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
         match &self.place {
             Place::File { shelf, .. } => write(shelf, |shelf| shelf.to_free()).await,
             Place::Shared(board) => board.to_free().await,
         }
     }
 
-    async fn note_held(&self, hold: Vec<(Seq, i64)>, free: Vec<Seq>) -> Result<(), StoreError> {
+    pub(super) async fn note_held(
+        &self,
+        hold: Vec<(Seq, i64)>,
+        free: Vec<Seq>,
+    ) -> Result<(), StoreError> {
         match &self.place {
             Place::File { shelf, .. } => {
                 write(shelf, move |shelf| shelf.note_held(&hold, &free)).await

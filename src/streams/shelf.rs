@@ -138,8 +138,8 @@ impl Shelf {
         Ok(written)
     }
 
-    /// Forgets facts whose events are gone; but those of a stream's newest session not before every begin is: else another
-    /// session would decide, and a stream be live that is not.
+    /// Forgets facts whose events are gone; but sessions only as a whole, and a stream's newest one not before every begin is
+    /// gone: else another session would decide, and a stream be live that is not.
     pub(super) fn forget(
         &mut self,
         seqs: &[Seq],
@@ -165,8 +165,16 @@ impl Shelf {
             let begin = deciding.as_ref().and_then(|session| session.begin);
             let end = deciding.and_then(|session| session.end).map(|(_, seq)| seq);
             let mut delete = tx.prepare_cached(
-                "DELETE FROM facts WHERE stream = ?1 AND gone = 1
-                 AND NOT (kind IN (0, 1) AND coalesce(sequence = ?2, seq IN (?3, ?4), 0))
+                "DELETE FROM facts WHERE stream = ?1 AND gone = 1 AND NOT (kind IN (0, 1) AND CASE
+                 WHEN sequence IS NOT NULL THEN coalesce(sequence = ?2, 0) OR EXISTS (
+                     SELECT 1 FROM facts o WHERE o.stream = ?1 AND o.sequence = facts.sequence
+                     AND o.kind IN (0, 1) AND o.gone = 0)
+                 ELSE coalesce(seq IN (?3, ?4), 0) OR EXISTS (
+                     SELECT 1 FROM facts o WHERE o.stream = ?1 AND o.sequence IS NULL
+                     AND o.kind IN (0, 1) AND o.gone = 0 AND (o.id = facts.id OR EXISTS (
+                         SELECT 1 FROM sessions s WHERE s.stream = ?1 AND s.sequence IS NULL
+                         AND o.seq IN (s.begin_seq, s.end_seq) AND facts.seq IN (s.begin_seq, s.end_seq))))
+                 END)
                  RETURNING stream, kind, sequence",
             )?;
             take_out(
@@ -215,6 +223,14 @@ impl Shelf {
             ])?;
         }
         tx.commit()
+    }
+
+    /// As if nothing of the last changes had been noted.
+    #[cfg(test)]
+    pub(super) fn unannounce(&mut self) -> rusqlite::Result<()> {
+        let undo =
+            "UPDATE streams SET announced = NOT announced, changes = changes - 1, settle_at = 0";
+        self.conn.execute(undo, []).map(drop)
     }
 
     /// The begins beyond `after` that arrived before `before`: up to where was looked, and those that a live stream needs.

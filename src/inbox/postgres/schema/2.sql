@@ -134,8 +134,8 @@ BEGIN
     RETURN QUERY SELECT * FROM livehook.stream_touched_1(streams, pushes, decides, numberless);
 END $$;
 
--- Forgets facts whose events are gone; but those of a stream's newest session not before every begin is: else another session
--- would decide, and a stream be live that is not.
+-- Forgets facts whose events are gone; but sessions only as a whole, and a stream's newest one not before every begin is gone:
+-- else another session would decide, and a stream be live that is not.
 CREATE FUNCTION livehook.stream_forget_1(seqs bigint[], numberless bigint)
 RETURNS TABLE(stream bigint, looks bigint, push text, seq bigint, id bytea, kind integer, at bigint, received bigint, lasted bigint)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -156,8 +156,16 @@ BEGIN
             AND EXISTS (SELECT 1 FROM livehook.stream_facts f WHERE f.stream = of_stream AND f.kind = 1 AND NOT f.gone)
             ORDER BY s.start DESC, s.rank DESC LIMIT 1;
         FOR one IN DELETE FROM livehook.stream_facts f WHERE f.stream = of_stream AND f.gone
-            AND NOT (f.kind IN (0, 1)
-                AND coalesce(f.sequence = newest.sequence, f.seq IN (newest.begin_seq, newest.end_seq), false))
+            AND NOT (f.kind IN (0, 1) AND CASE
+            WHEN f.sequence IS NOT NULL THEN coalesce(f.sequence = newest.sequence, false) OR EXISTS (
+                SELECT 1 FROM livehook.stream_facts o WHERE o.stream = of_stream AND md5(o.sequence) = md5(f.sequence)
+                AND o.sequence = f.sequence AND o.kind IN (0, 1) AND NOT o.gone)
+            ELSE coalesce(f.seq IN (newest.begin_seq, newest.end_seq), false) OR EXISTS (
+                SELECT 1 FROM livehook.stream_facts o WHERE o.stream = of_stream AND md5(o.sequence) IS NULL
+                AND o.kind IN (0, 1) AND NOT o.gone AND (o.id = f.id OR EXISTS (
+                    SELECT 1 FROM livehook.stream_sessions s WHERE s.stream = of_stream AND md5(s.sequence) IS NULL
+                    AND o.seq IN (s.begin_seq, s.end_seq) AND f.seq IN (s.begin_seq, s.end_seq))))
+            END)
             RETURNING f.sequence, f.kind
         LOOP
             streams := streams || of_stream;

@@ -1,0 +1,187 @@
+//! What retention leaves, and boards that were lost.
+
+use super::*;
+use crate::inbox::contract::authentic;
+use crate::inbox::delivery::{HandlerId, Settlement, Start};
+use crate::inbox::query::EventFilter;
+use crate::streams::NAME;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Bench {
+    /// The board's number in the inbox.
+    pub(super) async fn register(&self) -> HandlerId {
+        let registered = self.inbox.register(vec![(NAME.to_owned(), Start::Oldest)]);
+        registered.await.unwrap()[0].id
+    }
+
+    /// A begin or an end of a session, stored and on the board.
+    pub(super) async fn callback(&self, handler: HandlerId, stream: &str, event_type: u8, n: i64) {
+        let second = at(n).seconds();
+        let body = format!(
+            r#"{{"event_type":{event_type},"app":"push-0.example.com","appname":"live","stream_id":"{stream}","sequence":"{n}","event_time":{second}}}"#
+        );
+        let callback = authentic("css", body.as_bytes(), self.clock.now());
+        let receipt = self.inbox.accept(callback, None).await.unwrap();
+        let events = self.inbox.these(vec![receipt.seq()]).await.unwrap();
+        let told = events.iter().filter_map(Told::by).collect();
+        self.board.apply(told, None).await.unwrap();
+        let settlement = Settlement {
+            position: Some(receipt.seq()),
+            ..Settlement::default()
+        };
+        let lease = self.inbox.lease(&[(handler, DAY)]).await.unwrap()[0];
+        let epoch = lease.epoch;
+        let settlement = Settlement {
+            epoch,
+            ..settlement
+        };
+        self.inbox.settle(handler, settlement).await.unwrap();
+    }
+
+    async fn pass(&self, handler: HandlerId) {
+        self.board.before_sweep(handler, RETENTION).await.unwrap();
+        while self.inbox.sweep().await.unwrap() {}
+        self.board.after_sweep(RETENTION).await.unwrap();
+    }
+
+    async fn known(&self) -> Vec<String> {
+        let streams = self.streams(None).await;
+        streams
+            .into_iter()
+            .map(|stream| stream.key.streamid)
+            .collect()
+    }
+
+    async fn stored(&self) -> usize {
+        self.inbox.after(0, 1000, usize::MAX).await.unwrap().len()
+    }
+}
+
+async fn a_stream_that_is_live_outlives_retention(engine: &str) {
+    let bench = Bench::of(engine).await;
+    let handler = bench.register().await;
+    bench.callback(handler, "on", 1, 1).await;
+    bench.callback(handler, "over", 1, 2).await;
+    bench.callback(handler, "over", 0, 2).await;
+    for _ in 0..8 {
+        bench.clock.advance(DAY);
+        bench.pass(handler).await;
+    }
+    assert_eq!(bench.known().await, ["on"]);
+    assert_eq!(bench.stored().await, 1, "its begin");
+    let live = bench.live().await;
+    bench.board.rebuild().await.unwrap();
+    assert_eq!(bench.live().await, live);
+    assert_eq!(live.len(), 1);
+    // Its end lets it go in time.
+    bench.callback(handler, "on", 0, 1).await;
+    assert!(bench.live().await.is_empty());
+    for _ in 0..30 {
+        bench.clock.advance(DAY);
+        bench.pass(handler).await;
+    }
+    assert_eq!((bench.known().await.len(), bench.stored().await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_live_outlives_retention_on_sqlite() {
+    a_stream_that_is_live_outlives_retention("sqlite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_live_outlives_retention_on_postgres() {
+    a_stream_that_is_live_outlives_retention("postgres").await;
+}
+
+async fn what_is_deleted_is_forgotten(engine: &str) {
+    let bench = Bench::of(engine).await;
+    let handler = bench.register().await;
+    for stream in ["a", "b"] {
+        bench.callback(handler, stream, 1, 1).await;
+        bench.callback(handler, stream, 0, 1).await;
+        bench.callback(handler, stream, 1, 2).await;
+    }
+    bench.inbox.delete(vec![1, 2, 3]).await.unwrap();
+    let filter = EventFilter {
+        stream: Some("live/a".to_owned()),
+        ..EventFilter::default()
+    };
+    bench.board.forget_deleted(&filter).await.unwrap();
+    assert_eq!(bench.known().await, ["b"]);
+    let found = bench.board.list(Wanted::default(), 0, 10).await.unwrap();
+    let story = bench
+        .board
+        .story(found.items[0].clone(), None, 10)
+        .await
+        .unwrap();
+    assert_eq!((story.sessions.len(), story.timeline.len()), (2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_is_forgotten_on_sqlite() {
+    what_is_deleted_is_forgotten("sqlite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_is_forgotten_on_postgres() {
+    what_is_deleted_is_forgotten("postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_board_that_is_lost_or_damaged_is_made_again() {
+    let mut bench = Bench::of("sqlite").await;
+    let handler = bench.register().await;
+    for stream in ["a", "b", "c"] {
+        bench.callback(handler, stream, 1, 1).await;
+    }
+    bench.callback(handler, "b", 0, 1).await;
+    let live = bench.live().await;
+    let file = bench.dir.path().join("streams.db");
+    for damage in ["", "this is no database, however long it is looked at"] {
+        for ending in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(bench.dir.path().join(format!("streams.db{ending}")));
+        }
+        if damage.is_empty() {
+            std::fs::remove_file(&file).unwrap();
+        } else {
+            std::fs::write(&file, damage).unwrap();
+        }
+        bench.board = Bench::open(&bench.dir, &bench.inbox, &bench.clock);
+        assert!(bench.live().await.is_empty());
+        bench.board.catch_up(handler).await.unwrap();
+        assert_eq!(bench.live().await, live);
+    }
+    // Nothing is told twice of what it has.
+    bench.board = Bench::open(&bench.dir, &bench.inbox, &bench.clock);
+    assert_eq!(bench.live().await, live);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_power_cut_took_is_taken_again() {
+    let mut bench = Bench::of("sqlite").await;
+    let handler = bench.register().await;
+    bench.callback(handler, "a", 1, 1).await;
+    bench.board.catch_up(handler).await.unwrap();
+    let file = bench.dir.path().join("streams.db");
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let conn = rusqlite::Connection::open(from).unwrap();
+        let _ = std::fs::remove_file(to);
+        conn.execute("VACUUM INTO ?1", [to.to_str().unwrap()])
+            .unwrap();
+    };
+    let earlier = bench.dir.path().join("earlier.db");
+    copy(&file, &earlier);
+    bench.callback(handler, "a", 0, 1).await;
+    bench.callback(handler, "b", 1, 1).await;
+    let live = bench.live().await;
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(bench.dir.path().join(format!("streams.db{ending}")));
+    }
+    std::fs::copy(&earlier, &file).unwrap();
+    bench.board = Bench::open(&bench.dir, &bench.inbox, &bench.clock);
+    assert_ne!(bench.live().await, live);
+    bench.board.catch_up(handler).await.unwrap();
+    assert_eq!(bench.live().await, live);
+}
