@@ -247,7 +247,8 @@ impl HandlerSettings {
             },
             order: Order::None,
             concurrency,
-            timeout: Duration::from_secs(30),
+            // Also how long after the death of a receiver another one goes on.
+            timeout: Duration::from_secs(5),
             payload: PayloadForm::Original,
             retry: Retry {
                 max: Duration::from_secs(10),

@@ -29,4 +29,5 @@ mod replay;
 mod shutdown;
 mod simulate;
 mod smoke;
+mod streams;
 mod sync_before_answer;
