@@ -9,6 +9,7 @@
 mod deletion;
 mod health;
 mod leases;
+mod parts;
 mod runner;
 pub mod settings;
 mod status;
@@ -24,13 +25,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use self::leases::{Held, Ordered};
+use self::parts::Taking;
 use self::runner::{Command, Leased, Runner};
 use self::settings::HandlerSettings;
 use self::status::{InMemory, Status};
 pub use self::status::{Last, State};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
-use crate::handler::Handler;
+use crate::handler::Taker;
 use crate::inbox::delivery::{
     HandlerId, OutOfLine, Registered, RowCounts, RowState, Selection, Start,
 };
@@ -46,7 +48,7 @@ pub struct Built {
     /// Its section of the configuration.
     pub settings: Arc<HandlerSettings>,
     /// The handler itself.
-    pub handler: Arc<dyn Handler>,
+    pub handler: Taker,
 }
 
 /// All handlers at work.
@@ -76,7 +78,7 @@ struct AtWork {
 
 impl AtWork {
     fn is_internal(&self) -> bool {
-        self.built.settings.internal
+        matches!(self.built.handler, Taker::Parts(_))
     }
 }
 
@@ -246,22 +248,38 @@ impl Dispatch {
         ));
         let (commands, received) = mpsc::channel(16);
         let (id, epoch) = (leased.registered.id, leased.epoch);
-        let runner = Runner::new(
-            name.to_owned(),
-            leased,
-            built.clone(),
-            self.inbox.clone(),
-            self.clock.clone(),
-            &self.metrics,
-            status.clone(),
-        );
+        let task = match &built.handler {
+            Taker::Handler(handler) => {
+                let runner = Runner::new(
+                    name.to_owned(),
+                    leased,
+                    built.settings.clone(),
+                    handler.clone(),
+                    self.inbox.clone(),
+                    self.clock.clone(),
+                    self.metrics.of_handler(name),
+                    status.clone(),
+                );
+                tokio::spawn(runner.run(received))
+            }
+            Taker::Parts(parts) => {
+                let taking = Taking {
+                    name: name.to_owned(),
+                    leased,
+                    parts: parts.clone(),
+                    inbox: self.inbox.clone(),
+                    status: status.clone(),
+                };
+                parts::spawn(taking, received)
+            }
+        };
         Work {
             id,
             epoch,
             timeout: built.settings.timeout,
             status,
             commands,
-            task: tokio::spawn(runner.run(received)),
+            task,
         }
     }
 

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::Event;
+use crate::inbox::StoreError;
 
 /// The future a handler returns.
 pub type Handling<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
@@ -40,6 +42,31 @@ pub type Outcome = Result<(), Failure>;
 pub trait Handler: Send + Sync + 'static {
     /// Handles one event.
     fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a>;
+}
+
+/// The future of a [`Parts`].
+pub(crate) type Taking<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
+
+/// A part of livehook that takes events in arrival order, many at once. What fails is tried again until it works; what was taken
+/// may come again.
+pub(crate) trait Parts: Send + Sync + 'static {
+    /// Takes events. Called in a thread that may be blocked.
+    fn take(&self, events: Vec<Event>) -> Taking<'_>;
+}
+
+/// Who gets events.
+#[derive(Clone)]
+pub enum Taker {
+    /// A handler, which gets them one by one.
+    Handler(Arc<dyn Handler>),
+    /// A part of livehook.
+    Parts(#[allow(private_interfaces, reason = "nobody outside makes one")] Arc<dyn Parts>),
+}
+
+impl From<Arc<dyn Handler>> for Taker {
+    fn from(handler: Arc<dyn Handler>) -> Self {
+        Self::Handler(handler)
+    }
 }
 
 /// Why an attempt was not good. The reason is shown to the operator: it must not hold a secret or the body.

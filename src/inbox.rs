@@ -237,6 +237,19 @@ impl Inbox {
         on_engine!(self, store => store.after(seq, limit, bytes).await)
     }
 
+    /// As [`after`](Self::after), but only what has come to rest, and read in the thread that calls: for who is in no hurry.
+    pub async fn after_at_rest(
+        &self,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(store) => store.after_at_rest(seq, limit, bytes),
+            Engine::Postgres(store) => store.after(seq, limit, bytes).await,
+        }
+    }
+
     /// The deliveries of a handler that are due at `until`, longest due first, and when the next one after them is due.
     pub async fn due(
         &self,

@@ -307,16 +307,6 @@ impl Metrics {
         })
     }
 
-    /// What is counted of the attempts of something that is no handler of the operator's, and shown nowhere.
-    pub(crate) fn of_nobody() -> DeliveryMetrics {
-        DeliveryMetrics {
-            done: Counter::default(),
-            retry: Counter::default(),
-            parked: Counter::default(),
-            duration: durations(),
-        }
-    }
-
     /// What is counted of a handler's attempts, looked up once.
     pub fn of_handler(&self, handler: &str) -> DeliveryMetrics {
         let counter = |outcome| {

@@ -46,6 +46,8 @@ impl Dispatch {
                 deleted += self.inbox.delete(chunk.to_vec()).await?;
             }
         }
+        // Whatever was read before is through with by now.
+        self.let_go(&[], &mut deaf).await;
         Ok(deleted)
     }
 

@@ -21,7 +21,6 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::commands::{Discard, Discarded, Pause};
-use super::Built;
 use super::health::{Health, backoff};
 use super::settings::{HandlerSettings, Order};
 use super::status::{InMemory, State, Status};
@@ -34,7 +33,7 @@ use crate::inbox::delivery::{
     stream_lane,
 };
 use crate::inbox::{Inbox, StoreError};
-use crate::metrics::{DeliveryMetrics, DeliveryOutcome, Metrics};
+use crate::metrics::{DeliveryMetrics, DeliveryOutcome};
 
 /// A position alone is written this often: after a crash, what was finished since comes again.
 const POSITION_EVERY: Duration = Duration::from_millis(100);
@@ -191,29 +190,40 @@ pub(super) struct Runner {
     store_pause: Option<Instant>,
 }
 
+impl Command {
+    /// Tells who asked that nothing was to be done.
+    pub(super) fn answer_nothing(self) {
+        match self {
+            Self::Replay { reply, .. }
+            | Self::Discard { reply, .. }
+            | Self::Forget { reply, .. }
+            | Self::Pause { reply, .. } => drop(reply.send(Ok(0))),
+            Self::Stop { .. } => {}
+        }
+    }
+}
+
 impl Runner {
+    #[expect(clippy::too_many_arguments, reason = "what a handler needs to deliver")]
     pub(super) fn new(
         name: String,
         leased: Leased,
-        built: Built,
+        settings: Arc<HandlerSettings>,
+        handler: Arc<dyn Handler>,
         inbox: Inbox,
         clock: Clock,
-        metrics: &Metrics,
+        metrics: DeliveryMetrics,
         status: Arc<Status>,
     ) -> Self {
         let registered = leased.registered;
         Self {
-            metrics: if built.settings.internal {
-                Metrics::of_nobody()
-            } else {
-                metrics.of_handler(&name)
-            },
+            metrics,
             name,
             id: registered.id,
             epoch: leased.epoch,
             leased: leased.until,
-            settings: built.settings,
-            handler: built.handler,
+            settings,
+            handler,
             committed: inbox.committed(),
             inbox,
             clock,

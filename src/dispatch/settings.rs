@@ -115,8 +115,6 @@ pub struct HandlerSettings {
     pub target_type: Option<&'static str>,
     /// Where the events go; none: to code, through `Server::builder`.
     pub target: Option<Target>,
-    /// It is a part of livehook, and no handler to anybody outside.
-    pub internal: bool,
 }
 
 /// Compiled globs, the same if they were written the same.
@@ -185,7 +183,6 @@ impl HandlerConfig {
             start: self.start,
             target_type: self.to.as_ref().map(To::type_name),
             target,
-            internal: false,
         })
     }
 }
@@ -236,8 +233,8 @@ impl Streams {
 }
 
 impl HandlerSettings {
-    /// Of a part of livehook that gets every event that was received, in any order, and must not miss one.
-    pub(crate) fn internal(concurrency: usize) -> Self {
+    /// Of a part of livehook, which gets every event.
+    pub(crate) fn of_parts() -> Self {
         Self {
             kinds: Kind::all_and_unknown().collect(),
             sources: BTreeSet::new(),
@@ -246,19 +243,14 @@ impl HandlerSettings {
                 set: GlobSet::empty(),
             },
             order: Order::None,
-            concurrency,
+            concurrency: 1,
             // Also how long after the death of a receiver another one goes on.
             timeout: Duration::from_secs(5),
             payload: PayloadForm::Original,
-            retry: Retry {
-                max: Duration::from_secs(10),
-                max_age: settings::LONGEST,
-                ..Retry::default()
-            },
+            retry: Retry::default(),
             start: Start::Oldest,
             target_type: None,
             target: None,
-            internal: true,
         }
     }
 

@@ -15,3 +15,4 @@ use std::time::Duration;
 
 use self::bench::{Act, Bench, Fake, ages, eventually};
 use super::*;
+use crate::handler::Handler;

@@ -15,6 +15,11 @@ use crate::event::{Event, Seq};
 /// A handler's number in the inbox; names come and go, numbers are never reused.
 pub type HandlerId = i64;
 
+/// Whether a name is one of a part of livehook: those of handlers have no dot.
+pub fn is_of_parts(name: &str) -> bool {
+    name.contains('.')
+}
+
 /// Keeps order: rows of one lane are tried one after the other, by `seq`.
 pub type Lane = u64;
 

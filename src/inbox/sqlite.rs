@@ -233,7 +233,12 @@ impl Store {
         configured: Vec<(String, Start)>,
     ) -> Result<Vec<Registered>, StoreError> {
         let now = self.clock.now();
-        self.tail.want(!configured.is_empty());
+        // A part of livehook is in no hurry: nothing is kept in memory for it.
+        self.tail.want(
+            configured
+                .iter()
+                .any(|(name, _)| !super::delivery::is_of_parts(name)),
+        );
         self.write(move |conn| deliveries::register(conn, &configured, last_seq(conn)?, now))
             .await
     }
@@ -280,6 +285,22 @@ impl Store {
                     .await
             }
         }
+    }
+
+    /// Without making the writer hurry, as [`Self::read`] does.
+    pub(super) fn after_at_rest(
+        &self,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let read = |conn: &Connection| events::after(conn, seq, limit, bytes);
+        self.readers.with(read).map_err(|error| {
+            if !matches!(error, rusqlite::Error::InvalidPath(_)) {
+                tracing::error!(store.error = %error, "the store could not be read");
+            }
+            StoreError::Failed
+        })
     }
 
     pub(super) async fn due(

@@ -17,8 +17,6 @@ use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::streams::{self, Board, Subscribed};
 
-/// Events that are on their way to the board: written together.
-const CONCURRENCY: usize = 256;
 /// How often is looked for what is to be told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// Between tries to bring the board up to date.
@@ -49,12 +47,11 @@ pub(super) struct Boards {
 }
 
 impl Boards {
-    /// Belongs into a runtime.
     pub(super) fn of(board: &Board) -> Self {
         Self {
             fed: Built {
-                settings: Arc::new(HandlerSettings::internal(CONCURRENCY)),
-                handler: Arc::new(board.feed()),
+                settings: Arc::new(HandlerSettings::of_parts()),
+                handler: board.feed(),
             },
             subscribed: Arc::default(),
         }

@@ -149,7 +149,7 @@ pub(super) fn build(
             name.clone(),
             Built {
                 settings: Arc::new(settings.clone()),
-                handler,
+                handler: handler.into(),
             },
         );
     }
@@ -166,7 +166,7 @@ pub(super) fn build(
                 name.clone(),
                 Built {
                     settings: Arc::new(settings),
-                    handler: handler.clone(),
+                    handler: handler.clone().into(),
                 },
             );
         }

@@ -87,7 +87,8 @@ impl Board {
         if position >= newest {
             return Ok(false);
         }
-        let patience = self.settings.settle.max(Duration::from_secs(1));
+        // Its position is not written at once.
+        let patience = self.settings.settle.max(Duration::from_secs(1)) + Duration::from_secs(1);
         let waiting = self.inbox.received_from(position + 1).await?;
         Ok(waiting.is_some_and(|received| self.clock.now().since(received) > patience))
     }

@@ -172,8 +172,13 @@ impl Bench {
         change: impl Fn(&mut HandlerConfig),
     ) {
         let settings = Arc::new(settings(change));
-        self.handlers
-            .insert(name.to_owned(), Built { settings, handler });
+        self.handlers.insert(
+            name.to_owned(),
+            Built {
+                settings,
+                handler: handler.into(),
+            },
+        );
         self.change().await;
     }
 

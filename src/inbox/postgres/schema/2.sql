@@ -111,8 +111,8 @@ BEGIN
     END LOOP;
     INSERT INTO livehook.streams(source, domain, appname, streamid, last)
         SELECT g.source, g.domain, g.appname, g.streamid, min(g.at)
-        FROM unnest(sources, domains, appnames, streamids, ats) AS g(source, domain, appname, streamid, at)
-        GROUP BY 1, 2, 3, 4 ORDER BY min(g.at)
+        FROM unnest(sources, domains, appnames, streamids, ats, seqs) AS g(source, domain, appname, streamid, at, seq)
+        GROUP BY 1, 2, 3, 4 ORDER BY min(g.seq)
         ON CONFLICT DO NOTHING;
     FOR one IN
         WITH added AS (
