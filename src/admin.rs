@@ -113,10 +113,8 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     if admin.dispatch.measure().await.is_err() {
         tracing::warn!("the gauges of the handlers are stale, the store could not be read");
     }
-    if let Ok((domains, stale)) = admin.board.measure().await {
-        admin.metrics.show_live(domains);
-        let stale = i64::try_from(stale).unwrap_or(i64::MAX);
-        admin.metrics.streams_stale.set(stale);
+    if admin.board.measure().await.is_err() {
+        tracing::warn!("the gauges of streams are stale, the board could not be read");
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], admin.metrics.encode())

@@ -1,5 +1,6 @@
 //! What livehook counts, in the names of Prometheus. No label ever holds anything that a stranger sent.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
@@ -106,10 +107,10 @@ pub struct HandlerLabel {
     pub handler: String,
 }
 
-/// The label of what is counted per push domain. Domains are looked at before they become labels: few, and made like one.
+/// The label of what is counted per push domain. A domain is what a stranger sends, unless the operator has named it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DomainLabel {
-    /// A push domain, or `other`.
+    /// A configured push domain, or `other`.
     pub domain: String,
 }
 
@@ -121,9 +122,6 @@ pub struct DeliveryLabels {
     /// What became of the attempt.
     pub outcome: DeliveryOutcome,
 }
-
-/// Domains that are labels; the streams of the others are added up.
-const DOMAINS: usize = 20;
 
 type Seconds = Gauge<f64, AtomicU64>;
 type Count = Gauge<i64, AtomicI64>;
@@ -269,7 +267,7 @@ impl Default for Metrics {
             inbox_bytes: register!("inbox_bytes", "Size of the inbox on disk", Count::default()),
             streams_live: register!(
                 "streams_live",
-                "Streams that are live, of each domain with many",
+                "Streams that are live, by configured domain",
                 Family::default()
             ),
             stream_flaps: register!(
@@ -324,23 +322,19 @@ impl Metrics {
         }
     }
 
-    /// Shows how many streams are live, by domain.
-    pub fn show_live(&self, mut domains: Vec<(String, u64)>) {
-        let is_name = |domain: &str| {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-            (1..=253).contains(&domain.len()) && domain.bytes().all(fits)
-        };
-        domains.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        self.streams_live.clear();
-        let mut shown = 0;
-        for (domain, live) in domains {
-            let by_name = shown < DOMAINS && is_name(&domain);
-            shown += usize::from(by_name);
-            let domain = if by_name { domain } else { "other".to_owned() };
-            let gauge = self
-                .streams_live
-                .get_or_create_owned(&DomainLabel { domain });
-            gauge.inc_by(i64::try_from(live).unwrap_or(i64::MAX));
+    /// Shows how many streams are live in each of the domains that are `known`, and in all others.
+    pub fn show_live(&self, known: &BTreeSet<String>, live: Vec<(String, u64)>) {
+        let mut shown: BTreeMap<&str, u64> = known.iter().map(|name| (&**name, 0)).collect();
+        shown.insert("other", 0);
+        for (domain, number) in &live {
+            let label = known.get(domain).map_or("other", String::as_str);
+            *shown.entry(label).or_default() += number;
+        }
+        for (domain, number) in shown {
+            let domain = domain.to_owned();
+            self.streams_live
+                .get_or_create_owned(&DomainLabel { domain })
+                .set(i64::try_from(number).unwrap_or(i64::MAX));
         }
     }
 

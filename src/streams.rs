@@ -141,13 +141,17 @@ impl Board {
         }
     }
 
-    /// How many streams are live in each domain, and how many have been for longer than `stale_after`.
-    pub async fn measure(&self) -> Result<(Vec<(String, u64)>, u64), StoreError> {
-        let stale = self.clock.now().minus(self.settings.stale_after);
-        match &self.place {
-            Place::File { reader, .. } => read(reader, move |reader| reader.measure(stale)).await,
-            Place::Shared(board) => board.measure(stale).await,
-        }
+    /// Brings its gauges up to date.
+    pub async fn measure(&self) -> Result<(), StoreError> {
+        let since = self.clock.now().minus(self.settings.stale_after);
+        let (live, stale) = match &self.place {
+            Place::File { reader, .. } => read(reader, move |reader| reader.measure(since)).await?,
+            Place::Shared(board) => board.measure(since).await?,
+        };
+        self.metrics.show_live(&self.settings.domains, live);
+        let stale = i64::try_from(stale).unwrap_or(i64::MAX);
+        self.metrics.streams_stale.set(stale);
+        Ok(())
     }
 
     /// Takes facts in; of what stands in the inbox within `instead` these are all there are.

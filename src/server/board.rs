@@ -33,7 +33,7 @@ pub(super) fn open(
         StoreSettings::Postgres(_) => Path::new(""),
     };
     let (inbox, clock, metrics) = (inbox.clone(), clock.clone(), metrics.clone());
-    let opened = Board::open(directory, inbox, clock, metrics, config.streams);
+    let opened = Board::open(directory, inbox, clock, metrics, config.streams.clone());
     opened.map_err(|error| OpenError::Broken {
         path: directory.join("streams.db"),
         reason: error.to_string(),

@@ -78,7 +78,7 @@ impl Reloader {
             admin: old.admin.clone(),
             log: old.log.clone(),
             inbox: old.inbox.clone(),
-            streams: old.streams,
+            streams: old.streams.clone(),
             ..config
         };
         *current = (config, built);

@@ -72,7 +72,9 @@ fn the_board_says_who_is_live() {
     for inbox in both_engines() {
         let server = TestServer::start(&Settings {
             inbox,
-            ..Settings::default()
+            ..Settings::with_handlers(
+                "[streams]\ndomains = [\"push.example.com\", \"idle.example.com\"]\n",
+            )
         });
         let now = seconds();
         push(&server, "a", 1, 1, now - 50);
@@ -144,10 +146,15 @@ fn the_board_says_who_is_live() {
             let message = answer.json()["message"].as_str().unwrap().to_owned();
             assert!(message.contains(field), "{message}");
         }
-        let metric = |series: &str| server.metric(series);
-        assert!((metric("livehook_streams_live{domain=\"push.example.com\"}") - 2.0).abs() < 0.1);
-        assert!(metric("livehook_streams_stale").abs() < 0.1);
-        assert!(metric("livehook_streams_lag_events").abs() < 0.1);
+        for (series, value) in [
+            ("livehook_streams_live{domain=\"push.example.com\"}", 2.0),
+            ("livehook_streams_live{domain=\"idle.example.com\"}", 0.0),
+            ("livehook_streams_live{domain=\"other\"}", 0.0),
+            ("livehook_streams_stale", 0.0),
+            ("livehook_streams_lag_events", 0.0),
+        ] {
+            assert!((server.metric(series) - value).abs() < 0.1, "{series}");
+        }
     }
 }
 

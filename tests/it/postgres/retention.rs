@@ -20,7 +20,7 @@ fn what_is_done_goes_and_what_is_parked_stays() {
     let [first, second] = &receivers;
     for number in 0..300 {
         let receiver = &receivers[number % 2];
-        let body = json!({ "event_type": 1, "stream_id": format!("room-{}", number % 7), "number": number });
+        let body = json!({ "event_type": 200, "stream_id": format!("room-{}", number % 7), "number": number });
         assert_eq!(receiver.server().post("/css", signed(body)).status, 200);
     }
     let body = json!({ "event_type": 314, "stream_id": "kept", "event_time": 1 });

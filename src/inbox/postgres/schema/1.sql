@@ -345,7 +345,8 @@ BEGIN
 END $$;
 
 -- Keeps the leases of a receiver and gives it those it may have: of handlers that it wants, for so many milliseconds each.
--- What is free goes to whoever has the least, or after a while to anybody. `surplus`: another one has so much less that this
+-- What is free goes to whoever has the least, or after a while to anybody; parts of livehook, whose names have a dot, to
+-- whoever comes, and they do not count. `surplus`: another one has so much less that this
 -- one should give the handler back.
 CREATE FUNCTION livehook.lease_1(me uuid, wants bigint[], terms bigint[])
 RETURNS TABLE(handler bigint, epoch bigint, surplus boolean)
@@ -361,29 +362,31 @@ BEGIN
         ON CONFLICT (id) DO UPDATE SET wanted = excluded.wanted, until = excluded.until;
     UPDATE livehook.handlers h SET until = moment + w.term * interval '1 ms', term = w.term
         FROM unnest(wants, terms) AS w(id, term) WHERE h.id = w.id AND h.receiver = me;
-    mine := (SELECT count(*) FROM livehook.handlers WHERE receiver = me AND id = ANY (wants));
+    mine := (SELECT count(*) FROM livehook.handlers WHERE receiver = me AND id = ANY (wants) AND name NOT LIKE '%.%');
     -- Nobody is promised more than a term, so the database's clock has gone back. Counted anew, or it would not end.
     UPDATE livehook.handlers h SET until = moment + h.term * interval '1 ms'
         WHERE h.id = ANY (wants) AND h.until > moment + (h.term + 1000) * interval '1 ms';
     UPDATE livehook.receivers r SET until = moment + interval '6 s' WHERE r.until > moment + interval '7 s';
     FOR free IN
-        SELECT h.id, w.term, coalesce(h.until, moment) AS since FROM livehook.handlers h
+        SELECT h.id, w.term, coalesce(h.until, moment) AS since, h.name LIKE '%.%' AS is_part FROM livehook.handlers h
         JOIN unnest(wants, terms) AS w(id, term) ON w.id = h.id
         WHERE h.receiver IS DISTINCT FROM me AND (h.receiver IS NULL OR h.until < moment)
         ORDER BY h.id FOR UPDATE OF h SKIP LOCKED
     LOOP
-        CONTINUE WHEN free.since > moment - interval '3 s' AND EXISTS (
+        CONTINUE WHEN NOT free.is_part AND free.since > moment - interval '3 s' AND EXISTS (
             SELECT 1 FROM livehook.receivers r WHERE r.id <> me AND r.until > moment AND free.id = ANY (r.wanted)
-            AND (SELECT count(*) FROM livehook.handlers o WHERE o.receiver = r.id AND o.until > moment) < mine);
+            AND (SELECT count(*) FROM livehook.handlers o
+                WHERE o.receiver = r.id AND o.until > moment AND o.name NOT LIKE '%.%') < mine);
         UPDATE livehook.handlers h SET receiver = me, epoch = h.epoch + 1, until = moment + free.term * interval '1 ms', term = free.term
             WHERE h.id = free.id;
-        mine := mine + 1;
+        mine := mine + (NOT free.is_part)::int;
     END LOOP;
     -- One at a time.
     spare := (
         SELECT max(h.id) FROM livehook.handlers h JOIN livehook.receivers r ON h.id = ANY (r.wanted)
-        WHERE h.receiver = me AND r.id <> me AND r.until > moment
-        AND (SELECT count(*) FROM livehook.handlers o WHERE o.receiver = r.id AND o.until > moment) + 1 < mine);
+        WHERE h.receiver = me AND h.name NOT LIKE '%.%' AND r.id <> me AND r.until > moment
+        AND (SELECT count(*) FROM livehook.handlers o
+            WHERE o.receiver = r.id AND o.until > moment AND o.name NOT LIKE '%.%') + 1 < mine);
     RETURN QUERY SELECT h.id, h.epoch, h.id IS NOT DISTINCT FROM spare FROM livehook.handlers h
         WHERE h.receiver = me AND h.id = ANY (wants) ORDER BY h.id;
 END $$;
