@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use livehook::auth::{Presented, authenticate};
+use livehook::auth::{Presented, authenticate, sign};
 use livehook::callback::Callback;
 use livehook::clock::Clock;
 use livehook::inbox::Inbox;
@@ -26,6 +26,36 @@ const SEED: u32 = 9999;
 
 /// So many events in the store that livehook has in this folder, each of them verified and accepted.
 pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
+    fill_with(dir, events, || {
+        let mut template = Template::new(0, SEED);
+        move |number| Bytes::copy_from_slice(template.body(number))
+    })
+}
+
+/// The begins of so many streams.
+pub fn fill_streams(dir: &Path, streams: u64) -> anyhow::Result<()> {
+    let now = Clock::system().now().seconds();
+    let t = (now + 600).to_string();
+    let sign = sign(KEY, &t);
+    fill_with(dir, streams, || {
+        let (t, sign) = (t.clone(), sign.clone());
+        move |number| {
+            let begin = now - 100_000 + number.cast_signed() % 90_000;
+            let domain = number % 7;
+            let body = format!(
+                r#"{{"event_type":1,"app":"push-{domain}.example.com","appname":"live","stream_id":"room-{number}","sequence":"{number}","event_time":{begin},"t":{t},"sign":"{sign}"}}"#
+            );
+            body.into()
+        }
+    })
+}
+
+/// Each task has bodies of its own making.
+fn fill_with<B: FnMut(u64) -> Bytes + Send + 'static>(
+    dir: &Path,
+    events: u64,
+    bodies: impl Fn() -> B,
+) -> anyhow::Result<()> {
     let begin = Instant::now();
     let around = Surroundings {
         base: dir,
@@ -45,7 +75,8 @@ pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
         let tasks: Vec<_> = (0..TASKS)
             .map(|_| {
                 let (inbox, source, next) = (inbox.clone(), source.clone(), next.clone());
-                tokio::spawn(async move { accept(&inbox, &source, &next, events).await })
+                let body = bodies();
+                tokio::spawn(async move { accept(&inbox, &source, &next, events, body).await })
             })
             .collect();
         for task in tasks {
@@ -73,15 +104,15 @@ async fn accept(
     source: &Source,
     next: &AtomicU64,
     events: u64,
+    mut body_of: impl FnMut(u64) -> Bytes,
 ) -> anyhow::Result<()> {
     let clock = Clock::system();
-    let mut template = Template::new(0, SEED);
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= events {
             return Ok(());
         }
-        let body = Bytes::copy_from_slice(template.body(number));
+        let body = body_of(number);
         let presented = Presented {
             url_kind: None,
             token: None,

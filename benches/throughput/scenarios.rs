@@ -5,6 +5,7 @@ mod memory;
 mod neighbours;
 mod postgres;
 mod start;
+mod streams;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub enum Scenario {
     Neighbours,
     /// Several receivers on one PostgreSQL, against the embedded store and bare inserts
     Postgres,
+    /// The board with 100,000 streams that are live
+    Streams,
     /// The program's size
     Size,
     /// All of these
@@ -36,12 +39,13 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const EACH: [Self; 6] = [
+    const EACH: [Self; 7] = [
         Self::Full,
         Self::Start,
         Self::Memory,
         Self::Neighbours,
         Self::Postgres,
+        Self::Streams,
         Self::Size,
     ];
 }
@@ -102,6 +106,7 @@ pub fn run(chosen: &[Scenario], extent: &Extent) -> anyhow::Result<()> {
             Scenario::Memory => memory::run(dir.path(), extent),
             Scenario::Neighbours => neighbours::run(extent),
             Scenario::Postgres => postgres::run(extent),
+            Scenario::Streams => streams::run(dir.path(), extent),
             Scenario::Size | Scenario::All => size(dir.path()),
         };
         let findings = findings.with_context(|| format!("{scenario:?}: this run is INVALID"))?;

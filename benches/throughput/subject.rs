@@ -208,6 +208,33 @@ impl Server {
     }
 }
 
+impl Server {
+    /// What the admin listener answers.
+    pub fn ask_admin(&self, path: &str) -> anyhow::Result<String> {
+        match self.events {
+            Events::Metrics(admin) => get(admin, path),
+            _ => anyhow::bail!("it has no admin listener"),
+        }
+    }
+
+    /// Waits until everything that is stored is on the board of streams.
+    pub fn wait_for_board(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let Events::Metrics(admin) = self.events else {
+            return Ok(());
+        };
+        while metric(admin, |series| series == "livehook_streams_lag_events")? > 0 {
+            ensure!(
+                Instant::now() < until,
+                "the board does not catch up; {}",
+                self.process.last_words()
+            );
+            sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
 /// The sum of these series of livehook's metrics.
 fn metric(admin: u16, wanted: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
     let text = get(admin, "/metrics")?;
