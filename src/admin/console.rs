@@ -23,9 +23,9 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("console/", $name)))),*] };
 }
 
-const FILES: [(&str, &str); 11] = files!(
+const FILES: [(&str, &str); 16] = files!(
     "style.css" "app.js" "api.js" "dom.js" "metrics.js" "chart.js"
-    "overview.js" "feed.js" "event.js" "rejected.js" "handlers.js"
+    "watch.js" "overview.js" "board.js" "streams.js" "stream.js" "timeline.js" "feed.js" "event.js" "rejected.js" "handlers.js"
 );
 
 const HEADERS: [(HeaderName, &str); 4] = [

@@ -5,6 +5,8 @@ mod feed;
 mod keyboard;
 mod looks;
 mod pages;
+mod stream;
+mod streams;
 
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Client, Settings, TestServer};
@@ -48,7 +50,7 @@ fn the_page_and_its_files_are_public_and_run_only_their_own_scripts() {
         }
         seen.push(path);
     }
-    assert_eq!(seen.len(), 12, "{seen:?}");
+    assert_eq!(seen.len(), 17, "{seen:?}");
     assert_eq!(get("/console/other.js").status, 404);
 }
 

@@ -7,8 +7,10 @@ import { feed } from './feed.js';
 import { handlers } from './handlers.js';
 import { overview } from './overview.js';
 import { rejected } from './rejected.js';
+import { stream } from './stream.js';
+import { streams } from './streams.js';
 
-const PAGES = { '': overview, live: feed, event, rejected, handlers };
+const PAGES = { '': overview, streams, stream, live: feed, event, rejected, handlers };
 const main = document.getElementById('main');
 const nav = document.getElementById('nav');
 // Not there if no token is configured.
@@ -33,14 +35,14 @@ async function show() {
   quiet();
   const mine = turn;
   const alive = () => mine === turn;
-  const [, name = '', part = ''] = location.hash.split('/');
+  const [, name = '', ...parts] = location.hash.split('/');
   const page = PAGES[name] ?? overview;
   for (const link of nav.children) {
     if (link.hash === `#/${name}`) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current');
   }
   showControls(true);
   try {
-    const running = await page(main, alive, decodeURIComponent(part));
+    const running = await page(main, alive, ...parts.map(decodeURIComponent));
     if (!alive()) { running?.stop?.(); return; }
     stop = running?.stop ?? stop;
     if (running?.draw) {

@@ -37,6 +37,13 @@ export function row(columns, item) {
   }));
 }
 
+/** A link to a stranger's host, which is not told where it was followed from; only to the web, and with no stream key. */
+export function outward(url, text) {
+  const address = URL.canParse(url) ? new URL(url) : null;
+  const safe = ['http:', 'https:'].includes(address?.protocol) && mask(address.href) === address.href;
+  return safe ? el('a', { href: address.href, rel: 'noreferrer', target: '_blank' }, mask(text)) : shown(text);
+}
+
 export function button(text, act) {
   const node = el('button', { type: 'button' }, text);
   let busy = false;

@@ -3,7 +3,7 @@
 import { confirmed, get, getText } from './api.js';
 import { button, el, mask, say, table } from './dom.js';
 
-export async function event(main, alive, id) {
+export async function event(main, alive, id = '') {
   const path = `/api/events/${encodeURIComponent(id)}`;
   const [whole, typed, raw, deliveries] = await Promise.all([
     get(path), get(`${path}?payload=typed`), getText(`${path}/body`), get(`${path}/deliveries`)]);

@@ -2,6 +2,7 @@
 
 import { get } from './api.js';
 import { el, fail, quiet, row } from './dom.js';
+import { watch } from './watch.js';
 
 const SHOWN = 200;
 const LISTED = 50;
@@ -37,21 +38,12 @@ export async function feed(main, alive) {
     rows.replaceChildren();
     const query = new URLSearchParams();
     for (const input of inputs) if (input.value.trim()) query.set(input.name, input.value.trim());
-    const mine = source = new EventSource(`/api/events/stream?${query}`);
     const told = [];
     let take = (item) => told.push(item);
-    mine.addEventListener('event', (message) => take(JSON.parse(message.data)));
-    const settled = new Promise((resolve) => {
-      mine.onopen = () => { state.textContent = 'Watching. The newest is at the top.'; resolve(); };
-      mine.onerror = () => {
-        state.textContent = mine.readyState === EventSource.CLOSED
-          ? 'The server closed the watch: too many may be watching.' : 'The connection broke; trying again.';
-        resolve();
-      };
-    });
+    const mine = source = watch(`/api/events/stream?${query}`, 'event', (item) => take(item), state, 'Watching. The newest is at the top.');
     try {
       // The watch comes first, so that nothing falls between it and the list.
-      await settled;
+      await mine.settled;
       // Also says in words what is wrong with a filter; an EventSource does not.
       const { items } = await get(`/api/events?${query}&order=newest&limit=${LISTED}`);
       if (mine !== source || !alive()) return;

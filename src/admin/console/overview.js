@@ -6,6 +6,8 @@ import { el, table } from './dom.js';
 import { course, quantile, rates, sample } from './metrics.js';
 
 const MINUTES = 5 * 60 * 1000;
+/** Nobody pages through all of them for a figure. */
+const COUNTED = 1000;
 
 const tile = (title, value) => el('div', { class: 'tile' }, el('span', {}, title), el('b', {}, value));
 
@@ -35,12 +37,14 @@ export async function overview(main, alive) {
   const body = el('div');
   main.append(el('h1', {}, 'Overview'), body);
   const draw = async () => {
-    const [windows, handlers] = await Promise.all([get('/api/retry-windows'), get('/api/handlers'), sample()]);
+    const [windows, handlers, live] = await Promise.all([
+      get('/api/retry-windows'), get('/api/handlers'), get(`/api/streams?live=true&limit=${COUNTED}`), sample()]);
     if (!alive()) return;
     const kinds = [...rates('livehook_callbacks_total', 'kind', MINUTES)].filter(([, rate]) => rate > 0);
     body.replaceChildren(
       ...windows.items.map(warning),
       el('div', { class: 'tiles' },
+        tile('Live streams', el('a', { href: '#/streams' }, `${live.items.length}${live.next ? '+' : ''}`)),
         tile('Callback, p50', time(quantile('livehook_callback_duration_seconds', 0.5))),
         tile('Callback, p99', time(quantile('livehook_callback_duration_seconds', 0.99))),
         tile('Commit, p50', time(quantile('livehook_commit_duration_seconds', 0.5))),

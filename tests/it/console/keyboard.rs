@@ -32,7 +32,7 @@ fn the_keyboard_is_enough_and_stays_where_it_was() {
         false,
         "nobody signed in"
     );
-    for link in ["Overview", "Live", "Rejected", "Handlers"] {
+    for link in ["Overview", "Streams", "Live", "Rejected", "Handlers"] {
         browser.press(TAB);
         assert_at(&browser, link);
     }

@@ -32,6 +32,8 @@ const COLOURS: &str = "
 #[test]
 fn every_page_can_be_read_in_the_dark_and_in_the_light() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    // First: what is taken ends the warning that something was refused.
+    super::stream::tell(&server, "room-7");
     let forged = signed_with(
         "Forged",
         now() + 600,
@@ -45,6 +47,8 @@ fn every_page_can_be_read_in_the_dark_and_in_the_light() {
         browser.wait_for("return document.body.textContent.includes('refused since')");
         for (page, shows) in [
             ("Overview", "refused since"),
+            ("Streams", "1 stream shown."),
+            ("push.example.com/live/room-7", "Snapshots"),
             ("Live", "Watching."),
             ("Rejected", "signature"),
             ("Handlers", "Pause file"),
