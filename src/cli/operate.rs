@@ -1,6 +1,7 @@
 //! The commands that ask a running server, over its admin API.
 
 mod events;
+mod follow;
 mod handlers;
 mod query;
 mod rejected;

@@ -1,21 +1,16 @@
 //! `livehook events`: what is stored, what arrives, and deleting it.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use clap::Args;
-use reqwest::{Method, Response};
 use serde_json::Value;
-use tokio::time::sleep;
 
+use super::follow::Following;
 use super::query::{Received, Shown, Stream};
 use super::remote::Remote;
 use super::table::{Table, cell, kind, plain, plain_json, stream};
 use super::{Operate, confirm, counted, json_line, newest, room, say};
 use crate::cli::Failed;
-
-/// Between two tries to watch on.
-const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Events {
@@ -57,7 +52,10 @@ impl Operate for Events {
         }
         // What arrives while the list is read is not missed, and not shown twice.
         let watching = match self.follow {
-            true => Some(remote.block_on(self.watch(remote, None))?),
+            true => {
+                let path = &["events", "stream"];
+                Some(remote.block_on(Following::start(remote, path, self.query()))?)
+            }
             false => None,
         };
         let items = newest(remote, &["events"], &self.query(), self.shown.limit)?;
@@ -68,8 +66,16 @@ impl Operate for Events {
         let Some(watching) = watching else {
             return Ok(());
         };
-        let known = items.iter().map(|item| item["id"].to_string()).collect();
-        remote.block_on(self.follow(remote, watching, printer, known))
+        let mut known: HashSet<String> = items.iter().map(|item| item["id"].to_string()).collect();
+        remote.block_on(watching.each(|item| {
+            // The handlers are told of in between.
+            let is_new = item["id"].is_string() && !known.remove(&item["id"].to_string());
+            if is_new {
+                printer.print(&[item])
+            } else {
+                Ok(true)
+            }
+        }))
     }
 }
 
@@ -105,71 +111,6 @@ impl Events {
             (false, false) => format!("{count} deleted ({filters})"),
         };
         say(&text).map(drop)
-    }
-
-    async fn watch(&self, remote: &Remote, last: Option<&str>) -> Result<Response, Failed> {
-        let headers: Vec<_> = last
-            .map(|last| ("last-event-id", last))
-            .into_iter()
-            .collect();
-        remote
-            .send(
-                Method::GET,
-                &["events", "stream"],
-                &self.query(),
-                &headers,
-                None,
-            )
-            .await
-    }
-
-    async fn follow(
-        &self,
-        remote: &Remote,
-        mut watching: Response,
-        mut printer: Printer,
-        mut known: HashSet<String>,
-    ) -> Result<(), Failed> {
-        let mut last: Option<String> = None;
-        loop {
-            let mut rest = Vec::new();
-            // An answer that is cut off is taken up again.
-            while let Ok(Some(chunk)) = watching.chunk().await {
-                rest.extend_from_slice(&chunk);
-                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
-                    let line = String::from_utf8_lossy(&line);
-                    let line = line.trim_end();
-                    if let Some(skipped) = line
-                        .strip_prefix(": ")
-                        .filter(|text| text.contains("skipped"))
-                    {
-                        eprintln!("livehook: {}", plain(skipped));
-                    } else if let Some(id) = line.strip_prefix("id: ") {
-                        last = Some(id.to_owned());
-                    } else if let Some(data) = line.strip_prefix("data: ")
-                        && let Ok(item) = serde_json::from_str::<Value>(data)
-                        && item["id"].is_string()
-                        && !known.remove(&item["id"].to_string())
-                        && !printer.print(&[item])?
-                    {
-                        return Ok(());
-                    }
-                }
-            }
-            loop {
-                sleep(PAUSE).await;
-                match self.watch(remote, last.as_deref()).await {
-                    Ok(response) => {
-                        watching = response;
-                        break;
-                    }
-                    Err(Failed::Setup(error)) => return Err(Failed::Setup(error)),
-                    // It may just be starting again.
-                    Err(Failed::Run(_)) => {}
-                }
-            }
-        }
     }
 }
 
