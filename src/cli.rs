@@ -56,6 +56,11 @@ enum Command {
     /// Shows the newest, oldest first. With an id shows that event whole, as handlers get it. With --delete removes what is
     /// stored of a stream: it says first how many events it will be, and asks.
     Events(Asked<operate::Events>),
+    /// Show which streams are live by what a running server knows, or the story of one
+    ///
+    /// Shows those that are live, the newest last. With a stream shows its sessions, recordings, last screenshot and last
+    /// events. With --rebuild has the board made again from everything stored: it asks first.
+    Streams(Asked<operate::Streams>),
     /// Show what a running server refused, and why, or judge it once more
     ///
     /// After a wrong key was corrected and the configuration reloaded, --recheck takes what is authentic by now.
@@ -115,6 +120,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
             health::ask(&address, args.path()).map_err(Failed::Run)
         }
         Command::Events(command) => command.operate(&file),
+        Command::Streams(command) => command.operate(&file),
         Command::Rejected(command) => command.operate(&file),
         Command::Handlers(command) => command.operate(&file),
         Command::Parked(command) => command.operate(&file),

@@ -7,6 +7,7 @@ mod query;
 mod rejected;
 mod remote;
 mod replay;
+mod streams;
 mod table;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -21,6 +22,7 @@ pub(super) use self::handlers::{Handlers, Parked};
 pub(super) use self::rejected::Rejected;
 use self::remote::{Access, Remote};
 pub(super) use self::replay::Replay;
+pub(super) use self::streams::Streams;
 use self::table::Table;
 use super::Failed;
 use crate::event::Seq;

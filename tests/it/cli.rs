@@ -1,5 +1,6 @@
 //! The commands that ask a running server.
 
+mod streams;
 mod terminal;
 mod waiting;
 

@@ -20,8 +20,8 @@ use crate::settings::{Secret, Surroundings};
 const CONNECT: Duration = Duration::from_secs(5);
 /// To the answer of a question; a long replay may take a while to be counted.
 const ANSWER: Duration = Duration::from_secs(60);
-/// To the answer of a deletion, which is given when nothing is left: everything stored is looked through.
-const DELETION: Duration = Duration::from_secs(3600);
+/// To an answer that is given when everything stored was looked through: of a deletion, and of a rebuilt board.
+const THOROUGH: Duration = Duration::from_secs(3600);
 
 /// Where the server is, and who asks.
 #[derive(Debug, clap::Args)]
@@ -82,19 +82,25 @@ impl Remote {
     /// Asks for a page.
     pub(super) fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
         self.runtime
-            .block_on(self.ask(Method::GET, path, query, None))
+            .block_on(self.ask(Method::GET, path, query, None, ANSWER))
     }
 
     /// Has the server do something.
     pub(super) fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failed> {
         self.runtime
-            .block_on(self.ask(Method::POST, path, &[], Some(body)))
+            .block_on(self.ask(Method::POST, path, &[], Some(body), ANSWER))
+    }
+
+    /// Has the server do something that goes through everything stored.
+    pub(super) fn post_patiently(&self, path: &[&str]) -> Result<Value, Failed> {
+        self.runtime
+            .block_on(self.ask(Method::POST, path, &[], None, THOROUGH))
     }
 
     /// Has the server delete what the query says, or count it.
     pub(super) fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
         self.runtime
-            .block_on(self.ask(Method::DELETE, path, query, None))
+            .block_on(self.ask(Method::DELETE, path, query, None, THOROUGH))
     }
 
     /// Waits, or does something else that takes its time.
@@ -108,11 +114,8 @@ impl Remote {
         path: &[&str],
         query: &[(&str, String)],
         body: Option<&Value>,
+        limit: Duration,
     ) -> Result<Value, Failed> {
-        let limit = match method {
-            Method::DELETE => DELETION,
-            _ => ANSWER,
-        };
         let asking = async {
             let response = self.send(method, path, query, &[], body).await?;
             let text = response.text().await.map_err(|error| self.away(error))?;

@@ -10,7 +10,9 @@ const GAP: usize = 2;
 /// No column is cut to less.
 const NARROWEST: usize = 8;
 /// Columns of little use when cut: only when the others are as narrow as they get.
-const WHOLE: [&str; 3] = ["RECEIVED", "PARKED", "ID"];
+const WHOLE: [&str; 8] = [
+    "RECEIVED", "PARKED", "ID", "TIME", "SINCE", "LAST", "START", "END",
+];
 
 /// Columns that are as wide as what is in them, as far as there is room.
 pub(super) struct Table {

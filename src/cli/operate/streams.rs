@@ -1,0 +1,254 @@
+//! `livehook streams`: which of them are live, the story of one, and making the board again.
+
+mod story;
+
+use std::collections::HashMap;
+
+use anyhow::anyhow;
+use clap::Args;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::follow::Following;
+use super::query::{Shown, Stream};
+use super::remote::Remote;
+use super::table::{Table, cell, plain, stream};
+use super::{Operate, PART, confirm, counted, json_line, next, print_json, print_lines, room, say};
+use crate::cli::Failed;
+use crate::clock::Timestamp;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Streams {
+    /// One stream with its story, as source/domain/app/stream: css/push.example.com/live/room-7; a slash within a part is
+    /// %2F, a part that is empty is -
+    #[arg(value_name = "STREAM", conflicts_with_all = ["all", "offline", "source", "domain", "stream", "search", "follow", "rebuild"])]
+    one: Option<String>,
+    /// Also those that are not live
+    #[arg(long)]
+    all: bool,
+    /// Only those that are not live
+    #[arg(long, conflicts_with = "all")]
+    offline: bool,
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    #[command(flatten)]
+    stream: Stream,
+    /// Only those with this text in domain/app/stream
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    #[command(flatten)]
+    shown: Shown,
+    /// Go on with each change, live or not any more, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+    /// Instead of showing them: have the board made again from everything stored
+    #[arg(long, conflicts_with_all = ["all", "offline", "source", "domain", "stream", "search", "follow", "limit"])]
+    rebuild: bool,
+    /// With --rebuild: do not ask
+    #[arg(long, short, requires = "rebuild")]
+    yes: bool,
+}
+
+impl Operate for Streams {
+    fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        if self.rebuild {
+            return self.rebuild(remote);
+        }
+        if let Some(one) = &self.one {
+            return self.tell(remote, &parts(one).map_err(Failed::Setup)?);
+        }
+        // What changes while the list is read is not missed, and not shown twice.
+        let watching = match self.follow {
+            true => {
+                let path = &["streams", "stream"];
+                let query = self.query(self.offline.then_some(false));
+                Some(remote.block_on(Following::start(remote, path, query))?)
+            }
+            false => None,
+        };
+        let live = (!self.all).then_some(!self.offline);
+        let items = newest(remote, &self.query(live), self.shown.limit)?;
+        let mut printer = Printer::new(self.shown.json);
+        if !printer.print(&items)? {
+            return Ok(());
+        }
+        let Some(watching) = watching else {
+            return Ok(());
+        };
+        let mut known: HashMap<String, String> =
+            items.iter().map(|item| (name(item), state(item))).collect();
+        remote.block_on(watching.each(|item| match known.remove(&name(&item)) {
+            Some(shown) if shown == state(&item) => Ok(true),
+            _ => printer.print(&[item]),
+        }))
+    }
+}
+
+impl Streams {
+    fn query(&self, live: Option<bool>) -> Vec<(&'static str, String)> {
+        let mut query = self.stream.query();
+        query.extend(live.map(|live| ("live", live.to_string())));
+        for (name, value) in [("source", &self.source), ("search", &self.search)] {
+            query.extend(value.clone().map(|value| (name, value)));
+        }
+        query
+    }
+
+    fn tell(&self, remote: &Remote, parts: &[String; 4]) -> Result<(), Failed> {
+        let [source, domain, appname, streamid] = parts;
+        let limit = self.shown.limit.clamp(1, PART).to_string();
+        let story = remote.get(
+            &["streams", source, domain, appname, streamid],
+            &[("limit", limit)],
+        )?;
+        if self.shown.json {
+            return print_json(&[story]);
+        }
+        print_lines(story::lines(&story, room()))
+    }
+
+    fn rebuild(&self, remote: &Remote) -> Result<(), Failed> {
+        let question = "The board of streams will be made again from everything stored.";
+        if !confirm(question, self.yes)? {
+            return say("nothing was done").map(drop);
+        }
+        let answer = remote.post_patiently(&["streams", "rebuild"])?;
+        if self.shown.json {
+            return say(&answer.to_string()).map(drop);
+        }
+        let count = counted(answer["count"].as_u64().unwrap_or_default(), "event");
+        say(&format!("the board of streams was made again from {count}")).map(drop)
+    }
+}
+
+/// The parts of a stream's name.
+fn parts(text: &str) -> anyhow::Result<[String; 4]> {
+    let problem = || {
+        anyhow!(
+            "write the stream as source/domain/app/stream, such as css/push.example.com/live/room-7"
+        )
+    };
+    let part = |part: &str| {
+        let part = percent_decode_str(part).decode_utf8();
+        let part = part.map_err(|_| problem())?.into_owned();
+        Ok(if part.is_empty() {
+            "-".to_owned()
+        } else {
+            part
+        })
+    };
+    // Lists have a source as `/css`.
+    let parts = text.strip_prefix('/').unwrap_or(text).split('/').map(part);
+    let parts: Vec<String> = parts.collect::<anyhow::Result<_>>()?;
+    parts.try_into().map_err(|_| problem())
+}
+
+/// Those whose state is the newest, oldest first. They are listed by when they were first heard of, so all are looked at.
+fn newest(
+    remote: &Remote,
+    query: &[(&'static str, String)],
+    limit: usize,
+) -> Result<Vec<Value>, Failed> {
+    let mut items: Vec<Value> = Vec::new();
+    let mut after = None;
+    loop {
+        let mut query = query.to_vec();
+        query.push(("limit", PART.to_string()));
+        query.extend(after.map(|after: i64| ("after", after.to_string())));
+        let page = remote.get(&["streams"], &query)?;
+        items.extend(page["items"].as_array().into_iter().flatten().cloned());
+        // Of very many only those are held that may be shown.
+        items.sort_by_cached_key(|item| std::cmp::Reverse(changed(item)));
+        items.truncate(limit);
+        after = next(&page);
+        if after.is_none() {
+            break;
+        }
+    }
+    items.reverse();
+    Ok(items)
+}
+
+/// When its state began, as far as that is known.
+fn changed(item: &Value) -> Option<Timestamp> {
+    let time = |name: &str| Timestamp::from_rfc3339(item[name].as_str()?);
+    time("since").or_else(|| time("last"))
+}
+
+fn name(item: &Value) -> String {
+    let parts = ["source", "domain", "appname", "streamid"];
+    Value::from_iter(parts.map(|part| item[part].clone())).to_string()
+}
+
+/// What changes of a stream.
+fn state(item: &Value) -> String {
+    let parts = ["live", "since", "pushsequence"];
+    Value::from_iter(parts.map(|part| item[part].clone())).to_string()
+}
+
+/// Prints streams, below those that came before.
+struct Printer {
+    json: bool,
+    widths: Vec<usize>,
+}
+
+impl Printer {
+    fn new(json: bool) -> Self {
+        Self {
+            json,
+            widths: Vec::new(),
+        }
+    }
+
+    /// Whether somebody reads on.
+    fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
+        let lines: Vec<String> = if self.json {
+            items.iter().map(json_line).collect()
+        } else {
+            let is_first = self.widths.is_empty();
+            let mut table = Table::new(&["STATE", "SINCE", "SOURCE", "STREAM", "LAST"]);
+            for item in items {
+                let live = item["live"].as_bool().unwrap_or_default();
+                let source = item["source"].as_str().unwrap_or_default();
+                table.row([
+                    if live { "live" } else { "offline" }.to_owned(),
+                    cell(&item["since"]),
+                    plain(source.trim_start_matches('/')),
+                    stream(item),
+                    cell(&item["last"]),
+                ]);
+            }
+            let lines = table.lines(&mut self.widths, room());
+            lines.into_iter().skip(usize::from(!is_first)).collect()
+        };
+        for line in lines {
+            if !say(&line)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_named_by_four_parts() {
+        let named = |text: &str| parts(text).ok().map(|parts| parts.join("|"));
+        let four = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            named("css/push.example.com/live/room-7"),
+            four("css|push.example.com|live|room-7")
+        );
+        assert_eq!(named("/css/d/a/s"), four("css|d|a|s"));
+        assert_eq!(named("css/-//a%2Fb%20%E7%9B%B4"), four("css|-|-|a/b 直"));
+        assert_eq!(named("css/d/a/100%"), four("css|d|a|100%"));
+        for bad in ["", "css", "css/d/a", "css/d/a/s/t", "css/d/a/%FF"] {
+            assert_eq!(named(bad), None, "{bad}");
+        }
+    }
+}
