@@ -5,6 +5,7 @@
 //! then asks the receiver what it has stored. Invariant: an event counts as acknowledged only if a 200 for it was received,
 //! and as given up only if the platform would have dropped it. [`conformance`] instead tries a receiver case by case.
 
+mod admin;
 pub mod bad;
 mod bodies;
 pub mod conformance;

@@ -5,39 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use reqwest::header::DATE;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
 
+use super::admin::{AT_FIRST, Admin, PATIENCE};
 use super::ledger::{Entry, Seal};
 use crate::clock::Timestamp;
 use crate::identity::EventId;
 use crate::json;
 use crate::kind::Kind;
-use crate::outbound;
 use crate::settings::Secret;
 
-/// How long the admin listener may be away: it may just be starting again.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The same before anything is sent, when a wrong address is likelier.
-const AT_FIRST: Duration = Duration::from_secs(3);
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Of one question.
-const ANSWER: Duration = Duration::from_secs(20);
-const NO_LIVEHOOK: &str = "what answers at --verify is no admin listener of a livehook";
 /// Questions at a time.
 const AT_ONCE: usize = 16;
 
 /// Asks the admin listener of a livehook.
 pub struct Verifier {
-    client: Client,
-    url: Url,
+    admin: Admin,
     source: String,
-    token: Option<Secret>,
 }
 
 /// What was there before: only what is stored from then on is looked at.
@@ -74,29 +60,25 @@ impl Verifier {
     /// Will ask the admin listener at `url` about the events of a source. The error is the rest of a sentence that begins
     /// with the option's name.
     pub fn new(url: &str, token: Option<Secret>, source: &str) -> anyhow::Result<Self> {
-        let mut url = outbound::url(url, "http://127.0.0.1:9090").map_err(anyhow::Error::msg)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            bail!("must not hold a user or password; --admin-token-file takes the token");
-        }
-        url.set_query(None);
         Ok(Self {
-            client: outbound::client(&url, |client| client.timeout(ANSWER))?,
-            url,
+            admin: Admin::new(url, token, "--verify")?,
             source: source.to_owned(),
-            token,
         })
     }
 
     /// Whether it answers, and the time by its clock.
     pub async fn begin(&self) -> anyhow::Result<Baseline> {
-        let url = self.endpoint("/api/events", &[("limit", "1")]);
-        let answer = self.ask(url, AT_FIRST).await?;
+        let answer = self
+            .admin
+            .ask("/api/events", &[("limit", "1")], AT_FIRST)
+            .await?;
+        let other = |why: String| self.admin.no_livehook(why);
         if answer.status != StatusCode::OK {
-            bail!("{NO_LIVEHOOK} (it answers {})", answer.status);
+            bail!(other(format!("it answers {}", answer.status)));
         }
         let date = answer.date.unwrap_or_default();
         let from = jiff::fmt::rfc2822::parse(&date)
-            .map_err(|_| anyhow!("{NO_LIVEHOOK} (it tells no date)"))?
+            .map_err(|_| anyhow!(other("it tells no date".to_owned())))?
             .timestamp()
             .as_millisecond();
         let mut baseline = Baseline {
@@ -170,38 +152,16 @@ impl Verifier {
     /// Everything that was stored since.
     async fn list(&self, baseline: &Baseline) -> anyhow::Result<Vec<Listed>> {
         let from = baseline.from.to_string();
-        let mut all = Vec::new();
-        let mut after = "0".to_owned();
-        loop {
-            let fields = [
-                ("limit", "1000"),
-                ("source", &self.source),
-                ("from", &from),
-                ("after", &after),
-            ];
-            let answer = self
-                .ask(self.endpoint("/api/events", &fields), PATIENCE)
-                .await?;
-            let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let items = page["items"].as_array();
-            let items = items
-                .filter(|_| answer.status == StatusCode::OK)
-                .with_context(|| format!("{NO_LIVEHOOK} (it answers {})", answer.status))?;
-            for item in items {
-                let text = |name: &str| item[name].as_str().unwrap_or_default();
-                let id =
-                    EventId::from_hex(text("id")).context("the list has an item without id")?;
-                all.push(Listed {
-                    id,
-                    is_relay: text("type") == Kind::Relay.event_type(),
-                });
-            }
-            match page["next"].as_str() {
-                Some(next) if next == after => bail!("{NO_LIVEHOOK} (its list does not end)"),
-                Some(next) => after = next.to_owned(),
-                None => return Ok(all),
-            }
-        }
+        let fields = [("source", &*self.source), ("from", &from)];
+        let list = self.admin.list("/api/events", &fields, PATIENCE, |item| {
+            let text = |name: &str| item[name].as_str().unwrap_or_default();
+            let id = EventId::from_hex(text("id")).context("the list has an item without id")?;
+            Ok(Listed {
+                id,
+                is_relay: text("type") == Kind::Relay.event_type(),
+            })
+        });
+        list.await
     }
 
     /// The seal of each event that is stored, as far as something is to be held against it; none where it is not there.
@@ -239,9 +199,8 @@ impl Verifier {
     }
 
     async fn seal(&self, id: EventId) -> anyhow::Result<Option<Seal>> {
-        let answer = self
-            .ask(self.endpoint(&format!("/api/events/{id}"), &[]), PATIENCE)
-            .await?;
+        let path = format!("/api/events/{id}");
+        let answer = self.admin.ask(&path, &[], PATIENCE).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -250,61 +209,6 @@ impl Verifier {
         let data = members.iter().find(|member| *member.name == *b"data");
         Ok(data.and_then(|data| Seal::of(data.value)))
     }
-
-    fn endpoint(&self, path: &str, fields: &[(&str, &str)]) -> Url {
-        let mut url = self.url.clone();
-        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
-        if !fields.is_empty() {
-            url.query_pairs_mut().extend_pairs(fields);
-        }
-        url
-    }
-
-    /// The answer, 200 or 404; waits for a listener that is away.
-    async fn ask(&self, url: Url, patience: Duration) -> anyhow::Result<Answered> {
-        let until = Instant::now() + patience;
-        loop {
-            match self.try_ask(url.clone()).await {
-                Ok(answer) => match answer.status {
-                    StatusCode::OK | StatusCode::NOT_FOUND => return Ok(answer),
-                    StatusCode::UNAUTHORIZED => {
-                        bail!("the admin listener wants another token: --admin-token-file")
-                    }
-                    status if status.is_server_error() && Instant::now() < until => {}
-                    status => bail!("the admin listener answers {status}"),
-                },
-                Err(_) if Instant::now() < until => {}
-                Err(error) => {
-                    return Err(error)
-                        .context(format!("no answer from the admin listener at {}", self.url));
-                }
-            }
-            sleep(PAUSE).await;
-        }
-    }
-
-    async fn try_ask(&self, url: Url) -> Result<Answered, reqwest::Error> {
-        let mut request = self.client.get(url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.reveal());
-        }
-        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
-        let date = answer
-            .headers()
-            .get(DATE)
-            .and_then(|date| date.to_str().ok());
-        Ok(Answered {
-            status: answer.status(),
-            date: date.map(str::to_owned),
-            body: answer.bytes().await?.to_vec(),
-        })
-    }
-}
-
-struct Answered {
-    status: StatusCode,
-    date: Option<String>,
-    body: Vec<u8>,
 }
 
 /// How often each content is stored that has its id by chance.
