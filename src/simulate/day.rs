@@ -43,6 +43,9 @@ const MEANWHILE: [Kind; 25] = [
     Kind::StreamMix,
 ];
 
+/// The sequence of a sample, smaller than every one that is sent.
+const FIRST_SEQUENCE: u64 = 6_674_468_118_806_626_493;
+
 /// A stream, which has one session after the other.
 pub(super) struct Stream {
     pub(super) domain: &'static str,
@@ -150,7 +153,8 @@ impl Day {
             plan = steps.into();
             plan.retain(|kind| self.kinds.contains(kind));
         }
-        let sequence = 6_674_468_118_806_626_493 + (self.rng.next_u64() >> 8);
+        // It counts up: of two pushes of the same second the higher one is the later.
+        let sequence = FIRST_SEQUENCE + (self.number << 16) + u64::from(self.rng.random::<u16>());
         let param = self.param();
         let stream = &mut self.streams[at];
         stream.session = Session {
@@ -286,6 +290,23 @@ mod tests {
             })
             .collect();
         assert_eq!(names.len(), 100);
+    }
+
+    #[test]
+    fn every_push_has_a_higher_sequence_than_those_before() {
+        let mut day = Day::new(3, 4, &[Kind::StreamBegin]);
+        let sequences: Vec<u64> = (0..400)
+            .map(|_| {
+                let sequence = &day.next(NOW).members["sequence"];
+                sequence.as_str().unwrap().parse().unwrap()
+            })
+            .collect();
+        assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+        assert!(
+            sequences
+                .iter()
+                .all(|sequence| sequence.to_string().len() == 19)
+        );
     }
 
     #[test]
