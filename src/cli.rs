@@ -77,7 +77,7 @@ enum Command {
     ///
     /// Posts the callbacks of a believable day to it, signed, and repeats what is not answered 200 as often as the platform
     /// would. Exits 1 if an event was given up, a bad request was accepted, or (with --verify) something acknowledged is not
-    /// stored as it was sent. Interrupting it prints the report so far. With --conformance it goes through what a receiver
+    /// stored as it was sent, or (with --verify-streams) a stream is not live, or is, as it was left. Interrupting it prints the report so far. With --conformance it goes through what a receiver
     /// must bear case by case, and exits 1 if it fails one.
     Simulate(Box<simulate::Args>),
 }

@@ -2,11 +2,12 @@
 //!
 //! It is never more lenient than the platform. A `Day` tells what happens, a planner when it is sent, a sender
 //! repeats it by the schedule of its kind until it is answered 200, and a ledger remembers what was acknowledged. [`verify`]
-//! then asks the receiver what it has stored. Invariant: an event counts as acknowledged only if a 200 for it was received,
+//! then asks the receiver what it has stored, and [`board`] which streams are live. Invariant: an event counts as acknowledged only if a 200 for it was received,
 //! and as given up only if the platform would have dropped it. [`conformance`] instead tries a receiver case by case.
 
 mod admin;
 pub mod bad;
+pub mod board;
 mod bodies;
 pub mod conformance;
 mod connections;
@@ -18,6 +19,7 @@ pub mod report;
 mod sender;
 mod slow;
 pub mod template;
+pub mod truth;
 pub mod verify;
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, interval, timeout};
 
+use self::board::Board;
 pub use self::connections::Reply;
 use self::plan::Step;
 use self::report::Report;
@@ -108,6 +111,15 @@ pub enum Stop {
     Now,
 }
 
+/// Whom to ask at the end.
+#[derive(Default)]
+pub struct Checks {
+    /// What is stored.
+    pub stored: Option<Verifier>,
+    /// Which streams are live.
+    pub streams: Option<Board>,
+}
+
 /// How far it is.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -125,18 +137,22 @@ pub struct Progress {
     pub last_trouble: Option<Reply>,
 }
 
-/// Sends until the events or the time are over and everything has its fate, or until it shall `stop`; then asks the
-/// verifier. `watch` is told once a second how far it is.
+/// Sends until the events or the time are over and everything has its fate, or until it shall `stop`; then makes the
+/// checks. `watch` is told once a second how far it is.
 pub async fn run(
     settings: Settings,
-    verifier: Option<Verifier>,
+    checks: Checks,
     clock: Clock,
     stop: watch::Receiver<Stop>,
     mut watch: impl FnMut(Progress),
 ) -> anyhow::Result<Report> {
     reach(&settings.template).await?;
-    let baseline = match &verifier {
+    let baseline = match &checks.stored {
         Some(verifier) => Some(verifier.begin().await?),
+        None => None,
+    };
+    let before = match &checks.streams {
+        Some(board) => Some(board.begin().await?),
         None => None,
     };
     let seed = settings.seed;
@@ -152,8 +168,15 @@ pub async fn run(
     let slow = slow::start(&settings.template, settings.slow_connections);
     let kept_up = send(&settings, &sender, &clock, stop.clone(), &mut watch).await?;
     let slow = slow.end().await;
-    let mut report = Report::new(&sender.ledger(), seed, kept_up, slow);
-    if let (Some(verifier), Some(baseline)) = (verifier, baseline) {
+    let truth = sender.ledger().truth();
+    let mut report = Report::new(&sender.ledger(), truth.streams(), seed, kept_up, slow);
+    if let (Some(board), Some(before)) = (checks.streams, before) {
+        report.compared(tokio::select! {
+            compared = board.compare(&before, &truth) => compared,
+            () = stopped(stop.clone(), Stop::Now) => Err(anyhow!("interrupted")),
+        });
+    }
+    if let (Some(verifier), Some(baseline)) = (checks.stored, baseline) {
         let (entries, forged) = sender.ledger().take_sent();
         report.verified(tokio::select! {
             found = verifier.compare(&baseline, &entries, &forged) => found,

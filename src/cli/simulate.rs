@@ -19,8 +19,7 @@ use self::gauge::Gauge;
 use super::serve::Stops;
 use super::{Failed, print};
 use crate::clock::Clock;
-use crate::simulate::verify::Verifier;
-use crate::simulate::{self, Settings, Stop};
+use crate::simulate::{self, Checks, Settings, Stop};
 
 pub(super) fn simulate(args: &Args) -> Result<(), Failed> {
     let settings = args.settings().map_err(Failed::Setup)?;
@@ -28,8 +27,8 @@ pub(super) fn simulate(args: &Args) -> Result<(), Failed> {
         let settings = conformance::settings(args, settings).map_err(Failed::Setup)?;
         return block_on(conformance::run(args, settings));
     }
-    let verifier = args.verifier(&settings.template).map_err(Failed::Setup)?;
-    block_on(run(args, settings, verifier))
+    let checks = args.checks(&settings.template).map_err(Failed::Setup)?;
+    block_on(run(args, settings, checks))
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
@@ -42,10 +41,10 @@ fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed
     runtime.block_on(work)
 }
 
-async fn run(args: &Args, settings: Settings, verifier: Option<Verifier>) -> Result<(), Failed> {
+async fn run(args: &Args, settings: Settings, checks: Checks) -> Result<(), Failed> {
     let (stop, stopped) = watch::channel(Stop::Not);
     let display = Gauge::new(settings.events, settings.duration);
-    let simulation = simulate::run(settings, verifier, Clock::system(), stopped, |progress| {
+    let simulation = simulate::run(settings, checks, Clock::system(), stopped, |progress| {
         display.show(progress);
     });
     let (report, left) = interruptible(simulation, stop, STOPPING).await?;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::connections::Reply;
+use super::truth::{Push, Truth};
 use crate::callback::Callback;
 use crate::identity::EventId;
 use crate::json::{self, Member};
@@ -83,6 +84,8 @@ pub(super) struct Entry {
 /// Everything that was counted.
 pub(super) struct Ledger {
     pub(super) entries: Vec<Entry>,
+    /// Begins and ends of pushes, with the numbers of their entries.
+    pushes: Vec<(usize, Push)>,
     /// What was forged, and must not be found.
     pub(super) forged: Vec<EventId>,
     pub(super) acknowledged: u64,
@@ -111,6 +114,7 @@ impl Ledger {
         let longest = LONGEST.as_micros() as u64;
         Self {
             entries: Vec::new(),
+            pushes: Vec::new(),
             forged: Vec::new(),
             acknowledged: 0,
             retried: 0,
@@ -133,13 +137,20 @@ impl Ledger {
     }
 
     /// An event is about to be sent for the first time; its number.
-    pub(super) fn sent(&mut self, identity: Identity, due: Instant) -> usize {
+    pub(super) fn sent(&mut self, identity: Identity, push: Option<Push>, due: Instant) -> usize {
         self.began.get_or_insert(due);
         self.entries.push(Entry {
             identity,
             acknowledged: false,
         });
-        self.entries.len() - 1
+        let number = self.entries.len() - 1;
+        self.pushes.extend(push.map(|push| (number, push)));
+        number
+    }
+
+    /// Which streams are live by what was acknowledged.
+    pub(super) fn truth(&self) -> Truth {
+        Truth::of(&self.entries, &self.pushes)
     }
 
     /// A genuine request ended, so long after it was due.
@@ -258,7 +269,7 @@ mod tests {
     fn an_event_counts_as_acknowledged_once() {
         let mut ledger = Ledger::new();
         let identity = Identity::of("css", None, b"{}").unwrap();
-        let number = ledger.sent(identity, Instant::now());
+        let number = ledger.sent(identity, None, Instant::now());
         for reply in [
             Reply::Failed("refused".to_owned()),
             Reply::Status(503),

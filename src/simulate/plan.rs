@@ -3,7 +3,7 @@
 //! It is made on a thread of its own, ahead of time, because a timer of the runtime is a millisecond coarse and a request that
 //! starts late would count as a slow receiver.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,6 +20,7 @@ use super::content::Content;
 use super::day::Day;
 use super::ledger::Identity;
 use super::sender::{Planned, Repeat};
+use super::truth::{Name, Push};
 use super::{Pace, Settings, time_ahead};
 use crate::clock::{Clock, Timestamp};
 
@@ -57,6 +58,7 @@ pub(super) fn start(
         rng: StdRng::seed_from_u64(settings.seed.rotate_left(32)),
         held: VecDeque::new(),
         made: 0,
+        names: HashSet::new(),
         settings: settings.clone(),
         clock: clock.clone(),
         stop,
@@ -76,6 +78,8 @@ struct Planner {
     /// What is held back, and after which event it comes.
     held: VecDeque<(u64, Content)>,
     made: u64,
+    /// Of streams, each once however often it is sent.
+    names: HashSet<Arc<Name>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -116,6 +120,7 @@ impl Planner {
 
     fn plan(&mut self, due: Option<Instant>) -> Planned {
         let content = self.content();
+        let push = self.push(&content);
         let settings = &self.settings;
         let may_be_bare = content.kind.may_be_unsigned() || settings.key.is_none();
         let signed = !(settings.unsigned && may_be_bare);
@@ -139,6 +144,7 @@ impl Planner {
         };
         Planned {
             identity: identity.expect("a body is an object"),
+            push,
             kind: content.kind,
             written,
             renewed: self.rng.random_bool(0.5),
@@ -146,6 +152,15 @@ impl Planner {
             repeat,
             due,
         }
+    }
+
+    fn push(&mut self, content: &Content) -> Option<Push> {
+        let mut push = Push::of(content)?;
+        match self.names.get(&push.stream) {
+            Some(known) => push.stream = known.clone(),
+            None => drop(self.names.insert(push.stream.clone())),
+        }
+        Some(push)
     }
 
     /// The next callback, or one that was held back: by `reorder` one in ten comes after those that happened after it.

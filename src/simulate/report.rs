@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::board::Compared;
 use super::ledger::Ledger;
+use super::truth::Streams;
 use super::verify::Found;
 
 /// The result of a simulation.
@@ -56,6 +58,12 @@ pub struct Report {
     pub verified: Option<Found>,
     /// Why it could not be asked.
     pub verification_failed: Option<String>,
+    /// Streams by what was acknowledged.
+    pub streams: Streams,
+    /// How the receiver's board of streams compares with that; null without a verification.
+    pub streams_verified: Option<Compared>,
+    /// Why it could not be asked.
+    pub streams_verification_failed: Option<String>,
     /// What makes the same traffic again.
     pub seed: u64,
 }
@@ -72,7 +80,13 @@ pub struct Latency {
 }
 
 impl Report {
-    pub(super) fn new(ledger: &Ledger, seed: u64, kept_up: bool, slow: Option<[u64; 2]>) -> Self {
+    pub(super) fn new(
+        ledger: &Ledger,
+        streams: Streams,
+        seed: u64,
+        kept_up: bool,
+        slow: Option<[u64; 2]>,
+    ) -> Self {
         let seconds = ledger.lasted().as_secs_f64();
         let millis = |time: Duration| time.as_micros() as f64 / 1000.0;
         let percentile = |hundredths| ledger.percentile(hundredths).map(millis);
@@ -109,6 +123,9 @@ impl Report {
             slow_connections: slow,
             verified: None,
             verification_failed: None,
+            streams,
+            streams_verified: None,
+            streams_verification_failed: None,
             seed,
         }
     }
@@ -120,6 +137,13 @@ impl Report {
                 self.verified = Some(found);
             }
             Err(error) => self.verification_failed = Some(format!("{error:#}")),
+        }
+    }
+
+    pub(super) fn compared(&mut self, compared: anyhow::Result<Compared>) {
+        match compared {
+            Ok(compared) => self.streams_verified = Some(compared),
+            Err(error) => self.streams_verification_failed = Some(format!("{error:#}")),
         }
     }
 
@@ -158,6 +182,15 @@ impl Report {
                 "events are stored with another content",
             );
             fault(found.forged_stored, "forged events are stored");
+        }
+        if let Some(compared) = &self.streams_verified {
+            let number = compared.differences.len() as u64;
+            fault(number, "streams are not on the board as they were left");
+        }
+        if let Some(error) = &self.streams_verification_failed {
+            faults.push(format!(
+                "which streams are live could not be asked: {error}"
+            ));
         }
         if let Some(error) = &self.verification_failed {
             faults.push(format!("what is stored could not be asked: {error}"));
@@ -252,11 +285,42 @@ impl fmt::Display for Report {
                 )?;
             }
         }
+        self.fmt_streams(f)?;
         if !self.kept_up {
             writeln!(
                 f,
                 "note          not every event could begin when it was due: this machine is too slow for the rate, or too many events wait"
             )?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn fmt_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Streams {
+            live,
+            offline,
+            uncertain,
+        } = self.streams;
+        if live + offline + uncertain > 0 {
+            write!(f, "streams       {live} live, {offline} offline")?;
+            match uncertain {
+                0 => writeln!(f)?,
+                _ => writeln!(f, ", {uncertain} not for sure: not all was acknowledged")?,
+            }
+        }
+        if let Some(compared) = &self.streams_verified {
+            let (number, undecided) = (compared.compared, compared.undecided);
+            let wrong = compared.differences.len();
+            writeln!(
+                f,
+                "on the board  {number} compared, {wrong} wrong, {undecided} undecided, {} of others",
+                compared.others
+            )?;
+            for difference in &compared.differences {
+                writeln!(f, "              {difference}")?;
+            }
         }
         Ok(())
     }

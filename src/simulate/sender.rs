@@ -16,6 +16,7 @@ use super::connections::{Connections, Reply, Slot};
 use super::content::{Content, Signature, Written};
 use super::ledger::{Identity, Ledger};
 use super::template::Template;
+use super::truth::Push;
 use super::{Stop, stopped, time_ahead};
 use crate::clock::Clock;
 use crate::kind::Kind;
@@ -41,6 +42,8 @@ pub(super) struct Planned {
     pub(super) kind: Kind,
     pub(super) written: Written,
     pub(super) identity: Identity,
+    /// What it tells of a push.
+    pub(super) push: Option<Push>,
     /// Whether a retry is signed anew; what the platform does is not known.
     pub(super) renewed: bool,
     /// Attempts that came to nothing before the first one that is sent.
@@ -116,9 +119,10 @@ impl Sender {
     }
 
     /// The first attempt, with a repeat at the same moment if that is planned, and all that is left to do.
-    pub(super) async fn begin(&self, planned: Planned) -> Delivery {
+    pub(super) async fn begin(&self, mut planned: Planned) -> Delivery {
         let due = planned.due.unwrap_or_else(Instant::now);
-        let number = self.ledger().sent(planned.identity, due);
+        let push = planned.push.take();
+        let number = self.ledger().sent(planned.identity, push, due);
         let mut delivery = Delivery {
             t: self.now() + VALIDITY,
             attempt: planned.late,

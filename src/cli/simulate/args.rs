@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 
 use crate::kind::Kind;
 use crate::settings::{self, Secret};
+use crate::simulate::board::Board;
 use crate::simulate::template::Template;
 use crate::simulate::verify::Verifier;
-use crate::simulate::{Pace, Settings};
+use crate::simulate::{Checks, Pace, Settings};
 
 /// Events when nobody says how many or how long.
 const EVENTS: u64 = 100;
@@ -20,6 +21,7 @@ const RATE: f64 = 10.0;
 const CONNECTIONS: usize = 256;
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("checks").multiple(true).args(["verify", "verify_streams"]))]
 #[command(after_help = "\
 Examples:
   livehook simulate --url http://127.0.0.1:8080/css --key-file key
@@ -103,12 +105,15 @@ pub(in crate::cli) struct Args {
     /// Ask this admin listener of a livehook at the end whether everything acknowledged is stored, such as http://127.0.0.1:9090
     #[arg(help_heading = "Result", long, value_name = "URL")]
     verify: Option<String>,
+    /// Ask this one at the end whether its board has every stream live or not as the callbacks it acknowledged left it
+    #[arg(help_heading = "Result", long, value_name = "URL")]
+    verify_streams: Option<String>,
     /// The source's name in that livehook [default: the last part of the URL's path]
     #[arg(
         help_heading = "Result",
         long,
         value_name = "NAME",
-        requires = "verify"
+        requires = "checks"
     )]
     source: Option<String>,
     /// A file that holds the token of the admin listener
@@ -116,13 +121,13 @@ pub(in crate::cli) struct Args {
         help_heading = "Result",
         long,
         value_name = "FILE",
-        requires = "verify"
+        requires = "checks"
     )]
     admin_token_file: Option<PathBuf>,
     /// Grade the receiver instead: a line for each case that it must bear, pass or fail with the reason; exits 1 if one fails
     #[arg(help_heading = "Grading", long, conflicts_with_all = [
         "rate", "connections", "events", "duration", "streams", "kinds", "duplicates", "bad", "reorder", "time_scale",
-        "slow_connections", "verify",
+        "slow_connections", "verify", "verify_streams",
     ])]
     pub(super) conformance: bool,
     /// Also grade whether the receiver acts once on each event: this URL answers a number, which must grow by one with each push
@@ -201,21 +206,41 @@ impl Args {
         })
     }
 
-    pub(super) fn verifier(&self, template: &Template) -> anyhow::Result<Option<Verifier>> {
-        let Some(url) = &self.verify else {
-            return Ok(None);
-        };
+    pub(super) fn checks(&self, template: &Template) -> anyhow::Result<Checks> {
         let token = secret("--admin-token", None, self.admin_token_file.as_deref())?;
         if let Some(source) = &self.source {
             settings::check_name("--source", source)?;
         }
-        let source = template.source().context(
-            "--verify: --url names no source, it should end in one such as /css; or --source",
-        )?;
-        Verifier::new(url, token, source)
-            .with_context(|| format!("--verify: `{}`", shown(url)))
-            .map(Some)
+        Ok(Checks {
+            stored: check("--verify", &self.verify, template, |url, source| {
+                Verifier::new(url, token.clone(), source)
+            })?,
+            streams: check(
+                "--verify-streams",
+                &self.verify_streams,
+                template,
+                |url, source| Board::new(url, token.clone(), source),
+            )?,
+        })
     }
+}
+
+/// What asks the URL of an option about the source that the template belongs to.
+fn check<T>(
+    option: &str,
+    url: &Option<String>,
+    template: &Template,
+    new: impl FnOnce(&str, &str) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    let Some(url) = url else {
+        return Ok(None);
+    };
+    let source = template.source().with_context(|| {
+        format!("{option}: --url names no source, it should end in one such as /css; or --source")
+    })?;
+    new(url, source)
+        .with_context(|| format!("{option}: `{}`", shown(url)))
+        .map(Some)
 }
 
 /// A URL as far as it can be shown: a user in front of an `@` and what stands behind a `?` may be secrets.
