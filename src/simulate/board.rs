@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use reqwest::StatusCode;
@@ -16,6 +17,9 @@ use crate::settings::Secret;
 
 /// Tells how far the board is behind what is stored.
 const LAG: &str = "livehook_streams_lag_events";
+
+/// How long the board may get no nearer to what is stored: a process that was killed keeps its lease of it for a while.
+const STANDSTILL: Duration = Duration::from_secs(60);
 
 /// The board of streams of a livehook, as its admin listener shows it.
 pub struct Board {
@@ -121,7 +125,7 @@ impl Board {
         Ok(compared)
     }
 
-    async fn list(&self, patience: std::time::Duration) -> anyhow::Result<BTreeMap<Name, State>> {
+    async fn list(&self, patience: Duration) -> anyhow::Result<BTreeMap<Name, State>> {
         let fields = [("source", &*self.source)];
         let items = self.admin.list("/api/streams", &fields, patience, |item| {
             let text = |name: &str| item[name].as_str().map(str::to_owned);
@@ -153,7 +157,7 @@ impl Board {
             }
             if lag < least {
                 least = lag;
-                until = Instant::now() + PATIENCE;
+                until = Instant::now() + STANDSTILL;
             }
             if Instant::now() >= until {
                 bail!("the board stays {lag} events behind what is stored");
@@ -163,7 +167,7 @@ impl Board {
     }
 
     /// Stored events that are not on the board yet.
-    async fn lag(&self, patience: std::time::Duration) -> anyhow::Result<u64> {
+    async fn lag(&self, patience: Duration) -> anyhow::Result<u64> {
         let answer = self.admin.ask("/metrics", &[], patience).await?;
         if answer.status != StatusCode::OK {
             bail!(

@@ -209,7 +209,13 @@ impl Truth {
                 Some(_) => streams.offline += 1,
                 None => {}
             }
-            let is_certain = known.possible.as_ref().is_some_and(|all| all.len() == 1);
+            // When it began makes no difference to what is over.
+            let state = |newest: &Option<Newest>| newest.map(|newest| newest.state());
+            let surely = known.surely.map(|newest| newest.state());
+            let is_certain = known
+                .possible
+                .as_ref()
+                .is_some_and(|all| all.iter().all(|newest| state(newest) == surely));
             streams.uncertain += u64::from(!is_certain);
         }
         streams

@@ -1,6 +1,7 @@
 //! The simulator against receivers that do as they are told: is it as strict as the platform, and does it see what is wrong?
 
 mod oracle;
+mod truth;
 mod usage;
 mod wire;
 
