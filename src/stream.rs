@@ -66,7 +66,7 @@ pub struct StreamRow {
     pub session: Option<String>,
     /// When something of it happened last.
     pub last: Timestamp,
-    /// Rises with every change of any stream.
+    /// Rises whenever a stream becomes live or offline, or is so since another time.
     pub revision: i64,
 }
 
@@ -110,6 +110,9 @@ pub(crate) struct Written {
     /// Streams that were again as they had been before a change was told.
     pub(crate) flaps: u64,
 }
+
+/// The begin of a stream that is live, and the stream's number.
+pub(crate) type Begin = (Seq, i64);
 
 /// A change to be told.
 #[derive(Debug, Clone)]
@@ -162,7 +165,7 @@ pub struct Found {
     pub timeline: Vec<Seq>,
     /// How many push exceptions there were, by sequence.
     pub exceptions: Vec<(Option<String>, u64)>,
-    /// The events behind the newest of each [`NOTABLE`] kind.
+    /// The events behind the newest of kind that is shown by itself.
     pub notable: Vec<Seq>,
 }
 

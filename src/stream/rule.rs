@@ -98,7 +98,7 @@ impl Session {
 /// are, as have those without one; their order, and how often each is there, make no difference.
 pub fn sessions<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Vec<Session> {
     let mut facts: Vec<&Fact> = facts.into_iter().filter(|fact| fact.decides()).collect();
-    facts.sort_by(|a, b| order(a).cmp(&order(b)));
+    facts.sort_by_key(|fact| order(fact));
     facts.dedup_by(|later, first| later.id == first.id);
     let (mut named, unnamed): (Vec<&Fact>, Vec<&Fact>) =
         facts.into_iter().partition(|fact| fact.sequence.is_some());
@@ -133,7 +133,7 @@ fn with_sequence(facts: &[&Fact]) -> Option<Session> {
 /// Each end belongs to the begin that is nearest to the one it tells of; one without any is a session by itself.
 fn without_sequence(facts: &[&Fact]) -> Vec<Session> {
     let of = |kind| {
-        let mut facts: Vec<&Fact> = facts.iter().copied().collect();
+        let mut facts: Vec<&Fact> = facts.to_vec();
         facts.retain(|fact| fact.kind == kind);
         facts.sort_by_key(|fact| (fact.at, fact.id));
         facts

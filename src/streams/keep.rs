@@ -8,7 +8,7 @@ use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
 use crate::inbox::query::EventFilter;
-use crate::stream::{StreamRow, Told, Wanted};
+use crate::stream::{Begin, StreamRow, Told, Wanted};
 
 /// Looked at in one go.
 const CHUNK: usize = 500;
@@ -218,7 +218,7 @@ impl Board {
 
     pub(super) async fn note_held(
         &self,
-        hold: Vec<(Seq, i64)>,
+        hold: Vec<Begin>,
         free: Vec<Seq>,
     ) -> Result<(), StoreError> {
         match &self.place {

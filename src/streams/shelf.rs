@@ -11,8 +11,8 @@ use crate::event::Seq;
 use crate::identity::EventId;
 use crate::kind::Kind;
 use crate::stream::{
-    Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted, Written,
-    sessions,
+    Begin, Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted,
+    Written, sessions,
 };
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -239,7 +239,7 @@ impl Shelf {
         after: Seq,
         before: Timestamp,
         limit: usize,
-    ) -> rusqlite::Result<(Option<Seq>, Vec<(Seq, i64)>)> {
+    ) -> rusqlite::Result<(Option<Seq>, Vec<Begin>)> {
         let mut select = self.conn.prepare_cached(
             "SELECT f.seq, f.stream, t.live AND s.begin_seq = f.seq FROM facts f
              JOIN streams t ON t.no = f.stream LEFT JOIN sessions s ON s.stream = t.no AND s.key = t.session
@@ -284,7 +284,7 @@ impl Shelf {
     }
 
     /// Notes what is held for streams, and what no more.
-    pub(super) fn note_held(&mut self, hold: &[(Seq, i64)], free: &[Seq]) -> rusqlite::Result<()> {
+    pub(super) fn note_held(&mut self, hold: &[Begin], free: &[Seq]) -> rusqlite::Result<()> {
         let tx = self.conn.transaction()?;
         for (seq, stream) in hold {
             tx.prepare_cached("INSERT OR IGNORE INTO held VALUES (?1, ?2)")?

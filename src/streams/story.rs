@@ -170,9 +170,12 @@ impl Told {
     }
 }
 
+/// A step of a recording, and when it was.
+type Step = (Option<Timestamp>, Box<RecordStatus>);
+
 /// From the steps of recordings and the files that came of them, the latest of each first.
 fn recordings(events: &[Event]) -> Vec<Recording> {
-    let mut steps: BTreeMap<String, Vec<(Option<Timestamp>, Box<RecordStatus>)>> = BTreeMap::new();
+    let mut steps: BTreeMap<String, Vec<Step>> = BTreeMap::new();
     let mut recordings = Vec::new();
     for event in events {
         match event.payload() {

@@ -109,7 +109,7 @@ impl Bench {
         self.board.list(wanted, 0, 1000).await.unwrap().items
     }
 
-    async fn to_hold(&self) -> Vec<(Seq, i64)> {
+    async fn to_hold(&self) -> Vec<crate::stream::Begin> {
         let case = self.case;
         let (_, hold) = match &self.board.place {
             Place::File { shelf, .. } => {
@@ -162,8 +162,11 @@ fn told(case: Seq, stream: u8, number: u8, seq: Seq, kind: Kind, second: i64, la
     }
 }
 
+/// Stream, sequence (0 is none), kind, when, how long it lasted.
+type Arrival = (u8, u8, Kind, i64, u8);
+
 /// Events as they arrive: stream, sequence (0 is none), kind, when, how long it lasted.
-fn arriving() -> impl Strategy<Value = Vec<(u8, u8, Kind, i64, u8)>> {
+fn arriving() -> impl Strategy<Value = Vec<Arrival>> {
     let kind = prop_oneof![
         5 => Just(Kind::StreamBegin),
         5 => Just(Kind::StreamEnd),
@@ -172,7 +175,7 @@ fn arriving() -> impl Strategy<Value = Vec<(u8, u8, Kind, i64, u8)>> {
     proptest::collection::vec((0..3u8, 0..5u8, kind, 0..30i64, 0..15u8), 1..24)
 }
 
-fn numbered(case: Seq, arriving: &[(u8, u8, Kind, i64, u8)]) -> Vec<Told> {
+fn numbered(case: Seq, arriving: &[Arrival]) -> Vec<Told> {
     arriving
         .iter()
         .enumerate()
@@ -196,14 +199,14 @@ fn ids<'a>(all: impl IntoIterator<Item = &'a Told>) -> BTreeMap<Seq, EventId> {
         .collect()
 }
 
-type Arriving = Vec<(u8, u8, Kind, i64, u8)>;
+type Arriving = Vec<Arrival>;
 type Order = Vec<(u32, usize)>;
 
 async fn any_order(bench: &mut Bench, (arriving, order, batch): (Arriving, Order, usize)) {
     let first = numbered(bench.case, &arriving);
     bench.board.apply(first.clone(), None).await.unwrap();
     let one = bench.shown(&ids(&first)).await;
-    let mut shuffled: Vec<(u32, (u8, u8, Kind, i64, u8))> = Vec::new();
+    let mut shuffled: Vec<(u32, Arrival)> = Vec::new();
     for (event, (key, times)) in arriving.iter().zip(&order) {
         for time in 0..*times {
             shuffled.push((key.rotate_left(time as u32 * 11), *event));
@@ -270,7 +273,7 @@ async fn retention(
 }
 
 /// Of sessions of their own: one whose events are gone would be taken for new.
-fn more(case: Seq, from: Seq, arriving: &[(u8, u8, Kind, i64, u8)]) -> Vec<Told> {
+fn more(case: Seq, from: Seq, arriving: &[Arrival]) -> Vec<Told> {
     let mut more = numbered(case, arriving);
     for told in &mut more {
         let fact = &mut told.fact;

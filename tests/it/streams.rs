@@ -2,12 +2,12 @@
 
 mod sharing;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::server::both_engines;
-use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for, wait_up_to};
+use crate::support::{Client, Settings, TestServer, json_lines, now, signed, wait_for, wait_up_to};
 
 const WATCHERS: &str = "[handlers.life]\nkinds = [\"stream-live\", \"stream-offline\"]\n\
     to = { type = \"file\", path = \"life.jsonl\" }\n\
@@ -15,10 +15,7 @@ const WATCHERS: &str = "[handlers.life]\nkinds = [\"stream-live\", \"stream-offl
     [streams]\nsettle = \"300ms\"\n";
 
 fn seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+    now().unsigned_abs()
 }
 
 fn post(server: &TestServer, body: Value) {

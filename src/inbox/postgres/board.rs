@@ -11,8 +11,8 @@ use super::*;
 use crate::identity::EventId;
 use crate::kind::Kind;
 use crate::stream::{
-    Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted, Written,
-    sessions,
+    Begin, Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted,
+    Written, sessions,
 };
 
 /// The board in the database.
@@ -350,7 +350,7 @@ impl SharedBoard {
         after: Seq,
         before: Timestamp,
         limit: usize,
-    ) -> Result<(Option<Seq>, Vec<(Seq, i64)>), StoreError> {
+    ) -> Result<(Option<Seq>, Vec<Begin>), StoreError> {
         let sql = "SELECT f.seq, f.stream, coalesce(t.live AND s.begin_seq = f.seq, false) FROM livehook.stream_facts f
             JOIN livehook.streams t ON t.no = f.stream
             LEFT JOIN livehook.stream_sessions s ON s.stream = t.no AND s.key = t.session
@@ -393,11 +393,7 @@ impl SharedBoard {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    pub(crate) async fn note_held(
-        &self,
-        hold: &[(Seq, i64)],
-        free: &[Seq],
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn note_held(&self, hold: &[Begin], free: &[Seq]) -> Result<(), StoreError> {
         let (seqs, streams): (Vec<Seq>, Vec<i64>) = hold.iter().copied().unzip();
         let values: [Value; 3] = [
             (&seqs, Type::INT8_ARRAY),
