@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 use crate::kind::Kind;
 
-/// Of the sessions without a sequence only so many of the newest begins and ends of a stream count.
+/// Only so many of the latest begins and ends of one sequence, or of a stream's sessions without one, count.
 pub(crate) const NUMBERLESS: usize = 1000;
 
 /// Names a stream. What is not known is empty.

@@ -13,6 +13,7 @@ mod story;
 mod tests;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::spawn_blocking;
@@ -221,10 +222,14 @@ fn ended<T>(result: Result<rusqlite::Result<T>, tokio::task::JoinError>) -> Resu
     result.map_or(Err(StoreError::Failed), told_of)
 }
 
-/// The log says how it failed.
+/// The log says how it failed, once until something works again: most of it is tried every second.
 fn told_of<T>(result: rusqlite::Result<T>) -> Result<T, StoreError> {
+    static FAILING: AtomicBool = AtomicBool::new(false);
+    let failed = FAILING.swap(result.is_err(), Ordering::Relaxed);
     result.map_err(|error| {
-        tracing::error!(store.error = %error, "the board of streams failed");
+        if !failed {
+            tracing::error!(store.error = %error, "the board of streams failed, and shows what it had");
+        }
         StoreError::Failed
     })
 }

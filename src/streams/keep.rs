@@ -13,8 +13,6 @@ use crate::stream::{Begin, StreamRow, Told, Wanted};
 /// Looked at in one go.
 const CHUNK: usize = 500;
 const CHUNK_BYTES: usize = 8 << 20;
-/// Retention may go by another clock.
-const MARGIN: Duration = Duration::from_secs(600);
 /// Every so many passes begin where everything begins.
 const WHOLE: u64 = 10;
 
@@ -46,7 +44,8 @@ impl Board {
                 self.note_held(Vec::new(), chunk.to_vec()).await?;
             }
         }
-        let before = self.clock.now().minus(retention).plus(MARGIN);
+        // Long before retention comes to them: it may go by another clock.
+        let before = self.clock.now().minus(retention / 2);
         loop {
             let after = passes.held;
             let (looked, hold) = match &self.place {

@@ -1,6 +1,6 @@
 //! What is told of one stream: its sessions, and what belongs to them, read from its events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Board;
 use crate::clock::Timestamp;
@@ -11,6 +11,13 @@ use crate::payload::Payload;
 use crate::payload::push::{Errcode, Push};
 use crate::payload::record_status::{RecordEvent, RecordStatus};
 use crate::stream::{Session, StreamRow};
+
+/// Sessions that are shown at most.
+const SESSIONS: usize = 100;
+/// Events read at once: their bodies may be long.
+const PART: usize = 50;
+/// A longer body is not what it should be, and not read.
+const LONGEST: usize = 64 << 10;
 
 /// One stream, as it is shown.
 #[derive(Debug, Clone)]
@@ -78,6 +85,7 @@ impl Board {
         limit: usize,
     ) -> Result<Story, StoreError> {
         let mut found = self.details(&stream, before, limit).await?;
+        found.sessions.truncate(SESSIONS);
         let next = (found.timeline.len() > limit).then(|| {
             found.timeline.truncate(limit);
             found.timeline.last().copied()
@@ -86,17 +94,18 @@ impl Board {
             let end = session.end.map(|(_, seq)| seq);
             session.begin.into_iter().chain(end)
         });
-        let mut wanted: Vec<Seq> = ends
-            .chain(found.notable.iter().copied())
-            .chain(found.timeline.iter().copied())
-            .collect();
+        let read: HashSet<Seq> = ends.chain(found.notable.iter().copied()).collect();
+        let mut wanted: Vec<Seq> = read.iter().chain(&found.timeline).copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let events = self.inbox.these(wanted).await?;
-        let events: HashMap<Seq, Event> = events
-            .into_iter()
-            .map(|event| (event.seq(), event))
-            .collect();
+        let mut events: HashMap<Seq, Event> = HashMap::with_capacity(wanted.len());
+        for part in wanted.chunks(PART) {
+            for event in self.inbox.these(part.to_vec()).await? {
+                let whole = read.contains(&event.seq()) && event.body().len() <= LONGEST;
+                let event = if whole { event } else { event.without_body() };
+                events.insert(event.seq(), event);
+            }
+        }
         let these = |seqs: &[Seq]| -> Vec<Event> {
             seqs.iter()
                 .filter_map(|seq| events.get(seq).cloned())
@@ -127,10 +136,7 @@ impl Board {
             snapshot: of_kinds(&[Kind::Snapshot]).pop(),
             recordings: recordings(&notable),
             audits,
-            timeline: these(&found.timeline)
-                .into_iter()
-                .map(Event::without_body)
-                .collect(),
+            timeline: these(&found.timeline),
             next: next.flatten(),
             stream,
         })

@@ -378,3 +378,25 @@ fn a_rebuilt_board_is_the_same_and_a_deleted_stream_is_none() {
         );
     }
 }
+
+#[test]
+fn a_stream_that_is_deleted_at_once_does_not_come_back() {
+    for inbox in both_engines() {
+        let server = TestServer::start(&Settings {
+            inbox,
+            ..Settings::default()
+        });
+        let now = seconds();
+        let mut client = Client::new(server.admin);
+        for n in 0..20 {
+            let stream = format!("s{n}");
+            push(&server, &stream, 1, 100 + n, now - 50);
+            let path = format!("/api/events?stream=live/{stream}");
+            let deleted = client.request("DELETE", &path, &[], None).unwrap();
+            assert_eq!(deleted.json(), json!({ "count": 1 }));
+        }
+        push(&server, "kept", 1, 1, now - 50);
+        wait_until_live(&server, &["kept"]);
+        assert_eq!(streams(&server, "").len(), 1);
+    }
+}

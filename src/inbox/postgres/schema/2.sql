@@ -79,7 +79,7 @@ BEGIN
         (SELECT o.* FROM livehook.stream_facts o
         WHERE t.push IS NOT NULL AND o.stream = t.stream AND md5(o.sequence) = md5(t.push) AND o.sequence = t.push
             AND o.kind IN (0, 1)
-        LIMIT numberless)
+        ORDER BY o.at DESC, o.id DESC, o.seq LIMIT numberless)
         UNION ALL
         (SELECT o.* FROM livehook.stream_facts o
         WHERE t.push IS NULL AND o.stream = t.stream AND md5(o.sequence) IS NULL AND o.kind IN (0, 1)
