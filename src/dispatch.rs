@@ -268,6 +268,7 @@ impl Dispatch {
                     leased,
                     parts: parts.clone(),
                     inbox: self.inbox.clone(),
+                    clock: self.clock.clone(),
                     status: status.clone(),
                 };
                 parts::spawn(taking, received)

@@ -24,6 +24,12 @@ const GATHER: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(200);
 /// The position is written this often: after a crash, what was taken since comes again.
 const POSITION_EVERY: Duration = Duration::from_millis(500);
+/// Above so many events a second it is busy here, and whoever answers senders needs the disk and the processors.
+const BUSY: f64 = 1000.0;
+/// The arrival of events is measured over this time.
+const MEASURE: Duration = Duration::from_millis(100);
+/// While it is busy: for each time that taking took, how many are left to others, as long as what is taken is not older.
+const LEFT: [(Duration, u32); 2] = [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
 /// Between tries of what failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -32,6 +38,7 @@ pub(super) struct Taking {
     pub(super) leased: Leased,
     pub(super) parts: Arc<dyn Parts>,
     pub(super) inbox: Inbox,
+    pub(super) clock: Clock,
     pub(super) status: Arc<Status>,
 }
 
@@ -46,6 +53,9 @@ struct Loop {
     position: Seq,
     written: Seq,
     next_position: Instant,
+    clock: Clock,
+    /// When it was measured how fast events arrive, up to where they had come, and whether that was fast.
+    measured: (Instant, Seq, bool),
     /// Since when nothing was found that has come to rest, though there is something.
     waiting: Option<Instant>,
 }
@@ -92,6 +102,8 @@ impl Loop {
             position: registered.position,
             written: registered.position,
             next_position: Instant::now(),
+            clock: taking.clock,
+            measured: (Instant::now(), registered.position, false),
             waiting: None,
         }
     }
@@ -128,6 +140,7 @@ impl Loop {
             return PAUSE;
         }
         let upto = *self.committed.borrow_and_update();
+        self.measure(upto);
         if upto <= self.position {
             return GATHER;
         }
@@ -159,17 +172,38 @@ impl Loop {
     }
 
     async fn take(&mut self, upto: Seq, events: Vec<Event>) -> Duration {
-        let Some(last) = events.last().map(Event::seq) else {
+        let Some((last, received)) = events.last().map(|event| (event.seq(), event.received()))
+        else {
             return GATHER;
         };
-        let is_full = last < upto;
+        let began = Instant::now();
         match self.taking.take(events).await {
             Ok(()) => {
                 self.position = last;
-                if is_full { Duration::ZERO } else { GATHER }
+                let age = self.clock.now().since(received);
+                let left = self.left_to_others(began.elapsed(), age);
+                if last < upto { left } else { left.max(GATHER) }
             }
             Err(_) => PAUSE,
         }
+    }
+
+    fn measure(&mut self, upto: Seq) {
+        let (since, from, _) = self.measured;
+        let elapsed = since.elapsed();
+        if elapsed >= MEASURE {
+            let rate = (upto - from) as f64 / elapsed.as_secs_f64();
+            self.measured = (Instant::now(), upto, rate > BUSY);
+        }
+    }
+
+    /// A burst has the machine to itself; if it does not end, the backlog is worked off all the same.
+    fn left_to_others(&self, took: Duration, age: Duration) -> Duration {
+        if !self.measured.2 {
+            return Duration::ZERO;
+        }
+        let left = LEFT.iter().find(|(older, _)| age < *older);
+        left.map_or(Duration::ZERO, |(_, times)| took * *times)
     }
 
     async fn write_position(&mut self) {

@@ -8,6 +8,7 @@ mod failures;
 mod idle;
 mod model;
 mod order;
+mod parts;
 mod pauses;
 mod restarts;
 

@@ -60,6 +60,8 @@ impl Shelf {
         // What a power cut takes back is taken from the inbox again: see `Board::catch_up`.
         conn.pragma_update(None, "synchronous", "NORMAL")?;
         conn.pragma_update(None, "cache_size", -4096)?;
+        // Each checkpoint syncs, which senders may have to wait for.
+        conn.pragma_update(None, "wal_autocheckpoint", 4000)?;
         let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version != VERSION {
             conn.execute_batch(

@@ -132,7 +132,7 @@ pub(super) struct Bench {
     dir: TempDir,
     pub(super) inbox: Inbox,
     pub(super) dispatch: Arc<Dispatch>,
-    handlers: BTreeMap<String, Built>,
+    pub(super) handlers: BTreeMap<String, Built>,
     runtime: Option<Runtime>,
 }
 
@@ -187,7 +187,7 @@ impl Bench {
         self.change().await;
     }
 
-    async fn change(&self) {
+    pub(super) async fn change(&self) {
         let (dispatch, handlers) = (self.dispatch.clone(), self.handlers.clone());
         let change = async move { dispatch.change_to(handlers).await };
         let runtime = self.runtime.as_ref().unwrap();
