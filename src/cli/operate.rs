@@ -3,6 +3,7 @@
 mod events;
 mod follow;
 mod handlers;
+mod printer;
 mod query;
 mod rejected;
 mod remote;

@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::Value;
 
 use super::follow::Following;
+use super::printer::Printer;
 use super::query::{Received, Shown, Stream};
 use super::remote::Remote;
-use super::table::{Table, cell, kind, plain, plain_json, stream};
-use super::{Operate, confirm, counted, json_line, newest, room, say};
+use super::table::{cell, kind, plain, plain_json, stream};
+use super::{Operate, confirm, counted, newest, say};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -59,7 +60,7 @@ impl Operate for Events {
             false => None,
         };
         let items = newest(remote, &["events"], &self.query(), self.shown.limit)?;
-        let mut printer = Printer::new(self.shown.json);
+        let mut printer = Printer::new(self.shown.json, HEAD, row);
         if !printer.print(&items)? {
             return Ok(());
         }
@@ -114,45 +115,16 @@ impl Events {
     }
 }
 
-/// Prints what came, below what came before.
-struct Printer {
-    json: bool,
-    widths: Vec<usize>,
-}
+const HEAD: &[&str] = &["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"];
 
-impl Printer {
-    fn new(json: bool) -> Self {
-        Self {
-            json,
-            widths: Vec::new(),
-        }
-    }
-
-    /// Whether somebody reads on.
-    fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
-        let lines: Vec<String> = if self.json {
-            items.iter().map(json_line).collect()
-        } else {
-            let is_first = self.widths.is_empty();
-            let mut table = Table::new(&["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"]);
-            for item in items {
-                let source = item["source"].as_str().unwrap_or_default();
-                table.row([
-                    cell(&item["receivedtime"]),
-                    kind(item),
-                    plain(source.trim_start_matches('/')),
-                    stream(item),
-                    cell(&item["id"]),
-                ]);
-            }
-            let lines = table.lines(&mut self.widths, room());
-            lines.into_iter().skip(usize::from(!is_first)).collect()
-        };
-        for line in lines {
-            if !say(&line)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
+/// What [`HEAD`] stands above.
+fn row(item: &Value) -> Vec<String> {
+    let source = item["source"].as_str().unwrap_or_default();
+    vec![
+        cell(&item["receivedtime"]),
+        kind(item),
+        plain(source.trim_start_matches('/')),
+        stream(item),
+        cell(&item["id"]),
+    ]
 }

@@ -10,10 +10,11 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::follow::Following;
+use super::printer::Printer;
 use super::query::{Shown, Stream};
 use super::remote::Remote;
-use super::table::{Table, cell, plain, stream};
-use super::{Operate, PART, confirm, counted, json_line, next, print_json, print_lines, room, say};
+use super::table::{cell, plain, stream};
+use super::{Operate, PART, confirm, counted, next, print_json, print_lines, room, say};
 use crate::cli::Failed;
 use crate::clock::Timestamp;
 
@@ -69,7 +70,7 @@ impl Operate for Streams {
         };
         let live = (!self.all).then_some(!self.offline);
         let items = newest(remote, &self.query(live), self.shown.limit)?;
-        let mut printer = Printer::new(self.shown.json);
+        let mut printer = Printer::new(self.shown.json, HEAD, row);
         if !printer.print(&items)? {
             return Ok(());
         }
@@ -187,48 +188,19 @@ fn state(item: &Value) -> String {
     Value::from_iter(parts.map(|part| item[part].clone())).to_string()
 }
 
-/// Prints streams, below those that came before.
-struct Printer {
-    json: bool,
-    widths: Vec<usize>,
-}
+const HEAD: &[&str] = &["STATE", "SINCE", "SOURCE", "STREAM", "LAST"];
 
-impl Printer {
-    fn new(json: bool) -> Self {
-        Self {
-            json,
-            widths: Vec::new(),
-        }
-    }
-
-    /// Whether somebody reads on.
-    fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
-        let lines: Vec<String> = if self.json {
-            items.iter().map(json_line).collect()
-        } else {
-            let is_first = self.widths.is_empty();
-            let mut table = Table::new(&["STATE", "SINCE", "SOURCE", "STREAM", "LAST"]);
-            for item in items {
-                let live = item["live"].as_bool().unwrap_or_default();
-                let source = item["source"].as_str().unwrap_or_default();
-                table.row([
-                    if live { "live" } else { "offline" }.to_owned(),
-                    cell(&item["since"]),
-                    plain(source.trim_start_matches('/')),
-                    stream(item),
-                    cell(&item["last"]),
-                ]);
-            }
-            let lines = table.lines(&mut self.widths, room());
-            lines.into_iter().skip(usize::from(!is_first)).collect()
-        };
-        for line in lines {
-            if !say(&line)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
+/// What [`HEAD`] stands above.
+fn row(item: &Value) -> Vec<String> {
+    let live = item["live"].as_bool().unwrap_or_default();
+    let source = item["source"].as_str().unwrap_or_default();
+    vec![
+        if live { "live" } else { "offline" }.to_owned(),
+        cell(&item["since"]),
+        plain(source.trim_start_matches('/')),
+        stream(item),
+        cell(&item["last"]),
+    ]
 }
 
 #[cfg(test)]

@@ -1,0 +1,52 @@
+//! Items as they come, below those that came before.
+
+use serde_json::Value;
+
+use super::table::Table;
+use super::{json_line, room, say};
+use crate::cli::Failed;
+
+/// Prints items, as a table that goes on or as JSON lines.
+pub(super) struct Printer {
+    json: bool,
+    head: &'static [&'static str],
+    row: fn(&Value) -> Vec<String>,
+    widths: Vec<usize>,
+}
+
+impl Printer {
+    /// `row` gives an item's cells, as many as there are in `head`.
+    pub(super) fn new(
+        json: bool,
+        head: &'static [&'static str],
+        row: fn(&Value) -> Vec<String>,
+    ) -> Self {
+        Self {
+            json,
+            head,
+            row,
+            widths: Vec::new(),
+        }
+    }
+
+    /// Whether somebody reads on.
+    pub(super) fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
+        let lines: Vec<String> = if self.json {
+            items.iter().map(json_line).collect()
+        } else {
+            let is_first = self.widths.is_empty();
+            let mut table = Table::new(self.head);
+            for item in items {
+                table.row((self.row)(item));
+            }
+            let lines = table.lines(&mut self.widths, room());
+            lines.into_iter().skip(usize::from(!is_first)).collect()
+        };
+        for line in lines {
+            if !say(&line)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
