@@ -1,7 +1,7 @@
 //! The board of streams: which of them are live, and since when.
 //!
-//! What makes a stream live is a rule of [`crate::stream`]. The facts are fed in like to a handler, behind a position of their own. A change that lasts for `settle` is told to handlers
-//! that ask for it, as an event in the inbox.
+//! What makes a stream live is a rule of [`crate::stream`]. The facts are fed in like to a handler, behind a position of their
+//! own. A change that lasts for `settle` is told to handlers that ask for it, as an event in the inbox.
 
 mod announce;
 mod feed;

@@ -45,9 +45,6 @@ impl Board {
         handler: HandlerId,
         subscribed: &Subscribed,
     ) -> Result<bool, StoreError> {
-        if self.is_behind(handler).await? {
-            return Ok(false);
-        }
         let now = self.clock.now();
         let changes = match &self.place {
             Place::File { shelf, .. } => {
@@ -55,7 +52,8 @@ impl Board {
             }
             Place::Shared(board) => board.unsettled(now, BATCH).await?,
         };
-        if changes.is_empty() {
+        // In this order: most of the time there is nothing to tell.
+        if changes.is_empty() || self.is_behind(handler).await? {
             return Ok(false);
         }
         let more = changes.len() == BATCH;

@@ -73,27 +73,25 @@ impl Board {
         }
         // Too early a look would not be repeated soon; what another clock has removed meanwhile is found when all is looked at.
         let before = self.clock.now().minus(retention);
-        let mut after = passes.forgotten;
-        while let Some(last) = self.forget_gone(after, before).await? {
-            after = last;
-        }
-        passes.forgotten = after;
+        passes.forgotten = self.forget_gone(passes.forgotten, before).await?;
         Ok(())
     }
 
-    /// Of facts beyond `after`: up to where was looked.
-    async fn forget_gone(&self, after: Seq, before: Timestamp) -> Result<Option<Seq>, StoreError> {
-        let seqs = match &self.place {
-            Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.old_facts(after, before, CHUNK)).await?
-            }
-            Place::Shared(board) => board.old_facts(after, before, CHUNK).await?,
-        };
-        let Some(last) = seqs.last().copied() else {
-            return Ok(None);
-        };
-        self.forget_missing(seqs).await?;
-        Ok(Some(last))
+    /// Of facts beyond `after` of events that arrived before `before`: up to where was looked.
+    async fn forget_gone(&self, mut after: Seq, before: Timestamp) -> Result<Seq, StoreError> {
+        loop {
+            let seqs = match &self.place {
+                Place::File { shelf, .. } => {
+                    write(shelf, move |shelf| shelf.old_facts(after, before, CHUNK)).await?
+                }
+                Place::Shared(board) => board.old_facts(after, before, CHUNK).await?,
+            };
+            let Some(last) = seqs.last().copied() else {
+                return Ok(after);
+            };
+            self.forget_missing(seqs).await?;
+            after = last;
+        }
     }
 
     async fn forget_missing(&self, mut seqs: Vec<Seq>) -> Result<(), StoreError> {
@@ -142,22 +140,14 @@ impl Board {
         Ok(())
     }
 
-    async fn forget_all_missing(&self) -> Result<(), StoreError> {
-        let _passes = self.passes.lock().await;
-        let far = Timestamp::from_millis(i64::MAX);
-        let mut after = 0;
-        while let Some(last) = self.forget_gone(after, far).await? {
-            after = last;
-        }
-        Ok(())
-    }
-
     /// Makes the board again from what is in the inbox up to now: the same one, unless it was damaged. How many events tell
     /// of streams.
     pub async fn rebuild(&self) -> Result<u64, StoreError> {
         let upto = *self.inbox.committed().borrow();
         let told = self.retell(0, upto).await?;
-        self.forget_all_missing().await?;
+        let _passes = self.passes.lock().await;
+        self.forget_gone(0, Timestamp::from_millis(i64::MAX))
+            .await?;
         Ok(told)
     }
 
