@@ -110,9 +110,10 @@ impl Loop {
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
-            let pause = self.step().await;
+            let mut wake = Instant::now() + self.step().await;
             self.show();
-            let wake = Instant::now() + pause;
+            // Nothing is left to take or to write: until there is, nothing need be looked at.
+            let mut idle = self.written == *self.committed.borrow();
             loop {
                 select! {
                     biased;
@@ -124,7 +125,11 @@ impl Loop {
                         // Between two parts; nothing is held back that was read before.
                         Some(command) => command.answer_nothing(),
                     },
-                    () = sleep_until(wake) => break,
+                    Ok(()) = self.committed.changed(), if idle => {
+                        idle = false;
+                        wake = Instant::now() + GATHER;
+                    }
+                    () = sleep_until(wake), if !idle => break,
                 }
             }
         }
