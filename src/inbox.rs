@@ -496,6 +496,21 @@ impl Inbox {
         on_engine!(self, store => store.probe().await)
     }
 
+    /// Looks whether the files of an embedded store are still in their place; changes nothing but [`Inbox::condition`].
+    pub async fn look(&self) {
+        if let Engine::Sqlite(store) = &*self.engine {
+            store.look().await;
+        }
+    }
+
+    /// Ends when the store has failed so that only a new start can tell what is on the disk.
+    pub async fn until_condemned(&self) {
+        match &*self.engine {
+            Engine::Sqlite(store) => store.until_condemned().await,
+            Engine::Postgres(_) => std::future::pending().await,
+        }
+    }
+
     /// Bytes on disk.
     pub fn size(&self) -> u64 {
         on_engine!(self, store => store.size())

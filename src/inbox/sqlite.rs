@@ -7,6 +7,7 @@
 mod deliveries;
 mod directory;
 mod events;
+mod identity;
 mod intake;
 mod journal;
 mod progress;
@@ -30,7 +31,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use self::directory::{connect, create_durably, lock, sync};
+use self::directory::{checkpoint_whole, close, connect, create_durably, lock};
+use self::identity::Files;
 use self::intake::queue::{self, Requests};
 use self::intake::{Intake, Request};
 use self::journal::{Damage, Journal};
@@ -131,8 +133,14 @@ impl Store {
         };
         let last = last_seq(&conn).map_err(sqlite)?;
         let last = writer::recover(&conn, &path, last).map_err(damage)?;
-        // What a process that was killed had moved may not have been synced, and the journal is written over from now on.
-        sync(&[&file, &path.join("inbox.db-wal")]).map_err(unwritable)?;
+        // The journal is written over from now on. A process that was killed may not have synced what it had moved, or its sync
+        // failed: what the WAL holds is written once more.
+        if !journal::is_empty(&path) && !checkpoint_whole(&conn).map_err(sqlite)? {
+            return Err(OpenError::Broken {
+                path: file,
+                reason: "another program has been reading this file for too long, end it".into(),
+            });
+        }
         let cutoff = clock.now().minus(settings.dedupe_window);
         let recent = Recent::load(&conn, last, cutoff).map_err(sqlite)?;
         let upkeep = Upkeep::load(&conn).map_err(sqlite)?;
@@ -141,7 +149,6 @@ impl Store {
         let (commands, received_commands) = mpsc::channel();
         let (committed, watched) = watch::channel(last);
         let tail = Arc::new(Tail::default());
-        let progress = Arc::new(Progress::new(last));
         let readers = Arc::new(Readers::new(file.clone()));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -150,13 +157,19 @@ impl Store {
                 .map_err(unwritable)
         };
         let (alive, ended) = mpsc::channel::<()>();
+        let journal = Journal::open(&path).map_err(unwritable)?;
+        let files = Files::of(&path).map_err(unwritable)?;
+        let progress = Arc::new(Progress::new(last, files));
         let checkpoints = connect(&file).map_err(sqlite)?;
         checkpoints
             .busy_timeout(wal::RESTART_WAIT)
             .map_err(sqlite)?;
         let wal = spawn(
             "inbox-wal",
-            Box::new(move || wal::run(&checkpoints, &ended)),
+            Box::new({
+                let progress = progress.clone();
+                move || wal::run(&checkpoints, &progress, &ended)
+            }),
         )?;
         let writer = Writer::new(conn, progress.clone(), upkeep);
         let writer = spawn(
@@ -169,7 +182,7 @@ impl Store {
         let commands = Commands::new(commands, writer.thread().clone());
         let intake = Intake {
             conn: readers.connect().map_err(sqlite)?,
-            journal: Journal::open(&path).map_err(unwritable)?,
+            journal,
             recent,
             space: Space::new(&path, own.min_free),
             last,
@@ -210,6 +223,17 @@ impl Store {
 
     pub(super) fn condition(&self) -> Condition {
         self.progress.condition()
+    }
+
+    /// Ends when only a new start can help.
+    pub(super) async fn until_condemned(&self) {
+        self.progress.until_condemned().await;
+    }
+
+    /// Looks whether the files are still there; [`Self::condition`] says what was found.
+    pub(super) async fn look(&self) {
+        let progress = self.progress.clone();
+        let _ = tokio::task::spawn_blocking(move || progress.check_files()).await;
     }
 
     pub(super) async fn accept(
@@ -505,10 +529,15 @@ impl Store {
                 tracing::error!("a thread of the inbox had panicked");
             }
         }
-        if was_open && self.progress.synced() >= *self.committed.borrow() {
+        let idle = self.readers.close();
+        let accepted = *self.committed.borrow();
+        if was_open
+            && self.progress.is_surely_synced(accepted)
+            && self.progress.check_files().is_ok()
+        {
             journal::clear(&self.path);
+            idle.into_iter().for_each(close);
         }
-        self.readers.close();
         self.tail.want(false);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -1,10 +1,15 @@
-//! The store's directory and file: made so that a power failure does not take them back, and one process's at a time.
+//! The store's directory and its SQLite file: created so that a power failure does not take them back, used by one process at a
+//! time.
+//!
+//! No other code of this process opens `inbox.db` or its WAL: POSIX drops all of a process's locks on a file when the process
+//! closes any descriptor of it. SQLite would lose its locks, and another program could take the file for unused.
 
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 
 use crate::inbox::OpenError;
 
@@ -16,8 +21,31 @@ pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "page_size", 8192)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
+    // The last connection would move the WAL into the file when it closes, also after a sync that failed: see `close`.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
+}
+
+/// Closes the last connection, and has it move the WAL into the file and remove it.
+pub(super) fn close(conn: Connection) {
+    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+    drop(conn);
+}
+
+/// Moves the whole WAL into the file, written anew and synced: whether it was done, or a reader stood in the way.
+pub(super) fn checkpoint_whole(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, bool>(0).map(|is_busy| !is_busy)
+    })
+}
+
+/// Whether SQLite failed to sync a file. The kernel may have dropped what was to be synced and call the next sync good, so
+/// nothing that SQLite says of the file afterwards is a proof.
+pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    const FAILED_SYNCS: [i32; 2] = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC];
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code.is_some_and(|code| FAILED_SYNCS.contains(&code))
 }
 
 /// Creates the directory. What is above it must know it after a power failure as well.
@@ -31,18 +59,6 @@ pub(super) fn create_durably(path: &Path) -> std::io::Result<()> {
     }
     std::fs::create_dir_all(path)?;
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Has what was written to these files by anybody be on the disk. Those that are missing hold nothing.
-pub(super) fn sync(files: &[&Path]) -> std::io::Result<()> {
-    for file in files {
-        match File::open(file) {
-            Ok(file) => file.sync_all()?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Takes the directory for this process. The lock goes with the process, however it ends.

@@ -120,6 +120,10 @@ impl Intake {
             }
         };
         let refusal = refusal.or_else(|| self.wait_for_writer().err());
+        if refusal == Some(StoreError::Full) {
+            // Before the first 503: whoever gets it may ask at once whether livehook is ready.
+            self.show(refusal);
+        }
         let mut batch = Batch::default();
         batch.answers.reserve(requests.len());
         let mut ids = FreshIds::with_capacity_and_hasher(requests.len(), BuildHasherDefault::new());
@@ -154,7 +158,9 @@ impl Intake {
             }
         }
         let written = if !batch.fresh.is_empty() || (!probes.is_empty() && refusal.is_none()) {
-            self.journal.append(self.last + 1, &batch.fresh)
+            let progress = &self.progress;
+            let there = || progress.check_files().map_err(io::Error::other);
+            self.journal.append(self.last + 1, &batch.fresh, there)
         } else {
             Ok(())
         };
@@ -175,7 +181,7 @@ impl Intake {
     /// The writer may be behind, but not by more than fits into memory. If it cannot write at all, nothing is accepted.
     fn wait_for_writer(&self) -> Result<(), StoreError> {
         loop {
-            if self.progress.has(Trouble::Writer) {
+            if self.progress.has(Trouble::Writer) || self.progress.has(Trouble::Condemned) {
                 return Err(StoreError::Failed);
             }
             if self.progress.waits_for_room(UNMOVED_BYTES, LOOK) {
@@ -256,7 +262,9 @@ impl Intake {
     }
 
     fn failed(&mut self, batch: Batch, error: &io::Error) -> StoreError {
-        if !self.progress.set(Trouble::Journal, true) {
+        // Files that were taken away have been told of.
+        let is_told = self.progress.has(Trouble::Files);
+        if !is_told && !self.progress.set(Trouble::Journal, true) {
             tracing::error!(store.error = %error, "the journal could not be written: callbacks are refused");
         }
         if error.kind() == io::ErrorKind::StorageFull {
@@ -297,7 +305,7 @@ impl Intake {
             self.writer.send(Command::Run(sealed));
         }
         if let Some(needed) = self.journal.wants_synced() {
-            if self.progress.synced() >= needed {
+            if self.progress.is_surely_synced(needed) {
                 self.journal.turn();
             }
             // What is in the file that is left, or cannot be left yet.

@@ -105,9 +105,14 @@ impl Journal {
         })
     }
 
-    /// Writes a batch, numbered consecutively from `first`, and syncs it. It is on disk if this succeeds; if not, the same
-    /// numbers may be given to other callbacks.
-    pub(super) fn append(&mut self, first: Seq, batch: &[Numbered]) -> io::Result<()> {
+    /// Writes a batch, numbered consecutively from `first`, syncs it, and asks `check` whether the file is still in its place.
+    /// The batch is on disk if this succeeds; if not, the same numbers may be given to other callbacks.
+    pub(super) fn append(
+        &mut self,
+        first: Seq,
+        batch: &[Numbered],
+        check: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         let callbacks = batch.iter().map(Numbered::record);
         let aligned = frame::encode(first, callbacks, BLOCK, &mut self.buffer)
             .ok_or_else(|| io::Error::other("a batch of more than 4 GiB"))?;
@@ -123,6 +128,7 @@ impl Journal {
             written => written?,
         }
         half.file.sync_data()?;
+        check()?;
         half.end += aligned.len() as u64;
         half.last = first + batch.len() as Seq - 1;
         self.failed = false;
@@ -136,10 +142,17 @@ impl Journal {
             .then_some(self.halves[1 - self.active].last)
     }
 
-    /// Begins the other file anew; the caller knows that SQLite has what is in it, synced.
+    /// Begins the other file anew; the caller knows that SQLite has what is in it, synced. It gives back what a burst made it
+    /// longer.
     pub(super) fn turn(&mut self) {
         self.active = 1 - self.active;
-        self.halves[self.active].end = 0;
+        let half = &mut self.halves[self.active];
+        half.end = 0;
+        let length = half.file.metadata().map_or(0, |file| file.len());
+        if length > 2 * LENGTH {
+            // If it fails the file stays long, that is all.
+            let _ = half.file.set_len(LENGTH);
+        }
     }
 
     /// Bytes on disk.
@@ -181,6 +194,11 @@ fn write_zeros(file: &File) -> io::Result<()> {
         at += step as u64;
     }
     file.sync_all()
+}
+
+/// Whether the files hold anything: they do not after [`clear`].
+pub(super) fn is_empty(dir: &Path) -> bool {
+    Journal::size(dir) == 0
 }
 
 /// Empties the files when SQLite has everything, so that the next start has nothing to read. What fails leaves old content.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::identity::Files;
 use super::recent::Change;
 use crate::event::Seq;
 use crate::inbox::{Condition, StoreError};
@@ -21,6 +22,10 @@ pub(super) enum Trouble {
     Writer = 4,
     /// A thread is gone.
     Gone = 8,
+    /// A file of the store was removed or replaced.
+    Files = 16,
+    /// SQLite failed to sync. Only a new start can tell what is on the disk.
+    Condemned = 32,
 }
 
 /// Has a thread's end, also by a panic, be known.
@@ -44,11 +49,13 @@ pub(super) struct Progress {
     found_full: AtomicBool,
     unmoved_bytes: Mutex<usize>,
     less_unmoved: Condvar,
+    files: Files,
+    checkpoint: Mutex<()>,
 }
 
 impl Progress {
     /// Everything up to `last` is in SQLite.
-    pub(super) fn new(last: Seq) -> Self {
+    pub(super) fn new(last: Seq, files: Files) -> Self {
         Self {
             troubles: AtomicU8::new(0),
             moved: watch::Sender::new(last),
@@ -57,6 +64,8 @@ impl Progress {
             found_full: AtomicBool::new(false),
             unmoved_bytes: Mutex::default(),
             less_unmoved: Condvar::new(),
+            files,
+            checkpoint: Mutex::default(),
         }
     }
 
@@ -87,6 +96,48 @@ impl Progress {
         was_there
     }
 
+    /// Fails if a file of the store was removed or replaced: what was written and synced is lost then.
+    pub(super) fn check_files(&self) -> Result<(), StoreError> {
+        match self.files.check() {
+            Ok(()) => {
+                if self.set(Trouble::Files, false) {
+                    tracing::info!("the files of the store are back in their place");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if !self.set(Trouble::Files, true) {
+                    tracing::error!(store.error = %error, "the files of the store were taken away: callbacks are refused; put them back, or start livehook again on what is there now");
+                }
+                Err(StoreError::Failed)
+            }
+        }
+    }
+
+    /// SQLite failed to sync: nothing of the store counts as synced any more. The journal keeps what it has for the next start.
+    pub(super) fn condemn(&self, error: &rusqlite::Error) {
+        if !self.set(Trouble::Condemned, true) {
+            tracing::error!(store.error = %error, "a sync of the store failed: what is on the disk is not known, callbacks are refused until livehook is started again");
+        }
+    }
+
+    /// Waits until the store is condemned.
+    pub(super) async fn until_condemned(&self) {
+        let mut moved = self.moved.subscribe();
+        let _ = moved.wait_for(|_| self.has(Trouble::Condemned)).await;
+    }
+
+    /// Held while a checkpoint syncs, and until its failure is known.
+    pub(super) fn checkpoint(&self) -> MutexGuard<'_, ()> {
+        lock(&self.checkpoint)
+    }
+
+    /// Whether everything up to `needed` is in SQLite and synced. `false` during a checkpoint, which may be about to fail.
+    pub(super) fn is_surely_synced(&self, needed: Seq) -> bool {
+        let no_checkpoint = self.checkpoint.try_lock();
+        no_checkpoint.is_ok() && !self.has(Trouble::Condemned) && self.synced() >= needed
+    }
+
     pub(super) fn moved(&self) -> Seq {
         *self.moved.borrow()
     }
@@ -94,7 +145,10 @@ impl Progress {
     /// Waits until SQLite has everything up to `seq`; fails if that cannot go on.
     pub(super) async fn moved_to(&self, seq: Seq) -> Result<(), StoreError> {
         let mut moved = self.moved.subscribe();
-        let stands = || self.has(Trouble::Writer) || self.has(Trouble::Gone);
+        let stands = || {
+            let troubles = [Trouble::Writer, Trouble::Gone, Trouble::Condemned];
+            troubles.into_iter().any(|trouble| self.has(trouble))
+        };
         let there = moved.wait_for(|moved| *moved >= seq || stands());
         match there.await.map(|moved| *moved) {
             Ok(moved) if moved >= seq => Ok(()),

@@ -58,8 +58,9 @@ impl Readers {
         result
     }
 
-    pub(super) fn close(&self) {
-        *self.idle() = None;
+    /// Gives nobody a connection from now on: those that nobody uses.
+    pub(super) fn close(&self) -> Vec<Connection> {
+        self.idle().take().unwrap_or_default()
     }
 
     fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {

@@ -434,3 +434,107 @@ fn what_cannot_be_opened_is_told_apart() {
     ));
     assert!(open(dir.path().join("new/and/deep")).is_none());
 }
+
+/// What SQLite says when a sync fails.
+fn failed_sync() -> rusqlite::Error {
+    let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+    rusqlite::Error::SqliteFailure(error, None)
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_only_a_new_start_takes_callbacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    accept(&store, &push("a", 1)).await.unwrap();
+    assert_eq!(stored(&store).await, [1]);
+    store.progress.condemn(&failed_sync());
+    store.until_condemned().await;
+    assert_eq!(store.condition(), Condition::Failing);
+    assert_eq!(accept(&store, &push("a", 2)).await, Err(StoreError::Failed));
+    assert_eq!(store.probe().await, Err(StoreError::Failed));
+    store.close();
+    // What SQLite was told to be on the disk may not be there: the journal must still have it.
+    assert!(!journal::is_empty(&store.path));
+    assert!(store.path.join("inbox.db-wal").exists());
+    let store = open(dir.path());
+    assert_eq!(stored(&store).await, [1]);
+    assert_eq!(store.condition(), Condition::Accepting);
+    accept(&store, &push("a", 2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_closed_in_order_leaves_no_wal() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    accept(&store, &push("a", 1)).await.unwrap();
+    assert_eq!(stored(&store).await, [1]);
+    store.close();
+    assert!(journal::is_empty(&store.path));
+    assert!(!store.path.join("inbox.db-wal").exists());
+}
+
+#[tokio::test]
+async fn files_that_were_taken_away_take_no_callbacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    accept(&store, &push("a", 1)).await.unwrap();
+    let hidden = store.path.join("hidden");
+    let files = std::fs::read_dir(&store.path).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    for (number, file) in (2..).zip(files) {
+        if file.to_string_lossy().ends_with("-shm") {
+            continue; // nothing is kept in it
+        }
+        std::fs::rename(&file, &hidden).unwrap();
+        for replaced in [false, true] {
+            if replaced {
+                std::fs::copy(&hidden, &file).unwrap();
+            }
+            let refused = accept(&store, &push("a", number)).await;
+            assert_eq!(refused, Err(StoreError::Failed), "{}", file.display());
+            assert_eq!(store.condition(), Condition::Failing);
+            let paused = store.pause(1, true, BEGIN).await;
+            assert_eq!(paused, Err(StoreError::Failed), "{}", file.display());
+        }
+        std::fs::rename(&hidden, &file).unwrap();
+        store.probe().await.unwrap();
+        assert_eq!(store.condition(), Condition::Accepting);
+        accept(&store, &push("a", number)).await.unwrap();
+        // Without any callback, too.
+        std::fs::rename(&file, &hidden).unwrap();
+        store.look().await;
+        assert_eq!(store.condition(), Condition::Failing);
+        std::fs::rename(&hidden, &file).unwrap();
+        store.look().await;
+        assert_eq!(store.condition(), Condition::Accepting);
+    }
+    let all = stored(&store).await;
+    store.close();
+    assert_eq!(stored(&open(dir.path())).await, all, "those, once each");
+}
+
+/// Another process's view of the locks on a file.
+fn locks_on(file: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(":{} ", std::fs::metadata(file).unwrap().ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().filter(|line| line.contains(&inode)).count()
+}
+
+#[tokio::test]
+async fn sqlite_keeps_its_locks_on_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    accept(&store, &push("a", 1)).await.unwrap();
+    assert_eq!(stored(&store).await, [1]);
+    assert!(store.size() > 0);
+    assert!(locks_on(&store.path.join("inbox.db")) > 0);
+    store.close();
+    // Also after a start that had something to recover.
+    let store = open(dir.path());
+    store.progress.condemn(&failed_sync());
+    store.close();
+    let store = open(dir.path());
+    assert_eq!(stored(&store).await, [1]);
+    assert!(locks_on(&store.path.join("inbox.db")) > 0);
+}

@@ -6,6 +6,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rustix::process::setpriority_process;
 
+use super::directory::is_failed_sync;
+use super::progress::Progress;
+
 /// From here on the WAL is emptied even if that makes a transaction wait.
 pub(super) const WAL_LIMIT_PAGES: i64 = 4096;
 /// How often the WAL is moved into the file while events arrive, and while hardly any do. A sync of the journal waits for
@@ -22,14 +25,24 @@ pub(super) const RESTART_WAIT: Duration = Duration::from_millis(250);
 const RESTART_PAUSE: u32 = 100;
 
 /// Moves on until the writer has ended, which drops the other end of `ended`.
-pub(super) fn run(conn: &Connection, ended: &Receiver<()>) {
+pub(super) fn run(conn: &Connection, progress: &Progress, ended: &Receiver<()>) {
     // On Linux this is for the thread. What it takes of a processor is better had when nobody waits for an answer.
     let _ = setpriority_process(None, NICE);
     let mut pause = 0;
     let mut before = 0;
     let mut every = CHECKPOINT_AT_EASE;
     while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-        let after = checkpoint(conn, &mut pause);
+        let after = {
+            let _syncs = progress.checkpoint();
+            match checkpoint(conn, &mut pause) {
+                Ok(after) => after,
+                Err(error) if is_failed_sync(&error) => return progress.condemn(&error),
+                Err(error) => {
+                    tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
+                    0
+                }
+            }
+        };
         // Fewer than before: the WAL was begun anew.
         let moved = if after < before {
             after
@@ -47,22 +60,17 @@ pub(super) fn run(conn: &Connection, ended: &Receiver<()>) {
 
 /// Moves what the WAL holds into the file: how many of its pages are there now. The writer is not held up, but for a moment
 /// when the WAL has grown large: under load it never is empty by itself. `pause` is how many times not to try that.
-fn checkpoint(conn: &Connection, pause: &mut u32) -> i64 {
+fn checkpoint(conn: &Connection, pause: &mut u32) -> rusqlite::Result<i64> {
     let run = |mode: &str| {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
             Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?, row.get(2)?))
         })
     };
-    let result = run("PASSIVE").and_then(|(_, pages, moved)| {
-        if *pause > 0 {
-            *pause -= 1;
-        } else if pages > WAL_LIMIT_PAGES && run("RESTART")?.0 {
-            *pause = RESTART_PAUSE;
-        }
-        Ok(moved)
-    });
-    result.unwrap_or_else(|error| {
-        tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
-        0
-    })
+    let (_, pages, moved) = run("PASSIVE")?;
+    if *pause > 0 {
+        *pause -= 1;
+    } else if pages > WAL_LIMIT_PAGES && run("RESTART")?.0 {
+        *pause = RESTART_PAUSE;
+    }
+    Ok(moved)
 }

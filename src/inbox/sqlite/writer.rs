@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Statement, ffi, params};
 
+use super::directory::is_failed_sync;
 use super::journal::{self, Damage, Numbered, Record};
 use super::progress::{Alive, Progress, Trouble};
 use super::recent::{Change, Sealed, Upkeep, write_run};
@@ -196,6 +197,10 @@ impl Writer {
     }
 
     fn write(&mut self) {
+        if self.progress.has(Trouble::Condemned) {
+            self.jobs.clear(); // the replies that are dropped say that it failed
+            return;
+        }
         let mut completions = Vec::new();
         let jobs = std::mem::take(&mut self.jobs);
         let had_jobs = !jobs.is_empty();
@@ -203,26 +208,41 @@ impl Writer {
             return;
         }
         let mut written = self.transaction(jobs, &mut completions);
-        if written.is_err() && had_jobs {
+        if written.is_err() && had_jobs && !self.is_condemned(&written) {
             self.give_up(written, &mut completions);
             // What failed may have been one of them.
             written = self.transaction(Vec::new(), &mut completions);
         }
-        match written {
+        match &written {
             Ok(()) => {
                 if self.progress.set(Trouble::Writer, false) {
                     tracing::info!("the store can be written again");
                 }
+                let there = match completions.is_empty() {
+                    true => Ok(()),
+                    false => self.progress.check_files(),
+                };
                 for complete in completions {
-                    complete(Ok(()));
+                    complete(there);
                 }
             }
             Err(error) => {
-                if !self.progress.set(Trouble::Writer, true) {
+                if !self.is_condemned(&written) && !self.progress.set(Trouble::Writer, true) {
                     tracing::error!(store.error = %error, "the store failed: callbacks are refused, what was accepted stays in the journal");
                 }
-                self.give_up(Err(error), &mut completions);
+                self.give_up(written, &mut completions);
             }
+        }
+    }
+
+    /// Condemns the store if that is what the failure means.
+    fn is_condemned(&self, written: &rusqlite::Result<()>) -> bool {
+        match written {
+            Err(error) if is_failed_sync(error) => {
+                self.progress.condemn(error);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -312,7 +332,9 @@ impl Writer {
             Err(error) => {
                 tracing::warn!(store.error = %error, "runs of ids could not be merged or removed, it is tried again later");
                 self.upkeep.failed();
-                self.give_up(Err(error), &mut Vec::new());
+                let kept = Err(error);
+                self.is_condemned(&kept);
+                self.give_up(kept, &mut Vec::new());
             }
         }
     }

@@ -17,7 +17,7 @@ fn batch(seqs: Range<Seq>) -> Vec<Numbered> {
 }
 
 fn append(journal: &mut Journal, seqs: Range<Seq>) {
-    journal.append(seqs.start, &batch(seqs)).unwrap();
+    journal.append(seqs.start, &batch(seqs), || Ok(())).unwrap();
 }
 
 fn recovered(dir: &Path, last: Seq) -> Result<Vec<Seq>, Damage> {
@@ -164,7 +164,7 @@ fn an_append_that_failed_is_written_over() {
         &mut journal.halves[0].file,
         File::open(dir.path().join(NAMES[0])).unwrap(),
     );
-    assert!(journal.append(5, &batch(5..300)).is_err());
+    assert!(journal.append(5, &batch(5..300), || Ok(())).is_err());
     assert_eq!(journal.wants_synced(), None);
     journal.halves[0].file = writable;
     append(&mut journal, 5..6);

@@ -5,13 +5,14 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::clock::Timestamp;
 use crate::inbox::contract::{authentic, push};
+use crate::inbox::sqlite::identity::Files;
 use crate::inbox::sqlite::schema;
 
 fn writer(directory: &Path) -> Writer {
     let mut conn = Connection::open(directory.join("inbox.db")).unwrap();
     schema::migrate(&mut conn).unwrap();
     let upkeep = Upkeep::load(&conn).unwrap();
-    Writer::new(conn, Arc::new(Progress::new(0)), upkeep)
+    Writer::new(conn, Arc::new(Progress::new(0, Files::default())), upkeep)
 }
 
 /// A job that runs this, and what it will be told of its transaction.
