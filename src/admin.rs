@@ -19,6 +19,7 @@ mod stream;
 mod streams;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -27,6 +28,7 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use self::endpoints::ENDPOINTS;
 use self::problem::Problem;
@@ -34,6 +36,7 @@ use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
 use crate::ingress::{Ingress, health};
+use crate::log;
 use crate::metrics::Metrics;
 use crate::settings::Secret;
 use crate::streams::Board;
@@ -106,10 +109,16 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     admin.ingress.measure();
-    admin
-        .metrics
-        .inbox_bytes
-        .set(i64::try_from(admin.inbox.size()).unwrap_or(i64::MAX));
+    let inbox = admin.inbox.clone();
+    // The file system may be slow.
+    if let Ok(bytes) = spawn_blocking(move || inbox.size()).await {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        admin.metrics.inbox_bytes.set(bytes);
+    }
+    let dropped = &admin.metrics.log_lines_dropped;
+    dropped
+        .inner()
+        .store(log::dropped_lines(), Ordering::Relaxed);
     if admin.dispatch.measure().await.is_err() {
         tracing::warn!("the gauges of the handlers are stale, the store could not be read");
     }

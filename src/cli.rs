@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, environment};
+use crate::log;
 
 mod check;
 mod health;
@@ -93,12 +94,16 @@ enum Failed {
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
     let (error, code) = match run(Cli::parse()) {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(()) => {
+            log::flush();
+            return ExitCode::SUCCESS;
+        }
         Err(Failed::Setup(error)) => (error, 2),
         Err(Failed::Run(error)) => (error, 1),
     };
+    log::flush();
     // Nobody may be reading any more; the exit code says it too.
-    let _ = writeln!(std::io::stderr(), "livehook: {error:#}");
+    log::last_words(format!("livehook: {error:#}"));
     ExitCode::from(code)
 }
 

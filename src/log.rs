@@ -1,7 +1,18 @@
 //! `[log]`: what livehook tells about itself, on standard error.
+//!
+//! Nobody waits for whoever reads it: lines go through a bounded queue to a thread of their own. Lines that find the queue full
+//! are dropped and counted. The lines of `log` handlers are never dropped: see [`lines`].
+
+pub(crate) mod lines;
+
+use std::io::Write;
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -90,11 +101,29 @@ impl LogConfig {
     }
 }
 
-/// From here on what is traced goes to standard error. Can be done once in a process.
+/// Lines that may wait to be written.
+const QUEUE: usize = 8192;
+/// The last message waits no longer for its reader.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How the log of this process looks, once it is begun.
+static FORMAT: OnceLock<Format> = OnceLock::new();
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+/// The end of the thread that writes.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// From here on what is traced goes to standard error, and so do panics. Can be done once in a process.
+///
+/// Call [`flush`] before the process ends, else the last lines may be missing.
 pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
     let targets = config.targets().unwrap_or_default();
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let dropped = writer.error_counter();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(false);
     let lines = match config.format {
         Format::Text => lines.boxed(),
@@ -102,7 +131,36 @@ pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
     };
     tracing_subscriber::registry()
         .with(lines.with_filter(targets))
-        .try_init()
+        .try_init()?;
+    let _ = FORMAT.set(config.format);
+    let _ = DROPPED.set(dropped);
+    *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    // The standard hook would wait for whoever reads standard error.
+    std::panic::set_hook(Box::new(
+        |panic| tracing::error!(%panic, "a thread panicked"),
+    ));
+    Ok(())
+}
+
+/// Writes what waits, and gives up after a second if nobody reads it. Nothing is logged afterwards.
+pub fn flush() {
+    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// How many lines were dropped because nobody read them fast enough.
+pub(crate) fn dropped_lines() -> u64 {
+    let dropped = DROPPED.get().map(ErrorCounter::dropped_lines);
+    dropped.map_or(0, |lines| lines as u64)
+}
+
+/// Writes a message to standard error at the end of the process; gives up after a second if nobody reads it.
+pub(crate) fn last_words(message: String) {
+    let (done, written) = channel();
+    std::thread::spawn(move || {
+        let _ = writeln!(std::io::stderr(), "{message}");
+        let _ = done.send(());
+    });
+    let _ = written.recv_timeout(LAST_WORDS);
 }
 
 /// What is logged, for tests to read.

@@ -158,6 +158,8 @@ pub struct Metrics {
     pub inbox_bytes: Count,
     /// Refused callbacks that were not kept in the rejected list.
     pub rejected_dropped: Counter,
+    /// Lines of livehook's own log that nobody read in time.
+    pub log_lines_dropped: Counter,
     /// Streams that are live, by domain.
     pub streams_live: Family<DomainLabel, Count>,
     /// Streams that were again as before, before their change was told.
@@ -288,6 +290,11 @@ impl Default for Metrics {
             rejected_dropped: register!(
                 "rejected_dropped",
                 "Refused callbacks not kept in the rejected list",
+                Counter::default()
+            ),
+            log_lines_dropped: register!(
+                "log_lines_dropped",
+                "Lines of livehook's own log that nobody read in time",
                 Counter::default()
             ),
             registry,

@@ -1,10 +1,13 @@
-//! `type = "log"`: one line per event in livehook's own log, with the attributes as fields and never the body.
+//! `type = "log"`: one line per event on standard error, with the attributes as fields and never the body.
+//!
+//! The line looks like those of livehook's own log, but `[log] level` does not hold it back, and it is never dropped.
 
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::event::Event;
-use crate::handler::{Handler, Handling};
+use crate::handler::{Failure, Handler, Handling};
+use crate::log::lines::Lines;
 
 /// There is nothing to choose.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -13,19 +16,18 @@ pub struct Config {}
 
 pub(super) struct Log {
     name: String,
+    lines: &'static Lines,
 }
 
 impl Log {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            lines: Lines::to_stderr(),
         }
     }
 
-    fn write(&self, event: &Event) {
-        if !tracing::enabled!(tracing::Level::INFO) {
-            return; // the fields would be read from the body for nothing
-        }
+    fn trace(&self, event: &Event) {
         let attributes = event.attributes();
         // As texts, not as `%`: the values come from outside, and texts are written quoted and escaped.
         tracing::info!(
@@ -49,8 +51,8 @@ impl Log {
 impl Handler for Log {
     fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a> {
         Box::pin(async move {
-            self.write(event);
-            Ok(())
+            let written = self.lines.write(|| self.trace(event)).await;
+            written.map_err(Failure::retry)
         })
     }
 }
