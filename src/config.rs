@@ -17,7 +17,7 @@ use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
 use crate::inbox::settings::{InboxConfig, InboxSettings};
 use crate::ingress::settings::ServerConfig;
 use crate::log::LogConfig;
-use crate::settings::{Invalid, Surroundings};
+use crate::settings::{self, Invalid, Surroundings};
 use crate::source::{Source, SourceConfig};
 use crate::streams::settings::{StreamsConfig, StreamsSettings};
 
@@ -116,7 +116,7 @@ fn open(path: &Path, advice: &str) -> Result<(String, PathBuf), ConfigError> {
         let file = path.display();
         ConfigError(format!("cannot read {file}: {error}; {advice}"))
     };
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = settings::read_text(path).map_err(unreadable)?;
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let base = absolute.parent().unwrap_or(&absolute).to_owned();
     Ok((text, base))

@@ -3,9 +3,12 @@
 //! Reading a section is two steps: serde fills its config type, and a pure `validate` turns that into a value that the module
 //! can use. What can be wrong becomes an [`Invalid`], which names the place and the fix.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -123,8 +126,47 @@ impl SecretFields<'_> {
 /// The text of a secret's file.
 pub fn read_file(place: &str, file: &Path, around: &Surroundings) -> Result<String, Invalid> {
     let path = around.path(file);
-    std::fs::read_to_string(&path)
+    read_text(&path)
         .map_err(|error| Invalid::at(place, format!("cannot read {}: {error}", path.display())))
+}
+
+/// The text of a file, read [in time](read_in_time).
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_in_time(path)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8"))
+}
+
+/// Reading one file of the configuration takes no longer.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// Reads a file, and gives up after [`READ_WITHIN`]: a pipe that nobody writes to, or a file system that hangs, must not hold a
+/// start or a reload up for ever.
+pub fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
+    /// The files whose reading still hangs: each costs one thread, however often it is tried.
+    static HANGING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let hanging = || HANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    let hangs = || {
+        let problem = format!("nothing came from it for {READ_WITHIN:?}");
+        io::Error::new(io::ErrorKind::TimedOut, problem)
+    };
+    if hanging().contains(path) {
+        return Err(hangs());
+    }
+    let (sender, read) = mpsc::channel();
+    let own = path.to_owned();
+    let reader = std::thread::Builder::new().name("read-file".to_owned());
+    reader.spawn(move || {
+        let _ = sender.send(std::fs::read(&own));
+        hanging().remove(&own);
+    })?;
+    read.recv_timeout(READ_WITHIN).unwrap_or_else(|_| {
+        let mut hanging = hanging();
+        // It may have ended just now; from here on the thread waits to take itself off the list.
+        read.try_recv().unwrap_or_else(|_| {
+            hanging.insert(path.to_owned());
+            Err(hangs())
+        })
+    })
 }
 
 /// The text of a named variable; none if it is unset and its name ends in `?`.

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Address, SslMode, TargetSessionAttrs};
 
-use crate::settings::Surroundings;
+use crate::settings::{self, Surroundings};
 
 pub(super) const EXAMPLE: &str = "postgres://livehook@db.example.com/livehook";
 
@@ -184,7 +184,7 @@ fn roots(file: &str, around: &Surroundings) -> Result<Vec<CertificateDer<'static
     let problem = |problem: &dyn std::fmt::Display| {
         format!("cannot use its sslrootcert {}: {problem}", path.display())
     };
-    let text = std::fs::read(&path).map_err(|error| problem(&error))?;
+    let text = settings::read_in_time(&path).map_err(|error| problem(&error))?;
     let roots: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .map_err(|error| problem(&error))?;
