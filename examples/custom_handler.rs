@@ -48,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
         .run(async {
             let _ = tokio::signal::ctrl_c().await;
         })
-        .await;
+        .await?;
+    log::flush();
     Ok(())
 }

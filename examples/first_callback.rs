@@ -68,6 +68,6 @@ async fn main() -> anyhow::Result<()> {
         tokio::signal::ctrl_c().await?;
     }
     let _ = stop.send(());
-    serving.await?;
+    serving.await??;
     Ok(())
 }

@@ -33,14 +33,12 @@ pub use self::status::{Last, State};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
 use crate::handler::Taker;
-use crate::inbox::delivery::{
-    HandlerId, OutOfLine, Registered, RowCounts, RowState, Selection, Start,
-};
+use crate::inbox::delivery::{HandlerId, OutOfLine, RowCounts, RowState, Selection};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::{HandlerLabel, Metrics};
 
-/// A second apart.
-const REGISTER_TRIES: u32 = 4;
+/// Between tries to have handlers begin that a failing store kept from it.
+const ARRANGE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A handler that is ready to take events.
 #[derive(Clone)]
@@ -59,8 +57,8 @@ pub struct Dispatch {
     at_work: Mutex<BTreeMap<String, AtWork>>,
     /// The leases of those at work and of those that leave.
     held: Mutex<HashMap<HandlerId, Held>>,
-    /// Those that a change has told to stop and waits for.
-    leaving: Mutex<Vec<mpsc::Sender<Command>>>,
+    /// The loops that were told to stop and have not ended. Nothing else delivers for their handlers before they have.
+    leaving: watch::Sender<HashMap<HandlerId, Leaving>>,
     /// One change of the handlers at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
     /// One deletion at a time.
@@ -89,6 +87,11 @@ struct Work {
     status: Arc<Status>,
     commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
+}
+
+struct Leaving {
+    status: Arc<Status>,
+    commands: mpsc::Sender<Command>,
 }
 
 /// How a handler is doing.
@@ -182,33 +185,33 @@ impl Dispatch {
             metrics,
             at_work: Mutex::default(),
             held: Mutex::default(),
-            leaving: Mutex::default(),
+            leaving: watch::Sender::default(),
             changing: Arc::default(),
             deleting: tokio::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
 
-    /// Has exactly these handlers at work: new ones begin, missing ones stop, changed ones finish what they are at under their
-    /// old settings and go on under the new ones, the others do not notice.
-    pub async fn change_to(&self, handlers: BTreeMap<String, Built>) -> Result<(), StoreError> {
+    /// Has exactly these handlers at work: new ones begin, missing ones stop, the others do not notice. A changed one finishes
+    /// what it is at under its old settings and goes on under the new ones then; nothing else waits for that.
+    pub async fn change_to(
+        self: &Arc<Self>,
+        handlers: BTreeMap<String, Built>,
+    ) -> Result<(), StoreError> {
         let _changing = self.changing.lock().await;
-        let starts: Vec<_> = handlers
+        let starts = handlers
             .iter()
-            .map(|(name, built)| (name.clone(), built.settings.start))
-            .collect();
+            .map(|(name, built)| (name.clone(), built.settings.start));
         // If the store does not work now, nothing has been stopped.
-        self.inbox.register(starts.clone()).await?;
+        let registered = self.inbox.register(starts.collect()).await?;
         let leaving = self.take_out(|name, at_work| {
             handlers
                 .get(name)
                 .is_none_or(|built| built.settings != at_work.built.settings)
         });
-        self.leaving().extend(senders(&leaving));
-        stop(leaving, None).await;
-        self.leaving().clear();
-        // Once more: a handler that came back must not count as missing.
-        let registered = self.register(starts).await?;
+        for work in leaving {
+            self.retire(work, None);
+        }
         {
             let mut at_work = self.at_work();
             for ((name, built), registered) in handlers.into_iter().zip(registered) {
@@ -219,26 +222,49 @@ impl Dispatch {
                 });
             }
         }
-        let arranged = async {
-            let leases = self.renew().await?;
-            self.arrange(&leases).await
-        };
-        match arranged.await {
+        match self.renew_and_arrange().await {
             // The change is made; what could not begin does so with the next renewal.
             Err(_) if self.inbox.is_shared() => Ok(()),
             arranged => arranged,
         }
     }
 
-    /// A store that fails just now is not given up at once: the handlers that left would be missing.
-    async fn register(&self, starts: Vec<(String, Start)>) -> Result<Vec<Registered>, StoreError> {
-        for _ in 0..REGISTER_TRIES {
-            if let Ok(registered) = self.inbox.register(starts.clone()).await {
-                return Ok(registered);
+    /// Has a loop stop, and takes up its handler again when it has ended. Without a grace it may use the time that an attempt
+    /// may take.
+    fn retire(self: &Arc<Self>, work: Work, grace: Option<Duration>) {
+        let leaving = Leaving {
+            status: work.status,
+            commands: work.commands.clone(),
+        };
+        self.leaving.send_modify(|all| {
+            all.insert(work.id, leaving);
+        });
+        let dispatch = self.clone();
+        tokio::spawn(async move {
+            let grace = grace.unwrap_or(work.timeout);
+            let _ = work.commands.send(Command::Stop { grace }).await;
+            if work.task.await.is_err() {
+                tracing::error!("the loop of a handler had panicked");
             }
-            sleep(Duration::from_secs(1)).await;
+            dispatch.take_up(work.id).await;
+        });
+    }
+
+    /// A loop has ended. If its handler is configured, the next loop begins, as soon as the store lets it.
+    async fn take_up(self: &Arc<Self>, ended: HandlerId) {
+        loop {
+            {
+                let _changing = self.changing.lock().await;
+                self.leaving.send_modify(|all| {
+                    all.remove(&ended);
+                });
+                let stopping = self.stopping.load(Ordering::SeqCst);
+                if stopping || self.renew_and_arrange().await.is_ok() {
+                    return;
+                }
+            }
+            sleep(ARRANGE_AGAIN).await;
         }
-        self.inbox.register(starts).await
     }
 
     fn begin(&self, name: &str, built: &Built, leased: Leased) -> Work {
@@ -285,22 +311,22 @@ impl Dispatch {
     }
 
     /// Stops all handlers; what runs may finish for so long.
-    pub async fn stop(&self, grace: Duration) {
+    pub async fn stop(self: &Arc<Self>, grace: Duration) {
         self.stopping.store(true, Ordering::SeqCst);
-        // A change that waits for running attempts waits no longer.
-        for commands in self.leaving().iter() {
-            let _ = commands.try_send(Command::Stop { grace });
+        {
+            let _changing = self.changing.lock().await;
+            for leaving in self.leaving.borrow().values() {
+                let _ = leaving.commands.try_send(Command::Stop { grace });
+            }
+            for work in self.take_out(|_, _| true) {
+                self.retire(work, Some(grace));
+            }
         }
-        let _changing = self.changing.lock().await;
-        stop(self.take_out(|_, _| true), Some(grace)).await;
+        let _ = self.leaving.subscribe().wait_for(HashMap::is_empty).await;
     }
 
     fn at_work(&self) -> MutexGuard<'_, BTreeMap<String, AtWork>> {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn leaving(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Command>>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_out(&self, leaves: impl Fn(&str, &AtWork) -> bool) -> Vec<Work> {
@@ -424,11 +450,13 @@ impl Dispatch {
     ) -> Result<Vec<HandlerReport>, StoreError> {
         let handlers: Vec<_> = {
             let at_work = self.at_work();
+            let leaving = self.leaving.borrow();
             let shown = |at_work: &AtWork| {
-                let work = at_work.work.as_ref();
+                let work = at_work.work.as_ref().map(|work| &work.status);
+                let leaving = || leaving.get(&at_work.id).map(|leaving| &leaving.status);
                 (
                     at_work.id,
-                    work.map(|work| work.status.clone()),
+                    work.or_else(leaving).cloned(),
                     at_work.built.settings.target_type,
                 )
             };
@@ -503,23 +531,6 @@ impl Dispatch {
         let signed = i64::try_from(behind).unwrap_or(i64::MAX);
         self.metrics.streams_lag_events.set(signed);
         Ok(())
-    }
-}
-
-fn senders(leaving: &[Work]) -> impl Iterator<Item = mpsc::Sender<Command>> {
-    leaving.iter().map(|at_work| at_work.commands.clone())
-}
-
-/// Without a grace, each may use the time an attempt may take.
-async fn stop(leaving: Vec<Work>, grace: Option<Duration>) {
-    for work in &leaving {
-        let grace = grace.unwrap_or(work.timeout);
-        let _ = work.commands.send(Command::Stop { grace }).await;
-    }
-    for work in leaving {
-        if work.task.await.is_err() {
-            tracing::error!("the loop of a handler had panicked");
-        }
     }
 }
 

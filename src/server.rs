@@ -1,5 +1,6 @@
 //! Everything together: [`Server::builder`], `bind`, `run`.
 
+mod answers;
 mod board;
 mod reload;
 
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
+use self::answers::Answers;
 use self::board::Boards;
 pub use self::reload::Reloader;
 use crate::admin::{self, Admin};
@@ -65,6 +67,9 @@ pub enum StartError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The threads that answer could not be started.
+    #[error("the threads that answer callbacks could not be started: {0}")]
+    Threads(std::io::Error),
     /// The store failed at once.
     #[error("the inbox cannot be used: {0}; the log says more")]
     Store(#[from] StoreError),
@@ -123,12 +128,13 @@ impl Builder {
             );
         }
         let metrics = Arc::new(Metrics::default());
-        let built = reload::build(&config, &custom, &BTreeMap::new(), &clock)?;
+        let built = reload::build(&config, &custom, &BTreeMap::new(), &clock).await?;
+        let answers = Answers::start().map_err(StartError::Threads)?;
         let waiting = match &config.inbox.store {
-            StoreSettings::Postgres(_) => Some(NotReady::begin(&config).await?),
+            StoreSettings::Postgres(_) => Some(NotReady::begin(&config, &answers).await?),
             StoreSettings::Sqlite(_) => None,
         };
-        let inbox = Inbox::open(&config.inbox, clock.clone(), metrics.clone()).await?;
+        let inbox = open_inbox(&config, &clock, &metrics, &answers).await?;
         let rejected = open_rejected(&config, &inbox, &metrics)?;
         let board = board::open(&config, &inbox, &clock, &metrics)?;
         let boards = Boards::of(&board);
@@ -143,7 +149,7 @@ impl Builder {
         ));
         let dispatch = Arc::new(Dispatch::new(inbox.clone(), clock.clone(), metrics.clone()));
         let all = boards.and(&built);
-        let listeners = Self::start(&config, &dispatch, all, waiting).await;
+        let listeners = Self::start(&config, &answers, &dispatch, all, waiting).await;
         let (callbacks, admin) = match listeners {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -163,6 +169,7 @@ impl Builder {
             clock.clone(),
         );
         Ok(Server {
+            answers,
             callbacks,
             admin,
             inbox,
@@ -179,19 +186,20 @@ impl Builder {
     /// The handlers' positions are durable before anything can arrive.
     async fn start(
         config: &Config,
-        dispatch: &Dispatch,
+        answers: &Answers,
+        dispatch: &Arc<Dispatch>,
         built: BTreeMap<String, Built>,
         waiting: Option<NotReady>,
     ) -> Result<(TcpListener, TcpListener), StartError> {
         dispatch.change_to(built).await?;
-        let callbacks = match waiting {
-            Some(waiting) => waiting.end().await.map_err(|error| StartError::Listen {
-                section: "server",
-                address: config.server.listen,
-                error,
-            })?,
-            None => listen("server", config.server.listen).await?,
-        };
+        let address = config.server.listen;
+        let callbacks = answers.spawn(async move {
+            match waiting {
+                Some(waiting) => waiting.end().await,
+                None => TcpListener::bind(address).await,
+            }
+        });
+        let callbacks = listening("server", address, callbacks.await)?;
         let admin = listen("admin", config.admin.listen).await?;
         Ok((callbacks, admin))
     }
@@ -199,6 +207,7 @@ impl Builder {
 
 /// A server whose listeners are open.
 pub struct Server {
+    answers: Answers,
     callbacks: TcpListener,
     admin: TcpListener,
     inbox: Inbox,
@@ -238,7 +247,11 @@ impl Server {
 
     /// Serves until `shutdown` ends, then stops softly: not ready at once, callbacks taken for `drain_delay`, then no new
     /// connections, running requests answered, running deliveries finished or released, everything remembered.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    ///
+    /// The store failed so that only a new start can tell what is on the disk. The process should end and be started again.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
         let config = self.reloader.config().await;
         let (stop_callbacks, callbacks_stop) = watch::channel(false);
         let (stop_admin, admin_stop) = watch::channel(false);
@@ -246,7 +259,7 @@ impl Server {
             max_connections,
             header_timeout: config.server.header_timeout,
         };
-        let mut callbacks = tokio::spawn(listener::serve(
+        let mut callbacks = self.answers.spawn(listener::serve(
             self.callbacks,
             ingress::router(self.ingress.clone(), self.health.clone()),
             limits(config.server.max_connections),
@@ -281,11 +294,16 @@ impl Server {
         ));
         let leases = tokio::spawn(self.dispatch.clone().keep_leases());
 
-        shutdown.await;
+        let served = tokio::select! {
+            () = shutdown => Ok(()),
+            () = self.inbox.until_condemned() => Err(StoreError::Failed),
+        };
         let over = Instant::now() + SHUTDOWN;
-        tracing::info!("shutting down: not ready from now on, callbacks are still taken");
         self.health.drain();
-        sleep(config.server.drain_delay).await;
+        if served.is_ok() {
+            tracing::info!("shutting down: not ready from now on, callbacks are still taken");
+            sleep(config.server.drain_delay).await;
+        }
         let _ = stop_callbacks.send(true);
         let grace = DELIVERY_GRACE.min(over.saturating_duration_since(Instant::now()));
         let (unanswered, ()) =
@@ -304,7 +322,21 @@ impl Server {
         let _ = spawn_blocking(move || ingress.close()).await;
         self.inbox.close().await;
         tracing::info!("stopped");
+        served
     }
+}
+
+async fn open_inbox(
+    config: &Config,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+    answers: &Answers,
+) -> Result<Inbox, OpenError> {
+    let (settings, clock, metrics) = (config.inbox.clone(), clock.clone(), metrics.clone());
+    let opened = answers.spawn(async move { Inbox::open(&settings, clock, metrics).await });
+    opened
+        .await
+        .unwrap_or_else(|error| Err(OpenError::Ended(error.to_string())))
 }
 
 fn open_rejected(
@@ -329,29 +361,24 @@ struct NotReady {
 }
 
 impl NotReady {
-    async fn begin(config: &Config) -> Result<Self, StartError> {
+    async fn begin(config: &Config, answers: &Answers) -> Result<Self, StartError> {
         let address = config.server.listen;
-        let unusable = |error| StartError::Listen {
-            section: "server",
-            address,
-            error,
-        };
-        let listener = listen("server", address).await?;
-        let listener = listener.into_std().map_err(unusable)?;
-        let twin = listener.try_clone().and_then(TcpListener::from_std);
         let limits = Limits {
             max_connections: config.server.max_connections,
             header_timeout: config.server.header_timeout,
         };
-        let (stop, stopped) = watch::channel(false);
-        let router = health::starting();
-        let twin = twin.map_err(unusable)?;
-        let serving = tokio::spawn(listener::serve(twin, router, limits, stopped));
-        Ok(Self {
-            listener,
-            stop,
-            serving,
-        })
+        let begun = answers.spawn(async move {
+            let listener = TcpListener::bind(address).await?.into_std()?;
+            let twin = TcpListener::from_std(listener.try_clone()?)?;
+            let (stop, stopped) = watch::channel(false);
+            let serving = tokio::spawn(listener::serve(twin, health::starting(), limits, stopped));
+            Ok(Self {
+                listener,
+                stop,
+                serving,
+            })
+        });
+        listening("server", address, begun.await)
     }
 
     /// Connections that come from here on wait for the server.
@@ -363,13 +390,21 @@ impl NotReady {
 }
 
 async fn listen(section: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Listen {
-            section,
-            address,
-            error,
-        })
+    listening(section, address, Ok(TcpListener::bind(address).await))
+}
+
+/// What a task that opened a listener came to.
+fn listening<T>(
+    section: &'static str,
+    address: SocketAddr,
+    opened: Result<std::io::Result<T>, JoinError>,
+) -> Result<T, StartError> {
+    let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    opened.map_err(|error| StartError::Listen {
+        section,
+        address,
+        error,
+    })
 }
 
 /// Retention, and a look at a store in trouble: without callbacks it would not notice that it is well again.
@@ -377,8 +412,9 @@ async fn keep_house(inbox: Inbox, dispatch: Arc<Dispatch>, board: Board, retenti
     let mut seconds = interval(Duration::from_secs(1));
     for second in 0u64.. {
         seconds.tick().await;
-        if inbox.condition() != Condition::Accepting {
-            let _ = inbox.probe().await;
+        match inbox.condition() {
+            Condition::Accepting => inbox.look().await,
+            Condition::Full | Condition::Failing => drop(inbox.probe().await),
         }
         if second % SWEEP_EVERY == 0 {
             board::sweep(&inbox, &dispatch, &board, retention).await;

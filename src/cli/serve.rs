@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Failed, check};
@@ -21,7 +23,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
     check::targets(&config).map_err(Failed::Setup)?;
     log::init(&config.log).map_err(|error| Failed::Run(error.into()))?;
-    // One processor is left to the store: where all have a thread of the runtime, every sync waits for one of these.
+    // For handlers, the admin listener and reloads; the server has a runtime of its own for its answers.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads((processors - 1).max(1))
@@ -61,7 +63,10 @@ async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
     let mut first = Some(first);
     let result = loop {
         tokio::select! {
-            () = &mut serving => break Ok(()),
+            served = &mut serving => {
+                let advice = "a new start finds out what is on the disk";
+                break served.context(advice).map_err(Failed::Run);
+            }
             () = stops.next() => match first.take() {
                 Some(first) => {
                     reloads.abort();
@@ -117,7 +122,7 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
             hangup = hangups.recv() => hangup.is_some(),
             _ = looks.tick(), if watch => false,
         };
-        let found = load(&file);
+        let found = load(&file).await;
         if !asked && seen == found {
             continue;
         }
@@ -136,8 +141,13 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
     }
 }
 
-fn load(file: &std::path::Path) -> Result<Config, String> {
-    let config = Config::load(file, &environment()).map_err(|error| error.to_string())?;
-    check::targets(&config).map_err(|error| format!("{error:#}"))?;
-    Ok(config)
+/// Off the runtime: a file system may be slow. How long it may take, each file's reading knows itself.
+async fn load(file: &std::path::Path) -> Result<Config, String> {
+    let file = file.to_owned();
+    let loaded = spawn_blocking(move || {
+        let config = Config::load(&file, &environment()).map_err(|error| error.to_string())?;
+        check::targets(&config).map_err(|error| format!("{error:#}"))?;
+        Ok(config)
+    });
+    loaded.await.unwrap_or_else(|error| Err(error.to_string()))
 }

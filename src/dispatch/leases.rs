@@ -5,7 +5,7 @@
 //! slept for long, begins nothing that another one may have begun. What one process is asked about a handler that is at work
 //! in another is ordered there through the inbox.
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,7 @@ impl Dispatch {
             if self.stopping.load(Ordering::SeqCst) {
                 continue;
             }
-            // To arrange can take as long as an attempt; leases are renewed meanwhile.
+            // The store may be slow; leases are renewed meanwhile.
             if let Ok(changing) = self.changing.clone().try_lock_owned() {
                 let dispatch = self.clone();
                 tokio::spawn(async move {
@@ -132,19 +132,29 @@ impl Dispatch {
         Ok(leases)
     }
 
+    pub(super) async fn renew_and_arrange(self: &Arc<Self>) -> Result<(), StoreError> {
+        let leases = self.renew().await?;
+        self.arrange(&leases).await
+    }
+
     /// Has those at work whose leases these are, and no others.
-    pub(super) async fn arrange(&self, leases: &[Lease]) -> Result<(), StoreError> {
+    async fn arrange(self: &Arc<Self>, leases: &[Lease]) -> Result<(), StoreError> {
         let has = |work: &Work, surplus: bool| {
             leases.iter().any(|lease| {
                 (lease.handler, lease.epoch) == (work.id, work.epoch) && lease.surplus <= surplus
             })
         };
-        let lost = self.interrupt(|work| !has(work, true));
-        stop(lost, Some(Duration::ZERO)).await;
+        for lost in self.interrupt(|work| !has(work, true)) {
+            self.retire(lost, Some(Duration::ZERO));
+        }
         // Another one should have these; what runs is finished first.
-        let given_up = self.interrupt(|work| !has(work, false));
-        stop(given_up, None).await;
+        for given_up in self.interrupt(|work| !has(work, false)) {
+            self.retire(given_up, None);
+        }
         for lease in leases {
+            if self.leaving.borrow().contains_key(&lease.handler) {
+                continue; // it is arranged again when that loop has ended
+            }
             let configured = self
                 .at_work()
                 .iter()
@@ -236,16 +246,42 @@ impl Dispatch {
     }
 
     pub(super) async fn ask_here(&self, name: &str, ordered: Ordered) -> Result<u64, StoreError> {
-        let commands = self
-            .at_work()
-            .get(name)
-            .and_then(|at_work| at_work.work.as_ref())
-            .map(|work| work.commands.clone())
-            .ok_or(StoreError::Failed)?;
+        let commands = match self.commands_of(name) {
+            Some(commands) => commands,
+            None => timeout(ORDER_WAIT, self.commands_soon(name))
+                .await
+                .unwrap_or_default()
+                .ok_or(StoreError::Failed)?,
+        };
         let (reply, answer) = oneshot::channel();
         // A handler that leaves drops the command, and so the reply.
         let _ = commands.send(ordered.command(reply)).await;
         answer.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    fn commands_of(&self, name: &str) -> Option<mpsc::Sender<Command>> {
+        let at_work = self.at_work();
+        let work = at_work.get(name)?.work.as_ref()?;
+        Some(work.commands.clone())
+    }
+
+    /// Waits for a handler that has yet to finish what it is at under its old settings.
+    async fn commands_soon(&self, name: &str) -> Option<mpsc::Sender<Command>> {
+        let mut leaving = self.leaving.subscribe();
+        loop {
+            {
+                // A loop leaves, and the next one begins, within this lock.
+                let _changing = self.changing.lock().await;
+                if let Some(commands) = self.commands_of(name) {
+                    return Some(commands);
+                }
+                let id = self.at_work().get(name)?.id;
+                if !leaving.borrow_and_update().contains_key(&id) {
+                    return None;
+                }
+            }
+            leaving.changed().await.ok()?;
+        }
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::bail;
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::board::Boards;
 use super::{CustomHandlers, StartError};
@@ -11,10 +15,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::settings::HandlerConfig;
 use crate::dispatch::{Built, Dispatch};
+use crate::event::PayloadForm;
 use crate::handler::Handler;
+use crate::handlers::Target;
 use crate::ingress::{Ingress, Sources};
 use crate::settings::Surroundings;
 use crate::streams::Subscribed;
+
+/// Setting up one handler takes no longer.
+const BUILD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Changes the sources and handlers of a running server.
 pub struct Reloader {
@@ -60,15 +69,22 @@ impl Reloader {
     /// An error leaves everything as it was.
     pub async fn reload(&self, config: Config) -> Result<(), StartError> {
         let mut current = self.current.lock().await;
-        let built = build(&config, &self.custom, &current.1, &self.clock)?;
+        // First and at once, for the sender waits for it: a key that was missing, for example.
+        self.ingress.change_to(sources(&config));
+        let changed = async {
+            let built = build(&config, &self.custom, &current.1, &self.clock).await?;
+            self.dispatch.change_to(self.boards.and(&built)).await?;
+            Ok::<_, StartError>(built)
+        };
+        let built = match changed.await {
+            Ok(built) => built,
+            Err(error) => {
+                self.ingress.change_to(sources(&current.0));
+                return Err(error);
+            }
+        };
         for section in sections_that_differ(&current.0, &config) {
             tracing::warn!(section, "this section has changed, which needs a restart");
-        }
-        // First what cannot fail and is awaited by the sender; a handler may take its time over a running attempt.
-        self.ingress.change_to(sources(&config));
-        if let Err(error) = self.dispatch.change_to(self.boards.and(&built)).await {
-            self.ingress.change_to(sources(&current.0));
-            return Err(error.into());
         }
         self.boards.serve(&built);
         // The sections that need a restart stay what they are in the running server.
@@ -110,7 +126,7 @@ pub(super) fn sources(config: &Config) -> Sources {
 }
 
 /// Builds the handlers of a configuration; those that have not changed are kept as they are.
-pub(super) fn build(
+pub(super) async fn build(
     config: &Config,
     custom: &CustomHandlers,
     existing: &BTreeMap<String, Built>,
@@ -130,10 +146,9 @@ pub(super) fn build(
             continue;
         }
         let handler: Arc<dyn Handler> = match (&settings.target, custom.get(name)) {
-            (Some(target), None) => {
-                let handler = target.build(name, settings.payload, clock);
-                handler.map_err(|error| problem(name, format!("{error:#}")))?
-            }
+            (Some(target), None) => build_target(target, name, settings.payload, clock)
+                .await
+                .map_err(|error| problem(name, format!("{error:#}")))?,
             (None, Some(handler)) => handler.clone(),
             (None, None) => {
                 return Err(problem(name, "has no `to`, so it goes nowhere".to_owned()));
@@ -172,4 +187,19 @@ pub(super) fn build(
         }
     }
     Ok(built)
+}
+
+/// Off the runtime and within a time: a file is opened, and its file system may hang.
+async fn build_target(
+    target: &Target,
+    name: &str,
+    form: PayloadForm,
+    clock: &Clock,
+) -> anyhow::Result<Arc<dyn Handler>> {
+    let (target, name, clock) = (target.clone(), name.to_owned(), clock.clone());
+    let building = spawn_blocking(move || target.build(&name, form, &clock));
+    match timeout(BUILD_WITHIN, building).await {
+        Ok(built) => built?,
+        Err(_) => bail!("could not be set up within {BUILD_WITHIN:?}, its file system may hang"),
+    }
 }

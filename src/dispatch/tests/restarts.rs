@@ -1,6 +1,7 @@
 //! Changes of the configuration, stops, crashes.
 
 use super::*;
+use crate::dispatch::settings::HandlerConfig;
 
 #[tokio::test]
 async fn an_unchanged_handler_keeps_running_while_another_changes() {
@@ -32,7 +33,7 @@ async fn a_changed_handler_finishes_under_its_old_settings() {
             config.timeout = Duration::from_millis(5)
         })
         .await;
-    assert_eq!(fake.done().first(), Some(&1), "change_to waits for it");
+    eventually(async || fake.done().first() == Some(&1)).await;
     fake.follow(|_, _| Act::Done);
     bench.idle().await;
     // On a busy machine even a short attempt may take longer than the new settings allow, and come again.
@@ -47,7 +48,7 @@ async fn a_missing_handler_comes_back_where_it_was() {
         (2, 0) => Act::RetryAfter(Duration::from_secs(3600)),
         _ => Act::Done,
     });
-    let config = |config: &mut crate::dispatch::settings::HandlerConfig| {
+    let config = |config: &mut HandlerConfig| {
         config.retry.max = Duration::from_millis(50);
     };
     let mut bench = Bench::with(&fake, config).await;
@@ -95,23 +96,29 @@ async fn a_stop_lets_attempts_finish_and_releases_those_that_hang() {
 }
 
 #[tokio::test]
-async fn a_stop_is_not_held_up_by_a_change_that_waits() {
-    let fake = Fake::always(Act::Hang);
-    let bench = Bench::with(&fake, |config| config.timeout = Duration::from_secs(600)).await;
+async fn a_change_waits_for_no_running_attempt() {
+    let (hangs, works) = (Fake::always(Act::Hang), Fake::always(Act::Done));
+    let slow = |config: &mut HandlerConfig| config.timeout = Duration::from_secs(600);
+    let mut bench = Bench::with(&hangs, slow).await;
     bench.store("a").await;
-    eventually(async || fake.begun() == [1]).await;
-    let changing = {
-        let dispatch = bench.dispatch.clone();
-        tokio::spawn(async move { dispatch.change_to(BTreeMap::new()).await })
-    };
-    eventually(async || bench.dispatch.id("h").is_err()).await;
+    eventually(async || hangs.begun() == [1]).await;
+    // It is changed, goes, and comes back, and others come, while the attempt runs.
+    bench.hand_to("h", &works, |_| {}).await;
+    bench.take_away("h").await;
+    bench.hand_to("other", &works, |_| {}).await;
+    bench.hand_to("h", &hangs, slow).await;
+    bench.store("b").await;
+    eventually(async || works.done().contains(&2)).await;
+    assert_eq!(hangs.begun(), [1], "never twice side by side");
+    let report = bench.dispatch.report().await.unwrap();
+    let leaving = report.iter().find(|report| report.name == "h").unwrap();
+    assert_eq!(leaving.state, State::Running);
     let stop = bench.dispatch.stop(Duration::ZERO);
+    let stopped = tokio::time::timeout(Duration::from_secs(60), stop).await;
     assert!(
-        tokio::time::timeout(Duration::from_secs(5), stop)
-            .await
-            .is_ok()
+        stopped.is_ok(),
+        "a stop waits for what leaves only as long as it is told"
     );
-    assert_eq!(changing.await.unwrap(), Ok(()));
 }
 
 #[tokio::test]
@@ -144,7 +151,7 @@ async fn a_stop_in_a_backlog_repeats_nothing_that_was_done() {
         seq if seq % 5 == 0 => Act::Hang,
         _ => Act::Done,
     });
-    let config = |config: &mut crate::dispatch::settings::HandlerConfig| {
+    let config = |config: &mut HandlerConfig| {
         config.concurrency = Some(4);
         config.timeout = Duration::from_secs(600);
     };
