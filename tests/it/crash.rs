@@ -1,8 +1,11 @@
-//! Killed again and again under load, it loses nothing that it acknowledged.
+//! Killed again and again under load, it loses nothing that it acknowledged, also while another program uses its files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
 
 use crate::support::load::{Load, firsts, whole_lines};
@@ -30,13 +33,20 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let mut server = Some(TestServer::start_in(directory.path(), &settings));
     let load = Load::on(&addresses[..1], PACE);
+    let outsider = Outsider::default();
     let (acknowledged, ()) = load.run(|| {
-        for crash in 0..crashes {
-            std::thread::sleep(moment(crash));
-            server.take().unwrap().kill();
-            server = Some(TestServer::start_in(directory.path(), &settings));
-        }
+        std::thread::scope(|scope| {
+            let over = Over(&outsider.over);
+            scope.spawn(|| outsider.run(&directory.path().join("data/inbox.db")));
+            for crash in 0..crashes {
+                std::thread::sleep(moment(crash));
+                server.take().unwrap().kill();
+                server = Some(TestServer::start_in(directory.path(), &settings));
+            }
+            drop(over);
+        });
     });
+    assert!(outsider.used.load(Ordering::Relaxed) >= crashes);
     let server = server.unwrap();
     let total: u64 = acknowledged.values().sum();
     let retries = load.refused() + load.unanswered();
@@ -95,6 +105,44 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
         lines.len(),
         target.count(),
     );
+}
+
+/// Another program that opens the store, reads, writes, and closes it, again and again.
+#[derive(Default)]
+struct Outsider {
+    over: AtomicBool,
+    used: AtomicU64,
+}
+
+impl Outsider {
+    fn run(&self, file: &Path) {
+        while !self.over.load(Ordering::Relaxed) {
+            let used = Connection::open(file).and_then(|conn| {
+                conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+                conn.execute_batch(
+                    "BEGIN IMMEDIATE; UPDATE meta SET value = value WHERE name = 'last_seq'; COMMIT",
+                )
+            });
+            match used {
+                Ok(()) => drop(self.used.fetch_add(1, Ordering::Relaxed)),
+                // It is locked while the server starts or has it.
+                Err(error) => assert!(
+                    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy),
+                    "{error}"
+                ),
+            }
+            std::thread::sleep(PACE);
+        }
+    }
+}
+
+/// Ends the outsider however the test ends: the scope waits for it.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Moments from 30 to 730 ms that look random and are the same every time.

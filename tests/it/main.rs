@@ -22,6 +22,7 @@ mod operations;
 mod ordering;
 mod outside;
 mod postgres;
+mod power_cut;
 mod proof;
 mod recovery;
 mod reload;

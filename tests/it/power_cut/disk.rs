@@ -1,0 +1,280 @@
+//! A disk that keeps what was synced, and of the rest whatever it likes.
+//!
+//! Files are kept by blocks of 4 KiB: of an unsynced write each block is lost, or on the disk, or torn between sectors of 512
+//! bytes, independent of all others. Names are kept likewise: one that was made, removed or changed is durable when its
+//! directory was synced. After a sync that failed the kernel takes what was to be synced for clean: a later sync says nothing of
+//! it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::recording::Op;
+
+const BLOCK: u64 = 4096;
+const SECTOR: u64 = 512;
+
+/// Numbers that look random and are the same every time.
+#[derive(Clone)]
+pub(super) struct Chance(pub(super) u64);
+
+impl Chance {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Disk {
+    files: Vec<Inode>,
+    /// The file or directory that an inode now is.
+    by_inode: BTreeMap<u64, Node>,
+    /// The durable names.
+    names: BTreeMap<PathBuf, usize>,
+    /// What was done to names and is not durable, in order.
+    renamed: Vec<Naming>,
+    /// The names as the system shows them.
+    shown: BTreeMap<PathBuf, usize>,
+    /// For each inode that is being synced, how much of it and of the names was there when the sync began.
+    syncing: BTreeMap<u64, Vec<Began>>,
+}
+
+#[derive(Clone)]
+enum Node {
+    File(usize),
+    Directory(PathBuf),
+}
+
+struct Began {
+    changes: u64,
+}
+
+#[derive(Clone)]
+enum Naming {
+    Made { at: u64, path: PathBuf, file: usize },
+    Removed { at: u64, path: PathBuf },
+}
+
+impl Naming {
+    fn at(&self) -> u64 {
+        match self {
+            Self::Made { at, .. } | Self::Removed { at, .. } => *at,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Made { path, .. } | Self::Removed { path, .. } => path,
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        match self {
+            Self::Made { path, file, .. } => drop(names.insert(path.clone(), *file)),
+            Self::Removed { path, .. } => drop(names.remove(path)),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Inode {
+    durable: Vec<u8>,
+    pending: Vec<Pending>,
+}
+
+struct Pending {
+    at: u64,
+    change: Change,
+}
+
+enum Change {
+    Write(u64, Vec<u8>),
+    Truncate(u64),
+}
+
+impl Disk {
+    /// Does what was recorded as number `n`.
+    pub(super) fn apply(&mut self, n: u64, op: &Op, chance: &mut Chance) {
+        match op {
+            Op::Create { inode, path } => {
+                let file = self.files.len();
+                self.files.push(Inode::default());
+                self.by_inode.insert(*inode, Node::File(file));
+                self.shown.insert(path.clone(), file);
+                self.renamed.push(Naming::Made {
+                    at: n,
+                    path: path.clone(),
+                    file,
+                });
+            }
+            Op::Open { inode, path } => {
+                let node = match self.shown.get(path) {
+                    Some(file) => Node::File(*file),
+                    None => Node::Directory(path.clone()),
+                };
+                self.by_inode.insert(*inode, node);
+            }
+            Op::Write { inode, at, bytes } => {
+                self.change(n, *inode, Change::Write(*at, bytes.to_vec()));
+            }
+            Op::Truncate { inode, length } => self.change(n, *inode, Change::Truncate(*length)),
+            Op::SyncBegin { inode } => {
+                let began = self.syncing.entry(*inode).or_default();
+                began.push(Began { changes: n });
+            }
+            Op::SyncEnd { inode, good } => {
+                // Of two at a time the later one is taken for both: it covers no more than it must.
+                let began = self.syncing.get_mut(inode).and_then(|began| {
+                    let first = (!began.is_empty()).then(|| began.remove(0));
+                    first.map(|began| began.changes)
+                });
+                self.synced(*inode, began.unwrap(), *good, chance);
+            }
+            Op::Unlink { path } => self.remove(n, path),
+            Op::Rename { from, to } => {
+                let file = self.shown[from];
+                self.remove(n, from);
+                self.shown.insert(to.clone(), file);
+                self.renamed.push(Naming::Made {
+                    at: n,
+                    path: to.clone(),
+                    file,
+                });
+            }
+            Op::Start | Op::Request { .. } | Op::Answer { .. } => {}
+        }
+    }
+
+    fn change(&mut self, at: u64, inode: u64, change: Change) {
+        if let Node::File(file) = self.by_inode[&inode] {
+            self.files[file].pending.push(Pending { at, change });
+        }
+    }
+
+    fn remove(&mut self, at: u64, path: &Path) {
+        self.shown.remove(path);
+        self.renamed.push(Naming::Removed {
+            at,
+            path: path.to_owned(),
+        });
+    }
+
+    fn synced(&mut self, inode: u64, began: u64, good: bool, chance: &mut Chance) {
+        match self.by_inode[&inode].clone() {
+            Node::File(file) => {
+                let file = &mut self.files[file];
+                let covered = file.pending.partition_point(|pending| pending.at < began);
+                for pending in file.pending.drain(..covered) {
+                    if good {
+                        pending.change.apply(&mut file.durable);
+                    } else {
+                        pending.change.apply_some(&mut file.durable, chance, 50);
+                    }
+                }
+            }
+            Node::Directory(directory) => {
+                let names = &mut self.names;
+                self.renamed.retain(|naming| {
+                    let covered = naming.at() < began && naming.path().parent() == Some(&directory);
+                    if covered && good {
+                        naming.apply(names);
+                    }
+                    !covered
+                });
+            }
+        }
+    }
+
+    /// Writes what a power cut leaves into an empty directory that stands for `from`.
+    pub(super) fn cut(&self, from: &Path, into: &Path, chance: &mut Chance) {
+        // From everything lost to everything kept.
+        let survives = [0, 10, 50, 90, 100][chance.below(5) as usize];
+        let mut names = self.names.clone();
+        for naming in &self.renamed {
+            if chance.percent(survives) {
+                naming.apply(&mut names);
+            }
+        }
+        for (path, file) in names {
+            let name = path.strip_prefix(from).unwrap();
+            // The memory that SQLite's connections share; it makes it anew.
+            if name.to_str().unwrap().ends_with("-shm") {
+                continue;
+            }
+            let file = &self.files[file];
+            let mut content = file.durable.clone();
+            for pending in &file.pending {
+                pending.change.apply_some(&mut content, chance, survives);
+            }
+            write_with_holes(&into.join(name), &content);
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write(at, bytes) => put(content, *at, bytes),
+            Self::Truncate(length) => content.resize(*length as usize, 0),
+        }
+    }
+
+    /// Each block of it survives with this chance, or is torn.
+    fn apply_some(&self, content: &mut Vec<u8>, chance: &mut Chance, survives: u64) {
+        let Self::Write(at, bytes) = self else {
+            if chance.percent(survives) {
+                self.apply(content);
+            }
+            return;
+        };
+        for (block, piece) in pieces(*at, bytes, BLOCK) {
+            let torn = survives > 0 && survives < 100 && chance.percent(10);
+            let whole = chance.percent(survives);
+            for (sector, piece) in pieces(block, piece, SECTOR) {
+                if if torn { chance.percent(50) } else { whole } {
+                    put(content, sector, piece);
+                }
+            }
+        }
+    }
+}
+
+/// What lies in each unit of so many bytes.
+fn pieces(mut at: u64, mut bytes: &[u8], unit: u64) -> Vec<(u64, &[u8])> {
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        let length = (unit - at % unit).min(bytes.len() as u64);
+        let (piece, rest) = bytes.split_at(length as usize);
+        pieces.push((at, piece));
+        (at, bytes) = (at + length, rest);
+    }
+    pieces
+}
+
+fn put(content: &mut Vec<u8>, at: u64, bytes: &[u8]) {
+    let end = at as usize + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[at as usize..end].copy_from_slice(bytes);
+}
+
+/// Zeros take no room.
+fn write_with_holes(path: &Path, content: &[u8]) {
+    let file = File::create(path).unwrap();
+    file.set_len(content.len() as u64).unwrap();
+    for (at, piece) in pieces(0, content, BLOCK) {
+        if piece.iter().any(|byte| *byte != 0) {
+            file.write_all_at(piece, at).unwrap();
+        }
+    }
+}

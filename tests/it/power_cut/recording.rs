@@ -1,0 +1,118 @@
+//! Reads what `record.c` has written.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One thing that the server did.
+#[derive(Debug)]
+pub(super) enum Op<'a> {
+    /// A process began.
+    Start,
+    Create {
+        inode: u64,
+        path: PathBuf,
+    },
+    Open {
+        inode: u64,
+        path: PathBuf,
+    },
+    Write {
+        inode: u64,
+        at: u64,
+        bytes: &'a [u8],
+    },
+    Truncate {
+        inode: u64,
+        length: u64,
+    },
+    SyncBegin {
+        inode: u64,
+    },
+    SyncEnd {
+        inode: u64,
+        good: bool,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    /// A request with this marker came in on a connection.
+    Request {
+        connection: u64,
+        marker: &'a str,
+    },
+    /// A 200 is about to go out on a connection.
+    Answer {
+        connection: u64,
+    },
+}
+
+/// Builds the library that records, into a directory.
+pub(super) fn library(directory: &Path) -> PathBuf {
+    let library = directory.join("record.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/power_cut/record.c");
+    let built = Command::new("cc")
+        .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status();
+    assert!(built.unwrap().success(), "the library cannot be built");
+    library
+}
+
+/// All that was recorded, in order.
+pub(super) fn read(bytes: &[u8]) -> Vec<Op<'_>> {
+    let mut ops = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (head, after) = rest.split_at(40);
+        let number = |n: usize| u64::from_ne_bytes(head[8 * n..8 * n + 8].try_into().unwrap());
+        let (payload, after) = after.split_at(number(3) as usize);
+        rest = after;
+        let (inode, offset) = (number(1), number(2));
+        let (first, second) = payload.split_at(number(4) as usize);
+        let text = |bytes| std::str::from_utf8(bytes).unwrap();
+        let path = PathBuf::from;
+        ops.push(match number(0) {
+            1 => Op::Start,
+            2 => Op::Create {
+                inode,
+                path: path(text(first)),
+            },
+            3 => Op::Open {
+                inode,
+                path: path(text(first)),
+            },
+            4 => Op::Write {
+                inode,
+                at: offset,
+                bytes: first,
+            },
+            5 => Op::Truncate {
+                inode,
+                length: offset,
+            },
+            6 => Op::SyncBegin { inode },
+            7 => Op::SyncEnd {
+                inode,
+                good: offset == 0,
+            },
+            8 => Op::Unlink {
+                path: path(text(first)),
+            },
+            9 => Op::Rename {
+                from: path(text(first)),
+                to: path(text(second)),
+            },
+            10 => Op::Request {
+                connection: inode,
+                marker: text(first),
+            },
+            11 => Op::Answer { connection: inode },
+            other => panic!("a record of type {other}"),
+        });
+    }
+    ops
+}
