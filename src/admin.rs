@@ -23,7 +23,8 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -37,7 +38,7 @@ use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
 use crate::ingress::{Ingress, health};
 use crate::log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TextFormat};
 use crate::settings::Secret;
 use crate::streams::Board;
 
@@ -107,7 +108,7 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
         .merge(health::router(health))
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> impl IntoResponse {
     admin.ingress.measure();
     let inbox = admin.inbox.clone();
     // The file system may be slow.
@@ -125,6 +126,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     if admin.board.measure().await.is_err() {
         tracing::warn!("the gauges of streams are stale, the board could not be read");
     }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], admin.metrics.encode())
+    let accept = headers.get_all(ACCEPT).iter();
+    let format = TextFormat::accepted(accept.filter_map(|header| header.to_str().ok()));
+    // The same address has either.
+    let head = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
+    (head, admin.metrics.encode(format))
 }

@@ -215,6 +215,10 @@ impl Dispatch {
         {
             let mut at_work = self.at_work();
             for ((name, built), registered) in handlers.into_iter().zip(registered) {
+                if let Taker::Handler(_) = built.handler {
+                    // Its counters begin at 0 here, also while it is at work elsewhere.
+                    self.metrics.of_handler(&name);
+                }
                 at_work.entry(name).or_insert(AtWork {
                     id: registered.id,
                     built,

@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::inbox::{Condition, Inbox};
 use crate::kind::Kind;
 use crate::listener::Arrival;
-use crate::metrics::{Metrics, MixedUpLabels};
+use crate::metrics::Metrics;
 use crate::rejected::{Rejected, RejectedList, token_hash};
 use crate::source::Source;
 
@@ -88,7 +88,12 @@ impl Ingress {
         let mut watches = self.watches();
         let desks = sources.into_iter().map(|(name, source)| {
             let watch = watches.entry(source.name().clone()).or_default();
-            (name, Arc::new(Desk::new(source, watch.clone())))
+            let desk = Desk {
+                watch: watch.clone(),
+                metrics: self.metrics.of_source(source.name()),
+                source,
+            };
+            (name, Arc::new(desk))
         });
         self.desks.store(Arc::new(desks.collect()));
     }
@@ -148,7 +153,7 @@ impl Ingress {
             Err(_) if kind.is_some() => Answer::TooSlow,
             Err(_) => Answer::BodyTooSlow,
         };
-        desk.count(&self.metrics, kind, url_kind, &answer, || self.clock.now());
+        desk.count(kind, url_kind, &answer, || self.clock.now());
         self.metrics
             .callback_duration
             .observe(head_at.elapsed().as_secs_f64());
@@ -183,7 +188,7 @@ impl Ingress {
         };
         let is = *kind.insert(authentic.kind());
         if let Some(url_kind) = url_kind.filter(|url| *url != is && is != Kind::Unknown) {
-            self.note_mixed_up(&desk.source, url_kind, is);
+            self.note_mixed_up(desk, url_kind, is);
         }
         match self.inbox.accept(authentic, Some(charge)).await {
             Ok(receipt) => Answer::Stored(receipt),
@@ -235,13 +240,9 @@ impl Ingress {
         }
     }
 
-    fn note_mixed_up(&self, source: &Source, url: Kind, body: Kind) {
-        let labels = MixedUpLabels {
-            source: source.name().to_string(),
-            url,
-            body,
-        };
-        self.metrics.mixed_up.get_or_create(&labels).inc();
+    fn note_mixed_up(&self, desk: &Desk, url: Kind, body: Kind) {
+        desk.metrics.mixed_up(url).inc();
+        let source = &desk.source;
         let mut seen = self.mixed_up.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.insert((source.name().clone(), url, body)) {
             tracing::warn!(

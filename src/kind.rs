@@ -113,9 +113,6 @@ macro_rules! define_kind {
             /// The 19 known kinds in the order of the documentation.
             pub const ALL: [Kind; 19] = [$(Kind::$variant),*];
 
-            /// All that can be received, the unknown one included: `kind as usize` is less.
-            pub(crate) const COUNT: usize = Self::ALL.len() + 1;
-
             /// The `event_type` on the wire; none for [`Kind::Unknown`] and those that are derived.
             pub fn code(self) -> Option<i64> {
                 match self { $(Self::$variant => Some($code),)* Self::Unknown | Self::StreamLive | Self::StreamOffline => None }

@@ -1,4 +1,10 @@
 //! What livehook counts, in the names of Prometheus. No label ever holds anything that a stranger sent.
+//!
+//! Whatever labels a counter can have are known beforehand, so each of its series is there from the start, at 0: Prometheus
+//! sees no growth in one that appears with what had already happened.
+
+mod source;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,6 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use self::source::SourceMetrics;
+pub use self::text::TextFormat;
 use crate::kind::Kind;
 
 /// What became of a callback.
@@ -46,6 +54,9 @@ pub enum DeliveryOutcome {
 macro_rules! label_value {
     ($type:ty { $($variant:ident => $text:literal),* $(,)? }) => {
         impl $type {
+            /// Every one.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
             /// It in one word, as in labels.
             pub fn slug(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
@@ -89,15 +100,13 @@ pub struct SourceLabel {
     pub source: String,
 }
 
-/// Labels of callbacks whose body names another kind than their URL.
+/// Labels of callbacks whose body names another kind than their URL. Which one, the log says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MixedUpLabels {
     /// A configured source.
     pub source: String,
     /// The kind whose URL was called.
     pub url: Kind,
-    /// The kind the body names.
-    pub body: Kind,
 }
 
 /// The label of what is counted per handler.
@@ -303,15 +312,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts requests to a source that came to this.
-    pub fn callback_counter(&self, source: &str, kind: Kind, result: CallbackResult) -> Counter {
-        self.callbacks.get_or_create_owned(&CallbackLabels {
-            source: source.to_owned(),
-            kind,
-            result,
-        })
-    }
-
     /// What is counted of a handler's attempts, looked up once.
     pub fn of_handler(&self, handler: &str) -> DeliveryMetrics {
         let counter = |outcome| {
@@ -345,12 +345,12 @@ impl Metrics {
         }
     }
 
-    /// Everything in the text format of OpenMetrics.
-    pub fn encode(&self) -> String {
+    /// Everything.
+    pub fn encode(&self, format: TextFormat) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             text.clear(); // writing to a String does not fail
         }
-        text
+        format.of_openmetrics(text)
     }
 }

@@ -253,6 +253,7 @@ fn median(offsets: &VecDeque<i64>) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::log::Written;
+    use crate::metrics::TextFormat;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -266,7 +267,7 @@ mod tests {
         watch.measure(&"css".into(), &metrics, NOW);
         assert!(
             metrics
-                .encode()
+                .encode(TextFormat::Prometheus)
                 .contains("livehook_clock_offset_seconds{source=\"css\"} 0")
         );
     }
@@ -278,7 +279,7 @@ mod tests {
         let at = |seconds: u64| NOW.plus(Duration::from_secs(seconds));
         let shown = |seconds: u64| {
             watch.measure(&"css".into(), &metrics, at(seconds));
-            let text = metrics.encode();
+            let text = metrics.encode(TextFormat::Prometheus);
             text.lines()
                 .find(|line| line.starts_with("livehook_retry_window_remaining_seconds{"))
                 .map(str::to_owned)

@@ -11,7 +11,9 @@ mod wrong_tokens;
 use serde_json::json;
 
 use crate::support::server::FILE_HANDLER;
-use crate::support::{Answer, Client, KEY, Settings, TestServer, signed, wait_for};
+use crate::support::{
+    Answer, Client, KEY, Settings, TestServer, now, signed, signed_with, wait_for,
+};
 
 #[track_caller]
 fn assert_error(answer: &Answer, status: u16, part: &str) {
@@ -217,13 +219,8 @@ fn the_metrics_have_their_names_and_no_strangers_words() {
         client.post("/css/stream-begin", "Stranger").unwrap().status,
         400
     );
-    assert_eq!(
-        client
-            .post("/css/relay", "{\"event_type\":1}")
-            .unwrap()
-            .status,
-        401
-    );
+    let late = signed_with(KEY, now() - 3600, json!({ "event_type": 314 }));
+    assert_eq!(client.post("/css/relay", late).unwrap().status, 401);
     for series in [
         "livehook_callbacks_total{source=\"css\",kind=\"stream-begin\",result=\"accepted\"} 1",
         "livehook_callbacks_total{source=\"css\",kind=\"stream-begin\",result=\"duplicate\"} 1",
@@ -257,7 +254,6 @@ fn the_metrics_have_their_names_and_no_strangers_words() {
     }
     let metrics = server.get("/metrics").text();
     assert!(!metrics.contains("Stranger"), "{metrics}");
-    assert!(metrics.ends_with("# EOF\n"));
     let relay = signed(json!({ "event_type": 314 }));
     assert_eq!(client.post("/css/relay", relay).unwrap().status, 200);
     let metrics = server.get("/metrics").text();
@@ -265,6 +261,43 @@ fn the_metrics_have_their_names_and_no_strangers_words() {
         !metrics.contains("livehook_retry_window_remaining_seconds{"),
         "only while something is failing"
     );
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_asked_for() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let mut client = Client::new(server.admin);
+    let mut ask = |accept: &str| {
+        let headers = [("accept", accept)];
+        let answer = client.request("GET", "/metrics", &headers, None).unwrap();
+        assert_eq!(answer.status, 200);
+        (
+            answer.header("content-type").unwrap().to_owned(),
+            answer.text(),
+        )
+    };
+    let (kind, text) = ask("*/*");
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    assert!(text.contains("# TYPE livehook_callbacks_total counter\n") && !text.contains("# EOF"));
+    // What can be counted is there before anything happens.
+    for series in [
+        "livehook_callbacks_total{source=\"css\",kind=\"record\",result=\"failed\"} 0\n",
+        "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"refused\"} 0\n",
+        "livehook_deliveries_total{handler=\"file\",outcome=\"parked\"} 0\n",
+        "livehook_mixed_up_urls_total{source=\"css\",url=\"stream-mix\"} 0\n",
+    ] {
+        assert!(text.contains(series), "{series} in {text}");
+    }
+    // As Prometheus asks.
+    let (kind, text) = ask(
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+         text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    );
+    assert_eq!(
+        kind,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    assert!(text.contains("# TYPE livehook_callbacks counter\n") && text.ends_with("# EOF\n"));
 }
 
 #[test]

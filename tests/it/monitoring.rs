@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use livehook::kind::Kind;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::support::server::FILE_HANDLER;
-use crate::support::{Settings, TestServer, now, signed, signed_with, wait_for};
+use crate::support::{KEY, Settings, TestServer, now, signed, signed_with, wait_for};
 
 const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus-alerts.yaml");
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/grafana-dashboard.json");
@@ -17,7 +18,7 @@ const OTHERS: [&str; 2] = ["instance", "job"];
 /// The names of all series with those of their labels, after traffic of every sort.
 fn series() -> BTreeMap<String, BTreeSet<String>> {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-    let refused = signed_with("Forged", now() + 600, json!({ "event_type": 1 }));
+    let refused = signed_with(KEY, now() - 3600, json!({ "event_type": 1 }));
     assert_eq!(
         server
             .post("/css", signed(json!({ "event_type": 1 })))
@@ -209,6 +210,75 @@ fn what_is_not_there_is_noticed() {
         let caught = std::panic::catch_unwind(|| check(wrong, &series));
         assert!(caught.is_err(), "{wrong}");
     }
+}
+
+/// Every sample by its series.
+fn samples(server: &TestServer) -> BTreeMap<String, f64> {
+    let text = server.get("/metrics").text();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.map(|line| line.rsplit_once(' ').unwrap());
+    pairs
+        .map(|(series, value)| (series.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+fn rule(name: &str) -> Yaml {
+    let text = std::fs::read_to_string(ALERTS).unwrap();
+    let document = YamlLoader::load_from_str(&text).unwrap().remove(0);
+    let groups = document["groups"].as_vec().unwrap().iter();
+    let mut rules = groups.flat_map(|group| group["rules"].as_vec().unwrap());
+    let found = rules.find(|rule| rule["alert"].as_str() == Some(name));
+    found.unwrap_or_else(|| panic!("no {name}")).clone()
+}
+
+/// Prometheus sees growth only of a series that it has seen before. What is counted between two scrapes, the first of which is
+/// before anything happened, is growth of series of the first; and the alert is about that growth.
+#[test]
+fn a_burst_between_two_scrapes_is_seen() {
+    let server = TestServer::start(&Settings {
+        inbox: "min_free = \"1000PiB\"".into(),
+        ..Settings::with_handlers(FILE_HANDLER)
+    });
+    let before = samples(&server);
+    for kind in Kind::ALL {
+        let body = signed(json!({ "event_type": kind.code(), "average_score": 1 }));
+        assert_eq!(server.post("/css/stream-begin", body).status, 503);
+    }
+    let forged = signed_with("Forged", now() + 600, json!({ "event_type": 1 }));
+    assert_eq!(server.post("/css", forged).status, 401);
+    assert_eq!(server.post("/css", "{}").status, 401);
+    assert_eq!(server.post("/css", "x").status, 400);
+    let after = samples(&server);
+    let mut grown = BTreeMap::new();
+    for (series, value) in &after {
+        let name = series.split('{').next().unwrap();
+        if !name.ends_with("_total") {
+            continue;
+        }
+        let first = before.get(series);
+        let first = first.unwrap_or_else(|| panic!("{series} appeared with {value}"));
+        *grown.entry(name).or_insert(0.0) += value - first;
+    }
+    for (name, least) in [
+        ("livehook_callbacks_total", 22.0),
+        ("livehook_mixed_up_urls_total", 17.0),
+    ] {
+        assert!(grown[name] >= least, "{name}: {grown:?}");
+    }
+    let failed = |at: &BTreeMap<String, f64>| -> f64 {
+        let failed = at.iter().filter(|(series, _)| {
+            series.starts_with("livehook_callbacks_total{") && series.contains("\"failed\"")
+        });
+        failed.map(|(_, value)| value).sum()
+    };
+    assert_eq!((failed(&before), failed(&after)), (0.0, 19.0));
+    let alert = rule("LivehookCannotStore");
+    let expression = alert["expr"].as_str().unwrap();
+    assert!(
+        expression.contains("increase(livehook_callbacks_total{result=~\"failed|overloaded\"}"),
+        "{expression}"
+    );
+    assert!(alert["for"].is_badvalue(), "a burst is over soon");
 }
 
 /// Where Prometheus's own program is installed, it has to agree.

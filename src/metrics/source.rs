@@ -1,0 +1,94 @@
+//! What is counted of one source, looked up once, so that a callback costs no look-up.
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::{CallbackLabels, CallbackResult, Metrics, MixedUpLabels};
+use crate::kind::Kind;
+
+/// The counters of one source.
+#[derive(Debug)]
+pub struct SourceMetrics {
+    /// By kind, then by result.
+    callbacks: Vec<Vec<Counter>>,
+    /// By the URL's kind.
+    mixed_up: Vec<Counter>,
+}
+
+impl SourceMetrics {
+    /// Requests to the source that came to this. The kind is one that can be received.
+    pub fn callbacks(&self, kind: Kind, result: CallbackResult) -> &Counter {
+        &self.callbacks[kind as usize][result as usize]
+    }
+
+    /// Callbacks at the URL of this kind whose body names another one.
+    pub fn mixed_up(&self, url: Kind) -> &Counter {
+        &self.mixed_up[url as usize]
+    }
+}
+
+impl Metrics {
+    /// What is counted of a source, all of it there from now on.
+    pub fn of_source(&self, source: &str) -> SourceMetrics {
+        let source = source.to_owned();
+        let of_kind = |kind| {
+            let results = CallbackResult::ALL.iter().map(|result| {
+                self.callbacks.get_or_create_owned(&CallbackLabels {
+                    source: source.clone(),
+                    kind,
+                    result: *result,
+                })
+            });
+            results.collect()
+        };
+        let of_url = |url| {
+            let source = source.clone();
+            self.mixed_up
+                .get_or_create_owned(&MixedUpLabels { source, url })
+        };
+        SourceMetrics {
+            callbacks: Kind::all_and_unknown().map(of_kind).collect(),
+            mixed_up: Kind::ALL.into_iter().map(of_url).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::TextFormat;
+
+    #[test]
+    fn what_can_be_counted_of_a_source_is_there_at_once() {
+        let metrics = Metrics::default();
+        let source = metrics.of_source("css");
+        source
+            .callbacks(Kind::Unknown, CallbackResult::Failed)
+            .inc();
+        source
+            .callbacks(Kind::StreamMix, CallbackResult::Accepted)
+            .inc();
+        source.mixed_up(Kind::StreamMix).inc();
+        let text = metrics.encode(TextFormat::Prometheus);
+        let has = |line: String| assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+        for kind in Kind::all_and_unknown() {
+            for result in CallbackResult::ALL {
+                let labels = format!("kind=\"{kind}\",result=\"{}\"", result.slug());
+                let counted = match (kind, result) {
+                    (Kind::Unknown, CallbackResult::Failed)
+                    | (Kind::StreamMix, CallbackResult::Accepted) => 1,
+                    _ => 0,
+                };
+                has(format!(
+                    "livehook_callbacks_total{{source=\"css\",{labels}}} {counted}"
+                ));
+            }
+        }
+        for kind in Kind::ALL {
+            let counted = u8::from(kind == Kind::StreamMix);
+            let labels = format!("source=\"css\",url=\"{kind}\"");
+            has(format!(
+                "livehook_mixed_up_urls_total{{{labels}}} {counted}"
+            ));
+        }
+    }
+}
