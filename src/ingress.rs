@@ -8,11 +8,13 @@ mod body;
 mod client;
 mod desk;
 pub mod health;
+mod hearing;
 mod recheck;
 pub mod settings;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -26,15 +28,15 @@ use self::answer::Answer;
 use self::desk::Desk;
 use self::settings::ServerConfig;
 pub use self::watch::RetryWindow;
-use self::watch::SourceWatch;
-use crate::auth::{self, Authentic, Presented};
+use self::watch::{Refused, SourceWatch};
+use crate::auth::{self, Authentic, Presented, Refusal};
 use crate::budget::Budget;
-use crate::callback::Callback;
+use crate::callback::{Callback, Signed};
 use crate::clock::Clock;
 use crate::inbox::{Condition, Inbox};
 use crate::kind::Kind;
 use crate::listener::Arrival;
-use crate::metrics::Metrics;
+use crate::metrics::{CallbackResult, Metrics};
 use crate::rejected::{Rejected, RejectedList, token_hash};
 use crate::source::Source;
 
@@ -86,8 +88,13 @@ impl Ingress {
     /// Takes callbacks of these sources from now on.
     pub fn change_to(&self, sources: Sources) {
         let mut watches = self.watches();
+        let before = self.desks.load();
         let desks = sources.into_iter().map(|(name, source)| {
+            if let Some(same) = before.get(&name).filter(|desk| desk.source == source) {
+                return (name, same.clone());
+            }
             let watch = watches.entry(source.name().clone()).or_default();
+            watch.hearing.begin_anew();
             let desk = Desk {
                 watch: watch.clone(),
                 metrics: self.metrics.of_source(source.name()),
@@ -135,25 +142,42 @@ impl Ingress {
         self.rejected.close();
     }
 
+    /// A request to the path of an endpoint; whether there is such a source is not known yet.
     async fn receive(&self, source: &str, url_kind: Option<Kind>, request: Request) -> Answer {
-        let head_at = request
-            .extensions()
-            .get::<Arrival>()
-            .map_or_else(Instant::now, |arrival| arrival.head_at);
-        let Some(desk) = self.desks.load().get(source).cloned() else {
-            return Answer::NotFound;
-        };
+        let desk = self.desks.load().get(source).cloned();
+        match desk {
+            Some(desk) => self.receive_at(&desk, url_kind, request).await,
+            None => Answer::NotFound,
+        }
+    }
+
+    async fn receive_at(&self, desk: &Desk, url_kind: Option<Kind>, request: Request) -> Answer {
+        let head_at = head_at(&request);
         let deadline = head_at + self.settings.deadline;
+        let client = client::address(&request, &self.settings.trusted_proxies);
         // What it counts as; an authentic callback has a kind.
         let mut kind = None;
         // The store finishes what was begun, whether somebody still waits for it or not.
-        let taken = self.take(&desk, url_kind, request, deadline, &mut kind);
+        let taken = self.take(desk, url_kind, client, request, deadline, &mut kind);
         let answer = match timeout_at(deadline, taken).await {
             Ok(answer) => answer,
             Err(_) if kind.is_some() => Answer::TooSlow,
             Err(_) => Answer::BodyTooSlow,
         };
         desk.count(kind, url_kind, &answer, || self.clock.now());
+        if answer.counts_as() == CallbackResult::Invalid
+            && desk
+                .watch
+                .is_time_to_tell(answer.message(), self.clock.now())
+        {
+            tracing::warn!(
+                callback.source = &**desk.source.name(),
+                url.kind = url_kind.map(Kind::slug),
+                client = client.map(tracing::field::display),
+                "callbacks are not taken: {}",
+                answer.message()
+            );
+        }
         self.metrics
             .callback_duration
             .observe(head_at.elapsed().as_secs_f64());
@@ -164,11 +188,11 @@ impl Ingress {
         &self,
         desk: &Desk,
         url_kind: Option<Kind>,
+        client: Option<IpAddr>,
         request: Request,
         deadline: Instant,
         kind: &mut Option<Kind>,
     ) -> Answer {
-        let client = client::address(&request, &self.settings.trusted_proxies);
         let token = client::token(&request);
         let (body, charge) =
             match body::read(request, self.settings.max_body, &self.budget, deadline).await {
@@ -203,40 +227,60 @@ impl Ingress {
         if let Some(t) = verdict.signed_t {
             desk.watch.signed(desk.source.name(), t, presented.received);
         }
-        verdict.outcome.map_err(|reason| {
-            self.refused(
-                desk,
-                Rejected {
-                    reason,
-                    received: presented.received,
-                    source: desk.source.name().clone(),
-                    url_kind: presented.url_kind,
-                    kind: verdict.kind,
-                    client: presented.client,
-                    token_hash: presented.token.map(token_hash),
-                    body: presented.body.clone(),
-                },
-            );
-            Answer::NotAuthentic
-        })
+        let kind = verdict.kind;
+        let reason = match verdict.outcome {
+            Ok(authentic) => {
+                desk.watch.hearing.heard(presented.received);
+                return Ok(authentic);
+            }
+            Err(reason) => reason,
+        };
+        let refused = Refused {
+            reason,
+            kind: match verdict.signed_t {
+                Some(_) => kind,
+                None => presented.url_kind.unwrap_or(Kind::Unknown),
+            },
+            is_signed: matches!(callback.signed(), Signed::Both { .. }),
+            signed_t: verdict.signed_t,
+        };
+        self.note_refused(desk, &refused, &presented);
+        let source = desk.source.name().clone();
+        self.keep(source, reason, &presented, kind);
+        Err(Answer::NotAuthentic)
     }
 
-    fn refused(&self, desk: &Desk, rejected: Rejected) {
-        if desk
-            .watch
-            .is_first_refusal(rejected.reason, rejected.received)
-        {
+    fn note_refused(&self, desk: &Desk, refused: &Refused, presented: &Presented) {
+        let (source, reason) = (desk.source.name(), refused.reason);
+        let now = presented.received;
+        if desk.watch.refused(source, refused, now) {
+            desk.metrics.forgeries(reason).inc();
+        }
+        if desk.watch.is_time_to_tell(reason.slug(), now) {
             tracing::warn!(
-                callback.source = &*rejected.source,
-                reason = rejected.reason.slug(),
-                client = rejected.client.map(tracing::field::display),
+                callback.source = &**source,
+                reason = reason.slug(),
+                client = presented.client.map(tracing::field::display),
                 "callbacks are refused: {}",
-                rejected.reason.hint()
+                reason.hint()
             );
         }
+    }
+
+    /// Puts it on the rejected list.
+    fn keep(&self, source: Arc<str>, reason: Refusal, presented: &Presented, kind: Kind) {
         // The last room on the disk is for what was accepted.
         if self.inbox.condition() == Condition::Accepting {
-            self.rejected.keep(rejected);
+            self.rejected.keep(Rejected {
+                reason,
+                received: presented.received,
+                source,
+                url_kind: presented.url_kind,
+                kind,
+                client: presented.client,
+                token_hash: presented.token.map(token_hash),
+                body: presented.body.clone(),
+            });
         }
     }
 
@@ -253,6 +297,12 @@ impl Ingress {
             );
         }
     }
+}
+
+/// When the head of a request was complete.
+fn head_at(request: &Request) -> Instant {
+    let arrival = request.extensions().get::<Arrival>();
+    arrival.map_or_else(Instant::now, |arrival| arrival.head_at)
 }
 
 /// The endpoints: `POST /{source}/{kind}` for every kind, and `POST /{source}`.

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 pub use self::source::SourceMetrics;
 pub use self::text::TextFormat;
+use crate::auth::Refusal;
 use crate::kind::Kind;
 
 /// What became of a callback.
@@ -82,6 +83,12 @@ impl EncodeLabelValue for Kind {
     }
 }
 
+impl EncodeLabelValue for Refusal {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
+        encoder.write_str(self.slug())
+    }
+}
+
 /// Labels of `livehook_callbacks_total`. What is not authenticated has kind `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallbackLabels {
@@ -107,6 +114,15 @@ pub struct MixedUpLabels {
     pub source: String,
     /// The kind whose URL was called.
     pub url: Kind,
+}
+
+/// Labels of `livehook_forgeries_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ForgeryLabels {
+    /// A configured source.
+    pub source: String,
+    /// Why it was refused.
+    pub reason: Refusal,
 }
 
 /// The label of what is counted per handler.
@@ -143,6 +159,8 @@ pub struct Metrics {
     pub callbacks: Family<CallbackLabels, Counter>,
     /// Callbacks whose body named another kind than their URL.
     pub mixed_up: Family<MixedUpLabels, Counter>,
+    /// Refused callbacks that do not even look like genuine ones that came late.
+    pub forgeries: Family<ForgeryLabels, Counter>,
     /// From the complete head of a request to its answer.
     pub callback_duration: Histogram,
     /// From the begin of a batch of callbacks to the end of its sync.
@@ -161,6 +179,8 @@ pub struct Metrics {
     pub parked: Family<HandlerLabel, Count>,
     /// Until the sender gives up what is failing now.
     pub retry_window_remaining: Family<SourceLabel, Seconds>,
+    /// 1 while nothing authentic comes to a source, and signed callbacks are refused.
+    pub source_deaf: Family<SourceLabel, Count>,
     /// The sender's clock minus ours, by the `t` of correct signatures.
     pub clock_offset: Family<SourceLabel, Seconds>,
     /// What the inbox takes on disk.
@@ -227,6 +247,11 @@ impl Default for Metrics {
                 "Callbacks whose body names another kind than their URL",
                 Family::default()
             ),
+            forgeries: register!(
+                "forgeries",
+                "Refused callbacks that are not genuine ones that came late",
+                Family::default()
+            ),
             callback_duration: register!(
                 "callback_duration_seconds",
                 "From the head of a request to its answer",
@@ -268,6 +293,11 @@ impl Default for Metrics {
             retry_window_remaining: register!(
                 "retry_window_remaining_seconds",
                 "Until the sender gives up what fails now",
+                Family::default()
+            ),
+            source_deaf: register!(
+                "source_deaf",
+                "Whether nothing authentic comes while signed callbacks are refused",
                 Family::default()
             ),
             clock_offset: register!(

@@ -71,6 +71,11 @@ impl Answer {
         }
     }
 
+    /// The words of its body; none with 200.
+    pub fn message(&self) -> &'static str {
+        self.parts().1
+    }
+
     /// What it counts as.
     pub fn counts_as(&self) -> CallbackResult {
         match self {

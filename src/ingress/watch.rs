@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::hearing::Hearing;
 use crate::auth::Refusal;
 use crate::clock::Timestamp;
 use crate::kind::Kind;
@@ -19,7 +20,12 @@ const LOUD: i64 = 120;
 /// A line about the same thing comes this often.
 const REPEAT: Duration = Duration::from_secs(60);
 /// Without another failure for this long, nothing is failing any more: retries come every minute or two.
-const QUIET: Duration = Duration::from_secs(150);
+pub(super) const QUIET: Duration = Duration::from_secs(150);
+/// The signature of one second keeps a window open for so long at most if it is expired: whoever found one can present it for
+/// ever, but genuine callbacks go on with others.
+const EXPIRED_SIGNATURE: Duration = Duration::from_secs(60);
+/// So many expired signatures are remembered.
+const EXPIRED_SIGNATURES: usize = 64;
 
 /// What is known of a source's sender.
 #[derive(Debug, Default)]
@@ -27,6 +33,7 @@ pub(super) struct SourceWatch {
     watched: Mutex<Watched>,
     /// Whether [`Watched::failing`] may be set: it seldom is, and every answer looks.
     is_failing: AtomicBool,
+    pub(super) hearing: Hearing,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +42,12 @@ struct Watched {
     offsets: VecDeque<i64>,
     /// What is not taken. As kinds and results are few, a stranger cannot make it grow.
     failing: BTreeMap<(Kind, CallbackResult), Failing>,
+    /// `t` of expired signatures, and when each came first.
+    expired: VecDeque<(i64, Timestamp)>,
+    deaf: Option<Failing>,
     told_offset: Option<Timestamp>,
-    told_refusal: HashMap<Refusal, Timestamp>,
+    /// By what it was about.
+    told: HashMap<&'static str, Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +55,44 @@ struct Failing {
     since: Timestamp,
     last: Timestamp,
     told: Timestamp,
+}
+
+impl Failing {
+    fn from(now: Timestamp) -> Self {
+        Self {
+            since: now,
+            last: now,
+            told: now,
+        }
+    }
+
+    /// It fails still, or again. Whether it is time to tell.
+    fn go_on(&mut self, now: Timestamp) -> bool {
+        if now.since(self.last) >= QUIET {
+            *self = Self::from(now);
+        }
+        // The clock may have been set back since.
+        self.since = self.since.min(now);
+        self.told = self.told.min(now);
+        self.last = now;
+        let due = now.since(self.told) >= REPEAT;
+        if due {
+            self.told = now;
+        }
+        due
+    }
+}
+
+/// A refusal, and what it says of who was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) reason: Refusal,
+    /// What the body says if its signature was right, else the URL.
+    pub(super) kind: Kind,
+    /// Whether there was a signature, right or wrong.
+    pub(super) is_signed: bool,
+    /// `t` of a right signature.
+    pub(super) signed_t: Option<i64>,
 }
 
 /// Callbacks that are not taken now, and how long the sender goes on repeating the first of them.
@@ -119,35 +168,69 @@ impl SourceWatch {
                         .store(!watched.failing.is_empty(), Ordering::Relaxed);
                 }
             }
-            CallbackResult::Refused | CallbackResult::Overloaded | CallbackResult::Failed => {
-                let now = now();
-                let mut watched = self.watched();
-                let fresh = Failing {
-                    since: now,
-                    last: now,
-                    told: now,
-                };
-                let failing = watched.failing.entry((kind, result)).or_insert(fresh);
-                if now.since(failing.last) >= QUIET {
-                    *failing = fresh;
-                }
-                failing.last = now;
-                if now.since(failing.told) >= REPEAT {
-                    failing.told = now;
-                    tell(source, kind, result, failing.since, now);
-                }
-                self.is_failing.store(true, Ordering::Relaxed);
+            CallbackResult::Overloaded | CallbackResult::Failed => {
+                self.fail(&mut self.watched(), source, kind, result, now());
             }
-            CallbackResult::Invalid => {}
+            // What was refused is judged by `refused`.
+            CallbackResult::Refused | CallbackResult::Invalid => {}
         }
+    }
+
+    fn fail(
+        &self,
+        watched: &mut Watched,
+        source: &str,
+        kind: Kind,
+        result: CallbackResult,
+        now: Timestamp,
+    ) {
+        let failing = watched.failing.entry((kind, result));
+        let failing = failing.or_insert(Failing::from(now));
+        if failing.go_on(now) {
+            tell(source, kind, result, failing.since, now);
+        }
+        self.is_failing.store(true, Ordering::Relaxed);
+    }
+
+    /// A callback of `source` was refused. Returns whether it was a forgery, as far as can be told: all but those that are
+    /// authentic but for expiry. A forgery is no loss, unless the source is deaf and every genuine callback looks like one.
+    pub(super) fn refused(&self, source: &str, refused: &Refused, now: Timestamp) -> bool {
+        if refused.is_signed {
+            self.hearing.refused(now);
+        }
+        let is_deaf = self.hearing.is_deaf(now);
+        let mut watched = self.watched();
+        let is_late = refused.reason == Refusal::Expired
+            && refused
+                .signed_t
+                .is_some_and(|t| watched.is_fresh_though_expired(t, now));
+        if is_deaf {
+            let deaf = watched.deaf.get_or_insert(Failing::from(now));
+            if deaf.go_on(now) {
+                tracing::error!(
+                    callback.source = source,
+                    "nothing authentic comes to this source, and signed callbacks have been refused since {}: every genuine one may \
+                     be among them; compare key and token with the template",
+                    deaf.since
+                );
+            }
+        } else {
+            watched.deaf = None;
+        }
+        if is_deaf || is_late {
+            let result = CallbackResult::Refused;
+            self.fail(&mut watched, source, refused.kind, result, now);
+        }
+        !is_late
     }
 
     /// What is not taken now.
     pub(super) fn retry_windows(&self, source: &Arc<str>, now: Timestamp) -> Vec<RetryWindow> {
         let mut watched = self.watched();
-        watched
-            .failing
-            .retain(|_, failing| now.since(failing.last) < QUIET);
+        watched.failing.retain(|_, failing| {
+            failing.last = failing.last.min(now);
+            now.since(failing.last) < QUIET
+        });
         let windows = watched.failing.iter().map(|((kind, result), failing)| {
             let window = kind.retry_schedule().window();
             RetryWindow {
@@ -163,15 +246,15 @@ impl SourceWatch {
         windows.collect()
     }
 
-    /// Whether it is time to tell of refusals for this reason.
-    pub(super) fn is_first_refusal(&self, reason: Refusal, now: Timestamp) -> bool {
+    /// Whether it is time to tell of this, which is in fixed words.
+    pub(super) fn is_time_to_tell(&self, what: &'static str, now: Timestamp) -> bool {
         let mut watched = self.watched();
         let due = watched
-            .told_refusal
-            .get(&reason)
+            .told
+            .get(what)
             .is_none_or(|told| now.since(*told) >= REPEAT);
         if due {
-            watched.told_refusal.insert(reason, now);
+            watched.told.insert(what, now);
         }
         due
     }
@@ -188,6 +271,11 @@ impl SourceWatch {
                 .get_or_create(&label)
                 .set(offset as f64);
         }
+        let is_deaf = self.hearing.is_deaf(now);
+        metrics
+            .source_deaf
+            .get_or_create(&label)
+            .set(i64::from(is_deaf));
         // Of that which is lost first.
         match windows.iter().map(|window| window.remaining).min() {
             Some(remaining) => {
@@ -198,6 +286,20 @@ impl SourceWatch {
             }
             None => drop(metrics.retry_window_remaining.remove(&label)),
         }
+    }
+}
+
+impl Watched {
+    /// Whether an expired signature may be that of a genuine callback: not one that is presented again and again.
+    fn is_fresh_though_expired(&mut self, t: i64, now: Timestamp) -> bool {
+        if let Some((_, first)) = self.expired.iter().find(|(known, _)| *known == t) {
+            return now.since(*first) < EXPIRED_SIGNATURE;
+        }
+        if self.expired.len() == EXPIRED_SIGNATURES {
+            self.expired.pop_front();
+        }
+        self.expired.push_back((t, now));
+        true
     }
 }
 
@@ -225,7 +327,7 @@ fn tell(source: &str, kind: Kind, result: CallbackResult, since: Timestamp, now:
     };
     let kind = kind.slug();
     let result = result.slug();
-    // A stranger can be refused as long as he likes; what the store does not take is certainly somebody's loss.
+    // What is refused may still be a stranger's; what the store does not take is certainly somebody's loss.
     if is_refused {
         tracing::warn!(
             callback.source = source,
@@ -250,133 +352,4 @@ fn median(offsets: &VecDeque<i64>) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::Written;
-    use crate::metrics::TextFormat;
-
-    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
-
-    #[test]
-    fn a_few_late_retries_do_not_move_the_median() {
-        let watch = SourceWatch::default();
-        for late in [0, 0, 0, 500, 0] {
-            watch.signed("css", NOW.seconds() + 600 - late, NOW);
-        }
-        let metrics = Metrics::default();
-        watch.measure(&"css".into(), &metrics, NOW);
-        assert!(
-            metrics
-                .encode(TextFormat::Prometheus)
-                .contains("livehook_clock_offset_seconds{source=\"css\"} 0")
-        );
-    }
-
-    #[test]
-    fn the_window_runs_only_while_something_fails() {
-        let watch = SourceWatch::default();
-        let metrics = Metrics::default();
-        let at = |seconds: u64| NOW.plus(Duration::from_secs(seconds));
-        let shown = |seconds: u64| {
-            watch.measure(&"css".into(), &metrics, at(seconds));
-            let text = metrics.encode(TextFormat::Prometheus);
-            text.lines()
-                .find(|line| line.starts_with("livehook_retry_window_remaining_seconds{"))
-                .map(str::to_owned)
-        };
-        let answered = |kind, result, seconds| watch.answered("css", kind, result, || at(seconds));
-        assert_eq!(shown(0), None);
-        answered(Kind::StreamBegin, CallbackResult::Failed, 0);
-        answered(Kind::StreamBegin, CallbackResult::Failed, 60);
-        assert_eq!(
-            shown(70).as_deref(),
-            Some("livehook_retry_window_remaining_seconds{source=\"css\"} 650.0")
-        );
-        // Screenshots are repeated for ten minutes only, and of all kinds the most urgent one counts.
-        answered(Kind::Snapshot, CallbackResult::Refused, 20);
-        answered(Kind::Snapshot, CallbackResult::Refused, 75);
-        answered(Kind::Unknown, CallbackResult::Refused, 75);
-        assert_eq!(
-            shown(75).as_deref(),
-            Some("livehook_retry_window_remaining_seconds{source=\"css\"} 545.0")
-        );
-        answered(Kind::StreamBegin, CallbackResult::Accepted, 80);
-        let windows = watch.retry_windows(&"css".into(), at(80));
-        let windows: Vec<_> = windows
-            .iter()
-            .map(|window| {
-                (
-                    window.kind,
-                    window.window.as_secs(),
-                    window.remaining.as_secs(),
-                )
-            })
-            .collect();
-        assert_eq!(windows, [(Kind::Snapshot, 600, 540)]);
-        answered(Kind::Snapshot, CallbackResult::Duplicate, 81);
-        assert_eq!(shown(81), None);
-        // Nothing came again: nobody repeats it any more.
-        answered(Kind::Record, CallbackResult::Overloaded, 100);
-        assert!(shown(101).is_some());
-        assert_eq!(shown(251), None);
-        answered(Kind::Record, CallbackResult::Overloaded, 900);
-        assert_eq!(
-            shown(900).as_deref(),
-            Some("livehook_retry_window_remaining_seconds{source=\"css\"} 720.0"),
-            "it begins anew"
-        );
-    }
-
-    #[test]
-    fn the_log_says_once_a_minute_what_is_about_to_be_lost() {
-        let written = Written::default();
-        let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        let watch = SourceWatch::default();
-        let answered = |kind, result, seconds| {
-            let at = NOW.plus(Duration::from_secs(seconds));
-            watch.answered("css", kind, result, || at);
-        };
-        for seconds in (0..200).step_by(10) {
-            answered(Kind::Subtitle, CallbackResult::Failed, seconds);
-            // One that has just begun is no reason to shout, however often.
-            answered(Kind::Relay, CallbackResult::Overloaded, seconds);
-            answered(Kind::Relay, CallbackResult::Accepted, seconds + 5);
-        }
-        for seconds in [0, 120] {
-            answered(Kind::Snapshot, CallbackResult::Refused, seconds);
-        }
-        drop(guard);
-        let log = written.text();
-        let lines: Vec<&str> = log.lines().map(str::trim).collect();
-        let subtitle =
-            "callback.source=\"css\" callback.kind=\"subtitle\" callback.result=\"failed\"";
-        let snapshot =
-            "callback.source=\"css\" callback.kind=\"snapshot\" callback.result=\"refused\"";
-        let failing = format!("ERROR callbacks could not be taken since {NOW}: ");
-        let refused = format!("WARN callbacks have been refused since {NOW}: ");
-        assert_eq!(
-            lines,
-            [
-                format!(
-                    "{failing}in 2 min the sender gives up the first of them, and then it is lost {subtitle}"
-                ),
-                format!(
-                    "{failing}in 1 min the sender gives up the first of them, and then it is lost {subtitle}"
-                ),
-                format!(
-                    "{failing}the sender has given up the first of them: it is lost {subtitle}"
-                ),
-                format!(
-                    "{refused}in 8 min the sender gives up the first of them, and then at best the rejected list has it {snapshot}"
-                ),
-            ]
-        );
-    }
-}
+mod tests;

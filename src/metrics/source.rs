@@ -2,7 +2,8 @@
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::{CallbackLabels, CallbackResult, Metrics, MixedUpLabels};
+use super::{CallbackLabels, CallbackResult, ForgeryLabels, Metrics, MixedUpLabels};
+use crate::auth::Refusal;
 use crate::kind::Kind;
 
 /// The counters of one source.
@@ -10,6 +11,8 @@ use crate::kind::Kind;
 pub struct SourceMetrics {
     /// By kind, then by result.
     callbacks: Vec<Vec<Counter>>,
+    /// By reason.
+    forgeries: Vec<Counter>,
     /// By the URL's kind.
     mixed_up: Vec<Counter>,
 }
@@ -18,6 +21,11 @@ impl SourceMetrics {
     /// Requests to the source that came to this. The kind is one that can be received.
     pub fn callbacks(&self, kind: Kind, result: CallbackResult) -> &Counter {
         &self.callbacks[kind as usize][result as usize]
+    }
+
+    /// Refused callbacks that were not genuine.
+    pub fn forgeries(&self, reason: Refusal) -> &Counter {
+        &self.forgeries[reason as usize]
     }
 
     /// Callbacks at the URL of this kind whose body names another one.
@@ -40,6 +48,11 @@ impl Metrics {
             });
             results.collect()
         };
+        let of_reason = |reason| {
+            let source = source.clone();
+            self.forgeries
+                .get_or_create_owned(&ForgeryLabels { source, reason })
+        };
         let of_url = |url| {
             let source = source.clone();
             self.mixed_up
@@ -47,6 +60,7 @@ impl Metrics {
         };
         SourceMetrics {
             callbacks: Kind::all_and_unknown().map(of_kind).collect(),
+            forgeries: Refusal::ALL.into_iter().map(of_reason).collect(),
             mixed_up: Kind::ALL.into_iter().map(of_url).collect(),
         }
     }
@@ -67,6 +81,7 @@ mod tests {
         source
             .callbacks(Kind::StreamMix, CallbackResult::Accepted)
             .inc();
+        source.forgeries(Refusal::Unsigned).inc();
         source.mixed_up(Kind::StreamMix).inc();
         let text = metrics.encode(TextFormat::Prometheus);
         let has = |line: String| assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
@@ -82,6 +97,11 @@ mod tests {
                     "livehook_callbacks_total{{source=\"css\",{labels}}} {counted}"
                 ));
             }
+        }
+        for reason in Refusal::ALL {
+            let counted = u8::from(reason == Refusal::Unsigned);
+            let labels = format!("source=\"css\",reason=\"{}\"", reason.slug());
+            has(format!("livehook_forgeries_total{{{labels}}} {counted}"));
         }
         for kind in Kind::ALL {
             let counted = u8::from(kind == Kind::StreamMix);

@@ -284,7 +284,9 @@ fn metrics_come_in_the_format_that_is_asked_for() {
         "livehook_callbacks_total{source=\"css\",kind=\"record\",result=\"failed\"} 0\n",
         "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"refused\"} 0\n",
         "livehook_deliveries_total{handler=\"file\",outcome=\"parked\"} 0\n",
+        "livehook_forgeries_total{source=\"css\",reason=\"signature\"} 0\n",
         "livehook_mixed_up_urls_total{source=\"css\",url=\"stream-mix\"} 0\n",
+        "livehook_source_deaf{source=\"css\"} 0\n",
     ] {
         assert!(text.contains(series), "{series} in {text}");
     }

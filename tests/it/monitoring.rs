@@ -262,6 +262,7 @@ fn a_burst_between_two_scrapes_is_seen() {
     for (name, least) in [
         ("livehook_callbacks_total", 22.0),
         ("livehook_mixed_up_urls_total", 17.0),
+        ("livehook_forgeries_total", 2.0),
     ] {
         assert!(grown[name] >= least, "{name}: {grown:?}");
     }
@@ -279,6 +280,36 @@ fn a_burst_between_two_scrapes_is_seen() {
         "{expression}"
     );
     assert!(alert["for"].is_badvalue(), "a burst is over soon");
+}
+
+/// Whoever knows no key and no token must not be able to wake anybody.
+#[test]
+fn what_strangers_can_count_up_calls_nobody() {
+    let severity = |name| {
+        rule(name)["labels"]["severity"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(severity("LivehookSourceDeaf"), "critical");
+    let text = std::fs::read_to_string(ALERTS).unwrap();
+    let document = &YamlLoader::load_from_str(&text).unwrap()[0];
+    let groups = document["groups"].as_vec().unwrap().iter();
+    for rule in groups.flat_map(|group| group["rules"].as_vec().unwrap()) {
+        let expression = rule["expr"].as_str().unwrap();
+        let is_strangers = [
+            "livehook_forgeries_total",
+            "result=\"refused\"",
+            "result=\"invalid\"",
+        ];
+        if is_strangers.iter().any(|part| expression.contains(part)) {
+            assert_eq!(
+                rule["labels"]["severity"].as_str(),
+                Some("info"),
+                "{expression}"
+            );
+        }
+    }
 }
 
 /// Where Prometheus's own program is installed, it has to agree.

@@ -38,6 +38,9 @@ function sums(at, name, label) {
 // A counter that went down began anew: the server was restarted.
 const grown = (now, before) => (now < before ? now : now - before);
 
+/** What a gauge says now, by one label. */
+export const latest = (name, label) => sums(samples.at(-1), name, label);
+
 /** What a counter grew by per second, by label, over the last `span` milliseconds. */
 export function rates(name, label, span) {
   const last = samples.at(-1);

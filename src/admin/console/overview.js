@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { chart } from './chart.js';
 import { el, table } from './dom.js';
-import { course, quantile, rates, sample } from './metrics.js';
+import { course, latest, quantile, rates, sample } from './metrics.js';
 
 const MINUTES = 5 * 60 * 1000;
 /** Nobody pages through all of them for a figure. */
@@ -24,6 +24,12 @@ function warning(item) {
     ? `${what} The sender gives up in about ${left} min.` : `${what} The sender is about to give up, or already has.`);
 }
 
+function deaf() {
+  const sources = [...latest('livehook_source_deaf', 'source')].filter(([, is]) => is > 0);
+  return sources.map(([source]) => el('p', { class: 'loud' },
+    `Nothing authentic comes to ${source}, and signed callbacks are refused. Are its key and token those of the template?`));
+}
+
 export const handlerColumns = [
   ['Handler', (one) => one.name],
   ['State', (one) => one.state],
@@ -42,7 +48,7 @@ export async function overview(main, alive) {
     if (!alive()) return;
     const kinds = [...rates('livehook_callbacks_total', 'kind', MINUTES)].filter(([, rate]) => rate > 0);
     body.replaceChildren(
-      ...windows.items.map(warning),
+      ...deaf(), ...windows.items.map(warning),
       el('div', { class: 'tiles' },
         tile('Live streams', el('a', { href: '#/streams' }, `${live.items.length}${live.next ? '+' : ''}`)),
         tile('Callback, p50', time(quantile('livehook_callback_duration_seconds', 0.5))),

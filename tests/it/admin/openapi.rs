@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::assert_error;
 use crate::support::server::FILE_HANDLER;
-use crate::support::{Client, Settings, TestServer, now, signed, signed_with, wait_for};
+use crate::support::{Client, KEY, Settings, TestServer, now, signed, signed_with, wait_for};
 
 const REJECTS: &str =
     "[handlers.rejects]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }\n";
@@ -20,12 +20,8 @@ fn described() -> (TestServer, Value, String) {
         "event_type": 1, "app": "d", "appname": "live", "stream_id": "room-7", "sequence": "1", "appid": 5, "event_time": now(),
     });
     assert_eq!(server.post("/css", signed(body)).status, 200);
-    let forged = signed_with(
-        "Forged",
-        now() + 600,
-        json!({ "event_type": 1, "note": "x" }),
-    );
-    assert_eq!(server.post("/css/stream-begin", forged).status, 401);
+    let late = signed_with(KEY, now() - 3600, json!({ "event_type": 1, "note": "x" }));
+    assert_eq!(server.post("/css/stream-begin", late).status, 401);
     for list in ["handlers/rejects/parked", "rejected", "streams"] {
         wait_for(list, || {
             let page = server.get(&format!("/api/{list}")).json();

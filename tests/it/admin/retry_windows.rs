@@ -3,9 +3,11 @@
 use livehook::kind::Kind;
 use serde_json::{Value, json};
 
-use crate::support::{Settings, TestServer, now, signed, signed_with};
+use crate::reload::{RELOADED, reload};
+use crate::support::{KEY, Settings, TestServer, now, signed, signed_with};
 
 const REMAINING: &str = "livehook_retry_window_remaining_seconds{source=\"css\"}";
+const DEAF: &str = "livehook_source_deaf{source=\"css\"}";
 
 fn windows(server: &TestServer) -> Vec<Value> {
     let list = server.get("/api/retry-windows").json();
@@ -24,7 +26,7 @@ fn assert_remaining(server: &TestServer, all: u32) {
 }
 
 #[test]
-fn every_kind_has_its_own_window_and_strangers_add_no_more() {
+fn on_a_deaf_source_every_kind_has_its_own_window() {
     let server = TestServer::start(&Settings::default());
     for round in 0..2 {
         for kind in Kind::all_and_unknown() {
@@ -39,6 +41,7 @@ fn every_kind_has_its_own_window_and_strangers_add_no_more() {
             assert_eq!(server.post(&format!("/other-{kind}"), forged).status, 404);
         }
     }
+    assert_eq!(server.metric(DEAF), 1.0);
     let told: Vec<_> = windows(&server)
         .iter()
         .map(|item| {
@@ -73,6 +76,7 @@ fn every_kind_has_its_own_window_and_strangers_add_no_more() {
         assert!(!is_left(taken), "{taken}");
     }
     assert_eq!(left.len(), told.len() - 3);
+    assert_eq!(server.metric(DEAF), 0.0);
 }
 
 #[test]
@@ -88,8 +92,8 @@ fn what_the_store_does_not_take_is_told_by_its_own_kind() {
     assert_eq!(first.len(), 1);
     assert_eq!(server.post("/css", &screenshot).status, 503);
     // What is refused meanwhile is another matter, also of the same kind.
-    let forged = signed_with("Forged", now() + 600, json!({ "event_type": 200 }));
-    assert_eq!(server.post("/css/snapshot", forged).status, 401);
+    let late = signed_with(KEY, now() - 3600, json!({ "event_type": 200 }));
+    assert_eq!(server.post("/css/snapshot", late).status, 401);
     let items = windows(&server);
     let told: Vec<_> = items
         .iter()
@@ -108,4 +112,84 @@ fn what_the_store_does_not_take_is_told_by_its_own_kind() {
     assert!(failed["last"].as_str() >= first[0]["last"].as_str());
     assert_eq!(failed["window_seconds"], 600);
     assert_remaining(&server, 600);
+}
+
+fn forgeries(server: &TestServer, reason: &str) -> f64 {
+    server.metric(&format!(
+        "livehook_forgeries_total{{source=\"css\",reason=\"{reason}\"}}"
+    ))
+}
+
+#[test]
+fn strangers_open_no_window() {
+    let server = TestServer::start(&Settings::default());
+    let push = json!({ "event_type": 1, "stream_id": "room-7" });
+    let unsigned = push.to_string();
+    let forged = || signed_with("Forged", now() + 600, push.clone());
+    let late = || signed_with(KEY, now() - 3600, push.clone());
+    let half = json!({ "event_type": 1, "t": now() + 600 }).to_string();
+    let refused = |body: &str| assert_eq!(server.post("/css/stream-begin", body).status, 401);
+    let quiet = |when: &str| {
+        assert_eq!(windows(&server).len(), 0, "{when}");
+        let metrics = server.get("/metrics").text();
+        assert!(!metrics.contains(REMAINING), "{when}");
+        assert_eq!(server.metric(DEAF), 0.0, "{when}");
+    };
+    // Not even a source that never heard anything takes an unsigned push for one that was meant for it.
+    refused(&unsigned);
+    refused(&half);
+    quiet("unsigned");
+    assert_eq!(server.post("/css", signed(push.clone())).status, 200);
+    for _ in 0..5 {
+        refused(&unsigned);
+        refused(&forged());
+    }
+    quiet("while genuine ones arrive");
+    assert_eq!(forgeries(&server, "unsigned"), 6.0);
+    assert_eq!(forgeries(&server, "half-signed"), 1.0);
+    assert_eq!(forgeries(&server, "signature"), 5.0);
+    // Authentic but for expiry: the clock is wrong, or it came too late.
+    refused(&late());
+    let items = windows(&server);
+    assert_eq!(items.len(), 1);
+    assert_eq!(
+        (&items[0]["kind"], &items[0]["result"]),
+        (&json!("stream-begin"), &json!("refused"))
+    );
+    assert_remaining(&server, 720);
+    assert_eq!(
+        (forgeries(&server, "expired"), server.metric(DEAF)),
+        (0.0, 0.0)
+    );
+    assert_eq!(server.post("/css", signed(push)).status, 200);
+    quiet("it is taken");
+}
+
+#[test]
+fn with_another_key_a_source_has_heard_nothing_yet() {
+    let server = TestServer::start(&Settings::default());
+    let push = json!({ "event_type": 1, "stream_id": "room-7" });
+    assert_eq!(server.post("/css", signed(push.clone())).status, 200);
+    let with = |key: &str, handlers: &str| Settings {
+        sources: format!("[sources.css]\nkeys = [\"{key}\"]\n"),
+        handlers: handlers.to_owned(),
+        ..Settings::default()
+    };
+    // A reload that does not touch the source is none.
+    let log = "[handlers.log]\nto = { type = \"log\" }\n";
+    reload(&server, &with(KEY, log), RELOADED);
+    let stranger = signed_with("Forged", now() + 600, push.clone());
+    assert_eq!(server.post("/css", &stranger).status, 401);
+    assert_eq!((server.metric(DEAF), windows(&server).len()), (0.0, 0));
+
+    reload(
+        &server,
+        &with("MisMisMisMisMisMisMisMisMisMis12", log),
+        RELOADED,
+    );
+    assert_eq!(server.metric(DEAF), 0.0);
+    assert_eq!(server.post("/css/stream-begin", signed(push)).status, 401);
+    assert_eq!(server.metric(DEAF), 1.0);
+    assert_eq!(windows(&server)[0]["kind"], "stream-begin");
+    assert_remaining(&server, 720);
 }

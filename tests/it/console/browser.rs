@@ -40,6 +40,7 @@ fn an_operator_sees_what_arrives_replays_it_and_is_not_deceived() {
     browser.click("Sign in");
     browser.wait_for("return document.querySelector('h1')?.textContent === 'Overview'");
     browser.wait_for("return document.body.textContent.includes('refused since')");
+    browser.wait_for("return document.body.textContent.includes('Nothing authentic comes to css')");
     let artefacts = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (name, width, height) in [("wide", 1280, 900), ("narrow", 360, 740)] {
         browser.resize(width, height);

@@ -2,7 +2,7 @@
 
 use crate::support::browser::Browser;
 use crate::support::server::FILE_HANDLER;
-use crate::support::{Settings, TestServer, now, signed_with};
+use crate::support::{KEY, Settings, TestServer, now, signed_with};
 use serde_json::json;
 
 /// Luminance of the page's background and text, the worst contrast of anything that is written on it, and what that is.
@@ -34,12 +34,12 @@ fn every_page_can_be_read_in_the_dark_and_in_the_light() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     // First: what is taken ends the warning that something was refused.
     super::stream::tell(&server, "room-7");
-    let forged = signed_with(
-        "Forged",
-        now() + 600,
-        json!({ "event_type": 1, "stream_id": "forged" }),
+    let late = signed_with(
+        KEY,
+        now() - 3600,
+        json!({ "event_type": 1, "stream_id": "late" }),
     );
-    assert_eq!(server.post("/css/stream-begin", forged).status, 401);
+    assert_eq!(server.post("/css/stream-begin", late).status, 401);
     let browser = Browser::start();
     for scheme in ["dark", "light"] {
         browser.prefer(scheme);
@@ -50,7 +50,7 @@ fn every_page_can_be_read_in_the_dark_and_in_the_light() {
             ("Streams", "1 stream shown."),
             ("push.example.com/live/room-7", "Snapshots"),
             ("Live", "Watching."),
-            ("Rejected", "signature"),
+            ("Rejected", "expired"),
             ("Handlers", "Pause file"),
         ] {
             browser.click(page);
