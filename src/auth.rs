@@ -1,7 +1,7 @@
 //! Who may be believed: the signature, the token, the address.
 //!
-//! [`authenticate`] is a plain function of what was received, and beside [`recheck`] the only maker of [`Authentic`], which is
-//! the only thing that the inbox stores. The signature covers key and `t` but never the body, and all events of one second share it; the
+//! [`authenticate`] is a plain function of what was received, and beside [`recheck`] and [`claim`] the only maker of [`Authentic`],
+//! which is the only thing that the inbox stores. The signature covers key and `t` but never the body, and all events of one second share it; the
 //! token and the allow-list are what keeps a finder of one signature out.
 
 use std::net::IpAddr;
@@ -96,7 +96,8 @@ impl Refusal {
     }
 }
 
-/// A callback that passed authentication; only [`authenticate`] and [`recheck`] make one, beside what is derived from others.
+/// A callback that passed authentication; only [`authenticate`], [`recheck`] and [`claim`] make one, beside what is derived from
+/// others.
 #[derive(Debug)]
 pub struct Authentic {
     source: Arc<str>,
@@ -216,6 +217,39 @@ pub fn recheck(
     signature
         .ok()
         .map(|()| Authentic::new(source, presented, callback, kind, chance))
+}
+
+/// Judges for a source, as if it had come to a URL of it, a callback that came to one that is nobody's. Unlike there the signature
+/// or the token has to prove it: what a source takes from anybody is no sign that it was meant for it. Of the token the
+/// [hash](token_hash) is compared, as nothing else of it is kept.
+pub fn claim(
+    source: &Source,
+    presented: &Presented,
+    token: Option<[u8; 32]>,
+    callback: &Callback,
+    chance: impl FnOnce() -> [u8; 16],
+) -> Option<Authentic> {
+    check_address(source, presented).ok()?;
+    let expected = source
+        .token()
+        .map(|token| token_hash(token.reveal().as_bytes()));
+    if expected.is_some() && expected != token {
+        return None;
+    }
+    let is_signed = !source.keys().is_empty() && matches!(callback.signed(), Signed::Both { .. });
+    if expected.is_none() && !is_signed {
+        return None;
+    }
+    let kind = callback.kind(presented.url_kind);
+    let (_, signature) = check_signature(source, presented, kind, callback.signed());
+    signature
+        .ok()
+        .map(|()| Authentic::new(source, presented, callback, kind, chance))
+}
+
+/// The hash under which a presented token is remembered.
+pub fn token_hash(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
 }
 
 /// Whether the sender's address may send at all.

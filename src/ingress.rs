@@ -9,6 +9,7 @@ mod client;
 mod desk;
 pub mod health;
 mod hearing;
+mod misrouted;
 mod recheck;
 pub mod settings;
 mod watch;
@@ -22,6 +23,8 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::routing::post;
+use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout_at};
 
 use self::answer::Answer;
@@ -29,7 +32,7 @@ use self::desk::Desk;
 use self::settings::ServerConfig;
 pub use self::watch::RetryWindow;
 use self::watch::{Refused, SourceWatch};
-use crate::auth::{self, Authentic, Presented, Refusal};
+use crate::auth::{self, Authentic, Presented, token_hash};
 use crate::budget::Budget;
 use crate::callback::{Callback, Signed};
 use crate::clock::Clock;
@@ -37,7 +40,7 @@ use crate::inbox::{Condition, Inbox};
 use crate::kind::Kind;
 use crate::listener::Arrival;
 use crate::metrics::{CallbackResult, Metrics};
-use crate::rejected::{Rejected, RejectedList, token_hash};
+use crate::rejected::{Reason, Rejected, RejectedList};
 use crate::source::Source;
 
 /// The sources by name, replaced as a whole by a reload.
@@ -54,6 +57,9 @@ pub struct Ingress {
     rejected: RejectedList,
     rechecking: tokio::sync::Mutex<()>,
     mixed_up: Mutex<HashSet<(Arc<str>, Kind, Kind)>>,
+    /// Of URLs that are nobody's.
+    nowhere: SourceWatch,
+    misrouted: Counter,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -78,6 +84,8 @@ impl Ingress {
             rejected,
             rechecking: tokio::sync::Mutex::default(),
             mixed_up: Mutex::default(),
+            nowhere: SourceWatch::default(),
+            misrouted: metrics.of_nobody(),
             clock,
             metrics,
         };
@@ -147,7 +155,7 @@ impl Ingress {
         let desk = self.desks.load().get(source).cloned();
         match desk {
             Some(desk) => self.receive_at(&desk, url_kind, request).await,
-            None => Answer::NotFound,
+            None => self.receive_astray(request).await,
         }
     }
 
@@ -204,7 +212,7 @@ impl Ingress {
             token: token.as_deref(),
             client,
             received: self.clock.now(),
-            body,
+            body: without_mark(body),
         };
         let authentic = match self.authenticate(desk, presented) {
             Ok(authentic) => authentic,
@@ -246,7 +254,7 @@ impl Ingress {
         };
         self.note_refused(desk, &refused, &presented);
         let source = desk.source.name().clone();
-        self.keep(source, reason, &presented, kind);
+        self.keep(source, Reason::Refused(reason), &presented, kind);
         Err(Answer::NotAuthentic)
     }
 
@@ -268,7 +276,7 @@ impl Ingress {
     }
 
     /// Puts it on the rejected list.
-    fn keep(&self, source: Arc<str>, reason: Refusal, presented: &Presented, kind: Kind) {
+    fn keep(&self, source: Arc<str>, reason: Reason, presented: &Presented, kind: Kind) {
         // The last room on the disk is for what was accepted.
         if self.inbox.condition() == Condition::Accepting {
             self.rejected.keep(Rejected {
@@ -279,6 +287,7 @@ impl Ingress {
                 kind,
                 client: presented.client,
                 token_hash: presented.token.map(token_hash),
+                size: presented.body.len(),
                 body: presented.body.clone(),
             });
         }
@@ -305,6 +314,15 @@ fn head_at(request: &Request) -> Instant {
     arrival.map_or_else(Instant::now, |arrival| arrival.head_at)
 }
 
+/// The body without a byte order mark, which says nothing about UTF-8 and is no JSON.
+fn without_mark(body: Bytes) -> Bytes {
+    if body.starts_with(b"\xef\xbb\xbf") {
+        body.slice(3..)
+    } else {
+        body
+    }
+}
+
 /// The endpoints: `POST /{source}/{kind}` for every kind, and `POST /{source}`.
 pub fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
     let endpoint = |url_kind: Option<Kind>| {
@@ -315,12 +333,17 @@ pub fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
                 match source {
                     Ok(Path(source)) => ingress.receive(&source, url_kind, request).await,
                     // Not even UTF-8, so nobody's name.
-                    Err(_) => Answer::NotFound,
+                    Err(_) => ingress.receive_astray(request).await,
                 }
             },
         )
     };
-    let mut router = Router::new().route("/{source}", endpoint(None));
+    let astray = async |State(ingress): State<Arc<Ingress>>, request: Request| {
+        ingress.receive_astray(request).await
+    };
+    let mut router = Router::new()
+        .route("/{source}", endpoint(None))
+        .fallback(astray);
     for kind in Kind::ALL {
         router = router.route(
             &format!("/{{source}}/{}", kind.slug()),
@@ -330,6 +353,5 @@ pub fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
     router
         .with_state(ingress)
         .merge(health::router(health))
-        .fallback(async || Answer::NotFound)
         .method_not_allowed_fallback(async || Answer::NotPost)
 }

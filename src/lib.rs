@@ -4,7 +4,8 @@
 //! # The path of a callback
 //!
 //! 1. [`listener`] takes the connection and gives the head of the request a limited time.
-//! 2. [`ingress`] reads the body within its limits. 404, 405, 408, 413: nothing was looked at. 503: more than fits.
+//! 2. [`ingress`] reads the body within its limits. 405, 408, 413: nothing was looked at. 503: more than fits. 404: what was posted
+//!    to a URL that is nobody's has a place in the [`rejected`] list.
 //! 3. [`json`] finds the members of the one JSON object that the body must be, else 400; [`callback`] reads the few of them
 //!    that decide: `event_type`, `sign`, `t`.
 //! 4. [`auth::authenticate`] makes it an [`auth::Authentic`], with its [`kind::Kind`] and [`identity::EventId`], else 401 and a

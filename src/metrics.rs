@@ -39,6 +39,8 @@ pub enum CallbackResult {
     Overloaded,
     /// The store failed, is full, or did not answer in time: 503.
     Failed,
+    /// Sent to a URL that is nobody's: 404.
+    Misrouted,
 }
 
 /// What became of an attempt to deliver.
@@ -73,7 +75,7 @@ macro_rules! label_value {
 }
 label_value!(CallbackResult {
     Accepted => "accepted", Duplicate => "duplicate", Refused => "refused",
-    Invalid => "invalid", Overloaded => "overloaded", Failed => "failed",
+    Invalid => "invalid", Overloaded => "overloaded", Failed => "failed", Misrouted => "misrouted",
 });
 label_value!(DeliveryOutcome { Done => "done", Retry => "retry", Parked => "parked" });
 
@@ -92,7 +94,7 @@ impl EncodeLabelValue for Refusal {
 /// Labels of `livehook_callbacks_total`. What is not authenticated has kind `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallbackLabels {
-    /// A configured source.
+    /// A configured source, or `unknown` for what was misrouted.
     pub source: String,
     /// The kind of an authentic callback.
     pub kind: Kind,
@@ -161,6 +163,8 @@ pub struct Metrics {
     pub mixed_up: Family<MixedUpLabels, Counter>,
     /// Refused callbacks that do not even look like genuine ones that came late.
     pub forgeries: Family<ForgeryLabels, Counter>,
+    /// Callbacks of a source that came to a URL that is nobody's.
+    pub misrouted: Family<SourceLabel, Counter>,
     /// From the complete head of a request to its answer.
     pub callback_duration: Histogram,
     /// From the begin of a batch of callbacks to the end of its sync.
@@ -250,6 +254,11 @@ impl Default for Metrics {
             forgeries: register!(
                 "forgeries",
                 "Refused callbacks that are not genuine ones that came late",
+                Family::default()
+            ),
+            misrouted: register!(
+                "misrouted",
+                "Authentic callbacks of a source at a URL that is nobody's",
                 Family::default()
             ),
             callback_duration: register!(

@@ -1,8 +1,10 @@
-//! The rejected list: what was refused with 401, kept so that a mis-typed key costs nothing.
+//! The rejected list: what was refused with 401, kept so that a mis-typed key costs nothing, and what came to a URL that is
+//! nobody's, kept so that a mis-typed URL costs nothing.
 //!
 //! It has a file and a thread of its own and never a part in a callback's transaction. What it holds is bounded per source
 //! and reason, the newest kept, so that a flood of forgeries only pushes out forgeries; and no more than `PER_SECOND` of a
-//! source and reason are taken in a second, so that a flood costs little. A flood of forged signatures and a mis-typed key
+//! source and reason are taken in a second, so that a flood costs little. All URLs that are nobody's count as one source,
+//! [`NOBODY`]. A flood of forged signatures and a mis-typed key
 //! have the same reason, and share what is kept: with a token in the URL, forgeries have another.
 
 mod shared;
@@ -16,20 +18,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use self::shared::SharedShelf;
 use self::shelf::{Reader, Shelf};
-use crate::auth::Refusal;
 use crate::clock::Timestamp;
 use crate::inbox::query::Page;
-pub use crate::inbox::refused::{Entry, Wanted};
+pub use crate::inbox::refused::{Entry, Reason, Wanted};
 use crate::inbox::{Inbox, StoreError};
 use crate::kind::Kind;
 use crate::metrics::Metrics;
 
+/// The source of what came to a URL that is nobody's.
+pub const NOBODY: &str = "unknown";
 /// Longer bodies are listed without their text.
 pub const MAX_BODY: usize = 64 << 10;
 /// At most so many entries per source and reason.
@@ -47,10 +49,10 @@ const PAGE: u64 = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Rejected {
     /// Why.
-    pub reason: Refusal,
+    pub reason: Reason,
     /// When it arrived.
     pub received: Timestamp,
-    /// The source whose URL was called.
+    /// The source whose URL was called, or [`NOBODY`].
     pub source: Arc<str>,
     /// The kind whose URL was called.
     pub url_kind: Option<Kind>,
@@ -60,8 +62,17 @@ pub struct Rejected {
     pub client: Option<IpAddr>,
     /// SHA-256 of the presented token, so that the token itself is not kept.
     pub token_hash: Option<[u8; 32]>,
-    /// The body as received.
+    /// Bytes of the body.
+    pub size: usize,
+    /// The body as received; what is longer than [`MAX_BODY`] is not kept.
     pub body: Bytes,
+}
+
+impl Rejected {
+    /// The body, unless it is too long to be kept.
+    fn kept_body(&self) -> Option<&[u8]> {
+        Some(&self.body[..]).filter(|_| self.size <= MAX_BODY)
+    }
 }
 
 /// A part of the list from one row more than is wanted: no more once their bodies exceed [`PAGE`].
@@ -101,15 +112,10 @@ enum Place {
     Shared(Inbox),
 }
 
-/// The hash under which a presented token is remembered.
-pub fn token_hash(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
-}
-
 /// Takes refused callbacks.
 pub struct RejectedList {
     queue: Mutex<Option<SyncSender<Work>>>,
-    taken: Mutex<HashMap<(Arc<str>, Refusal), Second>>,
+    taken: Mutex<HashMap<(Arc<str>, Reason), Second>>,
     place: Place,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -154,7 +160,11 @@ impl RejectedList {
     }
 
     /// Keeps a refused callback, if the list keeps up; never waits.
-    pub fn keep(&self, rejected: Rejected) {
+    pub fn keep(&self, mut rejected: Rejected) {
+        // It waits outside the budget of bodies in flight.
+        if rejected.size > MAX_BODY {
+            rejected.body = Bytes::new();
+        }
         let kept = self.is_in_time(&rejected)
             && match self.queue() {
                 Some(queue) => queue.try_send(Work::Keep(rejected)).is_ok(),

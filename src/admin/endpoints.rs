@@ -188,7 +188,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/rejected",
-        summary: "What was refused",
+        summary: "What was refused, or came to a URL that is nobody's: the source of that is `unknown`, its reason `misrouted`",
         query: &[
             "limit", "after", "order", "reason", "kind", "source", "from", "to",
         ],
@@ -200,7 +200,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/api/rejected/recheck",
-        summary: "Take what was refused for its signature and is authentic by the keys of now",
+        summary: "Take what was refused for its signature and is authentic by the keys of now, and what came to a URL that is \
+            nobody's and is authentic for one source",
         query: &[],
         required: &[],
         body: Some(Body::Recheck),

@@ -10,10 +10,10 @@ use super::Problem;
 use super::api::json_text;
 use super::endpoints::{Answer, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
-use crate::auth::Refusal;
 use crate::dispatch::{Progress, State};
 use crate::kind::Kind;
 use crate::metrics::CallbackResult;
+use crate::rejected::Reason;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| describe().to_string());
 
@@ -129,7 +129,7 @@ fn field(name: &str) -> (&'static str, Value) {
         "state" => ("in this state", one_of(State::ALL.map(State::slug))),
         "reason" => (
             "refused for this reason",
-            one_of(Refusal::ALL.map(Refusal::slug)),
+            one_of(Reason::all().map(Reason::slug)),
         ),
         "live" => ("live, or not", json!({ "type": "boolean" })),
         "search" => (
@@ -215,7 +215,7 @@ fn schemas() -> Value {
             "last": time(), "window_seconds": number(), "remaining_seconds": number(),
         })),
         "Rejected": object(json!({
-            "id": text(), "reason": one_of(Refusal::ALL.map(Refusal::slug)), "receivedtime": time(), "source": text(), "kind": text(),
+            "id": text(), "reason": one_of(Reason::all().map(Reason::slug)), "receivedtime": time(), "source": text(), "kind": text(),
             "url_kind": maybe(), "client": maybe(), "token_sha256": maybe(), "size": number(), "body": maybe(), "body_base64": text(),
         })),
         "Selection": object(json!({

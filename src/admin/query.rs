@@ -7,13 +7,12 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
 use super::Problem;
-use crate::auth::Refusal;
 use crate::clock::Timestamp;
 use crate::dispatch::State;
 use crate::event::{PayloadForm, Seq};
 use crate::inbox::query::EventFilter;
 use crate::kind::Kind;
-use crate::rejected;
+use crate::rejected::{self, Reason};
 use crate::stream::Wanted;
 
 pub(super) const DEFAULT_LIMIT: usize = 100;
@@ -125,7 +124,8 @@ impl Fields {
 
     /// `source`, `reason`, `kind`, `from`, `to`, `order` of the rejected list.
     pub(super) fn refused(&mut self) -> Result<rejected::Wanted, Problem> {
-        let reasons = Refusal::ALL.map(Refusal::slug).join(", ");
+        let reasons: Vec<_> = Reason::all().map(Reason::slug).collect();
+        let reasons = reasons.join(", ");
         let newest_first = self.newest_first()?;
         let filter = self.received_filter()?;
         Ok(rejected::Wanted {
@@ -136,7 +136,7 @@ impl Fields {
             reason: self.parsed(
                 "reason",
                 format_args!("one of {reasons}"),
-                Refusal::from_slug,
+                Reason::from_slug,
             )?,
             after: None,
             newest_first,

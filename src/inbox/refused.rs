@@ -1,10 +1,40 @@
-//! What was refused, for the list that several processes share; a single one has a file of its own.
+//! What was refused or misrouted, for the list that several processes share; a single one has a file of its own.
 
 use bytes::Bytes;
 
 use crate::auth::Refusal;
 use crate::clock::Timestamp;
 use crate::kind::Kind;
+
+/// Why something is in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It was refused.
+    Refused(Refusal),
+    /// It came to a URL that is nobody's, so that there was no source to judge it.
+    Misrouted,
+}
+
+impl Reason {
+    /// Every reason.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let refused = Refusal::ALL.into_iter().map(Self::Refused);
+        refused.chain([Self::Misrouted])
+    }
+
+    /// The reason in one word.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.slug(),
+            Self::Misrouted => "misrouted",
+        }
+    }
+
+    /// The reason with this slug.
+    pub fn from_slug(slug: &str) -> Option<Self> {
+        Self::all().find(|reason| reason.slug() == slug)
+    }
+}
 
 /// What is kept of a refused callback.
 #[derive(Debug, Clone)]
@@ -25,11 +55,11 @@ pub(crate) struct RefusedRow {
 pub struct Entry {
     /// Its number: a later one is higher.
     pub id: i64,
-    /// Why it was refused: [`Refusal::slug`].
+    /// Why it is there: [`Reason::slug`].
     pub reason: String,
     /// When it arrived.
     pub received: Timestamp,
-    /// The source whose URL was called.
+    /// The source whose URL was called; `unknown` if it is nobody's.
     pub source: String,
     /// The kind whose URL was called.
     pub url_kind: Option<Kind>,
@@ -50,8 +80,8 @@ pub struct Entry {
 pub struct Wanted {
     /// Of this source.
     pub source: Option<String>,
-    /// Refused for this reason.
-    pub reason: Option<Refusal>,
+    /// There for this reason.
+    pub reason: Option<Reason>,
     /// That would have been of this kind.
     pub kind: Option<Kind>,
     /// Received at or after this time.

@@ -86,8 +86,8 @@ impl Answer {
             | Self::BodyBroken
             | Self::BodyTooSlow
             | Self::BodyTooLong
-            | Self::NotFound
             | Self::NotPost => CallbackResult::Invalid,
+            Self::NotFound => CallbackResult::Misrouted,
             Self::Overloaded => CallbackResult::Overloaded,
             Self::NotStored(_) | Self::TooSlow => CallbackResult::Failed,
         }

@@ -172,7 +172,7 @@ impl SourceWatch {
                 self.fail(&mut self.watched(), source, kind, result, now());
             }
             // What was refused is judged by `refused`.
-            CallbackResult::Refused | CallbackResult::Invalid => {}
+            CallbackResult::Refused | CallbackResult::Invalid | CallbackResult::Misrouted => {}
         }
     }
 

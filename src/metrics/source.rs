@@ -2,7 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::{CallbackLabels, CallbackResult, ForgeryLabels, Metrics, MixedUpLabels};
+use super::{CallbackLabels, CallbackResult, ForgeryLabels, Metrics, MixedUpLabels, SourceLabel};
 use crate::auth::Refusal;
 use crate::kind::Kind;
 
@@ -15,6 +15,7 @@ pub struct SourceMetrics {
     forgeries: Vec<Counter>,
     /// By the URL's kind.
     mixed_up: Vec<Counter>,
+    misrouted: Counter,
 }
 
 impl SourceMetrics {
@@ -32,6 +33,11 @@ impl SourceMetrics {
     pub fn mixed_up(&self, url: Kind) -> &Counter {
         &self.mixed_up[url as usize]
     }
+
+    /// Callbacks of the source at a URL that is nobody's.
+    pub fn misrouted(&self) -> &Counter {
+        &self.misrouted
+    }
 }
 
 impl Metrics {
@@ -39,12 +45,14 @@ impl Metrics {
     pub fn of_source(&self, source: &str) -> SourceMetrics {
         let source = source.to_owned();
         let of_kind = |kind| {
-            let results = CallbackResult::ALL.iter().map(|result| {
-                self.callbacks.get_or_create_owned(&CallbackLabels {
+            let results = CallbackResult::ALL.iter().map(|result| match result {
+                // Nobody knows whose that is.
+                CallbackResult::Misrouted => self.of_nobody(),
+                result => self.callbacks.get_or_create_owned(&CallbackLabels {
                     source: source.clone(),
                     kind,
                     result: *result,
-                })
+                }),
             });
             results.collect()
         };
@@ -62,7 +70,17 @@ impl Metrics {
             callbacks: Kind::all_and_unknown().map(of_kind).collect(),
             forgeries: Refusal::ALL.into_iter().map(of_reason).collect(),
             mixed_up: Kind::ALL.into_iter().map(of_url).collect(),
+            misrouted: self.misrouted.get_or_create_owned(&SourceLabel { source }),
         }
+    }
+
+    /// Requests to URLs that are nobody's.
+    pub fn of_nobody(&self) -> Counter {
+        self.callbacks.get_or_create_owned(&CallbackLabels {
+            source: Kind::Unknown.slug().to_owned(),
+            kind: Kind::Unknown,
+            result: CallbackResult::Misrouted,
+        })
     }
 }
 
@@ -89,6 +107,11 @@ mod tests {
             for result in CallbackResult::ALL {
                 let labels = format!("kind=\"{kind}\",result=\"{}\"", result.slug());
                 let counted = match (kind, result) {
+                    (Kind::Unknown, CallbackResult::Misrouted) => {
+                        has("livehook_callbacks_total{source=\"unknown\",kind=\"unknown\",result=\"misrouted\"} 0".to_owned());
+                        continue;
+                    }
+                    (_, CallbackResult::Misrouted) => continue,
                     (Kind::Unknown, CallbackResult::Failed)
                     | (Kind::StreamMix, CallbackResult::Accepted) => 1,
                     _ => 0,
@@ -110,5 +133,6 @@ mod tests {
                 "livehook_mixed_up_urls_total{{{labels}}} {counted}"
             ));
         }
+        has("livehook_misrouted_total{source=\"css\"} 0".to_owned());
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::runtime::Handle;
 
-use super::{BYTES, ENTRIES, MAX_BODY, Rejected, Write};
+use super::{BYTES, ENTRIES, Rejected, Write};
 use crate::inbox::Inbox;
 use crate::inbox::refused::RefusedRow;
 use crate::kind::Kind;
@@ -38,7 +38,6 @@ impl Write for SharedShelf {
 }
 
 fn refused_row(rejected: &Rejected) -> RefusedRow {
-    let body = Some(&rejected.body[..]).filter(|body| body.len() <= MAX_BODY);
     RefusedRow {
         source: rejected.source.to_string(),
         reason: rejected.reason.slug(),
@@ -50,7 +49,7 @@ fn refused_row(rejected: &Rejected) -> RefusedRow {
         kind: rejected.kind.stored() as i32,
         client: rejected.client.map(|client| client.to_string()),
         token_hash: rejected.token_hash.map(|hash| hash.to_vec()),
-        size: rejected.body.len() as i64,
-        body: body.map(<[u8]>::to_vec),
+        size: rejected.size as i64,
+        body: rejected.kept_body().map(<[u8]>::to_vec),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Row, named_params, params};
 
-use super::{BYTES, ENTRIES, Entry, MAX_BODY, Rejected, Wanted, Write, page};
+use super::{BYTES, ENTRIES, Entry, Rejected, Wanted, Write, page};
 use crate::clock::Timestamp;
 use crate::inbox::StoreError;
 use crate::inbox::query::{Page, sql_order};
@@ -90,7 +90,7 @@ impl Shelf {
     }
 
     fn add(&mut self, rejected: &Rejected) -> rusqlite::Result<()> {
-        let body = Some(&rejected.body[..]).filter(|body| body.len() <= MAX_BODY);
+        let body = rejected.kept_body();
         let reason = rejected.reason.slug();
         self.conn
             .prepare_cached(
@@ -105,7 +105,7 @@ impl Shelf {
                 rejected.kind.stored(),
                 rejected.client.map(|client| client.to_string()),
                 rejected.token_hash,
-                rejected.body.len() as i64,
+                rejected.size as i64,
                 body,
             ])?;
         let key = (rejected.source.to_string(), reason.to_owned());

@@ -4,16 +4,18 @@ use rusqlite::Connection;
 
 use super::shelf::count;
 use super::*;
+use crate::auth::Refusal;
 
 fn rejected(reason: Refusal, second: i64, size: usize) -> Rejected {
     Rejected {
-        reason,
+        reason: Reason::Refused(reason),
         received: Timestamp::from_seconds(second),
         source: "css".into(),
         url_kind: None,
         kind: Kind::StreamEnd,
         client: None,
-        token_hash: Some(token_hash(b"hush")),
+        token_hash: Some([7; 32]),
+        size,
         body: vec![b'x'; size].into(),
     }
 }

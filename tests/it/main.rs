@@ -17,6 +17,7 @@ mod duplicates;
 mod examples;
 mod hostile_target;
 mod kinds;
+mod misrouted;
 mod monitoring;
 mod operations;
 mod ordering;

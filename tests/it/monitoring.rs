@@ -248,6 +248,7 @@ fn a_burst_between_two_scrapes_is_seen() {
     assert_eq!(server.post("/css", forged).status, 401);
     assert_eq!(server.post("/css", "{}").status, 401);
     assert_eq!(server.post("/css", "x").status, 400);
+    assert_eq!(server.post("/ccs", signed(json!({}))).status, 404);
     let after = samples(&server);
     let mut grown = BTreeMap::new();
     for (series, value) in &after {
@@ -260,9 +261,10 @@ fn a_burst_between_two_scrapes_is_seen() {
         *grown.entry(name).or_insert(0.0) += value - first;
     }
     for (name, least) in [
-        ("livehook_callbacks_total", 22.0),
+        ("livehook_callbacks_total", 23.0),
         ("livehook_mixed_up_urls_total", 17.0),
         ("livehook_forgeries_total", 2.0),
+        ("livehook_misrouted_total", 1.0),
     ] {
         assert!(grown[name] >= least, "{name}: {grown:?}");
     }
@@ -292,6 +294,7 @@ fn what_strangers_can_count_up_calls_nobody() {
             .to_owned()
     };
     assert_eq!(severity("LivehookSourceDeaf"), "critical");
+    assert_eq!(severity("LivehookMisrouted"), "warning");
     let text = std::fs::read_to_string(ALERTS).unwrap();
     let document = &YamlLoader::load_from_str(&text).unwrap()[0];
     let groups = document["groups"].as_vec().unwrap().iter();
@@ -301,6 +304,7 @@ fn what_strangers_can_count_up_calls_nobody() {
             "livehook_forgeries_total",
             "result=\"refused\"",
             "result=\"invalid\"",
+            "result=\"misrouted\"",
         ];
         if is_strangers.iter().any(|part| expression.contains(part)) {
             assert_eq!(

@@ -22,7 +22,7 @@ export async function rejected(main, alive) {
     if (next) list.append(el('p', { class: 'soft' }, 'There are more; these are the newest.'));
   };
   main.append(el('h1', {}, 'Rejected'),
-    el('p', {}, 'Refused callbacks. After a key was mended, recheck takes those that are authentic with it.'),
+    el('p', {}, 'Refused callbacks, and what came to a URL that is nobody’s (misrouted). After a key or the URL in the template was mended, recheck takes those that are authentic.'),
     button('Recheck', async () => {
       const count = await confirmed('/api/rejected/recheck', {}, (number) => `Take ${counted(number, 'callback')} into the inbox?`);
       if (count === null) return;

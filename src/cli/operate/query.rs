@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::auth::Refusal;
 use crate::clock::{Clock, Timestamp};
 use crate::kind::Kind;
+use crate::rejected::Reason;
 
 type Query = Vec<(&'static str, String)>;
 
@@ -77,9 +77,9 @@ fn kind(text: &str) -> Result<Kind, String> {
     })
 }
 
-pub(super) fn reason(text: &str) -> Result<Refusal, String> {
-    Refusal::from_slug(text).ok_or_else(|| {
-        let known = Refusal::ALL.map(Refusal::slug);
+pub(super) fn reason(text: &str) -> Result<Reason, String> {
+    Reason::from_slug(text).ok_or_else(|| {
+        let known: Vec<&str> = Reason::all().map(Reason::slug).collect();
         format!("the reasons are {}", known.join(", "))
     })
 }

@@ -7,8 +7,8 @@ use super::query::{Received, Shown, reason};
 use super::remote::Remote;
 use super::table::{Table, cell};
 use super::{Operate, counted, newest, print_json, print_table, say};
-use crate::auth::Refusal;
 use crate::cli::Failed;
+use crate::rejected::Reason;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Rejected {
@@ -16,10 +16,11 @@ pub(in crate::cli) struct Rejected {
     received: Received,
     /// Only what was refused for this reason, such as signature
     #[arg(long, value_parser = reason)]
-    reason: Option<Refusal>,
+    reason: Option<Reason>,
     #[command(flatten)]
     shown: Shown,
-    /// Instead of showing the list: take what was refused for its signature and is authentic by the keys of now
+    /// Instead of showing the list: take what was refused for its signature, or came to a URL that is nobody's, and is authentic by
+    /// the keys of now
     #[arg(long, conflicts_with_all = ["kind", "from", "to", "reason", "limit"])]
     recheck: bool,
     /// With --recheck: only say how many it would be
