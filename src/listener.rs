@@ -4,6 +4,8 @@
 //! its begin), or if nothing comes for `IDLE`. Above `max_connections` a connection is answered 503 at once: left waiting,
 //! the sender would lose 20 seconds.
 
+mod unreadable;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,6 +27,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tower_service::Service;
+
+pub use self::unreadable::Unreadable;
 
 /// Longer than load balancers keep idle connections, so that it is they who close them.
 const IDLE: Duration = Duration::from_secs(120);
@@ -65,6 +69,7 @@ pub async fn serve(
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
+    unreadable: Arc<Unreadable>,
 ) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
@@ -133,8 +138,12 @@ pub async fn serve(
             .max_buf_size(MAX_HEAD)
             .serve_connection(io, service);
         let connection = graceful.watch(connection);
+        let unreadable = unreadable.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
+                if error.is_parse() {
+                    unreadable.note(peer, &error);
+                }
                 tracing::debug!(%peer, %error, "a connection broke off");
             }
             drop(slot);

@@ -165,6 +165,8 @@ pub struct Metrics {
     pub forgeries: Family<ForgeryLabels, Counter>,
     /// Callbacks of a source that came to a URL that is nobody's.
     pub misrouted: Family<SourceLabel, Counter>,
+    /// Requests that were no HTTP/1.1.
+    pub unreadable: Counter,
     /// From the complete head of a request to its answer.
     pub callback_duration: Histogram,
     /// From the begin of a batch of callbacks to the end of its sync.
@@ -260,6 +262,11 @@ impl Default for Metrics {
                 "misrouted",
                 "Authentic callbacks of a source at a URL that is nobody's",
                 Family::default()
+            ),
+            unreadable: register!(
+                "unreadable_requests",
+                "Requests that were no HTTP/1.1: TLS, HTTP/2, the PROXY protocol",
+                Counter::default()
             ),
             callback_duration: register!(
                 "callback_duration_seconds",

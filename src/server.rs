@@ -27,7 +27,7 @@ use crate::inbox::settings::StoreSettings;
 use crate::inbox::{Condition, Inbox, OpenError, StoreError};
 use crate::ingress::health::{self, Health};
 use crate::ingress::{self, Ingress};
-use crate::listener::{self, Limits};
+use crate::listener::{self, Limits, Unreadable};
 use crate::metrics::Metrics;
 use crate::rejected::RejectedList;
 use crate::streams::Board;
@@ -131,7 +131,7 @@ impl Builder {
         let built = reload::build(&config, &custom, &BTreeMap::new(), &clock).await?;
         let answers = Answers::start().map_err(StartError::Threads)?;
         let waiting = match &config.inbox.store {
-            StoreSettings::Postgres(_) => Some(NotReady::begin(&config, &answers).await?),
+            StoreSettings::Postgres(_) => Some(NotReady::begin(&config, &metrics, &answers).await?),
             StoreSettings::Sqlite(_) => None,
         };
         let inbox = open_inbox(&config, &clock, &metrics, &answers).await?;
@@ -259,11 +259,13 @@ impl Server {
             max_connections,
             header_timeout: config.server.header_timeout,
         };
+        let unreadable = Arc::new(Unreadable::new(self.metrics.unreadable.clone()));
         let mut callbacks = self.answers.spawn(listener::serve(
             self.callbacks,
             ingress::router(self.ingress.clone(), self.health.clone()),
             limits(config.server.max_connections),
             callbacks_stop,
+            unreadable.clone(),
         ));
         let admin = Admin::new(
             self.inbox.clone(),
@@ -279,6 +281,7 @@ impl Server {
             admin::router(Arc::new(admin), self.health.clone()),
             limits(ADMIN_CONNECTIONS),
             admin_stop,
+            unreadable,
         ));
         let retention = config.inbox.retention;
         let housekeeping = tokio::spawn(keep_house(
@@ -361,21 +364,27 @@ struct NotReady {
 }
 
 impl NotReady {
-    async fn begin(config: &Config, answers: &Answers) -> Result<Self, StartError> {
+    async fn begin(
+        config: &Config,
+        metrics: &Metrics,
+        answers: &Answers,
+    ) -> Result<Self, StartError> {
         let address = config.server.listen;
         let limits = Limits {
             max_connections: config.server.max_connections,
             header_timeout: config.server.header_timeout,
         };
+        let unreadable = Arc::new(Unreadable::new(metrics.unreadable.clone()));
         let begun = answers.spawn(async move {
             let listener = TcpListener::bind(address).await?.into_std()?;
             let twin = TcpListener::from_std(listener.try_clone()?)?;
             let (stop, stopped) = watch::channel(false);
-            let serving = tokio::spawn(listener::serve(twin, health::starting(), limits, stopped));
+            let router = health::starting();
+            let serving = listener::serve(twin, router, limits, stopped, unreadable);
             Ok(Self {
                 listener,
                 stop,
-                serving,
+                serving: tokio::spawn(serving),
             })
         });
         listening("server", address, begun.await)

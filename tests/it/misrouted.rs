@@ -368,3 +368,30 @@ fn wrong_bodies_at_right_urls_are_told_once_a_minute() {
             .contains(&sign(KEY, &(now() + 600).to_string()))
     );
 }
+
+#[test]
+fn what_is_no_http_at_all_is_counted_and_told() {
+    let server = TestServer::start(&Settings::default());
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice();
+    for (at, begin) in [
+        hello,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PROXY TCP4 203.0.113.9 203.0.113.1 1234 8080\r\nPOST /css HTTP/1.1\r\n\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut connection = TcpStream::connect(server.addr).unwrap();
+        connection.write_all(begin).unwrap();
+        // Some of it looks unfinished until nothing more comes.
+        connection.shutdown(std::net::Shutdown::Write).unwrap();
+        wait_for("the counter", || {
+            let counted = server.metric("livehook_unreadable_requests_total");
+            (counted == at as f64 + 1.0).then_some(())
+        });
+    }
+    assert_eq!(server.post("/css", signed(push("a"))).status, 200);
+    assert_eq!(lines(&server, "what came is no HTTP/1.1").len(), 1);
+    assert_eq!(server.metric("livehook_unreadable_requests_total"), 4.0);
+}
