@@ -102,7 +102,7 @@ impl LogConfig {
 }
 
 /// Lines that may wait to be written.
-const QUEUE: usize = 8192;
+const QUEUE: usize = 4096;
 /// The last message waits no longer for its reader.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -33,3 +33,4 @@ mod simulate;
 mod smoke;
 mod streams;
 mod sync_before_answer;
+mod unblocked;
