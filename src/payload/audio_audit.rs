@@ -20,7 +20,7 @@ wire! {
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// The same as the stream name, for historical reasons.
-        pub channel_id: Option<String> = text,
+        pub channel_id: Option<String> = text: "channelId",
         /// 1 if something was found.
         pub hit_flag: Option<i64> = number: "HitFlag",
         /// 0 to 100.

@@ -22,9 +22,11 @@ wire! {
         pub record_file_id: Option<String> = id,
         /// The file in VOD; of 2016 to 2019.
         pub video_id: Option<String> = id,
+        /// The recording template; absent or empty if a task recorded it.
+        pub record_temp_id: Option<String> = id,
         /// The container.
         pub file_format: Option<FileFormat> = word,
-        /// The recording task; only for those made by API.
+        /// The recording task made by API, or the recording session of a template.
         pub task_id: Option<String> = id,
         /// When writing began, UNIX seconds. The content began at `end_time` less `duration`.
         pub start_time: Option<i64> = number,
@@ -60,6 +62,8 @@ wire! {
         pub video_codec: Option<String> = text,
         /// Width and height, such as `640x480`.
         pub resolution: Option<String> = text,
+        /// The recording session, as in status and exceptions of a recording.
+        pub session_id: Option<String> = id,
     }
 }
 

@@ -29,6 +29,8 @@ wire! {
         pub pic_url: Option<String> = text,
         /// The URL of the picture.
         pub pic_full_url: Option<String> = text,
+        /// More about the picture; documented nowhere, 0 where it was seen.
+        pub pic_extra_info: Option<i64> = number,
         /// The screenshot task; only for those made by API.
         pub task_id: Option<String> = id,
     }
