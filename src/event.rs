@@ -19,6 +19,8 @@ use crate::json;
 use crate::kind::Kind;
 use crate::payload::Payload;
 
+mod inside;
+
 /// Where an event stands in the inbox: counted up in arrival order, starting at 1.
 pub type Seq = i64;
 
@@ -297,7 +299,7 @@ impl Attributes {
     }
 }
 
-/// The event's own time, from the first member that has one.
+/// The event's own time: from the first member that has one, or the latest that stands further inside.
 fn time(kind: Kind, callback: &Callback) -> Option<Timestamp> {
     /// Read as seconds this is the year 5138, read as milliseconds 1973, so the unit of a time is never in doubt: some kinds
     /// send milliseconds, and for unknown ones nobody says.
@@ -313,7 +315,8 @@ fn time(kind: Kind, callback: &Callback) -> Option<Timestamp> {
     let value = everywhere
         .into_iter()
         .chain(at_end)
-        .find_map(|name| json::integer(callback.value(name)?))?;
+        .find_map(|name| json::integer(callback.value(name)?))
+        .or_else(|| inside::latest(kind, callback))?;
     let time = match value {
         FIRST_OF_MILLISECONDS.. => Timestamp::from_millis(value),
         _ => Timestamp::from_seconds(value),

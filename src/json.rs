@@ -36,6 +36,21 @@ pub fn members(body: &[u8]) -> Result<Vec<Member<'_>>, NotOneObject> {
     })
 }
 
+/// The elements of the array that `value` consists of, as received; none for other values.
+pub fn elements(value: &[u8]) -> Option<Vec<&[u8]>> {
+    let read = Scanner::<false>::new(value).elements();
+    let read = read.or_else(|_| Scanner::<true>::new(value).elements());
+    read.ok()
+}
+
+/// What a string holds if that is JSON, or the value itself.
+pub fn opened(value: &[u8]) -> Cow<'_, [u8]> {
+    match value {
+        [b'"', content @ .., b'"'] => unescape(content),
+        _ => Cow::Borrowed(value),
+    }
+}
+
 /// The text of a string or number; none for other values. What is no valid Unicode becomes U+FFFD.
 pub fn scalar_text(value: &[u8]) -> Option<Cow<'_, str>> {
     match value.first()? {
@@ -188,6 +203,27 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
             Ok(found)
         } else {
             Err(NotOneObject)
+        }
+    }
+
+    fn elements(mut self) -> Result<Vec<&'a [u8]>, NotOneObject> {
+        let mut found = Vec::new();
+        self.blanks();
+        self.expect(b'[')?;
+        self.blanks();
+        if self.peek() == Some(b']') {
+            return Ok(found);
+        }
+        loop {
+            let begin = self.at;
+            self.value()?;
+            found.push(&self.body[begin..self.at]);
+            self.blanks();
+            match self.next()? {
+                b',' => self.blanks(),
+                b']' => return Ok(found),
+                _ => return Err(NotOneObject),
+            }
         }
     }
 
@@ -428,6 +464,19 @@ mod tests {
         );
         assert_eq!(names(body), ["a", "b", "a", "n"]);
         assert!(members(b"{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn elements_are_the_received_text() {
+        let found = elements(b" [ 1.50 , [2,3],\"\xc4\xe3]\" , {\"a\":[]}\n] ").unwrap();
+        let expected: [&[u8]; 4] = [b"1.50", b"[2,3]", b"\"\xc4\xe3]\"", b"{\"a\":[]}"];
+        assert_eq!(found, expected);
+        assert_eq!(elements(b"[ ]"), Some(Vec::new()));
+        for other in ["", "1", "{}", "\"[]\"", "[1", "[1 2]", "[,]", "[1,]"] {
+            assert_eq!(elements(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(&*opened(br#""[\"a\"]\n""#), b"[\"a\"]\n");
+        assert_eq!(&*opened(b"[1]"), b"[1]");
     }
 
     #[test]

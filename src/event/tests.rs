@@ -118,6 +118,40 @@ fn attributes_are_found_under_their_variants() {
 }
 
 #[test]
+fn the_latest_time_inside_is_that_of_kinds_without_another() {
+    let time = |kind, body: &str| event(kind, body.as_bytes()).attributes().time;
+    let at = |seconds| Some(Timestamp::from_seconds(seconds));
+    let lines = r#"[{"end_unix_time":1795420813},{"end_unix_time":"1795420820"},{"end_unix_time":1795420814},{"end_unix_time":null},7]"#;
+    let data = format!(r#"{{"data":{{"subtitle_tmp_res":{lines}}}}}"#);
+    for kind in [Kind::Subtitle, Kind::SmartErase] {
+        assert_eq!(time(kind, &data), at(1_795_420_820));
+    }
+    assert_eq!(time(Kind::Unknown, &data), None);
+    let text = serde_json::Value::from(format!("{{\"subtitle_tmp_res\":{lines}}}\n")).to_string();
+    let text = format!(r#"{{"data":{text}}}"#);
+    assert_eq!(time(Kind::Subtitle, &text), at(1_795_420_820));
+    let clips = r#"{"items":[{"end_time":1795420900},{"end_time":1795420899}]}"#;
+    assert_eq!(time(Kind::Highlight, clips), at(1_795_420_900));
+    let audit = |more: &str| {
+        let data = r#""data":{"asr_tmp_full_results":[{"create_time":1795420875}]}"#;
+        time(Kind::AudioAudit, &format!("{{{more}{data}}}"))
+    };
+    assert_eq!(audit(""), at(1_795_420_875));
+    assert_eq!(audit(r#""create_time":1795420800,"#), at(1_795_420_800));
+    for nothing in [
+        "{}",
+        r#"{"data":null,"items":""}"#,
+        r#"{"data":[],"items":{}}"#,
+        r#"{"data":{"subtitle_tmp_res":{}},"items":[]}"#,
+        r#"{"data":{"subtitle_tmp_res":[{"end_unix_time":"soon"}]},"items":[{"end_time":true}]}"#,
+    ] {
+        for kind in Kind::all_and_unknown() {
+            assert_eq!(time(kind, nothing), None, "{kind} {nothing}");
+        }
+    }
+}
+
+#[test]
 fn a_body_that_is_no_utf8_comes_as_base64() {
     let body = b"{\"stream_id\":\"\xc4\xe3\"}";
     let json = json(&event(Kind::StreamEnd, body), PayloadForm::Typed);
