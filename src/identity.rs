@@ -3,7 +3,8 @@
 //! The platform gives its callbacks no id, so the content is the identity: a hash over a derivation version, the source, the
 //! kind, and the top-level members sorted by name with their values as received. Left out is what a retry may renew: `t` and
 //! `sign`, and `sendTime` of an image audit. The derivation is frozen: every node and every release must agree on it, or
-//! retries would be delivered twice.
+//! retries would be delivered twice. Of StreamLive nothing but `t` tells two pushes of an input apart, so there it counts: a
+//! retry that is signed anew comes twice, which is better than a push that is lost.
 
 use std::fmt;
 
@@ -96,10 +97,17 @@ impl EventId {
 }
 
 fn counts(kind: Kind, name: &[u8]) -> bool {
-    !matches!(
-        (kind, name),
-        (_, b"t" | b"sign") | (Kind::ImageAudit, b"sendTime")
-    )
+    match name {
+        b"t" => needs_t(kind),
+        b"sign" => false,
+        b"sendTime" => kind != Kind::ImageAudit,
+        _ => true,
+    }
+}
+
+/// Whether only `t` tells two callbacks of this kind apart.
+pub(crate) fn needs_t(kind: Kind) -> bool {
+    matches!(kind, Kind::StreamliveBegin | Kind::StreamliveEnd)
 }
 
 impl fmt::Display for EventId {
@@ -148,6 +156,11 @@ mod tests {
             "8691f4ba123cb8debd27914b83f05f82"
         );
         assert_eq!(id(Kind::Unknown, "{}"), "d3bf7162d028789db1ab6e20124d4884");
+        let input = r#"{"event_type":329,"input_id":"6583B18B000017CCCBDA","pipeline":0,"sign":"x","t":1757066192}"#;
+        assert_eq!(
+            id(Kind::StreamliveBegin, input),
+            "c4ea1e9c1ef5c7051e88497c7f155349"
+        );
     }
 
     /// As above: parts that are gathered, that fill the buffer, and that are longer than it.
@@ -191,6 +204,19 @@ mod tests {
         );
         let audit = id(Kind::ImageAudit, r#"{"img":"a","sendTime":1}"#);
         assert_eq!(audit, id(Kind::ImageAudit, r#"{"img":"a","sendTime":2}"#));
+    }
+
+    #[test]
+    fn only_t_tells_two_pushes_to_streamlive_apart() {
+        let body = |t, sign| {
+            format!(
+                r#"{{"event_type":329,"channel_id":"c","input_id":"i","pipeline":0,"t":{t},"sign":"{sign}"}}"#
+            )
+        };
+        for kind in [Kind::StreamliveBegin, Kind::StreamliveEnd] {
+            assert_eq!(id(kind, &body(1, "x")), id(kind, &body(1, "y")));
+            assert_ne!(id(kind, &body(1, "x")), id(kind, &body(2, "x")));
+        }
     }
 
     #[test]

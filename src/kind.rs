@@ -31,6 +31,8 @@ macro_rules! kinds {
             Summary, 348, "summary", Console("Live Streaming Summary Callback"), MaybeUnsigned, RetrySchedule::COMMON, "a summary of the live stream was written";
             Highlight, 349, "highlight", Console("Smart Highlight Callback"), MaybeUnsigned, RetrySchedule::COMMON, "highlights were cut";
             StreamMix, 8, "stream-mix", Template("StreamMixNotifyUrl"), MaybeUnsigned, RetrySchedule::COMMON, "a stream mix changed (deprecated)";
+            StreamliveBegin, 329, "streamlive-begin", Input("Callback Configuration"), AlwaysSigned, RetrySchedule::COMMON, "a push to an input of StreamLive started";
+            StreamliveEnd, 330, "streamlive-end", Input("Callback Configuration"), AlwaysSigned, RetrySchedule::COMMON, "a push to an input of StreamLive was interrupted";
         }
     };
 }
@@ -45,13 +47,18 @@ pub enum UrlField {
     PerTask(&'static str),
     /// A field of the console's template page that no API has.
     Console(&'static str),
+    /// A setting of each input of StreamLive, the neighbouring product: one URL for all its events.
+    Input(&'static str),
 }
 
 impl UrlField {
     /// The field's own name.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Template(name) | Self::PerTask(name) | Self::Console(name) => name,
+            Self::Template(name)
+            | Self::PerTask(name)
+            | Self::Console(name)
+            | Self::Input(name) => name,
         }
     }
 }
@@ -110,8 +117,8 @@ macro_rules! define_kind {
         }
 
         impl Kind {
-            /// The 19 known kinds in the order of the documentation.
-            pub const ALL: [Kind; 19] = [$(Kind::$variant),*];
+            /// The known kinds in the order of the documentation.
+            pub const ALL: [Kind; 21] = [$(Kind::$variant),*];
 
             /// The `event_type` on the wire; none for [`Kind::Unknown`] and those that are derived.
             pub fn code(self) -> Option<i64> {

@@ -17,6 +17,7 @@ pub mod record_status;
 pub mod relay;
 pub mod snapshot;
 pub mod stream_mix;
+pub mod streamlive;
 pub mod subtitle;
 pub mod summary;
 
@@ -37,6 +38,7 @@ pub use record_status::RecordStatus;
 pub use relay::Relay;
 pub use snapshot::Snapshot;
 pub use stream_mix::StreamMix;
+pub use streamlive::{StreamliveBegin, StreamliveEnd};
 pub use subtitle::{SmartErase, Subtitle};
 pub use summary::{Highlight, Summary};
 

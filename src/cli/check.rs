@@ -87,7 +87,7 @@ fn write_report(out: &mut String, config: &Config) -> fmt::Result {
 fn write_source(out: &mut String, config: &Config, source: &Source) -> fmt::Result {
     writeln!(out, "\nSource {}", source.name())?;
     type Belongs = fn(UrlField) -> bool;
-    let groups: [(&str, Belongs); 3] = [
+    let groups: [(&str, Belongs); 4] = [
         ("Callback template (API or console)", |field| {
             matches!(field, UrlField::Template(_))
         }),
@@ -95,6 +95,10 @@ fn write_source(out: &mut String, config: &Config, source: &Source) -> fmt::Resu
             matches!(field, UrlField::Console(_))
         }),
         ("Per task", |field| matches!(field, UrlField::PerTask(_))),
+        (
+            "StreamLive input (it has one URL for both: either will do, or one without the last part)",
+            |field| matches!(field, UrlField::Input(_)),
+        ),
     ];
     for (title, belongs) in groups {
         writeln!(out, "  {title}")?;

@@ -101,6 +101,8 @@ pub(super) fn members(kind: Kind, moment: &mut Moment) -> Map<String, Value> {
         Kind::SmartErase => generated::erase(moment),
         Kind::Summary => generated::summary(moment),
         Kind::Highlight => generated::highlight(moment),
+        Kind::StreamliveBegin => tasks::streamlive(moment, 329),
+        Kind::StreamliveEnd => tasks::streamlive(moment, 330),
         // What is derived is never sent.
         Kind::Unknown | Kind::StreamLive | Kind::StreamOffline => tasks::unknown(moment),
     };

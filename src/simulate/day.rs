@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::kind::Kind;
 
 /// What happens between begin and end, as often as it stands here.
-const MEANWHILE: [Kind; 25] = [
+const MEANWHILE: [Kind; 27] = [
     Kind::Snapshot,
     Kind::Snapshot,
     Kind::Snapshot,
@@ -41,6 +41,8 @@ const MEANWHILE: [Kind; 25] = [
     Kind::AssessmentAverage,
     Kind::SmartErase,
     Kind::StreamMix,
+    Kind::StreamliveBegin,
+    Kind::StreamliveEnd,
 ];
 
 /// The sequence of a sample, smaller than every one that is sent.
@@ -264,7 +266,7 @@ mod tests {
             }
             *seen.entry(content.kind).or_default() += 1;
         }
-        assert_eq!(seen.len(), 20, "{seen:?}");
+        assert_eq!(seen.len(), Kind::COUNT, "{seen:?}");
         assert!(seen[&Kind::StreamBegin] >= seen[&Kind::StreamEnd]);
         assert!(seen[&Kind::Snapshot] > seen[&Kind::StreamMix]);
     }

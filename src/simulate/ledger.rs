@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::connections::Reply;
 use super::truth::{Push, Truth};
 use crate::callback::Callback;
-use crate::identity::EventId;
+use crate::identity::{self, EventId};
 use crate::json::{self, Member};
 use crate::kind::Kind;
 
@@ -53,7 +53,7 @@ impl Seal {
 /// The name under which the receiver knows an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// None where the receiver makes one by chance: a relay without a time.
+    /// None where the receiver makes one by chance, for a relay without a time, or a new one when it is signed anew.
     pub(super) id: Option<EventId>,
     pub(super) seal: Seal,
 }
@@ -69,7 +69,7 @@ impl Identity {
             [0; 16]
         });
         Some(Self {
-            id: (!by_chance).then_some(id),
+            id: (!by_chance && !identity::needs_t(kind)).then_some(id),
             seal: Seal::of_members(body, callback.members()),
         })
     }
@@ -259,10 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_without_time_has_no_id() {
+    fn what_the_receiver_takes_for_new_has_no_id() {
         let id = |body: &str| Identity::of("css", None, body.as_bytes()).unwrap().id;
         assert_eq!(id(r#"{"event_type":314}"#), None);
         assert!(id(r#"{"event_type":314,"event_time":"1"}"#).is_some());
+        assert_eq!(id(r#"{"event_type":329,"t":1}"#), None);
     }
 
     #[test]

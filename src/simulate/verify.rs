@@ -19,6 +19,8 @@ use crate::settings::Secret;
 
 /// Questions at a time.
 const AT_ONCE: usize = 16;
+/// Kinds of which the receiver may take a retry for another event.
+const MAY_BE_NEW: [Kind; 3] = [Kind::Relay, Kind::StreamliveBegin, Kind::StreamliveEnd];
 
 /// Asks the admin listener of a livehook.
 pub struct Verifier {
@@ -53,7 +55,8 @@ pub struct Found {
 /// A stored event as lists have it.
 struct Listed {
     id: EventId,
-    is_relay: bool,
+    /// It may be of a kind that has no id for sure.
+    may_be_new: bool,
 }
 
 impl Verifier {
@@ -131,7 +134,7 @@ impl Verifier {
                 ),
             };
             own += stored;
-            // A relay without time is never merged, so its retries and repeats are events of their own.
+            // What has no id, such as a relay without time, is not merged: its retries and repeats are events of their own.
             found.stored_twice += u64::from(stored > 1 && entry.identity.id.is_some());
             let here = stored > 0 || (entry.identity.id.is_some() && same);
             match (here, entry.acknowledged) {
@@ -158,7 +161,9 @@ impl Verifier {
             let id = EventId::from_hex(text("id")).context("the list has an item without id")?;
             Ok(Listed {
                 id,
-                is_relay: text("type") == Kind::Relay.event_type(),
+                may_be_new: MAY_BE_NEW
+                    .iter()
+                    .any(|kind| text("type") == kind.event_type()),
             })
         });
         list.await
@@ -171,11 +176,9 @@ impl Verifier {
         entries: &[Entry],
     ) -> anyhow::Result<HashMap<EventId, Option<Seal>>> {
         let known = entries.iter().filter_map(|entry| entry.identity.id);
-        let relays = listed
-            .iter()
-            .filter(|event| event.is_relay)
-            .map(|event| event.id);
-        let mut wanted: Vec<EventId> = known.chain(relays).collect();
+        let unsure = listed.iter().filter(|event| event.may_be_new);
+        let unsure = unsure.map(|event| event.id);
+        let mut wanted: Vec<EventId> = known.chain(unsure).collect();
         wanted.sort();
         wanted.dedup();
         let mut seals = HashMap::with_capacity(wanted.len());

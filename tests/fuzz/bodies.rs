@@ -66,7 +66,7 @@ pub static FIXTURES: LazyLock<Vec<Body>> = LazyLock::new(|| {
         .collect();
     // The census counts on the same cases in every run.
     paths.sort();
-    assert!(paths.len() >= 19);
+    assert!(paths.len() >= 21);
     paths
         .iter()
         .map(|path| Body(fs::read(path).unwrap()))

@@ -24,6 +24,7 @@ fn pair() -> impl Strategy<Value = Pair> {
     let kind = prop_oneof![
         2 => Just(Kind::Relay),
         1 => Just(Kind::ImageAudit),
+        1 => Just(Kind::StreamliveBegin),
         2 => select(&Kind::ALL[..]),
         1 => Just(Kind::Unknown),
     ];
@@ -59,7 +60,8 @@ fn content(kind: Kind, body: &[u8]) -> Option<Vec<Member>> {
         return None;
     }
     members.retain(|member| match member.name.as_deref() {
-        Some(b"t" | b"sign") => false,
+        Some(b"t") => matches!(kind, Kind::StreamliveBegin | Kind::StreamliveEnd),
+        Some(b"sign") => false,
         Some(b"sendTime") => kind != Kind::ImageAudit,
         _ => true,
     });

@@ -8,7 +8,7 @@ use crate::requests::Case;
 use crate::sites::Unsigned;
 
 /// The codes of the table, and whether their callbacks may come without `sign` and `t`.
-const CODES: [(u16, bool); 19] = [
+const CODES: [(u16, bool); 21] = [
     (1, false),
     (0, false),
     (100, false),
@@ -28,6 +28,8 @@ const CODES: [(u16, bool); 19] = [
     (348, true),
     (349, true),
     (8, true),
+    (329, false),
+    (330, false),
 ];
 
 /// Whether genuine callbacks of the kind come unsigned.

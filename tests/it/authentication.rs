@@ -273,6 +273,8 @@ fn only_kinds_that_come_unsigned_are_taken_unsigned_and_only_if_vouched_for() {
         "image-audit",
         "subtitle",
         "smart-erase",
+        "streamlive-begin",
+        "streamlive-end",
     ];
     for kind in Kind::ALL {
         let slug = kind.slug();

@@ -98,7 +98,7 @@ fn livehook_passes_everything() {
     );
     assert_eq!(grades.with("fail"), []);
     assert_eq!(grades.with("skip"), []);
-    assert_eq!(grades.names("pass").len(), 64);
+    assert_eq!(grades.names("pass").len(), 66);
     assert_eq!(grades.code, Some(0), "{}", grades.error);
     let ended = |result| {
         server.metric(&format!(

@@ -219,7 +219,32 @@ fn the_time_is_the_events_own() {
             Some("2026-11-23T08:00:00Z"),
         ),
         (json!({ "event_type": 349, "end_time": 1795420800 }), None),
+        (
+            json!({ "event_type": 349, "items": [{ "end_time": 1795420800 }, { "end_time": 1795420700 }] }),
+            Some("2026-11-23T08:00:00Z"),
+        ),
         (json!({ "event_type": 338 }), None),
+        (
+            json!({ "event_type": 338, "data": { "subtitle_tmp_res": [{ "end_unix_time": 1795420799 }, { "end_unix_time": 1795420800 }] } }),
+            Some("2026-11-23T08:00:00Z"),
+        ),
+        (
+            json!({ "event_type": 347, "data": { "subtitle_tmp_res": [{ "end_unix_time": "1795420800" }] } }),
+            Some("2026-11-23T08:00:00Z"),
+        ),
+        (
+            json!({ "event_type": 347, "data": { "subtitle_tmp_res": [{ "end_unix_time": "soon" }] } }),
+            None,
+        ),
+        (
+            json!({ "event_type": 315, "data": { "asr_tmp_full_results": [{ "create_time": 1795420800 }] } }),
+            Some("2026-11-23T08:00:00Z"),
+        ),
+        (
+            json!({ "event_type": 315, "create_time": 1795420800 }),
+            Some("2026-11-23T08:00:00Z"),
+        ),
+        (json!({ "event_type": 329 }), None),
     ];
     let mut client = server.client();
     for (case, (body, _)) in cases.iter().enumerate() {
@@ -302,7 +327,8 @@ fn the_body_decides_on_the_kind_whatever_the_url_says() {
         json!({ "event_type": 318 }),
         "css.unknown",
     );
-    check("/css", json!({ "event_type": 330 }), "css.unknown");
+    check("/css", json!({ "event_type": 330 }), "css.streamlive-end");
+    check("/css", json!({ "event_type": 331 }), "css.unknown");
     check("/css", json!({ "event_type": [1] }), "css.unknown");
     let mixed_up = "livehook_mixed_up_urls_total{source=\"css\",url=\"stream-begin\"}";
     assert_eq!(server.metric(mixed_up), 2.0);

@@ -1,4 +1,5 @@
-//! Callbacks of tasks rather than of pushes: pages 42525 (relay) and 88050 (monitor); and what no page describes.
+//! Callbacks of tasks rather than of pushes: pages 42525 (relay) and 88050 (monitor); of StreamLive: its page 73133; and what
+//! no page describes.
 
 use serde_json::{Value, json};
 
@@ -57,6 +58,19 @@ pub(super) fn monitor(moment: &mut Moment) -> Value {
         "event_time": moment.now.millis(),
         "event_msg": format!("帧率波动 {}", moment.number),
         "stream_id": moment.stream.name,
+    })
+}
+
+/// A push to an input of StreamLive, of another input each time: nothing else but `t` would tell two of them apart.
+pub(super) fn streamlive(moment: &mut Moment, event_type: i64) -> Value {
+    json!({
+        "event_type": event_type,
+        "interface": "general_callback",
+        "appid": APPID,
+        "channel_id": "63F5C728000061D706B6",
+        "input_id": format!("{:020X}", moment.number),
+        "pipeline": moment.pick(&[0, 1]),
+        "stream_id": "",
     })
 }
 

@@ -19,12 +19,12 @@ fn people_get_a_line_for_each_case() {
     let output = run(&receiver.base(), &["--key", KEY, "--token", TOKEN]);
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 64 + 2);
+    assert_eq!(lines.len(), 66 + 2);
     assert_eq!(lines[0], "pass  genuine-stream-begin");
     let failed = "fail  forged-expired-a-day-ago       answered 200: a forged body was accepted (its signature expired a day ago)";
     assert!(lines.contains(&failed), "{text}");
-    assert!(lines[63].starts_with("skip  counted-each                   without --count-url: "));
-    assert_eq!(lines[64..], ["", "59 passed, 1 failed, 4 skipped"]);
+    assert!(lines[65].starts_with("skip  counted-each                   without --count-url: "));
+    assert_eq!(lines[66..], ["", "61 passed, 1 failed, 4 skipped"]);
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         "livehook: 1 case failed\n"
@@ -70,12 +70,12 @@ fn interrupted_it_tells_what_is_known() {
     let grades = Grades::of(&child.wait_with_output().unwrap());
     assert_eq!(grades.names("pass"), ["genuine-stream-begin"]);
     let skipped = grades.with("skip");
-    assert_eq!(skipped.len(), 63);
+    assert_eq!(skipped.len(), 65);
     assert_eq!(
         skipped[0],
         ("genuine-stream-end", "interrupted before it was known")
     );
-    assert_eq!(grades.report["skipped"], json!(63));
+    assert_eq!(grades.report["skipped"], json!(65));
     assert_eq!(grades.code, Some(1));
     assert_eq!(grades.error, "livehook: interrupted before all was known\n");
 }

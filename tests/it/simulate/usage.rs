@@ -259,7 +259,7 @@ fn the_simulations_of_the_readme_run() {
             let is_case = |line: &&str| line.starts_with("pass") || line.starts_with("skip");
             assert_eq!(
                 stdout.lines().filter(is_case).count(),
-                64,
+                66,
                 "as the README says"
             );
         }
