@@ -24,6 +24,9 @@ mod inside;
 /// Where an event stands in the inbox: counted up in arrival order, starting at 1.
 pub type Seq = i64;
 
+/// The attribute `untyped` of an event without a typed form.
+const UNTYPED: &str = "true";
+
 /// A longer text is no name of anything: it would not fit the headers and variables that carry attributes.
 const MAX_ATTRIBUTE: usize = 1024;
 
@@ -41,6 +44,7 @@ struct Stored {
     body: Bytes,
     attributes: OnceLock<Attributes>,
     lane: OnceLock<u64>,
+    misfits: OnceLock<usize>,
 }
 
 /// What the body says of itself. Absent and empty are the same.
@@ -67,7 +71,7 @@ pub enum PayloadForm {
     /// The body exactly as received.
     #[default]
     Original,
-    /// Unified names and types; the original where the body does not fit.
+    /// Unified names and types; as received what does not fit, and the whole body if it has no typed form.
     Typed,
 }
 
@@ -99,6 +103,7 @@ impl Event {
             body,
             attributes: OnceLock::new(),
             lane: OnceLock::new(),
+            misfits: OnceLock::new(),
         }))
     }
 
@@ -151,10 +156,17 @@ impl Event {
             })
     }
 
-    /// The typed form of the body; an error if it does not fit.
+    /// The typed form of the body; an error if it has none.
     pub fn payload(&self) -> Result<Payload, serde_json::Error> {
         let text = std::str::from_utf8(&self.0.body).map_err(serde::de::Error::custom)?;
-        Payload::parse(self.0.kind, text)
+        let payload = Payload::parse(self.0.kind, text)?;
+        self.0.misfits.get_or_init(|| payload.misfits().count());
+        Ok(payload)
+    }
+
+    /// How many members did not fit when somebody read the typed form.
+    pub fn misfits(&self) -> usize {
+        self.0.misfits.get().copied().unwrap_or_default()
     }
 
     /// How long the push had lasted that the body tells the end of.
@@ -210,19 +222,16 @@ impl Event {
 
     /// The event in a form that can be sent.
     pub fn cloud_event(&self, form: PayloadForm) -> CloudEvent<'_> {
-        let mut untyped = false;
-        let data = match form {
+        let typed = match form {
             PayloadForm::Original => None,
-            PayloadForm::Typed => {
-                let typed = self
-                    .payload()
-                    .and_then(|payload| serde_json::to_vec(&payload))
-                    .ok();
-                untyped = typed.is_none() && !self.0.kind.is_derived();
-                typed
-            }
+            PayloadForm::Typed => Some(self.typed()),
         };
-        let data = match data {
+        let untyped = match &typed {
+            Some(Err(_)) if !self.0.kind.is_derived() => Some(UNTYPED.to_owned()),
+            Some(Ok((_, misfits))) if !misfits.is_empty() => Some(misfits.clone()),
+            _ => None,
+        };
+        let data = match typed.and_then(|typed| typed.ok().map(|(data, _)| data)) {
             Some(typed) => Data::Json(Cow::Owned(typed)),
             None if std::str::from_utf8(&self.0.body).is_ok() => {
                 Data::Json(Cow::Borrowed(&self.0.body))
@@ -235,7 +244,14 @@ impl Event {
         }
     }
 
-    fn all_attributes(&self, untyped: bool) -> Vec<(&'static str, Cow<'_, str>)> {
+    /// The typed form, and the names of what stayed as received.
+    fn typed(&self) -> Result<(Vec<u8>, String), serde_json::Error> {
+        let payload = self.payload()?;
+        let misfits: Vec<&str> = payload.misfits().collect();
+        Ok((serde_json::to_vec(&payload)?, misfits.join(",")))
+    }
+
+    fn all_attributes(&self, untyped: Option<String>) -> Vec<(&'static str, Cow<'_, str>)> {
         let own = self.attributes();
         fn text(value: &Option<String>) -> Option<Cow<'_, str>> {
             value.as_deref().map(Cow::Borrowed)
@@ -256,7 +272,7 @@ impl Event {
                 "receivedtime",
                 Some(Cow::Owned(self.0.received.to_string())),
             ),
-            ("untyped", untyped.then_some(Cow::Borrowed("true"))),
+            ("untyped", untyped.map(Cow::Owned)),
         ];
         let mut all = vec![
             ("specversion", Cow::Borrowed("1.0")),
@@ -389,8 +405,8 @@ impl CloudEvent<'_> {
             out.push(b'"');
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b"\":");
-            if *name == "untyped" {
-                out.extend_from_slice(value.as_bytes()); // a boolean, and only there if true
+            if *name == "untyped" && value == UNTYPED {
+                out.extend_from_slice(value.as_bytes()); // a boolean: no member has this name
             } else {
                 let _ = serde_json::to_writer(&mut out, value); // a text, into memory: it does not fail
             }

@@ -127,6 +127,13 @@ pub struct ForgeryLabels {
     pub reason: Refusal,
 }
 
+/// The label of what is counted per kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// The kind.
+    pub kind: Kind,
+}
+
 /// The label of what is counted per handler.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct HandlerLabel {
@@ -175,6 +182,8 @@ pub struct Metrics {
     pub commit_batch_size: Histogram,
     /// Attempts by what became of them.
     pub deliveries: Family<DeliveryLabels, Counter>,
+    /// Members that did not fit their types, of events that handlers got in the typed form.
+    pub untyped_members: Family<KindLabel, Counter>,
     /// How long attempts took.
     pub delivery_duration: Family<HandlerLabel, Histogram, fn() -> Histogram>,
     /// Events a handler has not finished.
@@ -212,6 +221,7 @@ pub struct DeliveryMetrics {
     retry: Counter,
     parked: Counter,
     duration: Histogram,
+    untyped: Family<KindLabel, Counter>,
 }
 
 impl DeliveryMetrics {
@@ -224,6 +234,14 @@ impl DeliveryMetrics {
         };
         counter.inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts members of a delivered event that did not fit.
+    pub fn count_untyped(&self, kind: Kind, members: usize) {
+        if members > 0 {
+            let counter = self.untyped.get_or_create(&KindLabel { kind });
+            counter.inc_by(members as u64);
+        }
     }
 }
 
@@ -287,6 +305,17 @@ impl Default for Metrics {
                 "deliveries",
                 "Attempts to deliver by what became of them",
                 Family::default()
+            ),
+            untyped_members: register!(
+                "untyped_members",
+                "Members that stayed as received in the typed form of delivered events",
+                {
+                    let family = Family::<KindLabel, Counter>::default();
+                    for kind in Kind::ALL {
+                        let _ = family.get_or_create(&KindLabel { kind });
+                    }
+                    family
+                }
             ),
             delivery_duration: register!("delivery_duration_seconds", "How long attempts took", {
                 Family::new_with_constructor(durations as fn() -> Histogram)
@@ -372,6 +401,7 @@ impl Metrics {
             duration: self.delivery_duration.get_or_create_owned(&HandlerLabel {
                 handler: handler.to_owned(),
             }),
+            untyped: self.untyped_members.clone(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Serialized, a payload is its typed form: one name for what has several on the wire, numbers as numbers, identifiers as
 //! strings, JSON taken out of strings, null arrays empty. Nothing is required, and what is not known stays in `other`, so a
-//! newer wire never breaks an older reader; only a value that has no reading as its type leaves a body without a typed form.
+//! newer wire never breaks an older reader. So does a member whose value has no reading as its type, and the rest is typed.
 
 pub mod audio_audit;
 pub mod audit;
@@ -53,7 +53,7 @@ macro_rules! define_payload {
         impl Payload {
             /// Reads a body as the payload of a kind, whatever its `event_type` says.
             ///
-            /// The error names the member that does not fit, never its value.
+            /// Members that do not fit are [misfits](Self::misfits). The error never repeats a value.
             pub fn parse(kind: Kind, body: &str) -> Result<Self, serde_json::Error> {
                 // Asked here because serde would quote what is not an object.
                 if !body.trim_ascii_start().starts_with('{') {
@@ -71,7 +71,12 @@ macro_rules! define_payload {
                 match self { $(Self::$variant(_) => Kind::$variant,)* }
             }
 
-            /// The members this version does not know, those inside nested objects not included.
+            /// The names of members that stayed as received, because they do not fit, or something inside them does not.
+            pub fn misfits(&self) -> impl Iterator<Item = &str> {
+                self.other().misfits()
+            }
+
+            /// The members this version does not know, or that do not fit, those inside nested objects not included.
             pub fn other(&self) -> &crate::wire::Other {
                 match self { $(Self::$variant(payload) => &payload.other,)* }
             }

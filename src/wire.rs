@@ -2,8 +2,10 @@
 //!
 //! Every wire object is declared with `wire!`: a member is known under its Rust name and under the wire names listed with it,
 //! is read by the leniency it names (`wire/lenient.rs`) and is absent rather than wrong when it is missing. Nothing is lost: what
-//! is not known goes to [`Other`] letter by letter. Of duplicate members the last one counts, also between two names of one field.
-//! Values are read from their text, so no number passes through a float on its way.
+//! is not known goes to [`Other`] letter by letter, and so does a member of a callback that does not fit: it is a misfit, and the
+//! rest is typed all the same. An object inside of which something does not fit is a misfit as a whole. A number that should be
+//! whole and is not goes to [`Other`] as the number it is, which is none. Of duplicate members the last one counts, also between
+//! two names of one field. Values are read from their text, so no number passes through a float on its way.
 
 pub(crate) mod lenient;
 pub(crate) mod open;
@@ -27,13 +29,22 @@ macro_rules! wire {
     (@read $value:ident, $how:ident) => {
         $crate::wire::lenient::$how($value)
     };
+    // What a value that does not fit is all the same.
+    (@number $value:ident, number) => {
+        $crate::wire::lenient::float($value).ok().flatten()
+    };
+    (@number $value:ident, unsigned) => {
+        $crate::wire::lenient::float($value).ok().flatten()
+    };
+    (@number $value:ident, $how:ident $(($($of:tt)+))?) => {
+        None
+    };
     (@read $value:ident, $how:ident($($of:tt)+)) => {
         $crate::wire::lenient::$how($value, |value| $crate::wire::wire!(@read value, $($of)+))
     };
     ($(#[$doc:meta])* pub struct $name:ident: callback { $($members:tt)* }) => {
         $crate::wire::wire! {
-            $(#[$doc])*
-            pub struct $name {
+            @define true $(#[$doc])* $name {
                 /// The code of the kind.
                 pub event_type: Option<i64> = number,
                 $($members)*
@@ -44,9 +55,11 @@ macro_rules! wire {
             }
         }
     };
+    ($(#[$doc:meta])* pub struct $name:ident { $($members:tt)* }) => {
+        $crate::wire::wire! { @define false $(#[$doc])* $name { $($members)* } }
+    };
     (
-        $(#[$doc:meta])*
-        pub struct $name:ident {
+        @define $keeps:literal $(#[$doc:meta])* $name:ident {
             $(
                 $(#[$member_doc:meta])*
                 pub $member:ident: $type:ty = $how:ident $(($($of:tt)+))? $(: $($wire:literal)|+)?,
@@ -57,24 +70,35 @@ macro_rules! wire {
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct $name {
             $($(#[$member_doc])* pub $member: $type,)*
-            /// Members this version does not know, as received.
+            /// Members this version does not know, or that do not fit, as received.
             pub other: $crate::wire::Other,
         }
 
         impl $crate::wire::Object for $name {
+            const KEEPS_MISFITS: bool = $keeps;
+
             #[allow(unreachable_patterns, reason = "a wire name may be the Rust name")]
             fn read(
                 &mut self,
                 name: &str,
                 value: &serde_json::value::RawValue,
-            ) -> Result<bool, serde_json::Error> {
+            ) -> Option<$crate::wire::Reading> {
                 match name {
                     $(stringify!($member) $($(| $wire)+)? => {
-                        self.$member = $crate::wire::wire!(@read value, $how $(($($of)+))?)?;
+                        let read = $crate::wire::wire!(@read value, $how $(($($of)+))?);
+                        let unfit = match read {
+                            Ok(read) => { self.$member = read; None }
+                            Err(error) => {
+                                self.$member = None;
+                                let number = $crate::wire::wire!(@number value, $how $(($($of)+))?);
+                                Some($crate::wire::Unfit::new(number, error))
+                            }
+                        };
+                        let field = $crate::wire::member_name(stringify!($member));
+                        Some($crate::wire::Reading { field, unfit })
                     })*
-                    _ => return Ok(false),
+                    _ => None,
                 }
-                Ok(true)
             }
 
             fn other(&mut self) -> &mut $crate::wire::Other {
@@ -107,11 +131,36 @@ pub(crate) use wire;
 
 /// What `wire!` generates for [`read_object`].
 pub(crate) trait Object: Default {
-    /// Sets the member of this name; false if there is none.
-    fn read(&mut self, name: &str, value: &RawValue) -> Result<bool, serde_json::Error>;
+    /// Whether members that do not fit are kept as received; else one of them makes an error of the whole.
+    const KEEPS_MISFITS: bool;
+
+    /// Sets the member of this name, to nothing if the value does not fit; none if there is no such member.
+    fn read(&mut self, name: &str, value: &RawValue) -> Option<Reading>;
 
     /// Where the unknown members go.
     fn other(&mut self) -> &mut Other;
+}
+
+/// What came of reading a member that is known.
+pub(crate) struct Reading {
+    /// Its name in the typed form.
+    pub(crate) field: &'static str,
+    /// What became of a value that does not fit.
+    pub(crate) unfit: Option<Unfit>,
+}
+
+/// A value that does not fit its member.
+pub(crate) enum Unfit {
+    /// It is a number, though not a whole one, or not one in the range.
+    Number(Float),
+    /// It has no reading.
+    Misfit(serde_json::Error),
+}
+
+impl Unfit {
+    pub(crate) fn new(number: Option<Float>, error: serde_json::Error) -> Self {
+        number.map_or(Self::Misfit(error), Self::Number)
+    }
 }
 
 /// Reads an object from text held in memory; other sources have no text to keep.
@@ -138,24 +187,35 @@ impl<'de, T: Object> Visitor<'de> for ObjectVisitor<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut object = T::default();
         let mut unknown = Vec::new();
-        // A member that does not fit is forgiven if the same member follows and fits. One entry a known name.
-        let mut misfits: Vec<(Cow<'de, str>, serde_json::Error)> = Vec::new();
+        // At most one of each field: the last value counts.
+        let mut unfit: Vec<(&'static str, Cow<'de, str>, &'de RawValue, Unfit)> = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
-            let read = object.read(&name, value);
-            if !misfits.is_empty() {
-                misfits.retain(|(misfit, _)| *misfit != name);
-            }
-            match read {
-                Ok(true) => {}
-                Ok(false) => unknown.push((name.into_owned(), Raw(value.to_owned()))),
-                Err(error) => misfits.push((name, error)),
+            let Some(read) = object.read(&name, value) else {
+                unknown.push((name.into_owned(), value.into()));
+                continue;
+            };
+            unfit.retain(|(field, ..)| *field != read.field);
+            if let Some(why) = read.unfit {
+                unfit.push((read.field, name, value, why));
             }
         }
-        if let Some((name, error)) = misfits.first() {
-            return Err(A::Error::custom(format_args!("{name}: {error}")));
+        let mut other = Other::last_of_each(unknown);
+        let mut misfits = Vec::new();
+        for (field, name, value, why) in unfit {
+            match why {
+                Unfit::Number(number) => other.members.push((field.to_owned(), number.into())),
+                Unfit::Misfit(_) if T::KEEPS_MISFITS => {
+                    misfits.push((name.into_owned(), value.into()));
+                }
+                Unfit::Misfit(error) => {
+                    return Err(A::Error::custom(format_args!("{name}: {error}")));
+                }
+            }
         }
-        *object.other() = Other::last_of_each(unknown);
+        other.misfits = misfits.len();
+        other.members.append(&mut misfits);
+        *object.other() = other;
         Ok(object)
     }
 }
@@ -217,9 +277,14 @@ impl Serialize for Raw {
     }
 }
 
-/// The members of an object that its type does not know, in the order received.
+/// The members of an object that its type does not know, in the order received; then numbers that should be whole and are not,
+/// under their names in the typed form; then misfits, under the names they came with.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Other(Vec<(String, Raw)>);
+pub struct Other {
+    members: Vec<(String, Raw)>,
+    /// How many at the end are misfits.
+    misfits: usize,
+}
 
 impl Other {
     /// Keeps the last of members with one name.
@@ -231,28 +296,38 @@ impl Other {
                 .collect();
             members.retain(|_| last.pop().unwrap_or(true));
         }
-        Self(members)
+        Self {
+            members,
+            misfits: 0,
+        }
     }
 
     /// The value of a member.
     pub fn get(&self, name: &str) -> Option<&Raw> {
-        let (_, value) = self.0.iter().find(|(member, _)| member == name)?;
+        let (_, value) = self.members.iter().find(|(member, _)| member == name)?;
         Some(value)
     }
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Raw)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        let members = self.members.iter();
+        members.map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The names of those that the type knows, but whose values do not fit it.
+    pub fn misfits(&self) -> impl Iterator<Item = &str> {
+        let misfits = &self.members[self.members.len() - self.misfits..];
+        misfits.iter().map(|(name, _)| name.as_str())
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.members.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.members.is_empty()
     }
 }
 
@@ -271,6 +346,31 @@ mod tests {
             /// Pictures in it.
             pub parts: Option<Vec<Picture>> = list(object),
         }
+    }
+
+    wire! {
+        /// A callback about pictures.
+        pub struct Pictures: callback {
+            /// Pixels.
+            pub width: Option<i64> = number: "Width" | "w",
+            /// How many.
+            pub size: Option<u64> = unsigned,
+            /// Its address.
+            pub url: Option<String> = text: "Url",
+            /// The pictures.
+            pub parts: Option<Vec<Picture>> = list(object): "Parts",
+        }
+    }
+
+    /// The typed form, and what does not fit.
+    fn kept(body: &str) -> (String, String) {
+        let read: Pictures = serde_json::from_str(body).unwrap();
+        let typed = serde_json::to_string(&read).unwrap();
+        let again: Pictures = serde_json::from_str(&typed).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), typed);
+        let misfits: Vec<&str> = read.other.misfits().collect();
+        assert_eq!(again.other.misfits().collect::<Vec<_>>(), misfits);
+        (typed, misfits.join(","))
     }
 
     fn typed(body: &str) -> Result<String, serde_json::Error> {
@@ -301,6 +401,59 @@ mod tests {
         let body = r#"{"x":1,"width":"wide","Url":"a","x":2,"width":[],"width":7,"y":3,"pic_url":"b","x":4}"#;
         assert_eq!(typed(body).unwrap(), r#"{"width":7,"url":"b","y":3,"x":4}"#);
         assert!(typed(r#"{"width":7,"width":"wide"}"#).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_a_callback_stays_as_received_and_is_named() {
+        for (body, typed, misfits) in [
+            (
+                r#"{"w":"wide","x":1,"url":"u","t":[ 1 ]}"#,
+                r#"{"url":"u","x":1,"w":"wide","t":[ 1 ]}"#,
+                "w,t",
+            ),
+            (
+                r#"{"Parts":[{"width":1},{"width":"wide"}],"size":2}"#,
+                r#"{"size":2,"Parts":[{"width":1},{"width":"wide"}]}"#,
+                "Parts",
+            ),
+            (r#"{"Parts":""}"#, r#"{"Parts":""}"#, "Parts"),
+            // The last one counts, under whatever name.
+            (r#"{"w":"wide","Width":7}"#, r#"{"width":7}"#, ""),
+            (r#"{"w":"wide","w":null}"#, "{}", ""),
+            (r#"{"width":7,"w":"wide"}"#, r#"{"w":"wide"}"#, "w"),
+            (
+                r#"{"w":true,"url":{},"w":"wide"}"#,
+                r#"{"url":{},"w":"wide"}"#,
+                "url,w",
+            ),
+        ] {
+            assert_eq!(kept(body), (typed.to_owned(), misfits.to_owned()), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_whole_stays_the_number_it_is() {
+        for (body, typed) in [
+            (r#"{"w":154.50,"url":"u"}"#, r#"{"url":"u","width":154.50}"#),
+            (r#"{"w":" 1e-1 "}"#, r#"{"width":1e-1}"#),
+            (r#"{"w":1.5,"Width":2}"#, r#"{"width":2}"#),
+            (r#"{"w":2,"Width":1.5}"#, r#"{"width":1.5}"#),
+            (r#"{"size":-1}"#, r#"{"size":-1}"#),
+            (
+                r#"{"x":0,"w":9223372036854775808}"#,
+                r#"{"x":0,"width":9223372036854775808}"#,
+            ),
+            (
+                r#"{"Parts":[{"width":1.5}]}"#,
+                r#"{"parts":[{"width":1.5}]}"#,
+            ),
+        ] {
+            assert_eq!(kept(body), (typed.to_owned(), String::new()), "{body}");
+        }
+        assert_eq!(kept(r#"{"w":1e999}"#).1, "w");
+        let read: Pictures = serde_json::from_str(r#"{"w":1.5}"#).unwrap();
+        assert_eq!(read.width, None);
+        assert_eq!(read.other.get("width").unwrap().get(), "1.5");
     }
 
     #[test]

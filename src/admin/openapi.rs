@@ -177,7 +177,7 @@ fn schemas() -> Value {
     ];
     json!({
         "Event": object(attributes()),
-        "CloudEvent": with(attributes(), json!({ "data": {}, "data_base64": text(), "untyped": flag() })),
+        "CloudEvent": with(attributes(), json!({ "data": {}, "data_base64": text(), "untyped": { "type": ["boolean", "string"] } })),
         "Parked": with(attributes(), json!({
             "attempts": number(), "first_attempt": maybe_time(), "parked_at": time(), "error": text(), "replaying": flag(),
         })),

@@ -96,7 +96,7 @@ fn write_source(out: &mut String, config: &Config, source: &Source) -> fmt::Resu
         }),
         ("Per task", |field| matches!(field, UrlField::PerTask(_))),
         (
-            "StreamLive input (it has one URL for both: either will do, or one without the last part)",
+            "StreamLive input (its setting has one URL for both: leave the last part away)",
             |field| matches!(field, UrlField::Input(_)),
         ),
     ];

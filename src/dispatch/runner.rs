@@ -436,6 +436,7 @@ impl Runner {
         if let (None, Ok(Ok(()))) = (lane, &looked_at) {
             self.window.settle(event.seq());
             self.succeeded = true;
+            self.count_untyped(&event);
             self.metrics.count(DeliveryOutcome::Done, took);
             return;
         }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use serde_json::json;
+
 use super::*;
 
 fn event(kind: Kind, body: &[u8]) -> Event {
@@ -161,14 +163,25 @@ fn a_body_that_is_no_utf8_comes_as_base64() {
 }
 
 #[test]
-fn a_body_that_does_not_fit_comes_untyped() {
-    let json = json(
-        &event(Kind::StreamEnd, br#"{"errcode":{"a":1}}"#),
-        PayloadForm::Typed,
-    );
+fn members_that_do_not_fit_stay_and_are_named() {
+    let body =
+        br#"{"errcode":{"a":1},"app":"d","push_duration":"7","streamId":"x","stream_id":[]}"#;
+    let event = event(Kind::StreamEnd, body);
+    assert_eq!(event.misfits(), 0, "nobody asked");
+    let typed = json(&event, PayloadForm::Typed);
+    assert_eq!(typed["untyped"], "errcode,stream_id");
+    let data = json!({ "errcode": { "a": 1 }, "domain": "d", "push_duration": 7, "streamId": "x", "stream_id": [] });
+    assert_eq!(typed["data"], data);
+    assert_eq!(event.misfits(), 2);
+    assert_eq!(json(&event, PayloadForm::Original).get("untyped"), None);
+}
+
+#[test]
+fn a_body_without_a_typed_form_comes_untyped() {
+    let json = json(&event(Kind::Unknown, br#"{"a":"1"}"#), PayloadForm::Typed);
     assert_eq!(
-        (&json["untyped"], &json["data"]["errcode"]["a"]),
-        (&true.into(), &1.into())
+        (&json["untyped"], &json["data"]["a"]),
+        (&true.into(), &"1".into())
     );
 }
 

@@ -21,7 +21,7 @@ wire! {
         /// The URL of the picture.
         pub img: Option<String> = text,
         /// Classes of what was found: 0 normal, 1 pornography, 6 abuse, 8 advertising (since 2021-08), others as `label` says.
-        pub r#type: Option<Vec<i64>> = one_or_many(number): "type",
+        pub r#type: Option<Vec<i64>> = one_or_many(code): "type",
         /// The scores of the classes, 0 to 100; `socre` in every sample.
         pub score: Option<Vec<Float>> = one_or_many(float): "socre",
         /// The text in the picture.

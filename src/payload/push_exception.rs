@@ -1,7 +1,7 @@
 //! A push is irregular (321): pages 53310 and 84046.
 
 use crate::wire::open::open_code;
-use crate::wire::{Opened, wire};
+use crate::wire::wire;
 
 wire! {
     /// The irregularities of a push within one interval.
@@ -29,7 +29,7 @@ wire! {
         /// How long the sender waits for the answer, milliseconds.
         pub timeout: Option<i64> = number,
         /// The irregularities: documented as "json", an array in samples.
-        pub abnormal_event: Option<Opened<Vec<AbnormalEvent>>> = json_in_string(one_or_many(object)),
+        pub abnormal_event: Option<Vec<AbnormalEvent>> = one_or_many(object),
     }
 }
 
@@ -41,7 +41,7 @@ wire! {
         /// How often it happened.
         pub count: Option<i64> = number,
         /// The occurrences: documented as "json", an array in samples.
-        pub detail: Option<Opened<Vec<Occurrence>>> = json_in_string(one_or_many(object)),
+        pub detail: Option<Vec<Occurrence>> = one_or_many(object),
         /// Always true; a string on the wire.
         pub customer_visible: Option<bool> = flag,
         /// Empty in samples.

@@ -1,7 +1,7 @@
 //! A recording file was generated (100): page 38082.
 
 use crate::wire::open::open_text;
-use crate::wire::{Opened, wire};
+use crate::wire::{Float, Opened, wire};
 
 wire! {
     /// One file; a stream makes several: formats times slices.
@@ -37,7 +37,7 @@ wire! {
         /// The fraction of `end_time`, microseconds.
         pub end_time_usec: Option<i64> = number,
         /// The length of the content, seconds.
-        pub duration: Option<i64> = number,
+        pub duration: Option<Float> = float,
         /// Bytes.
         pub file_size: Option<u64> = unsigned,
         /// The query string of the push URL; absent for tasks made by API.

@@ -2,7 +2,7 @@
 
 use super::record::FileFormat;
 use crate::wire::open::{open_code, open_text};
-use crate::wire::{OneOrMany, Opened, wire};
+use crate::wire::{OneOrMany, wire};
 
 wire! {
     /// An exception; the same one within a short time is reported once, up to two minutes late.
@@ -25,8 +25,8 @@ wire! {
         pub timestamp: Option<i64> = number,
         /// How bad it is.
         pub exception_level: Option<ExceptionLevel> = word,
-        /// The exception: documented as one object; an array stays an array, and a string is opened.
-        pub exception: Option<Opened<OneOrMany<Exception>>> = json_in_string(shape_kept(object)),
+        /// The exception: documented as one object; an array stays an array.
+        pub exception: Option<OneOrMany<Exception>> = shape_kept(object),
     }
 }
 

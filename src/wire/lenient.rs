@@ -1,7 +1,7 @@
 //! The leniencies: each reads one value in every form the documentation or the platform has given it.
 //!
-//! They answer `None` for what carries nothing (null) and an error for what has no sensible reading; the payload then has no
-//! typed form. No error repeats the value.
+//! They answer `None` for what carries nothing (null) and an error for what has no sensible reading. No error repeats the value.
+//! Where an object or a list should be, a string that holds one is as good.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -82,7 +82,7 @@ pub(crate) fn code<T: From<i64>>(raw: &RawValue) -> Read<T> {
 
 /// An object.
 pub(crate) fn object<T: DeserializeOwned>(raw: &RawValue) -> Read<T> {
-    match raw.get() {
+    match opened(raw).get() {
         "null" => Ok(None),
         // Asked here because serde would quote the value.
         json if !json.starts_with('{') => Err(Error::custom("not an object")),
@@ -97,7 +97,7 @@ pub(crate) fn anything(raw: &RawValue) -> Read<Raw> {
 
 /// An array; null is an empty one. Elements that are nothing are left out.
 pub(crate) fn list<T>(raw: &RawValue, each: impl Fn(&RawValue) -> Read<T>) -> Read<Vec<T>> {
-    match raw.get() {
+    match opened(raw).get() {
         "null" => Ok(Some(Vec::new())),
         json if !json.starts_with('[') => Err(Error::custom("not an array")),
         json => {
@@ -110,6 +110,7 @@ pub(crate) fn list<T>(raw: &RawValue, each: impl Fn(&RawValue) -> Read<T>) -> Re
 
 /// As [`list`]; a single value is a list of one.
 pub(crate) fn one_or_many<T>(raw: &RawValue, each: impl Fn(&RawValue) -> Read<T>) -> Read<Vec<T>> {
+    let raw = &*opened(raw);
     if raw.get().starts_with('[') {
         return list(raw, each);
     }
@@ -121,6 +122,7 @@ pub(crate) fn shape_kept<T>(
     raw: &RawValue,
     each: impl Fn(&RawValue) -> Read<T>,
 ) -> Read<OneOrMany<T>> {
+    let raw = &*opened(raw);
     Ok(if raw.get().starts_with('[') {
         list(raw, each)?.map(OneOrMany::Many)
     } else {
@@ -128,22 +130,30 @@ pub(crate) fn shape_kept<T>(
     })
 }
 
-/// A string that holds JSON, line break and surplus backslashes tolerated, or that JSON itself.
-///
-/// A string that cannot be opened, or whose content is not what it should be, stays a string.
+/// What is documented as a string that holds an object or a list, or that object or list itself. Any other string stays one.
 pub(crate) fn json_in_string<T>(
     raw: &RawValue,
     inner: impl Fn(&RawValue) -> Read<T>,
 ) -> Read<Opened<T>> {
-    let Scalar::String(text) = scalar_or(raw, Scalar::Null)? else {
-        return Ok(inner(raw)?.map(Opened::Typed));
-    };
-    let open = |json: &str| inner(serde_json::from_str(json.trim()).ok()?).ok()?;
-    let opened = open(&text).or_else(|| open(&text.replace(r#"\""#, "\"")));
-    Ok(Some(opened.map_or_else(
-        || Opened::Text(text.into_owned()),
-        Opened::Typed,
-    )))
+    let opened = opened(raw);
+    match scalar_or(&opened, Scalar::Null)? {
+        Scalar::String(text) => Ok(Some(Opened::Text(text.into_owned()))),
+        _ => Ok(inner(&opened)?.map(Opened::Typed)),
+    }
+}
+
+/// The object or list that a string holds, line breaks around it and surplus backslashes tolerated; else the value itself.
+fn opened(raw: &RawValue) -> Cow<'_, RawValue> {
+    let open = |json: &str| -> Option<Box<RawValue>> { serde_json::from_str(json).ok() };
+    if let Ok(Scalar::String(text)) = scalar(raw) {
+        let text = text.trim();
+        if text.starts_with(['{', '['])
+            && let Some(json) = open(text).or_else(|| open(&text.replace(r#"\""#, "\"")))
+        {
+            return Cow::Owned(json);
+        }
+    }
+    Cow::Borrowed(raw)
 }
 
 /// What was inside a string.
@@ -213,6 +223,12 @@ impl Float {
     /// The nearest `f64`.
     pub fn get(&self) -> f64 {
         self.value
+    }
+}
+
+impl From<Float> for Raw {
+    fn from(number: Float) -> Self {
+        number.text
     }
 }
 

@@ -36,7 +36,12 @@ pub fn comes_out_as_it_went_in(authentic: &Authentic) -> Result<(), TestCaseErro
         Ok(payload) => {
             let text = serde_json::to_vec(&payload).unwrap();
             prop_assert_eq!(typed.data(), &Data::Json(text.into()));
-            prop_assert!(typed.attributes().all(|(name, _)| name != "untyped"));
+            let named = typed.attributes().find(|(name, _)| *name == "untyped");
+            let misfits: Vec<_> = payload.misfits().collect();
+            prop_assert_eq!(event.misfits(), misfits.len());
+            let misfits = misfits.join(",");
+            let expected = (!misfits.is_empty()).then_some(("untyped", &*misfits));
+            prop_assert_eq!(named, expected);
         }
         Err(_) => {
             holds_the_body(typed.data(), event.body())?;

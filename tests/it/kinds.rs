@@ -346,33 +346,57 @@ fn the_body_decides_on_the_kind_whatever_the_url_says() {
 }
 
 #[test]
-fn a_payload_that_does_not_fit_keeps_its_kind_and_its_attributes() {
-    let server = TestServer::start(&Settings::with_handlers(TYPED));
+fn what_does_not_fit_is_named_and_all_else_is_typed() {
+    let server = TestServer::start(&Settings::with_handlers(&format!("{FILE_HANDLER}{TYPED}")));
+    let untyped = "livehook_untyped_members_total{kind=\"stream-end\"}";
+    assert!(server.get("/metrics").text().contains(untyped));
     let body = json!({
         "event_type": 0, "app": "d", "appname": "live", "stream_id": "room-7", "sequence": 7,
-        "errcode": { "not": "a number" }, "event_time": 1795420800
+        "errcode": { "not": "a number" }, "push_duration": "long", "width": "154.5", "event_time": 1795420800
     });
-    let body = signed(body);
-    assert_eq!(server.post("/css/stream-end", &body).status, 200);
-    let unknown = signed_with(
-        KEY,
-        crate::support::now() + 600,
+    let bodies = [
+        body,
+        json!({ "event_type": 100, "duration": 154.5, "callback_ext": "" }),
+        json!({ "event_type": 348, "key_words": "", "key_points": "[\"a\"]" }),
         json!({ "event_type": 999 }),
-    );
-    assert_eq!(server.post("/css", &unknown).status, 200);
-    for line in lines(&server, "typed.jsonl", 2) {
-        let event: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(event["untyped"], true);
-        if event["type"] == "css.unknown" {
-            assert_eq!(data_text(&line), unknown);
-            continue;
-        }
-        assert_eq!(data_text(&line), body);
-        assert_eq!(event["type"], "css.stream-end");
-        assert_eq!(event["subject"], "d/live/room-7");
-        assert_eq!(event["pushsequence"], "7");
-        assert_eq!(event["time"], "2026-11-23T08:00:00Z");
+    ];
+    for body in bodies {
+        let body = signed_with(KEY, crate::support::now() + 600, body);
+        assert_eq!(server.post("/css", &body).status, 200);
     }
+    let events = lines(&server, "typed.jsonl", 4);
+    let events: Vec<Value> = events
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |kind: &str| {
+        let is = |event: &&Value| event["type"] == format!("css.{kind}");
+        events.iter().find(is).unwrap()
+    };
+    let end = of("stream-end");
+    assert_eq!(end["untyped"], "errcode,push_duration");
+    assert_eq!(end["subject"], "d/live/room-7");
+    assert_eq!(end["pushsequence"], "7");
+    assert_eq!(end["time"], "2026-11-23T08:00:00Z");
+    assert_eq!(end["data"]["errcode"], json!({ "not": "a number" }));
+    assert_eq!(end["data"]["push_duration"], "long");
+    assert_eq!(end["data"]["width"], 154.5);
+    assert_eq!(end["data"]["sequence"], "7");
+    assert_eq!(end["data"]["domain"], "d");
+    let record = of("record");
+    assert_eq!(record.get("untyped"), None);
+    assert_eq!(record["data"]["duration"], 154.5);
+    let summary = of("summary");
+    assert_eq!(summary["untyped"], "key_words");
+    assert_eq!(summary["data"]["key_words"], "");
+    assert_eq!(summary["data"]["key_points"], json!(["a"]));
+    assert_eq!(of("unknown")["untyped"], true);
+    wait_for("the counts", || {
+        let summaries = "livehook_untyped_members_total{kind=\"summary\"}";
+        (server.metric(untyped) == 2.0 && server.metric(summaries) == 1.0).then_some(())
+    });
+    let records = "livehook_untyped_members_total{kind=\"record\"}";
+    assert_eq!(server.metric(records), 0.0);
 }
 
 #[test]

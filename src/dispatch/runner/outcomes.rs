@@ -1,6 +1,7 @@
 //! What becomes of a delivery after an attempt.
 
 use super::*;
+use crate::event::PayloadForm;
 
 impl Runner {
     /// The task of an attempt has ended.
@@ -49,6 +50,7 @@ impl Runner {
                     self.look_for_due = true;
                 }
                 self.succeeded = true;
+                self.count_untyped(&attempt.event);
                 if !discarded {
                     self.done(&attempt);
                 }
@@ -80,6 +82,14 @@ impl Runner {
             }
         };
         self.metrics.count(result, took);
+    }
+
+    /// What did not fit in an event that was delivered in its typed form.
+    pub(super) fn count_untyped(&self, event: &Event) {
+        if self.settings.payload == PayloadForm::Typed {
+            let members = event.misfits();
+            self.metrics.count_untyped(event.kind(), members);
+        }
     }
 
     pub(super) fn note_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {

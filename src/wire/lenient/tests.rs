@@ -134,14 +134,11 @@ fn strings_of_json_are_opened() {
     assert_eq!(numbers("[1,2]"), "[1,2]");
     assert_eq!(numbers("null"), "[]");
     assert_eq!(numbers(r#""[\\\"1\\\"]""#), "[1]");
-    for closed in [
-        r#""""#,
-        r#""[1""#,
-        r#""[\"a\"]""#,
-        r#""{}""#,
-        r#""http://a""#,
-    ] {
+    for closed in [r#""""#, r#""[1""#, r#""5""#, r#""http://a""#] {
         assert_eq!(numbers(closed), closed);
+    }
+    for misfit in [r#""[\"a\"]""#, r#""{}""#] {
+        assert!(json_in_string(raw(misfit), |raw| list(raw, number)).is_err());
     }
     assert!(json_in_string(raw("{}"), |raw| list(raw, number)).is_err());
     assert!(json_in_string(raw("5"), |raw| list(raw, number)).is_err());
@@ -150,6 +147,24 @@ fn strings_of_json_are_opened() {
         (text.typed(), text.clone()),
         (None, Opened::Text("x".into()))
     );
+}
+
+#[test]
+fn a_string_that_holds_an_object_or_a_list_is_as_good() {
+    assert_eq!(typed(list(raw(r#""[1,2]\n""#), number)), "[1,2]");
+    assert_eq!(typed(list(raw(r#""[\\\"1\\\"]""#), number)), "[1]");
+    assert_eq!(typed(one_or_many(raw(r#""[1]""#), number)), "[1]");
+    assert_eq!(typed(one_or_many(raw(r#""1""#), number)), "[1]");
+    assert_eq!(typed(shape_kept(raw(r#"" [1,2]""#), number)), "[1,2]");
+    assert_eq!(typed(list(raw(r#"["a"]"#), text)), r#"["a"]"#);
+    let objects = list(raw(r#"["{\"a\":1}"]"#), object::<serde_json::Value>);
+    assert_eq!(typed(objects), r#"[{"a":1}]"#);
+    for wrong in [r#""""#, r#""1""#, r#""null""#, r#""{}""#, r#""[1""#] {
+        assert!(list(raw(wrong), number).is_err(), "{wrong}");
+    }
+    for wrong in [r#""""#, r#""[]""#, r#""{""#, r#""a""#] {
+        assert!(object::<serde_json::Value>(raw(wrong)).is_err(), "{wrong}");
+    }
 }
 
 #[test]
