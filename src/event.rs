@@ -304,11 +304,15 @@ impl Attributes {
             | Kind::ImageAudit => ("app", "domain"),
             _ => ("domain", "app"),
         };
+        let relayed = inside::target(kind, callback).filter(|(domain, appname)| {
+            domain.len() <= MAX_ATTRIBUTE && appname.len() <= MAX_ATTRIBUTE
+        });
+        let (to_domain, to_appname) = relayed.unzip();
         Self {
             time: time(kind, callback),
             appid: either("appid", "appId"),
-            domain: either(domain.0, domain.1),
-            appname: either("appname", "path"),
+            domain: either(domain.0, domain.1).or(to_domain),
+            appname: either("appname", "path").or(to_appname),
             streamid: either("stream_id", "streamId"),
             pushsequence: text("sequence"),
         }

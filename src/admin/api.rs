@@ -48,16 +48,21 @@ pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) 
     }
     // What was begun is finished, whether or not somebody waits for it.
     let deletion = tokio::spawn(async move {
-        let count = admin.dispatch.delete(filter.clone(), dry_run).await?;
+        let deleted = admin.dispatch.delete(filter.clone(), dry_run).await?;
         if !dry_run {
             admin.board.forget_deleted(&filter).await?;
             // Not of which stream: that may be what is to be forgotten.
-            tracing::info!(count, "events were deleted");
+            tracing::info!(count = deleted.count, "events were deleted");
         }
-        Ok::<_, Problem>(count)
+        Ok::<_, Problem>(deleted)
     });
-    let count = deletion.await.unwrap_or(Err(Problem::Broken))?;
-    Ok(counted(count))
+    let deleted = deletion.await.unwrap_or(Err(Problem::Broken))?;
+    let mut answer = json!({ "count": deleted.count });
+    if deleted.without_appname > 0 {
+        answer["without_appname"] = deleted.without_appname.into();
+        answer["maybe_another_app"] = deleted.maybe_another_app.into();
+    }
+    Ok(json_answer(StatusCode::ACCEPTED, &answer))
 }
 
 /// `GET /api/events/{id}`

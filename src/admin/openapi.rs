@@ -122,7 +122,10 @@ fn field(name: &str) -> (&'static str, Value) {
         "kind" => ("of this kind", one_of(Kind::every().map(Kind::slug))),
         "source" => ("of this source", text),
         "domain" => ("of this domain", text),
-        "stream" => ("of this stream: `streamid`, or `appname/streamid`", text),
+        "stream" => (
+            "of this stream: `streamid`, or `appname/streamid`; an event without an appname is found by its `streamid` alone",
+            text,
+        ),
         "from" => ("received then or later", time),
         "to" => ("received before then", time),
         "handler" => ("of this handler", text),
@@ -224,7 +227,7 @@ fn schemas() -> Value {
         "Recheck": object(json!({ "source": text(), "dry_run": flag() })),
         "Nothing": { "type": "object", "maxProperties": 0 },
         "State": object(json!({ "state": text() })),
-        "Count": object(json!({ "count": number() })),
+        "Count": object(json!({ "count": number(), "without_appname": number(), "maybe_another_app": number() })),
         "Document": { "type": "object" },
         "Error": object(json!({ "code": number(), "message": text() })),
     })

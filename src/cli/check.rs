@@ -173,7 +173,26 @@ fn hints(config: &Config) -> Vec<String> {
     for source in config.sources.values() {
         hint_source(&mut hints, source);
     }
+    for (name, handler) in &config.handlers {
+        hint_handler(&mut hints, name, handler);
+    }
     hints
+}
+
+/// Kinds whose events tell no appname, or not always.
+const NAMELESS: [Kind; 4] = [Kind::Relay, Kind::Monitor, Kind::Subtitle, Kind::SmartErase];
+
+fn hint_handler(hints: &mut Vec<String>, name: &str, handler: &HandlerSettings) {
+    let nameless = NAMELESS
+        .iter()
+        .filter(|kind| handler.kinds().contains(kind));
+    let nameless: Vec<_> = nameless.map(|kind| kind.slug()).collect();
+    if !handler.streams().is_empty() && !nameless.is_empty() {
+        hints.push(format!(
+            "handler {name} gets what has no appname by its streamid alone, also that of another app's stream of the same name; without appname may come: {}",
+            nameless.join(", ")
+        ));
+    }
 }
 
 fn hint_source(hints: &mut Vec<String>, source: &Source) {

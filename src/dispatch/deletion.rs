@@ -1,31 +1,47 @@
 //! Deleting events for good, whatever is still to be done with them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
 use super::*;
-use crate::inbox::query::EventFilter;
+use crate::inbox::query::{EventFilter, app_in};
 
 /// Events that handlers are told of in one go: one that is at work in another process hears of orders once a second.
 const PART: usize = 4000;
 /// Events deleted in one go: others write in between.
 const CHUNK: usize = 500;
 
+/// What a deletion removed, or would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deleted {
+    /// Events.
+    pub count: u64,
+    /// Those of a dry run that tell no appname, though one was asked for.
+    pub without_appname: u64,
+    /// Those of them that may be of another app: it has a stream of the same name.
+    pub maybe_another_app: u64,
+}
+
+/// Events without an appname, by source and stream.
+type Nameless = HashMap<(Arc<str>, String), u64>;
+
 impl Dispatch {
-    /// Removes the events that pass the filter, and with them what each handler owes or has parked of them: how many. Those
-    /// that arrive after it began stay. A dry run only counts.
+    /// Removes the events that pass the filter, and with them what each handler owes or has parked of them. Those that arrive
+    /// after it began stay. A dry run only counts.
     ///
     /// No attempt of them begins after it has ended, but one that runs may end as it does. While it goes on, an event may
     /// still be delivered once by a handler that could not be told: one that changes hands, or whose process does not answer.
     /// If it fails, some may be deleted and others given up by handlers: it is to be asked for again.
-    pub async fn delete(&self, filter: EventFilter, dry_run: bool) -> Result<u64, StoreError> {
+    pub async fn delete(&self, filter: EventFilter, dry_run: bool) -> Result<Deleted, StoreError> {
         let _deleting = self.deleting.lock().await;
         let all = EventFilter::default();
         let newest = self.inbox.search(all, None, true, 1).await?;
         let newest = newest.items.first().map_or(0, Event::seq);
         let mut deaf = HashSet::new();
-        let mut deleted = 0;
+        let mut deleted = Deleted::default();
+        let mut nameless = Nameless::new();
         let mut after = Some(0);
         while let Some(from) = after {
             let page = self
@@ -36,19 +52,61 @@ impl Dispatch {
             let found = page.items.iter().map(Event::seq);
             let found: Vec<Seq> = found.filter(|seq| *seq <= newest).collect();
             if dry_run {
-                deleted += found.len() as u64;
+                deleted.count += found.len() as u64;
+                note_nameless(&mut nameless, &filter, &page.items);
                 continue;
             }
             if !found.is_empty() {
                 self.let_go(&found, &mut deaf).await;
             }
             for chunk in found.chunks(CHUNK) {
-                deleted += self.inbox.delete(chunk.to_vec()).await?;
+                deleted.count += self.inbox.delete(chunk.to_vec()).await?;
             }
         }
         // Whatever was read before is through with by now.
         self.let_go(&[], &mut deaf).await;
+        deleted.without_appname = nameless.values().sum();
+        deleted.maybe_another_app = self.of_another_app(&filter, nameless).await?;
         Ok(deleted)
+    }
+
+    /// How many of these may be of another app than the filter's, because the store knows their stream under one.
+    async fn of_another_app(
+        &self,
+        filter: &EventFilter,
+        mut nameless: Nameless,
+    ) -> Result<u64, StoreError> {
+        let asked = filter.stream.as_deref().unwrap_or_default();
+        let ids: HashSet<String> = nameless.keys().map(|(_, id)| id.clone()).collect();
+        let mut number = 0;
+        for id in ids {
+            let namesakes = EventFilter {
+                source: filter.source.clone(),
+                stream: Some(id.clone()),
+                ..EventFilter::default()
+            };
+            let mut after = Some(0);
+            while let Some(from) = after
+                && nameless.keys().any(|(_, of)| *of == id)
+            {
+                let page = self
+                    .inbox
+                    .search(namesakes.clone(), Some(from), false, PART);
+                let page = page.await?;
+                after = page.next;
+                for event in &page.items {
+                    let own = event.attributes();
+                    let app = own.appname.as_deref();
+                    let elsewhere = own.streamid.as_deref() == Some(&id)
+                        && app.is_some_and(|app| app_in(asked, &id) != Some(app));
+                    if elsewhere {
+                        let these = nameless.remove(&(event.source().clone(), id.clone()));
+                        number += these.unwrap_or_default();
+                    }
+                }
+            }
+        }
+        Ok(number)
     }
 
     /// Has every handler give these events up. One that does not hear is not told again: the inbox removes its rows without it.
@@ -64,5 +122,19 @@ impl Dispatch {
             });
         let unheard: Vec<_> = join_all(told).await.into_iter().flatten().collect();
         deaf.extend(unheard);
+    }
+}
+
+/// Counts events that tell no appname, if the filter names one.
+fn note_nameless(nameless: &mut Nameless, filter: &EventFilter, events: &[Event]) {
+    let asked = filter.stream.as_deref().unwrap_or_default();
+    for event in events {
+        let own = event.attributes();
+        if let (None, Some(id)) = (&own.appname, &own.streamid)
+            && app_in(asked, id).is_some()
+        {
+            let key = (event.source().clone(), id.clone());
+            *nameless.entry(key).or_default() += 1;
+        }
     }
 }

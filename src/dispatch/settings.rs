@@ -21,7 +21,7 @@ pub struct HandlerConfig {
     /// The sources it gets; empty: all.
     pub sources: BTreeSet<String>,
     /// Globs over `appname/streamid`; empty: all events, also those without a stream. `*` and `?` stay within one segment,
-    /// `**` crosses slashes.
+    /// `**` crosses slashes. An event without an appname is matched by its streamid alone.
     pub streams: Vec<String>,
     /// Whether the events of a stream come one after the other.
     pub order: Order,
@@ -122,6 +122,8 @@ pub struct HandlerSettings {
 struct Streams {
     globs: Vec<String>,
     set: GlobSet,
+    /// What they say of the streamid alone.
+    of_streamid: GlobSet,
 }
 
 impl PartialEq for Streams {
@@ -202,20 +204,20 @@ impl Retry {
 
 impl Streams {
     fn compile(globs: &[String], place: &str) -> Result<Self, Invalid> {
-        let mut set = GlobSet::builder();
-        for text in globs {
-            let glob = GlobBuilder::new(text)
-                .literal_separator(true)
-                .build()
-                .map_err(|error| Invalid::at(place, error.to_string()))?;
-            set.add(glob);
-        }
-        let set = set
-            .build()
-            .map_err(|error| Invalid::at(place, error.to_string()))?;
+        let set = |globs: &[String]| {
+            let mut set = GlobSet::builder();
+            for text in globs {
+                let glob = GlobBuilder::new(text).literal_separator(true).build();
+                set.add(glob?);
+            }
+            set.build()
+        };
+        let invalid = |error: globset::Error| Invalid::at(place, error.to_string());
+        let ids: Vec<String> = globs.iter().flat_map(|glob| of_streamid(glob)).collect();
         Ok(Self {
             globs: globs.to_vec(),
-            set,
+            set: set(globs).map_err(invalid)?,
+            of_streamid: set(&ids).map_err(invalid)?,
         })
     }
 
@@ -227,9 +229,62 @@ impl Streams {
         let Some(stream) = &attributes.streamid else {
             return false;
         };
-        let app = attributes.appname.as_deref().unwrap_or_default();
-        self.set.is_match(format!("{app}/{stream}"))
+        match &attributes.appname {
+            Some(app) => self.set.is_match(format!("{app}/{stream}")),
+            None => self.of_streamid.is_match(stream),
+        }
     }
+}
+
+/// What a glob over `appname/streamid` says of the streamid alone: what stands behind the first slash. A slash within braces
+/// is one of several; `**` may stand for more than the appname.
+fn of_streamid(glob: &str) -> Vec<String> {
+    let mut depth = 0_usize;
+    let mut group = 0;
+    let mut commas = Vec::new();
+    let mut has_slash = false;
+    let mut chars = glob.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '\\' => drop(chars.next()),
+            '[' => {
+                // The first of a class may be its own end.
+                chars.next();
+                let _ = chars.find(|(_, char)| *char == ']');
+            }
+            '{' => {
+                if depth == 0 {
+                    (group, has_slash) = (at, false);
+                    commas.clear();
+                }
+                depth += 1;
+            }
+            ',' if depth == 1 => commas.push(at),
+            '/' if depth == 0 => {
+                let whole = glob[..at].contains("**").then(|| glob.to_owned());
+                return whole
+                    .into_iter()
+                    .chain([glob[at + 1..].to_owned()])
+                    .collect();
+            }
+            '/' => has_slash = true,
+            '}' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 && has_slash {
+                    let begins = [group].into_iter().chain(commas.iter().copied());
+                    let ends = commas.iter().copied().chain([at]);
+                    let each = begins.zip(ends).flat_map(|(begin, end)| {
+                        let one = &glob[begin + 1..end];
+                        of_streamid(&[&glob[..group], one, &glob[at + 1..]].concat())
+                    });
+                    return each.collect();
+                }
+            }
+            _ => {}
+        }
+    }
+    let crosses = glob.contains("**").then(|| glob.to_owned());
+    crosses.into_iter().collect()
 }
 
 impl HandlerSettings {
@@ -241,6 +296,7 @@ impl HandlerSettings {
             streams: Streams {
                 globs: Vec::new(),
                 set: GlobSet::empty(),
+                of_streamid: GlobSet::empty(),
             },
             order: Order::None,
             concurrency: 1,

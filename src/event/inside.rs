@@ -27,3 +27,29 @@ fn in_list(list: &[u8], name: &str) -> Option<i64> {
     });
     times.max()
 }
+
+/// The domain and the appname that a relay pushes to: `scheme://domain[:port]/appname/streamid[?…]`, and nothing else.
+pub(super) fn target(kind: Kind, callback: &Callback) -> Option<(String, String)> {
+    if kind != Kind::Relay {
+        return None;
+    }
+    let url = json::scalar_text(callback.value("to_url")?)?;
+    let (scheme, rest) = url.trim().split_once("://")?;
+    let (place, _) = rest.split_once('?').unwrap_or((rest, ""));
+    let (host, path) = place.split_once('/')?;
+    let (domain, port) = host.split_once(':').unwrap_or((host, "0"));
+    let (appname, streamid) = path.split_once('/')?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    // A path of SRT says something else, if it has one.
+    let fits = is_scheme
+        && !scheme.eq_ignore_ascii_case("srt")
+        && !domain.is_empty()
+        && !domain.contains(['@', '[', '#'])
+        && port.parse::<u16>().is_ok()
+        && !appname.is_empty()
+        && !streamid.is_empty()
+        && !path.contains('#')
+        && !streamid.contains('/');
+    fits.then(|| (domain.to_owned(), appname.to_owned()))
+}

@@ -154,6 +154,59 @@ fn the_latest_time_inside_is_that_of_kinds_without_another() {
 }
 
 #[test]
+fn a_relay_is_of_the_domain_and_the_app_that_it_pushes_to() {
+    let of = |kind, url: &str| {
+        let body = json!({ "stream_id": "room-7", "to_url": url }).to_string();
+        let event = event(kind, body.as_bytes());
+        let Attributes {
+            domain, appname, ..
+        } = event.attributes().clone();
+        assert_eq!(
+            event.subject().is_some(),
+            domain.is_some() && appname.is_some()
+        );
+        [domain, appname]
+    };
+    let live = [Some("push.example.com".to_owned()), Some("live".to_owned())];
+    for url in [
+        "rtmp://push.example.com/live/room-7",
+        "rtmp://push.example.com:1935/live/room-7?txSecret=a/b&txTime=c",
+        "RTMPS://push.example.com/live/room-7?",
+        " rtmp://push.example.com/live/room-7\n",
+        "webrtc://push.example.com/live/another",
+    ] {
+        assert_eq!(of(Kind::Relay, url), live, "{url}");
+        assert_eq!(of(Kind::Monitor, url), [None, None]);
+    }
+    let long = format!("rtmp://push.example.com/live/room-7?{}", "x".repeat(5000));
+    assert_eq!(of(Kind::Relay, &long), live);
+    for url in [
+        "",
+        "rtmp://",
+        "push.example.com/live/room-7",
+        "://push.example.com/live/room-7",
+        "rtmp://push.example.com",
+        "rtmp://push.example.com/live",
+        "rtmp://push.example.com/live/",
+        "rtmp://push.example.com//room-7",
+        "rtmp:///live/room-7",
+        "rtmp://push.example.com/a/b/room-7",
+        "rtmp://push.example.com:/live/room-7",
+        "rtmp://push.example.com:x/live/room-7",
+        "rtmp://user@push.example.com/live/room-7",
+        "rtmp://[2001:db8::1]/live/room-7",
+        "srt://push.example.com:9000/live/room-7",
+        "SRT://push.example.com:9000?streamid=#!::h=push.example.com,r=live/room-7",
+        &format!("rtmp://push.example.com/{}/room-7", "a".repeat(1025)),
+    ] {
+        assert_eq!(of(Kind::Relay, url), [None, None], "{url}");
+    }
+    let own = br#"{"to_url":"rtmp://d/a/s","domain":"own","stream_id":"s"}"#;
+    let own = event(Kind::Relay, own);
+    assert_eq!(own.subject().as_deref(), Some("own/a/s"));
+}
+
+#[test]
 fn a_body_that_is_no_utf8_comes_as_base64() {
     let body = b"{\"stream_id\":\"\xc4\xe3\"}";
     let json = json(&event(Kind::StreamEnd, body), PayloadForm::Typed);

@@ -13,7 +13,7 @@ pub struct EventFilter {
     pub source: Option<String>,
     /// With this `domain`.
     pub domain: Option<String>,
-    /// With this `streamid`, or `appname/streamid`.
+    /// With this `streamid`, or `appname/streamid`; of the latter, what has no `appname` is matched by its `streamid`.
     pub stream: Option<String>,
     /// Received at or after this time.
     pub from: Option<Timestamp>,
@@ -39,18 +39,23 @@ impl EventFilter {
     }
 }
 
+/// Some kinds tell no appname: their events are of whatever app has a stream of this name.
 fn matches_stream(event: &Event, stream: &str) -> bool {
     let own = event.attributes();
     let Some(id) = own.streamid.as_deref() else {
         return false;
     };
     id == stream
-        || own.appname.as_deref().is_some_and(|app| {
-            stream
-                .strip_prefix(app)
-                .and_then(|rest| rest.strip_prefix('/'))
-                == Some(id)
+        || app_in(stream, id).is_some_and(|app| {
+            let own = own.appname.as_deref();
+            own.is_none_or(|own| own == app)
         })
+}
+
+/// The appname in `appname/streamid`, if that names this stream.
+pub(crate) fn app_in<'a>(stream: &'a str, id: &str) -> Option<&'a str> {
+    let app = stream.strip_suffix(id)?.strip_suffix('/')?;
+    (!app.is_empty()).then_some(app)
 }
 
 /// What is beyond a number, and the order that goes on there, in SQL.

@@ -106,17 +106,36 @@ impl Board {
     /// Forgets what is gone of streams of which events were deleted.
     pub async fn forget_deleted(&self, of: &EventFilter) -> Result<(), StoreError> {
         let _passes = self.passes.lock().await;
+        self.forget_streams(of, of.stream.as_deref(), false).await?;
+        // What tells no appname was found by its streamid alone.
+        let mut rest = of.stream.as_deref();
+        while let Some((_, streamid)) = rest.and_then(|rest| rest.split_once('/')) {
+            self.forget_streams(of, Some(streamid), true).await?;
+            rest = Some(streamid);
+        }
+        Ok(())
+    }
+
+    /// Forgets what is gone of the streams of this name, or of those of them that have no appname.
+    async fn forget_streams(
+        &self,
+        of: &EventFilter,
+        name: Option<&str>,
+        nameless: bool,
+    ) -> Result<(), StoreError> {
         let wanted = Wanted {
             source: of.source.clone(),
             domain: of.domain.clone(),
-            stream: of.stream.clone(),
+            stream: name.map(str::to_owned),
             ..Wanted::default()
         };
         let mut streams = Some(0);
         while let Some(after) = streams {
             let page = self.list(wanted.clone(), after, CHUNK).await?;
             for stream in &page.items {
-                self.forget_missing_of(stream).await?;
+                if !nameless || stream.key.appname.is_empty() {
+                    self.forget_missing_of(stream).await?;
+                }
             }
             streams = page.next;
         }

@@ -284,6 +284,22 @@ fn a_stream_is_deleted_when_the_operator_agrees() {
         ["2 events deleted (domain push.example.com, stream anna)"]
     );
     assert_eq!(server.events().len(), 1);
+    let words = json!({ "event_type": 338, "stream_id": "bert" });
+    assert_eq!(server.post("/css", signed(words)).status, 200);
+    let of_bert = ["events", "--delete", "--stream", "live/bert"];
+    let nameless = "; 1 of them have no appname, 0 of these may be of another app's stream";
+    let dry = lines(&server, &[&of_bert[..], &["--dry-run"]].concat());
+    assert_eq!(
+        dry,
+        [format!(
+            "2 events would be deleted (stream live/bert){nameless}"
+        )]
+    );
+    let (_, message) = failed(run(&server, &of_bert));
+    assert!(
+        message.contains(&format!("{nameless}. Say so")),
+        "{message}"
+    );
     let bert = [
         "events",
         "--delete",
@@ -292,7 +308,7 @@ fn a_stream_is_deleted_when_the_operator_agrees() {
         "-y",
         "--json",
     ];
-    assert_eq!(lines(&server, &bert), [r#"{"count":1}"#]);
+    assert_eq!(lines(&server, &bert), [r#"{"count":2}"#]);
     assert!(server.events().is_empty());
 
     for arguments in [

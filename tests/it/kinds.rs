@@ -71,7 +71,11 @@ fn expected_attributes(kind: Kind, body: &Value) -> BTreeMap<&'static str, Strin
         0 | 1 | 100 | 200 | 317 => text(&["app"]),
         _ => text(&["domain"]),
     };
-    let appname = text(&["appname", "path"]);
+    let to_url = text(&["to_url"]).unwrap_or_default();
+    let target: Vec<&str> = to_url.split(['/', '?']).collect();
+    let target = |at: usize| target.get(at).map(|part| (*part).to_owned());
+    let domain = domain.or_else(|| target(2));
+    let appname = text(&["appname", "path"]).or_else(|| target(3));
     let streamid = text(&["stream_id", "streamId"]);
     let subject = match (&domain, &appname, &streamid) {
         (Some(domain), Some(app), Some(stream)) => Some(format!("{domain}/{app}/{stream}")),

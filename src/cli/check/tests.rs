@@ -68,6 +68,15 @@ fn what_could_be_better_is_said() {
     assert!(report.contains("set server.public_url"));
     assert!(report.contains("source css has no token: where these come unsigned they are refused: record-status, audio-audit"));
     assert!(report.contains("none: events are stored and wait"));
+    let handler = |more: &str| {
+        let to = "to = { type = \"log\" }";
+        hints(&format!(
+            "[sources.css]\nkeys = [\"a\"]\n[handlers.a]\nstreams = [\"live/*\"]\n{more}\n{to}"
+        ))
+    };
+    let nameless = "handler a gets what has no appname by its streamid alone";
+    assert!(handler("kinds = [\"record\", \"subtitle\"]").contains(nameless));
+    assert!(!handler("kinds = [\"record\"]").contains(nameless));
     let report = hints(
         "[server]\npublic_url = \"http://a\"\n[sources.css]\ntoken = \"a\"\n[sources.open]\nallow_unsigned = true",
     );

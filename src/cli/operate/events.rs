@@ -27,7 +27,8 @@ pub(in crate::cli) struct Events {
     /// Go on with those that arrive, until interrupted
     #[arg(long, short, conflicts_with_all = ["from", "to"])]
     follow: bool,
-    /// Instead of showing them: delete all of a stream for good, and what handlers still owe of them
+    /// Instead of showing them: delete all of a stream for good, and what handlers still owe of them; live/room-7 takes along
+    /// what tells no appname
     #[arg(long, requires = "stream", conflicts_with_all = ["follow", "limit"])]
     delete: bool,
     /// With --delete: only say how many it would be
@@ -93,22 +94,29 @@ impl Events {
             let mut query = query.clone();
             query.push(("dry_run", dry_run.to_string()));
             let answer = remote.delete(&["events"], &query)?;
-            let count = answer["count"].as_u64().unwrap_or_default();
-            Ok((answer, counted(count, "event")))
+            let number = |name: &str| answer[name].as_u64().unwrap_or_default();
+            let count = counted(number("count"), "event");
+            let nameless = match (number("without_appname"), number("maybe_another_app")) {
+                (0, _) => String::new(),
+                (nameless, maybe) => format!(
+                    "; {nameless} of them have no appname, {maybe} of these may be of another app's stream"
+                ),
+            };
+            Ok((answer, count, nameless))
         };
         let filters = query.iter().map(|(name, value)| format!("{name} {value}"));
         let filters = plain(&filters.collect::<Vec<_>>().join(", "));
-        let (mut answer, mut count) = ask(true)?;
+        let (mut answer, mut count, nameless) = ask(true)?;
         if !self.dry_run {
-            let question = format!("{count} will be deleted for good ({filters}).");
+            let question = format!("{count} will be deleted for good ({filters}){nameless}.");
             if !confirm(&question, self.yes)? {
                 return say("nothing was done").map(drop);
             }
-            (answer, count) = ask(false)?;
+            (answer, count, _) = ask(false)?;
         }
         let text = match (self.shown.json, self.dry_run) {
             (true, _) => answer.to_string(),
-            (false, true) => format!("{count} would be deleted ({filters})"),
+            (false, true) => format!("{count} would be deleted ({filters}){nameless}"),
             (false, false) => format!("{count} deleted ({filters})"),
         };
         say(&text).map(drop)

@@ -79,6 +79,56 @@ fn globs_stay_within_a_segment_and_want_a_stream() {
 }
 
 #[test]
+fn an_event_without_an_appname_is_matched_by_its_streamid() {
+    let with = |glob: &str| {
+        settings(&HandlerConfig {
+            streams: vec!["never/never".to_owned(), glob.to_owned()],
+            ..HandlerConfig::default()
+        })
+    };
+    let wants = |glob: &str, body| with(glob).wants(&event("css", Kind::Subtitle, body));
+    const NAMELESS: &str = r#"{"stream_id":"room-7"}"#;
+    for glob in [
+        "live/room-*",
+        "live/*",
+        "*/room-7",
+        "/room-7",
+        "**",
+        "live/**",
+        "**/room-7",
+        "live/room-?",
+        "{live,vod}/room-[0-9]",
+        "[a-z/]*/room-7",
+        "[]]/room-7",
+        "\\{/room-7",
+        "{live/room-7,vod/x}",
+        "{vod,live/{x,room-7}}",
+        "{live/room,vod/x}-[!8]",
+        "l{i,{v,w}}ve/{room,x}-7",
+    ] {
+        assert!(wants(glob, NAMELESS), "{glob}");
+    }
+    for glob in [
+        "live/room-8",
+        "live/room",
+        "room-7",
+        "*",
+        "live/a/room-7",
+        "{live/room-8,vod/x}",
+        "{live,room-7}",
+    ] {
+        assert!(!wants(glob, NAMELESS), "{glob}");
+    }
+    assert!(!wants("live/**", "{}"));
+    assert!(!wants("live/*", r#"{"stream_id":"a/room-7"}"#));
+    assert!(wants("live/**", r#"{"stream_id":"a/room-7"}"#));
+    assert!(wants("live/a/*", r#"{"stream_id":"a/room-7"}"#));
+    assert!(wants("**/room-7", r#"{"stream_id":"a/room-7"}"#));
+    // One that has an appname is held to it.
+    assert!(!wants("vod/room-7", ROOM_7));
+}
+
+#[test]
 fn the_same_text_makes_equal_settings() {
     let config = HandlerConfig {
         streams: vec!["live/*".to_owned()],

@@ -19,7 +19,7 @@ impl Bench {
         let counted = self.dispatch.delete(stream(name), true).await.unwrap();
         let deleted = self.dispatch.delete(stream(name), false).await.unwrap();
         assert_eq!(counted, deleted);
-        deleted
+        deleted.count
     }
 
     /// The next event of a stream is delivered as if there had never been another one: without a row.

@@ -92,6 +92,8 @@ pub(super) async fn streams_are_told_apart(bench: Bench) {
         r#"{"event_type":1,"app":"one.example","appname":"test","stream_id":"room"}"#,
         r#"{"event_type":1,"app":"one.example","stream_id":"live/room"}"#,
         r#"{"event_type":1,"app":"one.example"}"#,
+        r#"{"event_type":338,"stream_id":"room"}"#,
+        r#"{"event_type":314,"stream_id":"room","to_url":"rtmp://two.example/test/room"}"#,
     ] {
         bench.accept(body).await;
     }
@@ -103,8 +105,14 @@ pub(super) async fn streams_are_told_apart(bench: Bench) {
         };
         found(&bench, filter).await
     };
-    assert_eq!(of(None, Some("room")).await, [1, 2, 3]);
-    assert_eq!(of(None, Some("live/room")).await, [1, 2, 4]);
+    assert_eq!(of(None, Some("room")).await, [1, 2, 3, 6, 7]);
+    assert_eq!(of(None, Some("live/room")).await, [1, 2, 4, 6]);
+    assert_eq!(of(None, Some("test/room")).await, [3, 6, 7]);
+    assert_eq!(of(None, Some("a/b/room")).await, [6]);
+    assert_eq!(of(Some("two.example"), Some("test/room")).await, [7]);
+    for none in ["/room", "live/oom", "room/", "live/room/", "x/om"] {
+        assert_eq!(of(None, Some(none)).await, NONE, "{none}");
+    }
     assert_eq!(of(Some("one.example"), Some("live/room")).await, [1, 4]);
     assert_eq!(of(Some("one.example"), None).await, [1, 3, 4, 5]);
     assert_eq!(of(None, Some("live")).await, NONE);

@@ -167,3 +167,84 @@ fn it_has_to_be_said_of_which_stream() {
     assert_eq!(deleted(&server, "stream=anna&source=other"), 1);
     assert_eq!(server.events()[0]["source"], "/css");
 }
+
+#[test]
+fn what_has_no_appname_is_found_by_its_streamid_alone() {
+    for inbox in both_engines() {
+        let streams_of = "[handlers.live]\nstreams = [\"live/*\"]\nto = { type = \"file\", path = \"live.jsonl\" }\n";
+        let server = TestServer::start(&Settings {
+            inbox,
+            sources: two_sources(),
+            ..Settings::with_handlers(streams_of)
+        });
+        let words = |stream: &str, task: u32| {
+            signed(json!({ "event_type": 338, "stream_id": stream, "task_id": task.to_string() }))
+        };
+        let relay = |to: &str| {
+            signed(
+                json!({ "event_type": 314, "stream_id": "bert", "to_url": to, "event_time": "1795420800" }),
+            )
+        };
+        let of_app = |app: &str, stream: &str| {
+            signed(
+                json!({ "event_type": 1, "app": "push.example.com", "appname": app, "stream_id": stream }),
+            )
+        };
+        for (path, body) in [
+            ("/css", of_app("live", "anna")),
+            ("/css", words("anna", 1)),
+            ("/css", of_app("live", "bert")),
+            ("/css", words("bert", 1)),
+            ("/css", words("bert", 2)),
+            ("/css", relay("rtmp://push.example.com/live/bert?a=b")),
+            ("/css", relay("rtmp://push.example.com/vod/bert")),
+            // Of another source: whatever its app, it is another stream.
+            ("/other", of_app("vod", "anna")),
+            ("/other", words("bert", 1)),
+        ] {
+            assert_eq!(server.post(path, body).status, 200, "{}", server.log());
+        }
+        let file = server.path().join("live.jsonl");
+        wait_for("what is of live or may be", || {
+            (json_lines(&file).len() == 7).then_some(())
+        });
+        let vod = json_lines(&file)
+            .iter()
+            .any(|event| event["appname"] == "vod");
+        assert!(!vod);
+        wait_for("the board", || {
+            (server.metric("livehook_streams_lag_events") == 0.0).then_some(())
+        });
+
+        let counted = |query: &str| delete(&server, &format!("{query}&dry_run=true")).json();
+        let nobody = json!({ "count": 2, "without_appname": 1, "maybe_another_app": 0 });
+        assert_eq!(counted("stream=live/anna"), nobody);
+        // The relay to vod says that source css has a bert there, too; of source other nothing is known.
+        let some = json!({ "count": 5, "without_appname": 3, "maybe_another_app": 2 });
+        assert_eq!(counted("stream=live/bert"), some);
+        let one = json!({ "count": 1, "without_appname": 1, "maybe_another_app": 0 });
+        assert_eq!(counted("stream=live/bert&source=other"), one);
+        // Whoever names no app, or a domain, asks for nothing that could be another's.
+        assert_eq!(counted("stream=bert"), json!({ "count": 6 }));
+        let domain = "stream=live/bert&domain=push.example.com";
+        assert_eq!(counted(domain), json!({ "count": 2 }));
+        let listed = server.get("/api/events?stream=live/bert").json();
+        assert_eq!(listed["items"].as_array().unwrap().len(), 5);
+
+        assert_eq!(deleted(&server, "stream=live/bert"), 5);
+        let left = server.get("/api/events?stream=bert").json();
+        assert_eq!(left["items"].as_array().unwrap().len(), 1);
+        assert_eq!(left["items"][0]["appname"], "vod");
+        let board = server.get("/api/streams").json();
+        let names: Vec<_> = (board["items"].as_array().unwrap().iter())
+            .map(|stream| format!("{} {}", stream["appname"], stream["streamid"]))
+            .collect();
+        let expected = [
+            r#""live" "anna""#,
+            r#"null "anna""#,
+            r#""vod" "bert""#,
+            r#""vod" "anna""#,
+        ];
+        assert_eq!(names, expected);
+    }
+}
