@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{APPID, Moment, remove};
+use crate::simulate::day::Session;
 
 pub(super) fn file(moment: &mut Moment) -> Value {
     let (stream, session) = (moment.stream, moment.session);
@@ -11,12 +12,13 @@ pub(super) fn file(moment: &mut Moment) -> Value {
     let file_id = moment.long_id().to_string();
     let format = moment.pick(&["hls", "HLS", "mp4", "flv"]);
     let ending = if moment.chance(0.1) { " " } else { "" };
+    let ext = json!({ "video_codec": "h264", "session_id": recording(session), "resolution": "1280x720" });
     let mut body = json!({
         "event_type": 100,
         "appid": APPID,
         "app": stream.domain,
         "appname": stream.appname,
-        "callback_ext": "{\"video_codec\":\"h264\",\"resolution\":\"1280x720\"}",
+        "callback_ext": ext.to_string(),
         "channel_id": stream.name,
         "duration": end - start,
         "end_time": end,
@@ -27,6 +29,7 @@ pub(super) fn file(moment: &mut Moment) -> Value {
         "media_start_time": 67,
         "record_bps": 0,
         "record_file_id": file_id,
+        "record_temp_id": "1569294",
         "start_time": start,
         "start_time_usec": 28_014,
         "stream_id": stream.name,
@@ -36,12 +39,20 @@ pub(super) fn file(moment: &mut Moment) -> Value {
     });
     match moment.number % 4 {
         // Made by an API task.
-        0 => remove(&mut body, &["stream_param"]),
-        1 => remove(&mut body, &["task_id", "callback_ext"]),
+        0 => {
+            remove(&mut body, &["stream_param"]);
+            body["record_temp_id"] = "".into();
+        }
+        1 => remove(&mut body, &["task_id", "callback_ext", "record_temp_id"]),
         2 => body["task_id"] = "479501701".into(),
         _ => body["callback_ext"] = "".into(),
     }
     body
+}
+
+/// The recording session of a push.
+fn recording(session: &Session) -> String {
+    (session.sequence / 3).to_string()
 }
 
 pub(super) fn status(moment: &mut Moment) -> Value {
@@ -61,7 +72,7 @@ pub(super) fn status(moment: &mut Moment) -> Value {
         "record_detail": detail.to_string(),
         "record_event": event,
         "seq": moment.long_id().to_string(),
-        "session_id": (session.sequence / 3).to_string(),
+        "session_id": recording(session),
         "stream_id": stream.name,
     });
     if moment.chance(0.2) {
@@ -85,7 +96,7 @@ pub(super) fn exception(moment: &mut Moment) -> Value {
         "domain": stream.domain,
         "path": stream.appname,
         "stream_id": stream.name,
-        "session_id": (session.sequence / 3).to_string(),
+        "session_id": recording(session),
         "file_format": moment.pick(&["ts", "MP4"]),
         "timestamp": moment.now.seconds(),
         "exception_level": moment.pick(&["info", "warning", "error", "alarm"]),
@@ -116,6 +127,10 @@ pub(super) fn snapshot(moment: &mut Moment) -> Value {
     });
     if moment.chance(0.1) {
         body["channel_id"] = format!(" {}", stream.name).into();
+    }
+    if moment.number.is_multiple_of(3) {
+        // In no table.
+        body["pic_extra_info"] = 0.into();
     }
     body
 }
