@@ -4,6 +4,8 @@ use anyhow::Context;
 use reqwest::{Client, ClientBuilder, Url, redirect};
 use rustls::crypto::CryptoProvider;
 
+use crate::settings;
+
 /// A client for `url` that follows no redirects and uses no proxy of the environment; `more` sets what else is wanted.
 pub(crate) fn client(
     url: &Url,
@@ -34,6 +36,7 @@ pub(crate) fn choose_crypto() {
 /// Reads the URL of an HTTP endpoint; the problem as the rest of a sentence that begins with its place. It does not repeat
 /// the URL, which may hold secrets.
 pub(crate) fn url(text: &str, example: &str) -> Result<Url, String> {
+    settings::check_filled(text)?;
     // The parser's own messages do not repeat the text.
     let url = Url::parse(text)
         .map_err(|error| format!("is no URL ({error}), write one such as {example}"))?;

@@ -15,6 +15,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use subtle::ConstantTimeEq;
 
+mod filled;
+
+pub use self::filled::{check_filled, trimmed};
+
 /// A configuration that cannot be used: where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
@@ -110,12 +114,12 @@ impl SecretFields<'_> {
         if let Some(file) = self.file {
             let place = format!("{place}.{name}_file");
             let text = read_file(&place, file, around)?;
-            return checked(text.trim(), place).map(Some);
+            return checked(trimmed(&text), place).map(Some);
         }
         if let Some(variable) = self.variable {
             let place = format!("{place}.{name}_env");
             return match read_variable(&place, variable, around)? {
-                Some(text) => checked(text.trim(), place).map(Some),
+                Some(text) => checked(trimmed(&text), place).map(Some),
                 None => Ok(None),
             };
         }
@@ -179,6 +183,10 @@ pub fn read_variable(
         Some(name) => (name, true),
         None => (name, false),
     };
+    if name.is_empty() || check_filled(name).is_err() {
+        let problem = "is no name of a variable, write one such as \"CSS_KEY\"";
+        return Err(Invalid::at(place, problem));
+    }
     match (around.variable)(name) {
         None if !optional => Err(Invalid::at(
             place,
@@ -190,13 +198,13 @@ pub fn read_variable(
 
 /// A secret that is neither empty nor a placeholder.
 pub fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
-    match text.trim() {
-        "" => Err(Invalid::at(
-            place,
-            "is empty; set it or leave the option out",
-        )),
-        "replace-me" => Err(Invalid::at(place, "still is the placeholder `replace-me`")),
-        _ => Ok(Secret(text.to_owned())),
+    if trimmed(text).is_empty() {
+        let problem = "is empty; set it or leave the option out";
+        return Err(Invalid::at(place, problem));
+    }
+    match filled::check_secret(text) {
+        Ok(()) => Ok(Secret(text.to_owned())),
+        Err(problem) => Err(Invalid::at(place, problem)),
     }
 }
 

@@ -164,15 +164,14 @@ impl SourceConfig {
         if let Some(file) = &self.key_file {
             let place = format!("{place}.key_file");
             let text = settings::read_file(&place, file, around)?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            return some_keys(lines, place);
+            return some_keys(text.lines(), place);
         }
         if let Some(variable) = &self.keys_env {
             let place = format!("{place}.keys_env");
             return match settings::read_variable(&place, variable, around)? {
                 Some(text) => {
                     let separator = |c: char| c.is_whitespace() || c == ',';
-                    some_keys(text.split(separator).filter(|key| !key.is_empty()), place)
+                    some_keys(text.split(separator), place)
                 }
                 None => Ok(Vec::new()),
             };
@@ -180,9 +179,26 @@ impl SourceConfig {
         let place = format!("{place}.keys");
         self.keys
             .iter()
-            .map(|key| settings::checked(key, place.clone()))
+            .map(|key| checked_key(key, place.clone()))
             .collect()
     }
+}
+
+/// The longest CallbackKey that the platform takes.
+pub const LONGEST_KEY: usize = 32;
+
+/// A key as the platform takes it: with any other one every genuine callback would be refused.
+fn checked_key(text: &str, place: String) -> Result<Secret, Invalid> {
+    let key = settings::checked(text, place.clone())?;
+    let problem = match text.chars().count() {
+        _ if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            "this one holds something else".to_owned()
+        }
+        count if count > LONGEST_KEY => format!("this one has {count}"),
+        _ => return Ok(key),
+    };
+    let rule = "the platform takes only keys of 1 to 32 letters and digits";
+    Err(Invalid::at(place, format!("{rule}, {problem}")))
 }
 
 fn some_keys<'a>(
@@ -190,7 +206,9 @@ fn some_keys<'a>(
     place: String,
 ) -> Result<Vec<Secret>, Invalid> {
     let keys: Vec<_> = keys
-        .map(|key| settings::checked(key, place.clone()))
+        .map(settings::trimmed)
+        .filter(|key| !key.is_empty())
+        .map(|key| checked_key(key, place.clone()))
         .collect::<Result<_, _>>()?;
     if keys.is_empty() {
         Err(Invalid::at(place, "holds no key"))
@@ -253,5 +271,49 @@ impl Source {
                     .iter()
                     .any(|net| net.contains(&client.to_canonical()))
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn keys_of_files_and_variables_lose_what_stands_around_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        std::fs::write(&file, "\u{FEFF}first\r\n\r\n  second\t\n").unwrap();
+        let variable = |_: &str| Some(" first,\nsecond, ".to_owned());
+        let keys = |config: &SourceConfig| {
+            let around = Surroundings {
+                base: Path::new("/"),
+                variable: &variable,
+            };
+            config.validate("css", &around).map(|source| source.keys)
+        };
+        let both = vec![Secret::new("first"), Secret::new("second")];
+        let of_file = SourceConfig {
+            key_file: Some(file.clone()),
+            ..SourceConfig::default()
+        };
+        assert_eq!(keys(&of_file).as_ref(), Ok(&both));
+        let of_variable = SourceConfig {
+            keys_env: Some("KEYS".into()),
+            ..SourceConfig::default()
+        };
+        assert_eq!(keys(&of_variable).as_ref(), Ok(&both));
+        for bad in [
+            "good\n\"first\"",
+            "fi\u{FEFF}rst",
+            "fi\u{200B}rst",
+            "fi rst",
+        ] {
+            std::fs::write(&file, bad).unwrap();
+            let error = keys(&of_file).unwrap_err();
+            assert_eq!(error.place, "sources.css.key_file");
+            assert!(!error.problem.contains("rst"), "{error}");
+        }
     }
 }

@@ -4,11 +4,10 @@ use anyhow::Context;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+use crate::source::LONGEST_KEY as LENGTH;
+
 const LETTERS_AND_DIGITS: &[u8; 62] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-
-/// The longest CallbackKey that the platform takes.
-const LENGTH: usize = 32;
 
 /// A CallbackKey from the operating system's randomness.
 pub(super) fn fresh() -> anyhow::Result<String> {
@@ -37,7 +36,15 @@ mod tests {
     fn a_key_is_32_letters_and_digits_and_never_the_same() {
         let key = fresh().unwrap();
         assert_eq!(key.len(), 32);
-        assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let config = crate::source::SourceConfig {
+            keys: vec![key.clone()],
+            ..Default::default()
+        };
+        let around = crate::settings::Surroundings {
+            base: std::path::Path::new("/"),
+            variable: &|_| None,
+        };
+        assert!(config.validate("css", &around).is_ok(), "a source takes it");
         assert_ne!(key, fresh().unwrap());
     }
 }

@@ -13,7 +13,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use crate::outbound;
-use crate::settings::{Invalid, SecretFields, Surroundings};
+use crate::settings::{self, Invalid, SecretFields, Surroundings};
 
 mod post;
 mod signature;
@@ -118,6 +118,7 @@ impl Config {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let parsed: HeaderName = name.parse().map_err(|_| (&**name, "is no header name"))?;
+            settings::check_filled(value).map_err(|problem| (&**name, problem))?;
             let mut value = HeaderValue::from_str(value)
                 .map_err(|_| (&**name, "has a value that no header can carry"))?;
             value.set_sensitive(true);

@@ -119,6 +119,9 @@ impl ServerConfig {
 
 /// The URL without slashes at its end.
 fn public_url(text: &str, place: String) -> Result<String, Invalid> {
+    if let Err(problem) = settings::check_filled(text) {
+        return Err(Invalid::at(place, problem));
+    }
     let trimmed = text.trim().trim_end_matches('/');
     let fits = trimmed.parse::<Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))

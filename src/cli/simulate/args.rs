@@ -260,13 +260,9 @@ fn secret(name: &str, text: Option<&str>, file: Option<&Path>) -> anyhow::Result
             let place = format!("{name}-file");
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("{place}: cannot read {}", file.display()))?;
+            let first = settings::trimmed(&text).lines().next();
             (
-                text.trim()
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim()
-                    .to_owned(),
+                settings::trimmed(first.unwrap_or_default()).to_owned(),
                 place,
             )
         }

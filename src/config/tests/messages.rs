@@ -104,6 +104,34 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "sources.css.keys: still is the placeholder `replace-me`",
         ),
         (
+            "[sources.css]\nkeys = [\"${CSS_KEY}\"]",
+            "sources.css.keys: still holds a placeholder such as",
+        ),
+        (
+            "[sources.css]\ntoken = \"<secret>\"",
+            "sources.css.token: still holds a placeholder such as",
+        ),
+        (
+            "[sources.css]\nkeys = [\"'secret'\"]",
+            "sources.css.keys: stands in quotes",
+        ),
+        (
+            "[sources.css]\nkeys = [\"good\", \"secret-key\"]",
+            "sources.css.keys: the platform takes only keys of 1 to 32 letters and digits, this one holds something else",
+        ),
+        (
+            "[sources.css]\nkeys = [\"secretsecretsecretsecretsecret123\"]",
+            "sources.css.keys: the platform takes only keys of 1 to 32 letters and digits, this one has 33",
+        ),
+        (
+            "[sources.css]\ntoken_env = \"$CSS_TOKEN?\"",
+            "sources.css.token_env: is no name of a variable",
+        ),
+        (
+            "[server]\npublic_url = \"https://$HOST\"\n[sources.css]\nkeys = [\"a\"]",
+            "server.public_url: still holds a placeholder such as",
+        ),
+        (
             "[sources.css]\ntoken = 1e5",
             "sources.css.token: expected a text in quotes, found a number",
         ),
@@ -422,6 +450,14 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
         (
             "to = { type = \"http\", url = \"http://x\", headers = { X-Team = 5 } }",
             "handlers.archive.to.headers.X-Team: expected a text in quotes, found a number",
+        ),
+        (
+            "to = { type = \"http\", url = \"http://{{ host }}/\" }",
+            "handlers.archive.to.url: still holds a placeholder such as",
+        ),
+        (
+            "to = { type = \"http\", url = \"http://x\", headers = { X-Team = \"Bearer $TOKEN\" } }",
+            "handlers.archive.to.headers: `X-Team` still holds a placeholder such as",
         ),
         (
             "to = { type = \"http\", url = \"http://x\", secret = \"\" }",

@@ -168,6 +168,53 @@ fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
 }
 
 #[test]
+fn what_was_never_filled_in_ends_with_2_and_is_not_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let eighty = "x7".repeat(40);
+    for value in [
+        "${CSS_KEY}",
+        "$CSS_KEY",
+        "<your-key>",
+        "{{ .Values.key }}",
+        "'quoted'",
+        "\u{200B}invisible",
+        "mid\u{FEFF}dle",
+        "with blank",
+        &eighty,
+    ] {
+        // In the text, in a file, in a variable.
+        fs::write(directory.path().join("key"), format!("\u{FEFF}{value}\r\n")).unwrap();
+        for (way, place) in [
+            (format!("keys = [\"{value}\"]"), "sources.css.keys"),
+            ("key_file = \"key\"".to_owned(), "sources.css.key_file"),
+            ("keys_env = \"KEY\"".to_owned(), "sources.css.keys_env"),
+        ] {
+            // What a variable has between blanks are several keys.
+            if value == "with blank" && place.ends_with("_env") {
+                continue;
+            }
+            let toml = format!("[sources.css]\n{way}\n");
+            fs::write(directory.path().join("livehook.toml"), &toml).unwrap();
+            for command in ["serve", "check"] {
+                let output = livehook()
+                    .arg(command)
+                    .env("KEY", value)
+                    .arg("--config")
+                    .arg(directory.path().join("livehook.toml"))
+                    .output()
+                    .unwrap();
+                let message = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(2), "{toml}: {message}");
+                assert!(message.contains(place), "{message}");
+                let inner = value.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+                assert!(!message.contains(inner), "{message}");
+            }
+        }
+    }
+    assert!(!directory.path().join("data").exists());
+}
+
+#[test]
 fn bad_usage_and_missing_files_end_with_2() {
     for arguments in [
         &[][..],
