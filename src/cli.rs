@@ -42,7 +42,7 @@ enum Command {
     /// Check the configuration without starting, and print the URL for each field of the callback template
     ///
     /// Reads the configuration and everything it refers to, changes nothing, and prints for each source what to paste
-    /// where, then what each handler gets, then hints. The URLs hold the source's token.
+    /// where, then what each handler gets, hints, and what it could not check. The URLs hold the source's token.
     Check,
     /// Print a fresh CallbackKey: 32 letters and digits
     ///
@@ -115,7 +115,11 @@ fn run(cli: Cli) -> Result<(), Failed> {
             let config = load()?;
             serve::serve(file, config)
         }
-        Command::Check => print(&check::report(&load()?).map_err(Failed::Setup)?),
+        Command::Check => {
+            let config = load()?;
+            check::validate(&config).map_err(Failed::Setup)?;
+            print(&check::report(&config).map_err(|error| Failed::Run(error.into()))?)
+        }
         Command::Key => print(&format!("{}\n", key::fresh().map_err(Failed::Run)?)),
         Command::Health(args) => {
             let address = match args.url() {

@@ -3,7 +3,6 @@
 //! Every one of them is done only when the event has left livehook for good, and says [retry](crate::handler::Failure::Retry)
 //! unless the other side has clearly said that the event itself is wrong.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -80,11 +79,18 @@ enum Checked {
 }
 
 impl Target {
-    /// The file that it writes, if it is one.
-    pub fn file(&self) -> Option<&Path> {
+    /// Finds without touching anything what cannot work. `place` is its dotted key, such as `handlers.archive.to`.
+    pub fn check(&self, place: &str) -> Result<(), Invalid> {
         match &self.0 {
-            Checked::File(target) => Some(target.path()),
-            _ => None,
+            Checked::Log => Ok(()),
+            Checked::File(target) => target.check(place),
+            Checked::Http(target) => {
+                let tried = target.build(PayloadForm::Original, &Clock::system());
+                tried
+                    .map(drop)
+                    .map_err(|error| Invalid::at(place, format!("{error:#}")))
+            }
+            Checked::Exec(target) => target.check(place),
         }
     }
 
@@ -99,7 +105,10 @@ impl Target {
             Checked::Log => Arc::new(log::Log::new(name)),
             Checked::File(target) => Arc::new(target.build(name, form, clock)?),
             Checked::Http(target) => Arc::new(target.build(form, clock)?),
-            Checked::Exec(target) => Arc::new(target.build(form)),
+            Checked::Exec(target) => {
+                target.check("to")?;
+                Arc::new(target.build(form))
+            }
         })
     }
 }

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use subtle::ConstantTimeEq;
 
+pub(crate) mod access;
 mod filled;
 
 pub use self::filled::{check_filled, trimmed};

@@ -1,14 +1,12 @@
-//! `livehook check`: what is not good, what to paste where, what each handler gets, and what could be better.
+//! `livehook check`: what is not good, what to paste where, what each handler gets, what could be better, and what nobody
+//! looked at.
 
 use std::fmt::{self, Write};
-use std::path::Path;
 
 use anyhow::{Context, bail};
-use rustix::fs::Access;
 
 use crate::config::Config;
 use crate::dispatch::settings::{HandlerSettings, Order};
-use crate::handlers::Target;
 use crate::inbox::settings::StoreSettings;
 use crate::kind::{Kind, UrlField};
 use crate::source::{Source, token_query};
@@ -22,19 +20,24 @@ const PUBLISHED: [&str; 2] = [
 /// Stands in a URL whose beginning is not known.
 const PLACEHOLDER: &str = "http://YOUR-HOST";
 
-/// Checks what loading the configuration does not, then tells what there is to tell.
-pub(super) fn report(config: &Config) -> anyhow::Result<String> {
+/// Finds what loading the configuration does not: what a server would stumble over at its start. Nothing is touched.
+pub(super) fn validate(config: &Config) -> anyhow::Result<()> {
     targets(config)?;
+    let file = || config.file.display().to_string();
     if let StoreSettings::Sqlite(store) = &config.inbox.store {
-        writable(&store.path).with_context(|| format!("{}: inbox.path", config.file.display()))?;
+        store.check("inbox").with_context(file)?;
     }
     for (name, handler) in &config.handlers {
-        let file = handler.target.as_ref().and_then(Target::file);
-        if let Some(directory) = file.and_then(Path::parent) {
-            writable(directory)
-                .with_context(|| format!("{}: handlers.{name}.to.path", config.file.display()))?;
+        if let Some(target) = &handler.target {
+            let place = format!("handlers.{name}.to");
+            target.check(&place).with_context(file)?;
         }
     }
+    Ok(())
+}
+
+/// What there is to tell about a configuration that is good.
+pub(super) fn report(config: &Config) -> Result<String, fmt::Error> {
     let mut out = String::new();
     write_report(&mut out, config)?;
     Ok(out)
@@ -51,18 +54,6 @@ pub(super) fn targets(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Whether we may write to the directory, or create it.
-fn writable(directory: &Path) -> anyhow::Result<()> {
-    let Some(nearest) = directory.ancestors().find(|path| path.exists()) else {
-        bail!("no part of {} exists", directory.display());
-    };
-    if !nearest.is_dir() {
-        bail!("{} is no directory", nearest.display());
-    }
-    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK)
-        .with_context(|| format!("cannot write to {}", nearest.display()))
-}
-
 fn write_report(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "{} is good", config.file.display())?;
     for source in config.sources.values() {
@@ -75,13 +66,15 @@ fn write_report(out: &mut String, config: &Config) -> fmt::Result {
     for (name, handler) in &config.handlers {
         write_handler(out, name, handler)?;
     }
-    let hints = hints(config);
-    if !hints.is_empty() {
-        writeln!(out, "\nHints")?;
+    for (title, lines) in [("Hints", hints(config)), ("Not checked", unchecked(config))] {
+        if !lines.is_empty() {
+            writeln!(out, "\n{title}")?;
+        }
+        for line in lines {
+            writeln!(out, "  - {line}")?;
+        }
     }
-    hints
-        .iter()
-        .try_for_each(|hint| writeln!(out, "  - {hint}"))
+    Ok(())
 }
 
 fn write_source(out: &mut String, config: &Config, source: &Source) -> fmt::Result {
@@ -157,6 +150,36 @@ fn write_handler(out: &mut String, name: &str, handler: &HandlerSettings) -> fmt
         Order::Stream => writeln!(out, "; in order per stream"),
         Order::None => writeln!(out, "; in no order"),
     }
+}
+
+/// What only a server, or the platform, can find out.
+fn unchecked(config: &Config) -> Vec<String> {
+    let mut lines = vec![
+        "the callback template: whether it has these URLs and the same key".to_owned(),
+        "the way from the platform to here: name, HTTPS, load balancer, firewall".to_owned(),
+        format!(
+            "the ports: whether {} and {} are free",
+            config.server.listen, config.admin.listen
+        ),
+        "the user: whether the one that serves may use the files that you may use".to_owned(),
+    ];
+    lines.push(match &config.inbox.store {
+        StoreSettings::Sqlite(store) => format!(
+            "the store in {}: whether it is whole and no other server has it",
+            store.path.display()
+        ),
+        StoreSettings::Postgres(_) => {
+            "PostgreSQL: whether it answers, lets the role in, and syncs what it commits".to_owned()
+        }
+    });
+    for (name, handler) in &config.handlers {
+        lines.extend(match handler.target_type {
+            Some("http") => Some(format!("handler {name}: whether its endpoint answers")),
+            Some("exec") => Some(format!("handler {name}: whether its program works")),
+            _ => None,
+        });
+    }
+    lines
 }
 
 fn hints(config: &Config) -> Vec<String> {

@@ -21,7 +21,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
-    check::targets(&config).map_err(Failed::Setup)?;
+    check::validate(&config).map_err(Failed::Setup)?;
     log::init(&config.log).map_err(|error| Failed::Run(error.into()))?;
     // For handlers, the admin listener and reloads; the server has a runtime of its own for its answers.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

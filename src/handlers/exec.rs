@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 
 use crate::event::{CloudEvent, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
-use crate::settings::{Invalid, Surroundings};
+use crate::settings::{Invalid, Surroundings, access};
 
 /// What a program needs to find others, its files and the local time.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TZ"];
@@ -63,6 +63,13 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Refuses a program that is not there: every event would wait for it.
+    pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+        access::check_program(&self.program, &path)
+            .map_err(|error| Invalid::at(format!("{place}.command"), format!("{error:#}")))
+    }
+
     pub(super) fn build(&self, form: PayloadForm) -> Program {
         let inherited = INHERITED
             .into_iter()

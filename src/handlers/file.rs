@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
-use crate::settings::{Invalid, Surroundings};
+use crate::settings::{Invalid, Surroundings, access};
 
 mod active;
 
@@ -97,8 +97,11 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Finds without opening anything what opening would find.
+    pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
+        access::check_directory(self.path.parent().unwrap_or(Path::new(".")))
+            .and_then(|()| access::check_file(&self.path))
+            .map_err(|error| Invalid::at(format!("{place}.path"), format!("{error:#}")))
     }
 
     pub(super) fn build(

@@ -9,7 +9,7 @@ use humantime::format_duration;
 use serde::Deserialize;
 
 pub use self::cluster::{Cluster, Encryption, Host};
-use crate::settings::{self, Invalid, SecretFields, Surroundings};
+use crate::settings::{self, Invalid, SecretFields, Surroundings, access};
 
 /// `[inbox]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -124,6 +124,25 @@ pub struct SqliteSettings {
     pub lock_wait: Duration,
     /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
     pub min_free: Option<u64>,
+}
+
+/// The files that hold what was accepted and refused.
+const FILES: [&str; 5] = [
+    "inbox.db",
+    "accepted.0-wal",
+    "accepted.1-wal",
+    "rejected.db",
+    "livehook.lock",
+];
+
+impl SqliteSettings {
+    /// Finds without opening anything what opening would find: no directory to write to, a file that cannot be used.
+    pub(crate) fn check(&self, place: &str) -> Result<(), Invalid> {
+        let mut files = FILES.iter().map(|name| self.path.join(name));
+        access::check_directory(&self.path)
+            .and_then(|()| files.try_for_each(|file| access::check_file(&file)))
+            .map_err(|error| Invalid::at(format!("{place}.path"), format!("{error:#}")))
+    }
 }
 
 /// The shared store.

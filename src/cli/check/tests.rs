@@ -1,9 +1,17 @@
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
+
 use super::*;
 
 fn config(text: &str, base: &Path) -> Config {
     Config::from_toml(text, base, &Default::default()).unwrap()
+}
+
+/// What `check` says of it: the report, or what is wrong.
+fn checked(config: &Config) -> Result<String, String> {
+    validate(config).map_err(|error| format!("{error:#}"))?;
+    Ok(report(config).unwrap())
 }
 
 #[test]
@@ -19,7 +27,7 @@ fn each_field_gets_its_url() {
         kinds = ["record"]
         to = { type = "log" }
     "#;
-    let report = report(&config(text, base.path())).unwrap();
+    let report = checked(&config(text, base.path())).unwrap();
     let rows: Vec<Vec<_>> = report
         .lines()
         .map(|line| {
@@ -51,7 +59,7 @@ fn the_keys_of_the_shipped_files_are_no_secrets() {
             .join("config")
             .join(name);
         let config = Config::load(&path, &Default::default()).unwrap();
-        let report = report(&config).unwrap();
+        let report = checked(&config).unwrap();
         assert!(
             report.contains("source css has a key out of the documentation"),
             "{report}"
@@ -62,7 +70,7 @@ fn the_keys_of_the_shipped_files_are_no_secrets() {
 #[test]
 fn what_could_be_better_is_said() {
     let base = tempfile::tempdir().unwrap();
-    let hints = |text: &str| report(&config(text, base.path())).unwrap();
+    let hints = |text: &str| checked(&config(text, base.path())).unwrap();
     let report = hints("[sources.css]\nkeys = [\"a\"]\n");
     assert!(report.contains("   http://YOUR-HOST/css/stream-begin\n"));
     assert!(report.contains("set server.public_url"));
@@ -86,35 +94,77 @@ fn what_could_be_better_is_said() {
 }
 
 #[test]
+fn it_ends_with_what_nobody_looked_at() {
+    let base = tempfile::tempdir().unwrap();
+    let said = |text: &str| {
+        let text = format!("[sources.css]\nkeys = [\"a\"]\n{text}");
+        let report = checked(&config(&text, base.path())).unwrap();
+        let (_, end) = report.split_once("\nNot checked\n").unwrap();
+        assert!(end.lines().all(|line| line.starts_with("  - ")), "{end}");
+        end.to_owned()
+    };
+    let end = said("");
+    for part in [
+        "the callback template: ",
+        "whether 0.0.0.0:8080 and 127.0.0.1:9090 are free",
+        "data: whether it is whole",
+    ] {
+        assert!(end.contains(part), "{end}");
+    }
+    assert!(!end.contains("handler"), "{end}");
+    let end = said(
+        "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@h\"\n\
+         [handlers.a]\nto = { type = \"http\", url = \"http://127.0.0.1:1/\" }\n\
+         [handlers.b]\nto = { type = \"exec\", command = [\"sh\"] }\n\
+         [handlers.c]\nto = { type = \"log\" }\n",
+    );
+    for part in [
+        "PostgreSQL: whether it answers",
+        "handler a: whether its endpoint answers",
+        "handler b: whether its program works",
+    ] {
+        assert!(end.contains(part), "{end}");
+    }
+    assert!(!end.contains("handler c"), "{end}");
+}
+
+#[test]
 fn what_cannot_run_is_refused() {
     let base = tempfile::tempdir().unwrap();
     let no_target = config(
         "[sources.css]\nkeys = [\"a\"]\n[handlers.mine]",
         base.path(),
     );
-    let message = report(&no_target).unwrap_err().to_string();
+    let message = checked(&no_target).unwrap_err();
     assert!(
         message.contains("handlers.mine.to: is missing"),
         "{message}"
     );
     std::fs::write(base.path().join("data"), "").unwrap();
     let blocked = config("[sources.css]\nkeys = [\"a\"]", base.path());
-    let message = format!("{:#}", report(&blocked).unwrap_err());
+    let message = checked(&blocked).unwrap_err();
     assert!(
         message.contains("livehook.toml: inbox.path: ") && message.ends_with("is no directory"),
         "{message}"
     );
     let shared =
         "[sources.css]\nkeys = [\"a\"]\n[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@h\"";
-    report(&config(shared, base.path())).unwrap();
+    checked(&config(shared, base.path())).unwrap();
     std::fs::remove_file(base.path().join("data")).unwrap();
     std::fs::write(base.path().join("file"), "").unwrap();
     let handler = |path: &str| {
         let to = format!("[handlers.a]\nto = {{ type = \"file\", path = \"{path}\" }}");
         config(&format!("[sources.css]\nkeys = [\"a\"]\n{to}"), base.path())
     };
-    report(&handler("new/events.jsonl")).unwrap();
-    let message = format!("{:#}", report(&handler("file/events.jsonl")).unwrap_err());
+    checked(&handler("new/events.jsonl")).unwrap();
+    std::fs::create_dir(base.path().join("folder")).unwrap();
+    let message = checked(&handler("folder")).unwrap_err();
+    assert!(
+        message.contains("livehook.toml: handlers.a.to.path: ")
+            && message.ends_with("folder is a directory"),
+        "{message}"
+    );
+    let message = checked(&handler("file/events.jsonl")).unwrap_err();
     assert!(
         message.contains("livehook.toml: handlers.a.to.path: ")
             && message.ends_with("is no directory"),

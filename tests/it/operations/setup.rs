@@ -168,6 +168,65 @@ fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
 }
 
 #[test]
+fn what_a_server_would_stumble_over_is_found_by_check_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("folder")).unwrap();
+    fs::create_dir_all(at("store/inbox.db")).unwrap();
+    fs::create_dir_all(at("other/accepted.0-wal")).unwrap();
+    fs::write(at("plain"), "#!/bin/sh\n").unwrap();
+    let handler = |to: &str| format!("[handlers.a]\nto = {{ {to} }}\n");
+    let program = |name: &str| handler(&format!("type = \"exec\", command = [\"{name}\"]"));
+    let cases = [
+        (
+            handler("type = \"file\", path = \"folder\""),
+            "handlers.a.to.path: ",
+            "folder is a directory",
+        ),
+        (
+            program("/nowhere/program"),
+            "handlers.a.to.command: ",
+            "cannot find /nowhere/program",
+        ),
+        (
+            program("no-such-program"),
+            "handlers.a.to.command: ",
+            "there is no no-such-program in PATH",
+        ),
+        (program("./folder"), "handlers.a.to.command: ", "is no file"),
+        (program("./plain"), "handlers.a.to.command: ", "cannot run "),
+        (
+            "[inbox]\npath = \"store\"\n".into(),
+            "inbox.path: ",
+            "inbox.db is a directory",
+        ),
+        (
+            "[inbox]\npath = \"other\"\n".into(),
+            "inbox.path: ",
+            "accepted.0-wal is a directory",
+        ),
+    ];
+    for (more, place, problem) in cases {
+        let listen = "listen = \"127.0.0.1:0\"";
+        let toml = format!(
+            "[server]\n{listen}\n[admin]\n{listen}\n[sources.css]\nkeys = [\"{KEY}\"]\n{more}"
+        );
+        let [serve, check] = ["serve", "check"].map(|command| {
+            let output = run(directory.path(), &toml, &[command]);
+            let message = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command} {more}: {message}");
+            assert!(
+                message.contains(place) && message.contains(problem),
+                "{message}"
+            );
+            message
+        });
+        assert_eq!(serve, check);
+    }
+    assert!(!at("data").exists());
+}
+
+#[test]
 fn what_was_never_filled_in_ends_with_2_and_is_not_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let eighty = "x7".repeat(40);

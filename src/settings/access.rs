@@ -1,0 +1,94 @@
+//! Whether what the configuration names can be used, found out without changing anything.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rustix::fs::Access;
+
+/// Refuses a directory that we may neither write to nor create.
+pub(crate) fn check_directory(directory: &Path) -> anyhow::Result<()> {
+    let Some(nearest) = directory.ancestors().find(|path| path.exists()) else {
+        bail!("no part of {} exists", directory.display());
+    };
+    if !nearest.is_dir() {
+        bail!("{} is no directory", nearest.display());
+    }
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK)
+        .with_context(|| format!("cannot write to {}", nearest.display()))
+}
+
+/// Refuses a file that is there and cannot be read and written.
+pub(crate) fn check_file(file: &Path) -> anyhow::Result<()> {
+    if file.is_dir() {
+        bail!("{} is a directory", file.display());
+    }
+    if !file.exists() {
+        return Ok(());
+    }
+    rustix::fs::access(file, Access::READ_OK | Access::WRITE_OK)
+        .with_context(|| format!("cannot read and write {}", file.display()))
+}
+
+/// Refuses a program that is not there or that we may not run. One without a slash is looked for in `path`, as `PATH` has it.
+pub(crate) fn check_program(program: &Path, path: &std::ffi::OsStr) -> anyhow::Result<()> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return runnable(program);
+    }
+    let found: Vec<PathBuf> = std::env::split_paths(path)
+        .map(|folder| folder.join(program))
+        .filter(|file| file.is_file())
+        .collect();
+    match found.iter().map(|file| runnable(file)).find(Result::is_ok) {
+        Some(_) => Ok(()),
+        None if found.is_empty() => bail!("there is no {} in PATH", program.display()),
+        None => found.iter().try_for_each(|file| runnable(file)),
+    }
+}
+
+fn runnable(file: &Path) -> anyhow::Result<()> {
+    let shown = file.display();
+    let metadata = std::fs::metadata(file).with_context(|| format!("cannot find {shown}"))?;
+    if !metadata.is_file() {
+        bail!("{shown} is no file");
+    }
+    rustix::fs::access(file, Access::EXEC_OK).with_context(|| format!("cannot run {shown}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_as_the_system_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, mode) in [("plain", 0o644), ("good", 0o755)] {
+            fs::write(at(name), "#!/bin/sh\n").unwrap();
+            fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(at("folder")).unwrap();
+        let path = format!("/nowhere:{}", folder.path().display());
+        let check = |program: &Path| {
+            let checked = check_program(program, OsStr::new(&path));
+            checked.map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(check(Path::new("good")), Ok(()));
+        assert_eq!(check(&at("good")), Ok(()));
+        for (program, expected) in [
+            (Path::new("gone").to_owned(), "there is no gone in PATH"),
+            (Path::new("folder").to_owned(), "there is no folder in PATH"),
+            (Path::new("plain").to_owned(), "cannot run "),
+            (at("gone"), "cannot find "),
+            (at("folder"), "is no file"),
+            (at("plain"), "cannot run "),
+            (at("good/below"), "cannot find "),
+        ] {
+            let message = check(&program).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}
