@@ -449,6 +449,10 @@ fn what_cannot_be_asked_is_said_in_one_line() {
         &["replay", "file"],
         &["rejected", "--reason", "nonsense"],
         &["rejected", "--dry-run"],
+        &["events", "--limit", "0"],
+        &["rejected", "--limit", "0"],
+        &["parked", "--limit", "0"],
+        &["streams", "--limit", "0"],
     ] {
         assert_eq!(
             run(&server, arguments).status.code(),

@@ -52,6 +52,7 @@ impl Operate for Events {
         if self.delete {
             return self.delete(remote);
         }
+        let limit = self.shown.limit(self.follow)?;
         // What arrives while the list is read is not missed, and not shown twice.
         let watching = match self.follow {
             true => {
@@ -60,7 +61,7 @@ impl Operate for Events {
             }
             false => None,
         };
-        let items = newest(remote, &["events"], &self.query(), self.shown.limit)?;
+        let items = newest(remote, &["events"], &self.query(), limit)?;
         let mut printer = Printer::new(self.shown.json, HEAD, row);
         if !printer.print(&items)? {
             return Ok(());

@@ -89,6 +89,7 @@ pub(in crate::cli) struct Parked {
 
 impl Operate for Parked {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
+        let limit = self.shown.limit(false)?;
         let handlers = match &self.handler {
             Some(handler) => vec![handler.clone()],
             None => {
@@ -102,7 +103,7 @@ impl Operate for Parked {
         let mut items = Vec::new();
         for handler in &handlers {
             let path = ["handlers", handler, "parked"];
-            for mut item in newest(remote, &path, &query, self.shown.limit)? {
+            for mut item in newest(remote, &path, &query, limit)? {
                 item["handler"] = handler.clone().into();
                 items.push(item);
             }

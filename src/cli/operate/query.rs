@@ -1,7 +1,9 @@
 //! What lists are asked for.
 
+use anyhow::anyhow;
 use clap::Args;
 
+use crate::cli::Failed;
 use crate::clock::{Clock, Timestamp};
 use crate::kind::Kind;
 use crate::rejected::Reason;
@@ -64,10 +66,21 @@ impl Stream {
 pub(super) struct Shown {
     /// At most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(super) limit: usize,
+    limit: usize,
     /// One JSON object per line instead of a table
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Shown {
+    /// How many at most. None of what is there makes sense only for those who wait for more.
+    pub(super) fn limit(&self, follow: bool) -> Result<usize, Failed> {
+        if self.limit == 0 && !follow {
+            let problem = "--limit 0 shows nothing, write 1 or more";
+            return Err(Failed::Setup(anyhow!(problem)));
+        }
+        Ok(self.limit)
+    }
 }
 
 fn kind(text: &str) -> Result<Kind, String> {

@@ -38,7 +38,7 @@ impl Operate for Rejected {
             self.reason
                 .map(|reason| ("reason", reason.slug().to_owned())),
         );
-        let items = newest(remote, &["rejected"], &query, self.shown.limit)?;
+        let items = newest(remote, &["rejected"], &query, self.shown.limit(false)?)?;
         if self.shown.json {
             return print_json(&items);
         }

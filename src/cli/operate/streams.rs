@@ -56,8 +56,9 @@ impl Operate for Streams {
         if self.rebuild {
             return self.rebuild(remote);
         }
+        let limit = self.shown.limit(self.follow)?;
         if let Some(one) = &self.one {
-            return self.tell(remote, &parts(one).map_err(Failed::Setup)?);
+            return self.tell(remote, &parts(one).map_err(Failed::Setup)?, limit);
         }
         // What changes while the list is read is not missed, and not shown twice.
         let watching = match self.follow {
@@ -69,7 +70,7 @@ impl Operate for Streams {
             false => None,
         };
         let live = (!self.all).then_some(!self.offline);
-        let items = newest(remote, &self.query(live), self.shown.limit)?;
+        let items = newest(remote, &self.query(live), limit)?;
         let mut printer = Printer::new(self.shown.json, HEAD, row);
         if !printer.print(&items)? {
             return Ok(());
@@ -96,9 +97,9 @@ impl Streams {
         query
     }
 
-    fn tell(&self, remote: &Remote, parts: &[String; 4]) -> Result<(), Failed> {
+    fn tell(&self, remote: &Remote, parts: &[String; 4], limit: usize) -> Result<(), Failed> {
         let [source, domain, appname, streamid] = parts;
-        let limit = self.shown.limit.clamp(1, PART).to_string();
+        let limit = limit.min(PART).to_string();
         let story = remote.get(
             &["streams", source, domain, appname, streamid],
             &[("limit", limit)],
