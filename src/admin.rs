@@ -25,7 +25,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
@@ -103,9 +103,10 @@ pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
         .route("/login", post(session::login))
         .route("/logout", post(session::logout))
         .layer(map_response(problem::in_our_form))
+        .layer(from_fn(access::other_sites))
         .layer(map_response(console::guard))
         .with_state(admin)
-        .merge(health::router(health))
+        .merge(health::router(health).layer(from_fn(access::other_sites)))
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> impl IntoResponse {

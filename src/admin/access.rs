@@ -94,6 +94,31 @@ pub(super) async fn check(
     Ok(next.run(request).await)
 }
 
+/// Refuses what a browser says comes from a page elsewhere, also on this machine, unless somebody follows a link to the
+/// console.
+pub(super) async fn other_sites(request: Request, next: Next) -> Result<Response, Problem> {
+    if comes_from_elsewhere(request.headers()) && !visits_the_console(&request) {
+        return Err(Problem::Forbidden("requests from other sites are refused"));
+    }
+    Ok(next.run(request).await)
+}
+
+fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
+    says(headers, "sec-fetch-site", "cross-site") || says(headers, "sec-fetch-site", "same-site")
+}
+
+fn visits_the_console(request: &Request) -> bool {
+    request.method().is_safe()
+        && request.uri().path() == "/"
+        && says(request.headers(), "sec-fetch-mode", "navigate")
+        && says(request.headers(), "sec-fetch-dest", "document")
+}
+
+fn says(headers: &HeaderMap, name: &str, value: &str) -> bool {
+    let mut lines = headers.get_all(name).iter();
+    lines.any(|line| line.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+}
+
 /// Refuses what a page of another site sends.
 pub(super) fn own_site(headers: &HeaderMap) -> Result<(), Problem> {
     if let Some(origin) = text(headers, ORIGIN) {

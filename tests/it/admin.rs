@@ -136,6 +136,63 @@ fn without_a_token_the_host_must_be_this_machine() {
 }
 
 #[test]
+fn pages_of_other_sites_get_nothing_but_a_link_to_the_console() {
+    let token = "token = \"AdminTokenItself\"";
+    for admin in ["", token] {
+        let server = TestServer::start(&Settings {
+            admin: admin.into(),
+            ..Settings::with_handlers(FILE_HANDLER)
+        });
+        let mut client = Client::new(server.admin);
+        let mut ask = |method: &str, path: &str, site: &str, mode: &str, dest: &str| {
+            let mut headers = vec![("authorization", "Bearer AdminTokenItself")];
+            let fetch = [
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+            ];
+            headers.extend(fetch.into_iter().filter(|(_, value)| !value.is_empty()));
+            client.request(method, path, &headers, Some(b"{}")).unwrap()
+        };
+        let more = [
+            ("GET", "/"),
+            ("GET", "/console/app.js"),
+            ("GET", "/healthz"),
+            ("GET", "/readyz"),
+            ("POST", "/login"),
+            ("POST", "/logout"),
+        ];
+        for (method, path) in PAGES.into_iter().chain(more) {
+            for site in ["cross-site", "same-site"] {
+                for (mode, dest) in [
+                    ("", ""),
+                    ("cors", "empty"),
+                    ("no-cors", "script"),
+                    ("navigate", "iframe"),
+                ] {
+                    let answer = ask(method, path, site, mode, dest);
+                    assert_error(&answer, 403, "other sites");
+                }
+                if path != "/" {
+                    let answer = ask(method, path, site, "navigate", "document");
+                    assert_error(&answer, 403, "other sites");
+                }
+            }
+            for site in ["", "same-origin", "none"] {
+                assert_ne!(ask(method, path, site, "", "").status, 403, "{path}");
+            }
+        }
+        for site in ["cross-site", "same-site"] {
+            let link = ask("GET", "/", site, "navigate", "document");
+            assert_eq!(link.status, 200);
+            assert!(link.text().starts_with("<!"), "{}", link.text());
+            let form = ask("POST", "/", site, "navigate", "document");
+            assert_error(&form, 403, "other sites");
+        }
+    }
+}
+
+#[test]
 fn unknown_pages_and_methods_are_answered_in_json() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     let mut client = Client::new(server.admin);
