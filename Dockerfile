@@ -1,5 +1,5 @@
 # docker build -t livehook .
-# docker run -e LIVEHOOK_KEY=… -p 8080:8080 -v livehook:/data --stop-timeout 20 livehook
+# docker run -e LIVEHOOK_KEY=… -p 8080:8080 -e LIVEHOOK_ADMIN_TOKEN=… -p 127.0.0.1:9090:9090 -v livehook:/data --stop-timeout 20 livehook
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
@@ -22,7 +22,7 @@ COPY --from=build /src/target/release/livehook /usr/local/bin/livehook
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532
 VOLUME /data
-# Callbacks; metrics and API, which container.toml keeps inside the container.
+# Callbacks; metrics, API and console, which container.toml keeps inside the container unless LIVEHOOK_ADMIN_TOKEN is set.
 EXPOSE 8080 9090
 # Reads the configuration that the server reads if that is the file above or named by LIVEHOOK_CONFIG.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["/usr/local/bin/livehook", "health", "--ready"]

@@ -14,7 +14,7 @@ use self::flaw::unknown_key;
 use self::node::{Node, Table};
 use crate::admin::settings::{AdminConfig, AdminSettings};
 use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
-use crate::inbox::settings::{InboxConfig, InboxSettings};
+use crate::inbox::settings::{Engine, InboxConfig, InboxSettings};
 use crate::ingress::settings::ServerConfig;
 use crate::log::LogConfig;
 use crate::settings::{self, Invalid, Surroundings};
@@ -197,9 +197,14 @@ impl<'a> Reader<'a> {
                 CallbackKey as keys = [\"…\"]";
             return Err(self.invalid(Invalid::at("sources", problem)));
         };
+        let server = server.validate("server").map_err(invalid)?;
+        let admin = admin.validate("admin", around).map_err(invalid)?;
+        if let Some(problem) = admin.collides_with(server.listen) {
+            return Err(self.invalid(Invalid::at("admin.listen", problem)));
+        }
         Ok(Config {
-            server: server.validate("server").map_err(invalid)?,
-            admin: admin.validate("admin", around).map_err(invalid)?,
+            server,
+            admin,
             log: log.validate("log").map_err(invalid)?,
             inbox: self.inbox(&inbox, around, longest_grace)?,
             streams: streams.validate("streams").map_err(invalid)?,
@@ -215,6 +220,14 @@ impl<'a> Reader<'a> {
         around: &Surroundings,
         longest_grace: Duration,
     ) -> Result<InboxSettings, ConfigError> {
+        let by_variable = |key: &str| self.from_env.contains_key(&format!("inbox.{key}"));
+        // The image's file and the unit name a directory for whichever engine is chosen.
+        let in_one_file = !by_variable("engine") && !by_variable("path");
+        if inbox.engine == Engine::Postgres && inbox.path.is_some() && in_one_file {
+            let problem =
+                "belongs to engine = \"sqlite\", but the engine is \"postgres\"; remove it";
+            return Err(self.invalid(Invalid::at("inbox.path", problem)));
+        }
         inbox
             .validate("inbox", around, longest_grace)
             .map_err(|invalid| self.invalid(invalid))

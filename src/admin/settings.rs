@@ -1,6 +1,6 @@
 //! `[admin]`: the operator's listener.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -18,7 +18,7 @@ pub struct AdminConfig {
     pub token: Option<String>,
     /// A file that holds the token.
     pub token_file: Option<PathBuf>,
-    /// A variable that holds the token.
+    /// A variable that holds the token. With a `?` behind its name it may be unset: the listener then keeps to loopback.
     pub token_env: Option<String>,
 }
 
@@ -40,6 +40,8 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     /// What the operator must know; none only on loopback.
     pub token: Option<Secret>,
+    /// The variable that may hold a token and is not set: therefore `listen` is loopback, whatever the file says.
+    pub unset: Option<String>,
 }
 
 impl AdminConfig {
@@ -52,17 +54,48 @@ impl AdminConfig {
             variable: self.token_env.as_deref(),
         }
         .resolve(place, around)?;
-        if token.is_none() && !self.listen.ip().to_canonical().is_loopback() {
-            let problem = format!(
-                "`{}` can be reached from other machines, which needs a token; set `token`, `token_file` or \
-                 `token_env`, or listen on 127.0.0.1",
-                self.listen
-            );
-            return Err(Invalid::at(format!("{place}.listen"), problem));
+        let everywhere = !self.listen.ip().to_canonical().is_loopback();
+        let mut listen = self.listen;
+        let mut unset = None;
+        if token.is_none() && everywhere {
+            let Some(variable) = self
+                .token_env
+                .as_deref()
+                .and_then(|it| it.strip_suffix('?'))
+            else {
+                let problem = format!(
+                    "`{listen}` can be reached from other machines, which needs a token; set `token`, `token_file` or \
+                     `token_env`, or listen on 127.0.0.1",
+                );
+                return Err(Invalid::at(format!("{place}.listen"), problem));
+            };
+            listen.set_ip(match listen {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+            unset = Some(variable.to_owned());
         }
         Ok(AdminSettings {
-            listen: self.listen,
+            listen,
             token,
+            unset,
+        })
+    }
+}
+
+impl AdminSettings {
+    /// Why a listener cannot be beside one at this address.
+    pub(crate) fn collides_with(&self, other: SocketAddr) -> Option<String> {
+        let [one, two] = [self.listen, other].map(|address| address.ip().to_canonical());
+        // `[::]` takes IPv4 as well.
+        let covers =
+            |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+        let same = self.listen.port() == other.port() && other.port() != 0;
+        (same && (one == two || covers(one, two) || covers(two, one))).then(|| {
+            format!(
+                "`{}` is taken by server.listen (`{other}`), give it another port",
+                self.listen
+            )
         })
     }
 }

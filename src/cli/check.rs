@@ -193,6 +193,12 @@ fn hints(config: &Config) -> Vec<String> {
         ),
         Some(_) => {}
     }
+    if let Some(variable) = &config.admin.unset {
+        hints.push(format!(
+            "the admin listener keeps to {} because {variable} is not set",
+            config.admin.listen
+        ));
+    }
     for source in config.sources.values() {
         hint_source(&mut hints, source);
     }

@@ -42,6 +42,7 @@ async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
     let _caught = signal(too_large).map_err(|error| Failed::Run(error.into()))?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Failed::Run(error.into()))?;
     let watch = config.server.watch;
+    let unset = config.admin.unset.clone();
     let server = tokio::select! {
         server = Server::builder(config).bind() => server.map_err(failed)?,
         // Most likely it waits for the directory's lock.
@@ -54,6 +55,12 @@ async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
         version = env!("CARGO_PKG_VERSION"),
         "callbacks are taken"
     );
+    if let Some(variable) = unset {
+        tracing::info!(
+            "the admin listener can be reached from this machine or container only, because {variable} is not set: set it \
+             to a long random text to reach metrics, API and console from elsewhere"
+        );
+    }
     let reloads = tokio::spawn(reload(server.reloader(), file, hangups, watch));
     let (first, stop) = tokio::sync::oneshot::channel();
     let serving = server.run(async {

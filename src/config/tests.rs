@@ -47,6 +47,53 @@ fn variables_override_single_options() {
 }
 
 #[test]
+fn a_variable_replaces_a_secret_whichever_way_the_file_gives_it() {
+    let text = format!("{LEAST}[admin]\ntoken_env = \"LIVEHOOK_ADMIN_TOKEN?\"\n");
+    let token = |variables: &[(&str, &str)]| read(&text, variables).map(|it| it.admin.token);
+    let own = ("LIVEHOOK__ADMIN__TOKEN", "mine");
+    // The file names the other one, which therefore is no slip of the pen.
+    let named = ("LIVEHOOK_ADMIN_TOKEN", "named");
+    assert_eq!(token(&[]), Ok(None));
+    assert_eq!(token(&[named]), Ok(Some(Secret::new("named"))));
+    assert_eq!(token(&[own]), Ok(Some(Secret::new("mine"))));
+    assert_eq!(token(&[own, named]), Ok(Some(Secret::new("mine"))));
+    let both = [own, ("LIVEHOOK__ADMIN__TOKEN_FILE", "x")];
+    assert!(token(&both).unwrap_err().contains("give only one of"));
+}
+
+#[test]
+fn listeners_beside_each_other_are_taken() {
+    for (server, admin) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:80", "127.0.0.2:80"),
+        ("0.0.0.0:80", "[::1]:80"),
+        ("0.0.0.0:80", "127.0.0.1:81"),
+    ] {
+        let text = format!("{LEAST}[server]\nlisten = \"{server}\"\n[admin]\nlisten = \"{admin}\"");
+        assert_eq!(read(&text, &[]).err(), None, "{server} {admin}");
+    }
+}
+
+#[test]
+fn a_token_that_may_be_missing_keeps_the_listener_at_home() {
+    for (listen, local) in [
+        ("0.0.0.0:9090", "127.0.0.1:9090"),
+        ("10.0.0.1:99", "127.0.0.1:99"),
+        ("[::]:9090", "[::1]:9090"),
+    ] {
+        let text = format!("{LEAST}[admin]\nlisten = \"{listen}\"\ntoken_env = \"TOKEN?\"");
+        let without = read(&text, &[]).unwrap().admin;
+        assert_eq!(without.listen, local.parse().unwrap());
+        assert_eq!(without.unset.as_deref(), Some("TOKEN"));
+        let with = read(&text, &[("TOKEN", "a")]).unwrap().admin;
+        assert_eq!(with.listen, listen.parse().unwrap());
+        assert_eq!(with.unset, None);
+    }
+    let at_home = format!("{LEAST}[admin]\ntoken_env = \"TOKEN?\"");
+    assert_eq!(read(&at_home, &[]).unwrap().admin.unset, None);
+}
+
+#[test]
 fn windows_follow_the_longest_grace() {
     let config = read("[sources.css]\nkeys = [\"a\"]\nexpiry_grace = \"1h\"", &[]).unwrap();
     assert_eq!(config.inbox.dedupe_window, Duration::from_secs(80 * 60));

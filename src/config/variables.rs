@@ -25,6 +25,7 @@ pub(super) fn apply(
     variables: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, String> {
     let options = options();
+    check_underscores(root, variables, &options)?;
     let mut set = BTreeMap::new();
     let ours = variables.range(PREFIX.to_owned()..);
     for (name, value) in ours.take_while(|(name, _)| name.starts_with(PREFIX)) {
@@ -36,11 +37,51 @@ pub(super) fn apply(
             .or_insert_with(|| Node::Table(Table::new()));
         if let Node::Table(table) = table {
             let value = Node::Variable(value.trim().to_owned());
+            // A secret that the file gives in another way is replaced as well.
+            table.retain(|other, node| {
+                stem(other) != stem(key) || matches!(node, Node::Variable(_))
+            });
             table.insert((*key).to_owned(), value);
             set.insert(format!("{section}.{key}"), name.clone());
         }
     }
     Ok(set)
+}
+
+/// What the ways to give one secret have in common.
+fn stem(key: &str) -> &str {
+    key.strip_suffix("_file")
+        .or_else(|| key.strip_suffix("_env"))
+        .unwrap_or(key)
+}
+
+/// Refuses `LIVEHOOK_SERVER_LISTEN`, which sets nothing, unless the file names it as the place of a secret.
+fn check_underscores(
+    root: &Table,
+    variables: &BTreeMap<String, String>,
+    options: &BTreeMap<String, (&str, &str)>,
+) -> Result<(), String> {
+    let single = |name: &str| name.replace("__", "_");
+    let ours = variables
+        .keys()
+        .filter(|name| name.starts_with("LIVEHOOK_"));
+    for name in ours.filter(|name| !options.contains_key(*name) && !names(root, name)) {
+        if let Some(meant) = options.keys().find(|option| single(option) == single(name)) {
+            return Err(format!(
+                "environment: `{name}` sets nothing, did you mean `{meant}`?"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an `…_env` of the file names this variable.
+fn names(table: &Table, variable: &str) -> bool {
+    table.iter().any(|(key, node)| match node {
+        Node::Table(below) => names(below, variable),
+        Node::Text(text) => key.ends_with("_env") && text.trim_end_matches('?') == variable,
+        _ => false,
+    })
 }
 
 fn unknown(name: &str, options: &BTreeMap<String, (&str, &str)>) -> String {

@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -17,8 +17,8 @@ use crate::settings::{self, Invalid, SecretFields, Surroundings, access};
 pub struct InboxConfig {
     /// What stores the events.
     pub engine: Engine,
-    /// The directory of the embedded store. PostgreSQL passes over it: the image's file sets one.
-    pub path: PathBuf,
+    /// The directory of the embedded store; none: `data`. PostgreSQL passes over it: the image's file sets one.
+    pub path: Option<PathBuf>,
     /// How long to wait for another process to leave the directory.
     #[serde(deserialize_with = "settings::optional_duration")]
     pub lock_wait: Option<Duration>,
@@ -53,7 +53,7 @@ impl Default for InboxConfig {
     fn default() -> Self {
         Self {
             engine: Engine::default(),
-            path: "data".into(),
+            path: None,
             lock_wait: None,
             min_free: None,
             url: None,
@@ -208,12 +208,13 @@ impl InboxConfig {
     }
 
     fn sqlite(&self, place: &str, around: &Surroundings) -> Result<SqliteSettings, Invalid> {
-        if self.path.as_os_str().is_empty() {
+        let path = self.path.as_deref().unwrap_or(Path::new("data"));
+        if path.as_os_str().is_empty() {
             let problem = "is empty; name a directory";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
         Ok(SqliteSettings {
-            path: around.path(&self.path),
+            path: around.path(path),
             lock_wait: wait(self.lock_wait, LOCK_WAIT, format!("{place}.lock_wait"))?,
             min_free: self.min_free,
         })

@@ -6,6 +6,7 @@ use std::path::Path;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::support::server::livehook;
+use crate::support::{KEY, Settings, TestServer, wait_for};
 
 fn shipped(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -62,6 +63,72 @@ fn check(toml: &str, folder: &str, secrets: &BTreeSet<&str>) -> String {
         .concat();
     assert!(checked.status.success(), "{said}");
     said
+}
+
+#[test]
+fn the_admin_listener_of_the_image_is_open_only_with_a_token() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/container.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let check = |token: &[(&str, &str)]| {
+        let checked = livehook()
+            .arg("check")
+            .arg("--config")
+            .arg(&file)
+            .env("LIVEHOOK_KEY", "TheKeyItself")
+            .env("LIVEHOOK__INBOX__PATH", directory.path())
+            .envs(token.iter().copied())
+            .output()
+            .unwrap();
+        assert!(checked.status.success());
+        String::from_utf8(checked.stdout).unwrap()
+    };
+    let said = check(&[]);
+    assert!(said.contains("and 127.0.0.1:9090 are free"), "{said}");
+    assert!(
+        said.contains("keeps to 127.0.0.1:9090 because LIVEHOOK_ADMIN_TOKEN is not set"),
+        "{said}"
+    );
+    let said = check(&[("LIVEHOOK_ADMIN_TOKEN", "AdminTokenItself")]);
+    assert!(said.contains("and 0.0.0.0:9090 are free"), "{said}");
+    assert!(!said.contains("keeps to"), "{said}");
+
+    let shipped = shipped("container.toml");
+    assert!(shipped.contains("listen = \"0.0.0.0:9090\"\ntoken_env = \"LIVEHOOK_ADMIN_TOKEN?\""));
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let settings = |token: Option<&str>| Settings {
+        admin: "token_env = \"LIVEHOOK_ADMIN_TOKEN?\"".into(),
+        // Any port, and without a token it has to be loopback all the same.
+        env: [variable(
+            "LIVEHOOK__ADMIN__LISTEN",
+            if token.is_some() {
+                "127.0.0.1:0"
+            } else {
+                "0.0.0.0:0"
+            },
+        )]
+        .into_iter()
+        .chain(token.map(|token| variable("LIVEHOOK_ADMIN_TOKEN", token)))
+        .collect(),
+        ..Settings::default()
+    };
+    let lines = |server: &TestServer| {
+        let log = server.log();
+        assert!(
+            !log.contains("AdminTokenItself") && !log.contains(KEY),
+            "{log}"
+        );
+        let about = log
+            .lines()
+            .filter(|line| line.contains("LIVEHOOK_ADMIN_TOKEN is not set"));
+        about.count()
+    };
+    let without = TestServer::start(&settings(None));
+    assert!(without.admin.ip().is_loopback(), "{}", without.admin);
+    assert_eq!(without.get("/api/handlers").status, 200);
+    wait_for("the line", || (lines(&without) == 1).then_some(()));
+    let with = TestServer::start(&settings(Some("AdminTokenItself")));
+    assert_eq!(with.get("/api/handlers").status, 401);
+    assert_eq!(lines(&with), 0);
 }
 
 #[test]

@@ -11,6 +11,21 @@ fn a_bad_variable_is_named() {
             "environment: unknown variable `LIVEHOOK__SERVER__LISTN`, did you mean `LIVEHOOK__SERVER__LISTEN`?",
         ),
         (
+            "LIVEHOOK_SERVER_LISTEN",
+            "127.0.0.1:80",
+            "environment: `LIVEHOOK_SERVER_LISTEN` sets nothing, did you mean `LIVEHOOK__SERVER__LISTEN`?",
+        ),
+        (
+            "LIVEHOOK_INBOX__MIN_FREE",
+            "1MiB",
+            "environment: `LIVEHOOK_INBOX__MIN_FREE` sets nothing, did you mean `LIVEHOOK__INBOX__MIN_FREE`?",
+        ),
+        (
+            "LIVEHOOK_ADMIN_TOKEN",
+            "a",
+            "environment: `LIVEHOOK_ADMIN_TOKEN` sets nothing, did you mean `LIVEHOOK__ADMIN__TOKEN`?",
+        ),
+        (
             "LIVEHOOK__SERVER__TRUSTED_PROXIES",
             "x",
             "`server.trusted_proxies` is a list, set it in the file",
@@ -271,6 +286,18 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
             "[admin]\nlisten = \"0.0.0.0:9090\"",
             "admin.listen: `0.0.0.0:9090` can be reached from other machines, which needs a token; set",
         ),
+        (
+            "[admin]\nlisten = \"127.0.0.1:8080\"",
+            "admin.listen: `127.0.0.1:8080` is taken by server.listen (`0.0.0.0:8080`), give it another port",
+        ),
+        (
+            "[server]\nlisten = \"[::1]:90\"\n[admin]\nlisten = \"[::1]:90\"",
+            "admin.listen: `[::1]:90` is taken by server.listen",
+        ),
+        (
+            "[server]\nlisten = \"[::]:90\"\n[admin]\nlisten = \"127.0.0.1:90\"",
+            "admin.listen: `127.0.0.1:90` is taken by server.listen",
+        ),
         ("[admin]\ntoken = \"\"", "admin.token: is empty"),
         ("[log]\nlevel = \"loud\"", "log.level: `loud` is no level"),
         (
@@ -292,6 +319,10 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         (
             "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@b\"\nlock_wait = \"10s\"",
             "inbox.lock_wait: belongs to engine = \"sqlite\", but the engine is \"postgres\"",
+        ),
+        (
+            "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@b\"\npath = \"data\"",
+            "inbox.path: belongs to engine = \"sqlite\", but the engine is \"postgres\"",
         ),
         (
             "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@b\"\nurl_env = \"X\"",

@@ -319,7 +319,7 @@ fn surroundings() -> Surroundings<'static> {
 
 async fn open(path: &Path) -> (Inbox, Arc<Dispatch>, Runtime) {
     let config = InboxConfig {
-        path: path.to_owned(),
+        path: Some(path.to_owned()),
         min_free: Some(0),
         ..InboxConfig::default()
     };

@@ -37,12 +37,22 @@ fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
             with("[admin]\nlisten = \"0.0.0.0:9090\""),
             &["admin.listen", "token"],
         ),
+        (
+            with("[admin]\nlisten = \"127.0.0.1:8080\""),
+            &["admin.listen", "server.listen", "8080"],
+        ),
         (with("[admin]\ntoken = \"\""), &["admin.token", "empty"]),
         (with("[log]\nlevel = \"lots\""), &["log.level", "info"]),
         (with("[log]\nformat = \"jason\""), &["log.format", "json"]),
         (
             with("[inbox]\nengine = \"sqlight\""),
             &["inbox.engine", "sqlite"],
+        ),
+        (
+            with(
+                "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@127.0.0.1:1\"\npath = \"data\"",
+            ),
+            &["inbox.path", "sqlite", "postgres"],
         ),
         (
             with("[inbox]\nretention = \"7\""),
@@ -293,19 +303,22 @@ fn bad_usage_and_missing_files_end_with_2() {
         .unwrap();
     assert_eq!(by_variable.status.code(), Some(2));
     assert!(text(&by_variable.stderr).contains("x.toml"));
-    let unknown = livehook()
-        .arg("check")
-        .env("LIVEHOOK__SERVER__LISTN", "x")
-        .arg("--config")
-        .arg(config(directory.path()))
-        .output()
-        .unwrap();
-    assert_eq!(unknown.status.code(), Some(2));
-    assert!(
-        text(&unknown.stderr).contains("LIVEHOOK__SERVER__LISTEN"),
-        "{}",
-        text(&unknown.stderr)
-    );
+    for (name, command) in [
+        ("LIVEHOOK__SERVER__LISTN", "check"),
+        ("LIVEHOOK_SERVER_LISTEN", "check"),
+        ("LIVEHOOK_SERVER_LISTEN", "serve"),
+    ] {
+        let unknown = livehook()
+            .arg(command)
+            .env(name, "127.0.0.1:0")
+            .arg("--config")
+            .arg(config(directory.path()))
+            .output()
+            .unwrap();
+        assert_eq!(unknown.status.code(), Some(2));
+        let message = text(&unknown.stderr);
+        assert!(message.contains("LIVEHOOK__SERVER__LISTEN"), "{message}");
+    }
 }
 
 fn config(directory: &Path) -> std::path::PathBuf {
