@@ -11,6 +11,8 @@ pub(super) struct Endpoint {
     /// In lower case, as the document has it.
     pub(super) method: &'static str,
     pub(super) path: &'static str,
+    /// What a program that is made from the document calls it.
+    pub(super) name: &'static str,
     pub(super) summary: &'static str,
     /// The fields of the query string.
     pub(super) query: &'static [&'static str],
@@ -55,6 +57,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/events",
+        name: "listEvents",
         summary: "Stored events, without their data",
         query: EVENT_LIST,
         required: &[],
@@ -65,6 +68,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "delete",
         path: "/api/events",
+        name: "deleteEvents",
         summary: "Remove stored events of a stream for good, with their deliveries at every handler",
         query: &[
             "kind", "source", "domain", "stream", "from", "to", "dry_run",
@@ -77,6 +81,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/events/stream",
+        name: "watchEvents",
         summary: "What arrives: messages `event` with an Event, and `handlers` with a list of Handlers whenever it changes; \
             `Last-Event-ID` goes on where an earlier stream ended",
         query: &["kind", "source", "domain", "stream", "from", "to"],
@@ -88,6 +93,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/events/{id}",
+        name: "getEvent",
         summary: "One event as handlers get it: a CloudEvent",
         query: &["payload"],
         required: &[],
@@ -98,6 +104,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/events/{id}/body",
+        name: "getEventBody",
         summary: "The body of an event, byte for byte as it was received",
         query: &[],
         required: &[],
@@ -108,6 +115,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/events/{id}/deliveries",
+        name: "listDeliveries",
         summary: "What became of an event at each handler",
         query: &[],
         required: &[],
@@ -118,6 +126,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/handlers",
+        name: "listHandlers",
         summary: "How the handlers are doing",
         query: &["limit", "after", "handler", "state"],
         required: &[],
@@ -128,6 +137,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/handlers/{name}/parked",
+        name: "listParked",
         summary: "What a handler has given up, and why",
         query: EVENT_LIST,
         required: &[],
@@ -138,6 +148,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/api/handlers/{name}/replay",
+        name: "replay",
         summary: "Deliver again, through the handler's filters",
         query: &[],
         required: &[],
@@ -148,6 +159,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/api/handlers/{name}/discard",
+        name: "discard",
         summary: "Give parked deliveries up for good; by `event` also one that is still retrying",
         query: &[],
         required: &[],
@@ -158,6 +170,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/api/handlers/{name}/pause",
+        name: "pauseHandler",
         summary: "Begin no more attempts, also after a restart",
         query: &[],
         required: &[],
@@ -168,6 +181,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/api/handlers/{name}/resume",
+        name: "resumeHandler",
         summary: "Go on after a pause",
         query: &[],
         required: &[],
@@ -178,6 +192,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/retry-windows",
+        name: "listRetryWindows",
         summary: "What is refused or cannot be taken right now, and how long the platform repeats it",
         query: &[],
         required: &[],
@@ -188,6 +203,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/rejected",
+        name: "listRejected",
         summary: "What was refused, or came to a URL that is nobody's: the source of that is `unknown`, its reason `misrouted`",
         query: &[
             "limit", "after", "order", "reason", "kind", "source", "from", "to",
@@ -200,6 +216,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/api/rejected/recheck",
+        name: "recheckRejected",
         summary: "Take what was refused for its signature and is authentic by the keys of now, and what came to a URL that is \
             nobody's and is authentic for one source",
         query: &[],
@@ -211,6 +228,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/streams",
+        name: "listStreams",
         summary: "The streams on the board: those that are live, or all",
         query: &[
             "limit", "after", "live", "source", "domain", "stream", "search",
@@ -223,6 +241,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/streams/stream",
+        name: "watchStreams",
         summary: "Changes of the board: messages `stream` with a Stream; `Last-Event-ID` goes on where an earlier stream ended",
         query: &["live", "source", "domain", "stream", "search"],
         required: &[],
@@ -233,6 +252,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/api/streams/rebuild",
+        name: "rebuildStreams",
         summary: "Make the board again from the stored events",
         query: &[],
         required: &[],
@@ -243,6 +263,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/streams/{source}/{domain}/{appname}/{streamid}",
+        name: "getStream",
         summary: "One stream with its sessions, what belongs to them, and a part of its events, the latest first; \
             `-` stands for what is empty",
         query: &["limit", "after"],
@@ -254,6 +275,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/api/openapi.json",
+        name: "getDocument",
         summary: "This document",
         query: &[],
         required: &[],

@@ -1,5 +1,6 @@
 //! `GET /api/openapi.json`: the API in words that programs understand, made from [`ENDPOINTS`].
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use axum::http::StatusCode;
@@ -10,10 +11,13 @@ use super::Problem;
 use super::api::json_text;
 use super::endpoints::{Answer, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
-use crate::dispatch::{Progress, State};
+use crate::dispatch::State;
 use crate::kind::Kind;
-use crate::metrics::CallbackResult;
 use crate::rejected::Reason;
+
+mod schemas;
+
+use schemas::schemas;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| describe().to_string());
 
@@ -36,13 +40,26 @@ fn describe() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "The admin API. Lists come in parts: `after` takes the `next` of the part before.",
         },
-        "security": [{ "token": [] }],
+        "servers": [{ "url": "/", "description": "the admin listener that has this document" }],
+        "tags": tags(),
+        "security": [{ "token": [] }, {}],
         "paths": paths,
         "components": {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
             "schemas": schemas(),
         },
     })
+}
+
+/// What an endpoint is about: the part of its path behind `/api/`.
+fn tag(endpoint: &Endpoint) -> &'static str {
+    let part = endpoint.path.split('/').nth(2).unwrap_or_default();
+    part.trim_end_matches(".json")
+}
+
+fn tags() -> Value {
+    let all: BTreeSet<_> = ENDPOINTS.iter().map(tag).collect();
+    all.into_iter().map(|tag| json!({ "name": tag })).collect()
 }
 
 fn operation(endpoint: &Endpoint) -> Value {
@@ -52,7 +69,9 @@ fn operation(endpoint: &Endpoint) -> Value {
             .strip_prefix('{')
             .and_then(|part| part.strip_suffix('}'))
         {
-            parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+            parameters.push(json!({
+                "name": name, "in": "path", "description": place(name), "required": true, "schema": { "type": "string" },
+            }));
         }
     }
     for name in endpoint.query {
@@ -65,6 +84,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     let json_of = |schema: Value| json!({ "application/json": { "schema": schema } });
     let list_of = |name: &str| {
         json!({
+            "title": format!("{name}List"),
             "type": "object",
             "properties": {
                 "items": { "type": "array", "items": reference(name) },
@@ -77,10 +97,21 @@ fn operation(endpoint: &Endpoint) -> Value {
         Answer::List(name) => ("200", json_of(list_of(name))),
         Answer::One(name) => ("200", json_of(reference(name))),
         Answer::Count => ("202", json_of(reference("Count"))),
-        Answer::Bytes => ("200", json!({ "application/octet-stream": {} })),
-        Answer::Stream => ("200", json!({ "text/event-stream": {} })),
+        Answer::Bytes => {
+            let bytes = json!({ "type": "string", "format": "binary" });
+            (
+                "200",
+                json!({ "application/octet-stream": { "schema": bytes } }),
+            )
+        }
+        Answer::Stream => (
+            "200",
+            json!({ "text/event-stream": { "schema": { "type": "string" } } }),
+        ),
     };
     let mut operation = json!({
+        "operationId": endpoint.name,
+        "tags": [tag(endpoint)],
         "summary": endpoint.summary,
         "parameters": parameters,
         "responses": {
@@ -106,6 +137,16 @@ fn reference(name: &str) -> Value {
 
 fn one_of(values: impl IntoIterator<Item = &'static str>) -> Value {
     json!({ "type": "string", "enum": values.into_iter().collect::<Vec<_>>() })
+}
+
+/// What stands in a place of a path.
+fn place(name: &str) -> &'static str {
+    match name {
+        "id" => "an event's id",
+        "name" => "a handler's name",
+        "source" => "the name of the source",
+        _ => "as the stream has it; `-` stands for nothing",
+    }
 }
 
 /// What a field of a query means, and what it may be.
@@ -143,92 +184,4 @@ fn field(name: &str) -> (&'static str, Value) {
         "payload" => ("the form of `data`", one_of(["original", "typed"])),
         _ => ("", text),
     }
-}
-
-fn schemas() -> Value {
-    let text = || json!({ "type": "string" });
-    let maybe = || json!({ "type": ["string", "null"] });
-    let time = || json!({ "type": "string", "format": "date-time" });
-    let maybe_time = || json!({ "type": ["string", "null"], "format": "date-time" });
-    let number = || json!({ "type": "integer" });
-    let maybe_number = || json!({ "type": ["integer", "null"] });
-    let flag = || json!({ "type": "boolean" });
-    let attributes = || {
-        json!({
-            "specversion": text(), "id": text(), "source": text(), "type": text(), "subject": text(), "time": time(),
-            "datacontenttype": text(), "appid": text(), "domain": text(), "appname": text(), "streamid": text(),
-            "pushsequence": text(), "receivedtime": time(),
-        })
-    };
-    let stream = || {
-        json!({
-            "source": text(), "domain": text(), "appname": text(), "streamid": text(), "pushsequence": text(), "live": flag(),
-            "since": maybe_time(), "last": time(),
-        })
-    };
-    let with = |mut properties: Value, more: Value| {
-        if let (Some(all), Value::Object(more)) = (properties.as_object_mut(), more) {
-            all.extend(more);
-        }
-        json!({ "type": "object", "properties": properties })
-    };
-    let object = |properties: Value| with(properties, json!({}));
-    let results = [
-        CallbackResult::Refused,
-        CallbackResult::Overloaded,
-        CallbackResult::Failed,
-    ];
-    json!({
-        "Event": object(attributes()),
-        "CloudEvent": with(attributes(), json!({ "data": {}, "data_base64": text(), "untyped": { "type": ["boolean", "string"] } })),
-        "Parked": with(attributes(), json!({
-            "attempts": number(), "first_attempt": maybe_time(), "parked_at": time(), "error": text(), "replaying": flag(),
-        })),
-        "Delivery": object(json!({
-            "handler": text(), "state": one_of(Progress::ALL.map(Progress::slug)), "attempts": maybe_number(), "first_attempt": maybe_time(),
-            "due": maybe_time(), "parked_at": maybe_time(), "error": maybe(),
-        })),
-        "Handler": object(json!({
-            "name": text(), "type": text(), "state": one_of(State::ALL.map(State::slug)), "lag_events": number(),
-            "lag_seconds": { "type": "number" }, "retrying": number(), "waiting": number(), "parked": number(), "replaying": number(),
-            "last_success": maybe_time(), "last_failure": { "type": ["object", "null"], "properties": { "time": time(), "error": text() } },
-        })),
-        "Stream": object(stream()),
-        "Story": with(stream(), json!({
-            "sessions": { "type": "array", "items": { "type": "object", "properties": {
-                "pushsequence": maybe(), "start": time(), "begin_known": flag(), "end": maybe_time(),
-                "duration_seconds": { "type": ["number", "null"] }, "superseded": flag(), "pusher": maybe(), "width": maybe_number(),
-                "height": maybe_number(), "errcode": maybe_number(), "end_reason": maybe(), "errmsg": maybe(), "push_exceptions": number(),
-            } } },
-            "push_exceptions": number(),
-            "last_snapshot": { "type": ["object", "null"], "properties": {
-                "id": text(), "time": maybe_time(), "url": maybe(), "width": maybe_number(), "height": maybe_number(),
-            } },
-            "recordings": { "type": "array", "items": { "type": "object", "properties": {
-                "id": text(), "state": text(), "open": flag(), "start": maybe_time(), "end": maybe_time(), "url": maybe(),
-            } } },
-            "audits": { "type": "array", "items": { "type": "object", "properties": {
-                "id": text(), "type": text(), "time": maybe_time(), "suggestion": maybe(), "label": maybe(),
-            } } },
-            "timeline": { "type": "array", "items": reference("Event") },
-            "next": maybe(),
-        })),
-        "RetryWindow": object(json!({
-            "source": text(), "kind": text(), "result": one_of(results.map(CallbackResult::slug)), "since": time(),
-            "last": time(), "window_seconds": number(), "remaining_seconds": number(),
-        })),
-        "Rejected": object(json!({
-            "id": text(), "reason": one_of(Reason::all().map(Reason::slug)), "receivedtime": time(), "source": text(), "kind": text(),
-            "url_kind": maybe(), "client": maybe(), "token_sha256": maybe(), "size": number(), "body": maybe(), "body_base64": text(),
-        })),
-        "Selection": object(json!({
-            "event": text(), "parked": { "const": true }, "from": time(), "to": time(), "dry_run": flag(),
-        })),
-        "Recheck": object(json!({ "source": text(), "dry_run": flag() })),
-        "Nothing": { "type": "object", "maxProperties": 0 },
-        "State": object(json!({ "state": text() })),
-        "Count": object(json!({ "count": number(), "without_appname": number(), "maybe_another_app": number() })),
-        "Document": { "type": "object" },
-        "Error": object(json!({ "code": number(), "message": text() })),
-    })
 }

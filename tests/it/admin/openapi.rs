@@ -187,3 +187,199 @@ fn answers_have_the_members_they_are_said_to_have() {
     let said = properties(&json!({ "$ref": "#/components/schemas/CloudEvent" }));
     assert!(members(&event).is_subset(&said));
 }
+
+/// Every schema below a value of the document, with its place.
+fn schemas<'a>(place: &str, schema: &'a Value, all: &mut Vec<(String, &'a Value)>) {
+    all.push((place.to_owned(), schema));
+    for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+        schemas(&format!("{place}.{name}"), below, all);
+    }
+    if let Some(items) = schema.get("items") {
+        schemas(&format!("{place}[]"), items, all);
+    }
+}
+
+#[test]
+fn programs_that_make_clients_find_what_they_need() {
+    let server = TestServer::start(&Settings::default());
+    let document = server.get("/api/openapi.json").json();
+    assert!(document["servers"][0]["url"].is_string());
+    let tags = document["tags"].as_array().unwrap().iter();
+    let tags: BTreeSet<_> = tags.map(|tag| tag["name"].as_str().unwrap()).collect();
+    let mut all = Vec::new();
+    let mut names = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let name = operation["operationId"].as_str().unwrap();
+        assert!(names.insert(name), "{name} twice");
+        let [tag] = &operation["tags"].as_array().unwrap()[..] else {
+            panic!("{path} has not one tag");
+        };
+        assert!(tags.contains(tag.as_str().unwrap()), "{tag}");
+        for parameter in operation["parameters"].as_array().unwrap() {
+            assert!(!parameter["description"].as_str().unwrap().is_empty());
+            schemas(&path, &parameter["schema"], &mut all);
+        }
+        let responses = operation["responses"].as_object().unwrap().values();
+        for content in responses.chain(operation.get("requestBody")) {
+            for (kind, content) in content["content"].as_object().unwrap() {
+                schemas(
+                    &format!("{method} {path} {kind}"),
+                    &content["schema"],
+                    &mut all,
+                );
+            }
+        }
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        schemas(name, schema, &mut all);
+    }
+    assert!(all.len() > 200);
+    for (place, schema) in all {
+        if let Some(reference) = schema["$ref"].as_str() {
+            let name = reference.strip_prefix("#/components/schemas/").unwrap();
+            assert!(
+                document["components"]["schemas"][name].is_object(),
+                "{place}"
+            );
+            continue;
+        }
+        // One type, or the two or three of a value.
+        assert!(!types(schema).is_empty(), "{place} has no type: {schema}");
+        for name in schema["required"].as_array().into_iter().flatten() {
+            assert!(
+                schema["properties"][name.as_str().unwrap()].is_object(),
+                "{place}: {name}"
+            );
+        }
+    }
+}
+
+fn types(schema: &Value) -> Vec<&str> {
+    match &schema["type"] {
+        Value::String(one) => vec![one],
+        several => several
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect(),
+    }
+}
+
+/// Fails unless the value is what the schema says: its type, what is required, nothing besides.
+#[track_caller]
+fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let name = reference.rsplit('/').next().unwrap();
+        return assert_fits(
+            document,
+            &document["components"]["schemas"][name],
+            value,
+            place,
+        );
+    }
+    let is = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+    };
+    let types = types(schema);
+    let fits = types.contains(&is) || (is == "integer" && types.contains(&"number"));
+    assert!(fits, "{place} is {value}, said to be {types:?}");
+    if let (Some(known), Value::String(_)) = (schema["enum"].as_array(), value) {
+        assert!(known.contains(value), "{place} is {value}");
+    }
+    for item in value.as_array().into_iter().flatten() {
+        assert_fits(document, &schema["items"], item, &format!("{place}[]"));
+    }
+    let (Some(members), Some(known)) = (value.as_object(), schema["properties"].as_object()) else {
+        return;
+    };
+    for required in schema["required"].as_array().into_iter().flatten() {
+        let name = required.as_str().unwrap();
+        assert!(members.contains_key(name), "{place} has no {name}");
+    }
+    for (name, value) in members {
+        assert!(known.contains_key(name), "{place} has {name}");
+        assert_fits(document, &known[name], value, &format!("{place}.{name}"));
+    }
+}
+
+#[test]
+fn answers_are_of_the_types_they_are_said_to_be() {
+    let (server, document, id) = described();
+    // Beside the one that has everything, some that have little or much that is seldom.
+    let more = [
+        json!({ "event_type": 1 }),
+        json!({ "event_type": 1, "stream_id": "alone" }),
+        json!({ "event_type": 0, "app": "d", "appname": "live", "stream_id": "room-7", "sequence": "1", "errcode": 3,
+            "event_time": now(), "push_duration": "1000" }),
+        json!({ "event_type": 100, "app": "d", "appname": "live", "stream_id": "room-7", "file_id": "f", "video_url": "http://x/",
+            "start_time": now(), "end_time": now() }),
+        json!({ "event_type": 200, "app": "d", "appname": "live", "stream_id": "room-7", "create_time": now(), "width": 640 }),
+        json!({ "event_type": 317, "app": "d", "appname": "live", "streamId": "room-7", "label": "Porn", "suggestion": "Block" }),
+    ];
+    for body in more {
+        assert_eq!(server.post("/css", signed(body)).status, 200);
+    }
+    let raw = crate::support::signed_raw(b"\"event_type\":1,\"stream_id\":\"\xFF\"");
+    assert_eq!(server.post("/css", raw).status, 200);
+    let of_binary = server.events().pop().unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let story = "/api/streams/css/d/live/room-7";
+    wait_for("the story", || {
+        let story = server.get(story).json();
+        let told = |list: &str| !story[list].as_array().unwrap().is_empty();
+        (told("recordings") && told("audits") && story["last_snapshot"].is_object()).then_some(())
+    });
+    for id in [id.as_str(), &of_binary] {
+        for (path, method, operation) in operations(&document) {
+            let content = &operation["responses"]["200"]["content"]["application/json"];
+            if method != "GET" || content.is_null() {
+                continue;
+            }
+            for query in ["", "?limit=1", "?payload=typed"] {
+                let answer = server.get(&format!("{}{query}", filled(&path, id)));
+                let schema = match answer.status {
+                    200 => &content["schema"],
+                    _ => {
+                        &operation["responses"]["default"]["content"]["application/json"]["schema"]
+                    }
+                };
+                assert!(query.is_empty() || matches!(answer.status, 200 | 400));
+                assert_fits(&document, schema, &answer.json(), &path);
+            }
+        }
+    }
+    let commands = [
+        (
+            "/api/handlers/rejects/replay",
+            json!({ "from": "2026-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "dry_run": true }),
+        ),
+        (
+            "/api/handlers/rejects/discard",
+            json!({ "parked": true, "dry_run": true }),
+        ),
+        (
+            "/api/rejected/recheck",
+            json!({ "source": "css", "dry_run": true }),
+        ),
+        ("/api/streams/rebuild", json!({})),
+    ];
+    for (path, command) in commands {
+        let answer = server.command(path, &command);
+        assert_eq!(answer.status, 202, "{path}: {}", answer.text());
+        assert_fits(
+            &document,
+            &json!({ "$ref": "/Count" }),
+            &answer.json(),
+            path,
+        );
+    }
+}
