@@ -8,6 +8,7 @@ mod answers;
 mod architecture;
 mod authentication;
 mod cli;
+mod clients;
 mod conformance;
 mod console;
 mod crash;

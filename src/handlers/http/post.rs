@@ -85,7 +85,7 @@ impl Handler for Post {
 }
 
 fn structured(request: RequestBuilder, event: &CloudEvent) -> (RequestBuilder, Vec<u8>) {
-    let request = request.header(CONTENT_TYPE, "application/cloudevents+json; charset=UTF-8");
+    let request = request.header(CONTENT_TYPE, "application/cloudevents+json");
     (request, event.to_json())
 }
 

@@ -136,7 +136,7 @@ async fn structured_mode_sends_the_whole_event() {
     assert!(heard.head.starts_with("POST /hook HTTP/1.1\r\n"));
     assert_eq!(
         heard.header("content-type"),
-        Some("application/cloudevents+json; charset=UTF-8")
+        Some("application/cloudevents+json")
     );
     assert_eq!(
         heard.header("user-agent"),
