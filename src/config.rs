@@ -23,6 +23,7 @@ use crate::streams::settings::{StreamsConfig, StreamsSettings};
 
 mod flaw;
 mod node;
+mod place;
 mod variables;
 
 /// A configuration that was checked as a whole. Two are equal if a reload from one to the other changes nothing.
@@ -126,7 +127,7 @@ fn open(path: &Path, advice: &str) -> Result<(String, PathBuf), ConfigError> {
 fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
     let parsed = ::config::File::from_str(text, FileFormat::Toml)
         .collect()
-        .map_err(|error| malformed(&error, file))?;
+        .map_err(|error| malformed(&error, text, file))?;
     match Node::table(parsed) {
         Node::Table(table) => Ok(table),
         _ => Ok(Table::new()),
@@ -134,38 +135,43 @@ fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
 }
 
 /// Brings the parser's picture of the line into one line, without the text of the file: it may hold a secret.
-fn malformed(error: &::config::ConfigError, file: &Path) -> ConfigError {
+fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigError {
     let file = file.display();
-    let text = error.to_string();
-    let mut lines = text.lines();
+    let told = error.to_string();
+    let mut lines = told.lines();
     let position = lines
         .next()
         .and_then(|line| line.strip_prefix("TOML parse error at line "))
         .and_then(|position| position.split_once(", column "));
     let Some((line, column)) = position else {
-        return ConfigError(format!("{file}: {}", text.trim()));
+        return ConfigError(format!("{file}: {}", told.trim()));
     };
     let problem: Vec<_> = lines
         .skip_while(|line| !line.trim_start().starts_with("| ") || !line.ends_with('^'))
         .skip(1)
         .collect();
-    ConfigError(format!("{file}:{line}:{column}: {}", problem.join("; ")))
+    let problem = problem.join("; ");
+    let number = line.parse().unwrap_or_default();
+    let problem = place::guess(text, number, &problem).unwrap_or(problem);
+    ConfigError(format!("{file}:{line}:{column}: {problem}"))
 }
 
 /// A parsed configuration on its way to a checked one.
 struct Reader<'a> {
     file: &'a Path,
+    text: &'a str,
     root: Table,
     /// The variables that set a place.
     from_env: BTreeMap<String, String>,
 }
 
 impl<'a> Reader<'a> {
-    fn of(text: &str, file: &'a Path, env: &Environment) -> Result<Self, ConfigError> {
+    fn of(text: &'a str, file: &'a Path, env: &Environment) -> Result<Self, ConfigError> {
         let mut root = parse(text, file)?;
         let from_env = variables::apply(&mut root, env).map_err(ConfigError)?;
         Ok(Self {
             file,
+            text,
             root,
             from_env,
         })
@@ -177,7 +183,8 @@ impl<'a> Reader<'a> {
             .keys()
             .find(|key| !SECTIONS.contains(&key.as_str()))
         {
-            return Err(self.error(&unknown_key(&dotted(&[key]), key, &SECTIONS)));
+            let place = dotted(&[key]);
+            return Err(self.error(&place, &unknown_key(&place, key, &SECTIONS)));
         }
         let invalid = |invalid| self.invalid(invalid);
         let server: ServerConfig = self.section(&["server"])?;
@@ -278,25 +285,30 @@ impl<'a> Reader<'a> {
             let below = flaw.place.iter().map(String::as_str);
             let place: Vec<_> = place.iter().copied().chain(below).collect();
             let place = dotted(&place);
-            self.error(&flaw.message(&self.with_variable(place)))
+            self.error(&place, &flaw.message(&self.with_variable(&place)))
         })
     }
 
     fn invalid(&self, invalid: Invalid) -> ConfigError {
-        let place = self.with_variable(invalid.place);
-        self.error(&format!("{place}: {}", invalid.problem))
+        let place = self.with_variable(&invalid.place);
+        self.error(&invalid.place, &format!("{place}: {}", invalid.problem))
     }
 
     /// The place, with the variable that set it if one did.
-    fn with_variable(&self, place: String) -> String {
-        match self.from_env.get(&place) {
+    fn with_variable(&self, place: &str) -> String {
+        match self.from_env.get(place) {
             Some(name) => format!("{place} (set by {name})"),
-            None => place,
+            None => place.to_owned(),
         }
     }
 
-    fn error(&self, message: &str) -> ConfigError {
-        ConfigError(format!("{}: {message}", self.file.display()))
+    /// An error at a place, which a variable may have set: then it stands nowhere in the file.
+    fn error(&self, place: &str, message: &str) -> ConfigError {
+        let position = match self.from_env.contains_key(place) {
+            true => String::new(),
+            false => place::position(self.text, place),
+        };
+        ConfigError(format!("{}{position}: {message}", self.file.display()))
     }
 }
 

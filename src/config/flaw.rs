@@ -19,6 +19,7 @@ enum Problem {
     UnknownKey(&'static [&'static str]),
     UnknownWord(String, &'static [&'static str]),
     Missing,
+    TextForList(String),
     Other(String),
 }
 
@@ -50,6 +51,10 @@ impl Flaw {
                 None => format!("{place}: unknown value `{word}`"),
             },
             Problem::Missing => format!("{place}: is missing"),
+            Problem::TextForList(problem) => {
+                let last = self.place.last().map_or("", String::as_str);
+                format!("{place}: {problem}; write {last} = [\"\u{2026}\"]")
+            }
             Problem::Other(problem) => format!("{place}: {problem}"),
         }
     }
@@ -109,7 +114,12 @@ impl Error for Flaw {
             Unexpected::Map => "a table",
             _ => "something else",
         };
-        Self::custom(format_args!("expected {}, found {found}", plain(expected)))
+        let expected = plain(expected);
+        let problem = format!("expected {expected}, found {found}");
+        match found == "a text" && expected.contains("a list") {
+            true => Self::new(Problem::TextForList(problem)),
+            false => Self::new(Problem::Other(problem)),
+        }
     }
 
     fn invalid_value(found: Unexpected, expected: &dyn Expected) -> Self {

@@ -50,9 +50,10 @@ fn the_image_takes_key_and_token_literally_from_its_variables() {
     }
     let message = Config::load(&path, &env(&[])).unwrap_err().to_string();
     assert!(
-        message.ends_with(
-            "container.toml: sources.css.keys_env: the environment variable `LIVEHOOK_KEY` is not set"
-        ),
+        message.contains("container.toml:")
+            && message.ends_with(
+                ": sources.css.keys_env: the environment variable `LIVEHOOK_KEY` is not set"
+            ),
         "{message}"
     );
 }

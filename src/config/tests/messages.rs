@@ -72,12 +72,31 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         // The file as a whole.
         ("[server\n", "/base/livehook.toml:1:8: "),
         ("a = \"secret\" x", "/base/livehook.toml:1:14: "),
+        (
+            "# mine\n\nsources:\n  css:\n    keys: [secret]\n",
+            "/base/livehook.toml:3:9: this is YAML, livehook reads TOML",
+        ),
+        (
+            "[sources.css]\nkeys = [\"secret]\n",
+            "/base/livehook.toml:2:17: a quote is missing",
+        ),
+        (
+            "[sources.css]\ntoken = secret\"\n",
+            "/base/livehook.toml:2:9: a quote is missing",
+        ),
+        (
+            "[sources.css]\nkeys = ['secret]\n",
+            "/base/livehook.toml:2:17: a quote is missing",
+        ),
         ("x = 1\nx = 2", "/base/livehook.toml:2:1: duplicate key"),
         (
             "",
             "livehook.toml: sources: there is none, so nothing could come in",
         ),
-        ("[servr]", "unknown key `servr`, did you mean `server`?"),
+        (
+            "[servr]",
+            "livehook.toml:1:2: unknown key `servr`, did you mean `server`?",
+        ),
         ("servr = 1", "unknown key `servr`, did you mean `server`?"),
         (
             "sources = 1",
@@ -99,11 +118,11 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[sources.css]",
-            "sources.css: has neither a key nor a token",
+            "livehook.toml:1:10: sources.css: has neither a key nor a token",
         ),
         (
             "[sources.css]\nkeys = \"abc\"",
-            "sources.css.keys: expected a list, found a text",
+            "livehook.toml:2:1: sources.css.keys: expected a list, found a text; write keys = [\"\u{2026}\"]",
         ),
         (
             "[sources.css]\nkeys = [7]",
@@ -172,7 +191,7 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[sources.css]\nallow_unsigned = \"all\"",
-            "sources.css.allow_unsigned: expected `true` or a list of kinds, found a text",
+            "expected `true` or a list of kinds, found a text; write allow_unsigned = [\"\u{2026}\"]",
         ),
         (
             "[sources.css]\nallow_unsigned = [\"relais\"]",
@@ -472,7 +491,7 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
         ),
         (
             "to = { type = \"exec\", command = \"ls -l\" }",
-            "handlers.archive.to.command: expected a list, found a text",
+            "livehook.toml:4:23: handlers.archive.to.command: expected a list, found a text; write command = [\"\u{2026}\"]",
         ),
         (
             "to = { type = \"http\", url = \"http://x\", secret = 123 }",

@@ -14,7 +14,25 @@ fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
     let with = |more: &str| format!("{css}{more}\n");
     let cases = [
         (with("[server\n"), &["livehook.toml:3:"][..]),
-        (with("[server]\nlisten = 8080"), &["server.listen"]),
+        (
+            "sources:\n  css:\n    keys: [a]\n".into(),
+            &["livehook.toml:1:", "this is YAML, livehook reads TOML"],
+        ),
+        (
+            "[sources.css]\nkeys = [\"a]\n".into(),
+            &["livehook.toml:2:", "quote"],
+        ),
+        (
+            "[sources.css]\nkeys = \"a\"\n".into(),
+            &[
+                "livehook.toml:2:1: sources.css.keys: ",
+                "; write keys = [\"\u{2026}\"]",
+            ],
+        ),
+        (
+            with("[server]\nlisten = 8080"),
+            &["livehook.toml:4:1: server.listen"],
+        ),
         (
             with("[server]\nlisten = \"here\""),
             &["server.listen", "0.0.0.0:8080"],
