@@ -133,3 +133,25 @@ async fn a_target_becomes_a_handler() {
             .to_json_line()
     );
 }
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_found_before_the_first_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = |command: &str| {
+        let to = read(&format!(
+            r#"to = {{ type = "exec", command = ["{command}"] }}"#
+        ))
+        .unwrap();
+        let around = surroundings(folder.path());
+        to.validate("handlers.a.to", &around).unwrap()
+    };
+    let build = |target: Target| target.build("a", PayloadForm::Original, &Clock::manual(NOW));
+    assert_eq!(target("sh").check("handlers.a.to"), Ok(()));
+    assert!(build(target("sh")).is_ok());
+    let missing = target("./missing");
+    let found = missing.check("handlers.a.to").unwrap_err();
+    assert_eq!(found.place, "handlers.a.to.command");
+    assert!(found.problem.contains("missing"), "{found}");
+    // As a reload builds it.
+    assert!(build(missing).is_err());
+}

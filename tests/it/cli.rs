@@ -151,6 +151,44 @@ fn events_are_followed_across_a_restart_of_the_server() {
 }
 
 #[test]
+fn none_of_what_is_there_can_be_asked_for_before_what_comes() {
+    let server = server();
+    push(&server, "before");
+    let mut child = livehook()
+        .args(["events", "--follow", "--limit", "0", "--json"])
+        .args(["--admin", &server.admin_url()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    // Nothing says when it has begun to follow.
+    let pushing = std::sync::atomic::AtomicBool::new(true);
+    let first = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0.. {
+                if !pushing.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                push(&server, &format!("after-{n}"));
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        });
+        let mut line = String::new();
+        let read = out.read_line(&mut line);
+        pushing.store(false, std::sync::atomic::Ordering::Relaxed);
+        read.unwrap();
+        line
+    });
+    let first: Value = serde_json::from_str(&first).unwrap();
+    assert!(
+        first["streamid"].as_str().unwrap().starts_with("after-"),
+        "{first}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn what_was_refused_is_listed_and_judged_once_more() {
     let server = server();
     for n in 0..3 {
