@@ -1,8 +1,19 @@
 //! The HTTP client for everything that livehook sends: it goes where it is told or nowhere.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use anyhow::Context;
 use reqwest::{Client, ClientBuilder, Url, redirect};
+use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::time::Instant;
+
+/// A connection that is not used for so long is closed.
+const IDLE: Duration = Duration::from_secs(30);
+/// The client's own limit is 100, above which a good answer would count as none.
+const MAX_HEADERS: usize = 2000;
 
 use crate::settings;
 
@@ -11,18 +22,77 @@ pub(crate) fn client(
     url: &Url,
     more: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> anyhow::Result<Client> {
-    choose_crypto();
-    let mut client = Client::builder()
+    more(settings(tls(url)?))
+        .build()
+        .context("cannot set up the HTTP client")
+}
+
+/// Clients for one URL, one after the other. Each is used for a limited time, and its connections end with it: a server
+/// whose name has moved to another address is found there, however long the old address goes on answering.
+pub(crate) struct Clients {
+    tls: Option<ClientConfig>,
+    lifetime: Duration,
+    more: fn(ClientBuilder) -> ClientBuilder,
+    current: Mutex<(Instant, Client)>,
+}
+
+impl Clients {
+    pub(crate) fn new(
+        url: &Url,
+        lifetime: Duration,
+        more: fn(ClientBuilder) -> ClientBuilder,
+    ) -> anyhow::Result<Self> {
+        // Once: it reads the certificates of the system.
+        let tls = tls(url)?;
+        let first = more(settings(tls.clone())).build();
+        let first = first.context("cannot set up the HTTP client")?;
+        Ok(Self {
+            tls,
+            lifetime,
+            more,
+            current: Mutex::new((Instant::now(), first)),
+        })
+    }
+
+    /// The client for the next request.
+    pub(crate) fn current(&self) -> Client {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, client) = &mut *current;
+        if since.elapsed() >= self.lifetime
+            && let Ok(fresh) = (self.more)(settings(self.tls.clone())).build()
+        {
+            (*since, *client) = (Instant::now(), fresh);
+        }
+        client.clone()
+    }
+}
+
+fn settings(tls: Option<ClientConfig>) -> ClientBuilder {
+    let client = Client::builder()
         .user_agent(concat!("livehook/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
+        .pool_idle_timeout(IDLE)
+        .http1_max_headers(MAX_HEADERS)
         .no_proxy();
-    if url.scheme() == "http" {
+    match tls {
+        Some(tls) => client.tls_backend_preconfigured(tls),
         // It never speaks TLS, so it need not find the system's certificates.
-        client = client.tls_certs_only([]);
+        None => client.tls_certs_only([]),
     }
-    more(client).build().context(
+}
+
+/// How to speak TLS with `url`, if it wants that.
+fn tls(url: &Url) -> anyhow::Result<Option<ClientConfig>> {
+    choose_crypto();
+    if url.scheme() == "http" {
+        return Ok(None);
+    }
+    let trusting = ClientConfig::builder().with_platform_verifier().context(
         "cannot set up HTTPS; the certificates of the system, or those of $SSL_CERT_FILE, are needed",
-    )
+    )?;
+    let mut tls = trusting.with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Some(tls))
 }
 
 /// TLS needs to know who does the cryptography for the process.

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use crate::outbound;
-use crate::settings::{self, Invalid, SecretFields, Surroundings};
+use crate::settings::{self, Invalid, SecretFields, Surroundings, check_duration, duration};
 
 mod post;
 mod signature;
@@ -56,6 +57,13 @@ pub struct Config {
     /// How the event is laid out.
     #[serde(default)]
     pub mode: Mode,
+    /// How long a connection is used at most: then the name is looked up anew.
+    #[serde(default = "one_minute", deserialize_with = "duration")]
+    pub connection_lifetime: Duration,
+}
+
+fn one_minute() -> Duration {
+    Duration::from_secs(60)
 }
 
 /// How an event becomes a request.
@@ -98,11 +106,16 @@ impl Config {
         let key = secret.map(|secret| Key::parse(&secret)).transpose();
         let key =
             key.map_err(|problem| Invalid::at(format!("{place}.{}", self.secret_name()), problem))?;
+        check_duration(
+            format!("{place}.connection_lifetime"),
+            self.connection_lifetime,
+        )?;
         Ok(Target {
             url,
             key,
             headers,
             mode: self.mode,
+            connection_lifetime: self.connection_lifetime,
         })
     }
 
@@ -151,6 +164,7 @@ pub(super) struct Target {
     key: Option<Key>,
     headers: HeaderMap,
     mode: Mode,
+    connection_lifetime: Duration,
 }
 
 /// Shows nothing that may be secret.

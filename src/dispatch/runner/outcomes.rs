@@ -2,6 +2,10 @@
 
 use super::*;
 use crate::event::PayloadForm;
+use crate::handler::loggable;
+
+/// So many characters of a reason are remembered: 500 of what the other side said, some of them escaped, and what goes before.
+const MAX_REASON: usize = 1000;
 
 impl Runner {
     /// The task of an attempt has ended.
@@ -58,7 +62,7 @@ impl Runner {
             }
             Err(failure) => {
                 let now = self.clock.now();
-                attempt.attempts.error = failure.reason().chars().take(500).collect();
+                attempt.attempts.error = failure.reason().chars().take(MAX_REASON).collect();
                 self.status.failed(now, &attempt.attempts.error);
                 let (rejected, after) = match &failure {
                     Failure::Reject { .. } => (self.health.believes_reject(), None),
@@ -102,7 +106,7 @@ impl Runner {
         {
             tracing::warn!(
                 handler.name = self.name,
-                error = attempt.attempts.error,
+                error = loggable(&attempt.attempts.error),
                 "the handler fails for everything: it is probed until it works again, its backlog stays in the inbox"
             );
         }
@@ -127,7 +131,7 @@ impl Runner {
             handler.name = self.name,
             event.id = %attempt.event.id(),
             attempts = attempt.attempts.count,
-            error = attempt.attempts.error,
+            error = loggable(&attempt.attempts.error),
             "a delivery is parked"
         );
         let change = Change::Park {
@@ -155,7 +159,7 @@ impl Runner {
                     handler.name = self.name,
                     event.id = %attempt.event.id(),
                     attempts = attempt.attempts.count,
-                    error = attempt.attempts.error,
+                    error = loggable(&attempt.attempts.error),
                     "a delivery failed and is tried again"
                 )
             };

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::{Mode, Target};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{CloudEvent, Data, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
-use crate::outbound;
+use crate::outbound::Clients;
 
 /// What CloudEvents' HTTP binding wants encoded in header values, beside everything that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
@@ -23,7 +23,7 @@ const MAX_READING: Duration = Duration::from_millis(250);
 
 /// A handler that posts.
 pub(in crate::handlers) struct Post {
-    client: Client,
+    clients: Clients,
     target: Target,
     form: PayloadForm,
     clock: Clock,
@@ -35,9 +35,9 @@ impl Target {
         form: PayloadForm,
         clock: &Clock,
     ) -> anyhow::Result<Post> {
-        let client = outbound::client(&self.url, |client| client)?;
+        let clients = Clients::new(&self.url, self.connection_lifetime, |client| client)?;
         Ok(Post {
-            client,
+            clients,
             target: self.clone(),
             form,
             clock: clock.clone(),
@@ -53,13 +53,14 @@ impl Post {
             Err(error) => return Err(Failure::retry(reason(&error))),
         };
         let outcome = judge(response.status(), response.headers(), self.clock.now());
-        let _ = tokio::time::timeout(MAX_READING, drain(&mut response)).await;
-        outcome
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(MAX_READING, drain(&mut response, &mut answer)).await;
+        outcome.map_err(|failure| failure.said(&answer))
     }
 
     fn request(&self, event: &Event) -> RequestBuilder {
         let cloud_event = event.cloud_event(self.form);
-        let request = self.client.post(self.target.url.clone());
+        let request = self.clients.current().post(self.target.url.clone());
         let request = request.headers(self.target.headers.clone());
         let (mut request, body) = match self.target.mode {
             Mode::Structured => structured(request, &cloud_event),
@@ -124,8 +125,9 @@ fn judge(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcome {
 
 /// A number of seconds or a date.
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than a number can hold are as many as it can.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new()
         .parse_timestamp(text)
@@ -152,9 +154,13 @@ fn reason(error: &reqwest::Error) -> String {
     }
 }
 
-async fn drain(response: &mut Response) {
+/// Reads the rest of an answer, and keeps its beginning.
+async fn drain(response: &mut Response, beginning: &mut Vec<u8>) {
     let mut read = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
+        let missing = Failure::MAX_SAID.saturating_sub(beginning.len());
+        // One byte more shows that it goes on.
+        beginning.extend(chunk.iter().take(missing + 1));
         read += chunk.len();
         if read > MAX_ANSWER {
             return;

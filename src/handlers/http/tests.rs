@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -13,6 +16,7 @@ use crate::clock::Clock;
 use crate::event::{Event, PayloadForm};
 use crate::handler::{Failure, Handler, Outcome};
 use crate::handlers::tests::{NOW, event, surroundings};
+use crate::outbound::Clients;
 use crate::settings::Secret;
 
 /// The example of the Standard Webhooks libraries.
@@ -26,6 +30,7 @@ fn config(url: &str) -> Config {
         secret_env: None,
         headers: BTreeMap::new(),
         mode: Mode::Structured,
+        connection_lifetime: Duration::from_secs(60),
     }
 }
 
@@ -63,7 +68,10 @@ struct Endpoint {
 
 impl Endpoint {
     async fn new(answer: impl Fn(usize) -> String + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
+    }
+
+    fn at(listener: TcpListener, answer: impl Fn(usize) -> String + Send + Sync + 'static) -> Self {
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let (sender, heard) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -271,6 +279,8 @@ async fn retry_after_is_heard() {
         ("0", Some(0)),
         ("Mon, 23 Nov 2026 08:01:00 GMT", Some(60)),
         ("Mon, 23 Nov 2026 07:59:00 GMT", Some(0)),
+        ("18446744073709551616", Some(u64::MAX)),
+        (&"9".repeat(400), Some(u64::MAX)),
         ("-1", None),
         ("soon", None),
     ] {
@@ -291,8 +301,70 @@ async fn an_answer_without_end_does_not_change_its_sense() {
         "HTTP/1.1 422 X\r\ncontent-length: 1000000\r\n\r\n{}",
         "x".repeat(1_000_000)
     );
-    assert_eq!(outcome(&large).await, Err(Failure::reject("HTTP 422")));
+    let said = format!("HTTP 422, it said: {}", "x".repeat(500));
+    assert_eq!(outcome(&large).await, Err(Failure::reject(said)));
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_good_answer_may_have_many_headers() {
+    let headers: String = (0..150).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let answer = |status| format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\n\r\n");
+    assert_eq!(outcome(&answer(200)).await, Ok(()));
+    let rejected = Err(Failure::reject("HTTP 422"));
+    assert_eq!(outcome(&answer(422)).await, rejected);
+}
+
+#[tokio::test]
+async fn what_the_target_says_of_a_failure_is_told() {
+    let body = "{\"errcode\":40058,\r\n\"errmsg\":\"no such room\"}";
+    let answer = |status| {
+        let length = body.len();
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}")
+    };
+    let said = r#", it said: {"errcode":40058,\r\n"errmsg":"no such room"}"#;
+    let rejected = Failure::reject(format_args!("HTTP 400{said}"));
+    assert_eq!(outcome(&answer(400)).await, Err(rejected));
+    let retried = Failure::retry(format_args!("HTTP 500{said}"));
+    assert_eq!(outcome(&answer(500)).await, Err(retried));
+    assert_eq!(outcome(&answer(200)).await, Ok(()));
+}
+
+/// Two servers at one port of two addresses, the one that a name means at a time, and a client that asks for the name.
+#[tokio::test]
+async fn a_name_that_moves_is_followed_when_the_connection_is_old() {
+    static MEANS: AtomicU8 = AtomicU8::new(1);
+    struct Names;
+    impl Resolve for Names {
+        fn resolve(&self, _: Name) -> Resolving {
+            let address = SocketAddr::from(([127, 0, 0, MEANS.load(Ordering::SeqCst)], 0));
+            Box::pin(async move { Ok(Box::new(std::iter::once(address)) as Addrs) })
+        }
+    }
+    let mut old = Endpoint::answering(GOOD).await;
+    let port = Url::parse(&old.url).unwrap().port().unwrap();
+    let new = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let mut new = Endpoint::at(new, |_| GOOD.to_owned());
+    let url = Url::parse(&format!("http://moving.example:{port}/hook")).unwrap();
+    let lifetime = Duration::from_secs(1);
+    let clients = Clients::new(&url, lifetime, |client| client.dns_resolver(Names)).unwrap();
+    let post = async || {
+        let request = clients.current().post(url.clone()).body("{}");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    };
+    post().await;
+    assert_eq!(old.heard.recv().await.unwrap().connection, 0);
+    MEANS.store(2, Ordering::SeqCst);
+    // The old server answers as long as it is asked; it is soon asked no more.
+    let moved = async {
+        while new.heard.try_recv().is_err() {
+            post().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), moved)
+        .await
+        .expect("the name is not followed");
 }
 
 #[tokio::test]
