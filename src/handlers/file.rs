@@ -3,7 +3,7 @@
 //! An event is done when its line is on the disk. To make that affordable, one thread per handler takes all lines that wait,
 //! writes them in one go and syncs once; the calls only await its answer, so a slow disk never holds up the runtime.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The file that is appended to. Missing directories are created at start.
+    /// The file that is appended to. Missing directories are created.
     pub path: PathBuf,
     /// When the file is renamed and a new one begun.
     #[serde(default)]
@@ -81,12 +81,33 @@ impl Config {
             let problem = "is no file name, write one such as \"events.jsonl\"";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
+        let path = around.path(&self.path);
+        if is_of_the_kernel(&path) {
+            let problem = "is a part of the kernel, which keeps no events; name a file on a disk";
+            return Err(Invalid::at(format!("{place}.path"), problem));
+        }
         Ok(Target {
-            path: around.path(&self.path),
+            path,
             rotate: self.rotate,
             sync: self.sync,
         })
     }
+}
+
+/// Whether this is a name in `/proc` or `/sys`. What leads there by a link shows when it is opened.
+fn is_of_the_kernel(path: &Path) -> bool {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name),
+            Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    path.is_absolute()
+        && parts
+            .first()
+            .is_some_and(|first| *first == "proc" || *first == "sys")
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FsWord, PROC_SUPER_MAGIC, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Rotate, Target};
@@ -19,6 +19,9 @@ use crate::clock::{Clock, Timestamp};
 
 /// More files of one period than this are a mistake somewhere.
 const MAX_COUNTER: u32 = 10_000;
+
+/// `SYSFS_MAGIC` of linux/magic.h.
+const SYSFS_MAGIC: FsWord = 0x6265_6572;
 
 pub(super) struct ActiveFile {
     path: PathBuf,
@@ -52,7 +55,14 @@ impl ActiveFile {
             clock: clock.clone(),
             open: None,
         };
-        active.open = Some(active.reopen()?);
+        let open = active.reopen()?;
+        if !open.regular {
+            tracing::warn!(
+                path = %active.path.display(),
+                "this is a pipe or a device: an event is done when it is written, wherever it goes from there"
+            );
+        }
+        active.open = Some(open);
         Ok(active)
     }
 
@@ -123,13 +133,17 @@ impl ActiveFile {
 
     fn reopen(&self) -> anyhow::Result<Open> {
         let context = || format!("cannot open {}", self.path.display());
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&self.path)
-            .with_context(context)?;
+        let file = match self.open_or_create() {
+            // Its directory was removed since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_directories(directory(&self.path))?;
+                self.open_or_create()
+            }
+            opened => opened,
+        };
+        let file = file.with_context(context)?;
         let found = file.metadata().with_context(context)?;
+        self.check(&file, &found)?;
         let mut last = [b'\n'];
         if found.is_file() && found.len() > 0 {
             file.read_exact_at(&mut last, found.len() - 1)
@@ -143,6 +157,29 @@ impl ActiveFile {
             period: self.period_of(&found)?,
             file,
         })
+    }
+
+    fn open_or_create(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&self.path)
+    }
+
+    /// Refuses what keeps nothing.
+    fn check(&self, file: &File, found: &Metadata) -> anyhow::Result<()> {
+        let shown = self.path.display();
+        let within = rustix::fs::fstatfs(file).with_context(|| format!("cannot see {shown}"))?;
+        if matches!(within.f_type, PROC_SUPER_MAGIC | SYSFS_MAGIC) {
+            bail!("{shown} is a part of the kernel, which keeps no events");
+        }
+        if self.sync && !found.is_file() {
+            bail!(
+                "{shown} is a pipe or a device, so no event is on disk when it is written: name a file, or write sync = false"
+            );
+        }
+        Ok(())
     }
 
     fn period_of(&self, found: &Metadata) -> anyhow::Result<Option<String>> {

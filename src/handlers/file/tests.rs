@@ -121,7 +121,11 @@ async fn a_failed_write_is_retried_with_a_new_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     symlink("/dev/full", &path).unwrap();
-    let appender = appender(folder.path(), Rotate::Daily, &Clock::manual(NOW));
+    let mut target = target(folder.path(), Rotate::Daily);
+    target.sync = false;
+    let appender = target
+        .build("a", PayloadForm::Original, &Clock::manual(NOW))
+        .unwrap();
     let Err(Failure::Retry { reason, after }) = appender.handle(&event("{}")).await else {
         panic!("a full disk is no success");
     };
@@ -136,18 +140,79 @@ async fn a_failed_write_is_retried_with_a_new_file() {
 }
 
 #[tokio::test]
-async fn a_vanished_directory_is_a_reason_to_retry() {
+async fn a_vanished_directory_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
-    let appender = appender(
-        &folder.path().join("a/b"),
-        Rotate::Never,
-        &Clock::manual(NOW),
-    );
-    fs::remove_dir_all(folder.path().join("a")).unwrap();
-    let failure = appender.handle(&event("{}")).await.unwrap_err();
-    assert!(failure.reason().starts_with("cannot open"), "{failure:?}");
-    fs::create_dir_all(folder.path().join("a/b")).unwrap();
+    let directory = folder.path().join("a/b");
+    let appender = appender(&directory, Rotate::Never, &Clock::manual(NOW));
     append(&appender, "a").await;
+    fs::remove_dir_all(folder.path().join("a")).unwrap();
+    append(&appender, "b").await;
+    assert_eq!(streams(&directory.join("events.jsonl")), ["b"]);
+    // Something else is in its place: tried again until it is not.
+    fs::remove_dir_all(folder.path().join("a")).unwrap();
+    fs::write(folder.path().join("a"), "").unwrap();
+    let failure = appender.handle(&event("{}")).await.unwrap_err();
+    assert!(failure.reason().starts_with("cannot see"), "{failure:?}");
+    fs::remove_file(folder.path().join("a")).unwrap();
+    append(&appender, "c").await;
+    assert_eq!(streams(&directory.join("events.jsonl")), ["c"]);
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let build = |target: Target| target.build("a", PayloadForm::Original, &Clock::manual(NOW));
+    let mut target = target(folder.path(), Rotate::Never);
+    let refused = format!("{:#}", build(target.clone()).err().unwrap());
+    assert!(refused.contains("is a pipe or a device"), "{refused}");
+    target.sync = false;
+    let appender = build(target.clone()).unwrap();
+    append(&appender, "a").await;
+    // A pipe in the place of a file is no disk either.
+    fs::remove_file(&path).unwrap();
+    target.sync = true;
+    let appender = build(target).unwrap();
+    append(&appender, "b").await;
+    fs::remove_file(&path).unwrap();
+    symlink("/dev/null", &path).unwrap();
+    let failure = appender.handle(&event("{}")).await.unwrap_err();
+    assert!(
+        failure.reason().contains("is a pipe or a device"),
+        "{failure:?}"
+    );
+}
+
+#[test]
+fn what_the_kernel_shows_as_a_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for bad in [
+        "/proc/self/comm",
+        "/proc",
+        "/tmp/../proc/events.jsonl",
+        "//sys/power/./state",
+    ] {
+        let config = Config {
+            path: bad.into(),
+            rotate: Rotate::Never,
+            sync: false,
+        };
+        let invalid = config
+            .validate("handlers.a.to", &surroundings(folder.path()))
+            .unwrap_err();
+        assert_eq!(invalid.place, "handlers.a.to.path", "{bad}");
+    }
+    // Each thread has a name of its own there, so no other test sees the change.
+    symlink("/proc/thread-self/comm", folder.path().join("events.jsonl")).unwrap();
+    let mut target = target(folder.path(), Rotate::Never);
+    for sync in [true, false] {
+        target.sync = sync;
+        let built = target.build("a", PayloadForm::Original, &Clock::manual(NOW));
+        let refused = format!("{:#}", built.err().unwrap());
+        assert!(refused.contains("is a part of the kernel"), "{refused}");
+    }
 }
 
 #[tokio::test]
