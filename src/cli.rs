@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, environment};
+use crate::handlers::exec;
 use crate::log;
 
 mod check;
@@ -93,7 +94,12 @@ enum Failed {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    let (error, code) = match run(Cli::parse()) {
+    // livehook starts itself for the programs of exec handlers: these wait for it, and it has no use for the rest.
+    if let Some(code) = exec::main(std::env::args_os()) {
+        return code;
+    }
+    let cli = Cli::parse();
+    let (error, code) = match run(cli) {
         Ok(()) => {
             log::flush();
             return ExitCode::SUCCESS;

@@ -1,25 +1,32 @@
 //! `type = "exec"`: a program is started for every event and gets it as one JSON document on its standard input.
 //!
 //! There is no shell. The program sees an almost empty environment (livehook's own may hold secrets), runs in livehook's
-//! working directory and in a process group of its own. Its output is not kept: it may repeat the body. If the attempt is given
-//! up, the whole group is killed, so what the program started itself goes as well, unless it left the group; a program that
-//! ends by itself may leave others behind.
+//! working directory and in a process group of its own. Of its output only the last line of standard error is kept, and only
+//! for the operator: it may repeat the body. If the attempt is given up, the whole group is killed, so what the program started
+//! itself goes as well, unless it left the group; a program that ends by itself may leave others behind. The group is also
+//! killed if livehook is. How programs are started is in `launch`.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
 
 use crate::event::{CloudEvent, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
 use crate::settings::{Invalid, Surroundings, access};
+
+mod guard;
+mod launch;
+mod words;
+
+use launch::Launcher;
+pub use launch::main;
+use words::Words;
 
 /// What a program needs to find others, its files and the local time.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TZ"];
@@ -75,7 +82,7 @@ impl Target {
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?)));
         Program {
-            target: self.clone(),
+            launcher: Launcher::new(self),
             form,
             inherited: inherited.collect(),
         }
@@ -83,23 +90,24 @@ impl Target {
 }
 
 pub(super) struct Program {
-    target: Target,
+    launcher: Arc<Launcher>,
     form: PayloadForm,
-    inherited: BTreeMap<String, OsString>,
+    inherited: Vec<(String, OsString)>,
 }
 
 impl Program {
     async fn run(&self, event: &Event) -> Outcome {
-        let (mut command, document) = {
+        let (environment, document) = {
             let event = event.cloud_event(self.form);
-            (self.command(&event), event.to_json())
+            (self.environment(&event), event.to_json())
         };
-        let program = self.target.program.display();
-        let mut child = command
-            .spawn()
-            .map_err(|error| Failure::retry(format_args!("cannot start {program}: {error}")))?;
-        let group = Group::of(&child);
-        let stdin = child.stdin.take();
+        let program = self.launcher.program().display();
+        let cannot_start = |error| Failure::retry(format_args!("cannot start {program}: {error}"));
+        let running = self.launcher.launch(environment).await;
+        let mut running = running.map_err(cannot_start)?;
+        let stdin = running.child.stdin.take();
+        let mut stderr = running.child.stderr.take();
+        let mut words = Words::default();
         // Beside the waiting, not before it: a program may end without having read everything, or anything.
         let feeding = async move {
             if let Some(mut stdin) = stdin {
@@ -107,33 +115,35 @@ impl Program {
             }
             std::future::pending::<Infallible>().await
         };
+        let listening = async {
+            match &mut stderr {
+                Some(stderr) => words.listen(stderr).await,
+                None => std::future::pending().await,
+            }
+        };
         let status = tokio::select! {
-            status = child.wait() => status,
+            status = running.child.wait() => status,
             never = feeding => match never {},
+            never = listening => match never {},
         };
         let status =
             status.map_err(|error| Failure::retry(format_args!("lost {program}: {error}")))?;
-        group.has_ended();
-        judge(status)
+        running.has_ended().map_err(cannot_start)?;
+        if let Some(stderr) = stderr {
+            words.finish(stderr);
+        }
+        judge(status).map_err(|failure| failure.said(words.last_line()))
     }
 
-    fn command(&self, event: &CloudEvent) -> Command {
+    fn environment(&self, event: &CloudEvent) -> Vec<(String, OsString)> {
         let attributes = event.attributes().map(|(name, value)| {
             let value = value.replace('\0', "\u{FFFD}");
-            (format!("LIVEHOOK_{}", name.to_ascii_uppercase()), value)
+            (
+                format!("LIVEHOOK_{}", name.to_ascii_uppercase()),
+                value.into(),
+            )
         });
-        let mut command = Command::new(&self.target.program);
-        command
-            .args(&self.target.arguments)
-            .env_clear()
-            .envs(&self.inherited)
-            .envs(attributes)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true);
-        command
+        self.inherited.iter().cloned().chain(attributes).collect()
     }
 }
 
@@ -150,29 +160,6 @@ fn judge(status: ExitStatus) -> Outcome {
         (Some(code), _) => Err(Failure::retry(format_args!("exit code {code}"))),
         (None, Some(signal)) => Err(Failure::retry(format_args!("killed by signal {signal}"))),
         (None, None) => Err(Failure::retry(status)),
-    }
-}
-
-/// A running program with everything it started; killed when this is dropped.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(id.and_then(Pid::from_raw))
-    }
-
-    /// The program was waited for: from now on its number may be somebody else's.
-    fn has_ended(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
     }
 }
 

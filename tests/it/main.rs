@@ -25,6 +25,7 @@ mod ordering;
 mod outside;
 mod postgres;
 mod power_cut;
+mod programs;
 mod proof;
 mod recovery;
 mod reload;

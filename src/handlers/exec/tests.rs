@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use super::*;
 use crate::handlers::tests::{event, surroundings};
 
@@ -96,6 +98,38 @@ async fn exit_codes_and_signals_decide() {
 }
 
 #[tokio::test]
+async fn the_last_line_of_standard_error_is_told_of_a_failure() {
+    let run = async |script: &str| outcome(&program(&["sh", "-c", script]), &event("{}")).await;
+    let said = |code| format!("exit code {code}, it said: no such room");
+    let speaks = "echo first >&2; printf 'no such room\n' >&2; exit ";
+    assert_eq!(
+        run(&format!("{speaks}65")).await,
+        Err(Failure::reject(said(65)))
+    );
+    assert_eq!(
+        run(&format!("{speaks}1")).await,
+        Err(Failure::retry(said(1)))
+    );
+    assert_eq!(run(&format!("{speaks}0")).await, Ok(()));
+    // More than a pipe holds, with the end just before the program's own.
+    let much = "head -c 300000 /dev/zero | tr '\\0' x >&2; printf '\n\x1b[1mend' >&2; kill -9 $$";
+    let expected = Failure::retry("killed by signal 9, it said: \\u{1b}[1mend");
+    assert_eq!(run(&much.replace("\\x1b", "\\033")).await, Err(expected));
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_may_go_on_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("done");
+    // A pipe that nobody reads would kill it, or be full.
+    let left = "i=0; while [ $i -lt 200 ]; do head -c 1000 /dev/zero >&2 || exit; i=$((i+1)); done";
+    let script = format!("( sleep 0.3; {left}; echo >\"$1\" ) & exit 3");
+    let failure = outcome(&shell(&script, &path), &event("{}")).await;
+    assert_eq!(failure, Err(Failure::retry("exit code 3")));
+    until(|| path.exists()).await;
+}
+
+#[tokio::test]
 async fn a_program_that_does_not_start_is_retried() {
     for command in ["livehook-no-such-program", "./no-such-program", "/etc"] {
         let failure = outcome(&program(&[command]), &event("{}"))
@@ -165,7 +199,7 @@ async fn giving_up_kills_the_program_and_what_it_started() {
 
 #[test]
 fn programs_are_found_from_the_configuration_file() {
-    let found = |command: &str| program(&[command]).target.program;
+    let found = |command: &str| program(&[command]).launcher.program().to_owned();
     assert_eq!(found("notify"), Path::new("notify"));
     assert_eq!(found("bin/notify"), Path::new("/nowhere/bin/notify"));
     assert_eq!(found("./notify"), Path::new("/nowhere/./notify"));
