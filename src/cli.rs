@@ -14,6 +14,7 @@ use crate::log;
 
 mod check;
 mod health;
+mod init;
 mod key;
 mod operate;
 mod serve;
@@ -99,6 +100,11 @@ pub fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
+    if let Command::Serve = cli.command
+        && let Some(code) = init::run()
+    {
+        return code;
+    }
     let (error, code) = match run(cli) {
         Ok(()) => {
             log::flush();

@@ -12,6 +12,7 @@ use crate::reload::{RELOADED, reload};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Settings, TestServer, json_lines, signed, wait_up_to};
 
+mod first_process;
 mod processes;
 
 use self::processes::{Process, children, kill, lives};
