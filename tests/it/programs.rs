@@ -290,3 +290,30 @@ fn a_program_on_a_file_system_that_hangs_holds_up_nothing_else() {
         "it was given up, and ran"
     );
 }
+
+#[test]
+fn a_file_that_hangs_when_it_is_opened_holds_up_nothing_but_the_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("slow.jsonl");
+    let Some(under) = hanging("openat", &path) else {
+        return;
+    };
+    let server = TestServer::start(&Settings {
+        under,
+        ..Settings::with_handlers(FILE_HANDLER)
+    });
+    let slow = format!(
+        "[handlers.slow]\nto = {{ type = \"file\", path = \"{}\" }}\n",
+        path.display()
+    );
+    let settings = Settings::with_handlers(&(slow + FILE_HANDLER));
+    fs::write(server.path().join("livehook.toml"), settings.to_toml()).unwrap();
+    server.signal("HUP");
+    is_well(&server);
+    let told = "handlers.slow: could not be set up within 10s";
+    wait_up_to(PATIENCE, told, || {
+        is_well(&server);
+        server.log().contains(told).then_some(())
+    });
+    stops(server);
+}
