@@ -1,9 +1,11 @@
 //! Time as an argument: what asks for the time of day gets a [`Clock`], so that tests can move it.
+//!
+//! A clock can be set, on or back. So it also has a steady time, which only passes: what is to happen after some time goes by it.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -106,39 +108,154 @@ impl Serialize for Timestamp {
     }
 }
 
+/// Which times are old. Those that lie far ahead are as well: they are of a clock that was wrong, and would never be.
+#[derive(Debug, Clone, Copy)]
+pub struct Old {
+    /// Those before this,
+    pub before: Timestamp,
+    /// and those after this.
+    pub beyond: Timestamp,
+}
+
+impl Old {
+    /// Every time.
+    pub const ALL: Self = Self {
+        before: Timestamp(i64::MAX),
+        beyond: Timestamp(i64::MAX),
+    };
+
+    /// Those longer ago than so long, or as far ahead.
+    pub fn than(age: Duration, now: Timestamp) -> Self {
+        Self {
+            before: now.minus(age),
+            beyond: now.plus(age),
+        }
+    }
+}
+
 /// Tells the time of day.
-#[derive(Debug, Clone, Default)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    steady: Steady,
+    /// By how many milliseconds [`Clock::set_by`] has set it.
+    set_by: AtomicI64,
+}
+
+#[derive(Debug)]
+enum Steady {
+    /// The time of day when the clock was made, and what has passed since.
+    Passing(Timestamp, Instant),
+    /// Milliseconds, until somebody moves them.
+    Standing(AtomicI64),
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(None)
+        Self::system_ahead(0)
+    }
+
+    /// The machine's clock as if it were ahead by so many milliseconds. For tests.
+    pub fn system_ahead(millis: i64) -> Self {
+        let now = Timestamp(system_time().0.saturating_add(millis));
+        let clock = Self::of(Steady::Passing(now, Instant::now()));
+        clock.set_by(millis);
+        clock
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it.
     pub fn manual(now: Timestamp) -> Self {
-        Self(Some(Arc::new(AtomicI64::new(now.0))))
+        Self::of(Steady::Standing(AtomicI64::new(now.0)))
+    }
+
+    fn of(steady: Steady) -> Self {
+        let set_by = AtomicI64::new(0);
+        Self(Arc::new(Inner { steady, set_by }))
     }
 
     /// The time of day.
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
-            Some(millis) => Timestamp(millis.load(Ordering::Relaxed)),
-            None => system_time(),
+        let unset = match &self.0.steady {
+            Steady::Passing(..) => system_time(),
+            Steady::Standing(millis) => Timestamp(millis.load(Ordering::Relaxed)),
+        };
+        let set_by = self.0.set_by.load(Ordering::Relaxed);
+        Timestamp(unset.0.saturating_add(set_by))
+    }
+
+    /// What the time of day would be if nobody had set the clock since it was made. Only good to be compared with others of the
+    /// same clock: see [`Clock::shown`].
+    pub fn steady(&self) -> Timestamp {
+        match &self.0.steady {
+            Steady::Passing(began, since) => began.plus(since.elapsed()),
+            Steady::Standing(millis) => Timestamp(millis.load(Ordering::Relaxed)),
         }
+    }
+
+    /// A steady time as the clock shows it now.
+    pub fn shown(&self, steady: Timestamp) -> Timestamp {
+        Timestamp(steady.0.saturating_add(self.ahead()))
+    }
+
+    /// By how many milliseconds the time of day is ahead of the steady time.
+    fn ahead(&self) -> i64 {
+        self.now().0.saturating_sub(self.steady().0)
     }
 
     /// Whether it is a clock that stands still by itself.
     pub fn is_manual(&self) -> bool {
-        self.0.is_some()
+        matches!(self.0.steady, Steady::Standing(_))
     }
 
     /// Moves a manual clock on; the machine's clock does not care.
     pub fn advance(&self, by: Duration) {
-        if let Some(millis) = &self.0 {
-            millis.store(self.now().plus(by).0, Ordering::Relaxed);
+        if let Steady::Standing(millis) = &self.0.steady {
+            millis.store(self.steady().plus(by).0, Ordering::Relaxed);
         }
+    }
+
+    /// Sets the clock on by so many milliseconds, or back: no time passes. For tests.
+    pub fn set_by(&self, millis: i64) {
+        self.0.set_by.fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+/// A step of the clock that is worth a word.
+const STEP: u64 = 60_000;
+
+/// Notices that a clock was set.
+#[derive(Debug)]
+pub struct Steps {
+    clock: Clock,
+    ahead: i64,
+}
+
+impl Steps {
+    /// From now on.
+    pub fn of(clock: Clock) -> Self {
+        let ahead = clock.ahead();
+        Self { clock, ahead }
+    }
+
+    /// If the clock was set by more than a minute since that was last said: what time it would be, and what time it says.
+    pub fn look(&mut self) -> Option<(Timestamp, Timestamp)> {
+        let ahead = self.clock.ahead();
+        if ahead.abs_diff(self.ahead) <= STEP {
+            return None;
+        }
+        let now = self.clock.now();
+        let before = Timestamp(now.0.saturating_sub(ahead).saturating_add(self.ahead));
+        self.ahead = ahead;
+        Some((before, now))
     }
 }
 
@@ -176,5 +293,30 @@ mod tests {
             time.day_and_hour(),
             ("2026-11-23".into(), "2026-11-23T08".into())
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_stays_steady_and_is_noticed() {
+        const HOUR: i64 = 3_600_000;
+        let begin = Timestamp::from_seconds(1_795_420_800);
+        for clock in [Clock::system(), Clock::manual(begin)] {
+            let mut steps = Steps::of(clock.clone());
+            let (steady, now) = (clock.steady(), clock.now());
+            clock.advance(Duration::from_secs(3600));
+            assert_eq!(steps.look(), None, "time that passes is none");
+            clock.set_by(-59_000);
+            assert_eq!(steps.look(), None);
+            clock.set_by(-2 * HOUR);
+            assert!(clock.steady() >= steady);
+            assert!(clock.now() < now);
+            let (would, is) = steps.look().unwrap();
+            let by = would.since(is).as_millis().abs_diff(2 * 3_600_000 + 59_000);
+            assert!(by < 1000, "{would} {is}");
+            assert_eq!(steps.look(), None, "once");
+            let shown = clock.shown(clock.steady()).millis();
+            assert!(shown.abs_diff(clock.now().millis()) < 1000);
+            clock.set_by(HOUR);
+            assert!(steps.look().unwrap().0 < clock.now());
+        }
     }
 }
