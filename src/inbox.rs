@@ -16,6 +16,7 @@ pub mod query;
 pub mod refused;
 pub mod settings;
 mod sqlite;
+mod sweep;
 
 use std::path::PathBuf;
 use std::sync::Arc;

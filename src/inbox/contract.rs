@@ -360,7 +360,7 @@ macro_rules! clauses {
             accept::{
                 numbers_follow_arrival, everything_is_kept_as_it_came, pages_keep_their_limits,
                 readers_miss_nothing, one_of_many_at_once_is_stored, a_repeat_gets_the_first_receipt, the_window_has_an_exact_end,
-                the_window_begins_anew_with_what_was_stored_again, only_signature_and_time_may_differ,
+                the_window_begins_anew_with_what_was_stored_again, a_mark_from_far_ahead_is_none, only_signature_and_time_may_differ,
                 a_duplicate_leads_to_its_event, many_are_remembered, a_late_one_is_stored_unless_it_ever_was,
                 who_stops_waiting_may_come_again, closing_finishes_what_was_begun, a_closed_inbox_fails,
                 shares_are_given_back, word_of_new_events_is_given,
@@ -390,7 +390,8 @@ macro_rules! clauses {
             retention::{
                 what_all_have_done_goes, without_handlers_everything_goes, what_is_owed_stays, what_waits_stays,
                 what_is_parked_stays_longer, what_is_being_replayed_stays, numbers_are_never_given_twice,
-                what_was_removed_is_not_found, many_go_in_rounds, a_missing_handler_holds_it_for_a_while,
+                what_was_removed_is_not_found, many_go_in_rounds, a_missing_handler_holds_it_for_a_while, events_from_ahead_stop_nothing,
+                events_from_far_ahead_go_as_well, what_was_parked_far_ahead_goes, who_was_missing_far_ahead_is_forgotten,
             }
             search::{
                 both_orders_have_pages, kinds_and_sources_are_told_apart, streams_are_told_apart,

@@ -39,6 +39,7 @@ use self::query::Value;
 use self::schema::SchemaError;
 use super::delivery::HandlerId;
 use super::settings::{InboxSettings, PostgresSettings};
+use super::sweep::Sweep;
 use super::{Condition, OpenError, Receipt, StoreError};
 use crate::auth::Authentic;
 use crate::budget::Charge;
@@ -87,8 +88,8 @@ struct Shared {
     size: AtomicU64,
     /// The handlers that are configured here, as soon as that is known.
     configured: Mutex<Option<Vec<HandlerId>>>,
-    /// Up to where retention has looked, and how often it came to an end.
-    swept: Mutex<(Seq, u32)>,
+    /// Where retention looks next.
+    swept: Mutex<Sweep>,
 }
 
 impl Store {

@@ -48,6 +48,7 @@ use super::delivery::{
 };
 use super::query::{EventFilter, Page};
 use super::settings::{InboxSettings, SqliteSettings};
+use super::sweep::Sweep;
 use super::{Condition, OpenError, Receipt, StoreError};
 use crate::auth::Authentic;
 use crate::budget::Charge;
@@ -77,13 +78,6 @@ pub(super) struct Store {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Given back when it is closed.
     lock: Mutex<Option<File>>,
-}
-
-/// How far retention has come in its current pass.
-#[derive(Clone, Copy, Default)]
-struct Sweep {
-    upto: Seq,
-    passes: u32,
 }
 
 impl Store {
@@ -449,27 +443,32 @@ impl Store {
     /// One round of retention; `true` if there is more to do.
     pub(super) async fn sweep(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        let cutoff = now.minus(self.settings.retention);
-        let parked_cutoff = now.minus(self.settings.parked_retention);
-        let mut sweep = *self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = sweep.upto;
-        let (forgotten, dropped, swept, runs) = self
+        let InboxSettings {
+            retention,
+            parked_retention,
+            ..
+        } = self.settings;
+        let swept = || self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let round = swept().round();
+        let (forgotten, removed, found, runs) = self
             .write(move |conn| {
-                let forgotten = deliveries::forget_missing(conn, cutoff)?;
+                let forgotten = deliveries::forget_missing(conn, now, retention)?;
                 let dropped = deliveries::drop_orphans(conn, CHUNK)?
-                    + deliveries::drop_old_parked(conn, parked_cutoff, CHUNK)?;
+                    + deliveries::drop_old_parked(conn, now, parked_retention, CHUNK)?;
                 let floor = deliveries::floor(conn)?;
-                let swept = events::sweep(conn, from, floor, cutoff, CHUNK)?;
+                let (removed, mut found) =
+                    events::sweep(conn, round, floor, now, retention, CHUNK)?;
+                found.dropped = dropped > 0;
                 let mut runs = Vec::new();
-                if swept.removed > 0 {
-                    runs = recent::forget_runs(conn, swept.upto)?;
+                if removed > 0 {
+                    runs = recent::forget_runs(conn, found.upto)?;
                 }
-                Ok((forgotten, dropped, swept, runs))
+                Ok((forgotten, removed, found, runs))
             })
             .await?;
         self.forgets(runs);
-        if swept.removed > 0 {
-            self.tail.forget(swept.upto);
+        if removed > 0 {
+            self.tail.forget(found.upto);
         }
         for (name, rows) in forgotten {
             tracing::warn!(
@@ -478,20 +477,7 @@ impl Store {
                 "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
             );
         }
-        let more = swept.more || dropped > 0;
-        sweep.upto = if swept.more { swept.upto } else { from };
-        if !more {
-            // What was kept for a delivery lies behind: a pass from the begin, now and then, finds it.
-            sweep.passes = sweep.passes.wrapping_add(1);
-            if sweep.passes.is_multiple_of(10) {
-                sweep.upto = 0;
-            }
-        }
-        if dropped > 0 {
-            sweep.upto = 0;
-        }
-        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = sweep;
-        Ok(more)
+        Ok(swept().found(found))
     }
 
     /// Of these runs of ids no event is left.

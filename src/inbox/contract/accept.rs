@@ -177,6 +177,27 @@ pub(super) async fn the_window_begins_anew_with_what_was_stored_again(mut bench:
     }
 }
 
+pub(super) async fn a_mark_from_far_ahead_is_none(mut bench: Bench) {
+    let set = |bench: &Bench, minutes: i64| bench.clock.set_by(minutes * 60_000);
+    // A step that is shorter than the window costs nothing.
+    bench.accept(&push("room", 1)).await;
+    set(&bench, -20);
+    assert!(bench.accept(&push("room", 1)).await.is_duplicate());
+    // Else it would be swallowed for years.
+    set(&bench, 60 * 24 * 365 * 50);
+    assert_eq!(bench.accept(&push("room", 2)).await.seq(), 2);
+    set(&bench, -60 * 24 * 365 * 50);
+    for seq in 3..5 {
+        let again = bench.accept(&push("room", 2)).await;
+        assert_eq!((again.seq(), again.is_duplicate()), (seq, false));
+        let repeated = bench.accept(&push("room", 2)).await;
+        assert_eq!((repeated.seq(), repeated.is_duplicate()), (seq, true));
+        bench.reopen().await;
+        assert!(bench.accept(&push("room", 2)).await.is_duplicate());
+        bench.clock.advance(WINDOW);
+    }
+}
+
 pub(super) async fn only_signature_and_time_may_differ(bench: Bench) {
     let same = [
         r#"{"event_type":317,"img":"a","t":1,"sign":"x","sendTime":1}"#,

@@ -180,3 +180,95 @@ pub(super) async fn a_missing_handler_holds_it_for_a_while(bench: Bench) {
     bench.sweep().await;
     assert_eq!(bench.stored().await, NONE);
 }
+
+const YEAR: i64 = 365 * 24 * 3_600_000;
+
+/// With a clock that is ahead by so much.
+async fn store_ahead(bench: &Bench, by: i64, count: usize) {
+    bench.clock.set_by(by);
+    bench.store_many(count).await;
+    bench.clock.set_by(-by);
+}
+
+pub(super) async fn events_from_ahead_stop_nothing(bench: Bench) {
+    let day = DAY.as_millis() as i64;
+    let handler = bench.handler().await;
+    bench.store_many(10).await;
+    store_ahead(&bench, day, 2).await;
+    // More than is looked at in one go.
+    bench.store_many(700).await;
+    store_ahead(&bench, day, 800).await;
+    bench.store_many(700).await;
+    bench.finish_upto(handler, 2212).await;
+    bench.clock.advance(RETENTION);
+    bench.store(&["young"]).await;
+    bench.finish_upto(handler, 2213).await;
+    bench.clock.advance(MILLISECOND);
+    bench.sweep().await;
+    let mut left = vec![11, 12];
+    left.extend(713..=1512);
+    left.push(2213);
+    assert_eq!(bench.stored().await, left);
+    bench.clock.advance(DAY);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [2213]);
+}
+
+pub(super) async fn events_from_far_ahead_go_as_well(mut bench: Bench) {
+    let handler = bench.handler().await;
+    store_ahead(&bench, 50 * YEAR, 1200).await;
+    bench.store(&["a"]).await;
+    bench.finish_upto(handler, 1201).await;
+    let owed = bench.all_after(6).await.swap_remove(0);
+    bench.settle(handler, vec![retry(&owed, BEGIN)]).await;
+    bench.clock.advance(RETENTION);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await.len(), 1201);
+    bench.clock.advance(MILLISECOND);
+    store_ahead(&bench, 50 * YEAR, 1).await;
+    bench.finish_upto(handler, 1202).await;
+    bench.sweep().await;
+    assert_eq!(
+        bench.stored().await,
+        [owed.seq(), 1202],
+        "what came before an old one is old, but what is owed stays"
+    );
+    bench.settle(handler, vec![done(&owed)]).await;
+    bench.reopen().await;
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, [owed.seq(), 1202]);
+    bench.store(&["b"]).await;
+    bench.finish_upto(handler, 1203).await;
+    bench.clock.advance(RETENTION + MILLISECOND);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+}
+
+pub(super) async fn what_was_parked_far_ahead_goes(bench: Bench) {
+    let handler = bench.handler().await;
+    let events = bench.store(&["a"]).await;
+    bench.finish_upto(handler, 1).await;
+    bench.clock.set_by(50 * YEAR);
+    bench.park(handler, &events[0]).await;
+    bench.clock.set_by(-50 * YEAR);
+    bench.sweep().await;
+    bench.clock.advance(PARKED_RETENTION);
+    bench.sweep().await;
+    assert_eq!(bench.parked_seqs(handler).await, [1]);
+    bench.clock.advance(MILLISECOND);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+}
+
+pub(super) async fn who_was_missing_far_ahead_is_forgotten(bench: Bench) {
+    bench.clock.set_by(50 * YEAR);
+    bench.register(&["away", "here"], Start::Oldest).await;
+    let here = bench.register(&["here"], Start::Now).await[0].id;
+    bench.clock.set_by(-50 * YEAR);
+    bench.store(&["a"]).await;
+    bench.finish_upto(here, 1).await;
+    bench.sweep().await;
+    bench.clock.advance(RETENTION + MILLISECOND);
+    bench.sweep().await;
+    assert_eq!(bench.stored().await, NONE);
+}

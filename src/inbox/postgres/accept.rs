@@ -24,7 +24,7 @@ const REQUESTS: usize = 2048;
 /// Whoever waits has given up by then.
 const COMMIT_WITHIN: Duration = Duration::from_secs(6);
 
-const ACCEPT: &str = "SELECT number, duplicate FROM livehook.accept_1($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place";
+const ACCEPT: &str = "SELECT number, duplicate FROM livehook.accept_2($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place";
 
 pub(super) struct Request {
     pub(super) callback: Authentic,

@@ -8,6 +8,7 @@ use super::*;
 use crate::event::Event;
 use crate::identity::EventId;
 use crate::inbox::query::{EventFilter, Page, sql_order};
+use crate::inbox::sweep::{Found, Round};
 use crate::kind::Kind;
 
 /// The columns that [`event_of`] reads, first in a row.
@@ -184,27 +185,34 @@ impl Store {
     pub(in crate::inbox) async fn sweep(&self) -> Result<bool, StoreError> {
         let shared = &self.shared;
         let swept = || shared.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (from, passes) = *swept();
+        let Round { from, upto, old } = swept().round();
         let configured = shared.configured();
         let retention = millis(shared.settings.retention);
         let parked_retention = millis(shared.settings.parked_retention);
         let now = shared.given_now();
-        let values: [Value; 6] = [
+        let values: [Value; 8] = [
             (&configured, Type::INT8_ARRAY),
             (&from, Type::INT8),
+            (&upto, Type::INT8),
+            (&old, Type::INT8),
             (&retention, Type::INT8),
             (&parked_retention, Type::INT8),
             (&now, Type::INT8),
             (&SWEEP, Type::INT8),
         ];
-        let sql = "SELECT upto, looked, dropped, forgotten, owed FROM livehook.sweep_1($1, $2, $3, $4, $5, $6)";
+        let sql = "SELECT upto, looked, last_old, dropped, forgotten, owed FROM livehook.sweep_2($1, $2, $3, $4, $5, $6, $7, $8)";
         let rows = shared.ask(sql, &values).await?;
         let Some(row) = rows.first() else {
             return Ok(false);
         };
-        let (upto, looked, dropped): (Seq, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        let forgotten: Vec<String> = row.get(3);
-        let owed: Vec<i64> = row.get(4);
+        let found = Found {
+            upto: row.get(0),
+            full: row.get::<_, i64>(1) == SWEEP,
+            old: row.get(2),
+            dropped: row.get::<_, i64>(3) > 0,
+        };
+        let forgotten: Vec<String> = row.get(4);
+        let owed: Vec<i64> = row.get(5);
         for (name, rows) in forgotten.into_iter().zip(owed) {
             tracing::warn!(
                 handler.name = name,
@@ -212,18 +220,7 @@ impl Store {
                 "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
             );
         }
-        let more_events = looked == SWEEP;
-        let more = more_events || dropped > 0;
-        // What was kept for a delivery lies behind: a pass from the begin, now and then, finds it.
-        let passes = if more { passes } else { passes.wrapping_add(1) };
-        let again = dropped > 0 || (!more && passes.is_multiple_of(10));
-        let upto = match (again, more_events) {
-            (true, _) => 0,
-            (false, true) => upto,
-            (false, false) => from,
-        };
-        *swept() = (upto, passes);
-        Ok(more)
+        Ok(swept().found(found))
     }
 }
 

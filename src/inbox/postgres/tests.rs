@@ -70,7 +70,7 @@ async fn an_open_transaction_is_overtaken_by_nobody() {
     let held = client.transaction().await.unwrap();
     let given = held
         .query_one(
-            "SELECT number FROM livehook.accept_1(
+            "SELECT number FROM livehook.accept_2(
                 ARRAY[1::bigint], ARRAY['css'], ARRAY[1], ARRAY['\\x00112233445566778899aabbccddeeff'::bytea],
                 ARRAY['{}'::bytea], ARRAY[false], 1000, NULL, true)",
             &[],
@@ -102,7 +102,7 @@ async fn a_batch_that_minds_more_and_less_of_the_past() {
     let _inbox = open(&name).await;
     let batch = |received: Seq, late: &str| {
         format!(
-            "SELECT string_agg(number || ' ' || duplicate, ', ' ORDER BY place) FROM livehook.accept_1(
+            "SELECT string_agg(number || ' ' || duplicate, ', ' ORDER BY place) FROM livehook.accept_2(
                 array_fill({received}::bigint, ARRAY[cardinality({late})]), array_fill('css'::text, ARRAY[cardinality({late})]),
                 array_fill(1, ARRAY[cardinality({late})]), array_fill('\\x00112233445566778899aabbccddeeff'::bytea, ARRAY[cardinality({late})]),
                 array_fill('{{}}'::bytea, ARRAY[cardinality({late})]), {late}, 1000, {received}, true)"
@@ -122,7 +122,7 @@ async fn a_batch_that_minds_more_and_less_of_the_past() {
 async fn a_batch_is_refused_if_it_would_not_see_what_it_waited_for() {
     let name = database();
     let _inbox = open(&name).await;
-    let batch = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT number FROM livehook.accept_1(
+    let batch = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT number FROM livehook.accept_2(
         ARRAY[1::bigint], ARRAY['css'], ARRAY[1], ARRAY['\\x00'::bytea], ARRAY['{}'::bytea], ARRAY[false], 1000, NULL, true)";
     let refused = server::shared().try_sql(&name, batch).unwrap_err();
     assert!(refused.contains("not read committed"), "{refused}");

@@ -1,5 +1,7 @@
 //! Positions and delivery rows in SQL.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::events::{EVENT_COLUMNS, event_of};
@@ -130,11 +132,16 @@ pub(super) fn pause(
     Ok(())
 }
 
-/// Forgets handlers missing since before `cutoff`: their names, with the number of deliveries that go with each.
+/// Forgets handlers missing for longer than `retention`: their names, with the number of deliveries that go with each. One that is
+/// missing only since a time that far ahead is missing since now: the clock was wrong.
 pub(super) fn forget_missing(
     conn: &Connection,
-    cutoff: Timestamp,
+    now: Timestamp,
+    retention: Duration,
 ) -> rusqlite::Result<Vec<(String, u64)>> {
+    let cutoff = now.minus(retention);
+    conn.prepare_cached("UPDATE handlers SET missing_since = ?1 WHERE missing_since > ?2")?
+        .execute([now.millis(), now.plus(retention).millis()])?;
     let mut select =
         conn.prepare_cached("SELECT id, name FROM handlers WHERE missing_since < ?1")?;
     let missing: Vec<(HandlerId, String)> = select
@@ -170,21 +177,29 @@ pub(super) fn drop_orphans(conn: &Connection, limit: usize) -> rusqlite::Result<
     Ok(0)
 }
 
-/// Removes up to `limit` deliveries of each handler that were parked before `cutoff`: how many.
+/// Removes up to `limit` deliveries of each handler that are parked for longer than `retention`: how many. One that was parked at a
+/// time that far ahead was parked now: the clock was wrong.
 pub(super) fn drop_old_parked(
     conn: &Connection,
-    cutoff: Timestamp,
+    now: Timestamp,
+    retention: Duration,
     limit: usize,
 ) -> rusqlite::Result<usize> {
+    let (cutoff, ahead) = (now.minus(retention), now.plus(retention));
     let mut handlers = conn.prepare_cached("SELECT id FROM handlers")?;
     let mut delete = conn.prepare_cached(
         "DELETE FROM deliveries WHERE handler = ?1 AND seq IN
             (SELECT seq FROM deliveries WHERE handler = ?1 AND parked < ?2 AND state = 2 LIMIT ?3)",
     )?;
+    let mut correct = conn.prepare_cached(
+        "UPDATE deliveries SET parked = ?2 WHERE handler = ?1 AND seq IN
+            (SELECT seq FROM deliveries WHERE handler = ?1 AND parked > ?3 LIMIT ?4)",
+    )?;
     let handlers: Vec<HandlerId> = handlers
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     handlers.into_iter().try_fold(0, |dropped, handler| {
+        correct.execute(params![handler, now.millis(), ahead.millis(), limit as i64])?;
         Ok(dropped + delete.execute(params![handler, cutoff.millis(), limit as i64])?)
     })
 }

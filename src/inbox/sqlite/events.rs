@@ -1,5 +1,7 @@
 //! Events in SQL.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -7,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 use crate::identity::EventId;
 use crate::inbox::query::{EventFilter, Page, sql_order};
+use crate::inbox::sweep::{Found, Round};
 use crate::kind::Kind;
 
 /// The columns that [`event_of`] reads, first in a row.
@@ -161,52 +164,52 @@ fn skip(
     Ok(at)
 }
 
-/// What one round of [`sweep`] did.
-pub(super) struct Swept {
-    /// How many events went.
-    pub(super) removed: usize,
-    /// Up to where it looked.
-    pub(super) upto: Seq,
-    /// Whether it stopped only because of its limit.
-    pub(super) more: bool,
-}
-
-/// Removes events beyond `from` that arrived before `cutoff`, are at or below `floor` and have no row; looks at `limit`.
+/// Removes of the events of a round those that are older than `retention`, are at or below `floor` and have no row: how many, and
+/// what was found. One that says it arrived that far ahead says nothing: it is old if one behind it is.
 pub(super) fn sweep(
     conn: &Connection,
-    from: Seq,
+    round: Round,
     floor: Seq,
-    cutoff: Timestamp,
+    now: Timestamp,
+    retention: Duration,
     limit: usize,
-) -> rusqlite::Result<Swept> {
+) -> rusqlite::Result<(usize, Found)> {
+    let (cutoff, ahead) = (now.minus(retention), now.plus(retention));
     let mut select = conn.prepare_cached(
         "SELECT seq, received FROM events WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
     )?;
-    let mut upto = from;
-    let mut looked = 0;
-    let mut rows = select.query(params![from, floor, limit as i64])?;
+    let (mut upto, mut looked, mut old) = (round.from, 0, None);
+    let mut rows = select.query(params![round.from, floor.min(round.upto), limit as i64])?;
     while let Some(row) = rows.next()? {
-        if Timestamp::from_millis(row.get(1)?) >= cutoff {
-            break;
-        }
         upto = row.get(0)?;
         looked += 1;
+        if Timestamp::from_millis(row.get(1)?) < cutoff {
+            old = Some(upto);
+        }
     }
+    let last_old = old.unwrap_or(0).max(round.old);
     let mut removed = 0;
-    if looked > 0 {
+    if last_old > round.from {
         removed = conn
             .prepare_cached(
-                "DELETE FROM events WHERE seq > ?1 AND seq <= ?2
+                "DELETE FROM events WHERE seq > ?1 AND seq <= ?2 AND (received < ?3 OR received > ?4)
                  AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.seq = events.seq)",
             )?
-            .execute([from, upto])?;
+            .execute([
+                round.from,
+                upto.min(last_old),
+                cutoff.millis(),
+                ahead.millis(),
+            ])?;
         note_given(conn, upto)?;
     }
-    Ok(Swept {
-        removed,
+    let found = Found {
         upto,
-        more: looked == limit,
-    })
+        full: looked == limit,
+        old,
+        dropped: false,
+    };
+    Ok((removed, found))
 }
 
 /// Removes these events, of which no row is left: how many there were. The journal may hold them still; what is in it up to the

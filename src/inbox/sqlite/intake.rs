@@ -206,8 +206,8 @@ impl Intake {
         let known = if unless_ever_stored {
             self.recent.find_ever(&self.conn, &id)?
         } else {
-            let cutoff = callback.received().minus(self.dedupe_window);
-            self.recent.find_since(&self.conn, &id, cutoff)?
+            let (now, window) = (callback.received(), self.dedupe_window);
+            self.recent.find_within(&self.conn, &id, now, window)?
         };
         if let Some(seq) = known {
             return Ok(Receipt::new(seq, true));

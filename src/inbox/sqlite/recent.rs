@@ -21,6 +21,7 @@ mod merge;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -185,18 +186,21 @@ impl Recent {
         Ok(recent)
     }
 
-    /// The event with this id that arrived after `cutoff`, if there is one.
-    pub(super) fn find_since(
+    /// The event with this id that arrived within `window` before `now`, if there is one. What says that it arrived later than as
+    /// long after it is no witness: the clock was wrong, and might have been by years.
+    pub(super) fn find_within(
         &self,
         conn: &Connection,
         id: &EventId,
-        cutoff: Timestamp,
+        now: Timestamp,
+        window: Duration,
     ) -> rusqlite::Result<Option<Seq>> {
+        let (cutoff, ahead) = (now.minus(window), now.plus(window));
         self.find(
             conn,
             id,
-            |span| span.newest > cutoff,
-            |received| received > cutoff,
+            |span| span.newest > cutoff && span.oldest <= ahead,
+            |received| received > cutoff && received <= ahead,
         )
     }
 

@@ -81,7 +81,8 @@ impl Bench {
 
     pub(super) fn check(&self, id: EventId) -> bool {
         let cutoff = self.now.minus(WINDOW);
-        let found = self.recent.find_since(&self.conn, &id, cutoff).unwrap();
+        let found = self.recent.find_within(&self.conn, &id, self.now, WINDOW);
+        let found = found.unwrap();
         assert_eq!(found, self.expected(id, cutoff), "{id} in the window");
         found.is_some()
     }
