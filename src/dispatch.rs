@@ -298,7 +298,6 @@ impl Dispatch {
                     leased,
                     parts: parts.clone(),
                     inbox: self.inbox.clone(),
-                    clock: self.clock.clone(),
                     status: status.clone(),
                 };
                 parts::spawn(taking, received)
@@ -402,7 +401,12 @@ impl Dispatch {
         for (handler, id, wants, read_to) in handlers {
             // In this order: what fails meanwhile is out of line rather than done.
             let position = self.inbox.position(id).await?;
-            let row = self.inbox.out_of_line(id, event.seq()).await?;
+            let mut row = self.inbox.out_of_line(id, event.seq()).await?;
+            if let Some(row) = row.as_mut().filter(|row| row.state != RowState::Parked) {
+                let shown = |steady| self.clock.shown(steady);
+                row.attempts.first = row.attempts.first.map(shown);
+                row.due = row.due.map(shown);
+            }
             let progress = match &row {
                 // Replayed, or its turn has just come.
                 Some(row) if row.state == RowState::Due && row.attempts.count == 0 => {
@@ -490,10 +494,7 @@ impl Dispatch {
                 .flatten()
                 .min()
             {
-                Some(oldest) => {
-                    let received = self.inbox.received_from(oldest).await?;
-                    received.map_or(Duration::ZERO, |received| self.clock.now().since(received))
-                }
+                Some(oldest) => self.inbox.age_from(oldest).await?.unwrap_or_default(),
                 None => Duration::ZERO,
             };
             let state = shown.state;

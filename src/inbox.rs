@@ -8,6 +8,7 @@
 //! 3. A [`Settlement`] is written whole or not at all, in the order in which settlements were given.
 //! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked. [`Inbox::delete`] does.
 
+mod arrivals;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod delivery;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use self::arrivals::Arrivals;
 use self::delivery::{
     HandlerId, Lane, Lease, Order, OutOfLine, Owed, Parked, Registered, RowCounts, Selection,
     Settlement, Start,
@@ -140,6 +142,7 @@ pub enum Condition {
 #[derive(Clone)]
 pub struct Inbox {
     engine: Arc<Engine>,
+    arrivals: Arc<Arrivals>,
 }
 
 /// The engines, a closed set. They differ in storage, not in meaning.
@@ -171,18 +174,24 @@ impl Inbox {
     ) -> Result<Self, OpenError> {
         let engine = match &settings.store {
             StoreSettings::Sqlite(own) => {
-                let (settings, own) = (settings.clone(), own.clone());
+                let (settings, own, clock) = (settings.clone(), own.clone(), clock.clone());
                 let open = move || sqlite::Store::open(&settings, &own, clock, metrics);
                 let opened = spawn_blocking(open).await;
                 let store = opened.map_err(|error| OpenError::Ended(error.to_string()))??;
                 Engine::Sqlite(Box::new(store))
             }
             StoreSettings::Postgres(own) => {
-                Engine::Postgres(postgres::Store::open(settings, own, clock, metrics).await?)
+                let store = postgres::Store::open(settings, own, clock.clone(), metrics).await?;
+                Engine::Postgres(store)
             }
+        };
+        let committed = match &engine {
+            Engine::Sqlite(store) => store.committed(),
+            Engine::Postgres(store) => store.committed(),
         };
         Ok(Self {
             engine: Arc::new(engine),
+            arrivals: Arc::new(Arrivals::new(clock, committed)),
         })
     }
 
@@ -251,14 +260,16 @@ impl Inbox {
         }
     }
 
-    /// The deliveries of a handler that are due at `until`, longest due first, and when the next one after them is due.
+    /// The deliveries of a handler that are due at `until`, longest due first, and when the next one after them is due. One that
+    /// is due only beyond `latest` is due now: nobody has to wait so long, so it was written by another clock.
     pub async fn due(
         &self,
         handler: HandlerId,
         until: Timestamp,
+        latest: Timestamp,
         limit: usize,
     ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
-        on_engine!(self, store => store.due(handler, until, limit).await)
+        on_engine!(self, store => store.due(handler, until, latest, limit).await)
     }
 
     /// Those of these events that are there, by number.
@@ -299,9 +310,25 @@ impl Inbox {
         on_engine!(self, store => store.count(handler).await)
     }
 
-    /// When an event arrived, or the first one after it that is still there.
-    pub async fn received_from(&self, seq: Seq) -> Result<Option<Timestamp>, StoreError> {
+    /// An event or the first one after it that is still there, and when it arrived.
+    pub async fn received_from(&self, seq: Seq) -> Result<Option<(Seq, Timestamp)>, StoreError> {
         on_engine!(self, store => store.received_from(seq).await)
+    }
+
+    /// How long ago an event arrived that says when: at least as long as it is known here, should the clock have been set back.
+    pub fn age(&self, seq: Seq, received: Timestamp) -> Duration {
+        self.arrivals.age(seq, received)
+    }
+
+    /// As [`age`](Self::age) of [`received_from`](Self::received_from).
+    pub async fn age_from(&self, seq: Seq) -> Result<Option<Duration>, StoreError> {
+        let first = self.received_from(seq).await?;
+        Ok(first.map(|(seq, received)| self.age(seq, received)))
+    }
+
+    /// Takes note of how far it has come, so that [`age`](Self::age) can tell. Once a second is enough.
+    pub fn note_arrivals(&self) {
+        self.arrivals.look();
     }
 
     /// The parked deliveries of a handler beyond the event `beyond`, in the order of their events or newest first. The events
@@ -498,9 +525,9 @@ impl Inbox {
     }
 
     /// Looks whether the files of an embedded store are still in their place; changes nothing but [`Inbox::condition`].
-    pub async fn look(&self) {
+    pub async fn check_files(&self) {
         if let Engine::Sqlite(store) = &*self.engine {
-            store.look().await;
+            store.check_files().await;
         }
     }
 

@@ -19,7 +19,7 @@ use self::answers::Answers;
 use self::board::Boards;
 pub use self::reload::Reloader;
 use crate::admin::{self, Admin};
-use crate::clock::Clock;
+use crate::clock::{Clock, Steps};
 use crate::config::Config;
 use crate::dispatch::{Built, Dispatch};
 use crate::handler::Handler;
@@ -289,6 +289,7 @@ impl Server {
             self.dispatch.clone(),
             self.board.clone(),
             retention,
+            Steps::of(self.clock),
         ));
         let announcing = tokio::spawn(board::announce(
             self.board,
@@ -417,12 +418,26 @@ fn listening<T>(
 }
 
 /// Retention, and a look at a store in trouble: without callbacks it would not notice that it is well again.
-async fn keep_house(inbox: Inbox, dispatch: Arc<Dispatch>, board: Board, retention: Duration) {
+async fn keep_house(
+    inbox: Inbox,
+    dispatch: Arc<Dispatch>,
+    board: Board,
+    retention: Duration,
+    mut steps: Steps,
+) {
     let mut seconds = interval(Duration::from_secs(1));
     for second in 0u64.. {
         seconds.tick().await;
+        inbox.note_arrivals();
+        if let Some((before, now)) = steps.look() {
+            tracing::warn!(
+                clock.before = %before,
+                clock.now = %now,
+                "the clock of this machine was set, or the machine slept: retries go on as planned"
+            );
+        }
         match inbox.condition() {
-            Condition::Accepting => inbox.look().await,
+            Condition::Accepting => inbox.check_files().await,
             Condition::Full | Condition::Failing => drop(inbox.probe().await),
         }
         if second % SWEEP_EVERY == 0 {

@@ -23,7 +23,7 @@ pub use self::feed::NAME;
 use self::settings::StreamsSettings;
 use self::shelf::{Reader, Shelf};
 pub use self::story::{Recording, Story, Told};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Old, Timestamp};
 use crate::event::Seq;
 use crate::inbox::query::Page;
 use crate::inbox::{Inbox, SharedBoard, StoreError};
@@ -144,10 +144,10 @@ impl Board {
 
     /// Brings its gauges up to date.
     pub async fn measure(&self) -> Result<(), StoreError> {
-        let since = self.clock.now().minus(self.settings.stale_after);
+        let stale = Old::than(self.settings.stale_after, self.clock.now());
         let (live, stale) = match &self.place {
-            Place::File { reader, .. } => read(reader, move |reader| reader.measure(since)).await?,
-            Place::Shared(board) => board.measure(since).await?,
+            Place::File { reader, .. } => read(reader, move |reader| reader.measure(stale)).await?,
+            Place::Shared(board) => board.measure(stale).await?,
         };
         self.metrics.show_live(&self.settings.domains, live);
         let stale = i64::try_from(stale).unwrap_or(i64::MAX);
@@ -188,9 +188,9 @@ impl Board {
         self.metrics.stream_flaps.inc_by(written.flaps);
     }
 
-    /// When a change of now is told if it lasts.
+    /// When a change of now is told if it lasts, in the steady time.
     fn settle_at(&self) -> Timestamp {
-        self.clock.now().plus(self.settings.settle)
+        self.clock.steady().plus(self.settings.settle)
     }
 }
 

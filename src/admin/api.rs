@@ -181,7 +181,9 @@ pub(super) async fn replay(
     let oldest = match selection {
         Selection::Range(from, _) => {
             let oldest = admin.inbox.received_from(0).await?;
-            oldest.filter(|oldest| from < *oldest)
+            oldest
+                .map(|(_, oldest)| oldest)
+                .filter(|oldest| from < *oldest)
         }
         Selection::Event(_) | Selection::Parked => None,
     };

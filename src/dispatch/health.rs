@@ -34,6 +34,7 @@ pub(super) struct Health {
 #[derive(Debug, Clone, Copy)]
 struct Down {
     probes: u32,
+    /// As all times here, a steady one.
     next: Timestamp,
 }
 

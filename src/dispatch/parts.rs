@@ -38,7 +38,6 @@ pub(super) struct Taking {
     pub(super) leased: Leased,
     pub(super) parts: Arc<dyn Parts>,
     pub(super) inbox: Inbox,
-    pub(super) clock: Clock,
     pub(super) status: Arc<Status>,
 }
 
@@ -53,7 +52,6 @@ struct Loop {
     position: Seq,
     written: Seq,
     next_position: Instant,
-    clock: Clock,
     /// When it was measured how fast events arrive, up to where they had come, and whether that was fast.
     measured: (Instant, Seq, bool),
     /// Since when nothing was found that has come to rest, though there is something.
@@ -102,7 +100,6 @@ impl Loop {
             position: registered.position,
             written: registered.position,
             next_position: Instant::now(),
-            clock: taking.clock,
             measured: (Instant::now(), registered.position, false),
             waiting: None,
         }
@@ -185,7 +182,7 @@ impl Loop {
         match self.taking.take(events).await {
             Ok(()) => {
                 self.position = last;
-                let age = self.clock.now().since(received);
+                let age = self.inbox.age(last, received);
                 let left = self.left_to_others(began.elapsed(), age);
                 if last < upto { left } else { left.max(GATHER) }
             }

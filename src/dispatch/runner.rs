@@ -3,6 +3,9 @@
 //! What is in order lives in the [`Window`] and costs the store nothing but a position now and then. What failed, and what
 //! waits behind it, has a row. A row is never attempted while the store has not confirmed its last change, and the store does
 //! one thing at a time for a handler, so that a row that was read is never older than what is known here.
+//!
+//! Times to wait for are steady ones of the [`Clock`], in rows as well: a clock that is set delays nothing. After a restart, or at
+//! another receiver, what a row says counts only as far as anybody may have to wait.
 
 mod commands;
 mod outcomes;
@@ -266,7 +269,7 @@ impl Runner {
     /// Delivers until it is told to stop.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let grace = loop {
-            let now = self.clock.now();
+            let now = self.clock.steady();
             let more = self.step(now);
             if more {
                 yield_now().await;
@@ -490,7 +493,7 @@ impl Runner {
             return;
         }
         let lanes = self.window.lanes();
-        let now = self.clock.now();
+        let now = self.clock.steady();
         for Running { attempt, .. } in self.running.values_mut() {
             if !attempt.has_row && lanes.contains(&attempt.lane) {
                 let seq = attempt.event.seq();

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod bench;
+mod clocks;
 mod commands;
 mod deletion;
 mod failures;

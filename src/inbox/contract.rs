@@ -168,7 +168,11 @@ impl Bench {
 
     /// What is due whenever it is due, in order.
     async fn due(&self, handler: HandlerId) -> Vec<Seq> {
-        let (owed, _) = self.inbox().due(handler, FOREVER, 1000).await.unwrap();
+        let (owed, _) = self
+            .inbox()
+            .due(handler, FOREVER, FOREVER, 1000)
+            .await
+            .unwrap();
         owed.iter().map(|owed| owed.event.seq()).collect()
     }
 
@@ -377,7 +381,7 @@ macro_rules! clauses {
             lanes::{
                 waiting_ones_follow_in_order, parking_lets_the_lane_go_on, waiting_in_an_empty_lane_is_due,
                 waiting_overwrites_nothing, a_retry_before_the_head_takes_its_place, lanes_do_not_meet,
-                handlers_do_not_meet, what_is_due_comes_in_order, attempts_are_remembered, rows_survive,
+                handlers_do_not_meet, what_is_due_comes_in_order, what_is_due_too_far_ahead_is_due_now, attempts_are_remembered, rows_survive,
                 a_settlement_is_one_whole, settlements_keep_their_order, any_order_keeps_one_head,
                 an_event_that_is_gone_gets_no_row,
             }

@@ -225,7 +225,7 @@ impl Store {
     }
 
     /// Looks whether the files are still there; [`Self::condition`] says what was found.
-    pub(super) async fn look(&self) {
+    pub(super) async fn check_files(&self) {
         let progress = self.progress.clone();
         let _ = tokio::task::spawn_blocking(move || progress.check_files()).await;
     }
@@ -325,9 +325,10 @@ impl Store {
         &self,
         handler: HandlerId,
         until: Timestamp,
+        latest: Timestamp,
         limit: usize,
     ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
-        self.read(move |conn| deliveries::due(conn, handler, until, limit))
+        self.read(move |conn| deliveries::due(conn, handler, until, latest, limit))
             .await
     }
 
@@ -336,7 +337,10 @@ impl Store {
             .await
     }
 
-    pub(super) async fn received_from(&self, seq: Seq) -> Result<Option<Timestamp>, StoreError> {
+    pub(super) async fn received_from(
+        &self,
+        seq: Seq,
+    ) -> Result<Option<(Seq, Timestamp)>, StoreError> {
         self.read(move |conn| events::received_from(conn, seq))
             .await
     }

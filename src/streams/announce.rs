@@ -45,12 +45,12 @@ impl Board {
         handler: HandlerId,
         subscribed: &Subscribed,
     ) -> Result<bool, StoreError> {
-        let now = self.clock.now();
+        let (now, latest) = (self.clock.steady(), self.settle_at());
         let changes = match &self.place {
             Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.unsettled(now, BATCH)).await?
+                write(shelf, move |shelf| shelf.unsettled(now, latest, BATCH)).await?
             }
-            Place::Shared(board) => board.unsettled(now, BATCH).await?,
+            Place::Shared(board) => board.unsettled(now, latest, BATCH).await?,
         };
         // In this order: most of the time there is nothing to tell.
         if changes.is_empty() || self.is_behind(handler).await? {
@@ -87,8 +87,8 @@ impl Board {
         }
         // Its position is not written at once.
         let patience = self.settings.settle.max(Duration::from_secs(1)) + Duration::from_secs(1);
-        let waiting = self.inbox.received_from(position + 1).await?;
-        Ok(waiting.is_some_and(|received| self.clock.now().since(received) > patience))
+        let waiting = self.inbox.age_from(position + 1).await?;
+        Ok(waiting.is_some_and(|age| age > patience))
     }
 
     fn event(&self, kind: Kind, change: &Change) -> Authentic {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Board, Place, write};
-use crate::clock::Timestamp;
+use crate::clock::Old;
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
@@ -43,16 +43,18 @@ impl Board {
                 self.inbox.discard_events(handler, chunk.to_vec()).await?;
                 self.note_held(Vec::new(), chunk.to_vec()).await?;
             }
+            // What seemed young among old ones.
+            passes.held = 0;
         }
         // Long before retention comes to them: it may go by another clock.
-        let before = self.clock.now().minus(retention / 2);
+        let old = Old::than(retention / 2, self.clock.now());
         loop {
             let after = passes.held;
             let (looked, hold) = match &self.place {
                 Place::File { shelf, .. } => {
-                    write(shelf, move |shelf| shelf.to_hold(after, before, CHUNK)).await?
+                    write(shelf, move |shelf| shelf.to_hold(after, old, CHUNK)).await?
                 }
-                Place::Shared(board) => board.to_hold(after, before, CHUNK).await?,
+                Place::Shared(board) => board.to_hold(after, old, CHUNK).await?,
             };
             let Some(looked) = looked else { return Ok(()) };
             if !hold.is_empty() {
@@ -72,19 +74,19 @@ impl Board {
             passes.forgotten = 0;
         }
         // Too early a look would not be repeated soon; what another clock has removed meanwhile is found when all is looked at.
-        let before = self.clock.now().minus(retention);
-        passes.forgotten = self.forget_gone(passes.forgotten, before).await?;
+        let old = Old::than(retention, self.clock.now());
+        passes.forgotten = self.forget_gone(passes.forgotten, old).await?;
         Ok(())
     }
 
-    /// Of facts beyond `after` of events that arrived before `before`: up to where was looked.
-    async fn forget_gone(&self, mut after: Seq, before: Timestamp) -> Result<Seq, StoreError> {
+    /// Of facts beyond `after` of events that are old: up to where was looked.
+    async fn forget_gone(&self, mut after: Seq, old: Old) -> Result<Seq, StoreError> {
         loop {
             let seqs = match &self.place {
                 Place::File { shelf, .. } => {
-                    write(shelf, move |shelf| shelf.old_facts(after, before, CHUNK)).await?
+                    write(shelf, move |shelf| shelf.old_facts(after, old, CHUNK)).await?
                 }
-                Place::Shared(board) => board.old_facts(after, before, CHUNK).await?,
+                Place::Shared(board) => board.old_facts(after, old, CHUNK).await?,
             };
             let Some(last) = seqs.last().copied() else {
                 return Ok(after);
@@ -165,8 +167,7 @@ impl Board {
         let upto = *self.inbox.committed().borrow();
         let told = self.retell(0, upto).await?;
         let _passes = self.passes.lock().await;
-        self.forget_gone(0, Timestamp::from_millis(i64::MAX))
-            .await?;
+        self.forget_gone(0, Old::ALL).await?;
         Ok(told)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::clock::Timestamp;
+use crate::clock::{Old, Timestamp};
 use crate::event::Seq;
 use crate::identity::EventId;
 use crate::kind::Kind;
@@ -190,12 +190,18 @@ impl Shelf {
         Ok(written)
     }
 
-    /// The streams whose change has lasted.
-    pub(super) fn unsettled(&self, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Change>> {
+    /// The streams whose change has lasted. No change settles later than at `latest`: what says so is of another clock.
+    pub(super) fn unsettled(
+        &self,
+        now: Timestamp,
+        latest: Timestamp,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<Change>> {
         let mut select = self.conn.prepare_cached(&format!(
-            "SELECT {STREAM}, changes FROM streams WHERE settle_at <= ?1 ORDER BY settle_at LIMIT ?2"
+            "SELECT {STREAM}, changes FROM streams WHERE settle_at <= ?1 OR settle_at > ?2 ORDER BY settle_at LIMIT ?3"
         ))?;
-        let rows = select.query_map(params![now.millis(), limit as i64], |row| {
+        let values = params![now.millis(), latest.millis(), limit as i64];
+        let rows = select.query_map(values, |row| {
             Ok(Change {
                 stream: stream_of(row)?,
                 number: row.get(10)?,
@@ -235,19 +241,20 @@ impl Shelf {
         self.conn.execute(undo, []).map(drop)
     }
 
-    /// The begins beyond `after` that arrived before `before`: up to where was looked, and those that a live stream needs.
+    /// The begins beyond `after` that are old: up to where was looked, and those that a live stream needs.
     pub(super) fn to_hold(
         &self,
         after: Seq,
-        before: Timestamp,
+        old: Old,
         limit: usize,
     ) -> rusqlite::Result<(Option<Seq>, Vec<Begin>)> {
         let mut select = self.conn.prepare_cached(
             "SELECT f.seq, f.stream, t.live AND s.begin_seq = f.seq FROM facts f
              JOIN streams t ON t.no = f.stream LEFT JOIN sessions s ON s.stream = t.no AND s.key = t.session
-             WHERE f.seq > ?1 AND f.received < ?2 AND f.kind = 1 ORDER BY f.seq LIMIT ?3",
+             WHERE f.seq > ?1 AND (f.received < ?2 OR f.received > ?3) AND f.kind = 1 ORDER BY f.seq LIMIT ?4",
         )?;
-        let mut rows = select.query(params![after, before.millis(), limit as i64])?;
+        let (before, beyond) = (old.before.millis(), old.beyond.millis());
+        let mut rows = select.query(params![after, before, beyond, limit as i64])?;
         let (mut looked, mut hold) = (None, Vec::new());
         while let Some(row) = rows.next()? {
             looked = Some(row.get(0)?);
@@ -269,17 +276,19 @@ impl Shelf {
         rows.collect()
     }
 
-    /// Facts beyond `after` of events that arrived before `before`.
+    /// Facts beyond `after` of events that are old.
     pub(super) fn old_facts(
         &self,
         after: Seq,
-        before: Timestamp,
+        old: Old,
         limit: usize,
     ) -> rusqlite::Result<Vec<Seq>> {
         let mut select = self.conn.prepare_cached(
-            "SELECT seq FROM facts WHERE seq > ?1 AND received < ?2 AND gone = 0 ORDER BY seq LIMIT ?3",
+            "SELECT seq FROM facts WHERE seq > ?1 AND (received < ?2 OR received > ?3) AND gone = 0
+             ORDER BY seq LIMIT ?4",
         )?;
-        let rows = select.query_map(params![after, before.millis(), limit as i64], |row| {
+        let (before, beyond) = (old.before.millis(), old.beyond.millis());
+        let rows = select.query_map(params![after, before, beyond, limit as i64], |row| {
             row.get(0)
         })?;
         rows.collect()
@@ -415,8 +424,8 @@ impl Reader {
         )
     }
 
-    /// How many are live in each domain, and how many have been since before `stale`.
-    pub(super) fn measure(&self, stale: Timestamp) -> rusqlite::Result<(Vec<(String, u64)>, u64)> {
+    /// How many are live in each domain, and how many have been for too long.
+    pub(super) fn measure(&self, stale: Old) -> rusqlite::Result<(Vec<(String, u64)>, u64)> {
         let mut select = self.0.prepare_cached(
             "SELECT domain, count(*) FROM streams WHERE live = 1 GROUP BY domain",
         )?;
@@ -427,8 +436,12 @@ impl Reader {
             .collect::<Result<_, _>>()?;
         let stale: i64 = self
             .0
-            .prepare_cached("SELECT count(*) FROM streams WHERE live = 1 AND since < ?1")?
-            .query_row([stale.millis()], |row| row.get(0))?;
+            .prepare_cached(
+                "SELECT count(*) FROM streams WHERE live = 1 AND (since < ?1 OR since > ?2)",
+            )?
+            .query_row([stale.before.millis(), stale.beyond.millis()], |row| {
+                row.get(0)
+            })?;
         Ok((domains, stale.unsigned_abs()))
     }
 }

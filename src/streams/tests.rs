@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use super::settings::StreamsConfig;
 use super::{Board, Place, write};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Old, Timestamp};
 use crate::event::Seq;
 use crate::identity::EventId;
 use crate::inbox::Inbox;
@@ -23,7 +23,6 @@ use crate::inbox::contract::{postgres_settings, server, settings};
 use crate::kind::Kind;
 use crate::stream::{Fact, StreamKey, Told, Wanted};
 
-const FAR: Timestamp = Timestamp::from_millis(i64::MAX / 2);
 /// Between the numbers of two cases on one board.
 const APART: Seq = 1000;
 
@@ -113,9 +112,9 @@ impl Bench {
         let case = self.case;
         let (_, hold) = match &self.board.place {
             Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.to_hold(case, FAR, 1000)).await
+                write(shelf, move |shelf| shelf.to_hold(case, Old::ALL, 1000)).await
             }
-            Place::Shared(board) => board.to_hold(case, FAR, 1000).await,
+            Place::Shared(board) => board.to_hold(case, Old::ALL, 1000).await,
         }
         .unwrap();
         hold

@@ -186,7 +186,7 @@ impl Runner {
             before,
             reply,
         } = pause;
-        let (inbox, id, now) = (self.inbox.clone(), self.id, self.clock.now());
+        let (inbox, id, now) = (self.inbox.clone(), self.id, self.clock.steady());
         self.discarding = true;
         self.tasks.spawn(async move {
             let result = inbox.pause(id, paused, now).await;

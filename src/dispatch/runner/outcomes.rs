@@ -40,7 +40,10 @@ impl Runner {
 
     pub(super) fn attempted(&mut self, mut attempt: Attempt, outcome: Outcome, took: Duration) {
         attempt.attempts.count += 1;
-        let first = *attempt.attempts.first.get_or_insert(attempt.began);
+        // One that lies ahead is of another clock: the age of the delivery counts from here.
+        let first = attempt.attempts.first.unwrap_or(attempt.began);
+        let first = first.min(attempt.began);
+        attempt.attempts.first = Some(first);
         let discarded = self.discarded.remove(&attempt.event.seq());
         if discarded {
             // Its row went, and its lane went on, when it was discarded.
@@ -61,9 +64,10 @@ impl Runner {
                 DeliveryOutcome::Done
             }
             Err(failure) => {
-                let now = self.clock.now();
+                let now = self.clock.steady();
                 attempt.attempts.error = failure.reason().chars().take(MAX_REASON).collect();
-                self.status.failed(now, &attempt.attempts.error);
+                let shown = self.clock.now();
+                self.status.failed(shown, &attempt.attempts.error);
                 let (rejected, after) = match &failure {
                     Failure::Reject { .. } => (self.health.believes_reject(), None),
                     Failure::Retry { after, .. } => (false, *after),
@@ -77,7 +81,7 @@ impl Runner {
                 if discarded {
                     DeliveryOutcome::Parked
                 } else if rejected || now.since(first) >= self.settings.retry.max_age {
-                    self.park(&attempt, now);
+                    self.park(&attempt);
                     DeliveryOutcome::Parked
                 } else {
                     self.retry(&attempt, now, after);
@@ -125,7 +129,7 @@ impl Runner {
         }
     }
 
-    pub(super) fn park(&mut self, attempt: &Attempt, at: Timestamp) {
+    pub(super) fn park(&mut self, attempt: &Attempt) {
         let seq = attempt.event.seq();
         tracing::warn!(
             handler.name = self.name,
@@ -134,11 +138,14 @@ impl Runner {
             error = loggable(&attempt.attempts.error),
             "a delivery is parked"
         );
+        // From here on these times are only shown, and compared by whoever cleans up.
+        let mut attempts = attempt.attempts.clone();
+        attempts.first = attempts.first.map(|first| self.clock.shown(first));
         let change = Change::Park {
             seq,
             lane: attempt.lane,
-            attempts: attempt.attempts.clone(),
-            at,
+            attempts,
+            at: self.clock.now(),
         };
         self.unwritten.changes.push(change);
         if attempt.has_row {

@@ -36,10 +36,11 @@ impl Runner {
             } else {
                 now
             };
+            let latest = now.plus(self.settings.retry.max);
             self.look_for_due = false;
             self.looking = true;
             self.tasks
-                .spawn(async move { Report::Due(inbox.due(id, until, limit).await) });
+                .spawn(async move { Report::Due(inbox.due(id, until, latest, limit).await) });
         }
     }
 

@@ -133,18 +133,24 @@ pub(super) struct Bench {
     pub(super) inbox: Inbox,
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) handlers: BTreeMap<String, Built>,
+    clock: Clock,
+    /// By how much the clock is ahead.
+    ahead: i64,
     runtime: Option<Runtime>,
 }
 
 impl Bench {
     pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (inbox, dispatch, runtime) = open(dir.path()).await;
+        let clock = Clock::system();
+        let (inbox, dispatch, runtime) = open(dir.path(), &clock).await;
         Self {
             dir,
             inbox,
             dispatch,
             handlers: BTreeMap::new(),
+            clock,
+            ahead: 0,
             runtime: Some(runtime),
         }
     }
@@ -212,11 +218,18 @@ impl Bench {
         inbox.close().await;
         // The lock goes with the last handle, and the runtime that was dropped may hold one for a moment.
         std::fs::remove_file(self.dir.path().join("livehook.lock")).unwrap();
-        let (inbox, dispatch, runtime) = open(self.dir.path()).await;
+        self.clock = Clock::system_ahead(self.ahead);
+        let (inbox, dispatch, runtime) = open(self.dir.path(), &self.clock).await;
         self.inbox = inbox;
         self.dispatch = dispatch;
         self.runtime = Some(runtime);
         self.change().await;
+    }
+
+    /// Sets the clock.
+    pub(super) fn set_clock_by(&mut self, millis: i64) {
+        self.ahead += millis;
+        self.clock.set_by(millis);
     }
 
     /// Runs something beside the handlers.
@@ -230,7 +243,7 @@ impl Bench {
             r#"{{"event_type":1,"app":"push.example.com","appname":"live","stream_id":"{stream}","nonce":{}}}"#,
             rand::random::<u64>()
         );
-        store(&self.inbox, body).await
+        store(&self.inbox, self.clock.now(), body).await
     }
 
     pub(super) async fn store_all(&self, streams: &[&str]) -> Vec<Seq> {
@@ -249,8 +262,8 @@ impl Bench {
                 stream(n),
                 rand::random::<u64>()
             );
-            let inbox = self.inbox.clone();
-            tokio::spawn(async move { store(&inbox, body).await })
+            let (inbox, now) = (self.inbox.clone(), self.clock.now());
+            tokio::spawn(async move { store(&inbox, now, body).await })
         });
         for stored in stores.collect::<Vec<_>>() {
             stored.await.unwrap();
@@ -317,7 +330,7 @@ fn surroundings() -> Surroundings<'static> {
     }
 }
 
-async fn open(path: &Path) -> (Inbox, Arc<Dispatch>, Runtime) {
+async fn open(path: &Path, clock: &Clock) -> (Inbox, Arc<Dispatch>, Runtime) {
     let config = InboxConfig {
         path: Some(path.to_owned()),
         min_free: Some(0),
@@ -326,10 +339,10 @@ async fn open(path: &Path) -> (Inbox, Arc<Dispatch>, Runtime) {
     let settings = config
         .validate("inbox", &surroundings(), Duration::from_secs(600))
         .unwrap();
-    let inbox = Inbox::open(&settings, Clock::system(), Arc::default())
+    let inbox = Inbox::open(&settings, clock.clone(), Arc::default())
         .await
         .unwrap();
-    let dispatch = Dispatch::new(inbox.clone(), Clock::system(), Arc::default());
+    let dispatch = Dispatch::new(inbox.clone(), clock.clone(), Arc::default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -338,7 +351,7 @@ async fn open(path: &Path) -> (Inbox, Arc<Dispatch>, Runtime) {
     (inbox, Arc::new(dispatch), runtime)
 }
 
-async fn store(inbox: &Inbox, body: String) -> Seq {
+async fn store(inbox: &Inbox, received: Timestamp, body: String) -> Seq {
     let open = SourceConfig {
         token: Some("hush".to_owned()),
         ..SourceConfig::default()
@@ -348,7 +361,7 @@ async fn store(inbox: &Inbox, body: String) -> Seq {
         url_kind: None,
         token: Some(b"hush"),
         client: None,
-        received: Clock::system().now(),
+        received,
         body: Bytes::from(body.clone()),
     };
     let callback = Callback::parse(body.as_bytes()).unwrap();

@@ -127,8 +127,12 @@ pub(super) async fn arrival_times_are_told(bench: Bench) {
     bench.clock.advance(RETENTION);
     bench.sweep().await;
     let from = async |seq| bench.inbox().received_from(seq).await.unwrap();
-    assert_eq!(from(1).await, Some(BEGIN.plus(DAY)), "the first is gone");
-    assert_eq!(from(2).await, Some(BEGIN.plus(DAY)));
+    assert_eq!(
+        from(1).await,
+        Some((2, BEGIN.plus(DAY))),
+        "the first is gone"
+    );
+    assert_eq!(from(2).await, Some((2, BEGIN.plus(DAY))));
     assert_eq!(from(3).await, None);
 }
 
@@ -147,7 +151,11 @@ pub(super) async fn a_pause_survives_and_stops_the_clock(mut bench: Bench) {
         bench.settle(handler, vec![wait(&events[2])]).await;
     }
     let firsts = async |bench: &Bench, handler| {
-        let (owed, _) = bench.inbox().due(handler, FOREVER, 10).await.unwrap();
+        let (owed, _) = bench
+            .inbox()
+            .due(handler, FOREVER, FOREVER, 10)
+            .await
+            .unwrap();
         owed.iter()
             .map(|owed| owed.attempts.first)
             .collect::<Vec<_>>()

@@ -49,7 +49,11 @@ pub(super) async fn waiting_in_an_empty_lane_is_due(bench: Bench) {
             vec![wait(&events[0]), wait(&events[1]), wait(&more[0])],
         )
         .await;
-    let (owed, next) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    let (owed, next) = bench
+        .inbox()
+        .due(handler, BEGIN, FOREVER, 10)
+        .await
+        .unwrap();
     let owed: Vec<_> = owed.iter().map(|owed| owed.event.seq()).collect();
     assert_eq!((owed, next), (vec![1, 4], None));
     assert_eq!(bench.counts(handler).await, (2, 1, 1));
@@ -68,7 +72,11 @@ pub(super) async fn waiting_overwrites_nothing(bench: Bench) {
     bench
         .settle(handler, vec![wait(&events[0]), wait(&events[1])])
         .await;
-    let (owed, next) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    let (owed, next) = bench
+        .inbox()
+        .due(handler, BEGIN, FOREVER, 10)
+        .await
+        .unwrap();
     assert!(owed.is_empty());
     assert_eq!(next, Some(later));
     let parked = &bench.parked(handler).await[0];
@@ -134,7 +142,11 @@ pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
         .map(|(event, seconds)| retry(event, at(seconds)));
     bench.settle(handler, retries.collect()).await;
     let due = async |until, limit| {
-        let (owed, next) = bench.inbox().due(handler, until, limit).await.unwrap();
+        let (owed, next) = bench
+            .inbox()
+            .due(handler, until, FOREVER, limit)
+            .await
+            .unwrap();
         let owed: Vec<_> = owed.iter().map(|owed| owed.event.seq()).collect();
         (owed, next)
     };
@@ -145,6 +157,25 @@ pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
     assert_eq!(due(at(60), 3).await.0, [2, 4, 3]);
     let oldest = bench.inbox().count(handler).await.unwrap().oldest;
     assert_eq!(oldest, Some(1));
+}
+
+pub(super) async fn what_is_due_too_far_ahead_is_due_now(bench: Bench) {
+    let events = bench.store(&["a", "b", "c", "d"]).await;
+    let handler = bench.handler().await;
+    let latest = BEGIN.plus(MINUTE);
+    let times = [BEGIN, latest, latest.plus(MILLISECOND), FOREVER];
+    let retries = events.iter().zip(times);
+    let retries = retries.map(|(event, due)| retry(event, due));
+    bench.settle(handler, retries.collect()).await;
+    let due = async |until, limit| {
+        let due = bench.inbox().due(handler, until, latest, limit).await;
+        let (owed, next) = due.unwrap();
+        let owed: Vec<_> = owed.iter().map(|owed| owed.event.seq()).collect();
+        (owed, next)
+    };
+    assert_eq!(due(BEGIN, 9).await, (vec![3, 4, 1], Some(latest)));
+    assert_eq!(due(BEGIN, 2).await.0, [3, 4]);
+    assert_eq!(due(FOREVER, 9).await, (vec![3, 4, 1, 2], None));
 }
 
 pub(super) async fn attempts_are_remembered(mut bench: Bench) {
@@ -167,7 +198,11 @@ pub(super) async fn attempts_are_remembered(mut bench: Bench) {
         )
         .await;
     bench.reopen().await;
-    let (owed, _) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    let (owed, _) = bench
+        .inbox()
+        .due(handler, BEGIN, FOREVER, 10)
+        .await
+        .unwrap();
     let of = |seq| owed.iter().find(|owed| owed.event.seq() == seq).unwrap();
     assert_eq!(of(1).attempts, attempts(2));
     assert_eq!(of(1).lane, events[0].lane());
@@ -252,7 +287,11 @@ pub(super) async fn settlements_keep_their_order(bench: Bench) {
     for settle in begun {
         settle.await;
     }
-    let (owed, _) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    let (owed, _) = bench
+        .inbox()
+        .due(handler, BEGIN, FOREVER, 10)
+        .await
+        .unwrap();
     assert_eq!(owed[0].attempts, attempts(100));
 }
 
@@ -309,7 +348,11 @@ pub(super) async fn any_order_keeps_one_head(bench: Bench) {
         lanes.dedup();
         let (due, waiting, _) = bench.counts(handler).await;
         assert_eq!((due, due + waiting), (lanes.len() as u64, tried));
-        let (owed, _) = bench.inbox().due(handler, FOREVER, 100).await.unwrap();
+        let (owed, _) = bench
+            .inbox()
+            .due(handler, FOREVER, FOREVER, 100)
+            .await
+            .unwrap();
         let mut heads: Vec<_> = owed.iter().map(|owed| (owed.lane, false)).collect();
         heads.sort_unstable();
         assert_eq!(heads.iter().collect::<Vec<_>>(), lanes);

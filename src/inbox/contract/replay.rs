@@ -74,7 +74,11 @@ pub(super) async fn parked_ones_are_replayed(bench: Bench) {
         .replay_if(handler, Selection::Parked, wants, owes)
         .await;
     assert_eq!(replayed, 3);
-    let (owed, _) = bench.inbox().due(handler, BEGIN, 10).await.unwrap();
+    let (owed, _) = bench
+        .inbox()
+        .due(handler, BEGIN, FOREVER, 10)
+        .await
+        .unwrap();
     assert!(
         owed.iter()
             .all(|owed| owed.attempts.count == 0 && owed.attempts.first.is_none())
@@ -120,7 +124,11 @@ pub(super) async fn what_is_owed_is_not_replayed(bench: Bench) {
         .replay_if(handler, Selection::Event(3), |_| true, |seq| seq == 3)
         .await;
     assert_eq!(one, 0);
-    let (owed, _) = bench.inbox().due(handler, FOREVER, 9).await.unwrap();
+    let (owed, _) = bench
+        .inbox()
+        .due(handler, FOREVER, FOREVER, 9)
+        .await
+        .unwrap();
     let first = owed.iter().find(|owed| owed.event.seq() == 1).unwrap();
     assert_eq!((first.lane, first.attempts.count), (events[0].lane(), 1));
 }
@@ -141,7 +149,7 @@ pub(super) async fn replays_have_a_lane_of_their_own(bench: Bench) {
         .await;
     bench.replay(handler, Selection::Event(2)).await;
     bench.replay(handler, Selection::Event(1)).await;
-    let (owed, _) = bench.inbox().due(handler, BEGIN, 9).await.unwrap();
+    let (owed, _) = bench.inbox().due(handler, BEGIN, FOREVER, 9).await.unwrap();
     let mut heads: Vec<_> = owed
         .iter()
         .map(|owed| (owed.event.seq(), owed.lane))
@@ -312,7 +320,7 @@ pub(super) async fn a_discarded_head_frees_its_lane(bench: Bench) {
         )
         .await;
     bench.discard(handler, Selection::Event(1)).await;
-    let (owed, _) = bench.inbox().due(handler, BEGIN, 9).await.unwrap();
+    let (owed, _) = bench.inbox().due(handler, BEGIN, FOREVER, 9).await.unwrap();
     assert_eq!(owed.len(), 1);
     assert_eq!(owed[0].event.seq(), 2);
     // The attempt that was running when it was discarded ends after all.

@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use super::accept::millis;
 use super::events::whole;
 use super::*;
+use crate::clock::Old;
 use crate::identity::EventId;
 use crate::kind::Kind;
 use crate::stream::{
@@ -157,13 +158,14 @@ impl SharedBoard {
 
     pub(crate) async fn measure(
         &self,
-        stale: Timestamp,
+        stale: Old,
     ) -> Result<(Vec<(String, u64)>, u64), StoreError> {
         let sql =
-            "SELECT domain, count(*), count(*) FILTER (WHERE since < $1) FROM livehook.streams
+            "SELECT domain, count(*), count(*) FILTER (WHERE since < $1 OR since > $2) FROM livehook.streams
             WHERE live GROUP BY domain";
-        let stale = stale.millis();
-        let rows = self.ask(sql, &[(&stale, Type::INT8)]).await?;
+        let (before, beyond) = (stale.before.millis(), stale.beyond.millis());
+        let values: [Value; 2] = [(&before, Type::INT8), (&beyond, Type::INT8)];
+        let rows = self.ask(sql, &values).await?;
         let count = |row: &Row, at| row.get::<_, i64>(at).unsigned_abs();
         let domains = rows.iter().map(|row| (row.get(0), count(row, 1))).collect();
         Ok((domains, rows.iter().map(|row| count(row, 2)).sum()))
@@ -308,14 +310,19 @@ impl SharedBoard {
     pub(crate) async fn unsettled(
         &self,
         now: Timestamp,
+        latest: Timestamp,
         limit: usize,
     ) -> Result<Vec<Change>, StoreError> {
         let sql = format!(
             "SELECT {STREAM}, changes FROM livehook.streams
-             WHERE settle_at <= $1 ORDER BY settle_at LIMIT $2"
+             WHERE settle_at <= $1 OR settle_at > $2 ORDER BY settle_at LIMIT $3"
         );
-        let (now, limit) = (now.millis(), whole(limit));
-        let values: [Value; 2] = [(&now, Type::INT8), (&limit, Type::INT8)];
+        let (now, latest, limit) = (now.millis(), latest.millis(), whole(limit));
+        let values: [Value; 3] = [
+            (&now, Type::INT8),
+            (&latest, Type::INT8),
+            (&limit, Type::INT8),
+        ];
         let rows = self.ask(&sql, &values).await?;
         let change = |row: &Row| Change {
             stream: stream_of(row),
@@ -348,17 +355,19 @@ impl SharedBoard {
     pub(crate) async fn to_hold(
         &self,
         after: Seq,
-        before: Timestamp,
+        old: Old,
         limit: usize,
     ) -> Result<(Option<Seq>, Vec<Begin>), StoreError> {
         let sql = "SELECT f.seq, f.stream, coalesce(t.live AND s.begin_seq = f.seq, false) FROM livehook.stream_facts f
             JOIN livehook.streams t ON t.no = f.stream
             LEFT JOIN livehook.stream_sessions s ON s.stream = t.no AND s.key = t.session
-            WHERE f.seq > $1 AND f.received < $2 AND f.kind = 1 ORDER BY f.seq LIMIT $3";
-        let (before, limit) = (before.millis(), whole(limit));
-        let values: [Value; 3] = [
+            WHERE f.seq > $1 AND (f.received < $2 OR f.received > $3) AND f.kind = 1 ORDER BY f.seq LIMIT $4";
+        let (before, beyond) = (old.before.millis(), old.beyond.millis());
+        let limit = whole(limit);
+        let values: [Value; 4] = [
             (&after, Type::INT8),
             (&before, Type::INT8),
+            (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
         let rows = self.ask(sql, &values).await?;
@@ -378,15 +387,17 @@ impl SharedBoard {
     pub(crate) async fn old_facts(
         &self,
         after: Seq,
-        before: Timestamp,
+        old: Old,
         limit: usize,
     ) -> Result<Vec<Seq>, StoreError> {
         let sql = "SELECT seq FROM livehook.stream_facts
-            WHERE seq > $1 AND received < $2 AND NOT gone ORDER BY seq LIMIT $3";
-        let (before, limit) = (before.millis(), whole(limit));
-        let values: [Value; 3] = [
+            WHERE seq > $1 AND (received < $2 OR received > $3) AND NOT gone ORDER BY seq LIMIT $4";
+        let (before, beyond) = (old.before.millis(), old.beyond.millis());
+        let limit = whole(limit);
+        let values: [Value; 4] = [
             (&after, Type::INT8),
             (&before, Type::INT8),
+            (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
         let rows = self.ask(sql, &values).await?;

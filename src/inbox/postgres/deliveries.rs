@@ -184,17 +184,22 @@ impl Store {
         &self,
         handler: HandlerId,
         until: Timestamp,
+        latest: Timestamp,
         limit: usize,
     ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
         let sql = format!(
             "SELECT {EVENT_COLUMNS}, d.lane, d.attempts, d.first_attempt, d.error
-             FROM livehook.deliveries d JOIN livehook.events e USING (seq)
-             WHERE d.handler = $1 AND d.state = 0 AND d.due <= $2 ORDER BY d.due, d.seq LIMIT $3"
+             FROM (
+                (SELECT * FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due > $3 ORDER BY due, seq LIMIT $4)
+                UNION ALL
+                (SELECT * FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due <= least($2, $3) ORDER BY due, seq LIMIT $4)
+             ) d JOIN livehook.events e USING (seq) ORDER BY d.due <= $3, d.due, d.seq LIMIT $4"
         );
-        let (until, limit) = (until.millis(), whole(limit));
-        let values: [Value; 3] = [
+        let (until, latest, limit) = (until.millis(), latest.millis(), whole(limit));
+        let values: [Value; 4] = [
             (&handler, Type::INT8),
             (&until, Type::INT8),
+            (&latest, Type::INT8),
             (&limit, Type::INT8),
         ];
         let rows = self.shared.ask(&sql, &values).await?;
@@ -204,8 +209,8 @@ impl Store {
             attempts: attempts_of(row, 7),
         };
         let owed = rows.iter().map(owed).collect();
-        let sql = "SELECT min(due) FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due > $2";
-        let next = self.shared.ask(sql, &values[..2]).await?;
+        let sql = "SELECT min(due) FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due > $2 AND due <= $3";
+        let next = self.shared.ask(sql, &values[..3]).await?;
         let next: Option<i64> = next.first().and_then(|row| row.get(0));
         Ok((owed, next.map(Timestamp::from_millis)))
     }

@@ -76,10 +76,11 @@ impl Store {
     pub(in crate::inbox) async fn received_from(
         &self,
         seq: Seq,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT received FROM livehook.events WHERE seq >= $1 ORDER BY seq LIMIT 1";
+    ) -> Result<Option<(Seq, Timestamp)>, StoreError> {
+        let sql = "SELECT seq, received FROM livehook.events WHERE seq >= $1 ORDER BY seq LIMIT 1";
         let rows = self.shared.ask(sql, &[(&seq, Type::INT8)]).await?;
-        Ok(rows.first().map(|row| Timestamp::from_millis(row.get(0))))
+        let first = |row: &Row| (row.get(0), Timestamp::from_millis(row.get(1)));
+        Ok(rows.first().map(first))
     }
 
     pub(in crate::inbox) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {

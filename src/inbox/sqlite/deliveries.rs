@@ -336,34 +336,52 @@ fn promote(conn: &Connection, handler: HandlerId, lane: Lane) -> rusqlite::Resul
     Ok(())
 }
 
-/// The due deliveries, longest due first, and when the next one after them is due.
+/// The due deliveries, longest due first, and when the next one after them is due. Those due beyond `latest` come before all.
 pub(super) fn due(
     conn: &Connection,
     handler: HandlerId,
     until: Timestamp,
+    latest: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<(Vec<Owed>, Option<Timestamp>)> {
-    let mut select = conn.prepare_cached(&format!(
-        "SELECT {EVENT_COLUMNS}, lane, attempts, first_attempt, error FROM deliveries JOIN events USING (seq)
-         WHERE handler = ?1 AND state = 0 AND due <= ?2 ORDER BY due, seq LIMIT ?3"
-    ))?;
-    let owed = select
-        .query_map(params![handler, until.millis(), limit as i64], |row| {
-            Ok(Owed {
-                event: event_of(row)?,
-                lane: row.get::<_, i64>(6)?.cast_unsigned(),
-                attempts: attempts_of(row, 7)?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
+    let (until, latest) = (until.millis(), latest.millis());
+    let mut owed = due_between(conn, handler, (latest, i64::MAX), limit)?;
+    let limit = limit.saturating_sub(owed.len());
+    owed.extend(due_between(
+        conn,
+        handler,
+        (i64::MIN, until.min(latest)),
+        limit,
+    )?);
     let next = conn
         .prepare_cached(
-            "SELECT min(due) FROM deliveries WHERE handler = ?1 AND state = 0 AND due > ?2",
+            "SELECT min(due) FROM deliveries WHERE handler = ?1 AND state = 0 AND due > ?2 AND due <= ?3",
         )?
-        .query_row(params![handler, until.millis()], |row| {
+        .query_row(params![handler, until, latest], |row| {
             row.get::<_, Option<i64>>(0)
         })?;
     Ok((owed, next.map(Timestamp::from_millis)))
+}
+
+/// Those due after the one time, up to the other.
+fn due_between(
+    conn: &Connection,
+    handler: HandlerId,
+    (after, upto): (i64, i64),
+    limit: usize,
+) -> rusqlite::Result<Vec<Owed>> {
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS}, lane, attempts, first_attempt, error FROM deliveries JOIN events USING (seq)
+         WHERE handler = ?1 AND state = 0 AND due > ?2 AND due <= ?3 ORDER BY due, seq LIMIT ?4"
+    ))?;
+    let owed = select.query_map(params![handler, after, upto, limit as i64], |row| {
+        Ok(Owed {
+            event: event_of(row)?,
+            lane: row.get::<_, i64>(6)?.cast_unsigned(),
+            attempts: attempts_of(row, 7)?,
+        })
+    })?;
+    owed.collect()
 }
 
 fn attempts_of(row: &Row, first: usize) -> rusqlite::Result<Attempts> {

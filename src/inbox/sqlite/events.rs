@@ -75,10 +75,15 @@ pub(super) fn existing(conn: &Connection, seqs: &[Seq]) -> rusqlite::Result<Vec<
     Ok(there)
 }
 
-/// When an event arrived, or the first one after it that is still there.
-pub(super) fn received_from(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<Timestamp>> {
-    conn.prepare_cached("SELECT received FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1")?
-        .query_row([seq], |row| row.get(0).map(Timestamp::from_millis))
+/// An event or the first one after it that is still there, and when it arrived.
+pub(super) fn received_from(
+    conn: &Connection,
+    seq: Seq,
+) -> rusqlite::Result<Option<(Seq, Timestamp)>> {
+    conn.prepare_cached("SELECT seq, received FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1")?
+        .query_row([seq], |row| {
+            Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?)))
+        })
         .optional()
 }
 

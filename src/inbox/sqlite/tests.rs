@@ -502,10 +502,10 @@ async fn files_that_were_taken_away_take_no_callbacks() {
         accept(&store, &push("a", number)).await.unwrap();
         // Without any callback, too.
         std::fs::rename(&file, &hidden).unwrap();
-        store.look().await;
+        store.check_files().await;
         assert_eq!(store.condition(), Condition::Failing);
         std::fs::rename(&hidden, &file).unwrap();
-        store.look().await;
+        store.check_files().await;
         assert_eq!(store.condition(), Condition::Accepting);
     }
     let all = stored(&store).await;

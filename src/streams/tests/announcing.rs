@@ -139,14 +139,53 @@ async fn nothing_is_told_while_the_board_is_behind() {
         bench.clock.now(),
     );
     bench.inbox.accept(late, None).await.unwrap();
+    bench.inbox.look();
     bench.clock.advance(SETTLE * 2);
-    bench.announce(handler, &everything()).await;
-    assert_eq!(
-        bench.told().await,
-        [],
-        "an event waits for longer than that"
-    );
+    for set_by in [0, -2 * HOUR] {
+        bench.clock.set_by(set_by);
+        bench.announce(handler, &everything()).await;
+        assert_eq!(
+            bench.told().await,
+            [],
+            "an event waits for longer than that"
+        );
+    }
     bench.callback(handler, "c", 1, 1).await;
     bench.announce(handler, &everything()).await;
     assert_eq!(bench.told().await, [(Kind::StreamLive, "a".to_owned())]);
+}
+
+const HOUR: i64 = 3_600_000;
+
+async fn a_clock_that_is_set_delays_nothing(engine: &str) {
+    let mut bench = Bench::of(engine).await;
+    let handler = bench.register().await;
+    let subscribed = everything();
+    bench.callback(handler, "a", 1, 1).await;
+    bench.clock.set_by(-2 * HOUR);
+    bench.announce(handler, &subscribed).await;
+    assert_eq!(bench.told().await, [], "it has to last");
+    bench.clock.advance(SETTLE);
+    bench.announce(handler, &subscribed).await;
+    assert_eq!(bench.told().await.len(), 1);
+    // Nor is it hurried.
+    bench.callback(handler, "a", 0, 1).await;
+    bench.clock.set_by(10 * HOUR);
+    bench.announce(handler, &subscribed).await;
+    assert_eq!(bench.told().await.len(), 1);
+    // After a restart, or at another receiver, only as much as any change has to last is believed.
+    let clock = Clock::manual(bench.clock.now().minus(Duration::from_secs(16 * 3600)));
+    bench.board = Bench::open(&bench.dir, &bench.inbox, &clock);
+    bench.announce(handler, &subscribed).await;
+    assert_eq!(bench.told().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_delays_nothing_on_sqlite() {
+    a_clock_that_is_set_delays_nothing("sqlite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_delays_nothing_on_postgres() {
+    a_clock_that_is_set_delays_nothing("postgres").await;
 }

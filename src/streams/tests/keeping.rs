@@ -95,6 +95,63 @@ async fn a_stream_that_is_live_outlives_retention_on_postgres() {
     a_stream_that_is_live_outlives_retention("postgres").await;
 }
 
+/// What arrived while the clock was ahead is kept as long as it has to be, and no longer.
+async fn begins_from_ahead_are_kept_and_forgotten(engine: &str) {
+    let day = DAY.as_millis() as i64;
+    for ahead in [day, 50 * 365 * day] {
+        let bench = Bench::of(engine).await;
+        let handler = bench.register().await;
+        bench.callback(handler, "early", 1, 1).await;
+        bench.callback(handler, "early", 0, 1).await;
+        bench.clock.set_by(ahead);
+        bench.callback(handler, "on", 1, 2).await;
+        bench.callback(handler, "over", 1, 3).await;
+        bench.callback(handler, "over", 0, 3).await;
+        bench.clock.set_by(-ahead);
+        bench.callback(handler, "late", 1, 4).await;
+        bench.callback(handler, "late", 0, 4).await;
+        let pass = async |days| {
+            for _ in 0..days {
+                bench.clock.advance(DAY);
+                for _ in 0..10 {
+                    bench.pass(handler).await;
+                }
+            }
+        };
+        pass(20).await;
+        assert_eq!(bench.known().await, ["on"]);
+        assert_eq!(bench.stored().await, 1, "its begin");
+        bench.callback(handler, "on", 0, 2).await;
+        pass(10).await;
+        assert_eq!((bench.known().await.len(), bench.stored().await), (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn begins_from_ahead_are_kept_and_forgotten_on_sqlite() {
+    begins_from_ahead_are_kept_and_forgotten("sqlite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn begins_from_ahead_are_kept_and_forgotten_on_postgres() {
+    begins_from_ahead_are_kept_and_forgotten("postgres").await;
+}
+
+async fn what_is_live_since_the_far_future_is_stale(engine: &str) {
+    let bench = Bench::of(engine).await;
+    let handler = bench.register().await;
+    bench.callback(handler, "a", 1, 1).await;
+    bench.callback(handler, "b", 1, 3600 * 24 * 365).await;
+    bench.board.measure().await.unwrap();
+    assert_eq!(bench.board.metrics.streams_stale.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_live_since_the_far_future_is_stale_on_both_engines() {
+    what_is_live_since_the_far_future_is_stale("sqlite").await;
+    what_is_live_since_the_far_future_is_stale("postgres").await;
+}
+
 async fn what_is_deleted_is_forgotten(engine: &str) {
     let bench = Bench::of(engine).await;
     let handler = bench.register().await;

@@ -1,0 +1,112 @@
+//! How old events are at least, whatever the clock says.
+//!
+//! An event carries the time of day of its arrival. If the clock was set back since, that would be in the future, and what waits
+//! would seem not to wait. So it is remembered when, by the steady time, the inbox had come how far.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::{Clock, Timestamp};
+use crate::event::Seq;
+
+/// With more looks than these the one is forgotten that is missed least.
+const LOOKS: usize = 256;
+
+pub(super) struct Arrivals {
+    clock: Clock,
+    committed: watch::Receiver<Seq>,
+    /// The newest event at a look, and its steady time. Both only rise.
+    looks: Mutex<VecDeque<(Seq, Timestamp)>>,
+}
+
+impl Arrivals {
+    pub(super) fn new(clock: Clock, committed: watch::Receiver<Seq>) -> Self {
+        let arrivals = Self {
+            clock,
+            committed,
+            looks: Mutex::default(),
+        };
+        arrivals.look();
+        arrivals
+    }
+
+    /// Remembers how far the inbox has come by now.
+    pub(super) fn look(&self) {
+        let newest = *self.committed.borrow();
+        let now = self.clock.steady();
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.back().is_some_and(|(seen, _)| *seen >= newest) {
+            return;
+        }
+        looks.push_back((newest, now));
+        if looks.len() > LOOKS {
+            // The longer ago, the less it matters how long exactly.
+            let gap = |at: usize| {
+                let (before, after) = (looks[at - 1].1, looks[at + 1].1);
+                let age = now.since(looks[at].1).max(Duration::from_millis(1));
+                after.since(before).as_secs_f64() / age.as_secs_f64()
+            };
+            let least = (1..looks.len() - 1).min_by(|a, b| gap(*a).total_cmp(&gap(*b)));
+            least.and_then(|at| looks.remove(at));
+        }
+    }
+
+    /// How long ago an event arrived, by the clock or by what was seen of it.
+    pub(super) fn age(&self, seq: Seq, received: Timestamp) -> Duration {
+        self.look();
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = looks.get(looks.partition_point(|(newest, _)| *newest < seq));
+        let seen = seen.map_or(Duration::ZERO, |(_, at)| self.clock.steady().since(*at));
+        seen.max(self.clock.now().since(received))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGIN: Timestamp = Timestamp::from_seconds(1_795_420_800);
+    const HOUR: i64 = 3_600_000;
+
+    #[test]
+    fn an_event_ages_though_the_clock_is_set() {
+        let clock = Clock::manual(BEGIN);
+        let (committed, watched) = watch::channel(7);
+        let arrivals = Arrivals::new(clock.clone(), watched);
+        let seconds = |seq, received| arrivals.age(seq, received).as_secs();
+        assert_eq!(seconds(7, BEGIN), 0);
+        clock.advance(Duration::from_secs(5));
+        committed.send_replace(9);
+        assert_eq!((seconds(7, BEGIN), seconds(9, clock.now())), (5, 0));
+        let received = clock.now();
+        clock.set_by(-2 * HOUR);
+        clock.advance(Duration::from_secs(10));
+        assert_eq!((seconds(7, BEGIN), seconds(8, received)), (15, 10));
+        // From before the start: the clock alone can tell more.
+        assert_eq!(seconds(3, clock.now().minus(Duration::from_secs(60))), 60);
+    }
+
+    #[test]
+    fn it_remembers_only_so_much_and_exaggerates_nothing() {
+        let clock = Clock::manual(BEGIN);
+        let (committed, watched) = watch::channel(0);
+        let arrivals = Arrivals::new(clock.clone(), watched);
+        clock.set_by(-24 * HOUR);
+        for seq in 1..5000 {
+            clock.advance(Duration::from_secs(1));
+            committed.send_replace(seq);
+            arrivals.look();
+        }
+        assert!(arrivals.looks.lock().unwrap().len() <= LOOKS);
+        for seq in [1, 100, 2500, 4900, 4999] {
+            let age = arrivals.age(seq, BEGIN).as_secs();
+            let true_age = 4999 - seq.unsigned_abs();
+            let least = true_age - true_age / 10;
+            assert!((least..=true_age).contains(&age), "{seq}: {age}");
+        }
+        assert_eq!(arrivals.age(4990, BEGIN).as_secs(), 9);
+    }
+}
