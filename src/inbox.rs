@@ -28,8 +28,8 @@ use tokio::task::spawn_blocking;
 
 use self::arrivals::Arrivals;
 use self::delivery::{
-    HandlerId, Lane, Lease, Order, OutOfLine, Owed, Parked, Registered, RowCounts, Selection,
-    Settlement, Start,
+    Again, HandlerId, InHand, Lane, Lease, Order, OutOfLine, Owed, Parked, Registered, RowCounts,
+    Selection, Settlement, Start,
 };
 pub(crate) use self::postgres::SharedBoard;
 use self::query::{EventFilter, Page};
@@ -392,7 +392,7 @@ impl Inbox {
         newest_first: bool,
         limit: usize,
     ) -> Result<Page<Event>, StoreError> {
-        on_engine!(self, store => store.search(filter, Box::new(|_| true), beyond, newest_first, limit).await)
+        on_engine!(self, store => store.search(filter, beyond, newest_first, limit).await)
     }
 
     /// The newest event with this id.
@@ -400,14 +400,15 @@ impl Inbox {
         on_engine!(self, store => store.find(id).await)
     }
 
-    /// Makes what is selected due again for a handler, as far as it wants it: how many deliveries. What it owes anyway, by its
-    /// rows or by `owes`, stays as it is. A dry run only counts.
+    /// Makes what is selected due now for a handler, as far as it wants it: how many deliveries. What it owes anyway is not doubled:
+    /// one that waits for its time, or behind one that does, waits no longer. `in_hand` says what the handler's loop knows of an
+    /// event. A dry run only counts.
     pub async fn replay(
         &self,
         handler: HandlerId,
         selection: Selection,
         wants: Arc<dyn Fn(&Event) -> bool + Send + Sync>,
-        owes: Arc<dyn Fn(Seq) -> bool + Send + Sync>,
+        in_hand: Arc<dyn Fn(Seq) -> InHand + Send + Sync>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
         let mut replayed = 0;
@@ -418,17 +419,13 @@ impl Inbox {
                     after = None;
                     let page = self.after(seq - 1, 1, 1).await?;
                     page.into_iter()
-                        .filter(|event| event.seq() == seq && !owes(seq))
+                        .filter(|event| event.seq() == seq)
                         .collect()
                 }
                 Selection::Parked => {
                     let page = self.parked(handler, Some(from), false, CHUNK).await?;
                     after = page.next;
-                    page.items
-                        .into_iter()
-                        .filter(|parked| !parked.replaying)
-                        .map(|parked| parked.event)
-                        .collect()
+                    page.items.into_iter().map(|parked| parked.event).collect()
                 }
                 Selection::Range(begin, end) => {
                     let filter = EventFilter {
@@ -436,18 +433,20 @@ impl Inbox {
                         to: Some(end),
                         ..EventFilter::default()
                     };
-                    let owes = owes.clone();
-                    let test = Box::new(move |event: &Event| !owes(event.seq()));
-                    let page = on_engine!(self, store => store.search(filter, test, Some(from), false, CHUNK).await)?;
+                    let page = self.search(filter, Some(from), false, CHUNK).await?;
                     after = page.next;
                     page.items
                 }
             };
-            let wanted = events
-                .iter()
-                .filter(|event| wants(event))
-                .map(|event| (event.seq(), event.lane()))
-                .collect();
+            let again = |event: &Event| {
+                let in_hand = in_hand(event.seq());
+                (in_hand != InHand::Comes && wants(event)).then(|| Again {
+                    seq: event.seq(),
+                    lane: event.lane(),
+                    is_owed: in_hand == InHand::Owed,
+                })
+            };
+            let wanted = events.iter().filter_map(again).collect();
             replayed += on_engine!(self, store => store.replay(handler, wanted, dry_run).await)?;
         }
         Ok(replayed)

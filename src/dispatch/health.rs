@@ -52,6 +52,13 @@ impl Health {
             && self.down.is_none()
     }
 
+    /// An operator wants to know at once.
+    pub(super) fn probe_at(&mut self, now: Timestamp) {
+        if let Some(down) = &mut self.down {
+            down.next = down.next.min(now);
+        }
+    }
+
     /// When the next probe may start; none if the handler is not down.
     pub(super) fn next_probe(&self) -> Option<Timestamp> {
         self.down.map(|down| down.next)

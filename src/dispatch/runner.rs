@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::commands::{Discard, Discarded, Pause};
+use self::commands::{Discard, Discarded, Pause, Replay};
 use super::health::{Health, backoff};
 use super::settings::{HandlerSettings, Order};
 use super::status::{InMemory, State, Status};
@@ -32,8 +32,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, Seq};
 use crate::handler::{Failure, Handler, Outcome};
 use crate::inbox::delivery::{
-    Attempts, Change, HandlerId, Lane, Owed, Registered, Selection, Settlement, replay_lane,
-    stream_lane,
+    Attempts, Change, HandlerId, InHand, Lane, Owed, Registered, Selection, Settlement,
+    replay_lane, stream_lane,
 };
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::{DeliveryMetrics, DeliveryOutcome};
@@ -89,7 +89,8 @@ enum Report {
     Discarded(Discarded),
     /// Whether it is paused now.
     Paused(bool),
-    RowsChanged,
+    /// Whether something is due now that was not.
+    Replayed(bool),
 }
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -161,6 +162,7 @@ pub(super) struct Runner {
     /// Events beyond what was read that are being deleted.
     deleted: HashSet<Seq>,
     /// Asked for, and not begun.
+    replays: Vec<Replay>,
     discards: VecDeque<Discard>,
     pauses: VecDeque<Pause>,
     /// No attempt is begun.
@@ -182,13 +184,15 @@ pub(super) struct Runner {
     looking: bool,
     /// Rows are being discarded, or the handler paused or resumed.
     discarding: bool,
-    replays: Vec<AbortHandle>,
+    replaying: Vec<AbortHandle>,
     /// Without rows, and not to be finished here.
     released: Vec<(Seq, Lane)>,
     /// Whose turn it is when there is something to write and something to look for.
     wrote_last: bool,
     /// What is being written: kept until it is confirmed.
     writing: Option<Settlement>,
+    /// How often that has begun.
+    written: u64,
     /// The store failed: it is left alone until then.
     store_pause: Option<Instant>,
 }
@@ -244,6 +248,7 @@ impl Runner {
             in_doubt: HashSet::new(),
             discarded: HashSet::new(),
             deleted: HashSet::new(),
+            replays: Vec::new(),
             discards: VecDeque::new(),
             pauses: VecDeque::new(),
             paused: registered.paused,
@@ -258,10 +263,11 @@ impl Runner {
             reading: false,
             looking: false,
             discarding: false,
-            replays: Vec::new(),
+            replaying: Vec::new(),
             released: Vec::new(),
             wrote_last: false,
             writing: None,
+            written: 0,
             store_pause: None,
         }
     }
@@ -526,7 +532,7 @@ impl Runner {
             Ok((_, Report::Settled(result))) => self.settled(result),
             Ok((_, Report::Discarded(discarded))) => self.took_discarded(discarded),
             Ok((_, Report::Paused(paused))) => self.is_paused(paused),
-            Ok((_, Report::RowsChanged)) => self.look_for_due = true,
+            Ok((_, Report::Replayed(is_due))) => self.is_replayed(is_due),
             // Released: it stays as it was, and comes again.
             Err(error) if error.is_cancelled() => self.release(error.id()),
             Err(error) if self.running.contains_key(&error.id()) => {
@@ -551,7 +557,7 @@ impl Runner {
                 }
                 () = sleep_until(until), if !released => {
                     let running = self.running.values().map(|running| &running.task);
-                    running.chain(&self.replays).for_each(AbortHandle::abort);
+                    running.chain(&self.replaying).for_each(AbortHandle::abort);
                     until = Instant::now() + STORE_PAUSE;
                     released = true;
                 }

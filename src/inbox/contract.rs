@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::delivery::{
-    Attempts, Change, HandlerId, Lane, Parked, Registered, Selection, Settlement, Start,
+    Attempts, Change, HandlerId, InHand, Lane, Parked, Registered, Selection, Settlement, Start,
 };
 use super::settings::{Engine, InboxConfig, InboxSettings, SqliteSettings, StoreSettings};
 use super::{Inbox, Receipt};
@@ -197,9 +197,9 @@ impl Bench {
         (counts.due, counts.waiting, counts.parked)
     }
 
-    /// Replays what is selected, all of it wanted and nothing of it owed anyway.
+    /// Replays what is selected, all of it wanted and nothing of it in hand.
     async fn replay(&self, handler: HandlerId, selection: Selection) -> u64 {
-        self.replay_if(handler, selection, |_| true, |_| false)
+        self.replay_if(handler, selection, |_| true, |_| InHand::Nothing)
             .await
     }
 
@@ -209,12 +209,12 @@ impl Bench {
         handler: HandlerId,
         selection: Selection,
         wants: impl Fn(&Event) -> bool + Send + Sync + 'static,
-        owes: impl Fn(Seq) -> bool + Send + Sync + 'static,
+        in_hand: impl Fn(Seq) -> InHand + Send + Sync + 'static,
     ) -> u64 {
-        let (wants, owes) = (Arc::new(wants), Arc::new(owes));
+        let (wants, in_hand) = (Arc::new(wants), Arc::new(in_hand));
         let run = |dry| {
             self.inbox()
-                .replay(handler, selection, wants.clone(), owes.clone(), dry)
+                .replay(handler, selection, wants.clone(), in_hand.clone(), dry)
         };
         let before = self.counts(handler).await;
         let counted = run(true).await.unwrap();
@@ -387,7 +387,7 @@ macro_rules! clauses {
             }
             replay::{
                 parked_ones_come_in_pages, one_event_is_replayed, parked_ones_are_replayed, a_time_is_replayed,
-                what_is_owed_is_not_replayed, replays_have_a_lane_of_their_own, a_replay_stays_listed_until_it_is_done,
+                what_is_owed_is_not_doubled, what_is_owed_is_due_now, replays_have_a_lane_of_their_own, a_replay_stays_listed_until_it_is_done,
                 a_replay_may_be_parked_again, what_is_being_replayed_is_counted, one_event_is_discarded, parked_ones_are_discarded, a_time_is_discarded,
                 a_discarded_head_frees_its_lane, thousands_are_replayed_and_discarded,
             }

@@ -270,3 +270,25 @@ pub enum Selection {
     /// Those whose event arrived in this time, the end excluded.
     Range(Timestamp, Timestamp),
 }
+
+/// What a handler's loop knows of a delivery that is asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InHand {
+    /// Nothing that its row, if it has one, does not tell.
+    Nothing,
+    /// It is being delivered, or will be in a moment: to be left alone.
+    Comes,
+    /// It is owed, and needs no row to be delivered again.
+    Owed,
+}
+
+/// A delivery that is asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// The event.
+    pub seq: Seq,
+    /// Of its stream.
+    pub lane: Lane,
+    /// Whether it gets no row if it has none: it is owed all the same.
+    pub is_owed: bool,
+}

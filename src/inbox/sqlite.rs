@@ -44,7 +44,7 @@ use self::space::Space;
 use self::tail::Tail;
 use self::writer::{Command, Commands, Writer};
 use super::delivery::{
-    HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, Settlement, Start,
+    Again, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, Settlement, Start,
 };
 use super::query::{EventFilter, Page};
 use super::settings::{InboxSettings, SqliteSettings};
@@ -359,12 +359,11 @@ impl Store {
     pub(super) async fn search(
         &self,
         filter: EventFilter,
-        test: Box<dyn Fn(&Event) -> bool + Send>,
         beyond: Option<Seq>,
         newest_first: bool,
         limit: usize,
     ) -> Result<Page<Event>, StoreError> {
-        self.read(move |conn| events::search(conn, &filter, &test, beyond, newest_first, limit))
+        self.read(move |conn| events::search(conn, &filter, beyond, newest_first, limit))
             .await
     }
 
@@ -386,7 +385,7 @@ impl Store {
     pub(super) async fn replay(
         &self,
         handler: HandlerId,
-        wanted: Vec<(Seq, Lane)>,
+        wanted: Vec<Again>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
         self.write(move |conn| deliveries::replay(conn, handler, &wanted, dry_run))

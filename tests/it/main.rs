@@ -9,6 +9,7 @@ mod architecture;
 mod authentication;
 mod cli;
 mod clients;
+mod clocks;
 mod conformance;
 mod console;
 mod crash;

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod clock;
 pub mod load;
 pub mod postgres;
 pub mod server;

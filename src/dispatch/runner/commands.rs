@@ -5,6 +5,15 @@ use super::*;
 /// Rows written or removed in one transaction.
 const CHUNK: usize = 500;
 
+/// A replay that waits until what had become of deliveries when it was asked for is written: then rows tell.
+pub(super) struct Replay {
+    selection: Selection,
+    dry_run: bool,
+    reply: oneshot::Sender<Result<u64, StoreError>>,
+    /// It begins after so many writes.
+    after: u64,
+}
+
 /// A discard that waits for its turn at the store.
 pub(super) struct Discard {
     what: What,
@@ -72,24 +81,85 @@ impl Runner {
         dry_run: bool,
         reply: oneshot::Sender<Result<u64, StoreError>>,
     ) {
-        let read_to = self.window.read_to();
-        let written = self.writing.iter().flat_map(|writing| &writing.changes);
-        let changes = written.chain(&self.unwritten.changes).map(Change::seq);
-        let owed: HashSet<Seq> = self
-            .window
-            .unsettled()
-            .chain(self.in_doubt.iter().copied())
-            .chain(changes)
-            .collect();
-        let owes = Arc::new(move |seq: Seq| seq > read_to || owed.contains(&seq));
+        let unwritten = !self.unwritten.changes.is_empty();
+        self.replays.push(Replay {
+            selection,
+            dry_run,
+            reply,
+            after: self.written + u64::from(unwritten),
+        });
+    }
+
+    /// Whether a replay cannot begin before something is written.
+    pub(super) fn replays_wait(&self) -> bool {
+        let mut replays = self.replays.iter();
+        replays.any(|replay| replay.after > self.written)
+    }
+
+    /// Begins the replays that wait for nothing; nothing is being written.
+    pub(super) fn begin_replays(&mut self) {
+        let written = self.written;
+        let ready = |replay: &mut Replay| replay.after <= written;
+        for replay in self.replays.extract_if(.., ready).collect::<Vec<_>>() {
+            self.begin_replay(replay);
+        }
+    }
+
+    fn begin_replay(&mut self, replay: Replay) {
+        let Replay {
+            selection,
+            dry_run,
+            reply,
+            ..
+        } = replay;
+        let in_hand = Arc::new(self.in_hand());
         let settings = self.settings.clone();
         let wants = Arc::new(move |event: &Event| settings.wants(event));
         let (inbox, id) = (self.inbox.clone(), self.id);
-        self.replays.retain(|replay| !replay.is_finished());
-        self.replays.push(self.tasks.spawn(async move {
-            let _ = reply.send(inbox.replay(id, selection, wants, owes, dry_run).await);
-            Report::RowsChanged
+        self.replaying.retain(|replay| !replay.is_finished());
+        self.replaying.push(self.tasks.spawn(async move {
+            let result = inbox.replay(id, selection, wants, in_hand, dry_run).await;
+            let is_due = !dry_run && result.is_ok_and(|count| count > 0);
+            let _ = reply.send(result);
+            Report::Replayed(is_due)
         }));
+    }
+
+    /// What is known here of an event besides its row. What is read or runs comes by itself, unless the handler is down: then
+    /// it waits for the next probe. An attempt that is not the first one has been waited for already.
+    fn in_hand(&self) -> impl Fn(Seq) -> InHand + Send + Sync + 'static {
+        let waits = if self.health.is_down() {
+            InHand::Owed
+        } else {
+            InHand::Comes
+        };
+        let mut known: HashMap<Seq, InHand> = HashMap::new();
+        known.extend(self.window.unsettled().map(|seq| (seq, waits)));
+        known.extend(
+            self.settled_before
+                .iter()
+                .map(|seq| (*seq, InHand::Nothing)),
+        );
+        let ended = self.unwritten.changes.iter().map(Change::seq);
+        known.extend(ended.map(|seq| (seq, waits)));
+        for Running { attempt, .. } in self.running.values() {
+            let is_first = attempt.attempts.count == 0;
+            let in_hand = if is_first { waits } else { InHand::Owed };
+            known.insert(attempt.event.seq(), in_hand);
+        }
+        let read_to = self.window.read_to();
+        move |seq| match known.get(&seq) {
+            Some(in_hand) => *in_hand,
+            None if seq > read_to => waits,
+            None => InHand::Nothing,
+        }
+    }
+
+    pub(super) fn is_replayed(&mut self, is_due: bool) {
+        self.look_for_due = true;
+        if is_due {
+            self.health.probe_at(self.clock.steady());
+        }
     }
 
     /// Has the store discard, alone: while it does, no row is read or written for this handler.

@@ -9,15 +9,17 @@ impl Runner {
             return;
         }
         self.store_pause = None;
+        self.begin_replays();
         let inbox = self.inbox.clone();
         let id = self.id;
         // In turn: there may always be something to write.
         let look = self.wants_due(now);
         let other = look || !self.discards.is_empty() || !self.pauses.is_empty();
-        if (self.forgets_unwritten() || !(other && self.wrote_last))
+        if (self.forgets_unwritten() || self.replays_wait() || !(other && self.wrote_last))
             && let Some(settlement) = self.settlement(false)
         {
             self.wrote_last = true;
+            self.written += 1;
             self.writing = Some(settlement.clone());
             self.tasks
                 .spawn(async move { Report::Settled(inbox.settle(id, settlement).await) });

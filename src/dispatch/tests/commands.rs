@@ -96,25 +96,107 @@ async fn a_range_is_replayed_in_order_through_the_filters_beside_live_events() {
 
 #[tokio::test]
 async fn what_is_owed_is_not_doubled() {
-    let fake = Fake::new(|event, before| match (event.seq(), before) {
-        (1, 0) => Act::RetryAfter(HOUR),
-        (3, 0) => Act::Take(Duration::from_millis(200)),
-        _ => Act::Done,
+    let fake = Fake::new(|event, _| match event.seq() {
+        1 => Act::RetryAfter(HOUR),
+        _ => Act::Hang,
     });
     let bench = Bench::with(&fake, |config| {
-        config.retry.max = Duration::from_millis(200);
+        config.retry.max = HOUR;
+        config.timeout = HOUR;
     })
     .await;
     bench.store_all(&["a", "a", "b", "b"]).await;
-    eventually(async || fake.begun().len() == 2).await;
-    for seq in 1..=4 {
-        assert_eq!(bench.replay(Selection::Event(seq)).await, 0, "{seq}");
+    eventually(async || fake.attempts(3) == 1 && bench.rows().await.waiting == 1).await;
+    for seq in [3, 4] {
+        assert_eq!(bench.replay(Selection::Event(seq)).await, 0, "it comes");
     }
-    assert_eq!(bench.replay(range()).await, 0);
+    for seq in [1, 2] {
+        let begun = fake.attempts(1);
+        assert_eq!(bench.replay(Selection::Event(seq)).await, 1);
+        eventually(async || fake.attempts(1) == begun + 1).await;
+        eventually(async || bench.dispatch.replay("h", range(), true).await == Ok(2)).await;
+    }
+    let rows = bench.rows().await;
+    assert_eq!((rows.due, rows.waiting, rows.replaying), (1, 1, 0));
+    assert_eq!(bench.unsettled(), 2);
+    assert_eq!(fake.begun().len(), 4);
+}
+
+#[tokio::test]
+async fn what_waits_for_its_time_is_due_now_and_counted() {
+    let fake = Fake::always(Act::RetryAfter(HOUR));
+    let bench = Bench::with(&fake, |config| config.retry.max = HOUR).await;
+    bench.store_all(&["a", "a", "b", "b"]).await;
+    eventually(async || bench.rows().await.waiting == 2).await;
+    fake.follow(|_, _| Act::Done);
+    // The second one waits behind the first, which has to go before.
+    assert_eq!(bench.replay(Selection::Event(2)).await, 1);
+    eventually(async || fake.done() == [1, 2]).await;
+    assert_eq!(fake.attempts(3), 1, "another stream waits on");
+    assert_eq!(bench.replay(Selection::Event(3)).await, 1);
     bench.idle().await;
-    let mut begun = fake.begun();
-    begun.sort_unstable();
-    assert_eq!(begun, [1, 1, 2, 3, 4]);
+    assert_eq!(fake.done(), [1, 2, 3, 4]);
+    assert_eq!(
+        fake.begun().len(),
+        6,
+        "each once more, or for the first time"
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_that_failed_this_moment_is_due_now_as_well() {
+    for _ in 0..20 {
+        let fake = Fake::new(|_, before| match before {
+            0 => Act::RetryAfter(HOUR),
+            _ => Act::Done,
+        });
+        let bench = Bench::with(&fake, |config| config.retry.max = HOUR).await;
+        bench.store("a").await;
+        // The attempt may not have been taken note of yet: then none is counted.
+        eventually(async || bench.replay(Selection::Event(1)).await == 1).await;
+        bench.idle().await;
+        assert_eq!(fake.done(), [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_down_is_probed_at_once_and_all_that_it_owes_counted() {
+    let fake = Fake::always(Act::RetryAfter(HOUR));
+    let bench = Bench::with(&fake, |config| config.retry.max = HOUR).await;
+    bench.store_many(700, |n| format!("s{}", n % 300)).await;
+    eventually(async || bench.report().await.state == State::Failing).await;
+    // What ran when it came down has ended.
+    eventually(async || bench.dispatch.replay("h", range(), true).await == Ok(700)).await;
+    let begun = fake.begun().len();
+    assert_eq!(
+        bench.dispatch.replay("h", Selection::Parked, false).await,
+        Ok(0)
+    );
+    assert_eq!(fake.begun().len(), begun, "nothing was asked for");
+    // Not read yet.
+    assert_eq!(bench.replay(Selection::Event(700)).await, 1);
+    eventually(async || fake.begun().len() == begun + 1).await;
+    fake.follow(|_, _| Act::Done);
+    assert_eq!(bench.replay(range()).await, 700);
+    bench.idle().await;
+    let mut done = fake.done();
+    done.sort_unstable();
+    assert_eq!(done, (1..=700).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_replay_that_waits_is_due_now() {
+    let fake = Fake::always(Act::Reject);
+    let bench = Bench::with(&fake, |config| config.retry.max = HOUR).await;
+    bench.store("a").await;
+    eventually(async || bench.rows().await.parked == 1).await;
+    fake.follow(|_, _| Act::RetryAfter(HOUR));
+    assert_eq!(bench.replay(Selection::Parked).await, 1);
+    eventually(async || fake.begun().len() == 2).await;
+    fake.follow(|_, _| Act::Done);
+    eventually(async || bench.replay(Selection::Parked).await == 1).await;
+    eventually(async || bench.rows().await == RowCounts::default()).await;
+    assert_eq!(fake.done(), [1]);
 }
 
 #[tokio::test]

@@ -53,14 +53,15 @@ pub(super) async fn one_event_is_replayed(bench: Bench) {
     bench.finish_upto(handler, 2).await;
     assert_eq!(bench.replay(handler, Selection::Event(2)).await, 1);
     assert_eq!(bench.due(handler).await, [2]);
-    assert_eq!(bench.replay(handler, Selection::Event(2)).await, 0, "due");
+    assert_eq!(bench.replay(handler, Selection::Event(2)).await, 1, "due");
+    assert_eq!(bench.due(handler).await, [2]);
     assert_eq!(bench.replay(handler, Selection::Event(3)).await, 0, "none");
     bench
         .settle(handler, vec![done_replaying(&events[1])])
         .await;
     assert_eq!(bench.counts(handler).await, (0, 0, 0));
     let unwanted = bench
-        .replay_if(handler, Selection::Event(1), |_| false, |_| false)
+        .replay_if(handler, Selection::Event(1), |_| false, |_| InHand::Nothing)
         .await;
     assert_eq!(unwanted, 0);
 }
@@ -69,9 +70,8 @@ pub(super) async fn parked_ones_are_replayed(bench: Bench) {
     let events = bench.store(&["a", "b", "a", "c", "d"]).await;
     let handler = all_parked(&bench, &events[..4]).await;
     let wants = |event: &Event| event.attributes().streamid.as_deref() != Some("c");
-    let owes = |_| panic!("rows tell already");
     let replayed = bench
-        .replay_if(handler, Selection::Parked, wants, owes)
+        .replay_if(handler, Selection::Parked, wants, |_| InHand::Nothing)
         .await;
     assert_eq!(replayed, 3);
     let (owed, _) = bench
@@ -87,9 +87,10 @@ pub(super) async fn parked_ones_are_replayed(bench: Bench) {
     assert_eq!(bench.counts(handler).await, (2, 1, 4));
     assert_eq!(
         bench.replay(handler, Selection::Parked).await,
-        1,
-        "the rest"
+        4,
+        "the rest, and those that are not done"
     );
+    assert_eq!(bench.counts(handler).await, (3, 1, 4));
 }
 
 pub(super) async fn a_time_is_replayed(bench: Bench) {
@@ -102,35 +103,76 @@ pub(super) async fn a_time_is_replayed(bench: Bench) {
     bench.park(handler, &events[2]).await;
     let range = Selection::Range(BEGIN.plus(MINUTE), BEGIN.plus(4 * MINUTE));
     let wants = |event: &Event| event.attributes().streamid.as_deref() != Some("b");
-    let replayed = bench.replay_if(handler, range, wants, |_| false).await;
+    let replayed = bench
+        .replay_if(handler, range, wants, |_| InHand::Nothing)
+        .await;
     assert_eq!(replayed, 2);
     assert_eq!(bench.due(handler).await, [3, 4]);
     let nothing = Selection::Range(BEGIN.plus(MINUTE), BEGIN.plus(MINUTE));
     assert_eq!(bench.replay(handler, nothing).await, 0);
 }
 
-pub(super) async fn what_is_owed_is_not_replayed(bench: Bench) {
-    let events = bench.store(&["a", "a", "b", "c"]).await;
+pub(super) async fn what_is_owed_is_not_doubled(bench: Bench) {
+    let events = bench.store(&["a", "a", "b", "c", "d"]).await;
     let handler = bench.handler().await;
     bench
         .settle(handler, vec![retry(&events[0], FOREVER), wait(&events[1])])
         .await;
+    let in_hand = |seq| match seq {
+        3 => InHand::Comes,
+        4 => InHand::Owed,
+        _ => InHand::Nothing,
+    };
     let all = Selection::Range(BEGIN, FOREVER);
-    let replayed = bench
-        .replay_if(handler, all, |_| true, |seq| seq == 3)
-        .await;
-    assert_eq!(replayed, 1, "only the last is not owed");
-    let one = bench
-        .replay_if(handler, Selection::Event(3), |_| true, |seq| seq == 3)
-        .await;
-    assert_eq!(one, 0);
-    let (owed, _) = bench
-        .inbox()
-        .due(handler, FOREVER, FOREVER, 9)
-        .await
-        .unwrap();
+    let replayed = bench.replay_if(handler, all, |_| true, in_hand).await;
+    assert_eq!(replayed, 4, "all but the one that comes by itself");
+    assert_eq!(bench.counts(handler).await, (2, 1, 0));
+    let one = bench.replay_if(handler, Selection::Event(3), |_| true, in_hand);
+    assert_eq!(one.await, 0);
+    let (owed, _) = bench.inbox().due(handler, BEGIN, FOREVER, 9).await.unwrap();
+    assert_eq!(owed.len(), 2);
     let first = owed.iter().find(|owed| owed.event.seq() == 1).unwrap();
-    assert_eq!((first.lane, first.attempts.count), (events[0].lane(), 1));
+    assert_eq!(
+        (first.lane, &first.attempts),
+        (events[0].lane(), &attempts(1))
+    );
+}
+
+pub(super) async fn what_is_owed_is_due_now(bench: Bench) {
+    let events = bench.store(&["a", "a", "b"]).await;
+    let handler = bench.handler().await;
+    let due = async || {
+        let due = bench.inbox().due(handler, BEGIN, FOREVER, 9).await;
+        let (owed, next) = due.unwrap();
+        let owed: Vec<_> = owed.iter().map(|owed| owed.event.seq()).collect();
+        (owed, next)
+    };
+    for seq in [1, 2] {
+        let later = BEGIN.plus(DAY);
+        let changes = vec![
+            retry(&events[0], later),
+            wait(&events[1]),
+            retry(&events[2], later),
+        ];
+        bench.settle(handler, changes).await;
+        assert_eq!(due().await, (vec![], Some(later)));
+        assert_eq!(bench.replay(handler, Selection::Event(seq)).await, 1);
+        let expected = (vec![1], Some(later));
+        assert_eq!(due().await, expected, "the head of its lane, and no other");
+    }
+    // A replay that waits as well.
+    bench.park(handler, &events[2]).await;
+    bench.replay(handler, Selection::Parked).await;
+    let again = Change::Retry {
+        seq: 3,
+        lane: replay_lane(events[2].lane()),
+        attempts: attempts(1),
+        due: BEGIN.plus(DAY),
+    };
+    bench.settle(handler, vec![again]).await;
+    assert_eq!(due().await.0, [1]);
+    assert_eq!(bench.replay(handler, Selection::Parked).await, 1);
+    assert_eq!(due().await, (vec![1, 3], None));
 }
 
 pub(super) async fn replays_have_a_lane_of_their_own(bench: Bench) {
@@ -210,7 +252,7 @@ pub(super) async fn a_replay_may_be_parked_again(bench: Bench) {
     );
     assert_eq!(parked[0].attempts, attempts(9));
     assert_eq!((parked[1].at, parked[1].replaying), (BEGIN, true));
-    assert_eq!(bench.replay(handler, Selection::Parked).await, 1);
+    assert_eq!(bench.replay(handler, Selection::Parked).await, 2);
 }
 
 pub(super) async fn what_is_being_replayed_is_counted(mut bench: Bench) {

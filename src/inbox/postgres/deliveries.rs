@@ -5,8 +5,8 @@ use tokio_postgres::Row;
 use super::events::{EVENT_COLUMNS, event_of, whole};
 use super::*;
 use crate::inbox::delivery::{
-    Attempts, Change, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState, Settlement,
-    Start, replay_lane,
+    Again, Attempts, Change, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState,
+    Settlement, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 
@@ -288,21 +288,21 @@ impl Store {
     pub(in crate::inbox) async fn replay(
         &self,
         handler: HandlerId,
-        wanted: Vec<(Seq, Lane)>,
+        wanted: Vec<Again>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
-        let seqs: Vec<Seq> = wanted.iter().map(|(seq, _)| *seq).collect();
-        let lanes: Vec<i64> = wanted
-            .iter()
-            .map(|(_, lane)| stored(replay_lane(*lane)))
-            .collect();
-        let values: [Value; 4] = [
+        let seqs: Vec<Seq> = wanted.iter().map(|again| again.seq).collect();
+        let lanes = wanted.iter().map(|again| stored(replay_lane(again.lane)));
+        let lanes: Vec<i64> = lanes.collect();
+        let owed: Vec<bool> = wanted.iter().map(|again| again.is_owed).collect();
+        let values: [Value; 5] = [
             (&handler, Type::INT8),
             (&seqs, Type::INT8_ARRAY),
             (&lanes, Type::INT8_ARRAY),
+            (&owed, Type::BOOL_ARRAY),
             (&dry_run, Type::BOOL),
         ];
-        let sql = "SELECT livehook.replay_1($1, $2, $3, $4)";
+        let sql = "SELECT livehook.replay_2($1, $2, $3, $4, $5)";
         let rows = self.shared.ask(sql, &values).await?;
         Ok(rows[0].get::<_, i64>(0).unsigned_abs())
     }

@@ -97,7 +97,6 @@ impl Store {
     pub(in crate::inbox) async fn search(
         &self,
         filter: EventFilter,
-        test: Box<dyn Fn(&Event) -> bool + Send>,
         beyond: Option<Seq>,
         newest_first: bool,
         limit: usize,
@@ -145,7 +144,7 @@ impl Store {
                 .iter()
                 .filter(|row| row.get::<_, Option<Seq>>(0).is_some())
                 .map(event_of)
-                .filter(|event| filter.matches(event) && test(event));
+                .filter(|event| filter.matches(event));
             for event in found {
                 if page.items.len() == limit {
                     page.next = page.items.last().map(Event::seq);

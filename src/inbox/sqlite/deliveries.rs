@@ -8,8 +8,8 @@ use super::events::{EVENT_COLUMNS, event_of};
 use crate::clock::Timestamp;
 use crate::event::Seq;
 use crate::inbox::delivery::{
-    Attempts, Change, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState,
-    Settlement, Start, replay_lane,
+    Again, Attempts, Change, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts,
+    RowState, Settlement, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 
@@ -470,35 +470,41 @@ pub(super) fn out_of_line(
     .optional()
 }
 
-/// Makes these deliveries due again, each in the lane for replays. One that is due or waiting anyway stays as it is.
-/// A dry run only counts.
+/// Makes these deliveries due again, each in the lane for replays. One that is due or waiting anyway stays in its lane, whose head
+/// waits no longer. A dry run only counts.
 pub(super) fn replay(
     conn: &Connection,
     handler: HandlerId,
-    wanted: &[(Seq, Lane)],
+    wanted: &[Again],
     dry_run: bool,
 ) -> rusqlite::Result<u64> {
-    let mut state =
-        conn.prepare_cached("SELECT state FROM deliveries WHERE handler = ?1 AND seq = ?2")?;
+    let mut row =
+        conn.prepare_cached("SELECT state, lane FROM deliveries WHERE handler = ?1 AND seq = ?2")?;
     let mut unpark = conn.prepare_cached(
         "UPDATE deliveries SET attempts = 0, first_attempt = NULL, due = 0, lane = ?3,
              state = EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2)
          WHERE handler = ?1 AND seq = ?2",
     )?;
+    let mut hurry = conn.prepare_cached(
+        "UPDATE deliveries SET due = 0 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND due <> 0",
+    )?;
     let mut replayed = 0;
-    for &(seq, lane) in wanted {
+    for &Again { seq, lane, is_owed } in wanted {
         let lane = replay_lane(lane);
-        match state
-            .query_row(params![handler, seq], |row| row.get::<_, i64>(0))
-            .optional()?
-        {
-            None | Some(PARKED) if dry_run => {}
+        let row = row.query_row(params![handler, seq], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        });
+        match row.optional()? {
+            _ if dry_run => {}
+            None if is_owed => {}
             None if wait(conn, handler, seq, lane)? == 0 => continue,
             None => {}
-            Some(PARKED) => {
+            Some((PARKED, _)) => {
                 unpark.execute(params![handler, seq, stored(lane)])?;
             }
-            Some(_) => continue,
+            Some((_, lane)) => {
+                hurry.execute([handler, lane])?;
+            }
         }
         replayed += 1;
     }

@@ -87,11 +87,10 @@ pub(super) fn received_from(
         .optional()
 }
 
-/// The events that pass the filter and the test, newest first or in arrival order, from beyond `beyond`, without bodies.
+/// The events that pass the filter, newest first or in arrival order, from beyond `beyond`, without bodies.
 pub(super) fn search(
     conn: &Connection,
     filter: &EventFilter,
-    test: &dyn Fn(&Event) -> bool,
     beyond: Option<Seq>,
     newest_first: bool,
     limit: usize,
@@ -123,7 +122,7 @@ pub(super) fn search(
                 && filter.to.is_none_or(|to| received < to);
             if in_time {
                 let event = event_of(row)?;
-                if filter.matches(&event) && test(&event) {
+                if filter.matches(&event) {
                     page.items.push(event.without_body());
                 }
             } else if since_skip % 1000 == 0 {

@@ -49,6 +49,37 @@ BEGIN
     FROM numbered n ORDER BY n.place;
 END $$;
 
+-- As replay_1, but one that is due or waiting anyway stays in its lane, whose head waits no longer, and is counted. `owed`: those
+-- that get no row if they have none.
+CREATE FUNCTION livehook.replay_2(of_handler bigint, seqs bigint[], lanes bigint[], owed boolean[], dry_run boolean) RETURNS bigint
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    wanted record;
+    had record;
+    replayed bigint := 0;
+BEGIN
+    PERFORM 1 FROM livehook.handlers WHERE id = of_handler FOR NO KEY UPDATE;
+    FOR wanted IN SELECT * FROM unnest(seqs, lanes, owed) WITH ORDINALITY AS w(seq, lane, is_owed, place) ORDER BY place LOOP
+        IF NOT dry_run THEN
+            SELECT d.state, d.lane INTO had FROM livehook.deliveries d WHERE d.handler = of_handler AND d.seq = wanted.seq;
+            IF had.state IS NULL THEN
+                CONTINUE WHEN NOT wanted.is_owed AND NOT livehook.wait_1(of_handler, wanted.seq, wanted.lane);
+            ELSIF had.state = 2 THEN
+                UPDATE livehook.deliveries SET attempts = 0, first_attempt = NULL, due = 0, lane = wanted.lane,
+                    state = EXISTS (SELECT 1 FROM livehook.deliveries d
+                        WHERE d.handler = of_handler AND d.lane = wanted.lane AND d.state < 2)::int
+                WHERE handler = of_handler AND seq = wanted.seq;
+            ELSE
+                UPDATE livehook.deliveries SET due = 0
+                WHERE handler = of_handler AND lane = had.lane AND state = 0 AND due <> 0;
+            END IF;
+        END IF;
+        replayed := replayed + 1;
+    END LOOP;
+    RETURN replayed;
+END $$;
+
 -- As sweep_1, but looks at events up to `stop` and past those that are not old: `last_old` is the last one that is. One that says it was
 -- stored in the far future is old if one behind it is; `known_old` is one that is.
 CREATE FUNCTION livehook.sweep_2(

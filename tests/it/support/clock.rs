@@ -1,0 +1,59 @@
+//! A clock of the built binary's own that can be set while it runs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+
+/// The library, compiled once for all tests.
+static LIBRARY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    let library = directory.path().join("clock.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/clock.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status();
+    assert!(
+        compiled.unwrap().success(),
+        "cc could not compile {source:?}"
+    );
+    (directory, library)
+});
+
+/// What the clock of servers says that have these variables.
+pub struct ServerClock {
+    directory: TempDir,
+}
+
+impl ServerClock {
+    /// Ahead of the machine's by so many seconds.
+    pub fn ahead(seconds: i64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Self { directory };
+        clock.set(seconds);
+        clock
+    }
+
+    /// Sets it; a server that runs finds it set.
+    pub fn set(&self, seconds: i64) {
+        let new = self.directory.path().join("new");
+        std::fs::write(&new, seconds.to_string()).unwrap();
+        std::fs::rename(new, self.file()).unwrap();
+    }
+
+    /// For `Settings::env`.
+    pub fn variables(&self) -> [(String, String); 2] {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        [
+            ("LD_PRELOAD".to_owned(), text(&LIBRARY.1)),
+            ("TEST_CLOCK".to_owned(), text(&self.file())),
+        ]
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("ahead")
+    }
+}
