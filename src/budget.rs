@@ -11,6 +11,8 @@ pub struct Budget(Arc<Account>);
 struct Account {
     limit: u64,
     taken: AtomicU64,
+    /// What is taken here is taken there, too.
+    whole: Option<Budget>,
 }
 
 /// A share of a [`Budget`], given back when dropped.
@@ -23,9 +25,20 @@ pub struct Charge {
 impl Budget {
     /// A budget of this many bytes.
     pub fn new(limit: u64) -> Self {
+        Self::within(limit, None)
+    }
+
+    /// A budget of this many bytes of this one, which can never take all of it.
+    #[must_use]
+    pub fn part(&self, limit: u64) -> Self {
+        Self::within(limit, Some(self.clone()))
+    }
+
+    fn within(limit: u64, whole: Option<Self>) -> Self {
         Self(Arc::new(Account {
             limit,
             taken: AtomicU64::new(0),
+            whole,
         }))
     }
 
@@ -43,19 +56,36 @@ impl Charge {
     /// Takes more; `false`, and nothing taken, if it is not there.
     #[must_use]
     pub fn grow(&mut self, bytes: u64) -> bool {
-        let before = self.account.taken.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.account.limit {
-            self.account.taken.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
+        let taken = self.account.take(bytes);
+        if taken {
+            self.bytes += bytes;
         }
-        self.bytes += bytes;
-        true
+        taken
+    }
+}
+
+impl Account {
+    fn take(&self, bytes: u64) -> bool {
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before + bytes <= self.limit
+            && self.whole.as_ref().is_none_or(|whole| whole.0.take(bytes));
+        if !fits {
+            self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.0.give_back(bytes);
+        }
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.account.give_back(self.bytes);
     }
 }
 
@@ -72,5 +102,21 @@ mod tests {
         assert!(!first.grow(1));
         drop(first);
         assert!(budget.charge(10).is_some());
+    }
+
+    #[test]
+    fn a_part_is_taken_from_the_whole() {
+        let budget = Budget::new(10);
+        let part = budget.part(4);
+        assert!(part.charge(5).is_none());
+        let first = part.charge(3).unwrap();
+        assert!(budget.charge(8).is_none());
+        let second = budget.charge(7).unwrap();
+        assert!(part.charge(1).is_none());
+        drop(first);
+        assert!(budget.charge(4).is_none());
+        assert!(budget.charge(3).is_some());
+        drop(second);
+        assert!(part.charge(4).is_some());
     }
 }
