@@ -15,7 +15,6 @@ pub mod settings;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -28,17 +27,17 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout_at};
 
 use self::answer::Answer;
+use self::client::Head;
 use self::desk::Desk;
 use self::settings::ServerConfig;
 pub use self::watch::RetryWindow;
 use self::watch::{Refused, SourceWatch};
 use crate::auth::{self, Authentic, Presented, token_hash};
-use crate::budget::Budget;
+use crate::budget::{Budget, Charge};
 use crate::callback::{Callback, Signed};
 use crate::clock::Clock;
 use crate::inbox::{Condition, Inbox};
 use crate::kind::Kind;
-use crate::listener::Arrival;
 use crate::metrics::{CallbackResult, Metrics};
 use crate::rejected::{Reason, Rejected, RejectedList};
 use crate::source::Source;
@@ -135,6 +134,11 @@ impl Ingress {
         windows.collect()
     }
 
+    /// What may be in flight.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// What was refused.
     pub fn rejected(&self) -> &RejectedList {
         &self.rejected
@@ -159,14 +163,18 @@ impl Ingress {
         }
     }
 
-    async fn receive_at(&self, desk: &Desk, url_kind: Option<Kind>, request: Request) -> Answer {
-        let head_at = head_at(&request);
-        let deadline = head_at + self.settings.deadline;
-        let client = client::address(&request, &self.settings.trusted_proxies);
+    async fn receive_at(
+        &self,
+        desk: &Desk,
+        url_kind: Option<Kind>,
+        mut request: Request,
+    ) -> Answer {
+        let head = Head::of(&mut request, &self.settings.trusted_proxies);
+        let deadline = head.at + self.settings.deadline;
         // What it counts as; an authentic callback has a kind.
         let mut kind = None;
         // The store finishes what was begun, whether somebody still waits for it or not.
-        let taken = self.take(desk, url_kind, client, request, deadline, &mut kind);
+        let taken = self.take(desk, url_kind, &head, request, deadline, &mut kind);
         let answer = match timeout_at(deadline, taken).await {
             Ok(answer) => answer,
             Err(_) if kind.is_some() => Answer::TooSlow,
@@ -181,14 +189,14 @@ impl Ingress {
             tracing::warn!(
                 callback.source = &**desk.source.name(),
                 url.kind = url_kind.map(Kind::slug),
-                client = client.map(tracing::field::display),
+                client = head.client.map(tracing::field::display),
                 "callbacks are not taken: {}",
                 answer.message()
             );
         }
         self.metrics
             .callback_duration
-            .observe(head_at.elapsed().as_secs_f64());
+            .observe(head.at.elapsed().as_secs_f64());
         answer
     }
 
@@ -196,21 +204,20 @@ impl Ingress {
         &self,
         desk: &Desk,
         url_kind: Option<Kind>,
-        client: Option<IpAddr>,
+        head: &Head,
         request: Request,
         deadline: Instant,
         kind: &mut Option<Kind>,
     ) -> Answer {
-        let token = client::token(&request);
-        let (body, charge) =
-            match body::read(request, self.settings.max_body, &self.budget, deadline).await {
-                Ok(body) => body,
-                Err(answer) => return answer,
-            };
+        let read = self.read(request, head, deadline);
+        let (body, charge) = match read.await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
         let presented = Presented {
             url_kind,
-            token: token.as_deref(),
-            client,
+            token: head.token.as_deref(),
+            client: head.client,
             received: self.clock.now(),
             body: without_mark(body),
         };
@@ -218,6 +225,7 @@ impl Ingress {
             Ok(authentic) => authentic,
             Err(answer) => return answer,
         };
+        head.vouch();
         let is = *kind.insert(authentic.kind());
         if let Some(url_kind) = url_kind.filter(|url| *url != is && is != Kind::Unknown) {
             self.note_mixed_up(desk, url_kind, is);
@@ -226,6 +234,17 @@ impl Ingress {
             Ok(receipt) => Answer::Stored(receipt),
             Err(error) => Answer::NotStored(error),
         }
+    }
+
+    /// The body within its limits, and what is charged for it.
+    async fn read(
+        &self,
+        request: Request,
+        head: &Head,
+        deadline: Instant,
+    ) -> Result<(Bytes, Charge), Answer> {
+        let (limit, long_head) = (self.settings.max_body, head.long_head());
+        body::read(request, limit, &self.budget, long_head, deadline).await
     }
 
     /// What the members of the body take is given back before anything waits for the store.
@@ -306,12 +325,6 @@ impl Ingress {
             );
         }
     }
-}
-
-/// When the head of a request was complete.
-fn head_at(request: &Request) -> Instant {
-    let arrival = request.extensions().get::<Arrival>();
-    arrival.map_or_else(Instant::now, |arrival| arrival.head_at)
 }
 
 /// The body without a byte order mark, which says nothing about UTF-8 and is no JSON.

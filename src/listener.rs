@@ -1,269 +1,377 @@
 //! Connections: a listener that serves a router over HTTP/1.1 and is not held by clients that are slow or many.
 //!
 //! A connection is closed if a request's head takes longer than `header_timeout` from its first byte (a new connection: from
-//! its begin), or if nothing comes for `IDLE`. Above `max_connections` a connection is answered 503 at once: left waiting,
-//! the sender would lose 20 seconds.
+//! its begin), if nothing comes for `idle_timeout` after an answer, or if the client takes nothing of what it is sent for
+//! `write_timeout`. At `max_connections` one that rests makes room for the next. If none rests, a few more are taken to
+//! answer health probes, and everything else 503 at once: left waiting, the sender would lose 20 seconds.
 
+mod caller;
+mod crowd;
+mod patience;
+mod refusal;
+mod requests;
+mod socket;
 mod unreadable;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::server::conn::http1::{self, Connection};
+use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use rustix::net::sockopt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tower_service::Service;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
 
+use self::caller::{Caller, Rules};
+use self::crowd::{Crowd, Place};
+use self::patience::{Impatience, LINGER, Patience};
+use self::refusal::Refusal;
+use self::requests::Answering;
+use self::socket::Socket;
 pub use self::unreadable::Unreadable;
+use crate::budget::Budget;
 
-/// Longer than load balancers keep idle connections, so that it is they who close them.
-const IDLE: Duration = Duration::from_secs(120);
-/// The head of a request.
-const MAX_HEAD: usize = 64 << 10;
-/// Turned away politely at a time; beyond it, connections are just closed.
-const TURNED_AWAY: usize = 256;
+/// Connections beyond `max_connections`, at most, so that whoever looks after the server gets to it.
+pub const SPARE: usize = 64;
+const LEAST_SPARE: usize = 4;
+/// A client that is silent is asked whether it is still there after so long; gone after four questions without an answer.
+const SILENCE: Duration = Duration::from_secs(60);
+const QUESTION_EVERY: Duration = Duration::from_secs(15);
+const QUESTIONS: u32 = 4;
 /// Between tries when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Between two log lines about too many connections.
+/// Connections that the system may hold for a listener that closes.
+const BACKLOG: usize = 1024;
+/// Between two log lines about the same.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n\
-    connection: close\r\ncontent-length: 45\r\n\r\n{\"code\":503,\"message\":\"too many connections\"}";
+/// What hyper reads into at least.
+const LEAST_BUFFER: usize = 8192;
 
 /// Limits of a listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections at a time.
     pub max_connections: usize,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
+    /// From an answer to the next head.
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// The longest head of a request.
+    pub max_head: u64,
+    /// What heads that are not complete may take together.
+    pub heads: Budget,
+}
+
+/// How far a listener is from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It serves.
+    Serving,
+    /// It serves, and tells each client that the answer is the connection's last.
+    Draining,
+    /// It takes nobody any more and finishes the requests under way.
+    Stopping,
 }
 
 /// Where and when a request came in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Arrival {
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// When the head was complete.
     pub head_at: Instant,
+    /// The bytes of a long head; 0 for all others.
+    pub long_head: u64,
+    caller: Arc<Caller>,
 }
 
-/// Serves until `stop` says so, then finishes the requests under way.
+impl Arrival {
+    fn new(caller: Arc<Caller>, long_head: u64) -> Self {
+        Self {
+            peer: caller.peer,
+            head_at: Instant::now(),
+            long_head,
+            caller,
+        }
+    }
+
+    /// The request was authentic: where there are too many connections, this one is among the last to make room.
+    pub fn vouch(&self) {
+        self.caller.set_genuine();
+    }
+}
+
+/// Serves until `stage` says so, then finishes the requests under way. If nobody is left to say so it stops, too, and leaves
+/// the connections that it has not taken.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
+    mut stage: watch::Receiver<Stage>,
     unreadable: Arc<Unreadable>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
-    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
-    let graceful = GracefulShutdown::new();
-    let mut told_full: Option<Instant> = None;
+    watch_for_the_dead(&listener);
+    let mut hall = Hall::new(router, limits, listener.local_addr().ok(), unreadable);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // The connection that failed is its client's business; a lack of descriptors is ours, and passes.
-                if !matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                ) {
-                    tracing::error!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => hall.admit(stream, peer).await,
+                Err(error) => hall.failed(&error).await,
+            },
+            told = stage.changed() => match told.map(|()| *stage.borrow_and_update()) {
+                Ok(Stage::Serving) => {}
+                Ok(Stage::Draining) => hall.rules.draining.store(true, Ordering::Relaxed),
+                Ok(Stage::Stopping) => {
+                    hall.admit_the_last(listener).await;
+                    break;
                 }
-                continue;
-            }
-        };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
-            if told_full.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                told_full = Some(Instant::now());
-                let at = listener.local_addr().ok();
-                tracing::warn!(
-                    server.listen = at.map(tracing::field::display),
-                    max_connections = limits.max_connections,
-                    "there are too many connections: further ones are answered 503"
-                );
-            }
-            if let Ok(place) = turned_away.clone().try_acquire_owned() {
-                tokio::spawn(async move {
-                    let _ = timeout(Duration::from_secs(1), turn_away(stream)).await;
-                    drop(place);
-                });
-            }
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let phase = Arc::new(AtomicU8::new(HEAD));
-        let io = TokioIo::new(Patient::new(stream, phase.clone(), limits.header_timeout));
-        let router = router.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            phase.store(BUSY, Ordering::Relaxed);
-            let arrival = Arrival {
-                peer,
-                head_at: Instant::now(),
-            };
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(arrival);
-            let answer = router.clone().call(request);
-            let phase = phase.clone();
-            async move {
-                let answer = answer.await;
-                phase.store(IDLING, Ordering::Relaxed);
-                answer
-            }
-        });
-        // Without hyper's timer, which would be set and cleared for every request: `Patient` has one.
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(io, service);
-        let connection = graceful.watch(connection);
-        let unreadable = unreadable.clone();
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                if error.is_parse() {
-                    unreadable.note(peer, &error);
-                }
-                tracing::debug!(%peer, %error, "a connection broke off");
-            }
-            drop(slot);
-        });
+                Err(_) => break,
+            },
+        }
     }
-    drop(listener);
-    graceful.shutdown().await;
+    hall.stop();
+    hall.bell.closed().await;
+}
+
+/// Connections have it from their listener.
+fn watch_for_the_dead(listener: &TcpListener) {
+    let set = || {
+        sockopt::set_socket_keepalive(listener, true)?;
+        sockopt::set_tcp_keepidle(listener, SILENCE)?;
+        sockopt::set_tcp_keepintvl(listener, QUESTION_EVERY)?;
+        sockopt::set_tcp_keepcnt(listener, QUESTIONS)
+    };
+    if let Err(error) = set() {
+        tracing::warn!(%error, "the system does not watch for clients that are gone without a word");
+    }
+}
+
+/// A listener's connections.
+struct Hall {
+    router: Router,
+    rules: Arc<Rules>,
+    address: Option<SocketAddr>,
+    unreadable: Arc<Unreadable>,
+    regular: Crowd,
+    spare: Crowd,
+    /// Rings when they have to stop; each of them holds a receiver.
+    bell: watch::Sender<()>,
+    told_full: Seldom,
+    told_failed: Seldom,
+}
+
+impl Hall {
+    fn new(
+        router: Router,
+        limits: Limits,
+        address: Option<SocketAddr>,
+        unreadable: Arc<Unreadable>,
+    ) -> Self {
+        let max_connections = limits.max_connections;
+        let rules = Rules {
+            limits,
+            opened: Instant::now(),
+            draining: AtomicBool::new(false),
+            stopped: OnceLock::new(),
+        };
+        Self {
+            router,
+            rules: Arc::new(rules),
+            address,
+            unreadable,
+            regular: Crowd::new(max_connections),
+            spare: Crowd::new((max_connections / 4).clamp(LEAST_SPARE, SPARE)),
+            bell: watch::channel(()).0,
+            told_full: Seldom::default(),
+            told_failed: Seldom::default(),
+        }
+    }
+
+    async fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let caller = Arc::new(Caller::new(peer, self.rules.clone()));
+        let is_full = self.regular.is_full();
+        if is_full {
+            self.tell_full();
+        }
+        let regular = self.regular.place(&caller);
+        let is_spare = regular.is_none();
+        let Some(place) = regular.or_else(|| self.spare.place(&caller)) else {
+            return;
+        };
+        let bell = self.bell.subscribe();
+        let router = self.router.clone();
+        let attended = attend(stream, router, caller.clone(), is_spare, place, bell);
+        let unreadable = self.unreadable.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = attended.await
+                && error.is_parse()
+            {
+                unreadable.note(peer, &error);
+            }
+        });
+        let _ = caller.task.set(task.abort_handle());
+        if is_full {
+            // Whoever was sent away gives back a descriptor first.
+            yield_now().await;
+        }
+    }
+
+    /// What the system took before the listener closed is not turned away without an answer.
+    async fn admit_the_last(&mut self, listener: TcpListener) {
+        self.rules.draining.store(true, Ordering::Relaxed);
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        for _ in 0..BACKLOG {
+            let Ok((stream, peer)) = listener.accept() else {
+                return;
+            };
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.admit(stream, peer).await;
+            }
+        }
+    }
+
+    async fn failed(&mut self, error: &io::Error) {
+        // The connection that failed is its client's business; a lack of descriptors is ours, and passes.
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        ) {
+            return;
+        }
+        if self.told_failed.is_due() {
+            let at = self.address.map(tracing::field::display);
+            tracing::error!(server.listen = at, %error, "connections cannot be accepted");
+        }
+        self.regular.make_room();
+        sleep(ACCEPT_PAUSE).await;
+    }
+
+    fn tell_full(&mut self) {
+        if self.told_full.is_due() {
+            tracing::warn!(
+                server.listen = self.address.map(tracing::field::display),
+                max_connections = self.rules.limits.max_connections,
+                "there are too many connections: those that rest make room, further ones are answered 503"
+            );
+        }
+    }
+
+    fn stop(&self) {
+        self.rules.draining.store(true, Ordering::Relaxed);
+        let _ = self.rules.stopped.set(Instant::now());
+        self.bell.send_replace(());
+    }
+}
+
+impl Drop for Hall {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Something to be told once in a while.
+#[derive(Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+/// Serves one connection to its end, which gives back the place.
+async fn attend(
+    stream: TcpStream,
+    router: Router,
+    caller: Arc<Caller>,
+    is_spare: bool,
+    _place: Place,
+    mut bell: watch::Receiver<()>,
+) -> hyper::Result<()> {
+    let mut connection = connection(stream, router, &caller, is_spare);
+    let mut patience = Patience::new(&caller, is_spare);
+    let mut is_first = true;
+    let impatience = {
+        let mut rung = pin!(bell.changed());
+        std::future::poll_fn(|cx| {
+            // One that has been polled wakes this task; what has changed is in the rules.
+            if is_first {
+                is_first = false;
+                let _ = rung.as_mut().poll(cx);
+            }
+            if let Poll::Ready(over) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Err(over));
+            }
+            patience.poll(cx).map(Ok)
+        })
+        .await
+    };
+    match impatience {
+        Err(Ok(())) | Ok(Impatience::Leave) => {}
+        Err(Err(error)) => {
+            tracing::debug!(peer = %caller.peer, %error, "a connection broke off");
+            return Err(error);
+        }
+        Ok(Impatience::Tell(refusal)) => {
+            let stream = connection.into_parts().io.into_inner().into_stream();
+            // Boxed, so that all others do not hold the room for it.
+            let _ = timeout(LINGER, Box::pin(turn_away(stream, refusal))).await;
+        }
+    }
+    Ok(())
+}
+
+fn connection(
+    stream: TcpStream,
+    router: Router,
+    caller: &Arc<Caller>,
+    is_spare: bool,
+) -> Connection<
+    TokioIo<Socket>,
+    impl HttpService<Incoming, ResBody = Answering, Error = Infallible, Future: Send> + Unpin,
+> {
+    let socket = TokioIo::new(Socket::new(stream, caller.clone()));
+    let service = requests::answering(router, caller.clone(), is_spare);
+    let max_head = usize::try_from(caller.rules.limits.max_head).unwrap_or(usize::MAX);
+    // Without hyper's timer, which would be set and cleared for every request: `Patience` has one. A head that is too long
+    // is refused before hyper's buffer is full.
+    http1::Builder::new()
+        .header_read_timeout(None)
+        .half_close(true)
+        .max_buf_size((max_head + 1).max(LEAST_BUFFER))
+        .serve_connection(socket, service)
 }
 
 /// Answers without a request, and waits for the client to have read it: closing at once could take the answer back.
-async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
-    stream.write_all(FULL).await?;
+async fn turn_away(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
+    stream.write_all(&refusal.bytes()).await?;
     stream.shutdown().await?;
     let mut rest = [0; 4096];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
-}
-
-/// Waiting for the first byte of another head.
-const IDLING: u8 = 0;
-/// Waiting for the rest of a head.
-const HEAD: u8 = 1;
-/// A request is being answered.
-const BUSY: u8 = 2;
-
-/// A stream that gives a head only so long, and the next one, too.
-struct Patient {
-    stream: TcpStream,
-    phase: Arc<AtomicU8>,
-    limit: Duration,
-    /// When the last head began.
-    began: Instant,
-    /// Rings at some time up to when patience ends, and is set anew then: most requests leave it alone.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patient {
-    fn new(stream: TcpStream, phase: Arc<AtomicU8>, limit: Duration) -> Self {
-        Self {
-            stream,
-            phase,
-            limit,
-            began: Instant::now(),
-            timer: None,
-        }
-    }
-
-    /// Ready when patience is over; else wakes the task when there is something to look at.
-    fn poll_end(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = match &mut self.timer {
-            // It was polled by this task before, which is all it takes to be woken.
-            Some(timer) if timer.deadline() <= until && !timer.is_elapsed() => {
-                return Poll::Pending;
-            }
-            Some(_) if until <= Instant::now() => return Poll::Ready(()),
-            Some(timer) => {
-                timer.as_mut().reset(until);
-                timer
-            }
-            None => self.timer.insert(Box::pin(sleep_until(until))),
-        };
-        timer.as_mut().poll(cx)
-    }
-}
-
-impl AsyncRead for Patient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let phase = self.phase.load(Ordering::Relaxed);
-        if read.is_ready() {
-            if phase == IDLING && buffer.filled().len() > before {
-                self.phase.store(HEAD, Ordering::Relaxed);
-                self.began = Instant::now();
-            }
-            return read;
-        }
-        let patience = match phase {
-            HEAD => self.limit,
-            IDLING => IDLE,
-            _ => return read,
-        };
-        let until = self.began + patience;
-        match self.poll_end(until, cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => read,
-        }
-    }
-}
-
-impl AsyncWrite for Patient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
 }

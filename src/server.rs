@@ -19,6 +19,7 @@ use self::answers::Answers;
 use self::board::Boards;
 pub use self::reload::Reloader;
 use crate::admin::{self, Admin};
+use crate::budget::Budget;
 use crate::clock::{Clock, Steps};
 use crate::config::Config;
 use crate::dispatch::{Built, Dispatch};
@@ -27,7 +28,7 @@ use crate::inbox::settings::StoreSettings;
 use crate::inbox::{Condition, Inbox, OpenError, StoreError};
 use crate::ingress::health::{self, Health};
 use crate::ingress::{self, Ingress};
-use crate::listener::{self, Limits, Unreadable};
+use crate::listener::{self, SPARE, Stage, Unreadable};
 use crate::metrics::Metrics;
 use crate::rejected::RejectedList;
 use crate::streams::Board;
@@ -40,8 +41,8 @@ const DELIVERY_GRACE: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: u64 = 30;
 /// The admin listener needs few connections.
 const ADMIN_CONNECTIONS: usize = 64;
-/// Descriptors that are not connections: files, the store, handlers.
-const OTHER_DESCRIPTORS: u64 = 256;
+/// Descriptors that are not connections of the callback listener: files, the store, handlers, the admin listener.
+const OTHER_DESCRIPTORS: u64 = 256 + (ADMIN_CONNECTIONS + 2 * SPARE) as u64;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -118,20 +119,14 @@ impl Builder {
             custom,
             clock,
         } = self;
-        let max_connections = config.server.max_connections;
-        let limit = raise_descriptor_limit();
-        if limit.is_some_and(|limit| limit < max_connections as u64 + OTHER_DESCRIPTORS) {
-            tracing::warn!(
-                limit,
-                server.max_connections = max_connections,
-                "the limit of open files is lower than what max_connections needs"
-            );
-        }
+        let max_connections = possible_connections(config.server.max_connections);
         let metrics = Arc::new(Metrics::default());
         let built = reload::build(&config, &custom, &BTreeMap::new(), &clock).await?;
         let answers = Answers::start().map_err(StartError::Threads)?;
         let waiting = match &config.inbox.store {
-            StoreSettings::Postgres(_) => Some(NotReady::begin(&config, &metrics, &answers).await?),
+            StoreSettings::Postgres(_) => {
+                Some(NotReady::begin(&config, max_connections, &metrics, &answers).await?)
+            }
             StoreSettings::Sqlite(_) => None,
         };
         let inbox = open_inbox(&config, &clock, &metrics, &answers).await?;
@@ -171,6 +166,7 @@ impl Builder {
         Ok(Server {
             answers,
             callbacks,
+            max_connections,
             admin,
             inbox,
             ingress,
@@ -209,6 +205,7 @@ impl Builder {
 pub struct Server {
     answers: Answers,
     callbacks: TcpListener,
+    max_connections: usize,
     admin: TcpListener,
     inbox: Inbox,
     ingress: Arc<Ingress>,
@@ -253,18 +250,16 @@ impl Server {
     /// The store failed so that only a new start can tell what is on the disk. The process should end and be started again.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
         let config = self.reloader.config().await;
-        let (stop_callbacks, callbacks_stop) = watch::channel(false);
-        let (stop_admin, admin_stop) = watch::channel(false);
-        let limits = |max_connections| Limits {
-            max_connections,
-            header_timeout: config.server.header_timeout,
-        };
+        let (callbacks_stage, callbacks_told) = watch::channel(Stage::Serving);
+        let (admin_stage, admin_told) = watch::channel(Stage::Serving);
+        let inflight = self.ingress.budget().clone();
+        let limits = |max_connections| config.server.limits(max_connections, &inflight);
         let unreadable = Arc::new(Unreadable::new(self.metrics.unreadable.clone()));
         let mut callbacks = self.answers.spawn(listener::serve(
             self.callbacks,
             ingress::router(self.ingress.clone(), self.health.clone()),
-            limits(config.server.max_connections),
-            callbacks_stop,
+            limits(self.max_connections),
+            callbacks_told,
             unreadable.clone(),
         ));
         let admin = Admin::new(
@@ -280,7 +275,7 @@ impl Server {
             self.admin,
             admin::router(Arc::new(admin), self.health.clone()),
             limits(ADMIN_CONNECTIONS),
-            admin_stop,
+            admin_told,
             unreadable,
         ));
         let retention = config.inbox.retention;
@@ -304,11 +299,14 @@ impl Server {
         };
         let over = Instant::now() + SHUTDOWN;
         self.health.drain();
+        for stage in [&callbacks_stage, &admin_stage] {
+            stage.send_replace(Stage::Draining);
+        }
         if served.is_ok() {
             tracing::info!("shutting down: not ready from now on, callbacks are still taken");
             sleep(config.server.drain_delay).await;
         }
-        let _ = stop_callbacks.send(true);
+        callbacks_stage.send_replace(Stage::Stopping);
         let grace = DELIVERY_GRACE.min(over.saturating_duration_since(Instant::now()));
         let (unanswered, ()) =
             tokio::join!(timeout_at(over, &mut callbacks), self.dispatch.stop(grace));
@@ -316,7 +314,6 @@ impl Server {
             tracing::warn!("some requests were not answered in time and are cut off");
             callbacks.abort();
         }
-        let _ = stop_admin.send(true);
         admin.abort();
         housekeeping.abort();
         announcing.abort();
@@ -360,31 +357,30 @@ fn open_rejected(
 /// Answers "not ready" where callbacks will be taken, while a server elsewhere is waited for.
 struct NotReady {
     listener: std::net::TcpListener,
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     serving: JoinHandle<()>,
 }
 
 impl NotReady {
     async fn begin(
         config: &Config,
+        max_connections: usize,
         metrics: &Metrics,
         answers: &Answers,
     ) -> Result<Self, StartError> {
         let address = config.server.listen;
-        let limits = Limits {
-            max_connections: config.server.max_connections,
-            header_timeout: config.server.header_timeout,
-        };
+        let inflight = Budget::new(config.server.max_inflight);
+        let limits = config.server.limits(max_connections, &inflight);
         let unreadable = Arc::new(Unreadable::new(metrics.unreadable.clone()));
         let begun = answers.spawn(async move {
             let listener = TcpListener::bind(address).await?.into_std()?;
             let twin = TcpListener::from_std(listener.try_clone()?)?;
-            let (stop, stopped) = watch::channel(false);
+            let (stage, told) = watch::channel(Stage::Serving);
             let router = health::starting();
-            let serving = listener::serve(twin, router, limits, stopped, unreadable);
+            let serving = listener::serve(twin, router, limits, told, unreadable);
             Ok(Self {
                 listener,
-                stop,
+                stage,
                 serving: tokio::spawn(serving),
             })
         });
@@ -393,7 +389,7 @@ impl NotReady {
 
     /// Connections that come from here on wait for the server.
     async fn end(self) -> std::io::Result<TcpListener> {
-        let _ = self.stop.send(true);
+        drop(self.stage);
         let _ = self.serving.await;
         TcpListener::from_std(self.listener)
     }
@@ -444,6 +440,25 @@ async fn keep_house(
             board::sweep(&inbox, &dispatch, &board, retention).await;
         }
     }
+}
+
+/// As many of the wanted connections as the system has descriptors for. Where there are few, a half is for everything else.
+fn possible_connections(wanted: usize) -> usize {
+    let Some(limit) = raise_descriptor_limit() else {
+        return wanted;
+    };
+    let possible = limit - OTHER_DESCRIPTORS.min(limit / 2);
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX);
+    if possible >= wanted {
+        return wanted;
+    }
+    tracing::warn!(
+        limit,
+        server.max_connections = wanted,
+        possible,
+        "the limit of open files is lower than what max_connections needs: fewer connections are taken"
+    );
+    possible
 }
 
 /// Allows as many open files as the system permits, and says how many; none: without limit. A connection is one, and the usual

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::session::{self, Session};
 use super::{Admin, Problem};
+use crate::listener::Arrival;
 
 /// Before a wrong token is answered, one after the other.
 const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
@@ -91,6 +92,9 @@ pub(super) async fn check(
         None => {}
     }
     own_site(headers)?;
+    if let Some(arrival) = request.extensions().get::<Arrival>() {
+        arrival.vouch();
+    }
     Ok(next.run(request).await)
 }
 

@@ -18,12 +18,13 @@ const COPIED: usize = 2048;
 /// So much of a body that is too long is still read, so that its sender gets to the answer.
 const DRAINED: u64 = 16 << 20;
 
-/// The whole body, with its share of the budget. It is the caller who waits no longer than until `deadline`; a body that is
+/// The whole body, with its share of the budget, into which `long_head` counts, too. It is the caller who waits no longer than until `deadline`; a body that is
 /// too long is read on until then.
 pub(super) async fn read(
     request: Request,
     max: u64,
     budget: &Budget,
+    long_head: u64,
     deadline: Instant,
 ) -> Result<(Bytes, Charge), Answer> {
     let asks_first = request.headers().contains_key(EXPECT);
@@ -38,7 +39,9 @@ pub(super) async fn read(
     }
     // What has arrived is charged, not what is announced: a few connections that announce much and send nothing would keep
     // everybody else out.
-    let mut charge = budget.charge(OVERHEAD).ok_or(Answer::Overloaded)?;
+    let mut charge = budget
+        .charge(OVERHEAD + long_head)
+        .ok_or(Answer::Overloaded)?;
     let mut whole: Option<Bytes> = None;
     let mut parts = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -4,26 +4,59 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::Request;
+use axum::http::HeaderMap;
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 
 use crate::listener::Arrival;
 
+/// What the head of a request says.
+pub(super) struct Head {
+    /// When it was complete.
+    pub(super) at: Instant,
+    pub(super) client: Option<IpAddr>,
+    pub(super) token: Option<Vec<u8>>,
+    arrival: Option<Arrival>,
+}
+
+impl Head {
+    pub(super) fn of(request: &mut Request, trusted: &[IpNet]) -> Self {
+        let arrival = request.extensions_mut().remove::<Arrival>();
+        let address = |arrival: &Arrival| address(arrival.peer, request.headers(), trusted);
+        Self {
+            at: arrival
+                .as_ref()
+                .map_or_else(Instant::now, |arrival| arrival.head_at),
+            client: arrival.as_ref().and_then(address),
+            token: token(request),
+            arrival,
+        }
+    }
+
+    /// The bytes of a long head; 0 for all others.
+    pub(super) fn long_head(&self) -> u64 {
+        self.arrival.as_ref().map_or(0, |arrival| arrival.long_head)
+    }
+
+    /// The request was authentic.
+    pub(super) fn vouch(&self) {
+        if let Some(arrival) = &self.arrival {
+            arrival.vouch();
+        }
+    }
+}
+
 /// The peer's address; behind a trusted proxy the right-most address of `X-Forwarded-For` that is none of the proxies'. What
 /// stands further left was written by whoever sent it. None if that address cannot be read.
-pub(super) fn address(request: &Request, trusted: &[IpNet]) -> Option<IpAddr> {
+fn address(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
-    let peer = request
-        .extensions()
-        .get::<Arrival>()?
-        .peer
-        .ip()
-        .to_canonical();
+    let peer = peer.ip().to_canonical();
     if !is_trusted(peer) {
         return Some(peer);
     }
-    let headers = request.headers().get_all("x-forwarded-for");
-    let lines: Option<Vec<&str>> = headers.iter().map(|line| line.to_str().ok()).collect();
+    let headers = headers.get_all("x-forwarded-for").iter();
+    let lines: Option<Vec<&str>> = headers.map(|line| line.to_str().ok()).collect();
     let mut nearest = peer;
     for entry in lines?.iter().rev().flat_map(|line| line.rsplit(',')) {
         nearest = parse(entry.trim())?.to_canonical();
@@ -46,7 +79,7 @@ fn parse(text: &str) -> Option<IpAddr> {
 }
 
 /// The `token` of the query, percent-decoded.
-pub(super) fn token(request: &Request) -> Option<Vec<u8>> {
+fn token(request: &Request) -> Option<Vec<u8>> {
     let pairs = request.uri().query()?.split('&');
     let value = pairs
         .filter_map(|pair| pair.split_once('='))
@@ -58,29 +91,24 @@ pub(super) fn token(request: &Request) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use tokio::time::Instant;
 
     use super::*;
 
-    fn request(peer: &str, forwarded: &[&str]) -> Request {
+    fn request(forwarded: &[&str]) -> Request {
         let mut request = Request::builder().uri("/css?action=x&token=a%2Bb%2f+");
         for line in forwarded {
             request = request.header("x-forwarded-for", *line);
         }
-        let mut request = request.body(Body::empty()).unwrap();
-        let peer = format!("{peer}:1").parse().unwrap();
-        request.extensions_mut().insert(Arrival {
-            peer,
-            head_at: Instant::now(),
-        });
-        request
+        request.body(Body::empty()).unwrap()
     }
 
     #[test]
     fn only_trusted_proxies_are_believed() {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let from = |peer: &str, forwarded: &[&str]| {
-            address(&request(peer, forwarded), &trusted).map(|ip| ip.to_string())
+            let peer = format!("{peer}:1").parse().unwrap();
+            let request = request(forwarded);
+            address(peer, request.headers(), &trusted).map(|ip| ip.to_string())
         };
         let is = |address: &str| Some(address.to_owned());
         assert_eq!(from("1.1.1.1", &["2.2.2.2"]), is("1.1.1.1"));
@@ -104,9 +132,6 @@ mod tests {
 
     #[test]
     fn the_token_is_decoded_and_a_plus_is_a_plus() {
-        assert_eq!(
-            token(&request("1.1.1.1", &[])).as_deref(),
-            Some(&b"a+b/+"[..])
-        );
+        assert_eq!(token(&request(&[])).as_deref(), Some(&b"a+b/+"[..]));
     }
 }

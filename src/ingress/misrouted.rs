@@ -12,8 +12,9 @@ use percent_encoding::percent_decode_str;
 use tokio::time::timeout_at;
 
 use super::answer::Answer;
+use super::client::Head;
 use super::desk::Desk;
-use super::{Ingress, body, client, head_at, without_mark};
+use super::{Ingress, without_mark};
 use crate::auth::{self, Presented, token_hash};
 use crate::callback::{Callback, Signed};
 use crate::kind::Kind;
@@ -26,7 +27,7 @@ const COMPARED: usize = 32;
 
 impl Ingress {
     /// A request to a path that is no endpoint as it stands.
-    pub(super) async fn receive_astray(&self, request: Request) -> Answer {
+    pub(super) async fn receive_astray(&self, mut request: Request) -> Answer {
         if request.method() != Method::POST {
             return Answer::NotFound;
         }
@@ -35,16 +36,15 @@ impl Ingress {
             return self.receive_at(&desk, url_kind, request).await;
         }
         self.misrouted.inc();
-        let deadline = head_at(&request) + self.settings.deadline;
-        let client = client::address(&request, &self.settings.trusted_proxies);
-        let token = client::token(&request);
-        let read = body::read(request, self.settings.max_body, &self.budget, deadline);
+        let head = Head::of(&mut request, &self.settings.trusted_proxies);
+        let deadline = head.at + self.settings.deadline;
+        let read = self.read(request, &head, deadline);
         // The charge is held until the body was looked at.
         if let Ok(Ok((body, _charge))) = timeout_at(deadline, read).await {
             let presented = Presented {
                 url_kind: kind_at_end(&path),
-                token: token.as_deref(),
-                client,
+                token: head.token.as_deref(),
+                client: head.client,
                 received: self.clock.now(),
                 body: without_mark(body),
             };

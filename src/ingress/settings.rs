@@ -7,6 +7,8 @@ use axum::http::Uri;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::budget::Budget;
+use crate::listener::Limits;
 use crate::settings::{self, Invalid};
 
 /// `[server]`, in the file and validated.
@@ -29,6 +31,15 @@ pub struct ServerConfig {
     /// From a connection's first byte to the complete head.
     #[serde(deserialize_with = "settings::duration")]
     pub header_timeout: Duration,
+    /// From an answer to the next request on its connection.
+    #[serde(deserialize_with = "settings::duration")]
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of what it is sent.
+    #[serde(deserialize_with = "settings::duration")]
+    pub write_timeout: Duration,
+    /// The longest head of a request.
+    #[serde(deserialize_with = "settings::size")]
+    pub max_head: u64,
     /// From the complete head to the answer.
     #[serde(deserialize_with = "settings::duration")]
     pub deadline: Duration,
@@ -51,6 +62,9 @@ impl Default for ServerConfig {
             max_inflight: 24 * MIB,
             max_connections: 10_000,
             header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(620),
+            write_timeout: Duration::from_secs(10),
+            max_head: 16 * 1024,
             deadline: Duration::from_secs(4),
             drain_delay: Duration::from_secs(3),
             trusted_proxies: Vec::new(),
@@ -60,6 +74,7 @@ impl Default for ServerConfig {
 }
 
 const MIB: u64 = 1024 * 1024;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The platform gives up on a request after this long.
 const SENDERS_LIMIT: Duration = Duration::from_secs(20);
@@ -97,6 +112,21 @@ impl ServerConfig {
             "must be more than 0s and at most 60s",
         )?;
         refuse(
+            self.idle_timeout.is_zero() || self.idle_timeout > DAY,
+            "idle_timeout",
+            "must be more than 0s and at most 24h",
+        )?;
+        refuse(
+            self.write_timeout.is_zero() || self.write_timeout > Duration::from_secs(60),
+            "write_timeout",
+            "must be more than 0s and at most 60s",
+        )?;
+        refuse(
+            !(1024..=MIB).contains(&self.max_head),
+            "max_head",
+            "must be from 1KiB to 1MiB",
+        )?;
+        refuse(
             self.deadline.is_zero() || self.deadline >= SENDERS_LIMIT,
             "deadline",
             "must be more than 0s and less than 20s, after which the sender gives up",
@@ -114,6 +144,21 @@ impl ServerConfig {
             public_url,
             ..self.clone()
         })
+    }
+}
+
+impl ServerConfig {
+    /// What a listener allows of connections. Heads that are not complete take up to a half of what may be in flight: so they
+    /// never keep bodies out.
+    pub fn limits(&self, max_connections: usize, inflight: &Budget) -> Limits {
+        Limits {
+            max_connections,
+            header_timeout: self.header_timeout,
+            idle_timeout: self.idle_timeout,
+            write_timeout: self.write_timeout,
+            max_head: self.max_head,
+            heads: inflight.part(self.max_inflight / 2),
+        }
     }
 }
 

@@ -1,9 +1,13 @@
 //! The answers of the callback listener, one by one, as they go over the wire.
 
 mod connections;
+mod crowds;
+mod heads;
+mod leaving;
+mod patience;
 
-use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::json;
@@ -20,7 +24,14 @@ fn server(lines: &str) -> TestServer {
 }
 
 fn connect(server: &TestServer) -> BufReader<TcpStream> {
-    let stream = TcpStream::connect(server.addr).unwrap();
+    connect_to(server.addr)
+}
+
+fn connect_to(address: SocketAddr) -> BufReader<TcpStream> {
+    patient(TcpStream::connect(address).unwrap())
+}
+
+fn patient(stream: TcpStream) -> BufReader<TcpStream> {
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
@@ -33,7 +44,33 @@ fn write(connection: &mut BufReader<TcpStream>, bytes: impl AsRef<[u8]>) {
 
 /// Whether the other end closed: nothing more comes. A reset is a close, too.
 fn is_closed(connection: &mut BufReader<TcpStream>) -> bool {
-    !matches!(connection.read(&mut [0]), Ok(1))
+    match connection.read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => !waits(&error),
+    }
+}
+
+/// Whether nothing has come yet.
+fn waits(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Sends a request without a body and reads the answer.
+#[track_caller]
+fn ask(connection: &mut BufReader<TcpStream>, path: &str) -> Answer {
+    write(
+        connection,
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+    );
+    read_answer(connection).unwrap()
+}
+
+/// Sends a callback that is stored.
+#[track_caller]
+fn bring(connection: &mut BufReader<TcpStream>, stream: &str) {
+    let body = push(stream);
+    write(connection, head(body.len()) + &body);
+    assert_stored(&read_answer(connection).unwrap());
 }
 
 fn head(length: usize) -> String {

@@ -290,6 +290,18 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
             "server.header_timeout: must be more than 0s",
         ),
         (
+            "[server]\nidle_timeout = \"25h\"",
+            "server.idle_timeout: must be more than 0s and at most 24h",
+        ),
+        (
+            "[server]\nwrite_timeout = \"0s\"",
+            "server.write_timeout: must be more than 0s and at most 60s",
+        ),
+        (
+            "[server]\nmax_head = \"1023\"",
+            "server.max_head: must be from 1KiB to 1MiB",
+        ),
+        (
             "[server]\npublic_url = \"cb.example.com\"",
             "server.public_url: `cb.example.com` is no address for callbacks",
         ),

@@ -1,0 +1,122 @@
+//! Connections on which nothing happens, or nothing is read.
+
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::{ask, bring, connect, connect_to, head, is_closed, push, server, waits, write};
+use crate::support::client::read_answer;
+use crate::support::wait_up_to;
+
+const PROBE: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+
+#[test]
+fn an_idle_connection_is_closed_whatever_was_read() {
+    let server = server("idle_timeout = \"1s\"\nheader_timeout = \"60s\"");
+    let mut plain = connect(&server);
+    bring(&mut plain, "a");
+    let body = push("b");
+    let mut in_two = connect(&server);
+    write(&mut in_two, head(body.len()));
+    // The head is read when another request behind it was answered.
+    assert_eq!(ask(&mut connect(&server), "/healthz").status, 200);
+    write(&mut in_two, &body);
+    assert_eq!(read_answer(&mut in_two).unwrap().status, 200);
+    let mut line_breaks = connect(&server);
+    bring(&mut line_breaks, "c");
+    write(&mut line_breaks, "\r\n");
+    let mut unread = connect(&server);
+    assert_eq!(ask(&mut unread, "/nowhere").status, 405);
+    let mut admin = connect_to(server.admin);
+    assert_eq!(ask(&mut admin, "/healthz").status, 200);
+    for connection in [plain, in_two, line_breaks, unread, admin] {
+        assert!(is_closed(&mut { connection }));
+    }
+}
+
+#[test]
+fn line_breaks_before_a_request_do_not_begin_its_head() {
+    let server = server("header_timeout = \"300ms\"");
+    let mut connection = connect(&server);
+    bring(&mut connection, "a");
+    write(&mut connection, "\r\n");
+    std::thread::sleep(Duration::from_millis(700)); // the time itself is what is tested
+    bring(&mut connection, "b");
+}
+
+#[test]
+fn the_idle_time_counts_from_the_last_answer() {
+    let server = server("idle_timeout = \"3s\"");
+    let mut used = connect(&server);
+    let mut idle = connect(&server);
+    bring(&mut used, "a");
+    bring(&mut idle, "b");
+    let short = Duration::from_millis(50);
+    idle.get_mut().set_read_timeout(Some(short)).unwrap();
+    wait_up_to(Duration::from_secs(60), "the idle one to be closed", || {
+        assert_eq!(ask(&mut used, "/healthz").status, 200);
+        is_closed(&mut idle).then_some(())
+    });
+    assert_eq!(ask(&mut used, "/healthz").status, 200);
+}
+
+/// The timer that runs for the server's end of a connection, as in `/proc/net/tcp`.
+fn timer(connection: &BufReader<TcpStream>) -> Option<String> {
+    let stream = connection.get_ref();
+    let ends = [stream.peer_addr().unwrap(), stream.local_addr().unwrap()];
+    let ends = ends.map(|end| format!("0100007F:{:04X}", end.port()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut lines = table.lines().map(|line| line.split_whitespace());
+    lines.find_map(|mut fields| {
+        let is_it = fields.nth(1)? == ends[0] && fields.next()? == ends[1];
+        is_it.then(|| fields.nth(2).map(str::to_owned))?
+    })
+}
+
+#[test]
+fn the_system_looks_after_connections_that_are_silent() {
+    let server = server("");
+    for address in [server.addr, server.admin] {
+        let mut connection = connect_to(address);
+        assert_eq!(ask(&mut connection, "/healthz").status, 200);
+        // Until the client has confirmed the answer another timer runs.
+        wait_up_to(Duration::from_secs(60), "the timer for silence", || {
+            timer(&connection).filter(|timer| timer.starts_with("02:"))
+        });
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_cut_off() {
+    let server = server("write_timeout = \"1s\"\nmax_connections = 1");
+    let mut greedy = connect(&server);
+    let stream = greedy.get_mut();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let many = PROBE.repeat(1000);
+    wait_up_to(
+        Duration::from_secs(120),
+        "the end of the connection",
+        || match stream.write(many.as_bytes()) {
+            Err(error) if !waits(&error) => Some(()),
+            _ => None,
+        },
+    );
+    assert_eq!(server.post("/css", push("a")).status, 200);
+}
+
+#[test]
+fn a_client_that_never_reads_does_not_hold_the_end() {
+    let mut server = server("write_timeout = \"60s\"");
+    let mut greedy = connect(&server);
+    let stream = greedy.get_mut();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let many = PROBE.repeat(1000);
+    while stream.write(many.as_bytes()).is_ok() {}
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(15)).code(), Some(0));
+    assert!(!server.log().contains("cut off"), "{}", server.log());
+}
