@@ -4,6 +4,8 @@
 //! by one. `meta.version` counts the changes that were made; `meta.readable_by` is the oldest count that may still use the
 //! database, and is raised only if a change cannot be additive. A change is made by one receiver at a time.
 
+mod columns;
+
 use tokio_postgres::Client;
 
 /// One step per released change, oldest first. A step is never edited.
@@ -23,6 +25,13 @@ pub(super) enum SchemaError {
         "the schema \"livehook\" was made by a newer livehook (format {found}, this one reads up to {known})"
     )]
     Newer { found: i64, known: i64 },
+    #[error(
+        "the table livehook.{table} was changed by hand: it should have the column \"{column}\"; change it back, or restore the database"
+    )]
+    Changed {
+        table: &'static str,
+        column: &'static str,
+    },
     #[error("there is a schema \"livehook\" that is not livehook's")]
     Foreign,
     #[error(transparent)]
@@ -34,8 +43,14 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), SchemaError> {
     let known = STEPS.len() as i64;
     // Without the lock first: where nothing is to be done, nothing has to be waited for.
     if done(client).await? >= known {
-        return newer(client, known).await;
+        newer(client, known).await?;
+    } else {
+        make(client).await?;
     }
+    columns::check(client).await
+}
+
+async fn make(client: &mut Client) -> Result<(), SchemaError> {
     let transaction = client.transaction().await?;
     transaction
         .batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))

@@ -55,6 +55,41 @@ async fn kept(inbox: &Inbox, wanted: &[(HandlerId, Duration)]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_that_were_changed_by_hand_are_refused_at_the_start() {
+    let name = database();
+    open(&name).await.close().await;
+    let sql = |sql| server::shared().sql(&name, sql);
+    for (change, back, column) in [
+        (
+            "ALTER TABLE livehook.events ALTER received TYPE numeric",
+            "ALTER TABLE livehook.events ALTER received TYPE bigint",
+            "livehook.events was changed by hand: it should have the column \"received bigint NOT NULL\"",
+        ),
+        (
+            "ALTER TABLE livehook.orders RENAME answer TO reply",
+            "ALTER TABLE livehook.orders RENAME reply TO answer",
+            "\"answer bigint\"",
+        ),
+        (
+            "ALTER TABLE livehook.streams ALTER last DROP NOT NULL",
+            "ALTER TABLE livehook.streams ALTER last SET NOT NULL",
+            "\"last bigint NOT NULL\"",
+        ),
+    ] {
+        sql(change);
+        let settings = postgres_settings(&name);
+        let opened = Inbox::open(&settings, Clock::system(), Arc::default()).await;
+        let error = opened.err().unwrap();
+        assert!(matches!(error, OpenError::Refused(_)), "{error}");
+        assert!(error.to_string().contains(column), "{error}");
+        sql(back);
+    }
+    // What a later release adds is none of its business.
+    sql("ALTER TABLE livehook.events ADD later text");
+    open(&name).await.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_transaction_is_overtaken_by_nobody() {
     let name = database();
     let (first, second) = (open(&name).await, open(&name).await);
