@@ -60,6 +60,9 @@ use crate::metrics::Metrics;
 /// Events removed, or rows looked at, in one go.
 const CHUNK: usize = 500;
 
+/// The WAL is not longer at rest.
+const WAL_LIMIT: i64 = wal::WAL_LIMIT_PAGES * 8192;
+
 /// A reader waits no longer for what was accepted before to be moved: something holds the writer up.
 const MOVED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -109,6 +112,9 @@ impl Store {
         conn.pragma_update(None, "wal_autocheckpoint", 0)
             .map_err(sqlite)?;
         conn.pragma_update(None, "cache_size", -4096)
+            .map_err(sqlite)?;
+        // What a burst took is given back when the WAL is begun anew.
+        conn.pragma_update(None, "journal_size_limit", WAL_LIMIT)
             .map_err(sqlite)?;
         schema::migrate(&mut conn).map_err(|error| match error {
             SchemaError::Sqlite(error) => sqlite(error),

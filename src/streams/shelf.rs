@@ -62,6 +62,8 @@ impl Shelf {
         conn.pragma_update(None, "cache_size", -4096)?;
         // Each checkpoint syncs, which senders may have to wait for.
         conn.pragma_update(None, "wal_autocheckpoint", 4000)?;
+        // What a burst took is given back: as much as those pages.
+        conn.pragma_update(None, "journal_size_limit", 4000 * 4096)?;
         let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version != VERSION {
             conn.execute_batch(

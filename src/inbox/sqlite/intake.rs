@@ -304,6 +304,11 @@ impl Intake {
         if let Some(sealed) = self.recent.seal() {
             self.writer.send(Command::Run(sealed));
         }
+        if let Some(needed) = self.journal.wants_shortened()
+            && self.progress.is_surely_synced(needed)
+        {
+            self.journal.shorten();
+        }
         if let Some(needed) = self.journal.wants_synced() {
             if self.progress.is_surely_synced(needed) {
                 self.journal.turn();

@@ -142,17 +142,25 @@ impl Journal {
             .then_some(self.halves[1 - self.active].last)
     }
 
-    /// Begins the other file anew; the caller knows that SQLite has what is in it, synced. It gives back what a burst made it
-    /// longer.
+    /// Begins the other file anew; the caller knows that SQLite has what is in it, synced.
     pub(super) fn turn(&mut self) {
         self.active = 1 - self.active;
-        let half = &mut self.halves[self.active];
-        half.end = 0;
-        let length = half.file.metadata().map_or(0, |file| file.len());
-        if length > 2 * LENGTH {
-            // If it fails the file stays long, that is all.
-            let _ = half.file.set_len(LENGTH);
-        }
+        self.halves[self.active].end = 0;
+    }
+
+    /// Whether a burst has made the file long that is not written to now. To shorten it needs everything up to this number to be
+    /// in SQLite.
+    pub(super) fn wants_shortened(&self) -> Option<Seq> {
+        let idle = &self.halves[1 - self.active];
+        (idle.end > 2 * LENGTH).then_some(idle.last)
+    }
+
+    /// Gives the room of a burst back; the caller knows that SQLite has what is in the file, synced.
+    pub(super) fn shorten(&mut self) {
+        let idle = &mut self.halves[1 - self.active];
+        idle.end = 0;
+        // If it fails the file stays long, that is all.
+        let _ = idle.file.set_len(LENGTH);
     }
 
     /// Bytes on disk.

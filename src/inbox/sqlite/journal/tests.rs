@@ -171,3 +171,25 @@ fn an_append_that_failed_is_written_over() {
     append(&mut journal, 6..9);
     assert_eq!(recovered(dir.path(), 0).unwrap(), all(1..9));
 }
+
+#[test]
+fn what_a_burst_took_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut next = 1;
+    while journal.halves[0].end <= 2 * LENGTH {
+        append(&mut journal, next..next + 50);
+        next += 50;
+    }
+    assert_eq!(journal.wants_shortened(), None, "it is written to");
+    journal.turn();
+    assert_eq!(journal.wants_shortened(), Some(next - 1));
+    journal.shorten();
+    assert_eq!(journal.wants_shortened(), None);
+    append(&mut journal, next..next + 5);
+    assert_eq!(Journal::size(dir.path()), 2 * LENGTH);
+    assert_eq!(
+        recovered(dir.path(), next - 1).unwrap(),
+        all(next..next + 5)
+    );
+}
