@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::sender::{Load, Pace};
 use crate::subject::{Subject, livehook};
 
-const SUBJECTS: [Subject; 3] = [Subject::Livehook, Subject::Instant, Subject::One];
+const SUBJECTS: [Subject; 2] = [Subject::Livehook, Subject::One];
 /// With names, which the release has not.
 const PROFILE: &str = "symbols";
 /// Everything has been translated and every buffer has its size after so many.

@@ -11,6 +11,7 @@ mod callgrind;
 mod disk;
 mod fill;
 mod generator;
+mod instant;
 mod instructions;
 mod measure;
 mod peer;
@@ -84,11 +85,11 @@ impl Options {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let result = if arguments
-        .get(1)
-        .is_some_and(|first| first == bare::ARGUMENT)
-    {
+    let first = arguments.get(1).map(String::as_str);
+    let result = if first == Some(bare::ARGUMENT) {
         bare::serve(&arguments[2..])
+    } else if first == Some(instant::ARGUMENT) {
+        instant::serve(&arguments[2..])
     } else if arguments.iter().any(|argument| argument == "--bench") {
         measure(&Options::parse())
     } else {

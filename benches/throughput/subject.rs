@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 
-use crate::bare;
 use crate::generator::KEY;
 use crate::peer;
 use crate::process::{Process, free_port};
+use crate::{bare, instant};
 
 /// A store's log is moved into its file a moment later.
 const AFTERWARDS: Duration = Duration::from_millis(300);
@@ -101,6 +101,11 @@ impl Subject {
                 let process = Process::start(command, port, log)?;
                 (process, port, Events::Table(store))
             }
+            Self::Instant => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.env_clear().arg(instant::ARGUMENT);
+                return livehook(command, self.handlers(), dir, &log);
+            }
             _ => return livehook(program(), self.handlers(), dir, &log),
         };
         Ok(Server {
@@ -113,8 +118,6 @@ impl Subject {
     /// As they stand in livehook's configuration.
     pub fn handlers(&self) -> &'static str {
         match self {
-            // At this level there is no line to write.
-            Self::Instant => "[log]\nlevel = \"warn\"\n[handlers.log]\nto = { type = \"log\" }\n",
             Self::One => "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n",
             Self::Three => {
                 "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n\
