@@ -180,7 +180,8 @@ fn a_reload_waits_for_no_running_attempt() {
 
 #[test]
 fn files_that_are_taken_away_are_noticed_before_anything_is_answered() {
-    let take: [(&str, fn(&Path)); 3] = [
+    type Take = fn(&Path);
+    let take: [(&str, Take); 3] = [
         ("removed", |data| fs::remove_dir_all(data).unwrap()),
         ("replaced", |data| {
             let aside = data.with_extension("aside");
