@@ -530,6 +530,13 @@ impl Inbox {
         }
     }
 
+    /// A file beside the embedded store failed. If it could not be synced, nothing on this disk is trusted until a new start.
+    pub(crate) fn condemn_if_not_synced(&self, error: &rusqlite::Error) {
+        if let Engine::Sqlite(store) = &*self.engine {
+            store.condemn_if_not_synced(error);
+        }
+    }
+
     /// Ends when the store has failed so that only a new start can tell what is on the disk.
     pub async fn until_condemned(&self) {
         match &*self.engine {

@@ -164,7 +164,8 @@ impl Board {
         let settle_at = self.settle_at();
         let written = match &self.place {
             Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.apply(&told, instead, settle_at)).await?
+                self.write(shelf, move |shelf| shelf.apply(&told, instead, settle_at))
+                    .await?
             }
             Place::Shared(board) => board.apply(&told, instead, settle_at).await?,
         };
@@ -178,10 +179,33 @@ impl Board {
         match &self.place {
             Place::File { shelf, .. } => {
                 let forget = move |shelf: &mut Shelf| shelf.forget(&seqs, settle_at);
-                write(shelf, forget).await.map(drop)
+                self.write(shelf, forget).await.map(drop)
             }
             Place::Shared(board) => board.forget(&seqs, settle_at).await,
         }
+    }
+
+    /// Has the file changed, off the runtime.
+    async fn write<T: Send + 'static>(
+        &self,
+        shelf: &Arc<Mutex<Shelf>>,
+        change: impl FnOnce(&mut Shelf) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shelf = shelf.clone();
+        let result = spawn_blocking(move || {
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut shelf)
+        });
+        self.doubt(ended(result.await))
+    }
+
+    /// What was written, or that it failed. A sync that failed is as bad here as in the inbox: what the board had of events that
+    /// are removed by now could be lost in a power cut.
+    fn doubt<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            self.inbox.condemn_if_not_synced(error);
+        }
+        told_of(result)
     }
 
     fn count(&self, written: Written) {
@@ -203,23 +227,11 @@ async fn read<T: Send + 'static>(
         let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         query(&reader)
     });
-    ended(result.await)
+    told_of(ended(result.await))
 }
 
-async fn write<T: Send + 'static>(
-    shelf: &Arc<Mutex<Shelf>>,
-    change: impl FnOnce(&mut Shelf) -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T, StoreError> {
-    let shelf = shelf.clone();
-    let result = spawn_blocking(move || {
-        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut shelf)
-    });
-    ended(result.await)
-}
-
-fn ended<T>(result: Result<rusqlite::Result<T>, tokio::task::JoinError>) -> Result<T, StoreError> {
-    result.map_or(Err(StoreError::Failed), told_of)
+fn ended<T>(result: Result<rusqlite::Result<T>, tokio::task::JoinError>) -> rusqlite::Result<T> {
+    result.unwrap_or(Err(rusqlite::Error::UnwindingPanic))
 }
 
 /// The log says how it failed, once until something works again: most of it is tried every second.

@@ -225,6 +225,10 @@ impl Store {
         self.progress.condition()
     }
 
+    pub(super) fn condemn_if_not_synced(&self, error: &rusqlite::Error) {
+        self.progress.condemn_if_not_synced(error);
+    }
+
     /// Ends when only a new start can help.
     pub(super) async fn until_condemned(&self) {
         self.progress.until_condemned().await;

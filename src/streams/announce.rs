@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Board, Place, write};
+use super::{Board, Place};
 use crate::auth::Authentic;
 use crate::identity::EventId;
 use crate::inbox::StoreError;
@@ -48,7 +48,8 @@ impl Board {
         let (now, latest) = (self.clock.steady(), self.settle_at());
         let changes = match &self.place {
             Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.unsettled(now, latest, BATCH)).await?
+                self.write(shelf, move |shelf| shelf.unsettled(now, latest, BATCH))
+                    .await?
             }
             Place::Shared(board) => board.unsettled(now, latest, BATCH).await?,
         };
@@ -71,7 +72,8 @@ impl Board {
         let settle_at = self.settle_at();
         match &self.place {
             Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.announced(&changes, settle_at)).await?;
+                self.write(shelf, move |shelf| shelf.announced(&changes, settle_at))
+                    .await?;
             }
             Place::Shared(board) => board.announced(&changes, settle_at).await?,
         }

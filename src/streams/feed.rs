@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Board, Place, told_of};
+use super::{Board, Place};
 use crate::event::Event;
 use crate::handler::{Parts, Taker, Taking};
 use crate::inbox::StoreError;
@@ -25,7 +25,7 @@ impl Board {
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let written = shelf.apply(told, None, self.settle_at());
         drop(shelf);
-        self.count(told_of(written)?);
+        self.count(self.doubt(written)?);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Board, Place, write};
+use super::{Board, Place};
 use crate::clock::Old;
 use crate::event::Seq;
 use crate::inbox::StoreError;
@@ -52,7 +52,8 @@ impl Board {
             let after = passes.held;
             let (looked, hold) = match &self.place {
                 Place::File { shelf, .. } => {
-                    write(shelf, move |shelf| shelf.to_hold(after, old, CHUNK)).await?
+                    self.write(shelf, move |shelf| shelf.to_hold(after, old, CHUNK))
+                        .await?
                 }
                 Place::Shared(board) => board.to_hold(after, old, CHUNK).await?,
             };
@@ -84,7 +85,8 @@ impl Board {
         loop {
             let seqs = match &self.place {
                 Place::File { shelf, .. } => {
-                    write(shelf, move |shelf| shelf.old_facts(after, old, CHUNK)).await?
+                    self.write(shelf, move |shelf| shelf.old_facts(after, old, CHUNK))
+                        .await?
                 }
                 Place::Shared(board) => board.old_facts(after, old, CHUNK).await?,
             };
@@ -181,7 +183,7 @@ impl Board {
             return Ok(());
         }
         let position = self.inbox.position(handler).await?;
-        let sure = write(shelf, |shelf| shelf.noted("sure")).await?;
+        let sure = self.write(shelf, |shelf| shelf.noted("sure")).await?;
         if sure < position {
             self.retell(sure, position).await?;
         }
@@ -196,7 +198,8 @@ impl Board {
             return Ok(());
         };
         let position = self.inbox.position(handler).await?;
-        write(shelf, move |shelf| shelf.note("sure", position)).await
+        self.write(shelf, move |shelf| shelf.note("sure", position))
+            .await
     }
 
     /// Replaces the facts of all events beyond `after` up to `upto`: how many there are.
@@ -220,7 +223,7 @@ impl Board {
 
     pub(super) async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
         match &self.place {
-            Place::File { shelf, .. } => write(shelf, |shelf| shelf.to_free()).await,
+            Place::File { shelf, .. } => self.write(shelf, |shelf| shelf.to_free()).await,
             Place::Shared(board) => board.to_free().await,
         }
     }
@@ -232,7 +235,8 @@ impl Board {
     ) -> Result<(), StoreError> {
         match &self.place {
             Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.note_held(&hold, &free)).await
+                self.write(shelf, move |shelf| shelf.note_held(&hold, &free))
+                    .await
             }
             Place::Shared(board) => board.note_held(&hold, &free).await,
         }

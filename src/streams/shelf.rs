@@ -73,6 +73,8 @@ impl Shelf {
             conn.execute_batch(SCHEMA)?;
             conn.pragma_update(None, "user_version", VERSION)?;
         }
+        // A process before this one may have failed to sync it: what the WAL holds is written once more.
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         // One page that is damaged would be found late.
         conn.query_row("SELECT count(*) FROM meta", [], |row| row.get::<_, i64>(0))?;
         Ok(Self { conn })

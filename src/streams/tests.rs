@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::settings::StreamsConfig;
-use super::{Board, Place, write};
+use super::{Board, Place};
 use crate::clock::{Clock, Old, Timestamp};
 use crate::event::Seq;
 use crate::identity::EventId;
@@ -112,7 +112,9 @@ impl Bench {
         let case = self.case;
         let (_, hold) = match &self.board.place {
             Place::File { shelf, .. } => {
-                write(shelf, move |shelf| shelf.to_hold(case, Old::ALL, 1000)).await
+                self.board
+                    .write(shelf, move |shelf| shelf.to_hold(case, Old::ALL, 1000))
+                    .await
             }
             Place::Shared(board) => board.to_hold(case, Old::ALL, 1000).await,
         }

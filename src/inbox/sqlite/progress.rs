@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::directory::is_failed_sync;
 use super::identity::Files;
 use super::recent::Change;
 use crate::event::Seq;
@@ -114,11 +115,14 @@ impl Progress {
         }
     }
 
-    /// SQLite failed to sync: nothing of the store counts as synced any more. The journal keeps what it has for the next start.
-    pub(super) fn condemn(&self, error: &rusqlite::Error) {
-        if !self.set(Trouble::Condemned, true) {
+    /// If SQLite failed to sync, nothing of the store counts as synced any more: whether it did. The journal keeps what it has
+    /// for the next start.
+    pub(super) fn condemn_if_not_synced(&self, error: &rusqlite::Error) -> bool {
+        let failed = is_failed_sync(error);
+        if failed && !self.set(Trouble::Condemned, true) {
             tracing::error!(store.error = %error, "a sync of the store failed: what is on the disk is not known, callbacks are refused until livehook is started again");
         }
+        failed
     }
 
     /// Waits until the store is condemned.

@@ -447,7 +447,7 @@ async fn after_a_failed_sync_only_a_new_start_takes_callbacks() {
     let store = open(dir.path());
     accept(&store, &push("a", 1)).await.unwrap();
     assert_eq!(stored(&store).await, [1]);
-    store.progress.condemn(&failed_sync());
+    assert!(store.progress.condemn_if_not_synced(&failed_sync()));
     store.until_condemned().await;
     assert_eq!(store.condition(), Condition::Failing);
     assert_eq!(accept(&store, &push("a", 2)).await, Err(StoreError::Failed));
@@ -532,7 +532,7 @@ async fn sqlite_keeps_its_locks_on_its_file() {
     store.close();
     // Also after a start that had something to recover.
     let store = open(dir.path());
-    store.progress.condemn(&failed_sync());
+    assert!(store.progress.condemn_if_not_synced(&failed_sync()));
     store.close();
     let store = open(dir.path());
     assert_eq!(stored(&store).await, [1]);

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rustix::process::setpriority_process;
 
-use super::directory::is_failed_sync;
 use super::progress::Progress;
 
 /// From here on the WAL is emptied even if that makes a transaction wait.
@@ -36,7 +35,7 @@ pub(super) fn run(conn: &Connection, progress: &Progress, ended: &Receiver<()>) 
             let _syncs = progress.checkpoint();
             match checkpoint(conn, &mut pause) {
                 Ok(after) => after,
-                Err(error) if is_failed_sync(&error) => return progress.condemn(&error),
+                Err(error) if progress.condemn_if_not_synced(&error) => return,
                 Err(error) => {
                     tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
                     0

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Statement, ffi, params};
 
-use super::directory::is_failed_sync;
 use super::journal::{self, Damage, Numbered, Record};
 use super::progress::{Alive, Progress, Trouble};
 use super::recent::{Change, Sealed, Upkeep, write_run};
@@ -208,7 +207,10 @@ impl Writer {
             return;
         }
         let mut written = self.transaction(jobs, &mut completions);
-        if written.is_err() && had_jobs && !self.is_condemned(&written) {
+        if let Err(error) = &written
+            && had_jobs
+            && !self.progress.condemn_if_not_synced(error)
+        {
             self.give_up(written, &mut completions);
             // What failed may have been one of them.
             written = self.transaction(Vec::new(), &mut completions);
@@ -227,22 +229,13 @@ impl Writer {
                 }
             }
             Err(error) => {
-                if !self.is_condemned(&written) && !self.progress.set(Trouble::Writer, true) {
+                if !self.progress.condemn_if_not_synced(error)
+                    && !self.progress.set(Trouble::Writer, true)
+                {
                     tracing::error!(store.error = %error, "the store failed: callbacks are refused, what was accepted stays in the journal");
                 }
                 self.give_up(written, &mut completions);
             }
-        }
-    }
-
-    /// Condemns the store if that is what the failure means.
-    fn is_condemned(&self, written: &rusqlite::Result<()>) -> bool {
-        match written {
-            Err(error) if is_failed_sync(error) => {
-                self.progress.condemn(error);
-                true
-            }
-            _ => false,
         }
     }
 
@@ -332,9 +325,8 @@ impl Writer {
             Err(error) => {
                 tracing::warn!(store.error = %error, "runs of ids could not be merged or removed, it is tried again later");
                 self.upkeep.failed();
-                let kept = Err(error);
-                self.is_condemned(&kept);
-                self.give_up(kept, &mut Vec::new());
+                self.progress.condemn_if_not_synced(&error);
+                self.give_up(Err(error), &mut Vec::new());
             }
         }
     }

@@ -122,7 +122,7 @@ async fn what_was_told_before_a_crash_is_not_told_again() {
         panic!("it is in a file");
     };
     let undo = |shelf: &mut super::super::Shelf| shelf.unannounce();
-    write(shelf, undo).await.unwrap();
+    bench.board.write(shelf, undo).await.unwrap();
     bench.clock.advance(SETTLE);
     bench.announce(handler, &everything()).await;
     assert_eq!(bench.told().await.len(), 1);

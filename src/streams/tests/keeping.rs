@@ -4,6 +4,7 @@ use super::*;
 use crate::inbox::contract::authentic;
 use crate::inbox::delivery::{HandlerId, Settlement, Start};
 use crate::inbox::query::EventFilter;
+use crate::inbox::{Condition, StoreError};
 use crate::streams::NAME;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -241,4 +242,20 @@ async fn what_a_power_cut_took_is_taken_again() {
     assert_ne!(bench.live().await, live);
     bench.board.catch_up(handler).await.unwrap();
     assert_eq!(bench.live().await, live);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_of_the_board_condemns_the_store() {
+    let bench = Bench::of("sqlite").await;
+    let failed = |code| -> rusqlite::Result<()> {
+        let error = rusqlite::ffi::Error::new(code);
+        Err(rusqlite::Error::SqliteFailure(error, None))
+    };
+    let full = failed(rusqlite::ffi::SQLITE_FULL);
+    assert_eq!(bench.board.doubt(full), Err(StoreError::Failed));
+    assert_eq!(bench.inbox.condition(), Condition::Accepting);
+    let not_synced = failed(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+    assert_eq!(bench.board.doubt(not_synced), Err(StoreError::Failed));
+    assert_eq!(bench.inbox.condition(), Condition::Failing);
+    bench.inbox.until_condemned().await;
 }
