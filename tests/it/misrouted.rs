@@ -14,7 +14,7 @@ use crate::support::{KEY, Settings, TestServer, json_lines, now, signed, signed_
 const MISROUTED: &str =
     "livehook_callbacks_total{source=\"unknown\",kind=\"unknown\",result=\"misrouted\"}";
 const OF_CSS: &str = "livehook_misrouted_total{source=\"css\"}";
-const OTHER: &str = "ForgerForgerForgerForgerForger12";
+const OTHER: &str = "ForgerForgerForgerForgerForger1";
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 fn push(stream: &str) -> Value {

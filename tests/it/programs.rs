@@ -115,13 +115,15 @@ fn how_a_program_ends_is_told_as_it_was() {
         server.log()
     );
     assert!(!server.log().contains("not exit"), "{}", server.log());
-    let missing = "[handlers.exec]\nto = { type = \"exec\", command = [\"/nowhere/program\"] }\n";
-    reload(&server, &Settings::with_handlers(missing), RELOADED);
+    let program = directory.path().join("program");
+    fs::copy("/bin/true", &program).unwrap();
+    let shown = program.display();
+    let gone = format!("[handlers.exec]\nto = {{ type = \"exec\", command = [\"{shown}\"] }}\n");
+    reload(&server, &Settings::with_handlers(&gone), RELOADED);
+    fs::remove_file(&program).unwrap();
     post(&server, "b");
-    fails(
-        &server,
-        "cannot start /nowhere/program: No such file or directory (os error 2)",
-    );
+    let reason = format!("cannot start {shown}: No such file or directory (os error 2)");
+    fails(&server, &reason);
     // Nothing of all this is left but the guard.
     wait_up_to(PATIENCE, "the ends", || {
         let left = children(server.pid());
