@@ -80,10 +80,10 @@ pub enum StoreError {
 /// Why the inbox could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory cannot be written.
+    /// The directory, or a file in it, cannot be written.
     #[error("inbox.path: cannot write to {}: {error}; make it writable for this user or choose another directory", path.display())]
     Unwritable {
-        /// The directory.
+        /// The directory or the file.
         path: PathBuf,
         /// What the system says.
         error: std::io::Error,

@@ -101,7 +101,10 @@ impl Store {
         let file = path.join("inbox.db");
         let sqlite = |error: rusqlite::Error| match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                unwritable(std::io::Error::other(error))
+                OpenError::Unwritable {
+                    path: file.clone(),
+                    error: std::io::Error::other(error),
+                }
             }
             _ => OpenError::Broken {
                 path: file.clone(),

@@ -422,9 +422,10 @@ fn what_cannot_be_opened_is_told_apart() {
         Some(OpenError::Unwritable { .. })
     ));
     std::fs::create_dir_all(dir.path().join("taken/inbox.db")).unwrap();
+    let file = dir.path().join("taken/inbox.db");
     assert!(matches!(
         open(dir.path().join("taken")),
-        Some(OpenError::Unwritable { .. })
+        Some(OpenError::Unwritable { path, .. }) if path == file
     ));
     std::fs::create_dir(dir.path().join("foreign")).unwrap();
     std::fs::write(dir.path().join("foreign/inbox.db"), "no database at all").unwrap();
