@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
 
-use crate::support::load::{Load, firsts, whole_lines};
+use crate::support::load::{Ending, Load, firsts, whole_lines};
 use crate::support::target::{Hit, Target, place, reserve};
 use crate::support::{Client, Settings, TestServer, wait_up_to};
 
@@ -36,7 +36,7 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
     let outsider = Outsider::default();
     let (acknowledged, ()) = load.run(|| {
         std::thread::scope(|scope| {
-            let over = Over(&outsider.over);
+            let over = Ending(&outsider.over);
             scope.spawn(|| outsider.run(&directory.path().join("data/inbox.db")));
             for crash in 0..crashes {
                 std::thread::sleep(moment(crash));
@@ -133,15 +133,6 @@ impl Outsider {
             }
             std::thread::sleep(PACE);
         }
-    }
-}
-
-/// Ends the outsider however the test ends: the scope waits for it.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

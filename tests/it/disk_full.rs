@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::load::Ending;
 use crate::support::server::FILE_HANDLER;
 use crate::support::target::{Target, reserve};
 use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for};
@@ -98,15 +99,6 @@ impl Load {
             std::thread::sleep(Duration::from_millis(5));
         }
         acknowledged
-    }
-}
-
-/// Ends the load however the test ends: the scope waits for the senders.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use self::disk::{Chance, Disk};
 use self::recording::{Op, library, read};
+use crate::support::load::Ending;
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, signed, wait_for, wait_up_to};
 
@@ -116,7 +117,7 @@ fn record(beside: &Beside) -> Run {
             let sent = &run.sent;
             scope.spawn(move || sent.send(sender, callbacks));
         }
-        let over = Over(&run.sent.over);
+        let over = Ending(&run.sent.over);
         let reader = beside.reader.then(|| reader(&run.data(), &run.sent));
         if beside.ends {
             let status = server.wait(Duration::from_secs(120));
@@ -146,15 +147,6 @@ fn reader(data: &Path, sent: &Sent) -> Connection {
     let began = "BEGIN; SELECT count(*) FROM events";
     reader.execute_batch(began).unwrap();
     reader
-}
-
-/// Ends the load however the test ends: the scope waits for the senders.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Bytes recorded so far.

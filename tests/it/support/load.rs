@@ -135,8 +135,8 @@ impl Load {
     }
 }
 
-/// Ends the load however the test ends: the scope waits for the senders.
-struct Ending<'a>(&'a AtomicBool);
+/// Ends what runs beside a test however the test ends: its scope waits for it.
+pub struct Ending<'a>(pub &'a AtomicBool);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
