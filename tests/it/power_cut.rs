@@ -120,14 +120,14 @@ fn record(beside: &Beside) -> Run {
         let over = Ending(&run.sent.over);
         let reader = beside.reader.then(|| reader(&run.data(), &run.sent));
         if beside.ends {
-            let status = server.wait(Duration::from_secs(120));
+            let status = server.wait(Duration::from_secs(600));
             assert_eq!(status.code(), Some(1), "{}", server.log());
             assert!(server.log().contains("a sync of the store failed"));
             drop(reader);
             server = TestServer::start_in(run.directory.path(), &settings(None));
         }
         let before = written(&run.log());
-        wait_up_to(Duration::from_secs(120), "the journal to fill", || {
+        wait_up_to(Duration::from_secs(600), "the journal to fill", || {
             (written(&run.log()) > before + JOURNAL).then_some(())
         });
         drop(over);
