@@ -396,6 +396,7 @@ macro_rules! clauses {
                 what_is_parked_stays_longer, what_is_being_replayed_stays, numbers_are_never_given_twice,
                 what_was_removed_is_not_found, many_go_in_rounds, a_missing_handler_holds_it_for_a_while, events_from_ahead_stop_nothing,
                 events_from_far_ahead_go_as_well, what_was_parked_far_ahead_goes, who_was_missing_far_ahead_is_forgotten,
+                a_clock_that_is_behind_costs_nothing,
             }
             search::{
                 both_orders_have_pages, kinds_and_sources_are_told_apart, streams_are_told_apart,

@@ -138,11 +138,11 @@ impl Store {
         let last = writer::recover(&conn, &path, last).map_err(damage)?;
         // The journal is written over from now on. A process that was killed may not have synced what it had moved, or its sync
         // failed: what the WAL holds is written once more.
-        if !journal::is_empty(&path) && !checkpoint_whole(&conn).map_err(sqlite)? {
-            return Err(OpenError::Broken {
-                path: file,
-                reason: "another program has been reading this file for too long, end it".into(),
-            });
+        let is_sure = journal::is_empty(&path) || checkpoint_whole(&conn).map_err(sqlite)?;
+        if !is_sure {
+            tracing::warn!(
+                "another program reads inbox.db and keeps SQLite's log from being moved into it: the journal grows until it ends"
+            );
         }
         let cutoff = clock.now().minus(settings.dedupe_window);
         let recent = Recent::load(&conn, last, cutoff).map_err(sqlite)?;
@@ -160,9 +160,11 @@ impl Store {
                 .map_err(unwritable)
         };
         let (alive, ended) = mpsc::channel::<()>();
-        let journal = Journal::open(&path).map_err(unwritable)?;
+        let kept = (!is_sure).then_some(last);
+        let journal = Journal::open(&path, kept).map_err(unwritable)?;
         let files = Files::of(&path).map_err(unwritable)?;
         let progress = Arc::new(Progress::new(last, files));
+        progress.doubt(!is_sure);
         let checkpoints = connect(&file).map_err(sqlite)?;
         checkpoints
             .busy_timeout(wal::RESTART_WAIT)
@@ -562,8 +564,13 @@ impl Store {
         job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
+        let progress = self.progress.clone();
         self.commands.send(Command::Write(Box::new(move |conn| {
             let result = in_savepoint(conn, job);
+            // A statement may sync, too, and SQLite then ends the transaction with another error.
+            if let Err(error) = &result {
+                progress.condemn_if_not_synced(error);
+            }
             Box::new(move |committed| {
                 let result = committed.and_then(|()| {
                     result.map_err(|error| {

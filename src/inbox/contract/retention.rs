@@ -260,6 +260,25 @@ pub(super) async fn what_was_parked_far_ahead_goes(bench: Bench) {
     assert_eq!(bench.stored().await, NONE);
 }
 
+/// As when a machine starts in 1970 and asks for the time later.
+pub(super) async fn a_clock_that_is_behind_costs_nothing(bench: Bench) {
+    bench.register(&["away", "here"], Start::Oldest).await;
+    let events = bench.store(&["a", "b"]).await;
+    let here = bench.register(&["here"], Start::Oldest).await[0].id;
+    bench.finish_upto(here, 2).await;
+    bench.park(here, &events[0]).await;
+    bench.clock.set_by(-50 * YEAR);
+    bench.sweep().await;
+    bench.clock.set_by(50 * YEAR);
+    bench.sweep().await;
+    assert_eq!(bench.parked_seqs(here).await, [1]);
+    assert_eq!(
+        bench.stored().await,
+        [1, 2],
+        "one that is missing is still owed them"
+    );
+}
+
 pub(super) async fn who_was_missing_far_ahead_is_forgotten(bench: Bench) {
     bench.clock.set_by(50 * YEAR);
     bench.register(&["away", "here"], Start::Oldest).await;

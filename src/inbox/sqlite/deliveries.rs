@@ -140,8 +140,10 @@ pub(super) fn forget_missing(
     retention: Duration,
 ) -> rusqlite::Result<Vec<(String, u64)>> {
     let cutoff = now.minus(retention);
-    conn.prepare_cached("UPDATE handlers SET missing_since = ?1 WHERE missing_since > ?2")?
-        .execute([now.millis(), now.plus(retention).millis()])?;
+    if !is_behind(conn, now)? {
+        conn.prepare_cached("UPDATE handlers SET missing_since = ?1 WHERE missing_since > ?2")?
+            .execute([now.millis(), now.plus(retention).millis()])?;
+    }
     let mut select =
         conn.prepare_cached("SELECT id, name FROM handlers WHERE missing_since < ?1")?;
     let missing: Vec<(HandlerId, String)> = select
@@ -198,10 +200,23 @@ pub(super) fn drop_old_parked(
     let handlers: Vec<HandlerId> = handlers
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
+    let is_behind = is_behind(conn, now)?;
     handlers.into_iter().try_fold(0, |dropped, handler| {
-        correct.execute(params![handler, now.millis(), ahead.millis(), limit as i64])?;
+        if !is_behind {
+            correct.execute(params![handler, now.millis(), ahead.millis(), limit as i64])?;
+        }
         Ok(dropped + delete.execute(params![handler, cutoff.millis(), limit as i64])?)
     })
+}
+
+/// Whether the clock says that it is earlier than when the newest event arrived. Then it is the clock that is wrong, and what is
+/// ahead of it may be right: as when a machine starts in 1970, before it has asked for the time.
+fn is_behind(conn: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
+    let newest = conn
+        .prepare_cached("SELECT received FROM events ORDER BY seq DESC LIMIT 1")?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(newest.is_some_and(|newest| newest > now.millis()))
 }
 
 /// Up to here every handler has finished everything, or has rows for it.

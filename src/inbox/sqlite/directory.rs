@@ -13,10 +13,15 @@ use rusqlite::{Connection, ffi};
 
 use crate::inbox::OpenError;
 
+/// How long SQLite waits for another program that has the file locked.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A start waits no longer for a reader: it can do without.
+const READER_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Opens the file as every connection to it is opened.
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open(file)?;
-    conn.busy_timeout(Duration::from_secs(10))?;
+    conn.busy_timeout(PATIENCE)?;
     // Of a new file: events are appended by the hundred, in fewer and larger pieces than SQLite's default.
     conn.pragma_update(None, "page_size", 8192)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -35,9 +40,12 @@ pub(super) fn close(conn: Connection) {
 
 /// Moves the whole WAL into the file, written anew and synced: whether it was done, or a reader stood in the way.
 pub(super) fn checkpoint_whole(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-        row.get::<_, bool>(0).map(|is_busy| !is_busy)
-    })
+    conn.busy_timeout(READER_PATIENCE)?;
+    let is_busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, bool>(0)
+    })?;
+    conn.busy_timeout(PATIENCE)?;
+    Ok(!is_busy)
 }
 
 /// Whether SQLite failed to sync a file. The kernel may have dropped what was to be synced and call the next sync good, so

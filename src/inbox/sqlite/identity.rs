@@ -5,10 +5,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The files that hold what was acknowledged, and the one that keeps other processes away.
-const NAMES: [&str; 5] = [
+/// The files that hold what was acknowledged, and those that keep other processes away: SQLite's locks are in the memory that
+/// `inbox.db-shm` stands for.
+const NAMES: [&str; 6] = [
     "inbox.db",
     "inbox.db-wal",
+    "inbox.db-shm",
     "accepted.0-wal",
     "accepted.1-wal",
     "livehook.lock",

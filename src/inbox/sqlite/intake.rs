@@ -122,7 +122,7 @@ impl Intake {
         let refusal = refusal.or_else(|| self.wait_for_writer().err());
         if refusal == Some(StoreError::Full) {
             // Before the first 503: whoever gets it may ask at once whether livehook is ready.
-            self.show(refusal);
+            self.show(refusal, false);
         }
         let mut batch = Batch::default();
         batch.answers.reserve(requests.len());
@@ -157,16 +157,19 @@ impl Intake {
                 Request::Close => {}
             }
         }
-        let written = if !batch.fresh.is_empty() || (!probes.is_empty() && refusal.is_none()) {
-            let progress = &self.progress;
-            let there = || progress.check_files().map_err(io::Error::other);
+        let writes = !batch.fresh.is_empty() || (!probes.is_empty() && refusal.is_none());
+        let progress = &self.progress;
+        let there = || progress.check_files().map_err(io::Error::other);
+        let written = if writes {
             self.journal.append(self.last + 1, &batch.fresh, there)
+        } else if !batch.answers.is_empty() {
+            there() // a duplicate is on the disk as long as the files are
         } else {
             Ok(())
         };
         let written = match written {
             Ok(()) => {
-                self.show(refusal);
+                self.show(refusal, writes);
                 self.accepted(batch, began);
                 refusal.map_or(Ok(()), Err)
             }
@@ -276,8 +279,8 @@ impl Intake {
         StoreError::Failed
     }
 
-    /// Has the condition say what was found.
-    fn show(&self, refusal: Option<StoreError>) {
+    /// Has the condition say what was found. `written`: the journal has just shown that it works.
+    fn show(&self, refusal: Option<StoreError>, written: bool) {
         let full = refusal == Some(StoreError::Full);
         let had_been_full = self.progress.set(Trouble::Full, full);
         if full && !had_been_full {
@@ -285,7 +288,7 @@ impl Intake {
                 "the disk is nearly full: callbacks are refused until there is room again"
             );
         }
-        let had_failed = refusal.is_none() && self.progress.set(Trouble::Journal, false);
+        let had_failed = written && self.progress.set(Trouble::Journal, false);
         if refusal.is_none() && (had_been_full || had_failed) {
             tracing::info!(at = %self.clock.now(), "the store takes callbacks again");
         }

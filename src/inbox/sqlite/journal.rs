@@ -85,16 +85,21 @@ pub(super) enum Damage {
 }
 
 impl Journal {
-    /// Opens or creates the files. What they held must have been recovered.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    /// Opens or creates the files. What they held must have been recovered. `kept`: up to this number it is kept all the same,
+    /// and what comes stands behind it, until everything is in SQLite and synced.
+    pub(super) fn open(dir: &Path, kept: Option<Seq>) -> io::Result<Self> {
         let half = |name: &str| {
             let file = open(&dir.join(name))?;
             // Without them syncs take longer, that is all.
             let _ = write_zeros(&file);
+            let end = match kept {
+                Some(_) => file.metadata()?.len().next_multiple_of(BLOCK as u64),
+                None => 0,
+            };
             io::Result::Ok(Half {
                 file,
-                end: 0,
-                last: 0,
+                end,
+                last: kept.unwrap_or(0),
             })
         };
         Ok(Self {

@@ -52,6 +52,8 @@ pub(super) struct Progress {
     less_unmoved: Condvar,
     files: Files,
     checkpoint: Mutex<()>,
+    /// What a process before this one wrote may not be on the disk, whatever a sync says.
+    in_doubt: AtomicBool,
 }
 
 impl Progress {
@@ -67,6 +69,7 @@ impl Progress {
             less_unmoved: Condvar::new(),
             files,
             checkpoint: Mutex::default(),
+            in_doubt: AtomicBool::new(false),
         }
     }
 
@@ -131,6 +134,11 @@ impl Progress {
         let _ = moved.wait_for(|_| self.has(Trouble::Condemned)).await;
     }
 
+    /// Whether nothing counts as synced before the whole WAL was moved once.
+    pub(super) fn doubt(&self, in_doubt: bool) {
+        self.in_doubt.store(in_doubt, Ordering::Relaxed);
+    }
+
     /// Held while a checkpoint syncs, and until its failure is known.
     pub(super) fn checkpoint(&self) -> MutexGuard<'_, ()> {
         lock(&self.checkpoint)
@@ -139,7 +147,10 @@ impl Progress {
     /// Whether everything up to `needed` is in SQLite and synced. `false` during a checkpoint, which may be about to fail.
     pub(super) fn is_surely_synced(&self, needed: Seq) -> bool {
         let no_checkpoint = self.checkpoint.try_lock();
-        no_checkpoint.is_ok() && !self.has(Trouble::Condemned) && self.synced() >= needed
+        no_checkpoint.is_ok()
+            && !self.in_doubt.load(Ordering::Relaxed)
+            && !self.has(Trouble::Condemned)
+            && self.synced() >= needed
     }
 
     pub(super) fn moved(&self) -> Seq {

@@ -483,9 +483,6 @@ async fn files_that_were_taken_away_take_no_callbacks() {
     let files = std::fs::read_dir(&store.path).unwrap();
     let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     for (number, file) in (2..).zip(files) {
-        if file.to_string_lossy().ends_with("-shm") {
-            continue; // nothing is kept in it
-        }
         std::fs::rename(&file, &hidden).unwrap();
         for replaced in [false, true] {
             if replaced {
@@ -493,6 +490,8 @@ async fn files_that_were_taken_away_take_no_callbacks() {
             }
             let refused = accept(&store, &push("a", number)).await;
             assert_eq!(refused, Err(StoreError::Failed), "{}", file.display());
+            let repeated = accept(&store, &push("a", 1)).await;
+            assert_eq!(repeated, Err(StoreError::Failed), "{}", file.display());
             assert_eq!(store.condition(), Condition::Failing);
             let paused = store.pause(1, true, BEGIN).await;
             assert_eq!(paused, Err(StoreError::Failed), "{}", file.display());
@@ -538,4 +537,43 @@ async fn sqlite_keeps_its_locks_on_its_file() {
     let store = open(dir.path());
     assert_eq!(stored(&store).await, [1]);
     assert!(locks_on(&store.path.join("inbox.db")) > 0);
+}
+
+/// Another program may read for as long as it likes, also across a crash.
+#[tokio::test]
+async fn a_start_beside_a_reader_keeps_the_journal_until_all_is_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    accept(&store, &push("a", 1)).await.unwrap();
+    let reader = connect(&store.path.join("inbox.db")).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM events")
+        .unwrap();
+    accept(&store, &push("a", 2)).await.unwrap();
+    assert_eq!(stored(&store).await, [1, 2]);
+    // As good as a crash: nothing is put in order.
+    store.progress.condemn_if_not_synced(&failed_sync());
+    store.close();
+    let store = open(dir.path());
+    assert!(!store.progress.is_surely_synced(1), "SQLite cannot move it");
+    accept(&store, &push("a", 3)).await.unwrap();
+    assert_eq!(stored(&store).await, [1, 2, 3]);
+    let recovered = || {
+        let mut seqs = Vec::new();
+        journal::recover(&store.path, 0, |event| {
+            seqs.push(event.seq);
+            Ok(())
+        })
+        .unwrap();
+        seqs
+    };
+    assert_eq!(recovered(), [1, 2, 3]);
+    drop(reader);
+    let until = Instant::now() + Duration::from_secs(60);
+    while !store.progress.is_surely_synced(2) {
+        assert!(Instant::now() < until, "it is never sure");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store.close();
+    assert!(journal::is_empty(&store.path));
 }

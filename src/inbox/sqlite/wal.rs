@@ -34,7 +34,12 @@ pub(super) fn run(conn: &Connection, progress: &Progress, ended: &Receiver<()>) 
         let after = {
             let _syncs = progress.checkpoint();
             match checkpoint(conn, &mut pause) {
-                Ok(after) => after,
+                Ok((after, pages)) => {
+                    if after == pages {
+                        progress.doubt(false); // all that the WAL held is in the file, written by this process and synced
+                    }
+                    after
+                }
                 Err(error) if progress.condemn_if_not_synced(&error) => return,
                 Err(error) => {
                     tracing::warn!(store.error = %error, "the write-ahead log could not be moved into the inbox file");
@@ -57,9 +62,10 @@ pub(super) fn run(conn: &Connection, progress: &Progress, ended: &Receiver<()>) 
     }
 }
 
-/// Moves what the WAL holds into the file: how many of its pages are there now. The writer is not held up, but for a moment
-/// when the WAL has grown large: under load it never is empty by itself. `pause` is how many times not to try that.
-fn checkpoint(conn: &Connection, pause: &mut u32) -> rusqlite::Result<i64> {
+/// Moves what the WAL holds into the file: how many of its pages are there now, and how many it has. The writer is not held up,
+/// but for a moment when the WAL has grown large: under load it never is empty by itself. `pause` is how many times not to try
+/// that.
+fn checkpoint(conn: &Connection, pause: &mut u32) -> rusqlite::Result<(i64, i64)> {
     let run = |mode: &str| {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
             Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?, row.get(2)?))
@@ -71,5 +77,5 @@ fn checkpoint(conn: &Connection, pause: &mut u32) -> rusqlite::Result<i64> {
     } else if pages > WAL_LIMIT_PAGES && run("RESTART")?.0 {
         *pause = RESTART_PAUSE;
     }
-    Ok(moved)
+    Ok((moved, pages))
 }

@@ -94,6 +94,8 @@ DECLARE
     gone bigint;
     step bigint;
     one record;
+    -- The clock says that it is earlier than when the newest event arrived: what is ahead of it may be right.
+    behind boolean := coalesce((SELECT stored > this_moment FROM livehook.events ORDER BY seq DESC LIMIT 1), false);
 BEGIN
     upto := start;
     looked := 0;
@@ -105,7 +107,7 @@ BEGIN
         RETURN;
     END IF;
     UPDATE livehook.handlers SET seen = this_moment
-        WHERE (id = ANY (configured) AND seen < this_moment) OR seen > this_moment + retention;
+        WHERE (id = ANY (configured) AND seen < this_moment) OR (NOT behind AND seen > this_moment + retention);
     DELETE FROM livehook.receivers WHERE until < clock_timestamp() - interval '1 hour';
     DELETE FROM livehook.orders WHERE asked < clock_timestamp() - interval '1 hour';
     -- Who does not know yet what is configured cannot say what is missing.
@@ -131,7 +133,7 @@ BEGIN
     FOR one IN SELECT id FROM livehook.handlers LOOP
         UPDATE livehook.deliveries SET parked = this_moment WHERE handler = one.id AND seq IN (
             SELECT seq FROM livehook.deliveries
-            WHERE handler = one.id AND parked > this_moment + parked_retention LIMIT most);
+            WHERE NOT behind AND handler = one.id AND parked > this_moment + parked_retention LIMIT most);
         DELETE FROM livehook.deliveries WHERE handler = one.id AND seq IN (
             SELECT seq FROM livehook.deliveries
             WHERE handler = one.id AND parked < this_moment - parked_retention AND state = 2 LIMIT most);

@@ -48,7 +48,7 @@ fn damage(path: &Path, at: usize) {
 fn what_was_appended_is_recovered_from_any_number_on() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(recovered(dir.path(), 0).unwrap(), all(0..0));
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
     append(&mut journal, 1..4);
     append(&mut journal, 4..4);
     append(&mut journal, 4..5);
@@ -65,7 +65,7 @@ fn what_was_appended_is_recovered_from_any_number_on() {
 fn a_torn_end_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(NAMES[0]);
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
     append(&mut journal, 1..3);
     let whole = std::fs::read(&file).unwrap();
     append(&mut journal, 3..6);
@@ -89,13 +89,13 @@ fn a_torn_end_is_not_there() {
 fn files_have_their_length_from_the_begin() {
     let dir = tempfile::tempdir().unwrap();
     let lengths = || NAMES.map(|name| std::fs::metadata(dir.path().join(name)).unwrap().len());
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
     assert_eq!(lengths(), [LENGTH; 2]);
     assert_eq!(recovered(dir.path(), 0).unwrap(), all(0..0));
     append(&mut journal, 1..9);
     drop(journal);
     // What is there stays.
-    let _journal = Journal::open(dir.path()).unwrap();
+    let _journal = Journal::open(dir.path(), None).unwrap();
     assert_eq!(lengths(), [LENGTH; 2]);
     assert_eq!(recovered(dir.path(), 0).unwrap(), all(1..9));
 }
@@ -104,7 +104,7 @@ fn files_have_their_length_from_the_begin() {
 fn damage_in_the_middle_is_no_end() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(NAMES[0]);
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
     append(&mut journal, 1..3);
     let first = journal.halves[0].end as usize;
     append(&mut journal, 3..6);
@@ -128,7 +128,7 @@ fn damage_in_the_middle_is_no_end() {
 #[test]
 fn old_content_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
     let mut next = 1;
     let mut turns = 0;
     let mut synced = 0;
@@ -158,7 +158,7 @@ fn old_content_does_not_come_back() {
 #[test]
 fn an_append_that_failed_is_written_over() {
     let dir = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
     append(&mut journal, 1..5);
     let writable = std::mem::replace(
         &mut journal.halves[0].file,
@@ -175,7 +175,7 @@ fn an_append_that_failed_is_written_over() {
 #[test]
 fn what_a_burst_took_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
     let mut next = 1;
     while journal.halves[0].end <= 2 * LENGTH {
         append(&mut journal, next..next + 50);
@@ -192,4 +192,22 @@ fn what_a_burst_took_is_given_back() {
         recovered(dir.path(), next - 1).unwrap(),
         all(next..next + 5)
     );
+}
+
+#[test]
+fn what_is_kept_stays_before_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path(), None).unwrap();
+    append(&mut journal, 1..9);
+    drop(journal);
+    let mut journal = Journal::open(dir.path(), Some(8)).unwrap();
+    append(&mut journal, 9..12);
+    append(&mut journal, 12..15);
+    assert_eq!(recovered(dir.path(), 0).unwrap(), all(1..15));
+    // It is given up only when all of it is in SQLite.
+    assert_eq!(journal.wants_synced(), Some(8));
+    drop(journal);
+    let mut journal = Journal::open(dir.path(), Some(14)).unwrap();
+    append(&mut journal, 15..16);
+    assert_eq!(recovered(dir.path(), 0).unwrap(), all(1..16));
 }
