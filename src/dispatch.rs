@@ -226,11 +226,11 @@ impl Dispatch {
                 });
             }
         }
-        match self.renew_and_arrange().await {
-            // The change is made; what could not begin does so with the next renewal.
-            Err(_) if self.inbox.is_shared() => Ok(()),
-            arranged => arranged,
+        // The change is made. What cannot begin now does so as soon as the store lets it.
+        if self.renew_and_arrange().await.is_err() {
+            tokio::spawn(self.clone().begin_later());
         }
+        Ok(())
     }
 
     /// Has a loop stop, and takes up its handler again when it has ended. Without a grace it may use the time that an attempt
@@ -254,20 +254,30 @@ impl Dispatch {
         });
     }
 
-    /// A loop has ended. If its handler is configured, the next loop begins, as soon as the store lets it.
-    async fn take_up(self: &Arc<Self>, ended: HandlerId) {
+    /// A loop has ended. If its handler is configured, the next loop begins.
+    async fn take_up(self: Arc<Self>, ended: HandlerId) {
+        let begun = {
+            let _changing = self.changing.lock().await;
+            self.leaving.send_modify(|all| {
+                all.remove(&ended);
+            });
+            let stopping = self.stopping.load(Ordering::SeqCst);
+            stopping || self.renew_and_arrange().await.is_ok()
+        };
+        if !begun {
+            self.begin_later().await;
+        }
+    }
+
+    /// Has those begin that are configured and do not run, as soon as the store lets them.
+    async fn begin_later(self: Arc<Self>) {
         loop {
-            {
-                let _changing = self.changing.lock().await;
-                self.leaving.send_modify(|all| {
-                    all.remove(&ended);
-                });
-                let stopping = self.stopping.load(Ordering::SeqCst);
-                if stopping || self.renew_and_arrange().await.is_ok() {
-                    return;
-                }
-            }
             sleep(ARRANGE_AGAIN).await;
+            let _changing = self.changing.lock().await;
+            let stopping = self.stopping.load(Ordering::SeqCst);
+            if stopping || self.renew_and_arrange().await.is_ok() {
+                return;
+            }
         }
     }
 

@@ -35,6 +35,8 @@ use crate::streams::Board;
 
 /// The whole shutdown is over within 15 s; so much of it is kept for writing the last positions and closing the files.
 const SHUTDOWN: Duration = Duration::from_secs(13);
+/// What closing the files gets beyond it.
+const CLOSING: Duration = Duration::from_millis(1500);
 /// What running deliveries get of it.
 const DELIVERY_GRACE: Duration = Duration::from_secs(5);
 /// How often retention looks for something to remove.
@@ -308,8 +310,13 @@ impl Server {
         }
         callbacks_stage.send_replace(Stage::Stopping);
         let grace = DELIVERY_GRACE.min(over.saturating_duration_since(Instant::now()));
-        let (unanswered, ()) =
-            tokio::join!(timeout_at(over, &mut callbacks), self.dispatch.stop(grace));
+        let (unanswered, undelivered) = tokio::join!(
+            timeout_at(over, &mut callbacks),
+            timeout_at(over, self.dispatch.stop(grace)),
+        );
+        if undelivered.is_err() {
+            tracing::warn!("some handlers have not stopped in time: what they were at comes again");
+        }
         if unanswered.is_err() {
             tracing::warn!("some requests were not answered in time and are cut off");
             callbacks.abort();
@@ -319,10 +326,17 @@ impl Server {
         announcing.abort();
         leases.abort();
         // The list of what was refused may be in the inbox.
-        let ingress = self.ingress;
-        let _ = spawn_blocking(move || ingress.close()).await;
-        self.inbox.close().await;
-        tracing::info!("stopped");
+        let (ingress, inbox) = (self.ingress, self.inbox);
+        let close = async {
+            let _ = spawn_blocking(move || ingress.close()).await;
+            inbox.close().await;
+        };
+        match timeout_at(over + CLOSING, close).await {
+            Ok(()) => tracing::info!("stopped"),
+            Err(_) => {
+                tracing::warn!("the store could not be closed in time: the next start recovers it")
+            }
+        }
         served
     }
 }
