@@ -206,6 +206,11 @@ impl Clock {
         Timestamp(steady.0.saturating_add(self.ahead()))
     }
 
+    /// A time of day as a steady time, if the clock was right then.
+    pub fn steady_of(&self, time: Timestamp) -> Timestamp {
+        Timestamp(time.0.saturating_sub(self.ahead()))
+    }
+
     /// By how many milliseconds the time of day is ahead of the steady time.
     fn ahead(&self) -> i64 {
         self.now().0.saturating_sub(self.steady().0)

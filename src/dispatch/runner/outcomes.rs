@@ -40,9 +40,15 @@ impl Runner {
 
     pub(super) fn attempted(&mut self, mut attempt: Attempt, outcome: Outcome, took: Duration) {
         attempt.attempts.count += 1;
-        // One that lies ahead is of another clock: the age of the delivery counts from here.
-        let first = attempt.attempts.first.unwrap_or(attempt.began);
-        let first = first.min(attempt.began);
+        // One that lies ahead, or before the event had arrived, is of another clock.
+        let began = attempt.began;
+        let arrived = self.clock.steady_of(attempt.event.received());
+        let first = attempt.attempts.first.unwrap_or(began).min(began);
+        let first = if arrived < began {
+            first.max(arrived)
+        } else {
+            first
+        };
         attempt.attempts.first = Some(first);
         let discarded = self.discarded.remove(&attempt.event.seq());
         if discarded {

@@ -100,6 +100,23 @@ async fn the_age_of_a_delivery_from_ahead_counts_from_now() {
     }
 }
 
+/// As when a machine starts days behind and asks for the time a moment later.
+#[tokio::test]
+async fn an_attempt_from_before_the_event_had_arrived_makes_no_delivery_old() {
+    let fake = Fake::always(Act::Retry);
+    let mut bench = Bench::new().await;
+    bench.set_clock_by(-72 * HOUR);
+    bench.hand_to("h", &fake, pauses).await;
+    bench.crash().await;
+    bench.set_clock_by(72 * HOUR);
+    bench.store("a").await;
+    eventually(async || bench.rows().await.due == 1).await;
+    bench.crash().await;
+    let begun = fake.begun().len();
+    eventually(async || fake.begun().len() > begun + 2).await;
+    assert_eq!(bench.rows().await.parked, 0, "it has come just now");
+}
+
 #[tokio::test]
 async fn a_lag_is_not_hidden() {
     let fake = Fake::always(Act::Retry);
