@@ -1,10 +1,10 @@
 //! `livehook serve`: the server as a process, with its signals.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
@@ -15,13 +15,15 @@ use crate::config::{Config, environment};
 use crate::log;
 use crate::server::{Reloader, Server, StartError};
 
+/// Looking at the files that the configuration names takes no longer.
+const CHECK_WITHIN: Duration = Duration::from_secs(30);
 /// How often a watched file is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// A second signal, or the end, waits no longer than this for what still runs.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
-    check::validate(&config).map_err(Failed::Setup)?;
+    validate(&config).map_err(Failed::Setup)?;
     log::init(&config.log).map_err(|error| Failed::Run(error.into()))?;
     // For handlers, the admin listener and reloads; the server has a runtime of its own for its answers.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -33,6 +35,15 @@ pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
     let result = runtime.block_on(run(file, config));
     runtime.shutdown_timeout(LAST_MOMENT);
     result
+}
+
+/// Within a time: files are looked at, and a file system may hang. The thread is left behind then.
+fn validate(config: &Config) -> anyhow::Result<()> {
+    let (config, (done, checked)) = (config.clone(), mpsc::channel());
+    std::thread::spawn(move || done.send(check::validate(&config)));
+    checked.recv_timeout(CHECK_WITHIN).unwrap_or_else(|_| {
+        bail!("a file system that the configuration names did not answer within {CHECK_WITHIN:?}")
+    })
 }
 
 async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {

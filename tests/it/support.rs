@@ -52,9 +52,9 @@ pub fn signed_raw(members: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Looks until something is there; fails after twenty seconds.
+/// Looks until something is there; fails after two minutes, which a machine that is ten times slower may need.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    wait_up_to(Duration::from_secs(20), what, look)
+    wait_up_to(Duration::from_secs(120), what, look)
 }
 
 /// Looks until something is there; fails after `limit`.
