@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -144,8 +145,11 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 /// Reading one file of the configuration takes no longer.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
+/// No file of the configuration is longer.
+const LONGEST_FILE: u64 = 16 << 20;
+
 /// Reads a file, and gives up after [`READ_WITHIN`]: a pipe that nobody writes to, or a file system that hangs, must not hold a
-/// start or a reload up for ever.
+/// start or a reload up for ever. Nor must one that has no end take all the memory, so no more than [`LONGEST_FILE`] is read.
 pub fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
     /// The files whose reading still hangs: each costs one thread, however often it is tried.
     static HANGING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -161,7 +165,7 @@ pub fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
     let own = path.to_owned();
     let reader = std::thread::Builder::new().name("read-file".to_owned());
     reader.spawn(move || {
-        let _ = sender.send(std::fs::read(&own));
+        let _ = sender.send(read_whole(&own));
         hanging().remove(&own);
     })?;
     read.recv_timeout(READ_WITHIN).unwrap_or_else(|_| {
@@ -172,6 +176,18 @@ pub fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
             Err(hangs())
         })
     })
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(LONGEST_FILE + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        let problem = "it is longer than 16 MiB";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(bytes)
 }
 
 /// The text of a named variable; none if it is unset and its name ends in `?`.
@@ -408,6 +424,19 @@ mod tests {
         ] {
             let message = resolve(fields).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_to_16_mib_and_no_further() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(LONGEST_FILE).unwrap();
+        let read = read_in_time(file.path()).unwrap();
+        assert_eq!(read.len() as u64, LONGEST_FILE);
+        file.as_file().set_len(LONGEST_FILE + 1).unwrap();
+        for endless in [file.path(), Path::new("/dev/zero")] {
+            let error = read_in_time(endless).unwrap_err();
+            assert_eq!(error.to_string(), "it is longer than 16 MiB");
         }
     }
 
