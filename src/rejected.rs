@@ -29,9 +29,8 @@ pub use crate::inbox::refused::{Entry, Reason, Wanted};
 use crate::inbox::{Inbox, StoreError};
 use crate::kind::Kind;
 use crate::metrics::Metrics;
+pub use crate::source::NOBODY;
 
-/// The source of what came to a URL that is nobody's.
-pub const NOBODY: &str = "unknown";
 /// Longer bodies are listed without their text.
 pub const MAX_BODY: usize = 64 << 10;
 /// At most so many entries per source and reason.

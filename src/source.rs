@@ -103,8 +103,11 @@ pub struct Source {
     allow_from: Vec<IpNet>,
 }
 
-/// Path segments on the callback listener that are no source.
-const TAKEN: [&str; 2] = ["healthz", "readyz"];
+/// The source of what came to a URL that is nobody's, in the metrics and in the rejected list.
+pub const NOBODY: &str = "unknown";
+
+/// Names that are no source's: livehook's own pages on the callback listener, and [`NOBODY`].
+const TAKEN: [&str; 3] = ["healthz", "readyz", NOBODY];
 
 impl SourceConfig {
     /// Checks the section and reads the secrets it refers to.
@@ -114,7 +117,7 @@ impl SourceConfig {
         if TAKEN.contains(&name) {
             return Err(Invalid::at(
                 place,
-                format!("the name `{name}` is taken by livehook's own page"),
+                format!("the name `{name}` is taken by livehook itself; take another"),
             ));
         }
         let keys = self.keys(&place, around)?;

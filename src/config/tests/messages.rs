@@ -206,6 +206,10 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "sources.healthz: the name `healthz` is taken",
         ),
         (
+            "[sources.unknown]\nkeys = [\"a\"]",
+            "sources.unknown: the name `unknown` is taken",
+        ),
+        (
             "[sources.Css]\nkeys = [\"a\"]",
             "sources.Css: a name is 1 to 32 lower-case letters",
         ),
