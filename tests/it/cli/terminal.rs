@@ -53,6 +53,38 @@ fn on_terminal(server: &TestServer, columns: u16, arguments: &[&str]) -> String 
 }
 
 #[test]
+fn a_help_text_fits_the_terminal() {
+    let help = |command: &[&str]| {
+        let output = livehook()
+            .env("COLUMNS", "80")
+            .args(command)
+            .arg("--help")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = help(&[]);
+    let (_, commands) = all.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    // What a name's description goes on with stands further in.
+    let names = commands.lines().filter(|line| !line.starts_with("   "));
+    let names: Vec<_> = names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(
+        names.contains(&"serve") && names.contains(&"simulate"),
+        "{names:?}"
+    );
+    for text in names.iter().map(|name| help(&[name])).chain([all.clone()]) {
+        let wide = text.lines().find(|line| line.width() > 80);
+        assert_eq!(wide, None, "{text}");
+    }
+}
+
+#[test]
 fn a_table_fits_the_terminal_and_is_whole_elsewhere() {
     let server = server();
     let stream = "直播间".repeat(20);
