@@ -87,7 +87,10 @@ impl Refusal {
                 "the sender's address is not in allow_from; behind a proxy, set trusted_proxies"
             }
             Self::HalfSigned => "sign and t do not have the documented form",
-            Self::Signature => "the key differs from the template's CallbackKey",
+            Self::Signature => {
+                "it is signed with another key than this source's: a forgery if other callbacks arrive, else the keys here differ \
+                 from the template's CallbackKey"
+            }
             Self::Expired => "t is older than expiry_grace, or this machine's clock is wrong",
             Self::Unsigned => {
                 "the template has no CallbackKey, or the kind needs the token or allow_unsigned"

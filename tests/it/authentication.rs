@@ -198,6 +198,10 @@ fn a_key_is_rotated_by_a_reload() {
         (try_key(&mut client, KEY), try_key(&mut client, OTHER_KEY)),
         (200, 401)
     );
+    // A forger does the same as a mistake, so neither is called a fact.
+    let told = "callbacks are refused: it is signed with another key than this source's: a forgery if other callbacks arrive, \
+        else the keys here differ from the template's CallbackKey";
+    wait_for("the log", || server.log().contains(told).then_some(()));
     reload(format!("{KEY}\n{OTHER_KEY}\n"), 1);
     assert_eq!(
         (try_key(&mut client, KEY), try_key(&mut client, OTHER_KEY)),
