@@ -143,7 +143,9 @@ fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigEr
         .next()
         .and_then(|line| line.strip_prefix("TOML parse error at line "))
         .and_then(|position| position.split_once(", column "));
-    let Some((line, column)) = position else {
+    let position =
+        position.and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
+    let Some(position) = position else {
         return ConfigError(format!("{file}: {}", told.trim()));
     };
     let problem: Vec<_> = lines
@@ -151,8 +153,8 @@ fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigEr
         .skip(1)
         .collect();
     let problem = problem.join("; ");
-    let number = line.parse().unwrap_or_default();
-    let problem = place::guess(text, number, &problem).unwrap_or(problem);
+    let guessed = place::guess(text, position, &problem);
+    let ((line, column), problem) = guessed.unwrap_or((position, problem));
     ConfigError(format!("{file}:{line}:{column}: {problem}"))
 }
 

@@ -37,23 +37,98 @@ fn nearest(root: &DeTable, place: &str) -> Option<usize> {
     found
 }
 
-/// What most likely is wrong where the parser found a problem in this line; the parser itself speaks of the character that
-/// it would have liked instead.
-pub(super) fn guess(text: &str, line: usize, problem: &str) -> Option<String> {
+/// What most likely is wrong, and where, if the parser found a problem at this line and column; the parser itself speaks of the
+/// character that it would have liked instead.
+pub(super) fn guess(
+    text: &str,
+    (line, column): (usize, usize),
+    problem: &str,
+) -> Option<((usize, usize), String)> {
     let mut lines = text.lines().map(str::trim_end);
     let is_said = |line: &&str| !line.is_empty() && !line.trim_start().starts_with('#');
     if lines.clone().find(is_said).is_some_and(is_yaml) {
-        return Some("this is YAML, livehook reads TOML".to_owned());
+        return Some((
+            (line, column),
+            "this is YAML, livehook reads TOML".to_owned(),
+        ));
     }
-    // A comment may have an apostrophe.
-    let about_quotes = ["string", "quote", "unclosed array"];
-    if !about_quotes.iter().any(|words| problem.contains(words)) {
-        return None;
+    if let Some(open) = open_text(text, line) {
+        // Where the parser is in the same line, it knows the column better.
+        let at = if open.0 == line { (line, column) } else { open };
+        return Some((at, format!("a quote is missing ({problem})")));
     }
-    let line = lines.nth(line.checked_sub(1)?)?;
-    let odd = |quote: char| line.matches(quote).count() % 2 == 1;
-    (odd('"') || (!line.contains('"') && odd('\'')))
-        .then(|| format!("a quote is missing ({problem})"))
+    let found = lines.nth(line.checked_sub(1)?)?;
+    is_bare_text(found).then(|| {
+        let problem = format!("a text must stand in quotes ({problem})");
+        ((line, column), problem)
+    })
+}
+
+/// Where the first text begins that has no closing quote, in this line or above; one of several lines may end below.
+fn open_text(text: &str, last: usize) -> Option<(usize, usize)> {
+    // One of several lines: where it begins, and its quotes.
+    let mut long: Option<((usize, usize), &str)> = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut rest = line;
+        loop {
+            if let Some((_, quotes)) = long {
+                let Some(after) = behind_text(rest, quotes) else {
+                    break;
+                };
+                (long, rest) = (None, after);
+            }
+            let Some(found) = rest.find(['"', '\'', '#']) else {
+                break;
+            };
+            rest = &rest[found..];
+            if number > last || rest.starts_with('#') {
+                break;
+            }
+            let column = line[..line.len() - rest.len()].chars().count() + 1;
+            let is_long = rest.starts_with("\"\"\"") || rest.starts_with("'''");
+            let (quotes, inside) = rest.split_at(if is_long { 3 } else { 1 });
+            match behind_text(inside, quotes) {
+                Some(after) => rest = after,
+                None if is_long => {
+                    long = Some(((number, column), quotes));
+                    break;
+                }
+                None => return Some((number, column)),
+            }
+        }
+    }
+    long.map(|(begin, _)| begin)
+}
+
+/// What comes behind a text and its closing quotes; none if they are not in this line.
+fn behind_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
+    let mut is_escaped = false;
+    for (at, letter) in inside.char_indices() {
+        if is_escaped {
+            is_escaped = false;
+        } else if letter == '\\' && quotes.starts_with('"') {
+            is_escaped = true;
+        } else if let Some(after) = inside[at..].strip_prefix(quotes) {
+            // A text of several lines may end in quotes itself.
+            let own = after.chars().take_while(|next| *next == letter).count();
+            return Some(&after[if quotes.len() > 1 { own.min(2) } else { 0 }..]);
+        }
+    }
+    None
+}
+
+/// `key = text` with a text that is nothing else that TOML knows, such as an address, a path, a time or a word.
+fn is_bare_text(line: &str) -> bool {
+    let line = line.split('#').next().unwrap_or_default();
+    let Some((_, value)) = line.split_once('=') else {
+        return false;
+    };
+    let value = value.trim();
+    let is_word = !value.contains(['"', '\'', '[', '{', '=', ','])
+        && (value.contains(|c: char| c.is_alphabetic() || ":/".contains(c))
+            || value.matches('.').count() > 1);
+    let is_boolean = ["true", "false"].contains(&&*value.to_ascii_lowercase());
+    is_word && !is_boolean && DeTable::parse(&format!("x = {value}")).is_err()
 }
 
 /// `---`, `- item`, `key:` or `key: value`, which no line of TOML begins with.

@@ -88,6 +88,62 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "[sources.css]\nkeys = ['secret]\n",
             "/base/livehook.toml:2:17: a quote is missing",
         ),
+        (
+            "# it's mine\n[server]\nlisten = \"127.0.0.1:1\" # \"\n\n[sources.css]\nkeys = [\"secret]\ntoken = \"b\"\n\n[handlers.a]\nto = { type = \"log\" }\n",
+            "/base/livehook.toml:6:",
+        ),
+        (
+            "# it's mine\n[server]\nlisten = \"127.0.0.1:1\" # \"\n\n[sources.css]\nkeys = ['secret]\ntoken = \"b\"\n\n[handlers.a]\nto = { type = \"log\" }\n",
+            "/base/livehook.toml:6:",
+        ),
+        (
+            "# it's mine\n[server]\nlisten = \"127.0.0.1:1\" # \"\n\n[sources.css]\nkeys = [\"secret]\ntoken = \"b\"\n\n[handlers.a]\nto = { type = \"log\" }\n",
+            "a quote is missing",
+        ),
+        (
+            "# it's mine\n[server]\nlisten = \"127.0.0.1:1\" # \"\n\n[sources.css]\nkeys = ['secret]\ntoken = \"b\"\n\n[handlers.a]\nto = { type = \"log\" }\n",
+            "a quote is missing",
+        ),
+        (
+            "# it's mine\n[server]\nlisten = \"127.0.0.1:1\" # \"\n\n[sources.css]\nkeys = [\"secret, \"def\"]\ntoken = \"b\"\n\n[handlers.a]\nto = { type = \"log\" }\n",
+            "a quote is missing",
+        ),
+        (
+            "# it's mine\n[server]\nlisten = \"127.0.0.1:1\" # \"\n\n[sources.css]\nkeys = [\"good\", secret\"]\ntoken = \"b\"\n\n[handlers.a]\nto = { type = \"log\" }\n",
+            "a quote is missing",
+        ),
+        (
+            "# it's mine\n[server]\nlisten = \"127.0.0.1:1\" # \"\n\n[sources.css]\nkeys = [\n  \"good\",\n]\ntoken = \"secret\ntoken = \"b\"\n\n[handlers.a]\nto = { type = \"log\" }\n",
+            "a quote is missing",
+        ),
+        (
+            "[handlers.a]\nto = { type = \"secret, path = \"x\" }\n[sources.css]\nkeys = [\"a\"]\n",
+            "/base/livehook.toml:2:",
+        ),
+        (
+            "[handlers.a]\nto = { type = \"secret, path = \"x\" }\n[sources.css]\nkeys = [\"a\"]\n",
+            "a quote is missing",
+        ),
+        (
+            "[sources.css]\ntoken = \"\"\"secret\nkeys = [\"a\"]\n",
+            "/base/livehook.toml:2:9: a quote is missing",
+        ),
+        (
+            "[server]\nlisten = 127.0.0.1:28080\n\n[sources.css]\nkeys = [\"a\"]\n",
+            "a text must stand in quotes",
+        ),
+        (
+            "[server]\nlisten = 127.0.0.1:28080\n\n[sources.css]\nkeys = [\"a\"]\n",
+            "/base/livehook.toml:2:",
+        ),
+        (
+            "[sources.css]\ntoken = secret # it's ours",
+            "a text must stand in quotes",
+        ),
+        (
+            "[sources.css]\nexpiry_grace = 10m",
+            "a text must stand in quotes",
+        ),
         ("x = 1\nx = 2", "/base/livehook.toml:2:1: duplicate key"),
         (
             "",
