@@ -3,6 +3,7 @@
 //! An event is done when its line is on the disk. To make that affordable, one thread per handler takes all lines that wait,
 //! writes them in one go and syncs once; the calls only await its answer, so a slow disk never holds up the runtime.
 
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -122,7 +123,21 @@ impl Target {
     pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
         access::check_directory(self.path.parent().unwrap_or(Path::new(".")))
             .and_then(|()| access::check_file(&self.path))
+            .and_then(|()| self.check_keeps())
             .map_err(|error| Invalid::at(format!("{place}.path"), format!("{error:#}")))
+    }
+
+    /// What is not there yet becomes a file.
+    fn check_keeps(&self) -> anyhow::Result<()> {
+        match (rustix::fs::statfs(&self.path), fs::metadata(&self.path)) {
+            (Ok(within), Ok(found)) => active::check_keeps(&self.path, self.sync, &within, &found),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn build(

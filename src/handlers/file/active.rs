@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
-use rustix::fs::{CWD, FsWord, PROC_SUPER_MAGIC, RenameFlags};
+use rustix::fs::{CWD, FsWord, PROC_SUPER_MAGIC, RenameFlags, StatFs};
 use rustix::io::Errno;
 
 use super::{Rotate, Target};
@@ -143,7 +143,9 @@ impl ActiveFile {
         };
         let file = file.with_context(context)?;
         let found = file.metadata().with_context(context)?;
-        self.check(&file, &found)?;
+        let within = rustix::fs::fstatfs(&file)
+            .with_context(|| format!("cannot see {}", self.path.display()))?;
+        check_keeps(&self.path, self.sync, &within, &found)?;
         let mut last = [b'\n'];
         if found.is_file() && found.len() > 0 {
             file.read_exact_at(&mut last, found.len() - 1)
@@ -165,21 +167,6 @@ impl ActiveFile {
             .append(true)
             .create(true)
             .open(&self.path)
-    }
-
-    /// Refuses what keeps nothing.
-    fn check(&self, file: &File, found: &Metadata) -> anyhow::Result<()> {
-        let shown = self.path.display();
-        let within = rustix::fs::fstatfs(file).with_context(|| format!("cannot see {shown}"))?;
-        if matches!(within.f_type, PROC_SUPER_MAGIC | SYSFS_MAGIC) {
-            bail!("{shown} is a part of the kernel, which keeps no events");
-        }
-        if self.sync && !found.is_file() {
-            bail!(
-                "{shown} is a pipe or a device, so no event is on disk when it is written: name a file, or write sync = false"
-            );
-        }
-        Ok(())
     }
 
     fn period_of(&self, found: &Metadata) -> anyhow::Result<Option<String>> {
@@ -215,6 +202,25 @@ impl ActiveFile {
             self.path.display()
         )
     }
+}
+
+/// Refuses what keeps nothing.
+pub(super) fn check_keeps(
+    path: &Path,
+    sync: bool,
+    within: &StatFs,
+    found: &Metadata,
+) -> anyhow::Result<()> {
+    let shown = path.display();
+    if matches!(within.f_type, PROC_SUPER_MAGIC | SYSFS_MAGIC) {
+        bail!("{shown} is a part of the kernel, which keeps no events");
+    }
+    if sync && !found.is_file() {
+        bail!(
+            "{shown} is a pipe or a device, so no event is on disk when it is written: name a file, or write sync = false"
+        );
+    }
+    Ok(())
 }
 
 fn identity(found: &Metadata) -> (u64, u64) {

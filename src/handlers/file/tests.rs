@@ -168,7 +168,11 @@ async fn a_pipe_is_no_disk() {
     let mut target = target(folder.path(), Rotate::Never);
     let refused = format!("{:#}", build(target.clone()).err().unwrap());
     assert!(refused.contains("is a pipe or a device"), "{refused}");
+    // It shows without opening it, too.
+    let found = target.check("handlers.a.to").unwrap_err().to_string();
+    assert_eq!(found, format!("handlers.a.to.path: {refused}"));
     target.sync = false;
+    assert_eq!(target.check("handlers.a.to"), Ok(()));
     let appender = build(target.clone()).unwrap();
     append(&appender, "a").await;
     // A pipe in the place of a file is no disk either.
