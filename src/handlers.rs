@@ -3,6 +3,7 @@
 //! Every one of them is done only when the event has left livehook for good, and says [retry](crate::handler::Failure::Retry)
 //! unless the other side has clearly said that the event itself is wrong.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -91,6 +92,14 @@ impl Target {
                     .map_err(|error| Invalid::at(place, format!("{error:#}")))
             }
             Checked::Exec(target) => target.check(place),
+        }
+    }
+
+    /// The file that it writes.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Checked::File(target) => Some(target.path()),
+            Checked::Log | Checked::Http(_) | Checked::Exec(_) => None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::dispatch::settings::{HandlerSettings, Order};
 use crate::inbox::settings::StoreSettings;
 use crate::kind::{Kind, UrlField};
+use crate::settings::access;
 use crate::source::{Source, token_query};
 
 /// The keys in the files of `config/`, which everybody can read.
@@ -43,15 +44,31 @@ pub(super) fn report(config: &Config) -> Result<String, fmt::Error> {
     Ok(out)
 }
 
-/// The program has no handlers of its own: each one needs a `to`.
+/// The program has no handlers of its own: each one needs a `to`. None may write to what is livehook's own.
 pub(super) fn targets(config: &Config) -> anyhow::Result<()> {
-    match config.handlers.iter().find(|(_, it)| it.target.is_none()) {
-        None => Ok(()),
-        Some((name, _)) => bail!(
-            "{}: handlers.{name}.to: is missing; say where the events go, such as to = {{ type = \"log\" }}",
-            config.file.display()
-        ),
+    let file = config.file.display();
+    for (name, handler) in &config.handlers {
+        let Some(target) = &handler.target else {
+            bail!(
+                "{file}: handlers.{name}.to: is missing; say where the events go, such as to = {{ type = \"log\" }}"
+            );
+        };
+        let Some(path) = target.file() else { continue };
+        let shown = path.display();
+        if access::is_same_file(path, &std::path::absolute(&config.file)?) {
+            bail!(
+                "{file}: handlers.{name}.to.path: {shown} is this configuration; name another file"
+            );
+        }
+        if let StoreSettings::Sqlite(store) = &config.inbox.store
+            && store.owns(path)
+        {
+            bail!(
+                "{file}: handlers.{name}.to.path: {shown} is a file of the store, which livehook alone may write; name another file"
+            );
+        }
     }
+    Ok(())
 }
 
 fn write_report(out: &mut String, config: &Config) -> fmt::Result {

@@ -135,7 +135,17 @@ const FILES: [&str; 5] = [
     "livehook.lock",
 ];
 
+/// What SQLite calls the files beside its own.
+const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
 impl SqliteSettings {
+    /// Whether this is a file of the store, so that nobody else may write to it.
+    pub(crate) fn owns(&self, file: &Path) -> bool {
+        let names = FILES.iter().chain(&["streams.db"]);
+        let mut all = names.flat_map(|name| BESIDE.map(|beside| format!("{name}{beside}")));
+        all.any(|name| access::is_same_file(file, &self.path.join(name)))
+    }
+
     /// Finds without opening anything what opening would find: no directory to write to, a file that cannot be used.
     pub(crate) fn check(&self, place: &str) -> Result<(), Invalid> {
         let mut files = FILES.iter().map(|name| self.path.join(name));

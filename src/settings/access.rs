@@ -1,6 +1,7 @@
 //! Whether what the configuration names can be used, found out without changing anything.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
 use rustix::fs::Access;
@@ -27,6 +28,31 @@ pub(crate) fn check_file(file: &Path) -> anyhow::Result<()> {
     }
     rustix::fs::access(file, Access::READ_OK | Access::WRITE_OK)
         .with_context(|| format!("cannot read and write {}", file.display()))
+}
+
+/// Whether both lead to one file, also through links, and also if it is not there yet. Neither is opened.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    match (identity(one), identity(other)) {
+        (None, None) => resolved(one) == resolved(other),
+        (one, other) => one == other,
+    }
+}
+
+/// The path without links and `..`, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(resolved.pop()),
+            part => resolved.push(part),
+        }
+        resolved = resolved.canonicalize().unwrap_or(resolved);
+    }
+    resolved
 }
 
 /// Refuses a program that is not there or that we may not run. One without a slash is looked for in `path`, as `PATH` has it.
@@ -58,9 +84,28 @@ fn runnable(file: &Path) -> anyhow::Result<()> {
 mod tests {
     use std::ffi::OsStr;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn a_file_is_known_by_every_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("data")).unwrap();
+        symlink(at("data"), at("link")).unwrap();
+        for name in ["data/a", "link/a", "new/../data/a", "link/../data/a"] {
+            assert!(is_same_file(&at(name), &at("data/a")), "{name}");
+        }
+        assert!(!is_same_file(&at("data/b"), &at("data/a")));
+        fs::write(at("data/a"), "").unwrap();
+        assert!(!is_same_file(&at("data/b"), &at("data/a")));
+        fs::hard_link(at("data/a"), at("hard")).unwrap();
+        symlink(at("hard"), at("soft")).unwrap();
+        for name in ["link/a", "hard", "soft"] {
+            assert!(is_same_file(&at(name), &at("data/a")), "{name}");
+        }
+    }
 
     #[test]
     fn a_program_is_looked_for_as_the_system_does() {

@@ -171,3 +171,59 @@ fn what_cannot_run_is_refused() {
         "{message}"
     );
 }
+
+#[test]
+fn no_handler_writes_to_what_is_livehooks_own() {
+    let base = tempfile::tempdir().unwrap();
+    let with = |path: &str| {
+        let to = format!("[handlers.a]\nto = {{ type = \"file\", path = \"{path}\" }}");
+        checked(&config(
+            &format!("[sources.css]\nkeys = [\"a\"]\n{to}"),
+            base.path(),
+        ))
+    };
+    let own = [
+        "data/inbox.db",
+        "data/inbox.db-wal",
+        "data/inbox.db-shm",
+        "data/accepted.0-wal",
+        "data/accepted.1-wal",
+        "data/streams.db",
+        "data/streams.db-wal",
+        "data/rejected.db",
+        "data/../data/rejected.db-shm",
+        "data/livehook.lock",
+    ];
+    let store_is_named = || {
+        for path in own {
+            let message = with(path).unwrap_err();
+            assert!(
+                message.contains("livehook.toml: handlers.a.to.path: ")
+                    && message.contains("is a file of the store"),
+                "{message}"
+            );
+        }
+    };
+    store_is_named();
+    std::fs::create_dir(base.path().join("data")).unwrap();
+    for path in own {
+        std::fs::write(base.path().join(path), "").unwrap();
+    }
+    store_is_named();
+    std::fs::write(base.path().join("livehook.toml"), "").unwrap();
+    let message = with("data/../livehook.toml").unwrap_err();
+    assert!(
+        message.contains("livehook.toml: handlers.a.to.path: ")
+            && message.contains("is this configuration"),
+        "{message}"
+    );
+    with("data/events.jsonl").unwrap();
+    // The other engine has no files here.
+    let shared = "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@h\"";
+    let to = "[handlers.a]\nto = { type = \"file\", path = \"data/inbox.db\" }";
+    checked(&config(
+        &format!("[sources.css]\nkeys = [\"a\"]\n{shared}\n{to}"),
+        base.path(),
+    ))
+    .unwrap();
+}
