@@ -76,7 +76,8 @@ fn route(
 }
 
 fn is_probe(request: &Request<Incoming>) -> bool {
-    request.method() == Method::GET && matches!(request.uri().path(), "/healthz" | "/readyz")
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && matches!(request.uri().path(), "/healthz" | "/readyz")
 }
 
 /// The bytes of a long head; 0 for all others.

@@ -1,6 +1,6 @@
 //! More connections than there are places.
 
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect as connect_socket, socket};
@@ -149,6 +149,15 @@ fn when_nobody_can_go_probes_are_answered_and_the_rest_503() {
         assert_stored(&answer);
         assert_eq!(answer.header("connection"), Some("close"));
         assert!(is_closed(&mut probe));
+        let mut probe = connect(&server);
+        write(
+            &mut probe,
+            format!("HEAD {path} HTTP/1.1\r\nhost: a\r\n\r\n"),
+        );
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
     }
     // More than there are spare places.
     let _silent: Vec<_> = (0..200).map(|_| connect(&server)).collect();
