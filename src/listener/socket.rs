@@ -135,18 +135,19 @@ impl AsyncWrite for Socket {
     }
 
     /// Says that nothing more comes, and waits for the client to have read it all: closing at once, with bytes of the client
-    /// unread, could take the last answer back.
+    /// unread, could take the last answer back. A client that resets the connection has gone, which is no failure: it would
+    /// hide why the connection ends.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.caller.phase() != Phase::Closing {
-            ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx))?;
+            let _ = ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx));
             this.caller.rest(Phase::Closing, Instant::now());
         }
         let mut rest = [0; 4096];
         loop {
             let mut rest = ReadBuf::new(&mut rest);
-            ready!(Pin::new(this.stream.get_mut()).poll_read(cx, &mut rest))?;
-            if rest.filled().is_empty() {
+            let read = ready!(Pin::new(this.stream.get_mut()).poll_read(cx, &mut rest));
+            if read.is_err() || rest.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }

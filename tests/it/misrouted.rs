@@ -4,8 +4,13 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
 
 use livehook::auth::sign;
+use rustix::net::sockopt::set_socket_linger;
+use rustls::crypto::ring::default_provider;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::{Value, json};
 
 use crate::support::server::{FILE_HANDLER, both_engines};
@@ -394,4 +399,33 @@ fn what_is_no_http_at_all_is_counted_and_told() {
     assert_eq!(server.post("/css", signed(push("a"))).status, 200);
     assert_eq!(lines(&server, "what came is no HTTP/1.1").len(), 1);
     assert_eq!(server.metric("livehook_unreadable_requests_total"), 4.0);
+}
+
+#[test]
+fn a_client_that_wants_tls_is_counted_also_if_it_resets_the_connection() {
+    let server = TestServer::start(&Settings::default());
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    for count in 1..=3 {
+        let name = "localhost".try_into().unwrap();
+        let mut tls = ClientConnection::new(config.clone(), name).unwrap();
+        let mut connection = TcpStream::connect(server.addr).unwrap();
+        connection
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        // It does not say good-bye when it is dropped.
+        set_socket_linger(&connection, Some(Duration::ZERO)).unwrap();
+        let refused = tls.complete_io(&mut connection).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::InvalidData, "{refused}");
+        drop(connection);
+        wait_for("the counter", || {
+            let counted = server.metric("livehook_unreadable_requests_total");
+            (counted == f64::from(count)).then_some(())
+        });
+    }
+    assert_eq!(lines(&server, "what came is no HTTP/1.1").len(), 1);
 }
