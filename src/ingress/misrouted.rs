@@ -4,6 +4,7 @@
 //! events that way without a trace, so what was sent there is counted, told once a minute, and kept in the rejected list. But
 //! most of it comes from scanners: only what is authentic for a source is told aloud and counts for an alert.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -131,7 +132,8 @@ fn kind_at_end(path: &str) -> Option<Kind> {
 
 /// The endpoint of these sources that is most like one or two segments of the path; none if no one is like them.
 fn nearest(path: &str, desks: &[&Desk]) -> Option<String> {
-    let path = path.to_ascii_lowercase();
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let path = decoded.to_ascii_lowercase();
     let segments: Vec<String> = segments(&path)
         .take(COMPARED)
         .map(|segment| segment.chars().take(COMPARED).collect())
@@ -147,10 +149,9 @@ fn nearest(path: &str, desks: &[&Desk]) -> Option<String> {
     let likeness = |endpoint: &str| {
         let distance = |part: &String| strsim::damerau_levenshtein(part, endpoint);
         let least = parts.iter().map(distance).min()?;
-        endpoint
-            .len()
-            .checked_sub(2 * least)
-            .filter(|like| *like > 0)
+        let like = endpoint.len().checked_sub(2 * least);
+        // Of two that are equally like it, the nearer one.
+        Some((like.filter(|like| *like > 0)?, Reverse(least)))
     };
     endpoints
         .filter_map(|endpoint| Some((likeness(&endpoint)?, endpoint)))
@@ -221,6 +222,8 @@ mod tests {
             ("/bakcup", Some("/backup")),
             ("/stream-mix", Some("/css/stream-mix")),
             ("/css/nothing", Some("/css")),
+            ("/%63%73%73", Some("/css")),
+            ("/%43ss%2F%72%65%63%6f%72%64", Some("/css/record")),
             ("/", None),
             ("/wp-login.php", None),
             ("/vendor/phpunit/eval-stdin.php", None),
@@ -228,6 +231,9 @@ mod tests {
             assert_eq!(nearest(path, &desks).as_deref(), expected, "{path}");
         }
         assert_eq!(nearest(&"/x".repeat(30_000), &desks), None);
+        let alike = [desk("css"), desk("stage")];
+        let alike: Vec<&Desk> = alike.iter().collect();
+        assert_eq!(nearest("/css/stagf", &alike).as_deref(), Some("/css"));
     }
 
     #[test]
