@@ -109,6 +109,13 @@ impl Config {
         };
         Reader::of(text, file, env)?.config(&around)
     }
+
+    /// Where a key stands, as `file:line:column`, as far as the file can still be read.
+    pub(crate) fn place_of(&self, key: &str) -> String {
+        let text = settings::read_text(&self.file);
+        let position = text.map(|text| place::position(&text, key));
+        format!("{}{}", self.file.display(), position.unwrap_or_default())
+    }
 }
 
 /// The text of a file, and the folder that it is in.

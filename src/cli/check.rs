@@ -3,13 +3,13 @@
 
 use std::fmt::{self, Write};
 
-use anyhow::{Context, bail};
+use anyhow::anyhow;
 
 use crate::config::Config;
 use crate::dispatch::settings::{HandlerSettings, Order};
 use crate::inbox::settings::StoreSettings;
 use crate::kind::{Kind, UrlField};
-use crate::settings::access;
+use crate::settings::{Invalid, access};
 use crate::source::{Source, token_query};
 
 /// The keys in the files of `config/`, which everybody can read.
@@ -24,14 +24,14 @@ const PLACEHOLDER: &str = "http://YOUR-HOST";
 /// Finds what loading the configuration does not: what a server would stumble over at its start. Nothing is touched.
 pub(super) fn validate(config: &Config) -> anyhow::Result<()> {
     targets(config)?;
-    let file = || config.file.display().to_string();
+    let placed = |invalid: Invalid| anyhow!("{}: {invalid}", config.place_of(&invalid.place));
     if let StoreSettings::Sqlite(store) = &config.inbox.store {
-        store.check("inbox").with_context(file)?;
+        store.check("inbox").map_err(placed)?;
     }
     for (name, handler) in &config.handlers {
         if let Some(target) = &handler.target {
             let place = format!("handlers.{name}.to");
-            target.check(&place).with_context(file)?;
+            target.check(&place).map_err(placed)?;
         }
     }
     Ok(())
@@ -46,26 +46,29 @@ pub(super) fn report(config: &Config) -> Result<String, fmt::Error> {
 
 /// The program has no handlers of its own: each one needs a `to`. None may write to what is livehook's own.
 pub(super) fn targets(config: &Config) -> anyhow::Result<()> {
-    let file = config.file.display();
+    let wrong = |place: String, problem: &str| {
+        let invalid = Invalid::at(place, problem);
+        Err(anyhow!("{}: {invalid}", config.place_of(&invalid.place)))
+    };
     for (name, handler) in &config.handlers {
         let Some(target) = &handler.target else {
-            bail!(
-                "{file}: handlers.{name}.to: is missing; say where the events go, such as to = {{ type = \"log\" }}"
-            );
+            let advice = "is missing; say where the events go, such as to = { type = \"log\" }";
+            return wrong(format!("handlers.{name}.to"), advice);
         };
         let Some(path) = target.file() else { continue };
         let shown = path.display();
+        let place = format!("handlers.{name}.to.path");
         if access::is_same_file(path, &std::path::absolute(&config.file)?) {
-            bail!(
-                "{file}: handlers.{name}.to.path: {shown} is this configuration; name another file"
-            );
+            let problem = format!("{shown} is this configuration; name another file");
+            return wrong(place, &problem);
         }
         if let StoreSettings::Sqlite(store) = &config.inbox.store
             && store.owns(path)
         {
-            bail!(
-                "{file}: handlers.{name}.to.path: {shown} is a file of the store, which livehook alone may write; name another file"
+            let problem = format!(
+                "{shown} is a file of the store, which livehook alone may write; name another file"
             );
+            return wrong(place, &problem);
         }
     }
     Ok(())

@@ -1,14 +1,14 @@
 //! `livehook serve`: the server as a process, with its signals.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Failed, check};
 use crate::config::{Config, environment};
@@ -135,12 +135,13 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
     // What was last found, so that each change is taken, or complained of, once. At first what is in force: the file may have
     // changed while the inbox was opened.
     let mut seen = Ok(reloader.config().await);
+    let mut hanging = None;
     loop {
         let asked = tokio::select! {
             hangup = hangups.recv() => hangup.is_some(),
             _ = looks.tick(), if watch => false,
         };
-        let found = load(&file).await;
+        let found = load(&mut hanging, &file).await;
         if !asked && seen == found {
             continue;
         }
@@ -159,13 +160,21 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
     }
 }
 
-/// Off the runtime: a file system may be slow. How long it may take, each file's reading knows itself.
-async fn load(file: &std::path::Path) -> Result<Config, String> {
+type Loading = JoinHandle<Result<Config, String>>;
+
+/// Off the runtime and within a time: a file system may hang. One thread at the most is left behind, in `hanging`.
+async fn load(hanging: &mut Option<Loading>, file: &Path) -> Result<Config, String> {
+    let late = |_| format!("a file system did not answer within {CHECK_WITHIN:?}");
+    if let Some(earlier) = hanging {
+        let _ = timeout(CHECK_WITHIN, earlier).await.map_err(late)?;
+    }
     let file = file.to_owned();
-    let loaded = spawn_blocking(move || {
+    let loading = hanging.insert(spawn_blocking(move || {
         let config = Config::load(&file, &environment()).map_err(|error| error.to_string())?;
         check::targets(&config).map_err(|error| format!("{error:#}"))?;
         Ok(config)
-    });
-    loaded.await.unwrap_or_else(|error| Err(error.to_string()))
+    }));
+    let loaded = timeout(CHECK_WITHIN, loading).await.map_err(late)?;
+    *hanging = None;
+    loaded.unwrap_or_else(|error| Err(error.to_string()))
 }
