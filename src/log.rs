@@ -1,7 +1,7 @@
 //! `[log]`: what livehook tells about itself, on standard error.
 //!
 //! Nobody waits for whoever reads it: lines go through a bounded queue to a thread of their own. Lines that find the queue full
-//! are dropped and counted. The lines of `log` handlers are never dropped: see [`lines`].
+//! are dropped and counted. The lines of `log` handlers are never dropped.
 
 pub(crate) mod lines;
 

@@ -148,8 +148,8 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 /// No file of the configuration is longer.
 const LONGEST_FILE: u64 = 16 << 20;
 
-/// Reads a file, and gives up after [`READ_WITHIN`]: a pipe that nobody writes to, or a file system that hangs, must not hold a
-/// start or a reload up for ever. Nor must one that has no end take all the memory, so no more than [`LONGEST_FILE`] is read.
+/// Reads a file, and gives up after five seconds: a pipe that nobody writes to, or a file system that hangs, must not hold a
+/// start or a reload up for ever. Nor must one that has no end take all the memory, so no more than 16 MiB is read.
 pub fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
     /// The files whose reading still hangs: each costs one thread, however often it is tried.
     static HANGING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
