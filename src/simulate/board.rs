@@ -18,8 +18,9 @@ use crate::settings::Secret;
 /// Tells how far the board is behind what is stored.
 const LAG: &str = "livehook_streams_lag_events";
 
-/// How long the board may get no nearer to what is stored: a process that was killed keeps its lease of it for a while.
-const STANDSTILL: Duration = Duration::from_secs(60);
+/// How long the board may get no nearer to what is stored: a process that was killed keeps its lease of it for a while, and on a
+/// busy machine the board steps back behind everything.
+const STANDSTILL: Duration = Duration::from_secs(300);
 
 /// The board of streams of a livehook, as its admin listener shows it.
 pub struct Board {
