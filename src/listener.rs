@@ -291,7 +291,7 @@ impl Drop for Hall {
 }
 
 /// Something to be told once in a while.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Seldom(Option<Instant>);
 
 impl Seldom {

@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
-use tokio::time::Instant;
 
-use super::TELL_EVERY;
+use super::Seldom;
 
 /// Counts requests that could not be read, and tells of them once a minute.
 #[derive(Debug)]
 pub struct Unreadable {
     counter: Counter,
-    told: Mutex<Option<Instant>>,
+    told: Mutex<Seldom>,
 }
 
 impl Unreadable {
@@ -28,8 +27,7 @@ impl Unreadable {
     pub(super) fn note(&self, peer: SocketAddr, error: &hyper::Error) {
         self.counter.inc();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            *told = Some(Instant::now());
+        if told.is_due() {
             tracing::info!(
                 %peer,
                 %error,
