@@ -261,8 +261,7 @@ impl Dispatch {
             self.leaving.send_modify(|all| {
                 all.remove(&ended);
             });
-            let stopping = self.stopping.load(Ordering::SeqCst);
-            stopping || self.renew_and_arrange().await.is_ok()
+            self.have_begun().await
         };
         if !begun {
             self.begin_later().await;
@@ -274,11 +273,15 @@ impl Dispatch {
         loop {
             sleep(ARRANGE_AGAIN).await;
             let _changing = self.changing.lock().await;
-            let stopping = self.stopping.load(Ordering::SeqCst);
-            if stopping || self.renew_and_arrange().await.is_ok() {
+            if self.have_begun().await {
                 return;
             }
         }
+    }
+
+    /// Has those begin that are configured: whether all that may have, which are none once it stops.
+    async fn have_begun(self: &Arc<Self>) -> bool {
+        self.stopping.load(Ordering::SeqCst) || self.renew_and_arrange().await.is_ok()
     }
 
     fn begin(&self, name: &str, built: &Built, leased: Leased) -> Work {
