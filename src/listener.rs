@@ -375,3 +375,21 @@ async fn turn_away(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_probes_silent_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        watch_for_the_dead(&listener);
+        let connecting = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+        let (_client, accepted) = tokio::join!(connecting, listener.accept());
+        let (connection, _) = accepted.unwrap();
+        assert!(sockopt::socket_keepalive(&connection).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&connection).unwrap(), SILENCE);
+        assert_eq!(sockopt::tcp_keepintvl(&connection).unwrap(), QUESTION_EVERY);
+        assert_eq!(sockopt::tcp_keepcnt(&connection).unwrap(), QUESTIONS);
+    }
+}

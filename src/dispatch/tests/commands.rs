@@ -176,6 +176,8 @@ async fn a_handler_that_is_down_is_probed_at_once_and_all_that_it_owes_counted()
     // Not read yet.
     assert_eq!(bench.replay(Selection::Event(700)).await, 1);
     eventually(async || fake.begun().len() == begun + 1).await;
+    // A delivery is not counted while its attempt runs.
+    eventually(async || bench.dispatch.replay("h", range(), true).await == Ok(700)).await;
     fake.follow(|_, _| Act::Done);
     assert_eq!(bench.replay(range()).await, 700);
     bench.idle().await;

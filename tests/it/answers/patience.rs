@@ -1,7 +1,6 @@
 //! Connections on which nothing happens, or nothing is read.
 
-use std::io::{BufReader, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::time::Duration;
 
 use super::{ask, bring, connect, connect_to, head, is_closed, push, server, waits, write};
@@ -58,32 +57,6 @@ fn the_idle_time_counts_from_the_last_answer() {
         is_closed(&mut idle).then_some(())
     });
     assert_eq!(ask(&mut used, "/healthz").status, 200);
-}
-
-/// The timer that runs for the server's end of a connection, as in `/proc/net/tcp`.
-fn timer(connection: &BufReader<TcpStream>) -> Option<String> {
-    let stream = connection.get_ref();
-    let ends = [stream.peer_addr().unwrap(), stream.local_addr().unwrap()];
-    let ends = ends.map(|end| format!("0100007F:{:04X}", end.port()));
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let mut lines = table.lines().map(|line| line.split_whitespace());
-    lines.find_map(|mut fields| {
-        let is_it = fields.nth(1)? == ends[0] && fields.next()? == ends[1];
-        is_it.then(|| fields.nth(2).map(str::to_owned))?
-    })
-}
-
-#[test]
-fn the_system_looks_after_connections_that_are_silent() {
-    let server = server("");
-    for address in [server.addr, server.admin] {
-        let mut connection = connect_to(address);
-        assert_eq!(ask(&mut connection, "/healthz").status, 200);
-        // Until the client has confirmed the answer another timer runs.
-        wait_up_to(Duration::from_secs(60), "the timer for silence", || {
-            timer(&connection).filter(|timer| timer.starts_with("02:"))
-        });
-    }
 }
 
 #[test]
