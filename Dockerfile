@@ -6,10 +6,15 @@ WORKDIR /src
 # The dependencies, built around an empty program: this layer stays until they change.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
-RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
+COPY crates/css-callbacks/Cargo.toml crates/css-callbacks/Cargo.toml
+COPY crates/css-simulator/Cargo.toml crates/css-simulator/Cargo.toml
+RUN mkdir src crates/css-callbacks/src crates/css-simulator/src && \
+    touch src/lib.rs crates/css-callbacks/src/lib.rs crates/css-simulator/src/lib.rs && \
+    echo 'fn main() {}' >src/main.rs && cargo build --release --locked -p livehook
+COPY crates crates
 COPY src src
 # Newer than the empty program, whatever times the sources came with.
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked && mkdir /data
+RUN touch src/lib.rs src/main.rs crates/*/src/lib.rs && cargo build --release --locked -p livehook && mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="livehook" \

@@ -6,11 +6,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use css_callbacks::Payload;
 use livehook::config::{Config, environment};
 use livehook::event::Event;
 use livehook::handler::{Failure, Handler, Handling};
 use livehook::log;
-use livehook::payload::Payload;
 use livehook::server::Server;
 
 struct WhoIsLive;

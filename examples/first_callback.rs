@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use livehook::auth::sign;
+use css_callbacks::sign;
 use livehook::clock::Clock;
 use livehook::config::{Config, environment};
 use livehook::log;

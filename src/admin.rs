@@ -28,6 +28,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use css_callbacks::Secret;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -39,7 +40,6 @@ use crate::inbox::Inbox;
 use crate::ingress::{Ingress, health};
 use crate::log;
 use crate::metrics::{Metrics, TextFormat};
-use crate::settings::Secret;
 use crate::streams::Board;
 
 /// What the admin endpoints work with.

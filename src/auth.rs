@@ -8,15 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use css_callbacks::{Callback, EventId, Kind, Signed, Timestamp};
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::callback::{Callback, Signed};
-use crate::clock::Timestamp;
-use crate::identity::EventId;
-use crate::kind::Kind;
 use crate::source::Source;
 
 /// Everything about a request that authentication looks at.

@@ -2,111 +2,11 @@
 //!
 //! A clock can be set, on or back. So it also has a steady time, which only passes: what is to happen after some time goes by it.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// A time of day: milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// From milliseconds since the epoch.
-    pub const fn from_millis(millis: i64) -> Self {
-        Self(millis)
-    }
-
-    /// From seconds since the epoch.
-    pub const fn from_seconds(seconds: i64) -> Self {
-        Self(seconds.saturating_mul(1000))
-    }
-
-    /// From an RFC 3339 text.
-    pub fn from_rfc3339(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>()
-            .ok()
-            .map(|time| Self(time.as_millisecond()))
-    }
-
-    /// Milliseconds since the epoch.
-    pub const fn millis(self) -> i64 {
-        self.0
-    }
-
-    /// Whole seconds since the epoch.
-    pub const fn seconds(self) -> i64 {
-        self.0.div_euclid(1000)
-    }
-
-    /// This long later.
-    pub fn plus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
-    }
-
-    /// This long earlier.
-    pub fn minus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
-    }
-
-    /// From `earlier` to here; zero if it is later.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
-    }
-
-    /// RFC 3339 in UTC, with milliseconds only where there are some; none outside the years 0 to 9999.
-    pub fn rfc3339(self) -> Option<String> {
-        let time = jiff::Timestamp::from_millisecond(self.0).ok()?;
-        let text = if self.0 % 1000 == 0 {
-            format!("{time:.0}")
-        } else {
-            format!("{time:.3}")
-        };
-        (!text.starts_with('-')).then_some(text)
-    }
-
-    /// The UTC day, `2026-11-23`, and hour, `2026-11-23T08`.
-    pub fn day_and_hour(self) -> (String, String) {
-        let text = self.to_string();
-        (
-            text.chars().take(10).collect(),
-            text.chars().take(13).collect(),
-        )
-    }
-}
-
-/// RFC 3339 in UTC, always with milliseconds.
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time:.3}"),
-            Err(_) => write!(f, "{}ms", self.0),
-        }
-    }
-}
-
-/// As RFC 3339.
-impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = || serde::de::Error::custom("no time as in RFC 3339");
-        Self::from_rfc3339(&text).ok_or_else(wrong)
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+use css_callbacks::Timestamp;
 
 /// Which times are old. Those that lie far ahead are as well: they are of a clock that was wrong, and would never be.
 #[derive(Debug, Clone, Copy)]
@@ -120,8 +20,8 @@ pub struct Old {
 impl Old {
     /// Every time.
     pub const ALL: Self = Self {
-        before: Timestamp(i64::MAX),
-        beyond: Timestamp(i64::MAX),
+        before: Timestamp::from_millis(i64::MAX),
+        beyond: Timestamp::from_millis(i64::MAX),
     };
 
     /// Those longer ago than so long, or as far ahead.
@@ -166,7 +66,7 @@ impl Clock {
 
     /// The machine's clock as if it were ahead by so many milliseconds. For tests.
     pub fn system_ahead(millis: i64) -> Self {
-        let now = Timestamp(system_time().0.saturating_add(millis));
+        let now = Timestamp::from_millis(system_time().millis().saturating_add(millis));
         let clock = Self::of(Steady::Passing(now, Instant::now()));
         clock.set_by(millis);
         clock
@@ -174,7 +74,7 @@ impl Clock {
 
     /// A clock that stands still until [`Clock::advance`] moves it.
     pub fn manual(now: Timestamp) -> Self {
-        Self::of(Steady::Standing(AtomicI64::new(now.0)))
+        Self::of(Steady::Standing(AtomicI64::new(now.millis())))
     }
 
     fn of(steady: Steady) -> Self {
@@ -186,10 +86,10 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let unset = match &self.0.steady {
             Steady::Passing(..) => system_time(),
-            Steady::Standing(millis) => Timestamp(millis.load(Ordering::Relaxed)),
+            Steady::Standing(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
         };
         let set_by = self.0.set_by.load(Ordering::Relaxed);
-        Timestamp(unset.0.saturating_add(set_by))
+        Timestamp::from_millis(unset.millis().saturating_add(set_by))
     }
 
     /// What the time of day would be if nobody had set the clock since it was made. Only good to be compared with others of the
@@ -197,23 +97,23 @@ impl Clock {
     pub fn steady(&self) -> Timestamp {
         match &self.0.steady {
             Steady::Passing(began, since) => began.plus(since.elapsed()),
-            Steady::Standing(millis) => Timestamp(millis.load(Ordering::Relaxed)),
+            Steady::Standing(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
         }
     }
 
     /// A steady time as the clock shows it now.
     pub fn shown(&self, steady: Timestamp) -> Timestamp {
-        Timestamp(steady.0.saturating_add(self.ahead()))
+        Timestamp::from_millis(steady.millis().saturating_add(self.ahead()))
     }
 
     /// A time of day as a steady time, if the clock was right then.
     pub fn steady_of(&self, time: Timestamp) -> Timestamp {
-        Timestamp(time.0.saturating_sub(self.ahead()))
+        Timestamp::from_millis(time.millis().saturating_sub(self.ahead()))
     }
 
     /// By how many milliseconds the time of day is ahead of the steady time.
     fn ahead(&self) -> i64 {
-        self.now().0.saturating_sub(self.steady().0)
+        self.now().millis().saturating_sub(self.steady().millis())
     }
 
     /// Whether it is a clock that stands still by itself.
@@ -224,7 +124,7 @@ impl Clock {
     /// Moves a manual clock on; the machine's clock does not care.
     pub fn advance(&self, by: Duration) {
         if let Steady::Standing(millis) = &self.0.steady {
-            millis.store(self.steady().plus(by).0, Ordering::Relaxed);
+            millis.store(self.steady().plus(by).millis(), Ordering::Relaxed);
         }
     }
 
@@ -258,7 +158,11 @@ impl Steps {
             return None;
         }
         let now = self.clock.now();
-        let before = Timestamp(now.0.saturating_sub(ahead).saturating_add(self.ahead));
+        let before = Timestamp::from_millis(
+            now.millis()
+                .saturating_sub(ahead)
+                .saturating_add(self.ahead),
+        );
         self.ahead = ahead;
         Some((before, now))
     }
@@ -279,26 +183,6 @@ fn system_time() -> Timestamp {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_and_read() {
-        let time = Timestamp::from_millis(1_795_420_800_123);
-        assert_eq!(time.to_string(), "2026-11-23T08:00:00.123Z");
-        assert_eq!(time.rfc3339().unwrap(), "2026-11-23T08:00:00.123Z");
-        assert_eq!(
-            Timestamp::from_seconds(1_795_420_800).rfc3339().unwrap(),
-            "2026-11-23T08:00:00Z"
-        );
-        assert_eq!(
-            Timestamp::from_rfc3339("2026-11-23T16:00:00.123+08:00"),
-            Some(time)
-        );
-        assert_eq!(Timestamp::from_millis(i64::MAX).rfc3339(), None);
-        assert_eq!(
-            time.day_and_hour(),
-            ("2026-11-23".into(), "2026-11-23T08".into())
-        );
-    }
 
     #[test]
     fn a_clock_that_is_set_stays_steady_and_is_noticed() {

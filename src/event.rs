@@ -9,26 +9,15 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use css_callbacks::{Attributes, Callback, EventId, Kind, Payload, Timestamp, json};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-
-use crate::callback::Callback;
-use crate::clock::Timestamp;
-use crate::identity::EventId;
-use crate::json;
-use crate::kind::Kind;
-use crate::payload::Payload;
-
-mod inside;
 
 /// Where an event stands in the inbox: counted up in arrival order, starting at 1.
 pub type Seq = i64;
 
 /// The attribute `untyped` of an event without a typed form.
 const UNTYPED: &str = "true";
-
-/// A longer text is no name of anything: it would not fit the headers and variables that carry attributes.
-const MAX_ATTRIBUTE: usize = 1024;
 
 /// A stored callback. Clones are one and the same: what one has read from the body the others need not read again.
 #[derive(Debug, Clone)]
@@ -45,23 +34,6 @@ struct Stored {
     attributes: OnceLock<Attributes>,
     lane: OnceLock<u64>,
     misfits: OnceLock<usize>,
-}
-
-/// What the body says of itself. Absent and empty are the same.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attributes {
-    /// When it happened, by the platform's clock.
-    pub time: Option<Timestamp>,
-    /// The account.
-    pub appid: Option<String>,
-    /// The push domain.
-    pub domain: Option<String>,
-    /// The push path.
-    pub appname: Option<String>,
-    /// The stream's name.
-    pub streamid: Option<String>,
-    /// Links a push, its interrupt and its exceptions.
-    pub pushsequence: Option<String>,
 }
 
 /// What a handler gets as `data`.
@@ -188,7 +160,8 @@ impl Event {
         else {
             return None;
         };
-        Some(format!("{domain}/{app}/{stream}")).filter(|subject| subject.len() <= MAX_ATTRIBUTE)
+        Some(format!("{domain}/{app}/{stream}"))
+            .filter(|subject| subject.len() <= Attributes::MAX_LENGTH)
     }
 
     /// What keeps its order: the same for all events of one stream, its own for an event without a stream. Even, so that the
@@ -287,61 +260,6 @@ impl Event {
         );
         all
     }
-}
-
-impl Attributes {
-    fn read(kind: Kind, callback: &Callback) -> Self {
-        let text = |name: &str| {
-            let text = json::scalar_text(callback.value(name)?)?;
-            (!text.is_empty() && text.len() <= MAX_ATTRIBUTE).then(|| text.into_owned())
-        };
-        let either = |first: &str, second: &str| text(first).or_else(|| text(second));
-        let domain = match kind {
-            Kind::StreamEnd
-            | Kind::StreamBegin
-            | Kind::Record
-            | Kind::Snapshot
-            | Kind::ImageAudit => ("app", "domain"),
-            _ => ("domain", "app"),
-        };
-        let relayed = inside::target(kind, callback).filter(|(domain, appname)| {
-            domain.len() <= MAX_ATTRIBUTE && appname.len() <= MAX_ATTRIBUTE
-        });
-        let (to_domain, to_appname) = relayed.unzip();
-        Self {
-            time: time(kind, callback),
-            appid: either("appid", "appId"),
-            domain: either(domain.0, domain.1).or(to_domain),
-            appname: either("appname", "path").or(to_appname),
-            streamid: either("stream_id", "streamId"),
-            pushsequence: text("sequence"),
-        }
-    }
-}
-
-/// The event's own time: from the first member that has one, or the latest that stands further inside.
-fn time(kind: Kind, callback: &Callback) -> Option<Timestamp> {
-    /// Read as seconds this is the year 5138, read as milliseconds 1973, so the unit of a time is never in doubt: some kinds
-    /// send milliseconds, and for unknown ones nobody says.
-    const FIRST_OF_MILLISECONDS: i64 = 100_000_000_000;
-    let everywhere = [
-        "event_time",
-        "timestamp",
-        "data_time",
-        "create_time",
-        "screenshotTime",
-    ];
-    let at_end = matches!(kind, Kind::Record | Kind::Summary).then_some("end_time");
-    let value = everywhere
-        .into_iter()
-        .chain(at_end)
-        .find_map(|name| json::integer(callback.value(name)?))
-        .or_else(|| inside::latest(kind, callback))?;
-    let time = match value {
-        FIRST_OF_MILLISECONDS.. => Timestamp::from_millis(value),
-        _ => Timestamp::from_seconds(value),
-    };
-    time.rfc3339().is_some().then_some(time)
 }
 
 /// An event as attributes and data.

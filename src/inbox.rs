@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use css_callbacks::{EventId, Timestamp};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
@@ -37,9 +38,8 @@ use self::refused::{Entry, RefusedRow, Wanted};
 use self::settings::{InboxSettings, StoreSettings};
 use crate::auth::Authentic;
 use crate::budget::Charge;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::{Event, Seq};
-use crate::identity::EventId;
 use crate::metrics::Metrics;
 
 /// Proof that a callback is on disk.

@@ -23,6 +23,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::routing::post;
 use bytes::Bytes;
+use css_callbacks::{Callback, Kind, Signed};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout_at};
 
@@ -34,10 +35,8 @@ pub use self::watch::RetryWindow;
 use self::watch::{Refused, SourceWatch};
 use crate::auth::{self, Authentic, Presented, token_hash};
 use crate::budget::{Budget, Charge};
-use crate::callback::{Callback, Signed};
 use crate::clock::Clock;
 use crate::inbox::{Condition, Inbox};
-use crate::kind::Kind;
 use crate::metrics::{CallbackResult, Metrics};
 use crate::rejected::{Reason, Rejected, RejectedList};
 use crate::source::Source;

@@ -29,21 +29,9 @@
 
 pub mod clock;
 
-pub mod json;
-
-pub mod kind;
-
-pub mod wire;
-
-pub mod payload;
-
 pub mod settings;
 
 pub mod source;
-
-pub mod identity;
-
-pub mod callback;
 
 pub mod auth;
 
@@ -80,7 +68,5 @@ pub mod admin;
 pub mod config;
 
 pub mod server;
-
-pub mod simulate;
 
 pub mod cli;

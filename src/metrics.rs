@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
+use css_callbacks::Kind;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -22,7 +23,6 @@ use prometheus_client::registry::Registry;
 pub use self::source::SourceMetrics;
 pub use self::text::TextFormat;
 use crate::auth::Refusal;
-use crate::kind::Kind;
 
 /// What became of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,12 +79,6 @@ label_value!(CallbackResult {
 });
 label_value!(DeliveryOutcome { Done => "done", Retry => "retry", Parked => "parked" });
 
-impl EncodeLabelValue for Kind {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
-        encoder.write_str(self.slug())
-    }
-}
-
 impl EncodeLabelValue for Refusal {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
         encoder.write_str(self.slug())
@@ -96,8 +90,8 @@ impl EncodeLabelValue for Refusal {
 pub struct CallbackLabels {
     /// A configured source, or `unknown` for what was misrouted.
     pub source: String,
-    /// The kind of an authentic callback.
-    pub kind: Kind,
+    /// The slug of the kind of an authentic callback.
+    pub kind: &'static str,
     /// What became of it.
     pub result: CallbackResult,
 }
@@ -114,8 +108,8 @@ pub struct SourceLabel {
 pub struct MixedUpLabels {
     /// A configured source.
     pub source: String,
-    /// The kind whose URL was called.
-    pub url: Kind,
+    /// The slug of the kind whose URL was called.
+    pub url: &'static str,
 }
 
 /// Labels of `livehook_forgeries_total`.
@@ -130,8 +124,8 @@ pub struct ForgeryLabels {
 /// The label of what is counted per kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabel {
-    /// The kind.
-    pub kind: Kind,
+    /// The slug of the kind.
+    pub kind: &'static str,
 }
 
 /// The label of what is counted per handler.
@@ -239,7 +233,7 @@ impl DeliveryMetrics {
     /// Counts members of a delivered event that did not fit.
     pub fn count_untyped(&self, kind: Kind, members: usize) {
         if members > 0 {
-            let counter = self.untyped.get_or_create(&KindLabel { kind });
+            let counter = self.untyped.get_or_create(&KindLabel { kind: kind.slug() });
             counter.inc_by(members as u64);
         }
     }
@@ -312,7 +306,7 @@ impl Default for Metrics {
                 {
                     let family = Family::<KindLabel, Counter>::default();
                     for kind in Kind::ALL {
-                        let _ = family.get_or_create(&KindLabel { kind });
+                        let _ = family.get_or_create(&KindLabel { kind: kind.slug() });
                     }
                     family
                 }

@@ -18,16 +18,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use css_callbacks::{Kind, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use self::shared::SharedShelf;
 use self::shelf::{Reader, Shelf};
-use crate::clock::Timestamp;
 use crate::inbox::query::Page;
 pub use crate::inbox::refused::{Entry, Reason, Wanted};
 use crate::inbox::{Inbox, StoreError};
-use crate::kind::Kind;
 use crate::metrics::Metrics;
 pub use crate::source::NOBODY;
 

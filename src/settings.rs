@@ -4,7 +4,6 @@
 //! can use. What can be wrong becomes an [`Invalid`], which names the place and the fix.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use css_callbacks::Secret;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
-use subtle::ConstantTimeEq;
 
 pub(crate) mod access;
 mod filled;
@@ -54,33 +53,6 @@ impl Surroundings<'_> {
     /// The path as seen from the configuration file.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
-    }
-}
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a text as it is; [`SecretFields::resolve`] is what refuses empty ones and placeholders.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for where it is used.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is this text; takes the same time whichever bytes differ.
-    pub fn matches(&self, presented: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(presented).into()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
     }
 }
 
@@ -220,7 +192,7 @@ pub fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
         return Err(Invalid::at(place, problem));
     }
     match filled::check_secret(text) {
-        Ok(()) => Ok(Secret(text.to_owned())),
+        Ok(()) => Ok(Secret::new(text)),
         Err(problem) => Err(Invalid::at(place, problem)),
     }
 }

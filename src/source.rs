@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use css_callbacks::{Kind, Secret};
 use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use crate::kind::Kind;
-use crate::settings::{self, Invalid, Secret, SecretFields, Surroundings};
+use crate::settings::{self, Invalid, SecretFields, Surroundings};
 
 /// `[sources.NAME]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

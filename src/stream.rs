@@ -16,10 +16,10 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
+use css_callbacks::{Kind, Timestamp};
+
 pub use self::rule::{Fact, Session, sessions};
-use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
-use crate::kind::Kind;
 
 /// Only so many of the latest begins and ends of one sequence, or of a stream's sessions without one, count.
 pub(crate) const NUMBERLESS: usize = 1000;

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use css_callbacks::Timestamp;
 use tokio::task::spawn_blocking;
 
 pub use self::announce::Subscribed;
@@ -23,7 +24,7 @@ pub use self::feed::NAME;
 use self::settings::StreamsSettings;
 use self::shelf::{Reader, Shelf};
 pub use self::story::{Recording, Story, Told};
-use crate::clock::{Clock, Old, Timestamp};
+use crate::clock::{Clock, Old};
 use crate::event::Seq;
 use crate::inbox::query::Page;
 use crate::inbox::{Inbox, SharedBoard, StoreError};

@@ -1,6 +1,6 @@
 //! The callbacks of `callback.lua` once more, as ready-made bytes: of 590 bytes, signed, each unlike all others, of 1,000 streams.
 
-use livehook::auth::sign;
+use css_callbacks::sign;
 use livehook::clock::Clock;
 
 use crate::generator::KEY;

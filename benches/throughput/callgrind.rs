@@ -32,7 +32,7 @@ const ELSE: &str = "all else";
 
 /// Crates by the beginning of their names.
 const CRATES: [(&str, &str); 27] = [
-    ("livehook::json", JSON),
+    ("css_callbacks::json", JSON),
     ("livehook", LIVEHOOK),
     ("serde_json", JSON),
     ("sha2", SHA2),

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
+use css_callbacks::Callback;
 use livehook::auth::{Presented, authenticate, sign};
-use livehook::callback::Callback;
 use livehook::clock::Clock;
 use livehook::inbox::Inbox;
 use livehook::inbox::settings::InboxConfig;

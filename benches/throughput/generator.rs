@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use livehook::auth::sign;
+use css_callbacks::sign;
 use livehook::clock::Clock;
 use serde::Deserialize;
 

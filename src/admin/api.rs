@@ -7,16 +7,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use css_callbacks::{EventId, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::query::Fields;
 use super::{Admin, Problem};
-use crate::clock::Timestamp;
 use crate::dispatch::HandlerReport;
 use crate::event::{Event, PayloadForm, Seq};
-use crate::identity::EventId;
 use crate::inbox::delivery::{Parked, Selection};
 
 pub(super) type Answer = Result<Response, Problem>;

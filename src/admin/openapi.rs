@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use css_callbacks::Kind;
 use serde_json::{Map, Value, json};
 
 use super::Problem;
@@ -12,7 +13,6 @@ use super::api::json_text;
 use super::endpoints::{Answer, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
 use crate::dispatch::State;
-use crate::kind::Kind;
 use crate::rejected::Reason;
 
 mod schemas;

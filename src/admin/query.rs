@@ -5,13 +5,12 @@ use std::fmt::Display;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use css_callbacks::{Kind, Timestamp};
 
 use super::Problem;
-use crate::clock::Timestamp;
 use crate::dispatch::State;
 use crate::event::{PayloadForm, Seq};
 use crate::inbox::query::EventFilter;
-use crate::kind::Kind;
 use crate::rejected::{self, Reason};
 use crate::stream::Wanted;
 

@@ -11,14 +11,13 @@ use axum::extract::State;
 use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use css_callbacks::{Secret, Timestamp};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::api::object;
 use super::{Admin, Problem, access};
 use crate::auth;
-use crate::clock::Timestamp;
-use crate::settings::Secret;
 
 const COOKIE_NAME: &str = "livehook_session";
 /// A working day.

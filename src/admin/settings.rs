@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use css_callbacks::Secret;
 use serde::Deserialize;
 
-use crate::settings::{self, Invalid, Secret, SecretFields, Surroundings};
+use crate::settings::{self, Invalid, SecretFields, Surroundings};
 
 /// `[admin]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use css_callbacks::Payload;
 use futures_util::stream::unfold;
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,7 +20,6 @@ use super::api::{Answer, counted, json_answer, list, nothing, with_attributes};
 use super::query::{self, Fields};
 use super::{Admin, Problem};
 use crate::event::Event;
-use crate::payload::Payload;
 use crate::stream::{StreamKey, StreamRow, Wanted};
 use crate::streams::{Recording, Story, Told};
 

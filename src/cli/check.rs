@@ -4,11 +4,11 @@
 use std::fmt::{self, Write};
 
 use anyhow::anyhow;
+use css_callbacks::{Kind, UrlField};
 
 use crate::config::Config;
 use crate::dispatch::settings::{HandlerSettings, Order};
 use crate::inbox::settings::StoreSettings;
-use crate::kind::{Kind, UrlField};
 use crate::settings::{Invalid, access};
 use crate::source::{Source, token_query};
 

@@ -6,9 +6,11 @@ mod gauge;
 
 use std::fmt::Display;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use css_simulator::{Checks, Now, Settings, Stop};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,7 +21,6 @@ use self::gauge::Gauge;
 use super::serve::Stops;
 use super::{Failed, print};
 use crate::clock::Clock;
-use crate::simulate::{self, Checks, Settings, Stop};
 
 pub(super) fn simulate(args: &Args) -> Result<(), Failed> {
     let settings = args.settings().map_err(Failed::Setup)?;
@@ -44,7 +45,7 @@ fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed
 async fn run(args: &Args, settings: Settings, checks: Checks) -> Result<(), Failed> {
     let (stop, stopped) = watch::channel(Stop::Not);
     let display = Gauge::new(settings.events, settings.duration);
-    let simulation = simulate::run(settings, checks, Clock::system(), stopped, |progress| {
+    let simulation = css_simulator::run(settings, checks, time_of_day(), stopped, |progress| {
         display.show(progress);
     });
     let (report, left) = interruptible(simulation, stop, STOPPING).await?;
@@ -57,6 +58,12 @@ async fn run(args: &Args, settings: Settings, checks: Checks) -> Result<(), Fail
         faults if faults.is_empty() => Ok(()),
         faults => Err(Failed::Run(anyhow!("{}", faults.join("; ")))),
     }
+}
+
+/// The machine's clock.
+fn time_of_day() -> Now {
+    let clock = Clock::system();
+    Arc::new(move || clock.now())
 }
 
 const STOPPING: &str = "stopping: what is open gets its answer; again to stop at once\n";

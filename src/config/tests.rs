@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
+use css_callbacks::Secret;
+
 use super::*;
 use crate::inbox::settings::StoreSettings;
-use crate::settings::Secret;
 
 mod files;
 mod messages;

@@ -9,8 +9,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
+
 use super::settings::Retry;
-use crate::clock::Timestamp;
 use crate::inbox::delivery::{Lane, stream_lane};
 
 /// So many streams failing, none succeeding: it is not the streams.

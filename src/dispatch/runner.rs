@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,7 +29,7 @@ use super::health::{Health, backoff};
 use super::settings::{HandlerSettings, Order};
 use super::status::{InMemory, State, Status};
 use super::window::Window;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::{Event, Seq};
 use crate::handler::{Failure, Handler, Outcome};
 use crate::inbox::delivery::{

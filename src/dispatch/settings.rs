@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use css_callbacks::Kind;
 use globset::{GlobBuilder, GlobSet};
 use serde::Deserialize;
 
 use crate::event::{Event, PayloadForm};
 use crate::handlers::{self, Target, To};
 use crate::inbox::delivery::Start;
-use crate::kind::Kind;
 use crate::settings::{self, Invalid, Surroundings};
 
 /// `[handlers.NAME]` as it stands in the file.

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::clock::Timestamp;
+use css_callbacks::Timestamp;
+
 use crate::event::Seq;
 
 /// How a handler is doing.

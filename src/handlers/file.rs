@@ -9,10 +9,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context;
+use css_callbacks::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::{Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
 use crate::settings::{Invalid, Surroundings, access};

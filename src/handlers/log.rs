@@ -2,9 +2,9 @@
 //!
 //! The line looks like those of livehook's own log, but `[log] level` does not hold it back, and it is never dropped.
 
+use css_callbacks::Timestamp;
 use serde::Deserialize;
 
-use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::handler::{Failure, Handler, Handling};
 use crate::log::lines::Lines;

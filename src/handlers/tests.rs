@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use css_callbacks::{EventId, Kind, Timestamp};
 
 use super::*;
-use crate::clock::Timestamp;
 use crate::event::Event;
-use crate::identity::EventId;
-use crate::kind::Kind;
 
 /// 2026-11-23T08:00:00Z.
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_420_800);

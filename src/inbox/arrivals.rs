@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
 use tokio::sync::watch;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::Seq;
 
 /// With more looks than these the one is forgotten that is missed least.

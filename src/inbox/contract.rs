@@ -20,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use css_callbacks::{Callback, Timestamp};
 
 use super::delivery::{
     Attempts, Change, HandlerId, InHand, Lane, Parked, Registered, Selection, Settlement, Start,
@@ -27,8 +28,7 @@ use super::delivery::{
 use super::settings::{Engine, InboxConfig, InboxSettings, SqliteSettings, StoreSettings};
 use super::{Inbox, Receipt};
 use crate::auth::{Authentic, Presented, authenticate};
-use crate::callback::Callback;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::{Event, Seq};
 use crate::settings::Surroundings;
 use crate::source::{Source, SourceConfig};

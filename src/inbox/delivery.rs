@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 
 /// A handler's number in the inbox; names come and go, numbers are never reused.

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
 use rand::random;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -43,7 +44,7 @@ use super::sweep::Sweep;
 use super::{Condition, OpenError, Receipt, StoreError};
 use crate::auth::Authentic;
 use crate::budget::Charge;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::Seq;
 use crate::metrics::Metrics;
 

@@ -1,8 +1,8 @@
 //! Looking for events.
 
-use crate::clock::Timestamp;
+use css_callbacks::{Kind, Timestamp};
+
 use crate::event::{Event, Seq};
-use crate::kind::Kind;
 
 /// Which events to list. What is not set lets everything pass.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

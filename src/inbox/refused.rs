@@ -1,10 +1,9 @@
 //! What was refused or misrouted, for the list that several processes share; a single one has a file of its own.
 
 use bytes::Bytes;
+use css_callbacks::{Kind, Timestamp};
 
 use crate::auth::Refusal;
-use crate::clock::Timestamp;
-use crate::kind::Kind;
 
 /// Why something is in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use css_callbacks::{EventId, Timestamp};
 use rusqlite::{Connection, ErrorCode};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -52,9 +53,8 @@ use super::sweep::Sweep;
 use super::{Condition, OpenError, Receipt, StoreError};
 use crate::auth::Authentic;
 use crate::budget::Charge;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::{Event, Seq};
-use crate::identity::EventId;
 use crate::metrics::Metrics;
 
 /// Events removed, or rows looked at, in one go.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use css_callbacks::{Kind, Timestamp};
+
 use super::answer::Answer;
 use super::watch::SourceWatch;
-use crate::clock::Timestamp;
-use crate::kind::Kind;
 use crate::metrics::SourceMetrics;
 use crate::source::Source;
 

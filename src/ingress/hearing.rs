@@ -6,8 +6,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
+
 use super::watch::QUIET;
-use crate::clock::Timestamp;
 
 /// Nothing authentic for this long: what is refused meanwhile may be genuine.
 const SILENCE: Duration = Duration::from_secs(600);

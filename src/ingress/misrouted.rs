@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::Method;
+use css_callbacks::{Callback, Kind, Signed};
 use percent_encoding::percent_decode_str;
 use tokio::time::timeout_at;
 
@@ -17,8 +18,6 @@ use super::client::Head;
 use super::desk::Desk;
 use super::{Ingress, without_mark};
 use crate::auth::{self, Presented, token_hash};
-use crate::callback::{Callback, Signed};
-use crate::kind::Kind;
 use crate::rejected::{NOBODY, Reason};
 
 /// Characters of a path that are logged.

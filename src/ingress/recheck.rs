@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use css_callbacks::{Callback, EventId};
 use sha2::{Digest, Sha256};
 
 use super::Ingress;
 use crate::auth::{self, Authentic, Presented, Refusal};
-use crate::callback::Callback;
-use crate::identity::EventId;
 use crate::inbox::StoreError;
 use crate::rejected::{Entry, Reason, Wanted};
 use crate::source::Source;

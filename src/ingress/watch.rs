@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use css_callbacks::{Kind, Timestamp};
+
 use super::hearing::Hearing;
 use crate::auth::Refusal;
-use crate::clock::Timestamp;
-use crate::kind::Kind;
 use crate::metrics::{CallbackResult, Metrics, SourceLabel};
 
 /// `t` is this long after the sending.

@@ -1,10 +1,10 @@
 //! What is counted of one source, looked up once, so that a callback costs no look-up.
 
+use css_callbacks::Kind;
 use prometheus_client::metrics::counter::Counter;
 
 use super::{CallbackLabels, CallbackResult, ForgeryLabels, Metrics, MixedUpLabels, SourceLabel};
 use crate::auth::Refusal;
-use crate::kind::Kind;
 
 /// The counters of one source.
 #[derive(Debug)]
@@ -44,13 +44,13 @@ impl Metrics {
     /// What is counted of a source, all of it there from now on.
     pub fn of_source(&self, source: &str) -> SourceMetrics {
         let source = source.to_owned();
-        let of_kind = |kind| {
+        let of_kind = |kind: Kind| {
             let results = CallbackResult::ALL.iter().map(|result| match result {
                 // Nobody knows whose that is.
                 CallbackResult::Misrouted => self.of_nobody(),
                 result => self.callbacks.get_or_create_owned(&CallbackLabels {
                     source: source.clone(),
-                    kind,
+                    kind: kind.slug(),
                     result: *result,
                 }),
             });
@@ -61,10 +61,12 @@ impl Metrics {
             self.forgeries
                 .get_or_create_owned(&ForgeryLabels { source, reason })
         };
-        let of_url = |url| {
+        let of_url = |url: Kind| {
             let source = source.clone();
-            self.mixed_up
-                .get_or_create_owned(&MixedUpLabels { source, url })
+            self.mixed_up.get_or_create_owned(&MixedUpLabels {
+                source,
+                url: url.slug(),
+            })
         };
         SourceMetrics {
             callbacks: Kind::all_and_unknown().map(of_kind).collect(),
@@ -78,7 +80,7 @@ impl Metrics {
     pub fn of_nobody(&self) -> Counter {
         self.callbacks.get_or_create_owned(&CallbackLabels {
             source: Kind::Unknown.slug().to_owned(),
-            kind: Kind::Unknown,
+            kind: Kind::Unknown.slug(),
             result: CallbackResult::Misrouted,
         })
     }

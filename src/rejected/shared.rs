@@ -1,11 +1,11 @@
 //! The list in an inbox that several processes share.
 
+use css_callbacks::Kind;
 use tokio::runtime::Handle;
 
 use super::{BYTES, ENTRIES, Rejected, Write};
 use crate::inbox::Inbox;
 use crate::inbox::refused::RefusedRow;
-use crate::kind::Kind;
 
 /// Writes from the list's thread.
 pub(super) struct SharedShelf {

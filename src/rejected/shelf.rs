@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use css_callbacks::{Kind, Timestamp};
 use rusqlite::{Connection, OpenFlags, Row, named_params, params};
 
 use super::{BYTES, ENTRIES, Entry, Rejected, Wanted, Write, page};
-use crate::clock::Timestamp;
 use crate::inbox::StoreError;
 use crate::inbox::query::{Page, sql_order};
-use crate::kind::Kind;
 
 /// The list on disk.
 pub(super) struct Shelf {

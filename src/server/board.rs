@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use css_callbacks::Kind;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::Clock;
@@ -13,7 +14,6 @@ use crate::dispatch::settings::HandlerSettings;
 use crate::dispatch::{Built, Dispatch};
 use crate::inbox::settings::StoreSettings;
 use crate::inbox::{Inbox, OpenError, StoreError};
-use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::streams::{self, Board, Subscribed};
 

@@ -3,10 +3,9 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use css_callbacks::{EventId, Kind, Timestamp};
+
 use crate::event::{Event, Seq};
-use crate::identity::EventId;
-use crate::kind::Kind;
 
 /// The begin that an end without a sequence tells of may have been so much earlier: an end is noticed up to 70 s late.
 const EARLIER: Duration = Duration::from_secs(90);

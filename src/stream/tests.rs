@@ -4,11 +4,10 @@
 
 use std::time::Duration;
 
+use css_callbacks::{EventId, Kind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::identity::EventId;
-use crate::kind::Kind;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_seconds(1_764_000_000 + second)

@@ -3,15 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use css_callbacks::{EventId, Kind};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Board, Place};
 use crate::auth::Authentic;
-use crate::identity::EventId;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
-use crate::kind::Kind;
 use crate::stream::Change;
 
 /// The first bytes that are hashed into an id.

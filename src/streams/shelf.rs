@@ -4,12 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
+use css_callbacks::{EventId, Kind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::clock::{Old, Timestamp};
+use crate::clock::Old;
 use crate::event::Seq;
-use crate::identity::EventId;
-use crate::kind::Kind;
 use crate::stream::{
     Begin, Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted,
     Written, sessions,

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use css_callbacks::{
+    Kind, Payload, Timestamp,
+    payload::push::{Errcode, Push},
+    payload::record_status::{RecordEvent, RecordStatus},
+};
+
 use super::Board;
-use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
-use crate::kind::Kind;
-use crate::payload::Payload;
-use crate::payload::push::{Errcode, Push};
-use crate::payload::record_status::{RecordEvent, RecordStatus};
 use crate::stream::{Session, StreamRow};
 
 /// Sessions that are shown at most.

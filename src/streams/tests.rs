@@ -9,18 +9,17 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use css_callbacks::{EventId, Kind, Timestamp};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::settings::StreamsConfig;
 use super::{Board, Place};
-use crate::clock::{Clock, Old, Timestamp};
+use crate::clock::{Clock, Old};
 use crate::event::Seq;
-use crate::identity::EventId;
 use crate::inbox::Inbox;
 use crate::inbox::contract::{postgres_settings, server, settings};
-use crate::kind::Kind;
 use crate::stream::{Fact, StreamKey, Told, Wanted};
 
 /// Between the numbers of two cases on one board.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use css_callbacks::Callback;
 use livehook::auth::{Refusal, Verdict, authenticate};
-use livehook::callback::Callback;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 

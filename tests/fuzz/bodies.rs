@@ -56,9 +56,9 @@ impl Draft {
     }
 }
 
-/// The genuine callbacks of `tests/fixtures`, at least one of each kind.
+/// The genuine callbacks of `crates/css-callbacks/tests/fixtures`, at least one of each kind.
 pub static FIXTURES: LazyLock<Vec<Body>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/css-callbacks/tests/fixtures");
     let mut paths: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use css_callbacks::{Callback, json};
 use livehook::auth::{Authentic, authenticate};
-use livehook::callback::Callback;
 use livehook::event::{CloudEvent, Data, Event, PayloadForm};
-use livehook::json;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 

@@ -1,8 +1,6 @@
 //! The id is that of the content: signature, order and blanks do not matter, everything else does.
 
-use livehook::identity::EventId;
-use livehook::json;
-use livehook::kind::Kind;
+use css_callbacks::{EventId, Kind, json};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestCaseError;

@@ -1,6 +1,6 @@
 //! The contract on who may be believed, read a second time and as directly as it is written down.
 
-use livehook::kind::Kind;
+use css_callbacks::Kind;
 use md5::{Digest, Md5};
 
 use crate::reading::{Member, value};

@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use css_callbacks::{Kind, Timestamp};
 use livehook::auth::Presented;
-use livehook::clock::Timestamp;
-use livehook::kind::Kind;
 use proptest::prelude::*;
 use proptest::sample::select;
 

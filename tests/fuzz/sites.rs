@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use livehook::kind::Kind;
+use css_callbacks::Kind;
 use livehook::settings::{Invalid, Surroundings};
 use livehook::source::{AllowUnsigned, Source, SourceConfig};
 use proptest::prelude::*;

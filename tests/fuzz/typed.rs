@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use livehook::kind::Kind;
-use livehook::payload::Payload;
+use css_callbacks::{Kind, Payload};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestCaseError;

@@ -4,7 +4,7 @@ mod refused;
 
 use std::fs;
 
-use livehook::kind::Kind;
+use css_callbacks::Kind;
 use serde_json::{Value, json};
 
 use crate::support::{Client, KEY, Settings, TestServer, now, signed, signed_with, wait_for};
@@ -72,7 +72,7 @@ fn sign_is_lower_case_hex_over_t_as_it_is_written() {
     let server = TestServer::start(&Settings::default());
     let mut client = server.client();
     let t = (now() + 600).to_string();
-    let sign = livehook::auth::sign(KEY, &t);
+    let sign = css_callbacks::sign(KEY, &t);
     let with = |sign: Value, t: Value| {
         let mut body = push();
         body["sign"] = sign;
@@ -89,7 +89,7 @@ fn sign_is_lower_case_hex_over_t_as_it_is_written() {
     assert_taken(
         &mut client,
         "/css",
-        with(json!(livehook::auth::sign(KEY, far)), json!(far)),
+        with(json!(css_callbacks::sign(KEY, far)), json!(far)),
     );
     let zero = format!("0{t}");
     for body in [
@@ -103,20 +103,20 @@ fn sign_is_lower_case_hex_over_t_as_it_is_written() {
         with(json!([sign]), json!(t)),
         with(json!(sign), json!(format!(" {t}"))),
         with(json!(sign), Value::Null),
-        with(json!(livehook::auth::sign(KEY, &zero)), json!(zero)),
-        with(json!(livehook::auth::sign(KEY, "-1")), json!(-1)),
+        with(json!(css_callbacks::sign(KEY, &zero)), json!(zero)),
+        with(json!(css_callbacks::sign(KEY, "-1")), json!(-1)),
         with(
-            json!(livehook::auth::sign(KEY, "99999999999999999")),
+            json!(css_callbacks::sign(KEY, "99999999999999999")),
             json!("99999999999999999"),
         ),
-        with(json!(livehook::auth::sign(KEY, "")), json!("")),
+        with(json!(css_callbacks::sign(KEY, "")), json!("")),
         // The last of duplicate members is the one that is read.
         with(json!(sign), json!(t)).replacen('}', ",\"t\":1}", 1),
     ] {
         assert_refused(&mut client, "/css", body);
     }
     let exponent = format!("{}e0", &t);
-    let text = with(json!(livehook::auth::sign(KEY, &exponent)), json!(1))
+    let text = with(json!(css_callbacks::sign(KEY, &exponent)), json!(1))
         .replace("\"t\":1", &format!("\"t\":{exponent}"));
     assert_refused(&mut client, "/css", text);
 }

@@ -129,7 +129,7 @@ fn a_client_made_from_the_document_uses_the_api() {
 
 /// Bodies as the platform sends them, one of each kind at least, and what is hard on headers.
 fn bodies() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/css-callbacks/tests/fixtures");
     let files = std::fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path());

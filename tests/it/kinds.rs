@@ -1,11 +1,11 @@
-//! Every kind on its way from the URL to the handlers: the fixtures of `tests/fixtures`, and bodies that do not say what
+//! Every kind on its way from the URL to the handlers: the fixtures of `crates/css-callbacks/tests/fixtures`, and bodies that do not say what
 //! their URL says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use livehook::kind::Kind;
+use css_callbacks::Kind;
 use serde_json::{Value, json};
 
 use crate::support::server::FILE_HANDLER;
@@ -26,7 +26,8 @@ struct Fixture {
 
 /// All of them; `relay.task-exit.json` is one more of the kind `relay`.
 fn fixtures() -> Vec<Fixture> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let directory =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/css-callbacks/tests/fixtures");
     let read = |name: String| fs::read_to_string(directory.join(name)).unwrap();
     let mut all = Vec::new();
     for entry in fs::read_dir(&directory).unwrap() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use livehook::kind::Kind;
+use css_callbacks::Kind;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 

@@ -207,7 +207,7 @@ fn check_prints_the_url_for_every_field_and_changes_nothing() {
     let output = run(directory.path(), &settings.to_toml(), &["check"]);
     let report = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    for kind in livehook::kind::Kind::ALL {
+    for kind in css_callbacks::Kind::ALL {
         let url = format!("https://cb.example.com/css/{kind}?token=a%20b%26c");
         let line = report
             .lines()

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use livehook::kind::Kind;
+use css_callbacks::Kind;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -9,8 +9,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use livehook::auth::sign;
-use livehook::kind::Kind;
+use css_callbacks::{Kind, sign};
 use serde_json::Value;
 
 use crate::support::simulation::{Simulation, simulate};

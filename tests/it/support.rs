@@ -11,7 +11,7 @@ pub mod target;
 
 use std::time::{Duration, Instant};
 
-use livehook::auth::sign;
+use css_callbacks::sign;
 use serde_json::Value;
 
 pub use self::client::{Answer, Client};

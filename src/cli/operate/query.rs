@@ -2,10 +2,10 @@
 
 use anyhow::anyhow;
 use clap::Args;
+use css_callbacks::{Kind, Timestamp};
 
 use crate::cli::Failed;
-use crate::clock::{Clock, Timestamp};
-use crate::kind::Kind;
+use crate::clock::Clock;
 use crate::rejected::Reason;
 
 type Query = Vec<(&'static str, String)>;

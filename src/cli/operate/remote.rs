@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use css_callbacks::Secret;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -14,7 +15,7 @@ use crate::cli::Failed;
 use crate::cli::health::local;
 use crate::config::{Config, environment};
 use crate::outbound;
-use crate::settings::{Secret, Surroundings};
+use crate::settings::Surroundings;
 
 /// To a connection.
 const CONNECT: Duration = Duration::from_secs(5);

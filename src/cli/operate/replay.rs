@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
+use css_callbacks::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -12,7 +13,6 @@ use super::remote::Remote;
 use super::table::cell;
 use super::{Operate, confirm, counted, say};
 use crate::cli::Failed;
-use crate::clock::Timestamp;
 
 /// Between two looks at how much is left.
 const PAUSE: Duration = Duration::from_millis(500);

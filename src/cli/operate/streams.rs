@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use anyhow::anyhow;
 use clap::Args;
+use css_callbacks::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
@@ -16,7 +17,6 @@ use super::remote::Remote;
 use super::table::{cell, plain, stream};
 use super::{Operate, PART, confirm, counted, next, print_json, print_lines, room, say};
 use crate::cli::Failed;
-use crate::clock::Timestamp;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Streams {

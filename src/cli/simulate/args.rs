@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{ArgGroup, ValueEnum};
+use css_callbacks::{Kind, Secret};
+use css_simulator::{
+    Checks, Endpoint, Pace, Settings, board::Board, template::Template, verify::Verifier,
+};
 
-use crate::kind::Kind;
-use crate::settings::{self, Secret};
-use crate::simulate::board::Board;
-use crate::simulate::template::Template;
-use crate::simulate::verify::Verifier;
-use crate::simulate::{Checks, Pace, Settings};
+use crate::outbound;
+use crate::settings;
 
 /// Events when nobody says how many or how long.
 const EVENTS: u64 = 100;
@@ -166,7 +166,8 @@ impl Args {
                 "give the key to sign with: --key or --key-file; or --token for a template without a key; or --unsigned"
             );
         }
-        let mut template = Template::parse(&self.url, token, self.single_url)
+        let mut template = outbound::url(&self.url, "http://127.0.0.1:8080/css")
+            .and_then(|url| Template::new(url, token, self.single_url))
             .map_err(|problem| anyhow!("--url: `{}` {problem}", shown(&self.url)))?;
         if let Some(source) = &self.source {
             template = template.of_source(source);
@@ -212,14 +213,14 @@ impl Args {
             settings::check_name("--source", source)?;
         }
         Ok(Checks {
-            stored: check("--verify", &self.verify, template, |url, source| {
-                Verifier::new(url, token.clone(), source)
+            stored: check("--verify", &self.verify, template, |endpoint, source| {
+                Verifier::new(endpoint, token.clone(), source)
             })?,
             streams: check(
                 "--verify-streams",
                 &self.verify_streams,
                 template,
-                |url, source| Board::new(url, token.clone(), source),
+                |endpoint, source| Board::new(endpoint, token.clone(), source),
             )?,
         })
     }
@@ -230,7 +231,7 @@ fn check<T>(
     option: &str,
     url: &Option<String>,
     template: &Template,
-    new: impl FnOnce(&str, &str) -> anyhow::Result<T>,
+    new: impl FnOnce(Endpoint, &str) -> anyhow::Result<T>,
 ) -> anyhow::Result<Option<T>> {
     let Some(url) = url else {
         return Ok(None);
@@ -238,9 +239,17 @@ fn check<T>(
     let source = template.source().with_context(|| {
         format!("{option}: --url names no source, it should end in one such as /css; or --source")
     })?;
-    new(url, source)
+    endpoint(url, "http://127.0.0.1:9090")
+        .and_then(|endpoint| new(endpoint, source))
         .with_context(|| format!("{option}: `{}`", shown(url)))
         .map(Some)
+}
+
+/// What livehook can ask at a URL. The error is the rest of a sentence that begins with the URL's place.
+pub(super) fn endpoint(url: &str, example: &str) -> anyhow::Result<Endpoint> {
+    let url = outbound::url(url, example).map_err(anyhow::Error::msg)?;
+    let client = outbound::client(&url, |client| client)?;
+    Ok(Endpoint { client, url })
 }
 
 /// A URL as far as it can be shown: a user in front of an `@` and what stands behind a `?` may be secrets.

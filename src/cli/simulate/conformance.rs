@@ -1,21 +1,23 @@
 //! `livehook simulate --conformance`: from arguments to grades.
 
 use anyhow::{Context, anyhow};
+use css_simulator::{
+    Settings, Stop,
+    conformance::{self, Counter, Report},
+};
 use indicatif::ProgressBar;
 use tokio::sync::watch;
 
-use super::args::{Args, shown};
+use super::args::{Args, endpoint, shown};
 use super::{Failed, interruptible, show};
-use crate::clock::Clock;
-use crate::simulate::conformance::{self, Counter, Report};
-use crate::simulate::{Settings, Stop};
 
 /// Takes from `settings` what the arguments of a simulation and of a grading have in common.
 pub(super) fn settings(args: &Args, settings: Settings) -> anyhow::Result<conformance::Settings> {
-    let counter = args
-        .count_url
-        .as_deref()
-        .map(|url| Counter::new(url).with_context(|| format!("--count-url: `{}`", shown(url))));
+    let counter = args.count_url.as_deref().map(|url| {
+        endpoint(url, "http://127.0.0.1:8080/count")
+            .map(Counter::new)
+            .with_context(|| format!("--count-url: `{}`", shown(url)))
+    });
     Ok(conformance::Settings {
         template: settings.template,
         key: settings.key,
@@ -30,7 +32,7 @@ pub(super) async fn run(args: &Args, settings: conformance::Settings) -> Result<
     let (stop, stopped) = watch::channel(Stop::Not);
     // On standard error, and only on a terminal.
     let bar = ProgressBar::new(0);
-    let grading = conformance::run(settings, Clock::system(), stopped, |progress| {
+    let grading = conformance::run(settings, super::time_of_day(), stopped, |progress| {
         bar.set_length(progress.all as u64);
         bar.set_position(progress.done as u64);
     });

@@ -4,9 +4,8 @@ use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use css_simulator::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::simulate::Progress;
 
 /// Between two lines where no bar can be drawn.
 const LINE_EVERY: u64 = 5;

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use css_callbacks::{EventId, Timestamp};
 
 use super::*;
-use crate::clock::Timestamp;
-use crate::identity::EventId;
 
 fn settings(config: &HandlerConfig) -> HandlerSettings {
     let around = Surroundings {

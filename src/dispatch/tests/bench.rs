@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use css_callbacks::{Callback, Timestamp};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::*;
 use crate::auth::{Presented, authenticate};
-use crate::callback::Callback;
-use crate::clock::Timestamp;
 use crate::dispatch::settings::{HandlerConfig, Retry};
 use crate::event::Event;
 use crate::handler::{Failure, Handling};

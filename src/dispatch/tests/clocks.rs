@@ -1,7 +1,8 @@
 //! A clock that is set, on or back, while events wait.
 
+use css_callbacks::Timestamp;
+
 use super::*;
-use crate::clock::Timestamp;
 use crate::dispatch::settings::HandlerConfig;
 
 const HOUR: i64 = 3_600_000;

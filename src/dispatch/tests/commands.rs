@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use css_callbacks::Kind;
+
 use super::*;
-use crate::kind::Kind;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
+use css_callbacks::Timestamp;
 use rustix::fs::{CWD, FsWord, PROC_SUPER_MAGIC, RenameFlags, StatFs};
 use rustix::io::Errno;
 
 use super::{Rotate, Target};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 
 /// More files of one period than this are a mistake somewhere.
 const MAX_COUNTER: u32 = 10_000;

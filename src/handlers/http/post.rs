@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::{Mode, Target};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::event::{CloudEvent, Data, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
 use crate::outbound::Clients;

@@ -3,9 +3,9 @@
 use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::{DecodePaddingMode, Engine as _};
+use css_callbacks::Secret;
 
 use crate::auth;
-use crate::settings::Secret;
 
 /// Secrets are copied around by people: their padding may have been lost.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(

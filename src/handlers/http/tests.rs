@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use css_callbacks::Secret;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +18,6 @@ use crate::event::{Event, PayloadForm};
 use crate::handler::{Failure, Handler, Outcome};
 use crate::handlers::tests::{NOW, event, surroundings};
 use crate::outbound::Clients;
-use crate::settings::Secret;
 
 /// The example of the Standard Webhooks libraries.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

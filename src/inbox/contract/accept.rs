@@ -1,9 +1,10 @@
 //! Storing callbacks.
 
+use css_callbacks::Kind;
+
 use super::*;
 use crate::budget::Budget;
 use crate::inbox::StoreError;
-use crate::kind::Kind;
 
 pub(super) async fn numbers_follow_arrival(bench: Bench) {
     let tasks: Vec<_> = (0..200)

@@ -1,8 +1,9 @@
 //! Looking for events.
 
+use css_callbacks::Kind;
+
 use super::*;
 use crate::inbox::query::EventFilter;
-use crate::kind::Kind;
 
 /// All pages of a search, each of at most `limit`.
 async fn pages(bench: &Bench, filter: &EventFilter, newest_first: bool, limit: usize) -> Vec<Seq> {

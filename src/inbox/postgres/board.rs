@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use css_callbacks::{EventId, Kind};
 use tokio_postgres::Row;
 
 use super::accept::millis;
 use super::events::whole;
 use super::*;
 use crate::clock::Old;
-use crate::identity::EventId;
-use crate::kind::Kind;
 use crate::stream::{
     Begin, Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted,
     Written, sessions,

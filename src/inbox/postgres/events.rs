@@ -1,15 +1,14 @@
 //! Events in SQL.
 
 use bytes::Bytes;
+use css_callbacks::{EventId, Kind};
 use tokio_postgres::Row;
 
 use super::accept::millis;
 use super::*;
 use crate::event::Event;
-use crate::identity::EventId;
 use crate::inbox::query::{EventFilter, Page, sql_order};
 use crate::inbox::sweep::{Found, Round};
-use crate::kind::Kind;
 
 /// The columns that [`event_of`] reads, first in a row.
 pub(super) const EVENT_COLUMNS: &str = "e.seq, e.received, e.source, e.kind, e.id, e.body";

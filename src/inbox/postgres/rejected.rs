@@ -1,9 +1,10 @@
 //! The rejected list of all receivers.
 
+use css_callbacks::Kind;
+
 use super::*;
 use crate::inbox::query::sql_order;
 use crate::inbox::refused::{Entry, RefusedRow, Wanted};
-use crate::kind::Kind;
 
 impl Store {
     /// Adds them, and keeps no more than so many entries and bytes of bodies per source and reason, the newest.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use css_callbacks::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::events::{EVENT_COLUMNS, event_of};
-use crate::clock::Timestamp;
 use crate::event::Seq;
 use crate::inbox::delivery::{
     Again, Attempts, Change, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts,

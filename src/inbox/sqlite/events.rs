@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use css_callbacks::{EventId, Kind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
-use crate::identity::EventId;
 use crate::inbox::query::{EventFilter, Page, sql_order};
 use crate::inbox::sweep::{Found, Round};
-use crate::kind::Kind;
 
 /// The columns that [`event_of`] reads, first in a row.
 pub(super) const EVENT_COLUMNS: &str = "events.seq, received, source, kind, id, body";

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use css_callbacks::EventId;
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -28,7 +29,6 @@ use crate::auth::Authentic;
 use crate::budget::Charge;
 use crate::clock::Clock;
 use crate::event::Seq;
-use crate::identity::EventId;
 use crate::inbox::{Receipt, StoreError};
 use crate::metrics::Metrics;
 

@@ -23,15 +23,14 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use css_callbacks::{EventId, Timestamp};
 use rusqlite::Connection;
 
 use self::disk::{confirmed, find_in_run, load_filter, load_runs};
 pub(super) use self::disk::{find_on_disk, forget_runs, write_run};
 use self::filter::Filter;
 pub(super) use self::merge::Upkeep;
-use crate::clock::Timestamp;
 use crate::event::Seq;
-use crate::identity::EventId;
 
 /// Events per run; in tests so few that runs are a matter of course. The map has room for another batch before it grows.
 const RUN: usize = if cfg!(test) { 1 << 9 } else { FULL_RUN };

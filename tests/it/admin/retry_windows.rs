@@ -1,6 +1,6 @@
 //! What is not taken now, and for how long the platform still repeats it.
 
-use livehook::kind::Kind;
+use css_callbacks::Kind;
 use serde_json::{Value, json};
 
 use crate::reload::{RELOADED, reload};

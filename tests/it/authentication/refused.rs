@@ -66,7 +66,7 @@ fn what_is_refused_is_kept_and_nothing_secret_is_logged() {
         let mut body = push();
         body["text"] = json!(text);
         let body = signed_with(key, t, body);
-        secrets.push(livehook::auth::sign(key, &t.to_string()));
+        secrets.push(css_callbacks::sign(key, &t.to_string()));
         let headers = [("x-forwarded-for", from)];
         client
             .request("POST", path, &headers, Some(body.as_bytes()))

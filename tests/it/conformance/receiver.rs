@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use livehook::auth::sign;
-use livehook::kind::Kind;
+use css_callbacks::{Kind, sign};
 use serde_json::{Map, Value, json};
 
 use crate::support::target::{Hit, Reply, Target};

@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use livehook::callback::Callback;
-use livehook::identity::EventId;
+use css_callbacks::{Callback, EventId};
 use serde_json::json;
 
 use crate::support::simulation::{Ended, simulate};

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use livehook::callback::Callback;
-use livehook::kind::Kind;
+use css_callbacks::{Callback, Kind};
 
 use crate::support::KEY;
 use crate::support::simulation::{Simulation, simulate};
@@ -70,7 +69,7 @@ fn without_a_key_everything_is_signed_with_the_empty_one_or_unsigned() {
         let t = body["t"]
             .as_i64()
             .map_or_else(|| body["t"].as_str().unwrap().to_owned(), |t| t.to_string());
-        assert_eq!(body["sign"], livehook::auth::sign("", &t));
+        assert_eq!(body["sign"], css_callbacks::sign("", &t));
     }
     let before = target.count();
     run("--unsigned");
@@ -188,11 +187,11 @@ fn what_is_bad_is_never_genuine() {
         let Ok(callback) = Callback::parse(&hit.body) else {
             return false;
         };
-        let livehook::callback::Signed::Both { sign, t } = callback.signed() else {
+        let css_callbacks::Signed::Both { sign, t } = callback.signed() else {
             return false;
         };
         let fresh = t.parse::<i64>().unwrap() > crate::support::now() - 600;
-        sign == livehook::auth::sign(KEY, t).as_bytes() && fresh && hit.path.ends_with("token=hush")
+        sign == css_callbacks::sign(KEY, t).as_bytes() && fresh && hit.path.ends_with("token=hush")
     };
     let bad: Vec<Hit> = target
         .hits()

@@ -219,10 +219,10 @@ impl Queue {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use css_callbacks::Timestamp;
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::clock::Timestamp;
     use crate::inbox::contract::{authentic, push};
 
     fn send(requests: &Requests, number: usize) {

@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use crate::clock::Timestamp;
+use css_callbacks::{EventId, Timestamp};
+
 use crate::event::Seq;
-use crate::identity::EventId;
 
 /// Begins every head; the last digit is the format's.
 const MARK: [u8; 8] = *b"lhbatch1";

@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::ops::Range;
 
+use css_callbacks::Timestamp;
+
 use super::*;
-use crate::clock::Timestamp;
 use crate::inbox::contract::{authentic, push};
 
 fn batch(seqs: Range<Seq>) -> Vec<Numbered> {

@@ -5,13 +5,12 @@
 
 use std::ops::Range;
 
+use css_callbacks::{EventId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::filter::Filter;
 use super::{Run, Sealed, Span};
-use crate::clock::Timestamp;
 use crate::event::Seq;
-use crate::identity::EventId;
 
 /// Leading bits of the fingerprint that choose one of the parts of a run: about 200 ids.
 const PART_BITS: u32 = 8;

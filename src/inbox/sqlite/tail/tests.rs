@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
+use css_callbacks::Timestamp;
+
 use super::*;
-use crate::clock::Timestamp;
 use crate::inbox::contract::{authentic, push};
 
 fn wanted() -> Tail {

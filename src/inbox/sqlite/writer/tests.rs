@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
+use css_callbacks::Timestamp;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::clock::Timestamp;
 use crate::inbox::contract::{authentic, push};
 use crate::inbox::sqlite::identity::Files;
 use crate::inbox::sqlite::schema;

@@ -1,0 +1,131 @@
+//! Times in callbacks and events.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A time of day: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From milliseconds since the epoch.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// From seconds since the epoch.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+
+    /// From an RFC 3339 text.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|time| Self(time.as_millisecond()))
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// This long later.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// This long earlier.
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// From `earlier` to here; zero if it is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// RFC 3339 in UTC, with milliseconds only where there are some; none outside the years 0 to 9999.
+    pub fn rfc3339(self) -> Option<String> {
+        let time = jiff::Timestamp::from_millisecond(self.0).ok()?;
+        let text = if self.0 % 1000 == 0 {
+            format!("{time:.0}")
+        } else {
+            format!("{time:.3}")
+        };
+        (!text.starts_with('-')).then_some(text)
+    }
+
+    /// The UTC day, `2026-11-23`, and hour, `2026-11-23T08`.
+    pub fn day_and_hour(self) -> (String, String) {
+        let text = self.to_string();
+        (
+            text.chars().take(10).collect(),
+            text.chars().take(13).collect(),
+        )
+    }
+}
+
+/// RFC 3339 in UTC, always with milliseconds.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => write!(f, "{}ms", self.0),
+        }
+    }
+}
+
+/// As RFC 3339.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || serde::de::Error::custom("no time as in RFC 3339");
+        Self::from_rfc3339(&text).ok_or_else(wrong)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_and_read() {
+        let time = Timestamp::from_millis(1_795_420_800_123);
+        assert_eq!(time.to_string(), "2026-11-23T08:00:00.123Z");
+        assert_eq!(time.rfc3339().unwrap(), "2026-11-23T08:00:00.123Z");
+        assert_eq!(
+            Timestamp::from_seconds(1_795_420_800).rfc3339().unwrap(),
+            "2026-11-23T08:00:00Z"
+        );
+        assert_eq!(
+            Timestamp::from_rfc3339("2026-11-23T16:00:00.123+08:00"),
+            Some(time)
+        );
+        assert_eq!(Timestamp::from_millis(i64::MAX).rfc3339(), None);
+        assert_eq!(
+            time.day_and_hour(),
+            ("2026-11-23".into(), "2026-11-23T08".into())
+        );
+    }
+}

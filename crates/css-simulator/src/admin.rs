@@ -1,0 +1,143 @@
+//! The admin listener of a livehook, as checks ask it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use css_callbacks::Secret;
+use reqwest::header::DATE;
+use reqwest::{Client, StatusCode, Url};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::Endpoint;
+
+/// How long the admin listener may be away: it may just be starting again.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// The same before anything is sent, when a wrong address is likelier.
+pub(super) const AT_FIRST: Duration = Duration::from_secs(3);
+/// Between two tries.
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
+/// Of one question.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Asks the admin listener of a livehook.
+pub(super) struct Admin {
+    client: Client,
+    url: Url,
+    token: Option<Secret>,
+    /// The option that named it, for messages.
+    option: &'static str,
+}
+
+/// What it said.
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    pub(super) date: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Admin {
+    /// Will ask the one at `url`. The error is the rest of a sentence that begins with the option's name.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        token: Option<Secret>,
+        option: &'static str,
+    ) -> anyhow::Result<Self> {
+        let Endpoint { client, mut url } = endpoint;
+        if !url.username().is_empty() || url.password().is_some() {
+            bail!("must not hold a user or password; --admin-token-file takes the token");
+        }
+        url.set_query(None);
+        Ok(Self {
+            client,
+            url,
+            token,
+            option,
+        })
+    }
+
+    /// What is to be said of something else that answers in its place.
+    pub(super) fn no_livehook(&self, why: impl std::fmt::Display) -> String {
+        let option = self.option;
+        format!("what answers at {option} is no admin listener of a livehook ({why})")
+    }
+
+    /// All items of a list.
+    pub(super) async fn list<T>(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        patience: Duration,
+        item: impl Fn(&Value) -> anyhow::Result<T>,
+    ) -> anyhow::Result<Vec<T>> {
+        let mut all = Vec::new();
+        let mut after = "0".to_owned();
+        loop {
+            let fields = [fields, &[("limit", "1000"), ("after", &*after)]].concat();
+            let answer = self.ask(path, &fields, patience).await?;
+            let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let items = page["items"].as_array();
+            let items = items
+                .filter(|_| answer.status == StatusCode::OK)
+                .with_context(|| self.no_livehook(format_args!("it answers {}", answer.status)))?;
+            for listed in items {
+                all.push(item(listed)?);
+            }
+            match page["next"].as_str() {
+                Some(next) if next == after => bail!(self.no_livehook("its list does not end")),
+                Some(next) => after = next.to_owned(),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The answer, 200 or 404; waits for a listener that is away.
+    pub(super) async fn ask(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        patience: Duration,
+    ) -> anyhow::Result<Answered> {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+        if !fields.is_empty() {
+            url.query_pairs_mut().extend_pairs(fields);
+        }
+        let until = Instant::now() + patience;
+        loop {
+            match self.try_ask(url.clone()).await {
+                Ok(answer) => match answer.status {
+                    StatusCode::OK | StatusCode::NOT_FOUND => return Ok(answer),
+                    StatusCode::UNAUTHORIZED => {
+                        bail!("the admin listener wants another token: --admin-token-file")
+                    }
+                    status if status.is_server_error() && Instant::now() < until => {}
+                    status => bail!("the admin listener answers {status}"),
+                },
+                Err(_) if Instant::now() < until => {}
+                Err(error) => {
+                    return Err(error)
+                        .context(format!("no answer from the admin listener at {}", self.url));
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_ask(&self, url: Url) -> Result<Answered, reqwest::Error> {
+        let mut request = self.client.get(url).timeout(ANSWER);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
+        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
+        let date = answer
+            .headers()
+            .get(DATE)
+            .and_then(|date| date.to_str().ok());
+        Ok(Answered {
+            status: answer.status(),
+            date: date.map(str::to_owned),
+            body: answer.bytes().await?.to_vec(),
+        })
+    }
+}

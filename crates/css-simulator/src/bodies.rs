@@ -1,0 +1,119 @@
+//! The bodies of all kinds, believable and as odd as the documentation shows them.
+//!
+//! Each follows its section of the protocol: the names and types of the samples, not those of the tables where the two
+//! disagree, and now and then the older or the odder form.
+
+mod audits;
+mod generated;
+mod pushes;
+mod recordings;
+mod tasks;
+
+use css_callbacks::{Kind, Timestamp};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use serde_json::{Map, Value, json};
+
+use super::day::{Session, Stream};
+
+/// The account that all belongs to.
+const APPID: i64 = 1_250_000_000;
+
+/// What a body is made from.
+pub(super) struct Moment<'a> {
+    pub(super) rng: &'a mut StdRng,
+    pub(super) stream: &'a Stream,
+    pub(super) session: &'a Session,
+    /// When it happens.
+    pub(super) now: Timestamp,
+    /// Unlike that of any other body.
+    pub(super) number: u64,
+}
+
+impl Moment<'_> {
+    /// Whether something with this likelihood happens.
+    fn chance(&mut self, likelihood: f64) -> bool {
+        self.rng.random_bool(likelihood)
+    }
+
+    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        *choices.choose(self.rng).expect("there is a choice")
+    }
+
+    /// How sure a machine is of a suspicion.
+    fn score(&mut self) -> i64 {
+        self.rng.random_range(60..100)
+    }
+
+    /// A number, also written as a string by some.
+    fn number_or_text(&mut self, number: i64) -> Value {
+        if self.chance(0.1) {
+            number.to_string().into()
+        } else {
+            number.into()
+        }
+    }
+
+    /// A list, which the platform also writes as null when it is empty.
+    fn list_or_null(&mut self) -> Value {
+        if self.chance(0.5) {
+            Value::Null
+        } else {
+            json!([])
+        }
+    }
+
+    /// Numeric text of 19 digits that fits 64 bits and no `f64`, unlike any other.
+    fn long_id(&self) -> u64 {
+        5_285_890_813_738_000_001 + self.number * 7
+    }
+
+    fn file(&self, bucket: &str, ending: &str) -> String {
+        let name = &self.stream.name.trim();
+        format!(
+            "http://{bucket}-{APPID}.cos.ap-guangzhou.example.com/{name}/{}.{ending}",
+            self.number
+        )
+    }
+}
+
+/// The members of a body of this kind, without `t` and `sign`.
+pub(super) fn members(kind: Kind, moment: &mut Moment) -> Map<String, Value> {
+    let body = match kind {
+        Kind::StreamBegin => pushes::begin(moment),
+        Kind::StreamEnd => pushes::end(moment),
+        Kind::PushException => pushes::exception(moment),
+        Kind::StreamMix => pushes::mix(moment),
+        Kind::Record => recordings::file(moment),
+        Kind::RecordStatus => recordings::status(moment),
+        Kind::RecordException => recordings::exception(moment),
+        Kind::Snapshot => recordings::snapshot(moment),
+        Kind::ImageAudit => audits::image(moment),
+        Kind::AudioAudit => audits::audio(moment),
+        Kind::QualityControl => audits::quality(moment),
+        Kind::AssessmentThreshold => audits::threshold(moment),
+        Kind::AssessmentAverage => audits::average(moment),
+        Kind::Relay => tasks::relay(moment),
+        Kind::Monitor => tasks::monitor(moment),
+        Kind::Subtitle => generated::subtitle(moment),
+        Kind::SmartErase => generated::erase(moment),
+        Kind::Summary => generated::summary(moment),
+        Kind::Highlight => generated::highlight(moment),
+        Kind::StreamliveBegin => tasks::streamlive(moment, 329),
+        Kind::StreamliveEnd => tasks::streamlive(moment, 330),
+        // What is derived is never sent.
+        Kind::Unknown | Kind::StreamLive | Kind::StreamOffline => tasks::unknown(moment),
+    };
+    match body {
+        Value::Object(members) => members,
+        other => unreachable!("a body is an object, not {other}"),
+    }
+}
+
+/// Takes members out of an object.
+fn remove(body: &mut Value, names: &[&str]) {
+    if let Some(members) = body.as_object_mut() {
+        members.retain(|name, _| !names.contains(&name.as_str()));
+    }
+}

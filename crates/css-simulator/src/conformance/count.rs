@@ -1,0 +1,158 @@
+//! Asking a receiver how often it acted.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::CONNECTION;
+use tokio::time::{Instant, sleep};
+
+use crate::Endpoint;
+
+/// Of one question.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long an effect may come after the answer.
+const GROWS: Duration = Duration::from_secs(5);
+/// How long a count has to stand still to be believed.
+const REST: Duration = Duration::from_millis(500);
+/// How long it is waited for.
+const SETTLES: Duration = Duration::from_secs(10);
+
+/// A URL that tells how often the receiver acted.
+pub struct Counter {
+    endpoint: Endpoint,
+    /// What it last was, if nothing is under way since.
+    rest: Mutex<Option<i64>>,
+}
+
+impl Counter {
+    /// Will ask this URL, whose answer is a number, or JSON whose first integer is it.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            rest: Mutex::default(),
+        }
+    }
+
+    /// The count, or what is wrong with the answer.
+    pub(super) async fn read(&self) -> Result<i64, String> {
+        let asked = self
+            .endpoint
+            .client
+            .get(self.endpoint.url.clone())
+            .header(CONNECTION, "close")
+            .timeout(ANSWER)
+            .send()
+            .await;
+        let answer = asked.map_err(|_| "the count URL does not answer".to_owned())?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            return Err(format!("the count URL answers {status}"));
+        }
+        let text = answer.text().await;
+        text.ok()
+            .and_then(|text| first_integer(&text))
+            .ok_or_else(|| "there is no number in the answer of the count URL".to_owned())
+    }
+
+    /// The count once it stands still: effects of what came before may be under way.
+    pub(super) async fn at_rest(&self) -> Result<i64, String> {
+        if let Some(count) = self.rest().take() {
+            return Ok(count);
+        }
+        let until = Instant::now() + SETTLES;
+        let mut count = self.read().await?;
+        let mut since = Instant::now();
+        while since.elapsed() < REST {
+            if Instant::now() > until {
+                return Err(format!(
+                    "the count still grew {} s after the last request",
+                    SETTLES.as_secs()
+                ));
+            }
+            sleep(PAUSE).await;
+            let now = self.read().await?;
+            if now != count {
+                (count, since) = (now, Instant::now());
+            }
+        }
+        Ok(count)
+    }
+
+    /// By how much it grows: waits for so many, and then whether there are more.
+    pub(super) async fn growth(&self, before: i64, expected: i64) -> Result<i64, String> {
+        let until = Instant::now() + GROWS;
+        while self.read().await? - before < expected && Instant::now() < until {
+            sleep(PAUSE).await;
+        }
+        sleep(REST).await;
+        let count = self.read().await?;
+        if count == before + expected {
+            *self.rest() = Some(count);
+        }
+        Ok(count - before)
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Option<i64>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its query may be a secret.
+        f.write_str("Counter")
+    }
+}
+
+/// The first integer that is no part of a name or a string; if there is none, the first at all.
+fn first_integer(text: &str) -> Option<i64> {
+    let mut outside = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        outside.push(character);
+        if character == '"' {
+            while let Some(inside) = rest.next()
+                && inside != '"'
+            {
+                if inside == '\\' {
+                    rest.next();
+                }
+            }
+        }
+    }
+    first_number(&outside).or_else(|| first_number(text))
+}
+
+fn first_number(text: &str) -> Option<i64> {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-')));
+    words
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+        .find_map(|word| word.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_integer_is_the_count() {
+        for (text, count) in [
+            ("5", Some(5)),
+            (" 12\n", Some(12)),
+            ("\"7\"", Some(7)),
+            ("events: 3 of 4", Some(3)),
+            ("v2 has seen 3", Some(3)),
+            (r#"{"count":8,"other":9}"#, Some(8)),
+            (r#"{"a 1":{"b\"2":"3","count": 17}}"#, Some(17)),
+            ("[6, 1]", Some(6)),
+            ("-1", Some(-1)),
+            ("none", None),
+            ("", None),
+        ] {
+            assert_eq!(first_integer(text), count, "{text}");
+        }
+    }
+}

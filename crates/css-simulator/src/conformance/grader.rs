@@ -1,0 +1,275 @@
+//! Sending what a case needs, and judging what comes back.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use css_callbacks::{Kind, Secret, Timestamp};
+use reqwest::Url;
+use tokio::task::JoinSet;
+
+use super::count::Counter;
+use super::events::Events;
+use super::report::Outcome;
+use super::trial::{Again, Trial};
+use super::{Settings, judge};
+use crate::Now;
+use crate::Reply;
+use crate::bad::{Bad, Secrets};
+use crate::connections::Connections;
+use crate::content::{Content, Signature};
+use crate::sender::{VALIDITY, patience};
+use crate::time_ahead;
+
+/// Cases at a time.
+const AT_ONCE: usize = 4;
+/// Requests at a time: each case may send four at once.
+const MOST: usize = 4 * AT_ONCE;
+
+/// Sends what the cases need.
+pub(super) struct Grader {
+    pub(super) settings: Settings,
+    connections: Connections,
+    now: Now,
+    events: Mutex<Events>,
+    /// Each `t` that was used.
+    used: Mutex<HashSet<i64>>,
+}
+
+/// A genuine callback, ready to be sent.
+pub(super) struct Request {
+    pub(super) url: Url,
+    /// The kind that the sender takes it for.
+    kind: Kind,
+    body: String,
+    /// What is special about it, if that is more than the name of its case.
+    note: Option<String>,
+}
+
+impl Grader {
+    pub(super) fn new(settings: Settings, now: Now) -> anyhow::Result<Self> {
+        let connections = Connections::new(&settings.template, MOST)?.used_once();
+        Ok(Self {
+            events: Mutex::new(Events::new(settings.seed)),
+            settings,
+            connections,
+            now,
+            used: Mutex::default(),
+        })
+    }
+
+    /// Tells the outcome of each case as soon as it is known. Counting suffers nothing beside it, so it comes last.
+    pub(super) async fn grade(
+        self: &Arc<Self>,
+        trials: &[Trial],
+        mut known: impl FnMut(usize, Outcome),
+    ) -> anyhow::Result<()> {
+        let numbered = || trials.iter().copied().enumerate();
+        let mut waiting = numbered().filter(|(_, trial)| !trial.counts());
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < AT_ONCE
+                && let Some((at, trial)) = waiting.next()
+            {
+                let grader = self.clone();
+                running.spawn(async move { (at, grader.outcome(trial).await) });
+            }
+            let Some(ended) = running.join_next().await else {
+                break;
+            };
+            let (at, outcome) = ended.context("a case broke off")?;
+            known(at, outcome);
+        }
+        for (at, trial) in numbered().filter(|(_, trial)| trial.counts()) {
+            known(at, self.outcome(trial).await);
+        }
+        Ok(())
+    }
+
+    async fn outcome(&self, trial: Trial) -> Outcome {
+        if let Some(reason) = trial.skipped(&self.settings) {
+            return Outcome::Skip(reason);
+        }
+        let result = match trial {
+            Trial::Genuine(kind) => self.genuine(kind).await,
+            Trial::Unsigned(kind) => self.unsigned(kind).await,
+            Trial::Bad(bad) => self.refused(bad).await,
+            Trial::Odd(odd) => self.acknowledged(self.odd(odd)).await,
+            Trial::Repeated(again) => self.repeated(again).await,
+            Trial::CountedOnce(again) => self.counted_once(again).await,
+            Trial::CountedEach => self.counted_each().await,
+        };
+        result.map_or_else(Outcome::Fail, |()| Outcome::Pass)
+    }
+
+    /// Every form of a kind.
+    async fn genuine(&self, kind: Kind) -> Result<(), String> {
+        let forms = self.events(|events, now| events.forms(kind, now));
+        let requests = forms
+            .into_iter()
+            .map(|(content, note)| self.signed(&content).noted(note));
+        self.acknowledged(requests.collect()).await
+    }
+
+    async fn unsigned(&self, kind: Kind) -> Result<(), String> {
+        let body = self.plain(kind).body(None);
+        self.acknowledged(vec![self.request(kind, body)]).await
+    }
+
+    async fn refused(&self, bad: Bad) -> Result<(), String> {
+        let content = self.plain(Kind::StreamBegin);
+        let Settings { template, key, .. } = &self.settings;
+        let secrets = Secrets {
+            key: key.as_ref(),
+            token: template.token(),
+        };
+        let (url, body) = bad.request(&content, self.now().seconds(), secrets, template);
+        judge::refused(bad, &self.post(url, body, content.kind).await)
+    }
+
+    /// One event, sent again although it was acknowledged, or as if the first request were still on its way.
+    async fn repeated(&self, again: Again) -> Result<(), String> {
+        let content = self.plain(Kind::StreamBegin);
+        let signed = |note: &str| self.signed(&content).noted(Some(note.to_owned()));
+        let first = signed("the first");
+        let repeat = |note: &str| Request {
+            url: first.url.clone(),
+            body: first.body.clone(),
+            note: Some(note.to_owned()),
+            ..first
+        };
+        match again {
+            Again::Same => {
+                let repeat = repeat("the repeat");
+                self.acknowledged(vec![first, repeat]).await
+            }
+            Again::Renewed => {
+                let repeat = signed("the repeat");
+                self.acknowledged(vec![first, repeat]).await
+            }
+            Again::AtOnce => {
+                let copies = [1, 2, 3, 4].map(|_| repeat("one of four at once"));
+                let (a, b, c, d) = tokio::join!(
+                    self.try_one(&copies[0]),
+                    self.try_one(&copies[1]),
+                    self.try_one(&copies[2]),
+                    self.try_one(&copies[3]),
+                );
+                a.and(b).and(c).and(d)
+            }
+        }
+    }
+
+    async fn counted_once(&self, again: Again) -> Result<(), String> {
+        let counter = self.counter()?;
+        let before = counter.at_rest().await?;
+        self.repeated(again).await?;
+        let grown = counter.growth(before, 1).await?;
+        judge::counted_once(grown)
+    }
+
+    async fn counted_each(&self) -> Result<(), String> {
+        let counter = self.counter()?;
+        let before = counter.at_rest().await?;
+        self.acknowledged(self.of_one_second()).await?;
+        let grown = counter.growth(before, 2).await?;
+        judge::counted_each(grown)
+    }
+
+    fn counter(&self) -> Result<&Counter, String> {
+        self.settings
+            .counter
+            .as_ref()
+            .ok_or_else(|| "nobody counts".to_owned())
+    }
+
+    /// Sends one after the other, until one is not acknowledged.
+    async fn acknowledged(&self, requests: Vec<Request>) -> Result<(), String> {
+        for request in &requests {
+            self.try_one(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_one(&self, request: &Request) -> Result<(), String> {
+        let Request {
+            url,
+            kind,
+            body,
+            note,
+        } = request;
+        let reply = self.post(url.clone(), body.clone(), *kind).await;
+        judge::acknowledged(*kind, &reply).map_err(|reason| match note {
+            Some(note) => format!("{note}: {reason}"),
+            None => reason,
+        })
+    }
+
+    async fn post(&self, url: Url, body: String, kind: Kind) -> Reply {
+        let slot = self.connections.slot().await;
+        slot.post(&url, body, patience(kind)).await
+    }
+
+    /// Two events that happened in the same second, so that nothing but their bodies tells them apart.
+    pub(super) fn of_one_second(&self) -> Vec<Request> {
+        let signature = self.signature(self.fresh_t());
+        let notes = ["the first", "the second"];
+        let requests = notes.map(|note| {
+            let body = self.plain(Kind::StreamBegin).body(Some(&signature));
+            self.request(Kind::StreamBegin, body)
+                .noted(Some(note.to_owned()))
+        });
+        requests.into()
+    }
+
+    /// As it is sent first.
+    pub(super) fn signed(&self, content: &Content) -> Request {
+        let signature = self.signature(self.fresh_t());
+        self.request(content.kind, content.body(Some(&signature)))
+    }
+
+    pub(super) fn request(&self, kind: Kind, body: String) -> Request {
+        Request {
+            url: self.settings.template.url(kind),
+            kind,
+            body,
+            note: None,
+        }
+    }
+
+    pub(super) fn signature(&self, t: i64) -> Signature {
+        Signature::new(self.settings.key.as_ref().map(Secret::reveal), t)
+    }
+
+    /// The latest `t` that no other request has: a receiver that takes a signature for an id shall fail where that is tried,
+    /// and nowhere else.
+    fn fresh_t(&self) -> i64 {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut t = self.now().seconds() + VALIDITY;
+        while !used.insert(t) {
+            t -= 1;
+        }
+        t
+    }
+
+    /// An event that nothing is special about.
+    pub(super) fn plain(&self, kind: Kind) -> Content {
+        self.events(|events, now| events.plain(kind, now))
+    }
+
+    fn events<T>(&self, take: impl FnOnce(&mut Events, Timestamp) -> T) -> T {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        take(&mut events, self.now())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        time_ahead(&self.now, self.settings.clock_offset)
+    }
+}
+
+impl Request {
+    pub(super) fn noted(mut self, note: Option<String>) -> Self {
+        self.note = note;
+        self
+    }
+}

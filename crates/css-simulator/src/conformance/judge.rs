@@ -1,0 +1,135 @@
+//! What an answer means: whether it is what it must be, and if not, what the platform would make of it.
+
+use css_callbacks::Kind;
+
+use crate::Reply;
+use crate::bad::Bad;
+use crate::sender::patience;
+
+/// Whether a genuine callback was acknowledged.
+pub(super) fn acknowledged(kind: Kind, reply: &Reply) -> Result<(), String> {
+    let fate = format!(
+        "the platform would repeat it {} times and drop it",
+        kind.retry_schedule().retries
+    );
+    Err(match reply {
+        Reply::Status(200) => return Ok(()),
+        Reply::Status(status @ 300..=399) => {
+            format!("answered {status}: the platform follows no redirects, {fate}")
+        }
+        Reply::Status(status @ 400..=499) => {
+            format!("answered {status}: a genuine callback was refused, {fate}")
+        }
+        Reply::Status(status @ 500..=599) => {
+            format!("answered {status}: the receiver could not take it, {fate}")
+        }
+        Reply::Status(status) => {
+            format!("answered {status}: only 200 is an acknowledgement, {fate}")
+        }
+        Reply::TimedOut => format!("{}: {fate}", late(kind)),
+        Reply::Failed(why) => format!("the connection broke: {fate} ({why})"),
+    })
+}
+
+/// Whether what must be refused was refused.
+pub(super) fn refused(bad: Bad, reply: &Reply) -> Result<(), String> {
+    let what = what(bad);
+    Err(match reply {
+        Reply::Status(400..=499) => return Ok(()),
+        Reply::Status(status @ 200..=299) if bad.is_forgery() => {
+            format!("answered {status}: a forged body was accepted ({what})")
+        }
+        Reply::Status(status @ 200..=299) => format!(
+            "answered {status}: the platform would never send it ({what}), but nobody knows what was stored"
+        ),
+        Reply::Status(status @ 500..=599) => {
+            format!("answered {status}: the receiver broke where it should refuse ({what})")
+        }
+        Reply::Status(status) => {
+            format!("answered {status}: a refusal is a 4xx, so that its sender sees it ({what})")
+        }
+        Reply::TimedOut => format!(
+            "{}, where it should be refused at once ({what})",
+            late(Kind::StreamBegin)
+        ),
+        Reply::Failed(why) => {
+            format!("the connection broke where it should be refused ({what}; {why})")
+        }
+    })
+}
+
+/// Whether one event and its repeats had one effect.
+pub(super) fn counted_once(grown: i64) -> Result<(), String> {
+    match grown {
+        1 => Ok(()),
+        0 => Err("acknowledged, but not counted within 5 s".to_owned()),
+        other => Err(format!("one event and its repeats counted {other} times")),
+    }
+}
+
+/// Whether two events had two effects.
+pub(super) fn counted_each(grown: i64) -> Result<(), String> {
+    match grown {
+        2 => Ok(()),
+        0 => Err("both acknowledged, but neither counted within 5 s".to_owned()),
+        1 => Err("two events counted once: all of one second share their signature".to_owned()),
+        other => Err(format!("two events counted {other} times")),
+    }
+}
+
+fn late(kind: Kind) -> String {
+    format!("no answer within {} s", patience(kind).as_secs())
+}
+
+/// What is wrong with a request, in words.
+fn what(bad: Bad) -> &'static str {
+    match bad {
+        Bad::WrongKey => "signed with another key",
+        Bad::EmptyKey => "signed with the empty key, as anybody can",
+        Bad::Stripped => "a push without a signature",
+        Bad::WithoutT => "`sign` without `t`",
+        Bad::OtherT => "the signature of another `t`",
+        Bad::NotText => "`sign` is true",
+        Bad::Expired => "its signature expired a day ago",
+        Bad::WithoutToken => "the URL had no token",
+        Bad::WrongToken => "the URL had another token",
+        Bad::Truncated => "a body that ends too early",
+        Bad::Trailing => "more behind the body",
+        Bad::List => "a list",
+        Bad::Empty => "an empty body",
+        Bad::Form => "form fields",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_200_acknowledges_and_only_4xx_refuses() {
+        for status in 100..600 {
+            let reply = Reply::Status(status);
+            let taken = acknowledged(Kind::Record, &reply);
+            assert_eq!(taken.is_ok(), status == 200, "{status}");
+            let refusal = refused(Bad::WrongKey, &reply);
+            assert_eq!(refusal.is_ok(), (400..500).contains(&status), "{status}");
+        }
+        for reply in [Reply::TimedOut, Reply::Failed("reset".to_owned())] {
+            assert!(acknowledged(Kind::Record, &reply).is_err());
+            assert!(refused(Bad::Empty, &reply).is_err());
+        }
+    }
+
+    #[test]
+    fn a_reason_says_what_the_platform_would_do() {
+        let reason = |kind, reply: Reply| acknowledged(kind, &reply).err().unwrap_or_default();
+        assert_eq!(
+            reason(Kind::Snapshot, Reply::Status(201)),
+            "answered 201: only 200 is an acknowledgement, the platform would repeat it 5 times and drop it"
+        );
+        assert_eq!(
+            reason(Kind::PushException, Reply::TimedOut),
+            "no answer within 5 s: the platform would repeat it 12 times and drop it"
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! The shape of a body: which members it has, and of which type they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::content::Content;
+
+/// Which members a body has, nested ones too, and of which type.
+pub(super) type Shape = BTreeSet<(String, Type)>;
+
+/// What a value is. Of two that a member may be, the plainer one stands first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Type {
+    /// An `event_type`, which two kinds share.
+    Code(i64),
+    Number,
+    Text,
+    Bool,
+    List,
+    Object,
+    EmptyText,
+    EmptyList,
+    Null,
+}
+
+/// What is in a shape for the first time, and what is not in it for the first time.
+pub(super) fn differences(shape: &Shape, seen: &Shape, gone: &BTreeSet<String>) -> String {
+    let new: BTreeMap<&str, Type> = shape
+        .difference(seen)
+        .map(|(name, is)| (&**name, *is))
+        .collect();
+    // What is in an object that is new or gone goes without saying.
+    let inside = |name: &str, said: &dyn Fn(&str) -> bool| {
+        name.rsplit_once('.').is_some_and(|(outer, _)| said(outer))
+    };
+    let new_ones = new
+        .iter()
+        .filter(|(name, _)| !inside(name, &|outer| new.contains_key(outer)))
+        .map(|(name, is)| is.note(name));
+    let gone_ones = gone
+        .iter()
+        .filter(|name| !inside(name, &|outer| gone.contains(outer)))
+        .map(|name| format!("without `{name}`"));
+    new_ones.chain(gone_ones).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn names(shape: &Shape) -> BTreeSet<String> {
+    shape.iter().map(|(name, _)| name.clone()).collect()
+}
+
+pub(super) fn shape(content: &Content) -> Shape {
+    let mut shape = Shape::new();
+    for (name, value) in &content.members {
+        describe(name, value, &mut shape);
+    }
+    shape
+}
+
+/// Adds what a member is, and what is in it.
+fn describe(path: &str, value: &Value, shape: &mut Shape) {
+    let is = match value {
+        Value::Number(number) if path == "event_type" => {
+            Type::Code(number.as_i64().unwrap_or_default())
+        }
+        Value::Number(_) => Type::Number,
+        Value::Null => Type::Null,
+        Value::Bool(_) => Type::Bool,
+        Value::String(text) if text.is_empty() => Type::EmptyText,
+        Value::String(_) => Type::Text,
+        Value::Array(items) if items.is_empty() => Type::EmptyList,
+        Value::Array(items) => {
+            for item in items.iter().filter(|item| item.is_object()) {
+                describe(path, item, shape);
+            }
+            Type::List
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                describe(&format!("{path}.{name}"), value, shape);
+            }
+            Type::Object
+        }
+    };
+    shape.insert((path.to_owned(), is));
+}
+
+impl Type {
+    /// That a member is this.
+    fn note(self, name: &str) -> String {
+        let what = match self {
+            Self::Code(code) => return format!("with `{name}` {code}"),
+            Self::Object => "an object",
+            Self::List => "a list",
+            Self::Text => "a string",
+            Self::Number => "a number",
+            Self::Bool => "true or false",
+            Self::EmptyText => "an empty string",
+            Self::EmptyList => "an empty list",
+            Self::Null => "null",
+        };
+        format!("with `{name}` as {what}")
+    }
+}

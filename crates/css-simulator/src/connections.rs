@@ -1,0 +1,233 @@
+//! Exactly so many connections to the receiver, and what a request over one of them comes to.
+//!
+//! A pool that opens more than it is told would measure something else, so this is hyper's connection with a slot around it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use reqwest::Url;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::template::{Template, path_and_query};
+
+/// After this a receiver may be closing a connection that nothing comes over, and the next request would cross with that.
+const IDLE: Duration = Duration::from_secs(1);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("livehook-simulate/", env!("CARGO_PKG_VERSION")));
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It was answered with this status.
+    Status(u16),
+    /// No answer within the platform's patience.
+    TimedOut,
+    /// There was no connection, or it broke: why.
+    Failed(String),
+}
+
+/// As the end of a sentence.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "answered {status}"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Failed(why) => write!(f, "broken off: {why}"),
+        }
+    }
+}
+
+impl Reply {
+    /// Whether the platform takes it for an acknowledgement.
+    pub fn is_good(&self) -> bool {
+        *self == Self::Status(200)
+    }
+}
+
+/// The connections to a receiver.
+pub(super) struct Connections {
+    slots: Semaphore,
+    idle: Mutex<Vec<(Sender, Instant)>>,
+    /// Whether a connection is used for more than one request.
+    reused: bool,
+    host: String,
+    port: u16,
+    /// What stands in `Host`.
+    authority: HeaderValue,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A connection that may be used, or room for one.
+pub(super) struct Slot<'a> {
+    connections: &'a Connections,
+    _room: SemaphorePermit<'a>,
+}
+
+impl Connections {
+    /// At most so many connections to where the template's URLs lead. None is opened yet.
+    pub(super) fn new(template: &Template, most: usize) -> anyhow::Result<Self> {
+        let url = template.base();
+        let host = url.host_str().unwrap_or_default();
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let (host, port) = template.address();
+        let host = host.to_owned();
+        let tls = if url.scheme() == "https" {
+            let crypto = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(crypto)
+                .with_safe_default_protocol_versions()?
+                .with_platform_verifier()?
+                .with_no_client_auth();
+            Some((
+                TlsConnector::from(Arc::new(config)),
+                ServerName::try_from(host.clone())?,
+            ))
+        } else {
+            None
+        };
+        Ok(Self {
+            slots: Semaphore::new(most),
+            idle: Mutex::default(),
+            reused: true,
+            port,
+            authority: HeaderValue::try_from(authority)?,
+            host,
+            tls,
+        })
+    }
+
+    /// The same with a connection of its own for each request: one that the receiver closes as the next request begins must
+    /// not count against it.
+    pub(super) fn used_once(self) -> Self {
+        Self {
+            reused: false,
+            ..self
+        }
+    }
+
+    /// Waits until one of them is free.
+    pub(super) async fn slot(&self) -> Slot<'_> {
+        let room = self.slots.acquire().await;
+        Slot {
+            connections: self,
+            _room: room.expect("the semaphore is never closed"),
+        }
+    }
+
+    async fn open(&self) -> Result<Sender, Failure> {
+        let stream = TcpStream::connect((&*self.host, self.port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => speak(stream).await,
+            Some((tls, name)) => speak(tls.connect(name.clone(), stream).await?).await,
+        }
+    }
+
+    fn idle(&self) -> Option<Sender> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sender, since) = idle.pop()?;
+        if since.elapsed() <= IDLE {
+            return Some(sender);
+        }
+        // All below it are older.
+        idle.clear();
+        None
+    }
+
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<u16, Failure> {
+        while let Some(mut sender) = self.idle() {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => return self.read(sender, response).await,
+                // The receiver closed it just now, and nothing was sent.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
+            }
+        }
+        let mut sender = self.open().await?;
+        let response = sender.send_request(request).await?;
+        self.read(sender, response).await
+    }
+
+    /// The platform does not look at the body, but an answer ends with it.
+    async fn read(
+        &self,
+        sender: Sender,
+        response: Response<hyper::body::Incoming>,
+    ) -> Result<u16, Failure> {
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        if self.reused {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push((sender, Instant::now()));
+        }
+        Ok(status)
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Sender, Failure> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // It ends with the sender; what went wrong with it the request tells.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+impl Slot<'_> {
+    /// One request and its answer.
+    pub(super) async fn post(&self, url: &Url, body: String, patience: Duration) -> Reply {
+        let request = Request::post(path_and_query(url))
+            .header(HOST, &self.connections.authority)
+            .header(CONTENT_TYPE, JSON)
+            .header(USER_AGENT, AGENT)
+            // Also where there is none, as every client but hyper does.
+            .header(CONTENT_LENGTH, body.len())
+            .body(Full::from(body));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Reply::Failed(error.to_string()),
+        };
+        match timeout(patience, self.connections.exchange(request)).await {
+            Ok(Ok(status)) => Reply::Status(status),
+            Ok(Err(error)) => Reply::Failed(innermost(&*error)),
+            Err(_) => Reply::TimedOut,
+        }
+    }
+}
+
+/// The cause of the causes, which says most.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

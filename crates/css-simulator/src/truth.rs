@@ -1,0 +1,297 @@
+//! Which streams are live, by what was sent and answered 200.
+//!
+//! It is reckoned from the simulation's own pushes, and shares no code with the receiver: of the pushes of a stream that it
+//! knows by a begin or an end, the newest decides, by when it began, then by its number. One of which only the end is known
+//! began as long before it as it lasted. What was sent and not answered 200 may be known to the receiver or not, so more than
+//! one state may be right.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use css_callbacks::{Kind, Timestamp};
+use serde::Serialize;
+
+use super::content::Content;
+use super::ledger::Entry;
+
+/// Of so many pushes that are known or not, every combination is looked at.
+const UNCERTAIN: usize = 6;
+/// A begin is known to the second, an end tells of it to the millisecond.
+const COARSE: Duration = Duration::from_secs(2);
+
+/// A stream of the source that is sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Name {
+    pub(super) domain: String,
+    pub(super) appname: String,
+    pub(super) streamid: String,
+}
+
+/// As people write it.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.domain, self.appname, self.streamid)
+    }
+}
+
+/// One end of a push, as it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Push {
+    pub(super) stream: Arc<Name>,
+    sequence: u64,
+    at: Timestamp,
+    /// How long it lasted, if this is its end.
+    lasted: Option<Duration>,
+}
+
+/// What is to be said of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct State {
+    /// Whether it is live.
+    pub live: bool,
+    /// Since when it is, or is not; null if nothing is known of a push.
+    pub since: Option<Timestamp>,
+    /// The push that decides.
+    pub pushsequence: Option<String>,
+}
+
+/// As the end of a sentence.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.live { "live" } else { "offline" })?;
+        if let Some(since) = self.since {
+            write!(f, " since {since}")?;
+        }
+        if let Some(sequence) = &self.pushsequence {
+            write!(f, " by {sequence}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The push that decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Newest {
+    pub(super) start: Timestamp,
+    sequence: u64,
+    end: Option<Timestamp>,
+}
+
+/// What is known of a stream.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// By what was acknowledged; none if no push was.
+    pub(super) surely: Option<Newest>,
+    /// This, and what it would be with some of what was not; none if that is too much to say.
+    pub(super) possible: Option<Vec<Option<Newest>>>,
+}
+
+/// What is known of every stream of which a push was sent.
+pub(super) struct Truth(pub(super) BTreeMap<Arc<Name>, Known>);
+
+/// How many streams there are, by what was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Streams {
+    /// Live when the simulation ended.
+    pub live: u64,
+    /// Not live any more.
+    pub offline: u64,
+    /// The same, or not, if something that was not acknowledged is stored all the same.
+    pub uncertain: u64,
+}
+
+impl Push {
+    /// The end of a push that a callback tells of, if it does.
+    pub(super) fn of(content: &Content) -> Option<Self> {
+        let member = |name: &str| &content.members[name];
+        let text = |name: &str| member(name).as_str().map(str::to_owned);
+        let lasted = match content.kind {
+            Kind::StreamBegin => None,
+            Kind::StreamEnd => {
+                let millis = member("push_duration").as_str()?.parse().ok()?;
+                Some(Duration::from_millis(millis))
+            }
+            _ => return None,
+        };
+        Some(Self {
+            stream: Arc::new(Name {
+                domain: text("app")?,
+                appname: text("appname")?,
+                streamid: text("stream_id")?,
+            }),
+            sequence: member("sequence").as_str()?.parse().ok()?,
+            at: Timestamp::from_seconds(member("event_time").as_i64()?),
+            lasted,
+        })
+    }
+}
+
+impl Newest {
+    /// Of all pushes that these tell of.
+    fn of<'a>(pushes: impl Iterator<Item = &'a Push>) -> Option<Self> {
+        let mut sessions: BTreeMap<u64, (Option<&Push>, Option<&Push>)> = BTreeMap::new();
+        for push in pushes {
+            let (begin, end) = sessions.entry(push.sequence).or_default();
+            *(if push.lasted.is_none() { begin } else { end }) = Some(push);
+        }
+        let newest = sessions.into_iter().filter_map(|(sequence, (begin, end))| {
+            let told = |end: &Push| end.at.minus(end.lasted.unwrap_or_default());
+            Some(Self {
+                start: begin.map(|begin| begin.at).or(end.map(told))?,
+                sequence,
+                end: end.map(|end| end.at),
+            })
+        });
+        newest.max_by_key(|session| (session.start, session.sequence))
+    }
+
+    pub(super) fn state(&self) -> State {
+        State {
+            live: self.end.is_none(),
+            since: Some(self.end.unwrap_or(self.start)),
+            pushsequence: Some(self.sequence.to_string()),
+        }
+    }
+}
+
+impl Known {
+    fn of(pushes: &[(&Push, bool)]) -> Self {
+        let acknowledged = || pushes.iter().filter(|(_, is)| *is).map(|(push, _)| *push);
+        let surely = Newest::of(acknowledged());
+        // What is older than the newest makes no difference.
+        let matters = |push: &Push| {
+            surely.is_none_or(|newest| {
+                push.sequence == newest.sequence || push.at.plus(COARSE) >= newest.start
+            })
+        };
+        let unsure: Vec<&Push> = pushes
+            .iter()
+            .filter(|(push, acknowledged)| !acknowledged && matters(push))
+            .map(|(push, _)| *push)
+            .collect();
+        let possible = (unsure.len() <= UNCERTAIN).then(|| {
+            let mut possible = Vec::new();
+            for combination in 0..1_u32 << unsure.len() {
+                let stored = |at: &usize| combination & (1 << at) != 0;
+                let stored = (0..unsure.len()).filter(stored).map(|at| unsure[at]);
+                let newest = Newest::of(acknowledged().chain(stored));
+                if !possible.contains(&newest) {
+                    possible.push(newest);
+                }
+            }
+            possible
+        });
+        Self { surely, possible }
+    }
+}
+
+impl Truth {
+    /// By everything that was sent; a push is that of the entry of this number.
+    pub(super) fn of(entries: &[Entry], pushes: &[(usize, Push)]) -> Self {
+        let mut streams: BTreeMap<Arc<Name>, Vec<(&Push, bool)>> = BTreeMap::new();
+        for (number, push) in pushes {
+            let acknowledged = entries[*number].acknowledged;
+            let stream = streams.entry(push.stream.clone()).or_default();
+            stream.push((push, acknowledged));
+        }
+        let known = |(name, pushes): (_, Vec<_>)| (name, Known::of(&pushes));
+        Self(streams.into_iter().map(known).collect())
+    }
+
+    pub(super) fn streams(&self) -> Streams {
+        let mut streams = Streams::default();
+        for known in self.0.values() {
+            match known.surely {
+                Some(newest) if newest.end.is_none() => streams.live += 1,
+                Some(_) => streams.offline += 1,
+                None => {}
+            }
+            // When it began makes no difference to what is over.
+            let state = |newest: &Option<Newest>| newest.map(|newest| newest.state());
+            let surely = known.surely.map(|newest| newest.state());
+            let is_certain = known
+                .possible
+                .as_ref()
+                .is_some_and(|all| all.iter().all(|newest| state(newest) == surely));
+            streams.uncertain += u64::from(!is_certain);
+        }
+        streams
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const BEGIN: i64 = 1_795_420_800;
+
+    /// A begin, or the end of what lasted so many milliseconds, so many seconds after [`BEGIN`].
+    fn push(sequence: u64, after: i64, lasted: Option<u64>) -> Push {
+        Push {
+            stream: Arc::new(Name {
+                domain: "d".into(),
+                appname: "a".into(),
+                streamid: "s".into(),
+            }),
+            sequence,
+            at: Timestamp::from_seconds(BEGIN + after),
+            lasted: lasted.map(Duration::from_millis),
+        }
+    }
+
+    /// What is surely known, and how many states are possible.
+    fn known(pushes: &[(Push, bool)]) -> (Option<(bool, u64, i64)>, Option<usize>) {
+        let pushes: Vec<(&Push, bool)> = pushes.iter().map(|(push, is)| (push, *is)).collect();
+        let known = Known::of(&pushes);
+        let state = known.surely.map(|newest| {
+            let since = newest.state().since.unwrap().millis() - BEGIN * 1000;
+            (newest.state().live, newest.sequence, since)
+        });
+        (state, known.possible.map(|all| all.len()))
+    }
+
+    #[test]
+    fn the_newest_push_decides_whatever_the_order() {
+        let (first, end, second) = (push(1, 0, None), push(1, 9, Some(9000)), push(2, 5, None));
+        // The first one ends after the second one began.
+        let all = [(first, true), (end, true), (second, true)];
+        assert_eq!(known(&all), (Some((true, 2, 5000)), Some(1)));
+        let [first, end, second] = all;
+        let turned = [second, end, first];
+        assert_eq!(known(&turned), (Some((true, 2, 5000)), Some(1)));
+        // Of the same second the higher number is newer, by its value.
+        let (nine, ten) = (push(9, 0, None), push(10, 0, None));
+        assert_eq!(known(&[(ten, true), (nine, true)]).0, Some((true, 10, 0)));
+    }
+
+    #[test]
+    fn an_end_alone_began_as_long_before_as_it_lasted() {
+        let (begin, end) = (push(1, 8, None), push(2, 10, Some(1500)));
+        let both = [(begin.clone(), true), (end, true)];
+        assert_eq!(known(&both).0, Some((false, 2, 10_000)));
+        let end = push(2, 10, Some(2500));
+        assert_eq!(
+            known(&[(begin, true), (end, true)]).0,
+            Some((true, 1, 8000))
+        );
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_may_be_known_or_not() {
+        let (begin, end) = (push(1, 0, None), push(1, 9, Some(9000)));
+        let of = |begin_is, end_is| known(&[(begin.clone(), begin_is), (end.clone(), end_is)]);
+        assert_eq!(of(true, false), (Some((true, 1, 0)), Some(2)));
+        // It is offline with or without its begin.
+        assert_eq!(of(false, true), (Some((false, 1, 9000)), Some(1)));
+        assert_eq!(of(false, false), (None, Some(3)));
+        // What is over long since makes no difference.
+        let later = push(2, 60, None);
+        let old = [(begin, true), (end, false), (later, true)];
+        assert_eq!(known(&old), (Some((true, 2, 60_000)), Some(1)));
+        let many: Vec<_> = (0..20).map(|at| (push(at, 0, None), false)).collect();
+        assert_eq!(known(&many), (None, None));
+    }
+}

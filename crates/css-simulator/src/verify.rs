@@ -1,0 +1,233 @@
+//! Asking a livehook what it has stored, to hold it against what it acknowledged.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use css_callbacks::{EventId, Kind, Secret, Timestamp, json};
+use reqwest::StatusCode;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::admin::{AT_FIRST, Admin, PATIENCE};
+use super::ledger::{Entry, Seal};
+use crate::Endpoint;
+
+/// Questions at a time.
+const AT_ONCE: usize = 16;
+/// Kinds of which the receiver may take a retry for another event.
+const MAY_BE_NEW: [Kind; 3] = [Kind::Relay, Kind::StreamliveBegin, Kind::StreamliveEnd];
+
+/// Asks the admin listener of a livehook.
+pub struct Verifier {
+    admin: Admin,
+    source: String,
+}
+
+/// What was there before: only what is stored from then on is looked at.
+pub struct Baseline {
+    from: Timestamp,
+    /// What was stored since then all the same: a date has whole seconds.
+    before: Vec<EventId>,
+}
+
+/// What the receiver's store says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Acknowledged, but not stored.
+    pub lost: u64,
+    /// Stored, but no 200 was received: the answer got lost, or the sender was stopped.
+    pub stored_unacknowledged: u64,
+    /// Stored with another content than was sent.
+    pub wrong_content: u64,
+    /// Stored more than once.
+    pub stored_twice: u64,
+    /// Forged, and stored.
+    pub forged_stored: u64,
+    /// Stored meanwhile, but not sent by this simulation.
+    pub others: u64,
+}
+
+/// A stored event as lists have it.
+struct Listed {
+    id: EventId,
+    /// It may be of a kind that has no id for sure.
+    may_be_new: bool,
+}
+
+impl Verifier {
+    /// Will ask the admin listener at `endpoint` about the events of a source. The error is the rest of a sentence that begins
+    /// with the option's name.
+    pub fn new(endpoint: Endpoint, token: Option<Secret>, source: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            admin: Admin::new(endpoint, token, "--verify")?,
+            source: source.to_owned(),
+        })
+    }
+
+    /// Whether it answers, and the time by its clock.
+    pub async fn begin(&self) -> anyhow::Result<Baseline> {
+        let answer = self
+            .admin
+            .ask("/api/events", &[("limit", "1")], AT_FIRST)
+            .await?;
+        let other = |why: String| self.admin.no_livehook(why);
+        if answer.status != StatusCode::OK {
+            bail!(other(format!("it answers {}", answer.status)));
+        }
+        let date = answer.date.unwrap_or_default();
+        let from = jiff::fmt::rfc2822::parse(&date)
+            .map_err(|_| anyhow!(other("it tells no date".to_owned())))?
+            .timestamp()
+            .as_millisecond();
+        let mut baseline = Baseline {
+            from: Timestamp::from_millis(from).minus(Duration::from_secs(1)),
+            before: Vec::new(),
+        };
+        baseline.before = self
+            .list(&baseline)
+            .await?
+            .into_iter()
+            .map(|event| event.id)
+            .collect();
+        Ok(baseline)
+    }
+
+    /// Holds what was sent against what is stored.
+    pub(super) async fn compare(
+        self,
+        baseline: &Baseline,
+        entries: &[Entry],
+        forged: &[EventId],
+    ) -> anyhow::Result<Found> {
+        let this = Arc::new(self);
+        let mut listed = this.list(baseline).await?;
+        // Lists are in arrival order.
+        let before = baseline
+            .before
+            .iter()
+            .zip(&listed)
+            .take_while(|(id, event)| **id == event.id)
+            .count();
+        listed.drain(..before);
+        let mut times: HashMap<EventId, u64> = HashMap::new();
+        for event in &listed {
+            *times.entry(event.id).or_default() += 1;
+        }
+        let seals = this.seals(&listed, entries).await?;
+        let mut found = Found::default();
+        let by_chance = anonymous(entries, &listed, &seals);
+        let mut own = 0;
+        for entry in entries {
+            let (stored, same) = match entry.identity.id {
+                Some(id) => {
+                    let stored = times.get(&id).copied().unwrap_or(0);
+                    (stored, seals.get(&id) == Some(&Some(entry.identity.seal)))
+                }
+                None => (
+                    by_chance.get(&entry.identity.seal).copied().unwrap_or(0),
+                    true,
+                ),
+            };
+            own += stored;
+            // What has no id, such as a relay without time, is not merged: its retries and repeats are events of their own.
+            found.stored_twice += u64::from(stored > 1 && entry.identity.id.is_some());
+            let here = stored > 0 || (entry.identity.id.is_some() && same);
+            match (here, entry.acknowledged) {
+                (true, _) if !same => found.wrong_content += 1,
+                (true, false) => found.stored_unacknowledged += 1,
+                (false, true) => found.lost += 1,
+                (true, true) | (false, false) => {}
+            }
+        }
+        found.forged_stored = forged
+            .iter()
+            .map(|id| times.get(id).copied().unwrap_or(0))
+            .sum();
+        found.others = (listed.len() as u64).saturating_sub(own + found.forged_stored);
+        Ok(found)
+    }
+
+    /// Everything that was stored since.
+    async fn list(&self, baseline: &Baseline) -> anyhow::Result<Vec<Listed>> {
+        let from = baseline.from.to_string();
+        let fields = [("source", &*self.source), ("from", &from)];
+        let list = self.admin.list("/api/events", &fields, PATIENCE, |item| {
+            let text = |name: &str| item[name].as_str().unwrap_or_default();
+            let id = EventId::from_hex(text("id")).context("the list has an item without id")?;
+            Ok(Listed {
+                id,
+                may_be_new: MAY_BE_NEW
+                    .iter()
+                    .any(|kind| text("type") == kind.event_type()),
+            })
+        });
+        list.await
+    }
+
+    /// The seal of each event that is stored, as far as something is to be held against it; none where it is not there.
+    async fn seals(
+        self: &Arc<Self>,
+        listed: &[Listed],
+        entries: &[Entry],
+    ) -> anyhow::Result<HashMap<EventId, Option<Seal>>> {
+        let known = entries.iter().filter_map(|entry| entry.identity.id);
+        let unsure = listed.iter().filter(|event| event.may_be_new);
+        let unsure = unsure.map(|event| event.id);
+        let mut wanted: Vec<EventId> = known.chain(unsure).collect();
+        wanted.sort();
+        wanted.dedup();
+        let mut seals = HashMap::with_capacity(wanted.len());
+        let mut asking = JoinSet::new();
+        let mut wanted = wanted.into_iter();
+        loop {
+            while asking.len() < AT_ONCE
+                && let Some(id) = wanted.next()
+            {
+                let this = self.clone();
+                asking.spawn(async move { Ok::<_, anyhow::Error>((id, this.seal(id).await?)) });
+            }
+            match asking.join_next().await {
+                Some(answer) => {
+                    let (id, seal) = answer.context("a question broke off")??;
+                    seals.insert(id, seal);
+                }
+                None => return Ok(seals),
+            }
+        }
+    }
+
+    async fn seal(&self, id: EventId) -> anyhow::Result<Option<Seal>> {
+        let path = format!("/api/events/{id}");
+        let answer = self.admin.ask(&path, &[], PATIENCE).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let members = json::members(&answer.body).context("an event is not understood")?;
+        // What is sent is UTF-8, so it is never in `data_base64`.
+        let data = members.iter().find(|member| *member.name == *b"data");
+        Ok(data.and_then(|data| Seal::of(data.value)))
+    }
+}
+
+/// How often each content is stored that has its id by chance.
+fn anonymous(
+    entries: &[Entry],
+    listed: &[Listed],
+    seals: &HashMap<EventId, Option<Seal>>,
+) -> HashMap<Seal, u64> {
+    let mut times: HashMap<Seal, u64> = entries
+        .iter()
+        .filter(|entry| entry.identity.id.is_none())
+        .map(|entry| (entry.identity.seal, 0))
+        .collect();
+    for event in listed {
+        if let Some(Some(seal)) = seals.get(&event.id)
+            && let Some(times) = times.get_mut(seal)
+        {
+            *times += 1;
+        }
+    }
+    times
+}
