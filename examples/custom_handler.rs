@@ -6,12 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use css_callbacks::Payload;
-use livehook::config::{Config, environment};
-use livehook::event::Event;
-use livehook::handler::{Failure, Handler, Handling};
-use livehook::log;
-use livehook::server::Server;
+use livehook::{Config, Event, Failure, Handler, Handling, Payload, Server, environment};
 
 struct WhoIsLive;
 
@@ -38,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     let file = std::env::args().nth(1).map(PathBuf::from);
     let file = file.context("usage: custom_handler FILE")?;
     let config = Config::load(&file, &environment())?;
-    log::init(&config.log)?;
+    config.init_log()?;
     let server = Server::builder(config)
         .handler("who-is-live", WhoIsLive)
         .bind()
@@ -49,6 +44,6 @@ async fn main() -> anyhow::Result<()> {
             let _ = tokio::signal::ctrl_c().await;
         })
         .await?;
-    log::flush();
+    livehook::flush_log();
     Ok(())
 }

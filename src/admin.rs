@@ -14,7 +14,7 @@ mod problem;
 mod query;
 mod rejected;
 mod session;
-pub mod settings;
+pub(crate) mod settings;
 mod stream;
 mod streams;
 
@@ -43,7 +43,7 @@ use crate::metrics::{Metrics, TextFormat};
 use crate::streams::Board;
 
 /// What the admin endpoints work with.
-pub struct Admin {
+pub(crate) struct Admin {
     /// The inbox to look into.
     pub inbox: Inbox,
     /// The handlers to steer.
@@ -66,7 +66,7 @@ pub struct Admin {
 
 impl Admin {
     /// With nobody watching.
-    pub fn new(
+    pub(crate) fn new(
         inbox: Inbox,
         dispatch: Arc<Dispatch>,
         ingress: Arc<Ingress>,
@@ -90,7 +90,7 @@ impl Admin {
 }
 
 /// The endpoints.
-pub fn router(admin: Arc<Admin>, health: health::Health) -> Router {
+pub(crate) fn router(admin: Arc<Admin>, health: health::Health) -> Router {
     let mut router = Router::new().route("/metrics", get(metrics));
     for endpoint in ENDPOINTS {
         router = router.route(endpoint.path, (endpoint.route)());

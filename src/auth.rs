@@ -18,7 +18,7 @@ use crate::source::Source;
 
 /// Everything about a request that authentication looks at.
 #[derive(Debug, Clone)]
-pub struct Presented<'a> {
+pub(crate) struct Presented<'a> {
     /// The kind whose URL was called; none for `/{source}`.
     pub url_kind: Option<Kind>,
     /// The `token` of the query, percent-decoded.
@@ -33,7 +33,7 @@ pub struct Presented<'a> {
 
 /// Why a callback is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The URL carries no or another token than the source's.
     Token,
     /// It came from an address outside the allow-list.
@@ -50,7 +50,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Token,
         Self::Address,
         Self::HalfSigned,
@@ -60,7 +60,7 @@ impl Refusal {
     ];
 
     /// The reason in one word, for logs and the rejected list.
-    pub fn slug(self) -> &'static str {
+    pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Address => "address",
@@ -71,13 +71,8 @@ impl Refusal {
         }
     }
 
-    /// The reason with this slug.
-    pub fn from_slug(slug: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.slug() == slug)
-    }
-
     /// What the operator should look at.
-    pub fn hint(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::Token => "the URL in the template does not end in the source's ?token=",
             Self::Address => {
@@ -99,7 +94,7 @@ impl Refusal {
 /// A callback that passed authentication; only [`authenticate`], [`recheck`] and [`claim`] make one, beside what is derived from
 /// others.
 #[derive(Debug)]
-pub struct Authentic {
+pub(crate) struct Authentic {
     source: Arc<str>,
     kind: Kind,
     id: EventId,
@@ -144,34 +139,34 @@ impl Authentic {
     }
 
     /// The source's name.
-    pub fn source(&self) -> &Arc<str> {
+    pub(crate) fn source(&self) -> &Arc<str> {
         &self.source
     }
 
     /// The kind, as its body or its URL says.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Its identity.
-    pub fn id(&self) -> EventId {
+    pub(crate) fn id(&self) -> EventId {
         self.id
     }
 
     /// When it arrived.
-    pub fn received(&self) -> Timestamp {
+    pub(crate) fn received(&self) -> Timestamp {
         self.received
     }
 
     /// The body as received.
-    pub fn body(&self) -> &Bytes {
+    pub(crate) fn body(&self) -> &Bytes {
         &self.body
     }
 }
 
 /// What came of a callback.
 #[derive(Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// The kind it would have; to be believed only with `outcome`.
     pub kind: Kind,
     /// `t` of a correct signature, also of an expired one: it tells how far sender's and receiver's clocks are apart.
@@ -181,7 +176,7 @@ pub struct Verdict {
 }
 
 /// Judges a callback by the rules of its source. `chance` is used as in [`EventId::derive`].
-pub fn authenticate(
+pub(crate) fn authenticate(
     source: &Source,
     presented: &Presented,
     callback: &Callback,
@@ -203,7 +198,7 @@ pub fn authenticate(
 
 /// Judges once more, by the keys that a source has now, a callback that was refused for its signature: address and token were
 /// good when it arrived. None if it is still not authentic; without keys none is, as then the token alone would decide.
-pub fn recheck(
+pub(crate) fn recheck(
     source: &Source,
     presented: &Presented,
     callback: &Callback,
@@ -222,7 +217,7 @@ pub fn recheck(
 /// Judges for a source, as if it had come to a URL of it, a callback that came to one that is nobody's. Unlike there the signature
 /// or the token has to prove it: what a source takes from anybody is no sign that it was meant for it. Of the token the
 /// [hash](token_hash) is compared, as nothing else of it is kept.
-pub fn claim(
+pub(crate) fn claim(
     source: &Source,
     presented: &Presented,
     token: Option<[u8; 32]>,
@@ -248,12 +243,12 @@ pub fn claim(
 }
 
 /// The hash under which a presented token is remembered.
-pub fn token_hash(token: &[u8]) -> [u8; 32] {
+pub(crate) fn token_hash(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
 /// Whether the sender's address may send at all.
-pub fn check_address(source: &Source, presented: &Presented) -> Result<(), Refusal> {
+pub(crate) fn check_address(source: &Source, presented: &Presented) -> Result<(), Refusal> {
     if source.allows_from(presented.client) {
         Ok(())
     } else {
@@ -262,7 +257,7 @@ pub fn check_address(source: &Source, presented: &Presented) -> Result<(), Refus
 }
 
 /// Whether the URL carries the source's token, if it has one.
-pub fn check_token(source: &Source, presented: &Presented) -> Result<(), Refusal> {
+pub(crate) fn check_token(source: &Source, presented: &Presented) -> Result<(), Refusal> {
     match source.token() {
         Some(token) if !token.matches(presented.token.unwrap_or_default()) => Err(Refusal::Token),
         _ => Ok(()),
@@ -312,11 +307,6 @@ fn check_signature(
             )
         }
     }
-}
-
-/// The signature of `t` under a key: lower-case hex MD5 of the two joined.
-pub fn sign(key: &str, t: &str) -> String {
-    hex::encode(digest(key, t))
 }
 
 fn sign_matches(key: &str, t: &str, presented: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many bytes may be in flight at once.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Account>);
+pub(crate) struct Budget(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
@@ -17,20 +17,20 @@ struct Account {
 
 /// A share of a [`Budget`], given back when dropped.
 #[derive(Debug)]
-pub struct Charge {
+pub(crate) struct Charge {
     account: Arc<Account>,
     bytes: u64,
 }
 
 impl Budget {
     /// A budget of this many bytes.
-    pub fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         Self::within(limit, None)
     }
 
     /// A budget of this many bytes of this one, which can never take all of it.
     #[must_use]
-    pub fn part(&self, limit: u64) -> Self {
+    pub(crate) fn part(&self, limit: u64) -> Self {
         Self::within(limit, Some(self.clone()))
     }
 
@@ -43,7 +43,7 @@ impl Budget {
     }
 
     /// Takes a share; none if it is not there.
-    pub fn charge(&self, bytes: u64) -> Option<Charge> {
+    pub(crate) fn charge(&self, bytes: u64) -> Option<Charge> {
         let mut charge = Charge {
             account: self.0.clone(),
             bytes: 0,
@@ -55,7 +55,7 @@ impl Budget {
 impl Charge {
     /// Takes more; `false`, and nothing taken, if it is not there.
     #[must_use]
-    pub fn grow(&mut self, bytes: u64) -> bool {
+    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
         let taken = self.account.take(bytes);
         if taken {
             self.bytes += bytes;

@@ -10,7 +10,7 @@ use css_callbacks::Timestamp;
 
 /// Which times are old. Those that lie far ahead are as well: they are of a clock that was wrong, and would never be.
 #[derive(Debug, Clone, Copy)]
-pub struct Old {
+pub(crate) struct Old {
     /// Those before this,
     pub before: Timestamp,
     /// and those after this.
@@ -19,13 +19,13 @@ pub struct Old {
 
 impl Old {
     /// Every time.
-    pub const ALL: Self = Self {
+    pub(crate) const ALL: Self = Self {
         before: Timestamp::from_millis(i64::MAX),
         beyond: Timestamp::from_millis(i64::MAX),
     };
 
     /// Those longer ago than so long, or as far ahead.
-    pub fn than(age: Duration, now: Timestamp) -> Self {
+    pub(crate) fn than(age: Duration, now: Timestamp) -> Self {
         Self {
             before: now.minus(age),
             beyond: now.plus(age),
@@ -94,7 +94,7 @@ impl Clock {
 
     /// What the time of day would be if nobody had set the clock since it was made. Only good to be compared with others of the
     /// same clock: see [`Clock::shown`].
-    pub fn steady(&self) -> Timestamp {
+    pub(crate) fn steady(&self) -> Timestamp {
         match &self.0.steady {
             Steady::Passing(began, since) => began.plus(since.elapsed()),
             Steady::Standing(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
@@ -102,12 +102,12 @@ impl Clock {
     }
 
     /// A steady time as the clock shows it now.
-    pub fn shown(&self, steady: Timestamp) -> Timestamp {
+    pub(crate) fn shown(&self, steady: Timestamp) -> Timestamp {
         Timestamp::from_millis(steady.millis().saturating_add(self.ahead()))
     }
 
     /// A time of day as a steady time, if the clock was right then.
-    pub fn steady_of(&self, time: Timestamp) -> Timestamp {
+    pub(crate) fn steady_of(&self, time: Timestamp) -> Timestamp {
         Timestamp::from_millis(time.millis().saturating_sub(self.ahead()))
     }
 
@@ -117,7 +117,7 @@ impl Clock {
     }
 
     /// Whether it is a clock that stands still by itself.
-    pub fn is_manual(&self) -> bool {
+    pub(crate) fn is_manual(&self) -> bool {
         matches!(self.0.steady, Steady::Standing(_))
     }
 
@@ -129,7 +129,7 @@ impl Clock {
     }
 
     /// Sets the clock on by so many milliseconds, or back: no time passes. For tests.
-    pub fn set_by(&self, millis: i64) {
+    pub(crate) fn set_by(&self, millis: i64) {
         self.0.set_by.fetch_add(millis, Ordering::Relaxed);
     }
 }
@@ -139,20 +139,20 @@ const STEP: u64 = 60_000;
 
 /// Notices that a clock was set.
 #[derive(Debug)]
-pub struct Steps {
+pub(crate) struct Steps {
     clock: Clock,
     ahead: i64,
 }
 
 impl Steps {
     /// From now on.
-    pub fn of(clock: Clock) -> Self {
+    pub(crate) fn of(clock: Clock) -> Self {
         let ahead = clock.ahead();
         Self { clock, ahead }
     }
 
     /// If the clock was set by more than a minute since that was last said: what time it would be, and what time it says.
-    pub fn look(&mut self) -> Option<(Timestamp, Timestamp)> {
+    pub(crate) fn look(&mut self) -> Option<(Timestamp, Timestamp)> {
         let ahead = self.clock.ahead();
         if ahead.abs_diff(self.ahead) <= STEP {
             return None;

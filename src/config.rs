@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ::config::{FileFormat, Source as _};
 use serde::Deserialize;
+use tracing_subscriber::util::TryInitError;
 
 use self::flaw::unknown_key;
 use self::node::{Node, Table};
@@ -16,7 +17,7 @@ use crate::admin::settings::{AdminConfig, AdminSettings};
 use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
 use crate::inbox::settings::{Engine, InboxConfig, InboxSettings};
 use crate::ingress::settings::ServerConfig;
-use crate::log::LogConfig;
+use crate::log::{self, LogConfig};
 use crate::settings::{self, Invalid, Surroundings};
 use crate::source::{Source, SourceConfig};
 use crate::streams::settings::{StreamsConfig, StreamsSettings};
@@ -30,21 +31,21 @@ mod variables;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `[server]`.
-    pub server: ServerConfig,
+    pub(crate) server: ServerConfig,
     /// `[admin]`.
-    pub admin: AdminSettings,
+    pub(crate) admin: AdminSettings,
     /// `[log]`.
-    pub log: LogConfig,
+    pub(crate) log: LogConfig,
     /// `[inbox]`.
-    pub inbox: InboxSettings,
+    pub(crate) inbox: InboxSettings,
     /// `[streams]`.
-    pub streams: StreamsSettings,
+    pub(crate) streams: StreamsSettings,
     /// `[sources.NAME]`, at least one.
-    pub sources: BTreeMap<String, Source>,
+    pub(crate) sources: BTreeMap<String, Source>,
     /// `[handlers.NAME]`.
-    pub handlers: BTreeMap<String, HandlerSettings>,
+    pub(crate) handlers: BTreeMap<String, HandlerSettings>,
     /// Where it was read from.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 /// Why a configuration cannot be used, in one message.
@@ -68,6 +69,17 @@ const SECTIONS: [&str; 7] = [
 ];
 
 impl Config {
+    /// From here on what is traced goes to standard error as `[log]` says, and so do panics. Can be done once in a process.
+    ///
+    /// Call [`flush_log`](crate::flush_log) before the process ends, else the last lines may be missing.
+    ///
+    /// # Errors
+    ///
+    /// If the process has another subscriber of `tracing` already.
+    pub fn init_log(&self) -> Result<(), TryInitError> {
+        log::init(&self.log)
+    }
+
     /// The file to read: the one asked for, else `$LIVEHOOK_CONFIG`, else the usual place.
     pub fn default_path(flag: Option<PathBuf>) -> PathBuf {
         let variable = || std::env::var_os("LIVEHOOK_CONFIG").filter(|path| !path.is_empty());

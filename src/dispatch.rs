@@ -11,7 +11,7 @@ mod health;
 mod leases;
 mod parts;
 mod runner;
-pub mod settings;
+pub(crate) mod settings;
 mod status;
 mod window;
 
@@ -29,7 +29,7 @@ use self::parts::Taking;
 use self::runner::{Command, Leased, Runner};
 use self::settings::HandlerSettings;
 use self::status::{InMemory, Status};
-pub use self::status::{Last, State};
+pub(crate) use self::status::{Last, State};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
 use crate::handler::Taker;
@@ -42,7 +42,7 @@ const ARRANGE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A handler that is ready to take events.
 #[derive(Clone)]
-pub struct Built {
+pub(crate) struct Built {
     /// Its section of the configuration.
     pub settings: Arc<HandlerSettings>,
     /// The handler itself.
@@ -50,7 +50,7 @@ pub struct Built {
 }
 
 /// All handlers at work.
-pub struct Dispatch {
+pub(crate) struct Dispatch {
     inbox: Inbox,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -96,7 +96,7 @@ struct Leaving {
 
 /// How a handler is doing.
 #[derive(Debug, Clone)]
-pub struct HandlerReport {
+pub(crate) struct HandlerReport {
     /// Its name.
     pub name: String,
     /// The `type` of its target; none if it is code.
@@ -115,7 +115,7 @@ pub struct HandlerReport {
 
 /// What became of an event at a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveryReport {
+pub(crate) struct DeliveryReport {
     /// Its name.
     pub handler: String,
     /// How far it is.
@@ -126,7 +126,7 @@ pub struct DeliveryReport {
 
 /// How far a handler is with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Its filters do not let it through.
     NotWanted,
     /// It is done, was discarded, or had been stored when the handler began.
@@ -141,7 +141,7 @@ pub enum Progress {
 
 impl Progress {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::NotWanted,
         Self::Done,
         Self::AtWork,
@@ -152,7 +152,7 @@ impl Progress {
     ];
 
     /// It in one word or two.
-    pub fn slug(self) -> &'static str {
+    pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::NotWanted => "not wanted",
             Self::Done => "done",
@@ -167,7 +167,7 @@ impl Progress {
 
 /// Why a handler did not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ControlError {
+pub(crate) enum ControlError {
     /// There is no handler of this name.
     #[error("there is no such handler")]
     NoSuchHandler,
@@ -178,7 +178,7 @@ pub enum ControlError {
 
 impl Dispatch {
     /// Nothing is handed out before [`Dispatch::change_to`].
-    pub fn new(inbox: Inbox, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(inbox: Inbox, clock: Clock, metrics: Arc<Metrics>) -> Self {
         Self {
             inbox,
             clock,
@@ -194,7 +194,7 @@ impl Dispatch {
 
     /// Has exactly these handlers at work: new ones begin, missing ones stop, the others do not notice. A changed one finishes
     /// what it is at under its old settings and goes on under the new ones then; nothing else waits for that.
-    pub async fn change_to(
+    pub(crate) async fn change_to(
         self: &Arc<Self>,
         handlers: BTreeMap<String, Built>,
     ) -> Result<(), StoreError> {
@@ -327,7 +327,7 @@ impl Dispatch {
     }
 
     /// Stops all handlers; what runs may finish for so long.
-    pub async fn stop(self: &Arc<Self>, grace: Duration) {
+    pub(crate) async fn stop(self: &Arc<Self>, grace: Duration) {
         self.stopping.store(true, Ordering::SeqCst);
         {
             let _changing = self.changing.lock().await;
@@ -353,26 +353,26 @@ impl Dispatch {
     }
 
     /// The number of a handler in the inbox.
-    pub fn id(&self, name: &str) -> Result<HandlerId, ControlError> {
+    pub(crate) fn id(&self, name: &str) -> Result<HandlerId, ControlError> {
         let at_work = self.at_work();
         let at_work = at_work.get(name).filter(|at_work| !at_work.is_internal());
         Ok(at_work.ok_or(ControlError::NoSuchHandler)?.id)
     }
 
     /// The number of a part of livehook, if it is here that events are delivered to it.
-    pub fn internal_here(&self, name: &str) -> Option<HandlerId> {
+    pub(crate) fn internal_here(&self, name: &str) -> Option<HandlerId> {
         let at_work = self.at_work();
         let at_work = at_work.get(name).filter(|at_work| at_work.work.is_some())?;
         Some(at_work.id)
     }
 
     /// The number of a part of livehook, wherever events are delivered to it.
-    pub fn internal_id(&self, name: &str) -> Option<HandlerId> {
+    pub(crate) fn internal_id(&self, name: &str) -> Option<HandlerId> {
         Some(self.at_work().get(name)?.id)
     }
 
     /// Makes deliveries due again, as far as the handler's filters let them through: how many. A dry run only counts.
-    pub async fn replay(
+    pub(crate) async fn replay(
         &self,
         name: &str,
         selection: Selection,
@@ -384,7 +384,7 @@ impl Dispatch {
     }
 
     /// Gives deliveries up for good: how many. A dry run only counts.
-    pub async fn discard(
+    pub(crate) async fn discard(
         &self,
         name: &str,
         selection: Selection,
@@ -396,7 +396,10 @@ impl Dispatch {
     }
 
     /// What became of an event at each handler, by name.
-    pub async fn deliveries(&self, event: &Event) -> Result<Vec<DeliveryReport>, StoreError> {
+    pub(crate) async fn deliveries(
+        &self,
+        event: &Event,
+    ) -> Result<Vec<DeliveryReport>, StoreError> {
         let handlers: Vec<_> = {
             let at_work = self.at_work();
             let handlers = at_work.iter().filter(|(_, at_work)| !at_work.is_internal());
@@ -441,7 +444,7 @@ impl Dispatch {
     }
 
     /// Has a handler begin no more attempts, or go on; also after a restart.
-    pub async fn pause(&self, name: &str, paused: bool) -> Result<(), ControlError> {
+    pub(crate) async fn pause(&self, name: &str, paused: bool) -> Result<(), ControlError> {
         self.id(name)?;
         self.ask(name, Ordered::Pause { paused }).await.map(drop)
     }
@@ -461,7 +464,7 @@ impl Dispatch {
     }
 
     /// How every handler is doing, by name.
-    pub async fn report(&self) -> Result<Vec<HandlerReport>, StoreError> {
+    pub(crate) async fn report(&self) -> Result<Vec<HandlerReport>, StoreError> {
         self.report_of(|at_work| !at_work.is_internal()).await
     }
 
@@ -525,7 +528,7 @@ impl Dispatch {
     }
 
     /// Brings the gauges of the handlers up to date.
-    pub async fn measure(&self) -> Result<(), StoreError> {
+    pub(crate) async fn measure(&self) -> Result<(), StoreError> {
         for report in self.report().await? {
             let label = HandlerLabel {
                 handler: report.name,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 /// Where an event stands in the inbox: counted up in arrival order, starting at 1.
-pub type Seq = i64;
+pub(crate) type Seq = i64;
 
 /// The attribute `untyped` of an event without a typed form.
 const UNTYPED: &str = "true";
@@ -111,7 +111,7 @@ impl Event {
 
     /// The event with its attributes read and its body dropped, for lists: bodies may be long, and lists too.
     #[must_use]
-    pub fn without_body(mut self) -> Self {
+    pub(crate) fn without_body(mut self) -> Self {
         self.attributes();
         Arc::make_mut(&mut self.0).body = Bytes::new();
         self
@@ -137,12 +137,12 @@ impl Event {
     }
 
     /// How many members did not fit when somebody read the typed form.
-    pub fn misfits(&self) -> usize {
+    pub(crate) fn misfits(&self) -> usize {
         self.0.misfits.get().copied().unwrap_or_default()
     }
 
     /// How long the push had lasted that the body tells the end of.
-    pub fn push_duration(&self) -> Option<Duration> {
+    pub(crate) fn push_duration(&self) -> Option<Duration> {
         let callback = Callback::parse(&self.0.body).ok()?;
         let millis = json::integer(callback.value("push_duration")?)?;
         u64::try_from(millis).ok().map(Duration::from_millis)
@@ -166,7 +166,7 @@ impl Event {
 
     /// What keeps its order: the same for all events of one stream, its own for an event without a stream. Even, so that the
     /// lowest bit is free for whoever needs two lanes per stream.
-    pub fn lane(&self) -> u64 {
+    pub(crate) fn lane(&self) -> u64 {
         *self.0.lane.get_or_init(|| self.hash_stream())
     }
 

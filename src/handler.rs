@@ -25,8 +25,7 @@ pub type Outcome = Result<(), Failure>;
 /// computations and blocking calls belong into `tokio::task::spawn_blocking`.
 ///
 /// ```
-/// use livehook::event::Event;
-/// use livehook::handler::{Handler, Handling};
+/// use livehook::{Event, Handler, Handling};
 ///
 /// struct Count(std::sync::atomic::AtomicU64);
 ///
@@ -56,11 +55,11 @@ pub(crate) trait Parts: Send + Sync + 'static {
 
 /// Who gets events.
 #[derive(Clone)]
-pub enum Taker {
+pub(crate) enum Taker {
     /// A handler, which gets them one by one.
     Handler(Arc<dyn Handler>),
     /// A part of livehook.
-    Parts(#[allow(private_interfaces, reason = "nobody outside makes one")] Arc<dyn Parts>),
+    Parts(Arc<dyn Parts>),
 }
 
 impl From<Arc<dyn Handler>> for Taker {

@@ -13,18 +13,18 @@ use crate::event::PayloadForm;
 use crate::handler::Handler;
 use crate::settings::{Invalid, Surroundings};
 
-pub mod exec;
-pub mod file;
-pub mod http;
-pub mod log;
+pub(crate) mod exec;
+pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod log;
 
 /// Attempts side by side where nothing else is said: another server or program has to bear them.
-pub const CONCURRENCY: usize = 8;
+pub(crate) const CONCURRENCY: usize = 8;
 
 /// Where a handler's events go, as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub enum To {
+pub(crate) enum To {
     /// One log line per event.
     Log(log::Config),
     /// Lines of a file.
@@ -37,7 +37,7 @@ pub enum To {
 
 impl To {
     /// The `type` in the file.
-    pub fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Log(_) => "log",
             Self::File(_) => "file",
@@ -47,7 +47,7 @@ impl To {
     }
 
     /// Attempts side by side where the section does not say how many.
-    pub fn concurrency(&self) -> usize {
+    pub(crate) fn concurrency(&self) -> usize {
         match self {
             // They share a write and a sync.
             Self::File(_) => 256,
@@ -56,7 +56,7 @@ impl To {
     }
 
     /// Checks the section and reads the secrets it refers to. `place` is its dotted key, such as `handlers.archive.to`.
-    pub fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+    pub(crate) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
             Self::File(config) => Checked::File(config.validate(place, around)?),
@@ -69,7 +69,7 @@ impl To {
 
 /// A validated [`To`]. Equal targets make handlers that do the same.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target(Checked);
+pub(crate) struct Target(Checked);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Checked {
@@ -81,7 +81,7 @@ enum Checked {
 
 impl Target {
     /// Finds without touching anything what cannot work. `place` is its dotted key, such as `handlers.archive.to`.
-    pub fn check(&self, place: &str) -> Result<(), Invalid> {
+    pub(crate) fn check(&self, place: &str) -> Result<(), Invalid> {
         match &self.0 {
             Checked::Log => Ok(()),
             Checked::File(target) => target.check(place),
@@ -96,7 +96,7 @@ impl Target {
     }
 
     /// The file that it writes.
-    pub fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         match &self.0 {
             Checked::File(target) => Some(target.path()),
             Checked::Log | Checked::Http(_) | Checked::Exec(_) => None,
@@ -104,7 +104,7 @@ impl Target {
     }
 
     /// Makes the handler called `name`. Files are opened here, so that what cannot work shows at the start.
-    pub fn build(
+    pub(crate) fn build(
         &self,
         name: &str,
         form: PayloadForm,

@@ -11,11 +11,11 @@
 mod arrivals;
 #[cfg(test)]
 pub(crate) mod contract;
-pub mod delivery;
+pub(crate) mod delivery;
 mod postgres;
-pub mod query;
-pub mod refused;
-pub mod settings;
+pub(crate) mod query;
+pub(crate) mod refused;
+pub(crate) mod settings;
 mod sqlite;
 mod sweep;
 
@@ -44,7 +44,7 @@ use crate::metrics::Metrics;
 
 /// Proof that a callback is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
+pub(crate) struct Receipt {
     seq: Seq,
     duplicate: bool,
 }
@@ -56,12 +56,12 @@ impl Receipt {
     }
 
     /// Where the event stands in the inbox.
-    pub fn seq(&self) -> Seq {
+    pub(crate) fn seq(&self) -> Seq {
         self.seq
     }
 
     /// Whether it had been stored before.
-    pub fn is_duplicate(&self) -> bool {
+    pub(crate) fn is_duplicate(&self) -> bool {
         self.duplicate
     }
 }
@@ -129,7 +129,7 @@ pub enum OpenError {
 
 /// Whether the inbox takes callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// It does.
     Accepting,
     /// Not until there is room on the disk.
@@ -140,7 +140,7 @@ pub enum Condition {
 
 /// A handle to the inbox.
 #[derive(Clone)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     engine: Arc<Engine>,
     arrivals: Arc<Arrivals>,
 }
@@ -167,7 +167,7 @@ const CHUNKS_SEARCHED: usize = 100;
 
 impl Inbox {
     /// Opens or creates it. Waits for up to `lock_wait` if another process has it, or `connect_wait` if the server is away.
-    pub async fn open(
+    pub(crate) async fn open(
         settings: &InboxSettings,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -196,7 +196,7 @@ impl Inbox {
     }
 
     /// Stores a callback unless its id was stored within the duplicate window. `charge` is held until the commit.
-    pub async fn accept(
+    pub(crate) async fn accept(
         &self,
         callback: Authentic,
         charge: Option<Charge>,
@@ -205,22 +205,22 @@ impl Inbox {
     }
 
     /// Stores a callback that was refused before, unless its id was ever stored.
-    pub async fn accept_late(&self, callback: Authentic) -> Result<Receipt, StoreError> {
+    pub(crate) async fn accept_late(&self, callback: Authentic) -> Result<Receipt, StoreError> {
         on_engine!(self, store => store.accept(callback, None, true).await)
     }
 
     /// The number of the newest event, and word of newer ones.
-    pub fn committed(&self) -> watch::Receiver<Seq> {
+    pub(crate) fn committed(&self) -> watch::Receiver<Seq> {
         on_engine!(self, store => store.committed())
     }
 
     /// Whether it takes callbacks.
-    pub fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> Condition {
         on_engine!(self, store => store.condition())
     }
 
     /// Gives each configured handler its number and position, durably. The others count as missing from now on.
-    pub async fn register(
+    pub(crate) async fn register(
         &self,
         configured: Vec<(String, Start)>,
     ) -> Result<Vec<Registered>, StoreError> {
@@ -228,7 +228,7 @@ impl Inbox {
     }
 
     /// Remembers what became of a handler's deliveries.
-    pub async fn settle(
+    pub(crate) async fn settle(
         &self,
         handler: HandlerId,
         settlement: Settlement,
@@ -238,7 +238,7 @@ impl Inbox {
 
     /// The events after `seq` in order: at most `limit`, at least one if there is one, and no more once their bodies have
     /// more than `bytes` bytes.
-    pub async fn after(
+    pub(crate) async fn after(
         &self,
         seq: Seq,
         limit: usize,
@@ -248,7 +248,7 @@ impl Inbox {
     }
 
     /// As [`after`](Self::after), but only what has come to rest, and read in the thread that calls: for who is in no hurry.
-    pub async fn after_at_rest(
+    pub(crate) async fn after_at_rest(
         &self,
         seq: Seq,
         limit: usize,
@@ -262,7 +262,7 @@ impl Inbox {
 
     /// The deliveries of a handler that are due at `until`, longest due first, and when the next one after them is due. One that
     /// is due only beyond `latest` is due now: nobody has to wait so long, so it was written by another clock.
-    pub async fn due(
+    pub(crate) async fn due(
         &self,
         handler: HandlerId,
         until: Timestamp,
@@ -273,7 +273,7 @@ impl Inbox {
     }
 
     /// Those of these events that are there, by number.
-    pub async fn these(&self, mut seqs: Vec<Seq>) -> Result<Vec<Event>, StoreError> {
+    pub(crate) async fn these(&self, mut seqs: Vec<Seq>) -> Result<Vec<Event>, StoreError> {
         seqs.sort_unstable();
         match &*self.engine {
             Engine::Sqlite(store) => store.these(seqs).await,
@@ -282,7 +282,7 @@ impl Inbox {
     }
 
     /// Which of these events are there.
-    pub async fn existing(&self, seqs: Vec<Seq>) -> Result<Vec<Seq>, StoreError> {
+    pub(crate) async fn existing(&self, seqs: Vec<Seq>) -> Result<Vec<Seq>, StoreError> {
         match &*self.engine {
             Engine::Sqlite(store) => store.existing(seqs).await,
             Engine::Postgres(store) => store.existing(&seqs).await,
@@ -290,7 +290,7 @@ impl Inbox {
     }
 
     /// Keeps events from retention for a handler, until [`discard_events`](Self::discard_events).
-    pub async fn hold(&self, handler: HandlerId, seqs: Vec<Seq>) -> Result<(), StoreError> {
+    pub(crate) async fn hold(&self, handler: HandlerId, seqs: Vec<Seq>) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(store) => store.hold(handler, seqs).await,
             Engine::Postgres(store) => store.hold(handler, &seqs).await,
@@ -306,34 +306,37 @@ impl Inbox {
     }
 
     /// Counts a handler's rows.
-    pub async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
+    pub(crate) async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
         on_engine!(self, store => store.count(handler).await)
     }
 
     /// An event or the first one after it that is still there, and when it arrived.
-    pub async fn received_from(&self, seq: Seq) -> Result<Option<(Seq, Timestamp)>, StoreError> {
+    pub(crate) async fn received_from(
+        &self,
+        seq: Seq,
+    ) -> Result<Option<(Seq, Timestamp)>, StoreError> {
         on_engine!(self, store => store.received_from(seq).await)
     }
 
     /// How long ago an event arrived that says when: at least as long as it is known here, should the clock have been set back.
-    pub fn age(&self, seq: Seq, received: Timestamp) -> Duration {
+    pub(crate) fn age(&self, seq: Seq, received: Timestamp) -> Duration {
         self.arrivals.age(seq, received)
     }
 
     /// As [`age`](Self::age) of [`received_from`](Self::received_from).
-    pub async fn age_from(&self, seq: Seq) -> Result<Option<Duration>, StoreError> {
+    pub(crate) async fn age_from(&self, seq: Seq) -> Result<Option<Duration>, StoreError> {
         let first = self.received_from(seq).await?;
         Ok(first.map(|(seq, received)| self.age(seq, received)))
     }
 
     /// Takes note of how far it has come, so that [`age`](Self::age) can tell. Once a second is enough.
-    pub fn note_arrivals(&self) {
+    pub(crate) fn note_arrivals(&self) {
         self.arrivals.look();
     }
 
     /// The parked deliveries of a handler beyond the event `beyond`, in the order of their events or newest first. The events
     /// come without their bodies.
-    pub async fn parked(
+    pub(crate) async fn parked(
         &self,
         handler: HandlerId,
         beyond: Option<Seq>,
@@ -352,7 +355,7 @@ impl Inbox {
     }
 
     /// The parked deliveries whose event passes the filter, as [`parked`](Self::parked). Stops after a bounded effort.
-    pub async fn search_parked(
+    pub(crate) async fn search_parked(
         &self,
         handler: HandlerId,
         filter: &EventFilter,
@@ -385,7 +388,7 @@ impl Inbox {
     }
 
     /// The events that pass the filter, in arrival order or newest first, beyond the event `beyond`, without their bodies.
-    pub async fn search(
+    pub(crate) async fn search(
         &self,
         filter: EventFilter,
         beyond: Option<Seq>,
@@ -396,14 +399,14 @@ impl Inbox {
     }
 
     /// The newest event with this id.
-    pub async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+    pub(crate) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
         on_engine!(self, store => store.find(id).await)
     }
 
     /// Makes what is selected due now for a handler, as far as it wants it: how many deliveries. What it owes anyway is not doubled:
     /// one that waits for its time, or behind one that does, waits no longer. `in_hand` says what the handler's loop knows of an
     /// event. A dry run only counts.
-    pub async fn replay(
+    pub(crate) async fn replay(
         &self,
         handler: HandlerId,
         selection: Selection,
@@ -454,7 +457,7 @@ impl Inbox {
 
     /// Gives deliveries up for good: those parked, for [`Selection::Event`] also one that is due or waiting. How many, and the
     /// lanes of those that were due or waiting. A dry run only counts.
-    pub async fn discard(
+    pub(crate) async fn discard(
         &self,
         handler: HandlerId,
         selection: Selection,
@@ -497,7 +500,7 @@ impl Inbox {
 
     /// Gives up for good a handler's deliveries of these events that are out of line, in one transaction; as
     /// [`discard`](Self::discard) of each.
-    pub async fn discard_events(
+    pub(crate) async fn discard_events(
         &self,
         handler: HandlerId,
         seqs: Vec<Seq>,
@@ -509,22 +512,22 @@ impl Inbox {
     /// there were. Nothing of them comes back, also after a crash, and the same callbacks are new if they come again.
     ///
     /// It is written in a few short transactions, whose number does not depend on that of the events: give a few hundred.
-    pub async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
+    pub(crate) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
         on_engine!(self, store => store.delete(seqs).await)
     }
 
     /// One round of retention; `true` if there is more to do.
-    pub async fn sweep(&self) -> Result<bool, StoreError> {
+    pub(crate) async fn sweep(&self) -> Result<bool, StoreError> {
         on_engine!(self, store => store.sweep().await)
     }
 
     /// Finds out whether a store that failed or was full works again; changes nothing but [`Inbox::condition`].
-    pub async fn probe(&self) -> Result<(), StoreError> {
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
         on_engine!(self, store => store.probe().await)
     }
 
     /// Looks whether the files of an embedded store are still in their place; changes nothing but [`Inbox::condition`].
-    pub async fn check_files(&self) {
+    pub(crate) async fn check_files(&self) {
         if let Engine::Sqlite(store) = &*self.engine {
             store.check_files().await;
         }
@@ -538,7 +541,7 @@ impl Inbox {
     }
 
     /// Ends when the store has failed so that only a new start can tell what is on the disk.
-    pub async fn until_condemned(&self) {
+    pub(crate) async fn until_condemned(&self) {
         match &*self.engine {
             Engine::Sqlite(store) => store.until_condemned().await,
             Engine::Postgres(_) => std::future::pending().await,
@@ -546,12 +549,12 @@ impl Inbox {
     }
 
     /// Bytes on disk.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         on_engine!(self, store => store.size())
     }
 
     /// Finishes what was begun and closes it. What is asked of it afterwards fails.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         match &*self.engine {
             Engine::Sqlite(_) => {
                 let inbox = self.clone();
@@ -568,13 +571,16 @@ impl Inbox {
     }
 
     /// Whether other processes use it as well, so that what is to be delivered has to be shared out by leases.
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         matches!(&*self.engine, Engine::Postgres(_))
     }
 
     /// Renews the leases of these handlers, and takes those that are to be had, for a term each. Where one process has
     /// everything it has all of them.
-    pub async fn lease(&self, wanted: &[(HandlerId, Duration)]) -> Result<Vec<Lease>, StoreError> {
+    pub(crate) async fn lease(
+        &self,
+        wanted: &[(HandlerId, Duration)],
+    ) -> Result<Vec<Lease>, StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Ok(wanted.iter().map(|(id, _)| Lease::forever(*id)).collect()),
             Engine::Postgres(store) => store.lease(wanted).await,
@@ -582,7 +588,7 @@ impl Inbox {
     }
 
     /// Gives a lease back.
-    pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+    pub(crate) async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Ok(()),
             Engine::Postgres(store) => store.release(lease.handler, lease.epoch).await,
@@ -590,13 +596,13 @@ impl Inbox {
     }
 
     /// What is to be known of a handler to deliver for it from now on.
-    pub async fn resume(&self, handler: HandlerId) -> Result<Registered, StoreError> {
+    pub(crate) async fn resume(&self, handler: HandlerId) -> Result<Registered, StoreError> {
         on_engine!(self, store => store.resume(handler).await)
     }
 
     /// Pauses a handler or resumes it, durably. While it is paused the age of its deliveries stands still: when it is resumed
     /// their first attempts count as later by as much.
-    pub async fn pause(
+    pub(crate) async fn pause(
         &self,
         handler: HandlerId,
         paused: bool,
@@ -606,7 +612,7 @@ impl Inbox {
     }
 
     /// A handler's delivery of an event, if it is out of line.
-    pub async fn out_of_line(
+    pub(crate) async fn out_of_line(
         &self,
         handler: HandlerId,
         seq: Seq,
@@ -615,12 +621,12 @@ impl Inbox {
     }
 
     /// Up to where a handler is finished, or has rows.
-    pub async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
+    pub(crate) async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
         on_engine!(self, store => store.position(handler).await)
     }
 
     /// Has the process that delivers for a handler do something, within so long: what came of it.
-    pub async fn order(
+    pub(crate) async fn order(
         &self,
         handler: HandlerId,
         what: &str,
@@ -633,7 +639,7 @@ impl Inbox {
     }
 
     /// Takes what other processes have ordered for these handlers.
-    pub async fn orders(&self, handlers: &[HandlerId]) -> Result<Vec<Order>, StoreError> {
+    pub(crate) async fn orders(&self, handlers: &[HandlerId]) -> Result<Vec<Order>, StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Ok(Vec::new()),
             Engine::Postgres(store) => store.orders(handlers).await,
@@ -676,7 +682,7 @@ impl Inbox {
     }
 
     /// Tells what came of an order.
-    pub async fn answer_order(
+    pub(crate) async fn answer_order(
         &self,
         order: &Order,
         answer: Result<u64, StoreError>,

@@ -3,15 +3,15 @@
 //! A request becomes bytes, bytes become [`Authentic`], that becomes a
 //! [`Receipt`](crate::inbox::Receipt), and only a receipt becomes a 200. What handlers do is not known here.
 
-pub mod answer;
+pub(crate) mod answer;
 mod body;
 mod client;
 mod desk;
-pub mod health;
+pub(crate) mod health;
 mod hearing;
 mod misrouted;
 mod recheck;
-pub mod settings;
+pub(crate) mod settings;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -31,7 +31,7 @@ use self::answer::Answer;
 use self::client::Head;
 use self::desk::Desk;
 use self::settings::ServerConfig;
-pub use self::watch::RetryWindow;
+pub(crate) use self::watch::RetryWindow;
 use self::watch::{Refused, SourceWatch};
 use crate::auth::{self, Authentic, Presented, token_hash};
 use crate::budget::{Budget, Charge};
@@ -42,10 +42,10 @@ use crate::rejected::{Reason, Rejected, RejectedList};
 use crate::source::Source;
 
 /// The sources by name, replaced as a whole by a reload.
-pub type Sources = BTreeMap<String, Arc<Source>>;
+pub(crate) type Sources = BTreeMap<String, Arc<Source>>;
 
 /// What the callback endpoints work with.
-pub struct Ingress {
+pub(crate) struct Ingress {
     desks: ArcSwap<HashMap<String, Arc<Desk>>>,
     /// Of every source there ever was.
     watches: Mutex<BTreeMap<Arc<str>, Arc<SourceWatch>>>,
@@ -64,7 +64,7 @@ pub struct Ingress {
 
 impl Ingress {
     /// Takes callbacks of these sources into the inbox.
-    pub fn new(
+    pub(crate) fn new(
         sources: Sources,
         settings: ServerConfig,
         inbox: Inbox,
@@ -92,7 +92,7 @@ impl Ingress {
     }
 
     /// Takes callbacks of these sources from now on.
-    pub fn change_to(&self, sources: Sources) {
+    pub(crate) fn change_to(&self, sources: Sources) {
         let mut watches = self.watches();
         let before = self.desks.load();
         let desks = sources.into_iter().map(|(name, source)| {
@@ -116,7 +116,7 @@ impl Ingress {
     }
 
     /// Brings the gauges of the sources up to date.
-    pub fn measure(&self) {
+    pub(crate) fn measure(&self) {
         let now = self.clock.now();
         for (source, watch) in self.watches().iter() {
             watch.measure(source, &self.metrics, now);
@@ -124,7 +124,7 @@ impl Ingress {
     }
 
     /// What is not taken now, and how long the senders go on repeating it.
-    pub fn retry_windows(&self) -> Vec<RetryWindow> {
+    pub(crate) fn retry_windows(&self) -> Vec<RetryWindow> {
         let now = self.clock.now();
         let watches = self.watches();
         let windows = watches
@@ -134,22 +134,22 @@ impl Ingress {
     }
 
     /// What may be in flight.
-    pub fn budget(&self) -> &Budget {
+    pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
     /// What was refused.
-    pub fn rejected(&self) -> &RejectedList {
+    pub(crate) fn rejected(&self) -> &RejectedList {
         &self.rejected
     }
 
     /// Whether there is a source of this name.
-    pub fn has_source(&self, name: &str) -> bool {
+    pub(crate) fn has_source(&self, name: &str) -> bool {
         self.desks.load().contains_key(name)
     }
 
     /// Writes what waits for the rejected list.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.rejected.close();
     }
 
@@ -336,7 +336,7 @@ fn without_mark(body: Bytes) -> Bytes {
 }
 
 /// The endpoints: `POST /{source}/{kind}` for every kind, and `POST /{source}`.
-pub fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
+pub(crate) fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
     let endpoint = |url_kind: Option<Kind>| {
         post(
             move |State(ingress): State<Arc<Ingress>>,

@@ -41,11 +41,11 @@ use self::patience::{Impatience, LINGER, Patience};
 use self::refusal::Refusal;
 use self::requests::Answering;
 use self::socket::Socket;
-pub use self::unreadable::Unreadable;
+pub(crate) use self::unreadable::Unreadable;
 use crate::budget::Budget;
 
 /// Connections beyond `max_connections`, at most, so that whoever looks after the server gets to it.
-pub const SPARE: usize = 64;
+pub(crate) const SPARE: usize = 64;
 const LEAST_SPARE: usize = 4;
 /// A client that is silent is asked whether it is still there after so long; gone after four questions without an answer.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ const LEAST_BUFFER: usize = 8192;
 
 /// Limits of a listener.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Connections at a time.
     pub max_connections: usize,
     /// From a head's first byte to its last.
@@ -79,7 +79,7 @@ pub struct Limits {
 
 /// How far a listener is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// It serves.
     Serving,
     /// It serves, and tells each client that the answer is the connection's last.
@@ -90,7 +90,7 @@ pub enum Stage {
 
 /// Where and when a request came in.
 #[derive(Debug, Clone)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// When the head was complete.
@@ -111,14 +111,14 @@ impl Arrival {
     }
 
     /// The request was authentic: where there are too many connections, this one is among the last to make room.
-    pub fn vouch(&self) {
+    pub(crate) fn vouch(&self) {
         self.caller.set_genuine();
     }
 }
 
 /// Serves until `stage` says so, then finishes the requests under way. If nobody is left to say so it stops, too, and leaves
 /// the connections that it has not taken.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,

@@ -23,7 +23,7 @@ use crate::settings::Invalid;
 /// `[log]`, in the file and validated.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct LogConfig {
+pub(crate) struct LogConfig {
     /// How much: a level, or levels by module such as `info,livehook::dispatch=debug`.
     pub level: String,
     /// How it looks.
@@ -42,7 +42,7 @@ impl Default for LogConfig {
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,
@@ -65,7 +65,7 @@ const NOISY: [&str; 9] = [
 
 impl LogConfig {
     /// Checks the section.
-    pub fn validate(&self, place: &str) -> Result<Self, Invalid> {
+    pub(crate) fn validate(&self, place: &str) -> Result<Self, Invalid> {
         match self.targets() {
             Ok(_) => Ok(self.clone()),
             Err(_) => {
@@ -112,10 +112,8 @@ static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 /// The end of the thread that writes.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// From here on what is traced goes to standard error, and so do panics. Can be done once in a process.
-///
-/// Call [`flush`] before the process ends, else the last lines may be missing.
-pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+/// See [`Config::init_log`](crate::Config::init_log).
+pub(crate) fn init(config: &LogConfig) -> Result<(), TryInitError> {
     let targets = config.targets().unwrap_or_default();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUE)

@@ -20,13 +20,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-pub use self::source::SourceMetrics;
-pub use self::text::TextFormat;
+pub(crate) use self::source::SourceMetrics;
+pub(crate) use self::text::TextFormat;
 use crate::auth::Refusal;
 
 /// What became of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CallbackResult {
+pub(crate) enum CallbackResult {
     /// Stored: 200.
     Accepted,
     /// Stored before: 200.
@@ -45,7 +45,7 @@ pub enum CallbackResult {
 
 /// What became of an attempt to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DeliveryOutcome {
+pub(crate) enum DeliveryOutcome {
     /// Handled.
     Done,
     /// To be tried again.
@@ -57,11 +57,8 @@ pub enum DeliveryOutcome {
 macro_rules! label_value {
     ($type:ty { $($variant:ident => $text:literal),* $(,)? }) => {
         impl $type {
-            /// Every one.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
             /// It in one word, as in labels.
-            pub fn slug(self) -> &'static str {
+            pub(crate) fn slug(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
         }
@@ -73,6 +70,19 @@ macro_rules! label_value {
         }
     };
 }
+impl CallbackResult {
+    /// Every one.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::Refused,
+        Self::Invalid,
+        Self::Overloaded,
+        Self::Failed,
+        Self::Misrouted,
+    ];
+}
+
 label_value!(CallbackResult {
     Accepted => "accepted", Duplicate => "duplicate", Refused => "refused",
     Invalid => "invalid", Overloaded => "overloaded", Failed => "failed", Misrouted => "misrouted",
@@ -87,7 +97,7 @@ impl EncodeLabelValue for Refusal {
 
 /// Labels of `livehook_callbacks_total`. What is not authenticated has kind `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CallbackLabels {
+pub(crate) struct CallbackLabels {
     /// A configured source, or `unknown` for what was misrouted.
     pub source: String,
     /// The slug of the kind of an authentic callback.
@@ -98,14 +108,14 @@ pub struct CallbackLabels {
 
 /// The label of what is counted per source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SourceLabel {
+pub(crate) struct SourceLabel {
     /// A configured source.
     pub source: String,
 }
 
 /// Labels of callbacks whose body names another kind than their URL. Which one, the log says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MixedUpLabels {
+pub(crate) struct MixedUpLabels {
     /// A configured source.
     pub source: String,
     /// The slug of the kind whose URL was called.
@@ -114,7 +124,7 @@ pub struct MixedUpLabels {
 
 /// Labels of `livehook_forgeries_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ForgeryLabels {
+pub(crate) struct ForgeryLabels {
     /// A configured source.
     pub source: String,
     /// Why it was refused.
@@ -123,28 +133,28 @@ pub struct ForgeryLabels {
 
 /// The label of what is counted per kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KindLabel {
+pub(crate) struct KindLabel {
     /// The slug of the kind.
     pub kind: &'static str,
 }
 
 /// The label of what is counted per handler.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct HandlerLabel {
+pub(crate) struct HandlerLabel {
     /// A configured handler.
     pub handler: String,
 }
 
 /// The label of what is counted per push domain. A domain is what a stranger sends, unless the operator has named it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DomainLabel {
+pub(crate) struct DomainLabel {
     /// A configured push domain, or `other`.
     pub domain: String,
 }
 
 /// Labels of `livehook_deliveries_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DeliveryLabels {
+pub(crate) struct DeliveryLabels {
     /// A configured handler.
     pub handler: String,
     /// What became of the attempt.
@@ -156,7 +166,7 @@ type Count = Gauge<i64, AtomicI64>;
 
 /// Every metric. Counters and histograms are moved where things happen, gauges just before they are shown.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// Requests to a configured source by what became of them.
     pub callbacks: Family<CallbackLabels, Counter>,
@@ -210,7 +220,7 @@ pub struct Metrics {
 
 /// The counters of one handler's attempts.
 #[derive(Debug)]
-pub struct DeliveryMetrics {
+pub(crate) struct DeliveryMetrics {
     done: Counter,
     retry: Counter,
     parked: Counter,
@@ -220,7 +230,7 @@ pub struct DeliveryMetrics {
 
 impl DeliveryMetrics {
     /// Counts an attempt and its duration.
-    pub fn count(&self, outcome: DeliveryOutcome, took: Duration) {
+    pub(crate) fn count(&self, outcome: DeliveryOutcome, took: Duration) {
         let counter = match outcome {
             DeliveryOutcome::Done => &self.done,
             DeliveryOutcome::Retry => &self.retry,
@@ -231,7 +241,7 @@ impl DeliveryMetrics {
     }
 
     /// Counts members of a delivered event that did not fit.
-    pub fn count_untyped(&self, kind: Kind, members: usize) {
+    pub(crate) fn count_untyped(&self, kind: Kind, members: usize) {
         if members > 0 {
             let counter = self.untyped.get_or_create(&KindLabel { kind: kind.slug() });
             counter.inc_by(members as u64);
@@ -382,7 +392,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// What is counted of a handler's attempts, looked up once.
-    pub fn of_handler(&self, handler: &str) -> DeliveryMetrics {
+    pub(crate) fn of_handler(&self, handler: &str) -> DeliveryMetrics {
         let counter = |outcome| {
             let handler = handler.to_owned();
             self.deliveries
@@ -400,7 +410,7 @@ impl Metrics {
     }
 
     /// Shows how many streams are live in each of the domains that are `known`, and in all others.
-    pub fn show_live(&self, known: &BTreeSet<String>, live: Vec<(String, u64)>) {
+    pub(crate) fn show_live(&self, known: &BTreeSet<String>, live: Vec<(String, u64)>) {
         let mut shown: BTreeMap<&str, u64> = known.iter().map(|name| (&**name, 0)).collect();
         shown.insert("other", 0);
         for (domain, number) in &live {
@@ -416,7 +426,7 @@ impl Metrics {
     }
 
     /// Everything.
-    pub fn encode(&self, format: TextFormat) -> String {
+    pub(crate) fn encode(&self, format: TextFormat) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             text.clear(); // writing to a String does not fail

@@ -25,13 +25,13 @@ use tokio::task::spawn_blocking;
 use self::shared::SharedShelf;
 use self::shelf::{Reader, Shelf};
 use crate::inbox::query::Page;
-pub use crate::inbox::refused::{Entry, Reason, Wanted};
+pub(crate) use crate::inbox::refused::{Entry, Reason, Wanted};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::Metrics;
-pub use crate::source::NOBODY;
+pub(crate) use crate::source::NOBODY;
 
 /// Longer bodies are listed without their text.
-pub const MAX_BODY: usize = 64 << 10;
+pub(crate) const MAX_BODY: usize = 64 << 10;
 /// At most so many entries per source and reason.
 const ENTRIES: u64 = 1000;
 /// At most so many bytes of bodies per source and reason.
@@ -45,7 +45,7 @@ const PAGE: u64 = 4 << 20;
 
 /// A refused callback.
 #[derive(Debug, Clone)]
-pub struct Rejected {
+pub(crate) struct Rejected {
     /// Why.
     pub reason: Reason,
     /// When it arrived.
@@ -111,7 +111,7 @@ enum Place {
 }
 
 /// Takes refused callbacks.
-pub struct RejectedList {
+pub(crate) struct RejectedList {
     queue: Mutex<Option<SyncSender<Work>>>,
     taken: Mutex<HashMap<(Arc<str>, Reason), Second>>,
     place: Place,
@@ -127,7 +127,7 @@ trait Write: Send + 'static {
 
 impl RejectedList {
     /// Opens or creates the list in the inbox's directory.
-    pub fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
+    pub(crate) fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
         let file = directory.join("rejected.db");
         let shelf = Shelf::open(&file)?;
         let reader = Arc::new(Mutex::new(Reader::open(&file)?));
@@ -135,7 +135,7 @@ impl RejectedList {
     }
 
     /// The list in an inbox that several processes share, and the list with it. Belongs into a runtime.
-    pub fn shared(inbox: Inbox, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn shared(inbox: Inbox, metrics: Arc<Metrics>) -> Self {
         Self::written_by(
             SharedShelf::new(inbox.clone()),
             Place::Shared(inbox),
@@ -158,7 +158,7 @@ impl RejectedList {
     }
 
     /// Keeps a refused callback, if the list keeps up; never waits.
-    pub fn keep(&self, mut rejected: Rejected) {
+    pub(crate) fn keep(&self, mut rejected: Rejected) {
         // It waits outside the budget of bodies in flight.
         if rejected.size > MAX_BODY {
             rejected.body = Bytes::new();
@@ -192,7 +192,11 @@ impl RejectedList {
     }
 
     /// A part of the list, up to `limit` entries.
-    pub async fn part(&self, wanted: Wanted, limit: usize) -> Result<Page<Entry>, StoreError> {
+    pub(crate) async fn part(
+        &self,
+        wanted: Wanted,
+        limit: usize,
+    ) -> Result<Page<Entry>, StoreError> {
         let reader = match &self.place {
             Place::Shared(inbox) => {
                 let rows = inbox.refused(&wanted, limit + 1, PAGE).await?;
@@ -208,7 +212,7 @@ impl RejectedList {
     }
 
     /// Takes entries off the list; those that are not there any more are passed over.
-    pub async fn remove(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+    pub(crate) async fn remove(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         let Some(queue) = self.queue() else {
             return Err(StoreError::Failed);
         };
@@ -222,7 +226,7 @@ impl RejectedList {
     }
 
     /// Writes what waits and closes the file.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -18,12 +18,12 @@ use serde::{Deserialize, Deserializer};
 pub(crate) mod access;
 mod filled;
 
-pub use self::filled::{check_filled, trimmed};
+pub(crate) use self::filled::{check_filled, trimmed};
 
 /// A configuration that cannot be used: where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
-pub struct Invalid {
+pub(crate) struct Invalid {
     /// The dotted key, such as `sources.css.key_file`.
     pub place: String,
     /// What is wrong and how to mend it.
@@ -32,7 +32,7 @@ pub struct Invalid {
 
 impl Invalid {
     /// A problem at a place.
-    pub fn at(place: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn at(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             problem: problem.into(),
@@ -42,7 +42,7 @@ impl Invalid {
 
 /// What a configuration refers to beyond its own text.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     /// The folder that relative paths start from: the configuration file's.
     pub base: &'a Path,
     /// Looks an environment variable up.
@@ -51,14 +51,14 @@ pub struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     /// The path as seen from the configuration file.
-    pub fn path(&self, path: &Path) -> PathBuf {
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
 }
 
 /// The three ways to give one secret, of which at most one may be used.
 #[derive(Debug, Clone, Copy)]
-pub struct SecretFields<'a> {
+pub(crate) struct SecretFields<'a> {
     /// The option's name in the file, such as `token`; the other two are this and `_file`, `_env`.
     pub name: &'a str,
     /// The text itself.
@@ -71,7 +71,11 @@ pub struct SecretFields<'a> {
 
 impl SecretFields<'_> {
     /// The secret, if one is given.
-    pub fn resolve(&self, place: &str, around: &Surroundings) -> Result<Option<Secret>, Invalid> {
+    pub(crate) fn resolve(
+        &self,
+        place: &str,
+        around: &Surroundings,
+    ) -> Result<Option<Secret>, Invalid> {
         let name = self.name;
         let given = [
             self.text.is_some(),
@@ -102,14 +106,18 @@ impl SecretFields<'_> {
 }
 
 /// The text of a secret's file.
-pub fn read_file(place: &str, file: &Path, around: &Surroundings) -> Result<String, Invalid> {
+pub(crate) fn read_file(
+    place: &str,
+    file: &Path,
+    around: &Surroundings,
+) -> Result<String, Invalid> {
     let path = around.path(file);
     read_text(&path)
         .map_err(|error| Invalid::at(place, format!("cannot read {}: {error}", path.display())))
 }
 
 /// The text of a file, read [in time](read_in_time).
-pub fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read_in_time(path)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8"))
 }
@@ -122,7 +130,7 @@ const LONGEST_FILE: u64 = 16 << 20;
 
 /// Reads a file, and gives up after five seconds: a pipe that nobody writes to, or a file system that hangs, must not hold a
 /// start or a reload up for ever. Nor must one that has no end take all the memory, so no more than 16 MiB is read.
-pub fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
     /// The files whose reading still hangs: each costs one thread, however often it is tried.
     static HANGING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let hanging = || HANGING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +171,7 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The text of a named variable; none if it is unset and its name ends in `?`.
-pub fn read_variable(
+pub(crate) fn read_variable(
     place: &str,
     name: &str,
     around: &Surroundings,
@@ -186,7 +194,7 @@ pub fn read_variable(
 }
 
 /// A secret that is neither empty nor a placeholder.
-pub fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
+pub(crate) fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
     if trimmed(text).is_empty() {
         let problem = "is empty; set it or leave the option out";
         return Err(Invalid::at(place, problem));
@@ -198,7 +206,7 @@ pub fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
 }
 
 /// Names of sources and handlers: `[a-z][a-z0-9-]{0,31}`.
-pub fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
+pub(crate) fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
     let rest_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.len() <= 32
         && name.starts_with(|first: char| first.is_ascii_lowercase())
@@ -232,10 +240,10 @@ impl Written {
 }
 
 /// The longest duration that an option takes: longer ones are slips, and adding them to a time could overflow.
-pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A duration that is not zero and not absurd.
-pub fn check_duration(place: impl Into<String>, value: Duration) -> Result<(), Invalid> {
+pub(crate) fn check_duration(place: impl Into<String>, value: Duration) -> Result<(), Invalid> {
     if !value.is_zero() && value <= LONGEST {
         return Ok(());
     }
@@ -247,7 +255,7 @@ pub fn check_duration(place: impl Into<String>, value: Duration) -> Result<(), I
 }
 
 /// Reads a duration such as `30m` or `1h 30m`.
-pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = Written::deserialize(deserializer)?.text();
     humantime::parse_duration(&text).map_err(|_| {
         serde::de::Error::custom(format_args!(
@@ -257,14 +265,14 @@ pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
 }
 
 /// As [`duration`], where none is a choice too.
-pub fn optional_duration<'de, D: Deserializer<'de>>(
+pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
 }
 
 /// Reads a size in bytes such as `1MiB`.
-pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = Written::deserialize(deserializer)?.text();
     text.parse::<bytesize::ByteSize>()
         .map(|size| size.as_u64())
@@ -276,12 +284,14 @@ pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error>
 }
 
 /// As [`size`], where none is a choice too.
-pub fn optional_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(crate) fn optional_size<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
     size(deserializer).map(Some)
 }
 
 /// Reads an address to listen at.
-pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
         serde::de::Error::custom(format_args!(
@@ -291,7 +301,7 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
 }
 
 /// Reads a list of networks in CIDR form; a bare address is a network of one.
-pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+pub(crate) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let network = |text: &String| {
         let single = || text.parse::<IpAddr>().map(IpNet::from);

@@ -18,7 +18,7 @@ use crate::settings::{self, Invalid, SecretFields, Surroundings};
 /// `[sources.NAME]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct SourceConfig {
+pub(crate) struct SourceConfig {
     /// The template's CallbackKey; several during a rotation.
     pub keys: Vec<String>,
     /// A file with one key per line.
@@ -59,7 +59,7 @@ impl Default for SourceConfig {
 
 /// `allow_unsigned`: `true`, or a list of kinds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AllowUnsigned {
+pub(crate) enum AllowUnsigned {
     /// Every kind that genuine callbacks are known to send unsigned; on a source without keys, everything.
     All,
     /// These.
@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for AllowUnsigned {
 
 /// A validated source.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Source {
+pub(crate) struct Source {
     name: Arc<str>,
     keys: Vec<Secret>,
     token: Option<Secret>,
@@ -104,14 +104,14 @@ pub struct Source {
 }
 
 /// The source of what came to a URL that is nobody's, in the metrics and in the rejected list.
-pub const NOBODY: &str = "unknown";
+pub(crate) const NOBODY: &str = "unknown";
 
 /// Names that are no source's: livehook's own pages on the callback listener, and [`NOBODY`].
 const TAKEN: [&str; 3] = ["healthz", "readyz", NOBODY];
 
 impl SourceConfig {
     /// Checks the section and reads the secrets it refers to.
-    pub fn validate(&self, name: &str, around: &Surroundings) -> Result<Source, Invalid> {
+    pub(crate) fn validate(&self, name: &str, around: &Surroundings) -> Result<Source, Invalid> {
         let place = format!("sources.{name}");
         settings::check_name(&place, name)?;
         if TAKEN.contains(&name) {
@@ -188,7 +188,7 @@ impl SourceConfig {
 }
 
 /// The longest CallbackKey that the platform takes.
-pub const LONGEST_KEY: usize = 32;
+pub(crate) const LONGEST_KEY: usize = 32;
 
 /// A key as the platform takes it: with any other one every genuine callback would be refused.
 fn checked_key(text: &str, place: String) -> Result<Secret, Invalid> {
@@ -228,33 +228,33 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// A token as it stands in the query of a source's URLs.
-pub fn token_query(token: &Secret) -> String {
+pub(crate) fn token_query(token: &Secret) -> String {
     format!("token={}", utf8_percent_encode(token.reveal(), ESCAPED))
 }
 
 impl Source {
     /// Its name, the first path segment of its URLs.
-    pub fn name(&self) -> &Arc<str> {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
     /// The keys that sign its callbacks; none: signatures prove nothing and are not looked at.
-    pub fn keys(&self) -> &[Secret] {
+    pub(crate) fn keys(&self) -> &[Secret] {
         &self.keys
     }
 
     /// The secret that its URLs carry, if any.
-    pub fn token(&self) -> Option<&Secret> {
+    pub(crate) fn token(&self) -> Option<&Secret> {
         self.token.as_ref()
     }
 
     /// How long after `t` a signature is still taken.
-    pub fn expiry_grace(&self) -> Duration {
+    pub(crate) fn expiry_grace(&self) -> Duration {
         self.expiry_grace
     }
 
     /// Whether `allow_unsigned` covers this kind on a source with keys.
-    pub fn allows_unsigned(&self, kind: Kind) -> bool {
+    pub(crate) fn allows_unsigned(&self, kind: Kind) -> bool {
         match &self.allow_unsigned {
             AllowUnsigned::All => true,
             AllowUnsigned::Kinds(kinds) => kinds.contains(&kind),
@@ -262,12 +262,12 @@ impl Source {
     }
 
     /// Whether anybody is believed: neither keys nor token, which only `allow_unsigned = true` permits.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.keys.is_empty() && self.token.is_none()
     }
 
     /// Whether callbacks may come from this address; an unknown one fits only an empty list.
-    pub fn allows_from(&self, client: Option<IpAddr>) -> bool {
+    pub(crate) fn allows_from(&self, client: Option<IpAddr>) -> bool {
         self.allow_from.is_empty()
             || client.is_some_and(|client| {
                 self.allow_from

@@ -18,7 +18,7 @@ mod tests;
 
 use css_callbacks::{Kind, Timestamp};
 
-pub use self::rule::{Fact, Session, sessions};
+pub(crate) use self::rule::{Fact, Session, sessions};
 use crate::event::{Event, Seq};
 
 /// Only so many of the latest begins and ends of one sequence, or of a stream's sessions without one, count.
@@ -26,7 +26,7 @@ pub(crate) const NUMBERLESS: usize = 1000;
 
 /// Names a stream. What is not known is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct StreamKey {
+pub(crate) struct StreamKey {
     /// The source's name.
     pub source: String,
     /// The push domain.
@@ -39,7 +39,7 @@ pub struct StreamKey {
 
 impl StreamKey {
     /// The stream that an event is of.
-    pub fn of(event: &Event) -> Self {
+    pub(crate) fn of(event: &Event) -> Self {
         let attributes = event.attributes();
         let text = |text: &Option<String>| storable(text.as_deref().unwrap_or_default());
         Self {
@@ -53,7 +53,7 @@ impl StreamKey {
 
 /// A stream on the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamRow {
+pub(crate) struct StreamRow {
     /// Its number, in the order in which streams were first heard of.
     pub no: i64,
     /// Its name.
@@ -97,7 +97,7 @@ impl Told {
 
 impl StreamRow {
     /// The `sequence` of the session that decides.
-    pub fn sequence(&self) -> Option<&str> {
+    pub(crate) fn sequence(&self) -> Option<&str> {
         self.session
             .as_deref()
             .filter(|session| !session.starts_with('~'))
@@ -124,7 +124,7 @@ pub(crate) struct Change {
 
 /// Which streams to list. What is not set lets everything pass.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Live or not.
     pub live: Option<bool>,
     /// Of this source.
@@ -139,7 +139,7 @@ pub struct Wanted {
 
 impl Wanted {
     /// Whether a stream passes.
-    pub fn lets(&self, stream: &StreamRow) -> bool {
+    pub(crate) fn lets(&self, stream: &StreamRow) -> bool {
         let key = &stream.key;
         let path = format!("{}/{}", key.appname, key.streamid);
         let is = |wanted: &Option<String>, text: &str| {
@@ -158,7 +158,7 @@ impl Wanted {
 
 /// What is known of one stream.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its newest sessions, the newest first.
     pub sessions: Vec<Session>,
     /// Its events, the latest first.

@@ -6,7 +6,7 @@
 mod announce;
 mod feed;
 mod keep;
-pub mod settings;
+pub(crate) mod settings;
 mod shelf;
 mod story;
 #[cfg(test)]
@@ -19,11 +19,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use css_callbacks::Timestamp;
 use tokio::task::spawn_blocking;
 
-pub use self::announce::Subscribed;
-pub use self::feed::NAME;
+pub(crate) use self::announce::Subscribed;
+pub(crate) use self::feed::NAME;
 use self::settings::StreamsSettings;
 use self::shelf::{Reader, Shelf};
-pub use self::story::{Recording, Story, Told};
+pub(crate) use self::story::{Recording, Story, Told};
 use crate::clock::{Clock, Old};
 use crate::event::Seq;
 use crate::inbox::query::Page;
@@ -43,7 +43,7 @@ enum Place {
 
 /// A handle to the board.
 #[derive(Clone)]
-pub struct Board {
+pub(crate) struct Board {
     place: Place,
     inbox: Inbox,
     clock: Clock,
@@ -54,7 +54,7 @@ pub struct Board {
 
 impl Board {
     /// Opens or creates it: in `directory`, or in the inbox if it is shared.
-    pub fn open(
+    pub(crate) fn open(
         directory: &Path,
         inbox: Inbox,
         clock: Clock,
@@ -83,7 +83,7 @@ impl Board {
     }
 
     /// The streams after `after`, in the order in which they were first heard of.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         wanted: Wanted,
         after: i64,
@@ -102,7 +102,7 @@ impl Board {
     }
 
     /// One stream.
-    pub async fn find(&self, key: StreamKey) -> Result<Option<StreamRow>, StoreError> {
+    pub(crate) async fn find(&self, key: StreamKey) -> Result<Option<StreamRow>, StoreError> {
         match &self.place {
             Place::File { reader, .. } => read(reader, move |reader| reader.find(&key)).await,
             Place::Shared(board) => board.find(&key).await,
@@ -110,7 +110,7 @@ impl Board {
     }
 
     /// A stream's newest sessions and its events from before the event `before`, up to `limit` of each and one event more.
-    pub async fn details(
+    pub(crate) async fn details(
         &self,
         stream: &StreamRow,
         before: Option<Seq>,
@@ -126,7 +126,11 @@ impl Board {
     }
 
     /// The streams that have changed since a revision, in the order in which they did.
-    pub async fn changed(&self, since: i64, limit: usize) -> Result<Vec<StreamRow>, StoreError> {
+    pub(crate) async fn changed(
+        &self,
+        since: i64,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, StoreError> {
         match &self.place {
             Place::File { reader, .. } => {
                 read(reader, move |reader| reader.changed(since, limit)).await
@@ -136,7 +140,7 @@ impl Board {
     }
 
     /// The newest revision.
-    pub async fn revision(&self) -> Result<i64, StoreError> {
+    pub(crate) async fn revision(&self) -> Result<i64, StoreError> {
         match &self.place {
             Place::File { reader, .. } => read(reader, |reader| reader.revision()).await,
             Place::Shared(board) => board.revision().await,
@@ -144,7 +148,7 @@ impl Board {
     }
 
     /// Brings its gauges up to date.
-    pub async fn measure(&self) -> Result<(), StoreError> {
+    pub(crate) async fn measure(&self) -> Result<(), StoreError> {
         let stale = Old::than(self.settings.stale_after, self.clock.now());
         let (live, stale) = match &self.place {
             Place::File { reader, .. } => read(reader, move |reader| reader.measure(stale)).await?,

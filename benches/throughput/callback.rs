@@ -1,7 +1,7 @@
 //! The callbacks of `callback.lua` once more, as ready-made bytes: of 590 bytes, signed, each unlike all others, of 1,000 streams.
 
 use css_callbacks::sign;
-use livehook::clock::Clock;
+use livehook::Clock;
 
 use crate::generator::KEY;
 

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use css_callbacks::sign;
-use livehook::clock::Clock;
+use livehook::Clock;
 use serde::Deserialize;
 
 /// The key of every server.

@@ -2,11 +2,7 @@
 
 use std::path::Path;
 
-use livehook::config::{Config, environment};
-use livehook::event::Event;
-use livehook::handler::{Handler, Handling};
-use livehook::log;
-use livehook::server::Server;
+use livehook::{Config, Event, Handler, Handling, Server, environment};
 
 /// Makes the benchmark this server, so that it is a process of its own.
 pub const ARGUMENT: &str = "serve-instant";
@@ -25,7 +21,7 @@ pub fn serve(arguments: &[String]) -> anyhow::Result<()> {
         anyhow::bail!("the configuration is missing");
     };
     let config = Config::load(Path::new(file), &environment())?;
-    log::init(&config.log)?;
+    config.init_log()?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads((processors - 1).max(1))

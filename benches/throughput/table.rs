@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use livehook::clock::Clock;
+use livehook::Clock;
 
 use crate::disk::Appends;
 use crate::sender::Answers;

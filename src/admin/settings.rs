@@ -11,7 +11,7 @@ use crate::settings::{self, Invalid, SecretFields, Surroundings};
 /// `[admin]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct AdminConfig {
+pub(crate) struct AdminConfig {
     /// Where the operator is answered.
     #[serde(deserialize_with = "settings::address")]
     pub listen: SocketAddr,
@@ -47,7 +47,11 @@ pub struct AdminSettings {
 
 impl AdminConfig {
     /// Checks the section and reads the token it refers to.
-    pub fn validate(&self, place: &str, around: &Surroundings) -> Result<AdminSettings, Invalid> {
+    pub(crate) fn validate(
+        &self,
+        place: &str,
+        around: &Surroundings,
+    ) -> Result<AdminSettings, Invalid> {
         let token = SecretFields {
             name: "token",
             text: self.token.as_deref(),

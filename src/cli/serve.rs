@@ -12,7 +12,6 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Failed, check};
 use crate::config::{Config, environment};
-use crate::log;
 use crate::server::{Reloader, Server, StartError};
 
 /// Looking at the files that the configuration names takes no longer.
@@ -24,7 +23,9 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
     validate(&config).map_err(Failed::Setup)?;
-    log::init(&config.log).map_err(|error| Failed::Run(error.into()))?;
+    config
+        .init_log()
+        .map_err(|error| Failed::Run(error.into()))?;
     // For handlers, the admin listener and reloads; the server has a runtime of its own for its answers.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()

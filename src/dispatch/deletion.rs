@@ -15,7 +15,7 @@ const CHUNK: usize = 500;
 
 /// What a deletion removed, or would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Deleted {
+pub(crate) struct Deleted {
     /// Events.
     pub count: u64,
     /// Those of a dry run that tell no appname, though one was asked for.
@@ -34,7 +34,11 @@ impl Dispatch {
     /// No attempt of them begins after it has ended, but one that runs may end as it does. While it goes on, an event may
     /// still be delivered once by a handler that could not be told: one that changes hands, or whose process does not answer.
     /// If it fails, some may be deleted and others given up by handlers: it is to be asked for again.
-    pub async fn delete(&self, filter: EventFilter, dry_run: bool) -> Result<Deleted, StoreError> {
+    pub(crate) async fn delete(
+        &self,
+        filter: EventFilter,
+        dry_run: bool,
+    ) -> Result<Deleted, StoreError> {
         let _deleting = self.deleting.lock().await;
         let all = EventFilter::default();
         let newest = self.inbox.search(all, None, true, 1).await?;

@@ -61,7 +61,7 @@ fn term(timeout: Duration) -> Duration {
 
 impl Dispatch {
     /// Renews leases, takes handlers and gives them back, until it is dropped. Nothing to do where one process has everything.
-    pub async fn keep_leases(self: Arc<Self>) {
+    pub(crate) async fn keep_leases(self: Arc<Self>) {
         if !self.inbox.is_shared() {
             return;
         }

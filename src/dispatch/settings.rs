@@ -15,7 +15,7 @@ use crate::settings::{self, Invalid, Surroundings};
 /// `[handlers.NAME]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct HandlerConfig {
+pub(crate) struct HandlerConfig {
     /// The kinds it gets.
     pub kinds: BTreeSet<Kind>,
     /// The sources it gets; empty: all.
@@ -60,7 +60,7 @@ impl Default for HandlerConfig {
 /// `order`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
+pub(crate) enum Order {
     /// Events of one stream come in arrival order, one at a time.
     #[default]
     Stream,
@@ -71,7 +71,7 @@ pub enum Order {
 /// `retry`: how failed attempts are made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// The first pause; it doubles from failure to failure.
     #[serde(deserialize_with = "settings::duration")]
     pub initial: Duration,
@@ -95,7 +95,7 @@ impl Default for Retry {
 
 /// A validated handler section.
 #[derive(Debug, Clone, PartialEq)]
-pub struct HandlerSettings {
+pub(crate) struct HandlerSettings {
     kinds: BTreeSet<Kind>,
     sources: BTreeSet<String>,
     streams: Streams,
@@ -134,7 +134,7 @@ impl PartialEq for Streams {
 
 impl HandlerConfig {
     /// Checks the section. `sources` are the names of all sources.
-    pub fn validate(
+    pub(crate) fn validate(
         &self,
         name: &str,
         sources: &BTreeSet<&str>,
@@ -311,24 +311,24 @@ impl HandlerSettings {
     }
 
     /// Whether the handler gets this event.
-    pub fn wants(&self, event: &Event) -> bool {
+    pub(crate) fn wants(&self, event: &Event) -> bool {
         self.kinds.contains(&event.kind())
             && (self.sources.is_empty() || self.sources.contains(&**event.source()))
             && self.streams.matches(event)
     }
 
     /// The kinds it gets.
-    pub fn kinds(&self) -> &BTreeSet<Kind> {
+    pub(crate) fn kinds(&self) -> &BTreeSet<Kind> {
         &self.kinds
     }
 
     /// The sources it gets; empty: all.
-    pub fn sources(&self) -> &BTreeSet<String> {
+    pub(crate) fn sources(&self) -> &BTreeSet<String> {
         &self.sources
     }
 
     /// Globs over `appname/streamid`; empty: all.
-    pub fn streams(&self) -> &[String] {
+    pub(crate) fn streams(&self) -> &[String] {
         &self.streams.globs
     }
 }

@@ -8,7 +8,7 @@ use crate::event::Seq;
 
 /// How a handler is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum State {
+pub(crate) enum State {
     /// Events are handed to it.
     #[default]
     Running,
@@ -22,10 +22,10 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Running, Self::Failing, Self::Paused, Self::Elsewhere];
+    pub(crate) const ALL: [Self; 4] = [Self::Running, Self::Failing, Self::Paused, Self::Elsewhere];
 
     /// The state in one word.
-    pub fn slug(self) -> &'static str {
+    pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Failing => "failing",
@@ -47,7 +47,7 @@ pub(super) struct Status {
 
 /// The last outcomes.
 #[derive(Debug, Clone, Default)]
-pub struct Last {
+pub(crate) struct Last {
     /// When an attempt was last done.
     pub success: Option<Timestamp>,
     /// When an attempt last failed, and why.

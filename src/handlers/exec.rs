@@ -37,7 +37,7 @@ const REJECTED: i32 = 65;
 /// `to = { type = "exec", … }` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// The program and its arguments. A program without a slash is looked for in `PATH`; a relative one with a slash starts
     /// from the configuration file.
     pub command: Vec<String>,

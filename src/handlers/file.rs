@@ -35,7 +35,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// `to = { type = "file", … }` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// The file that is appended to. Missing directories are created.
     pub path: PathBuf,
     /// When the file is renamed and a new one begun.
@@ -53,7 +53,7 @@ fn yes() -> bool {
 /// When a file is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Rotate {
+pub(crate) enum Rotate {
     /// Never; it may still be moved away from outside.
     #[default]
     Never,

@@ -39,7 +39,7 @@ const RESERVED: [&str; 11] = [
 /// `to = { type = "http", … }` as it stands in the file.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where to post to.
     pub url: String,
     /// The signing secret: `whsec_` and base64.
@@ -69,7 +69,7 @@ fn one_minute() -> Duration {
 /// How an event becomes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub(crate) enum Mode {
     /// The whole event as JSON in the body.
     #[default]
     Structured,

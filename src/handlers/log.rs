@@ -12,7 +12,7 @@ use crate::log::lines::Lines;
 /// There is nothing to choose.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {}
+pub(crate) struct Config {}
 
 pub(super) struct Log {
     name: String,

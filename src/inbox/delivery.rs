@@ -13,30 +13,30 @@ use tokio::time::Instant;
 use crate::event::{Event, Seq};
 
 /// A handler's number in the inbox; names come and go, numbers are never reused.
-pub type HandlerId = i64;
+pub(crate) type HandlerId = i64;
 
 /// Whether a name is one of a part of livehook: those of handlers have no dot.
-pub fn is_of_parts(name: &str) -> bool {
+pub(crate) fn is_of_parts(name: &str) -> bool {
     name.contains('.')
 }
 
 /// Keeps order: rows of one lane are tried one after the other, by `seq`.
-pub type Lane = u64;
+pub(crate) type Lane = u64;
 
 /// The lane of replayed deliveries beside a stream's own.
-pub const fn replay_lane(lane: Lane) -> Lane {
+pub(crate) const fn replay_lane(lane: Lane) -> Lane {
     lane | 1
 }
 
 /// The stream's own lane of any of its two lanes.
-pub const fn stream_lane(lane: Lane) -> Lane {
+pub(crate) const fn stream_lane(lane: Lane) -> Lane {
     lane & !1
 }
 
 /// Where a handler that was never seen before begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Start {
+pub(crate) enum Start {
     /// With the next event.
     #[default]
     Now,
@@ -46,7 +46,7 @@ pub enum Start {
 
 /// What a handler finds when it registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
+pub(crate) struct Registered {
     /// Its number.
     pub id: HandlerId,
     /// Up to here everything is finished or has a row.
@@ -61,7 +61,7 @@ pub struct Registered {
 
 /// The right to deliver for a handler, which others may want as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// The handler.
     pub handler: HandlerId,
     /// Which of its leases this is; none if nobody else can have one.
@@ -86,7 +86,7 @@ impl Lease {
 
 /// What another receiver asks of the one that delivers for a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub(crate) struct Order {
     /// Names it.
     pub id: String,
     /// The handler.
@@ -97,7 +97,7 @@ pub struct Order {
 
 /// What became of deliveries, to be remembered in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Settlement {
+pub(crate) struct Settlement {
     /// The epoch of the lease under which it came about; see [`Lease`].
     pub epoch: Option<i64>,
     /// Up to here everything is finished or has a row, once `changes` are written.
@@ -106,16 +106,11 @@ pub struct Settlement {
     pub changes: Vec<Change>,
 }
 
-impl Settlement {
-    /// Whether there is nothing to remember.
-    pub fn is_empty(&self) -> bool {
-        self.position.is_none() && self.changes.is_empty()
-    }
-}
+impl Settlement {}
 
 /// What became of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// It waits behind its stream's due row.
     Wait {
         /// The event.
@@ -156,7 +151,7 @@ pub enum Change {
 
 impl Change {
     /// The event.
-    pub fn seq(&self) -> Seq {
+    pub(crate) fn seq(&self) -> Seq {
         let (Self::Wait { seq, .. }
         | Self::Retry { seq, .. }
         | Self::Park { seq, .. }
@@ -165,7 +160,7 @@ impl Change {
     }
 
     /// Its lane.
-    pub fn lane(&self) -> Lane {
+    pub(crate) fn lane(&self) -> Lane {
         let (Self::Wait { lane, .. }
         | Self::Retry { lane, .. }
         | Self::Park { lane, .. }
@@ -176,7 +171,7 @@ impl Change {
 
 /// What is known of a delivery's attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     /// How many there were.
     pub count: u32,
     /// When the first one began.
@@ -187,7 +182,7 @@ pub struct Attempts {
 
 /// A delivery that is out of line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutOfLine {
+pub(crate) struct OutOfLine {
     /// What it waits for.
     pub state: RowState,
     /// What was tried.
@@ -200,7 +195,7 @@ pub struct OutOfLine {
 
 /// What a delivery that is out of line waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowState {
+pub(crate) enum RowState {
     /// Its time.
     Due,
     /// Another delivery of its stream.
@@ -222,7 +217,7 @@ impl RowState {
 
 /// A due delivery.
 #[derive(Debug, Clone)]
-pub struct Owed {
+pub(crate) struct Owed {
     /// The event to deliver.
     pub event: Event,
     /// Its lane; see [`replay_lane`].
@@ -233,7 +228,7 @@ pub struct Owed {
 
 /// A delivery that was given up.
 #[derive(Debug, Clone)]
-pub struct Parked {
+pub(crate) struct Parked {
     /// The event.
     pub event: Event,
     /// What is known of its attempts.
@@ -246,7 +241,7 @@ pub struct Parked {
 
 /// The rows of a handler, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RowCounts {
+pub(crate) struct RowCounts {
     /// To be tried from a time on.
     pub due: u64,
     /// Behind a due one of their lane.
@@ -262,7 +257,7 @@ pub struct RowCounts {
 /// Which deliveries to replay or discard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Selection {
+pub(crate) enum Selection {
     /// One event.
     Event(Seq),
     /// All parked ones.
@@ -273,7 +268,7 @@ pub enum Selection {
 
 /// What a handler's loop knows of a delivery that is asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InHand {
+pub(crate) enum InHand {
     /// Nothing that its row, if it has one, does not tell.
     Nothing,
     /// It is being delivered, or will be in a moment: to be left alone.
@@ -284,7 +279,7 @@ pub enum InHand {
 
 /// A delivery that is asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Again {
+pub(crate) struct Again {
     /// The event.
     pub seq: Seq,
     /// Of its stream.

@@ -6,7 +6,7 @@ use crate::event::{Event, Seq};
 
 /// Which events to list. What is not set lets everything pass.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EventFilter {
+pub(crate) struct EventFilter {
     /// Of this kind.
     pub kind: Option<Kind>,
     /// Of this source.
@@ -23,7 +23,7 @@ pub struct EventFilter {
 
 impl EventFilter {
     /// Whether the event passes.
-    pub fn matches(&self, event: &Event) -> bool {
+    pub(crate) fn matches(&self, event: &Event) -> bool {
         self.kind.is_none_or(|kind| kind == event.kind())
             && self
                 .source
@@ -69,7 +69,7 @@ pub(crate) fn sql_order(newest_first: bool) -> (&'static str, &'static str) {
 
 /// A part of a list.
 #[derive(Debug, Clone)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// The items.
     pub items: Vec<T>,
     /// Where the next part begins; none at the end. A part may be short, even empty, and not be the last one: a search

@@ -7,7 +7,7 @@ use crate::auth::Refusal;
 
 /// Why something is in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It was refused.
     Refused(Refusal),
     /// It came to a URL that is nobody's, so that there was no source to judge it.
@@ -16,13 +16,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         let refused = Refusal::ALL.into_iter().map(Self::Refused);
         refused.chain([Self::Misrouted])
     }
 
     /// The reason in one word.
-    pub fn slug(self) -> &'static str {
+    pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.slug(),
             Self::Misrouted => "misrouted",
@@ -30,7 +30,7 @@ impl Reason {
     }
 
     /// The reason with this slug.
-    pub fn from_slug(slug: &str) -> Option<Self> {
+    pub(crate) fn from_slug(slug: &str) -> Option<Self> {
         Self::all().find(|reason| reason.slug() == slug)
     }
 }
@@ -51,7 +51,7 @@ pub(crate) struct RefusedRow {
 
 /// An entry of the rejected list.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its number: a later one is higher.
     pub id: i64,
     /// Why it is there: [`Reason::slug`].
@@ -76,7 +76,7 @@ pub struct Entry {
 
 /// Which entries of the rejected list are wanted. What is not set lets everything pass.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Of this source.
     pub source: Option<String>,
     /// There for this reason.

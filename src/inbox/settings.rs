@@ -8,13 +8,13 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde::Deserialize;
 
-pub use self::cluster::{Cluster, Encryption, Host};
+pub(crate) use self::cluster::{Cluster, Encryption, Host};
 use crate::settings::{self, Invalid, SecretFields, Surroundings, access};
 
 /// `[inbox]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct InboxConfig {
+pub(crate) struct InboxConfig {
     /// What stores the events.
     pub engine: Engine,
     /// The directory of the embedded store; none: `data`. PostgreSQL passes over it: the image's file sets one.
@@ -85,7 +85,7 @@ const BEYOND_GRACE: Duration = Duration::from_secs(20 * 60);
 /// `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Engine {
+pub(crate) enum Engine {
     /// Embedded, one directory, one process.
     #[default]
     Sqlite,
@@ -95,7 +95,7 @@ pub enum Engine {
 
 /// A validated `[inbox]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InboxSettings {
+pub(crate) struct InboxSettings {
     /// What stores the events, and where.
     pub store: StoreSettings,
     /// How long an event is kept, whatever became of it.
@@ -108,7 +108,7 @@ pub struct InboxSettings {
 
 /// What belongs to one engine.
 #[derive(Debug, Clone, PartialEq)]
-pub enum StoreSettings {
+pub(crate) enum StoreSettings {
     /// `engine = "sqlite"`.
     Sqlite(SqliteSettings),
     /// `engine = "postgres"`.
@@ -117,7 +117,7 @@ pub enum StoreSettings {
 
 /// The embedded store.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SqliteSettings {
+pub(crate) struct SqliteSettings {
     /// The store's directory.
     pub path: PathBuf,
     /// How long to wait for another process to leave the directory.
@@ -157,7 +157,7 @@ impl SqliteSettings {
 
 /// The shared store.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PostgresSettings {
+pub(crate) struct PostgresSettings {
     /// The servers, and how to speak to them.
     pub cluster: Cluster,
     /// The connections that are kept.
@@ -170,7 +170,7 @@ pub struct PostgresSettings {
 
 impl InboxConfig {
     /// Checks the section. `longest_grace` is the longest `expiry_grace` of all sources.
-    pub fn validate(
+    pub(crate) fn validate(
         &self,
         place: &str,
         around: &Surroundings,

@@ -10,7 +10,7 @@ use crate::metrics::CallbackResult;
 
 /// What came of a request. Its words are fixed: causes are for the log.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// It is on disk.
     Stored(Receipt),
     /// The body is not one JSON object, or nested too deep.
@@ -72,12 +72,12 @@ impl Answer {
     }
 
     /// The words of its body; none with 200.
-    pub fn message(&self) -> &'static str {
+    pub(crate) fn message(&self) -> &'static str {
         self.parts().1
     }
 
     /// What it counts as.
-    pub fn counts_as(&self) -> CallbackResult {
+    pub(crate) fn counts_as(&self) -> CallbackResult {
         match self {
             Self::Stored(receipt) if receipt.is_duplicate() => CallbackResult::Duplicate,
             Self::Stored(_) => CallbackResult::Accepted,
@@ -118,6 +118,6 @@ impl IntoResponse for Answer {
 }
 
 /// The body of every answer that is not good, on both listeners.
-pub fn error_body(status: StatusCode, message: &str) -> String {
+pub(crate) fn error_body(status: StatusCode, message: &str) -> String {
     serde_json::json!({ "code": status.as_u16(), "message": message }).to_string()
 }

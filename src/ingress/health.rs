@@ -15,14 +15,14 @@ use crate::inbox::{Condition, Inbox, StoreError};
 
 /// Whether this process should get callbacks.
 #[derive(Clone)]
-pub struct Health {
+pub(crate) struct Health {
     inbox: Inbox,
     draining: Arc<AtomicBool>,
 }
 
 impl Health {
     /// Healthy as long as the inbox is.
-    pub fn new(inbox: Inbox) -> Self {
+    pub(crate) fn new(inbox: Inbox) -> Self {
         Self {
             inbox,
             draining: Arc::default(),
@@ -30,7 +30,7 @@ impl Health {
     }
 
     /// Not ready from now on: the load balancer should look elsewhere.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
@@ -48,7 +48,7 @@ impl Health {
 }
 
 /// The two pages.
-pub fn router(health: Health) -> Router {
+pub(crate) fn router(health: Health) -> Router {
     Router::new()
         .route("/healthz", get(async || page(None)))
         .route("/readyz", get(ready))
@@ -56,7 +56,7 @@ pub fn router(health: Health) -> Router {
 }
 
 /// The two pages, and everything else, before there is an inbox.
-pub fn starting() -> Router {
+pub(crate) fn starting() -> Router {
     Router::new()
         .route("/healthz", get(async || page(None)))
         .route(

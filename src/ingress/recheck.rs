@@ -22,7 +22,11 @@ impl Ingress {
     /// joined, or with `dry_run` would.
     ///
     /// First it is stored and then it is taken off: if this ends in between, the next one finds it stored.
-    pub async fn recheck(&self, source: Option<String>, dry_run: bool) -> Result<u64, StoreError> {
+    pub(crate) async fn recheck(
+        &self,
+        source: Option<String>,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
         // Two at a time would count the same.
         let _one = self.rechecking.lock().await;
         // What repeats another of the list joins once.

@@ -14,7 +14,7 @@ use crate::settings::{self, Invalid};
 /// `[server]`, in the file and validated.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ServerConfig {
+pub(crate) struct ServerConfig {
     /// Where callbacks are taken.
     #[serde(deserialize_with = "settings::address")]
     pub listen: SocketAddr,
@@ -81,7 +81,7 @@ const SENDERS_LIMIT: Duration = Duration::from_secs(20);
 
 impl ServerConfig {
     /// Checks the section.
-    pub fn validate(&self, place: &str) -> Result<Self, Invalid> {
+    pub(crate) fn validate(&self, place: &str) -> Result<Self, Invalid> {
         let refuse = |wrong: bool, key: &str, problem: &str| match wrong {
             true => Err(Invalid::at(format!("{place}.{key}"), problem)),
             false => Ok(()),
@@ -150,7 +150,7 @@ impl ServerConfig {
 impl ServerConfig {
     /// What a listener allows of connections. Heads that are not complete take up to a half of what may be in flight: so they
     /// never keep bodies out.
-    pub fn limits(&self, max_connections: usize, inflight: &Budget) -> Limits {
+    pub(crate) fn limits(&self, max_connections: usize, inflight: &Budget) -> Limits {
         Limits {
             max_connections,
             header_timeout: self.header_timeout,

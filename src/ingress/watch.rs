@@ -97,7 +97,7 @@ pub(super) struct Refused {
 
 /// Callbacks that are not taken now, and how long the sender goes on repeating the first of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetryWindow {
+pub(crate) struct RetryWindow {
     /// Whose.
     pub source: Arc<str>,
     /// As the body says, or where it is not believed the URL.

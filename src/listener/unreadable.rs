@@ -10,14 +10,14 @@ use super::Seldom;
 
 /// Counts requests that could not be read, and tells of them once a minute.
 #[derive(Debug)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     counter: Counter,
     told: Mutex<Seldom>,
 }
 
 impl Unreadable {
     /// With what counts them.
-    pub fn new(counter: Counter) -> Self {
+    pub(crate) fn new(counter: Counter) -> Self {
         Self {
             counter,
             told: Mutex::default(),

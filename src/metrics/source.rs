@@ -8,7 +8,7 @@ use crate::auth::Refusal;
 
 /// The counters of one source.
 #[derive(Debug)]
-pub struct SourceMetrics {
+pub(crate) struct SourceMetrics {
     /// By kind, then by result.
     callbacks: Vec<Vec<Counter>>,
     /// By reason.
@@ -20,29 +20,29 @@ pub struct SourceMetrics {
 
 impl SourceMetrics {
     /// Requests to the source that came to this. The kind is one that can be received.
-    pub fn callbacks(&self, kind: Kind, result: CallbackResult) -> &Counter {
+    pub(crate) fn callbacks(&self, kind: Kind, result: CallbackResult) -> &Counter {
         &self.callbacks[kind as usize][result as usize]
     }
 
     /// Refused callbacks that were not genuine.
-    pub fn forgeries(&self, reason: Refusal) -> &Counter {
+    pub(crate) fn forgeries(&self, reason: Refusal) -> &Counter {
         &self.forgeries[reason as usize]
     }
 
     /// Callbacks at the URL of this kind whose body names another one.
-    pub fn mixed_up(&self, url: Kind) -> &Counter {
+    pub(crate) fn mixed_up(&self, url: Kind) -> &Counter {
         &self.mixed_up[url as usize]
     }
 
     /// Callbacks of the source at a URL that is nobody's.
-    pub fn misrouted(&self) -> &Counter {
+    pub(crate) fn misrouted(&self) -> &Counter {
         &self.misrouted
     }
 }
 
 impl Metrics {
     /// What is counted of a source, all of it there from now on.
-    pub fn of_source(&self, source: &str) -> SourceMetrics {
+    pub(crate) fn of_source(&self, source: &str) -> SourceMetrics {
         let source = source.to_owned();
         let of_kind = |kind: Kind| {
             let results = CallbackResult::ALL.iter().map(|result| match result {
@@ -77,7 +77,7 @@ impl Metrics {
     }
 
     /// Requests to URLs that are nobody's.
-    pub fn of_nobody(&self) -> Counter {
+    pub(crate) fn of_nobody(&self) -> Counter {
         self.callbacks.get_or_create_owned(&CallbackLabels {
             source: Kind::Unknown.slug().to_owned(),
             kind: Kind::Unknown.slug(),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// In which form metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextFormat {
+pub(crate) enum TextFormat {
     /// Prometheus' own text format, which everything that scrapes understands.
     Prometheus,
     /// OpenMetrics 1.0, for those that ask for it.
@@ -13,7 +13,7 @@ pub enum TextFormat {
 
 impl TextFormat {
     /// What a request gets by its `Accept` headers: OpenMetrics only if they name it, and do not prefer the other one.
-    pub fn accepted<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn accepted<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
         let (mut plain, mut open) = (0.0, 0.0);
         for range in accept.flat_map(|header| header.split(',')) {
             let mut parts = range.split(';').map(str::trim);
@@ -34,7 +34,7 @@ impl TextFormat {
     }
 
     /// The `Content-Type`.
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",

@@ -31,13 +31,13 @@ const QUOTES: [(char, char); 6] = [
 ];
 
 /// The text of a file or a variable without what an editor or a shell has put around it.
-pub fn trimmed(text: &str) -> &str {
+pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK)
 }
 
 /// Refuses a placeholder, and a character that nobody sees. The problem is the rest of a sentence that begins with the
 /// place. It does not repeat the text, which may be a secret.
-pub fn check_filled(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_filled(text: &str) -> Result<(), &'static str> {
     if text.contains("replace-me") {
         return Err("still is the placeholder `replace-me`");
     }

@@ -1,6 +1,5 @@
 //! The rule by which a stream is live or not, as a pure function of a set of facts.
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use css_callbacks::{EventId, Kind, Timestamp};
@@ -14,7 +13,7 @@ const LATER: Duration = Duration::from_secs(5);
 
 /// What the board knows of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fact {
+pub(crate) struct Fact {
     /// Where it stands in the inbox.
     pub seq: Seq,
     /// Its identity: an event that is stored twice is two facts, and counts once.
@@ -33,7 +32,7 @@ pub struct Fact {
 
 /// A push of a stream, from its begin to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     /// Its name among the stream's sessions: the sequence, or made of the id of its first event.
     pub key: String,
     /// `sequence`, if its events have one.
@@ -48,7 +47,7 @@ pub struct Session {
 
 impl Fact {
     /// What an event tells; none if it is of no stream, or tells nothing of one that others have not told.
-    pub fn of(event: &Event) -> Option<Self> {
+    pub(crate) fn of(event: &Event) -> Option<Self> {
         let attributes = event.attributes();
         if event.kind().is_derived() || attributes.streamid.is_none() {
             return None;
@@ -66,7 +65,7 @@ impl Fact {
     }
 
     /// Whether it is one end of a push.
-    pub fn decides(&self) -> bool {
+    pub(crate) fn decides(&self) -> bool {
         matches!(self.kind, Kind::StreamBegin | Kind::StreamEnd)
     }
 
@@ -78,24 +77,19 @@ impl Fact {
 
 impl Session {
     /// Whether nobody has told of its end.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.end.is_none()
     }
 
-    /// Which of two is newer: by start, ties by sequence, which counts up.
-    pub fn compare(&self, other: &Self) -> Ordering {
-        (self.start, self.rank()).cmp(&(other.start, other.rank()))
-    }
-
     /// Orders sessions that start at the same time; digits as numbers.
-    pub fn rank(&self) -> String {
+    pub(crate) fn rank(&self) -> String {
         format!("{:0>20}", self.sequence.as_deref().unwrap_or(&self.key))
     }
 }
 
 /// The sessions of one stream that these facts tell of, in no particular order. The facts of a sequence have to be all there
 /// are, as have those without one; their order, and how often each is there, make no difference.
-pub fn sessions<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Vec<Session> {
+pub(crate) fn sessions<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Vec<Session> {
     let mut facts: Vec<&Fact> = facts.into_iter().filter(|fact| fact.decides()).collect();
     facts.sort_by_key(|fact| order(fact));
     facts.dedup_by(|later, first| later.id == first.id);

@@ -69,7 +69,7 @@ fn callback() -> impl Strategy<Value = Callback> {
 fn told(facts: &[Fact]) -> Vec<impl PartialEq + std::fmt::Debug + use<>> {
     let id = |seq: Seq| facts.iter().find(|fact| fact.seq == seq).unwrap().id;
     let mut sessions = sessions(facts);
-    sessions.sort_by(Session::compare);
+    sessions.sort_by_key(|session| (session.start, session.rank()));
     let told = sessions.into_iter().map(|session| {
         let begin = session.begin.map(id);
         let end = session.end.map(|(at, seq)| (at, id(seq)));
@@ -130,7 +130,7 @@ fn end(second: i64, sequence: impl Into<Option<u8>>, lasted: impl Into<Option<u8
 
 fn is_live(facts: &[Fact]) -> bool {
     let mut sessions = sessions(facts);
-    sessions.sort_by(Session::compare);
+    sessions.sort_by_key(|session| (session.start, session.rank()));
     sessions.last().is_some_and(Session::is_open)
 }
 

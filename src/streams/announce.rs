@@ -20,11 +20,11 @@ const BATCH: usize = 100;
 
 /// Which derived kinds a handler asks for.
 #[derive(Debug, Default)]
-pub struct Subscribed([AtomicBool; 2]);
+pub(crate) struct Subscribed([AtomicBool; 2]);
 
 impl Subscribed {
     /// Takes the kinds that handlers name now.
-    pub fn set(&self, kinds: impl Fn(Kind) -> bool) {
+    pub(crate) fn set(&self, kinds: impl Fn(Kind) -> bool) {
         for (flag, kind) in self.0.iter().zip(Kind::DERIVED) {
             flag.store(kinds(kind), Ordering::Relaxed);
         }
@@ -39,7 +39,7 @@ impl Subscribed {
 impl Board {
     /// Tells what has lasted for `settle`; nothing while the board is behind the inbox, where what it shows is past. `true` if
     /// there is more.
-    pub async fn announce(
+    pub(crate) async fn announce(
         &self,
         handler: HandlerId,
         subscribed: &Subscribed,

@@ -9,11 +9,11 @@ use crate::inbox::StoreError;
 use crate::stream::Told;
 
 /// Under this name it has its position. No handler can have it.
-pub const NAME: &str = "streams.board";
+pub(crate) const NAME: &str = "streams.board";
 
 impl Board {
     /// What the board is fed through.
-    pub fn feed(&self) -> Taker {
+    pub(crate) fn feed(&self) -> Taker {
         Taker::Parts(Arc::new(self.clone()))
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Passes {
 
 impl Board {
     /// Has the inbox keep what decides that a stream is live, before retention comes to it. `handler` is the board's number.
-    pub async fn before_sweep(
+    pub(crate) async fn before_sweep(
         &self,
         handler: HandlerId,
         retention: Duration,
@@ -68,7 +68,7 @@ impl Board {
     }
 
     /// Forgets the facts whose events retention has removed.
-    pub async fn after_sweep(&self, retention: Duration) -> Result<(), StoreError> {
+    pub(crate) async fn after_sweep(&self, retention: Duration) -> Result<(), StoreError> {
         let mut passes = self.passes.lock().await;
         if passes.number.is_multiple_of(WHOLE) {
             // What had to stay longer.
@@ -108,7 +108,7 @@ impl Board {
     }
 
     /// Forgets what is gone of streams of which events were deleted.
-    pub async fn forget_deleted(&self, of: &EventFilter) -> Result<(), StoreError> {
+    pub(crate) async fn forget_deleted(&self, of: &EventFilter) -> Result<(), StoreError> {
         let _passes = self.passes.lock().await;
         self.forget_streams(of, of.stream.as_deref(), false).await?;
         // What tells no appname was found by its streamid alone.
@@ -165,7 +165,7 @@ impl Board {
 
     /// Makes the board again from what is in the inbox up to now: the same one, unless it was damaged. How many events tell
     /// of streams.
-    pub async fn rebuild(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn rebuild(&self) -> Result<u64, StoreError> {
         let upto = *self.inbox.committed().borrow();
         let told = self.retell(0, upto).await?;
         let _passes = self.passes.lock().await;
@@ -174,7 +174,7 @@ impl Board {
     }
 
     /// Takes again what a power cut may have taken from the board, or all if it is new; once. `handler` is the board's number.
-    pub async fn catch_up(&self, handler: HandlerId) -> Result<(), StoreError> {
+    pub(crate) async fn catch_up(&self, handler: HandlerId) -> Result<(), StoreError> {
         let Place::File { shelf, .. } = &self.place else {
             return Ok(()); // one store, one fate
         };
@@ -193,7 +193,7 @@ impl Board {
     }
 
     /// Notes up to where the board is complete: in its file, so behind everything that was written to it.
-    pub async fn be_sure(&self, handler: HandlerId) -> Result<(), StoreError> {
+    pub(crate) async fn be_sure(&self, handler: HandlerId) -> Result<(), StoreError> {
         let Place::File { shelf, .. } = &self.place else {
             return Ok(());
         };

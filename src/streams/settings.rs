@@ -13,7 +13,7 @@ const DOMAINS: usize = 100;
 /// `[streams]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct StreamsConfig {
+pub(crate) struct StreamsConfig {
     /// How long a stream has to be live, or not, before that is told: a reconnect within it is none.
     #[serde(deserialize_with = "settings::duration")]
     pub settle: Duration,
@@ -36,7 +36,7 @@ impl Default for StreamsConfig {
 
 /// `[streams]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamsSettings {
+pub(crate) struct StreamsSettings {
     /// How long a change has to last before it is told.
     pub settle: Duration,
     /// How long a stream may be live without being suspicious.
@@ -47,7 +47,7 @@ pub struct StreamsSettings {
 
 impl StreamsConfig {
     /// Checks the section.
-    pub fn validate(&self, place: &str) -> Result<StreamsSettings, Invalid> {
+    pub(crate) fn validate(&self, place: &str) -> Result<StreamsSettings, Invalid> {
         settings::check_duration(format!("{place}.stale_after"), self.stale_after)?;
         if self.settle > Duration::from_secs(3600) {
             let problem = "must be at most 1h";

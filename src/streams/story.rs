@@ -22,7 +22,7 @@ const LONGEST: usize = 64 << 10;
 
 /// One stream, as it is shown.
 #[derive(Debug, Clone)]
-pub struct Story {
+pub(crate) struct Story {
     /// What the board says.
     pub stream: StreamRow,
     /// The newest sessions, the newest first.
@@ -43,7 +43,7 @@ pub struct Story {
 
 /// A session with what its begin and its end say.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub(crate) struct Told {
     /// The session.
     pub session: Session,
     /// It has no end, but a newer one came.
@@ -62,7 +62,7 @@ pub struct Told {
 
 /// A recording: a session of steps, or a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recording {
+pub(crate) struct Recording {
     /// The recording session, or the file.
     pub id: String,
     /// Its last step; of a file `file`.
@@ -79,7 +79,7 @@ pub struct Recording {
 
 impl Board {
     /// Everything about a stream; of sessions and events up to `limit` each, the events from before the event `before`.
-    pub async fn story(
+    pub(crate) async fn story(
         &self,
         stream: StreamRow,
         before: Option<Seq>,

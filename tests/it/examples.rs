@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::server::FILE_HANDLER;
-use crate::support::{Client, Settings, json_lines, signed, wait_for};
+use crate::support::{Client, Settings, signed, wait_for};
 
 /// The built example; built now if the tests were not built as a whole.
 fn example(name: &str) -> PathBuf {
@@ -31,35 +30,6 @@ fn configure(directory: &Path, settings: &Settings) -> PathBuf {
     let file = directory.join("livehook.toml");
     std::fs::write(&file, settings.to_toml()).unwrap();
     file
-}
-
-#[test]
-fn the_first_callback_is_shown_and_stored() {
-    let directory = tempfile::tempdir().unwrap();
-    let handlers = format!("{FILE_HANDLER}[handlers.log]\nto = {{ type = \"log\" }}\n");
-    // It ends with the answer, so the handlers need the drain's time.
-    let settings = Settings {
-        server: "drain_delay = \"2s\"".into(),
-        ..Settings::with_handlers(&handlers)
-    };
-    let file = configure(directory.path(), &settings);
-    let ran = Command::new(example("first_callback"))
-        .arg("--once")
-        .arg("--config")
-        .arg(file)
-        .output()
-        .unwrap();
-    let (out, log) = (
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr),
-    );
-    assert!(ran.status.success(), "{out}{log}");
-    assert!(out.contains("200 OK {\"code\":0}"), "{out}");
-    assert!(
-        log.contains("css.stream-begin") && log.contains("room-7"),
-        "{log}"
-    );
-    assert_eq!(json_lines(&directory.path().join("events.jsonl")).len(), 1);
 }
 
 #[test]

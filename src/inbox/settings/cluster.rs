@@ -30,7 +30,7 @@ const KEEPALIVES_RETRIES: u32 = 3;
 
 /// The servers of one database, of which one takes writes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub(in crate::inbox) hosts: Vec<Host>,
     pub(in crate::inbox) encryption: Encryption,
     pub(in crate::inbox) role: String,
@@ -39,7 +39,7 @@ pub struct Cluster {
 
 /// One server.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Host {
+pub(crate) struct Host {
     /// As messages name it.
     pub(in crate::inbox) name: String,
     pub(in crate::inbox) config: Config,
@@ -47,7 +47,7 @@ pub struct Host {
 
 /// How a connection is protected; one through a Unix socket never is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Encryption {
+pub(crate) enum Encryption {
     /// Not at all.
     Disable,
     /// Encrypted, with whoever answers.

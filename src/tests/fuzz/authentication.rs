@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use crate::auth::{Refusal, Verdict, authenticate};
 use css_callbacks::Callback;
-use livehook::auth::{Refusal, Verdict, authenticate};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::bodies;
-use crate::delivery;
-use crate::oracle::{Opinion, Proof};
-use crate::reading::{self, LEVELS, Member};
-use crate::requests::{self, Case};
-use crate::sites;
+use super::bodies;
+use super::delivery;
+use super::oracle::{Opinion, Proof};
+use super::reading::{self, LEVELS, Member};
+use super::requests::{self, Case};
+use super::sites;
 
 /// Passes a request to livehook and to the oracle, and tells what came of it.
 fn judged(case: &Case) -> Result<(String, Option<Vec<Member>>), TestCaseError> {
@@ -102,7 +102,7 @@ fn reason(case: &Case, opinion: &Opinion) -> &'static str {
 }
 
 proptest! {
-    #![proptest_config(crate::config(4000))]
+    #![proptest_config(super::config(4000))]
 
     #[test]
     fn callbacks_are_judged_as_the_contract_says(case in requests::case(bodies::callback())) {
@@ -111,7 +111,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(crate::config(2000))]
+    #![proptest_config(super::config(2000))]
 
     #[test]
     fn anything_is_judged_as_the_contract_says(case in requests::case(bodies::any_body())) {
@@ -151,7 +151,7 @@ const FLOORS: [(&str, usize); 19] = [
 fn every_outcome_and_every_oddity_is_met() {
     let mut met: BTreeMap<String, usize> = BTreeMap::new();
     let mut meet = |what: String| *met.entry(what).or_default() += 1;
-    for case in crate::census(requests::case(bodies::callback()), 4000) {
+    for case in super::census(requests::case(bodies::callback()), 4000) {
         let body = &case.body.0;
         let (what, members) = judged(&case).unwrap();
         match members {

@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::bodies::Body;
-use crate::oracle::signature;
-use crate::sites::{FOREIGN_KEY, KEYS};
+use super::bodies::Body;
+use super::oracle::signature;
+use super::sites::{FOREIGN_KEY, KEYS};
 
 /// `t` as it may stand in a body; some are no JSON.
 const TS: [&str; 27] = [

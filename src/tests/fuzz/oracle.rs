@@ -3,9 +3,9 @@
 use css_callbacks::Kind;
 use md5::{Digest, Md5};
 
-use crate::reading::{Member, value};
-use crate::requests::Case;
-use crate::sites::Unsigned;
+use super::reading::{Member, value};
+use super::requests::Case;
+use super::sites::Unsigned;
 
 /// The codes of the table, and whether their callbacks may come without `sign` and `t`.
 const CODES: [(u16, bool); 21] = [

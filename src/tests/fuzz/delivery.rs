@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use crate::auth::{Authentic, authenticate};
+use crate::event::{CloudEvent, Data, Event, PayloadForm};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use css_callbacks::{Callback, json};
-use livehook::auth::{Authentic, authenticate};
-use livehook::event::{CloudEvent, Data, Event, PayloadForm};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::bodies;
-use crate::reading::{self, LEVELS, Member};
-use crate::requests;
-use crate::sites::{Networks, Unsigned};
+use super::bodies;
+use super::reading::{self, LEVELS, Member};
+use super::requests;
+use super::sites::{Networks, Unsigned};
 
 /// Makes the event of an accepted callback and reads it back out of its JSON forms.
 pub fn comes_out_as_it_went_in(authentic: &Authentic) -> Result<(), TestCaseError> {
@@ -128,7 +128,7 @@ fn has_members(event: &CloudEvent, whole: &[u8], data: &[u8]) -> Result<(), Test
 }
 
 proptest! {
-    #![proptest_config(crate::config(2000))]
+    #![proptest_config(super::config(2000))]
 
     #[test]
     fn bytes_out_are_bytes_in(mut case in requests::case(bodies::any_body())) {

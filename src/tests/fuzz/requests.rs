@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
+use crate::auth::Presented;
 use bytes::Bytes;
 use css_callbacks::{Kind, Timestamp};
-use livehook::auth::Presented;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::bodies::Body;
-use crate::sites::{self, Networks, Site, TOKEN};
+use super::bodies::Body;
+use super::sites::{self, Networks, Site, TOKEN};
 
 /// The `t` that times of arrival are reckoned from: seconds.
 pub const T: i64 = 1_795_420_800;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::bodies::{Body, FIXTURES};
+use super::bodies::{Body, FIXTURES};
 
 /// Bytes that readers trip over: structure, controls, halves of characters in UTF-8 and GBK, a byte order mark.
 const SNIPPETS: [&[u8]; 24] = [

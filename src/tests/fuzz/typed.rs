@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestCaseError;
 
-use crate::bodies::{self, Body};
-use crate::members;
-use crate::reading::{self, LEVELS};
+use super::bodies::{self, Body};
+use super::members;
+use super::reading::{self, LEVELS};
 
 /// Reads a text as a kind; tells whether it has a typed form, and how many members of it did not fit.
 fn read(kind: Kind, text: &str) -> Result<Option<usize>, TestCaseError> {
@@ -107,7 +107,7 @@ fn with_a_secret() -> impl Strategy<Value = (Kind, String)> {
 }
 
 proptest! {
-    #![proptest_config(crate::config(3000))]
+    #![proptest_config(super::config(3000))]
 
     #[test]
     fn any_text_has_one_typed_form_or_none((kind, text) in kind_and_text()) {
@@ -126,7 +126,7 @@ proptest! {
 
 #[test]
 fn typed_and_untyped_ones_are_met() {
-    let results: Vec<_> = crate::census(kind_and_text(), 1000)
+    let results: Vec<_> = super::census(kind_and_text(), 1000)
         .map(|(kind, text)| read(kind, &text).unwrap())
         .collect();
     let typed = results.iter().flatten().count();
@@ -135,7 +135,7 @@ fn typed_and_untyped_ones_are_met() {
         "{typed} of {}",
         results.len()
     );
-    let with_misfits = crate::census(with_a_secret(), 500)
+    let with_misfits = super::census(with_a_secret(), 500)
         .filter(|(kind, text)| read(*kind, text).unwrap() > Some(0))
         .count();
     assert!(with_misfits > 100, "{with_misfits}");

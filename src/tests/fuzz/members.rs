@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::bodies::{Body, Draft};
-use crate::reading::LEVELS;
+use super::bodies::{Body, Draft};
+use super::reading::LEVELS;
 
 /// Names that mean something to livehook, and names that only look like them.
 const NAMES: [&str; 22] = [

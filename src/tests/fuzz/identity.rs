@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestCaseError;
 
-use crate::bodies::{self, Draft};
-use crate::edits;
-use crate::reading::{self, Member};
-use crate::signatures;
+use super::bodies::{self, Draft};
+use super::edits;
+use super::reading::{self, Member};
+use super::signatures;
 
 /// A callback and a second one that is the same or nearly.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ fn compared(pair: &Pair) -> Result<Option<bool>, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(crate::config(2000))]
+    #![proptest_config(super::config(2000))]
 
     #[test]
     fn ids_are_equal_as_contents_are(pair in pair()) {
@@ -118,7 +118,7 @@ proptest! {
 
 #[test]
 fn equal_and_different_contents_are_met() {
-    let results: Vec<_> = crate::census(pair(), 1000)
+    let results: Vec<_> = super::census(pair(), 1000)
         .map(|pair| compared(&pair).unwrap())
         .collect();
     for wanted in [Some(true), Some(false)] {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::bodies::{Body, Draft};
-use crate::members::{long, name, value};
+use super::bodies::{Body, Draft};
+use super::members::{long, name, value};
 
 /// What a sender could put where livehook wants the code of a kind.
 const CODES: [&str; 22] = [

@@ -9,11 +9,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::damage::{self, Damage};
-use crate::edits::{self, Edit};
-use crate::members;
-use crate::reading;
-use crate::signatures;
+use super::damage::{self, Damage};
+use super::edits::{self, Edit};
+use super::members;
+use super::reading;
+use super::signatures;
 
 /// A body that a failure shows legibly.
 #[derive(Clone, PartialEq, Eq)]

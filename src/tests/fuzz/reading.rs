@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bodies;
+    use crate::tests::fuzz::bodies;
 
     #[test]
     fn the_last_level_counts() {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::config(1000))]
+        #![proptest_config(crate::tests::fuzz::config(1000))]
 
         #[test]
         fn both_readings_agree(body in bodies::any_body()) {

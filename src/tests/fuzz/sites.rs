@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::settings::{Invalid, Surroundings};
+use crate::source::{AllowUnsigned, Source, SourceConfig};
 use css_callbacks::Kind;
-use livehook::settings::{Invalid, Surroundings};
-use livehook::source::{AllowUnsigned, Source, SourceConfig};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use crate::oracle;
+use super::oracle;
 
 /// What sources are given, in this order.
 pub const KEYS: [&str; 2] = ["FuzzKeyOfTheTemplate0123456789ab", "n"];

@@ -1,0 +1,108 @@
+//! What the benchmarks need of the inside. Not for others: it changes at any time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use css_callbacks::Callback;
+
+use crate::auth::{Presented, authenticate};
+use crate::clock::Clock;
+use crate::inbox::Inbox;
+use crate::inbox::settings::InboxConfig;
+use crate::metrics::Metrics;
+use crate::settings::Surroundings;
+use crate::source::{Source, SourceConfig};
+
+/// As many share a transaction at most.
+const TASKS: usize = 512;
+/// Stores so many events as the server does but without HTTP, in the store that livehook has in this folder. Each of them is
+/// signed with the key, verified, and accepted.
+///
+/// `bodies` makes the makers of bodies: several tasks work at a time, each with its own.
+///
+/// # Errors
+///
+/// If the store cannot be opened or written, or a body is refused or was there before.
+pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
+    dir: &Path,
+    key: &str,
+    events: u64,
+    bodies: impl Fn() -> B,
+) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let around = Surroundings {
+        base: dir,
+        variable: &|_| None,
+    };
+    let source = SourceConfig {
+        keys: vec![key.to_owned()],
+        ..SourceConfig::default()
+    };
+    let source = Arc::new(source.validate("css", &around)?);
+    let settings = InboxConfig::default().validate("inbox", &around, source.expiry_grace())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    let open = Inbox::open(&settings, Clock::system(), Arc::new(Metrics::default()));
+    let inbox = runtime.block_on(open)?;
+    let accepted = runtime.block_on(async {
+        let next = Arc::new(AtomicU64::new(0));
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let (inbox, source, next) = (inbox.clone(), source.clone(), next.clone());
+                let body = bodies();
+                tokio::spawn(async move { accept(&inbox, &source, &next, events, body).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await??;
+        }
+        anyhow::Ok(())
+    });
+    let stored = *inbox.committed().borrow();
+    runtime.block_on(inbox.close());
+    accepted.context("the store cannot be filled")?;
+    ensure!(
+        stored.cast_unsigned() == events,
+        "{stored} events are stored"
+    );
+    eprintln!(
+        "{events} events stored within {:.0} s",
+        begin.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// One after the other, until there are enough.
+async fn accept(
+    inbox: &Inbox,
+    source: &Source,
+    next: &AtomicU64,
+    events: u64,
+    mut body_of: impl FnMut(u64) -> Bytes,
+) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= events {
+            return Ok(());
+        }
+        let body = body_of(number);
+        let presented = Presented {
+            url_kind: None,
+            token: None,
+            client: None,
+            received: clock.now(),
+            body: body.clone(),
+        };
+        let callback = Callback::parse(&body)?;
+        let verdict = authenticate(source, &presented, &callback, || [0; 16]);
+        let authentic = verdict
+            .outcome
+            .map_err(|refusal| anyhow::anyhow!("refused: {}", refusal.slug()))?;
+        let receipt = inbox.accept(authentic, None).await?;
+        ensure!(!receipt.is_duplicate(), "an event was there before");
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of several modules at once.
+
+mod fuzz;
