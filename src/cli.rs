@@ -20,7 +20,7 @@ mod operate;
 mod serve;
 mod simulate;
 
-use self::operate::Asked;
+use self::operate::RemoteArgs;
 
 /// Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your handlers
 #[derive(Debug, Parser)]
@@ -34,11 +34,11 @@ struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Take callbacks and deliver them until SIGTERM
     Serve,
     /// Check the configuration without starting, and print the URL for each field of the callback template
@@ -53,36 +53,36 @@ enum Command {
     /// Ask a running server whether it is well, for container probes
     ///
     /// Exits 0 if it answers 200 within two seconds, else 1.
-    Health(health::Args),
+    Health(health::HealthArgs),
     /// Show stored events of a running server, follow those that arrive, or delete those of a stream
     ///
     /// Shows the newest, oldest first. With an id shows that event whole, as handlers get it. With --delete removes what is
     /// stored of a stream: it says first how many events it will be, and asks.
-    Events(Asked<operate::Events>),
+    Events(RemoteArgs<operate::EventsArgs>),
     /// Show which streams are live by what a running server knows, or the story of one
     ///
     /// Shows those that are live, the newest last. With a stream shows its sessions, recordings, last screenshot and last
     /// events. With --rebuild has the board made again from everything stored: it asks first.
-    Streams(Asked<operate::Streams>),
+    Streams(RemoteArgs<operate::StreamsArgs>),
     /// Show what a running server refused, and why, or judge it once more
     ///
     /// After a wrong key was corrected and the configuration reloaded, --recheck takes what is authentic by now.
-    Rejected(Asked<operate::Rejected>),
+    Rejected(RemoteArgs<operate::RejectedArgs>),
     /// Show how the handlers of a running server are doing, or pause and resume one
-    Handlers(Asked<operate::Handlers>),
+    Handlers(RemoteArgs<operate::HandlersArgs>),
     /// Show what handlers of a running server have given up, and why
-    Parked(Asked<operate::Parked>),
+    Parked(RemoteArgs<operate::ParkedArgs>),
     /// Have a running server deliver events to a handler again
     ///
     /// Says first how many events it will be, and asks. They go through the handler's own filters.
-    Replay(Asked<operate::Replay>),
+    Replay(RemoteArgs<operate::ReplayArgs>),
     /// Act as the platform towards a receiver, any receiver, and report what it acknowledged, refused and lost
     ///
     /// Posts the callbacks of a believable day to it, signed, and repeats what is not answered 200 as often as the platform
     /// would. Exits 1 if an event was given up, a bad request was accepted, or (with --verify) something acknowledged is not
     /// stored as it was sent, or (with --verify-streams) a stream is not live, or is, as it was left. Interrupting it prints the report so far. With --conformance it goes through what a receiver
     /// must bear case by case, and exits 1 if it fails one.
-    Simulate(Box<simulate::Args>),
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 /// Why a command did not succeed.
@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
-    if let Command::Serve = cli.command
+    if let CliCommand::Serve = cli.command
         && let Some(code) = init::run()
     {
         return code;
@@ -123,30 +123,30 @@ fn run(cli: Cli) -> Result<(), Failed> {
     let file = Config::default_path(cli.config);
     let load = || Config::load(&file, &environment()).map_err(|error| Failed::Setup(error.into()));
     match &cli.command {
-        Command::Serve => {
+        CliCommand::Serve => {
             let config = load()?;
             serve::serve(file, config)
         }
-        Command::Check => {
+        CliCommand::Check => {
             let config = load()?;
             check::validate(&config).map_err(Failed::Setup)?;
             print(&check::report(&config).map_err(|error| Failed::Run(error.into()))?)
         }
-        Command::Key => print(&format!("{}\n", key::fresh().map_err(Failed::Run)?)),
-        Command::Health(args) => {
+        CliCommand::Key => print(&format!("{}\n", key::fresh().map_err(Failed::Run)?)),
+        CliCommand::Health(args) => {
             let address = match args.url() {
                 Some(url) => health::address_of(url).map_err(Failed::Setup)?,
                 None => health::local(load()?.server.listen),
             };
             health::ask(&address, args.path()).map_err(Failed::Run)
         }
-        Command::Events(command) => command.operate(&file),
-        Command::Streams(command) => command.operate(&file),
-        Command::Rejected(command) => command.operate(&file),
-        Command::Handlers(command) => command.operate(&file),
-        Command::Parked(command) => command.operate(&file),
-        Command::Replay(command) => command.operate(&file),
-        Command::Simulate(args) => simulate::simulate(args),
+        CliCommand::Events(command) => command.operate(&file),
+        CliCommand::Streams(command) => command.operate(&file),
+        CliCommand::Rejected(command) => command.operate(&file),
+        CliCommand::Handlers(command) => command.operate(&file),
+        CliCommand::Parked(command) => command.operate(&file),
+        CliCommand::Replay(command) => command.operate(&file),
+        CliCommand::Simulate(args) => simulate::simulate(args),
     }
 }
 

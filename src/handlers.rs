@@ -74,9 +74,9 @@ pub(crate) struct Target(Checked);
 #[derive(Debug, Clone, PartialEq)]
 enum Checked {
     Log,
-    File(file::Target),
-    Http(http::Target),
-    Exec(exec::Target),
+    File(file::FileTarget),
+    Http(http::HttpTarget),
+    Exec(exec::ExecTarget),
 }
 
 impl Target {

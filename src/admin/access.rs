@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::session::{self, Session};
+use super::session::{self, SessionCookie};
 use super::{Admin, Problem};
 use crate::listener::Arrival;
 
@@ -68,13 +68,15 @@ pub(super) async fn check(
             });
             if !presented.is_some_and(|presented| token.matches(presented.as_bytes())) {
                 match session::presented(headers, token, admin.clock.now()) {
-                    Session::Holds => {}
+                    SessionCookie::Holds => {}
                     // Its code is made with the token: to try one out is to try out the other.
-                    Session::Forged => return Err(admin.wrong_tokens.refuse("API").await),
-                    Session::None if presented.is_some_and(|presented| !presented.is_empty()) => {
+                    SessionCookie::Forged => return Err(admin.wrong_tokens.refuse("API").await),
+                    SessionCookie::None
+                        if presented.is_some_and(|presented| !presented.is_empty()) =>
+                    {
                         return Err(admin.wrong_tokens.refuse("API").await);
                     }
-                    Session::None => return Err(Problem::NotAuthorized),
+                    SessionCookie::None => return Err(Problem::NotAuthorized),
                 }
                 // A browser adds the cookie by itself: what changes something must come from our own page.
                 if !request.method().is_safe() && !says_same_origin(headers) {

@@ -18,10 +18,10 @@ use crate::dispatch::HandlerReport;
 use crate::event::{Event, PayloadForm, Seq};
 use crate::inbox::delivery::{Parked, Selection};
 
-pub(super) type Answer = Result<Response, Problem>;
+pub(super) type ApiResult = Result<Response, Problem>;
 
 /// `GET /api/events`
-pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
     let part = fields.part()?;
     let filter = fields.event_filter()?;
     let newest_first = fields.newest_first()?;
@@ -37,7 +37,7 @@ pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) 
 }
 
 /// `DELETE /api/events`
-pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
     let filter = fields.event_filter()?;
     let dry_run = fields.dry_run()?;
     fields.end()?;
@@ -69,7 +69,7 @@ pub(super) async fn event(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
     mut fields: Fields,
-) -> Answer {
+) -> ApiResult {
     let form = fields.payload()?;
     fields.end()?;
     let event = find(&admin, &id).await?;
@@ -81,7 +81,7 @@ pub(super) async fn body(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
     fields: Fields,
-) -> Answer {
+) -> ApiResult {
     fields.end()?;
     let event = find(&admin, &id).await?;
     // Whatever it says it is: a browser must not show it as a page.
@@ -94,7 +94,7 @@ pub(super) async fn deliveries(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
     fields: Fields,
-) -> Answer {
+) -> ApiResult {
     fields.end()?;
     let event = find(&admin, &id).await?;
     let reports = admin.dispatch.deliveries(&event).await?;
@@ -116,7 +116,7 @@ pub(super) async fn deliveries(
 }
 
 /// `GET /api/handlers`
-pub(super) async fn handlers(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+pub(super) async fn handlers(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
     let part = fields.part()?;
     let name = fields.handler();
     let state = fields.handler_state()?;
@@ -138,7 +138,7 @@ pub(super) async fn parked(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     mut fields: Fields,
-) -> Answer {
+) -> ApiResult {
     let part = fields.part()?;
     let newest_first = fields.newest_first()?;
     let filter = fields.event_filter()?;
@@ -152,7 +152,7 @@ pub(super) async fn parked(
 }
 
 /// `GET /api/retry-windows`
-pub(super) async fn retry_windows(State(admin): State<Arc<Admin>>, fields: Fields) -> Answer {
+pub(super) async fn retry_windows(State(admin): State<Arc<Admin>>, fields: Fields) -> ApiResult {
     fields.end()?;
     let items = admin.ingress.retry_windows().into_iter().map(|window| {
         let item = json!({
@@ -174,7 +174,7 @@ pub(super) async fn replay(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
     // Before the replay: retention may remove more meanwhile, but nothing comes back.
     let oldest = match selection {
@@ -202,7 +202,7 @@ pub(super) async fn discard(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
     let count = admin.dispatch.discard(&name, selection, dry_run).await?;
     if !dry_run {
@@ -216,7 +216,7 @@ pub(super) async fn pause(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     set_paused(&admin, &name, &body, true).await
 }
 
@@ -225,11 +225,11 @@ pub(super) async fn resume(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     set_paused(&admin, &name, &body, false).await
 }
 
-async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> Answer {
+async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> ApiResult {
     admin.dispatch.id(name)?;
     nothing(body)?;
     admin.dispatch.pause(name, paused).await?;
@@ -254,7 +254,7 @@ pub(super) fn nothing(body: &[u8]) -> Result<(), Problem> {
 /// What a replay or discard is asked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct SelectionRequest {
     event: Option<String>,
     parked: Option<bool>,
     from: Option<String>,
@@ -269,7 +269,7 @@ async fn selection(
     body: &[u8],
 ) -> Result<(Selection, bool), Problem> {
     admin.dispatch.id(handler)?;
-    let asked: Asked = object(body, "{\"parked\":true}")?;
+    let asked: SelectionRequest = object(body, "{\"parked\":true}")?;
     let time = |name: &str, text: &str| {
         let time = Timestamp::from_rfc3339(text);
         time.ok_or_else(|| {

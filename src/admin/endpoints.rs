@@ -19,7 +19,7 @@ pub(super) struct Endpoint {
     /// Those of them that have to be there.
     pub(super) required: &'static [&'static str],
     pub(super) body: Option<Body>,
-    pub(super) answer: Answer,
+    pub(super) answer: AnswerForm,
     pub(super) route: fn() -> MethodRouter<Arc<Admin>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum Body {
 
 /// What is answered if all is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum AnswerForm {
     /// A part of a list of these.
     List(&'static str),
     /// One of these.
@@ -62,7 +62,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: EVENT_LIST,
         required: &[],
         body: None,
-        answer: Answer::List("Event"),
+        answer: AnswerForm::List("Event"),
         route: || get(api::events),
     },
     Endpoint {
@@ -75,7 +75,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ],
         required: &["stream"],
         body: None,
-        answer: Answer::Count,
+        answer: AnswerForm::Count,
         route: || delete(api::delete),
     },
     Endpoint {
@@ -87,7 +87,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &["kind", "source", "domain", "stream", "from", "to"],
         required: &[],
         body: None,
-        answer: Answer::Stream,
+        answer: AnswerForm::Stream,
         route: || get(stream::events),
     },
     Endpoint {
@@ -98,7 +98,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &["payload"],
         required: &[],
         body: None,
-        answer: Answer::One("CloudEvent"),
+        answer: AnswerForm::One("CloudEvent"),
         route: || get(api::event),
     },
     Endpoint {
@@ -109,7 +109,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: None,
-        answer: Answer::Bytes,
+        answer: AnswerForm::Bytes,
         route: || get(api::body),
     },
     Endpoint {
@@ -120,7 +120,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: None,
-        answer: Answer::List("Delivery"),
+        answer: AnswerForm::List("Delivery"),
         route: || get(api::deliveries),
     },
     Endpoint {
@@ -131,7 +131,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &["limit", "after", "handler", "state"],
         required: &[],
         body: None,
-        answer: Answer::List("Handler"),
+        answer: AnswerForm::List("Handler"),
         route: || get(api::handlers),
     },
     Endpoint {
@@ -142,7 +142,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: EVENT_LIST,
         required: &[],
         body: None,
-        answer: Answer::List("Parked"),
+        answer: AnswerForm::List("Parked"),
         route: || get(api::parked),
     },
     Endpoint {
@@ -153,7 +153,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: Some(Body::Selection),
-        answer: Answer::Count,
+        answer: AnswerForm::Count,
         route: || post(api::replay),
     },
     Endpoint {
@@ -164,7 +164,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: Some(Body::Selection),
-        answer: Answer::Count,
+        answer: AnswerForm::Count,
         route: || post(api::discard),
     },
     Endpoint {
@@ -175,7 +175,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: Some(Body::Nothing),
-        answer: Answer::One("State"),
+        answer: AnswerForm::One("State"),
         route: || post(api::pause),
     },
     Endpoint {
@@ -186,7 +186,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: Some(Body::Nothing),
-        answer: Answer::One("State"),
+        answer: AnswerForm::One("State"),
         route: || post(api::resume),
     },
     Endpoint {
@@ -197,7 +197,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: None,
-        answer: Answer::List("RetryWindow"),
+        answer: AnswerForm::List("RetryWindow"),
         route: || get(api::retry_windows),
     },
     Endpoint {
@@ -210,7 +210,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ],
         required: &[],
         body: None,
-        answer: Answer::List("Rejected"),
+        answer: AnswerForm::List("Rejected"),
         route: || get(rejected::rejected),
     },
     Endpoint {
@@ -222,7 +222,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: Some(Body::Recheck),
-        answer: Answer::Count,
+        answer: AnswerForm::Count,
         route: || post(rejected::recheck),
     },
     Endpoint {
@@ -235,7 +235,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ],
         required: &[],
         body: None,
-        answer: Answer::List("Stream"),
+        answer: AnswerForm::List("Stream"),
         route: || get(streams::streams),
     },
     Endpoint {
@@ -246,7 +246,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &["live", "source", "domain", "stream", "search"],
         required: &[],
         body: None,
-        answer: Answer::Stream,
+        answer: AnswerForm::Stream,
         route: || get(streams::changes),
     },
     Endpoint {
@@ -257,7 +257,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: Some(Body::Nothing),
-        answer: Answer::Count,
+        answer: AnswerForm::Count,
         route: || post(streams::rebuild),
     },
     Endpoint {
@@ -269,7 +269,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &["limit", "after"],
         required: &[],
         body: None,
-        answer: Answer::One("Story"),
+        answer: AnswerForm::One("Story"),
         route: || get(streams::stream),
     },
     Endpoint {
@@ -280,7 +280,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[],
         required: &[],
         body: None,
-        answer: Answer::One("Document"),
+        answer: AnswerForm::One("Document"),
         route: || get(openapi::document),
     },
 ];

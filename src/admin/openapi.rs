@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Problem;
 use super::api::json_text;
-use super::endpoints::{Answer, Body, ENDPOINTS, Endpoint};
+use super::endpoints::{AnswerForm, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
 use crate::dispatch::State;
 use crate::rejected::Reason;
@@ -94,17 +94,17 @@ fn operation(endpoint: &Endpoint) -> Value {
         })
     };
     let (status, content) = match endpoint.answer {
-        Answer::List(name) => ("200", json_of(list_of(name))),
-        Answer::One(name) => ("200", json_of(reference(name))),
-        Answer::Count => ("202", json_of(reference("Count"))),
-        Answer::Bytes => {
+        AnswerForm::List(name) => ("200", json_of(list_of(name))),
+        AnswerForm::One(name) => ("200", json_of(reference(name))),
+        AnswerForm::Count => ("202", json_of(reference("Count"))),
+        AnswerForm::Bytes => {
             let bytes = json!({ "type": "string", "format": "binary" });
             (
                 "200",
                 json!({ "application/octet-stream": { "schema": bytes } }),
             )
         }
-        Answer::Stream => (
+        AnswerForm::Stream => (
             "200",
             json!({ "text/event-stream": { "schema": { "type": "string" } } }),
         ),

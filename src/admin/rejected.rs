@@ -7,13 +7,13 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{Answer, counted, list, object};
+use super::api::{ApiResult, counted, list, object};
 use super::query::Fields;
 use super::{Admin, Problem};
 use crate::rejected::Entry;
 
 /// `GET /api/rejected`
-pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
     let part = fields.part()?;
     let mut wanted = fields.refused()?;
     fields.end()?;
@@ -26,16 +26,16 @@ pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields
 /// What a recheck is asked for; nothing: of all sources.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct RecheckRequest {
     source: Option<String>,
     #[serde(default)]
     dry_run: bool,
 }
 
 /// `POST /api/rejected/recheck`
-pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer {
-    let asked: Asked = match body.trim_ascii() {
-        [] => Asked::default(),
+pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiResult {
+    let asked: RecheckRequest = match body.trim_ascii() {
+        [] => RecheckRequest::default(),
         body => object(body, "{\"source\":\"css\"}")?,
     };
     if let Some(source) = &asked.source

@@ -25,7 +25,7 @@ const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Presented {
+struct SignInRequest {
     token: String,
 }
 
@@ -36,7 +36,7 @@ pub(super) async fn login(
     body: Bytes,
 ) -> Result<Response, Problem> {
     access::own_site(&headers)?;
-    let presented: Presented = object(&body, "{\"token\":\"…\"}")?;
+    let presented: SignInRequest = object(&body, "{\"token\":\"…\"}")?;
     let Some(token) = &admin.token else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
@@ -61,7 +61,7 @@ fn answer(value: String) -> Response {
 
 /// What a request carries as its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Session {
+pub(super) enum SessionCookie {
     /// Nothing, or one that has ended.
     None,
     /// One that holds now.
@@ -71,18 +71,18 @@ pub(super) enum Session {
 }
 
 /// What the cookies of a request are worth: one that holds is enough.
-pub(super) fn presented(headers: &HeaderMap, token: &Secret, now: Timestamp) -> Session {
+pub(super) fn presented(headers: &HeaderMap, token: &Secret, now: Timestamp) -> SessionCookie {
     let lines = headers.get_all(COOKIE).iter();
-    let mut presented = Session::None;
+    let mut presented = SessionCookie::None;
     for value in lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
     {
         match judge(value, token, now) {
-            Session::None => {}
-            Session::Holds => return Session::Holds,
-            Session::Forged => presented = Session::Forged,
+            SessionCookie::None => {}
+            SessionCookie::Holds => return SessionCookie::Holds,
+            SessionCookie::Forged => presented = SessionCookie::Forged,
         }
     }
     presented
@@ -98,17 +98,17 @@ fn issue(token: &Secret, now: Timestamp) -> String {
     format!("{content}.{code}")
 }
 
-fn judge(value: &str, token: &Secret, now: Timestamp) -> Session {
+fn judge(value: &str, token: &Secret, now: Timestamp) -> SessionCookie {
     let Some((content, presented)) = value.rsplit_once('.') else {
-        return Session::None;
+        return SessionCookie::None;
     };
     if !bool::from(code(token, content).as_bytes().ct_eq(presented.as_bytes())) {
-        return Session::Forged;
+        return SessionCookie::Forged;
     }
     let ends = content.split('.').next();
     match ends.and_then(|ends| ends.parse::<i64>().ok()) {
-        Some(ends) if now.seconds() < ends => Session::Holds,
-        _ => Session::None,
+        Some(ends) if now.seconds() < ends => SessionCookie::Holds,
+        _ => SessionCookie::None,
     }
 }
 
@@ -126,20 +126,24 @@ mod tests {
         let token = Secret::new("AdminTokenItself");
         let now = Timestamp::from_seconds(1_800_000_000);
         let value = issue(&token, now);
-        assert_eq!(judge(&value, &token, now), Session::Holds);
+        assert_eq!(judge(&value, &token, now), SessionCookie::Holds);
         let last = now.plus(LASTS - Duration::from_secs(1));
-        assert_eq!(judge(&value, &token, last), Session::Holds);
-        assert_eq!(judge(&value, &token, now.plus(LASTS)), Session::None);
+        assert_eq!(judge(&value, &token, last), SessionCookie::Holds);
+        assert_eq!(judge(&value, &token, now.plus(LASTS)), SessionCookie::None);
         let another = Secret::new("another");
-        assert_eq!(judge(&value, &another, now), Session::Forged);
+        assert_eq!(judge(&value, &another, now), SessionCookie::Forged);
         assert!(!value.contains("AdminTokenItself"));
         let later = value.replacen('1', "2", 1);
-        assert_eq!(judge(&later, &token, now), Session::Forged, "{later}");
+        assert_eq!(judge(&later, &token, now), SessionCookie::Forged, "{later}");
         for bad in [".", "..", "1900000000.."] {
-            assert_eq!(judge(bad, &token, now), Session::Forged, "{bad}");
+            assert_eq!(judge(bad, &token, now), SessionCookie::Forged, "{bad}");
         }
         for nothing in ["", "x"] {
-            assert_eq!(judge(nothing, &token, now), Session::None, "{nothing}");
+            assert_eq!(
+                judge(nothing, &token, now),
+                SessionCookie::None,
+                "{nothing}"
+            );
         }
     }
 }

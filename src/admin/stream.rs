@@ -33,7 +33,7 @@ const READ_EVERY: Duration = Duration::from_millis(20);
 /// When nothing else is said.
 const STILL_HERE: Duration = Duration::from_secs(15);
 
-struct Watched {
+struct EventFeed {
     admin: Arc<Admin>,
     filter: EventFilter,
     /// Events up to here were looked at.
@@ -64,7 +64,7 @@ pub(super) async fn events(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
-    let watched = Watched {
+    let watched = EventFeed {
         admin,
         filter,
         // Of another inbox: as if it were not there.
@@ -85,7 +85,7 @@ pub(super) async fn events(
     Ok(stream.into_response())
 }
 
-impl Watched {
+impl EventFeed {
     /// None when the inbox is closed.
     async fn next(&mut self) -> Option<Message> {
         let mut can_read = true;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::api::{Answer, counted, json_answer, list, nothing, with_attributes};
+use super::api::{ApiResult, counted, json_answer, list, nothing, with_attributes};
 use super::query::{self, Fields};
 use super::{Admin, Problem};
 use crate::event::Event;
@@ -31,7 +31,7 @@ const STILL_HERE: Duration = Duration::from_secs(15);
 const READ: usize = 500;
 
 /// `GET /api/streams`
-pub(super) async fn streams(State(admin): State<Arc<Admin>>, mut fields: Fields) -> Answer {
+pub(super) async fn streams(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
     let part = fields.part()?;
     let wanted = fields.streams()?;
     fields.end()?;
@@ -48,7 +48,7 @@ pub(super) async fn stream(
     State(admin): State<Arc<Admin>>,
     Path((source, domain, appname, streamid)): Path<(String, String, String, String)>,
     mut fields: Fields,
-) -> Answer {
+) -> ApiResult {
     let part = fields.part()?;
     fields.end()?;
     let literal = StreamKey {
@@ -80,7 +80,7 @@ pub(super) async fn stream(
 }
 
 /// `POST /api/streams/rebuild`
-pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer {
+pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiResult {
     nothing(&body)?;
     // What was begun is finished, whether or not somebody waits for it.
     let rebuilding = tokio::spawn(async move { admin.board.rebuild().await });
@@ -190,7 +190,7 @@ fn attributes(event: &Event) -> Value {
     serde_json::from_str(&with_attributes(event, &[])).unwrap_or_default()
 }
 
-struct Watched {
+struct StreamFeed {
     admin: Arc<Admin>,
     wanted: Wanted,
     /// Changes up to here were looked at.
@@ -214,7 +214,7 @@ pub(super) async fn changes(
     let newest = admin.board.revision().await?;
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let watched = Watched {
+    let watched = StreamFeed {
         admin,
         wanted,
         // Of another board: as if it were not there.
@@ -232,7 +232,7 @@ pub(super) async fn changes(
     Ok(stream.into_response())
 }
 
-impl Watched {
+impl StreamFeed {
     async fn next(&mut self) -> Message {
         loop {
             if let Some(stream) = self.unsent.pop_front() {

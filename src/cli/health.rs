@@ -11,7 +11,7 @@ use axum::http::Uri;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct HealthArgs {
     /// Ask whether it can take callbacks (/readyz), not only whether it lives (/healthz)
     #[arg(long)]
     ready: bool,
@@ -20,7 +20,7 @@ pub(super) struct Args {
     url: Option<String>,
 }
 
-impl Args {
+impl HealthArgs {
     /// Where to ask, if told.
     pub(super) fn url(&self) -> Option<&str> {
         self.url.as_deref()

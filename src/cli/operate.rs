@@ -18,13 +18,13 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::Value;
 
-pub(super) use self::events::Events;
-pub(super) use self::handlers::{Handlers, Parked};
-pub(super) use self::rejected::Rejected;
+pub(super) use self::events::EventsArgs;
+pub(super) use self::handlers::{HandlersArgs, ParkedArgs};
+pub(super) use self::rejected::RejectedArgs;
 use self::remote::{Access, Remote};
-pub(super) use self::replay::Replay;
-pub(super) use self::streams::Streams;
-use self::table::Table;
+pub(super) use self::replay::ReplayArgs;
+pub(super) use self::streams::StreamsArgs;
+use self::table::TextTable;
 use super::Failed;
 use crate::event::Seq;
 
@@ -38,14 +38,14 @@ pub(super) trait Operate {
 
 // What it is asked, and where it is. (Words for the help would stand in the place of the command's own.)
 #[derive(Debug, Args)]
-pub(super) struct Asked<T: Args> {
+pub(super) struct RemoteArgs<T: Args> {
     #[command(flatten)]
     what: T,
     #[command(flatten)]
     access: Access,
 }
 
-impl<T: Args + Operate> Asked<T> {
+impl<T: Args + Operate> RemoteArgs<T> {
     /// Finds the server and asks it. `file` has its address, unless that is given.
     pub(super) fn operate(&self, file: &Path) -> Result<(), Failed> {
         let remote = Remote::find(&self.access, file).map_err(Failed::Setup)?;
@@ -125,7 +125,7 @@ fn json_line(item: &Value) -> String {
     table::plain_json(&item.to_string())
 }
 
-fn print_table(table: &Table) -> Result<(), Failed> {
+fn print_table(table: &TextTable) -> Result<(), Failed> {
     print_lines(table.lines(&mut Vec::new(), room()))
 }
 

@@ -15,14 +15,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub(super) use self::args::Args;
 use self::args::Form;
+pub(super) use self::args::SimulateArgs;
 use self::gauge::Gauge;
 use super::serve::Stops;
 use super::{Failed, print};
 use crate::clock::Clock;
 
-pub(super) fn simulate(args: &Args) -> Result<(), Failed> {
+pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failed> {
     let settings = args.settings().map_err(Failed::Setup)?;
     if args.conformance {
         let settings = conformance::settings(args, settings).map_err(Failed::Setup)?;
@@ -42,7 +42,7 @@ fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed
     runtime.block_on(work)
 }
 
-async fn run(args: &Args, settings: Settings, checks: Checks) -> Result<(), Failed> {
+async fn run(args: &SimulateArgs, settings: Settings, checks: Checks) -> Result<(), Failed> {
     let (stop, stopped) = watch::channel(Stop::Not);
     let display = Gauge::new(settings.events, settings.duration);
     let simulation = css_simulator::run(settings, checks, time_of_day(), stopped, |progress| {

@@ -44,7 +44,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(super) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+    pub(super) fn validate(
+        &self,
+        place: &str,
+        around: &Surroundings,
+    ) -> Result<ExecTarget, Invalid> {
         let invalid = |problem| Err(Invalid::at(format!("{place}.command"), problem));
         let (program, arguments) = match self.command.split_first() {
             Some((program, arguments)) if !program.trim().is_empty() => (program, arguments),
@@ -53,7 +57,7 @@ impl Config {
         if self.command.iter().any(|part| part.contains('\0')) {
             return invalid("holds a NUL, which no program can be given");
         }
-        Ok(Target {
+        Ok(ExecTarget {
             program: match program.contains('/') {
                 true => around.path(Path::new(program)),
                 false => PathBuf::from(program),
@@ -64,12 +68,12 @@ impl Config {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Target {
+pub(super) struct ExecTarget {
     program: PathBuf,
     arguments: Vec<String>,
 }
 
-impl Target {
+impl ExecTarget {
     /// Refuses a program that is not there: every event would wait for it.
     pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());

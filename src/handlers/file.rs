@@ -76,7 +76,11 @@ impl Rotate {
 }
 
 impl Config {
-    pub(super) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+    pub(super) fn validate(
+        &self,
+        place: &str,
+        around: &Surroundings,
+    ) -> Result<FileTarget, Invalid> {
         let names_a_file = self.path.file_name().is_some()
             && !self.path.as_os_str().as_encoded_bytes().ends_with(b"/");
         if !names_a_file {
@@ -88,7 +92,7 @@ impl Config {
             let problem = "is a part of the kernel, which keeps no events; name a file on a disk";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
-        Ok(Target {
+        Ok(FileTarget {
             path,
             rotate: self.rotate,
             sync: self.sync,
@@ -113,13 +117,13 @@ fn is_of_the_kernel(path: &Path) -> bool {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Target {
+pub(super) struct FileTarget {
     path: PathBuf,
     rotate: Rotate,
     sync: bool,
 }
 
-impl Target {
+impl FileTarget {
     /// Finds without opening anything what opening would find.
     pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
         access::check_directory(self.path.parent().unwrap_or(Path::new(".")))
@@ -164,11 +168,11 @@ impl Target {
 
 pub(super) struct Appender {
     form: PayloadForm,
-    queue: mpsc::Sender<Line>,
+    queue: mpsc::Sender<QueuedLine>,
     room: Arc<Semaphore>,
 }
 
-struct Line {
+struct QueuedLine {
     text: Vec<u8>,
     reply: oneshot::Sender<Outcome>,
     _room: OwnedSemaphorePermit,
@@ -180,7 +184,7 @@ impl Appender {
         let text = event.cloud_event(self.form).to_json_line();
         let room = Arc::clone(&self.room).acquire_owned().await;
         let (reply, answer) = oneshot::channel();
-        let line = Line {
+        let line = QueuedLine {
             text,
             reply,
             _room: room.map_err(|_| gone(()))?,
@@ -197,7 +201,11 @@ impl Handler for Appender {
 }
 
 /// The writer's thread. It ends when the handler is gone and everything that waited is written.
-fn write_batches(mut file: ActiveFile, waiting: &mpsc::Receiver<Line>, tick: Option<Duration>) {
+fn write_batches(
+    mut file: ActiveFile,
+    waiting: &mpsc::Receiver<QueuedLine>,
+    tick: Option<Duration>,
+) {
     loop {
         let first = match tick {
             Some(tick) => waiting.recv_timeout(tick),
@@ -212,7 +220,7 @@ fn write_batches(mut file: ActiveFile, waiting: &mpsc::Receiver<Line>, tick: Opt
     }
 }
 
-fn write_batch(file: &mut ActiveFile, first: Line, waiting: &mpsc::Receiver<Line>) {
+fn write_batch(file: &mut ActiveFile, first: QueuedLine, waiting: &mpsc::Receiver<QueuedLine>) {
     let mut text = Vec::new();
     let mut replies = Vec::new();
     for line in std::iter::once(first).chain(waiting.try_iter()) {

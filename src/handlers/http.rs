@@ -87,7 +87,11 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    pub(super) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+    pub(super) fn validate(
+        &self,
+        place: &str,
+        around: &Surroundings,
+    ) -> Result<HttpTarget, Invalid> {
         let url = outbound::url(&self.url, "\"https://example.com/hook\"")
             .map_err(|problem| Invalid::at(format!("{place}.url"), problem))?;
         let headers = self.checked_headers(&url).map_err(|(name, problem)| {
@@ -110,7 +114,7 @@ impl Config {
             format!("{place}.connection_lifetime"),
             self.connection_lifetime,
         )?;
-        Ok(Target {
+        Ok(HttpTarget {
             url,
             key,
             headers,
@@ -159,7 +163,7 @@ fn has_credentials(url: &Url) -> bool {
 }
 
 #[derive(Clone, PartialEq)]
-pub(super) struct Target {
+pub(super) struct HttpTarget {
     url: Url,
     key: Option<Key>,
     headers: HeaderMap,
@@ -168,9 +172,9 @@ pub(super) struct Target {
 }
 
 /// Shows nothing that may be secret.
-impl fmt::Debug for Target {
+impl fmt::Debug for HttpTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
+        f.debug_struct("HttpTarget")
             .field("origin", &self.url.origin().ascii_serialization())
             .field("mode", &self.mode)
             .finish_non_exhaustive()

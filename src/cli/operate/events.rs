@@ -7,21 +7,21 @@ use serde_json::Value;
 
 use super::follow::Following;
 use super::printer::Printer;
-use super::query::{Received, Shown, Stream};
+use super::query::{Received, Shown, StreamArgs};
 use super::remote::Remote;
 use super::table::{cell, kind, plain, plain_json, stream};
 use super::{Operate, confirm, counted, newest, say};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Events {
+pub(in crate::cli) struct EventsArgs {
     /// One event whole, as handlers get it
     #[arg(value_name = "ID", conflicts_with_all = ["kind", "source", "from", "to", "domain", "stream", "follow", "delete"])]
     id: Option<String>,
     #[command(flatten)]
     received: Received,
     #[command(flatten)]
-    stream: Stream,
+    stream: StreamArgs,
     #[command(flatten)]
     shown: Shown,
     /// Go on with those that arrive, until interrupted
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Events {
     yes: bool,
 }
 
-impl Operate for Events {
+impl Operate for EventsArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         if let Some(id) = &self.id {
             let event = remote.get(&["events", id], &[])?;
@@ -82,7 +82,7 @@ impl Operate for Events {
     }
 }
 
-impl Events {
+impl EventsArgs {
     fn query(&self) -> Vec<(&'static str, String)> {
         let mut query = self.received.query();
         query.extend(self.stream.query());

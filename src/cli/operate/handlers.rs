@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::query::{Received, Shown, Stream};
+use super::query::{Received, Shown, StreamArgs};
 use super::remote::Remote;
-use super::table::{Table, cell, kind, stream};
+use super::table::{TextTable, cell, kind, stream};
 use super::{Operate, PART, newest, print_json, print_table, say};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Handlers {
+pub(in crate::cli) struct HandlersArgs {
     /// Have this one begin no more attempts, also after a restart
     #[arg(long, value_name = "NAME", conflicts_with = "resume")]
     pause: Option<String>,
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Handlers {
     json: bool,
 }
 
-impl Operate for Handlers {
+impl Operate for HandlersArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         for (name, what) in [(&self.pause, "pause"), (&self.resume, "resume")] {
             if let Some(name) = name {
@@ -36,7 +36,7 @@ impl Operate for Handlers {
         if self.json {
             return print_json(&items);
         }
-        let mut table = Table::new(&[
+        let mut table = TextTable::new(&[
             "NAME",
             "TYPE",
             "STATE",
@@ -75,19 +75,19 @@ impl Operate for Handlers {
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Parked {
+pub(in crate::cli) struct ParkedArgs {
     /// Only of this handler
     #[arg(value_name = "HANDLER")]
     handler: Option<String>,
     #[command(flatten)]
     received: Received,
     #[command(flatten)]
-    stream: Stream,
+    stream: StreamArgs,
     #[command(flatten)]
     shown: Shown,
 }
 
-impl Operate for Parked {
+impl Operate for ParkedArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         let limit = self.shown.limit(false)?;
         let handlers = match &self.handler {
@@ -111,7 +111,7 @@ impl Operate for Parked {
         if self.shown.json {
             return print_json(&items);
         }
-        let mut table = Table::new(&[
+        let mut table = TextTable::new(&[
             "PARKED", "HANDLER", "KIND", "STREAM", "ATTEMPTS", "ID", "ERROR",
         ]);
         for item in &items {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::table::Table;
+use super::table::TextTable;
 use super::{json_line, room, say};
 use crate::cli::Failed;
 
@@ -35,7 +35,7 @@ impl Printer {
             items.iter().map(json_line).collect()
         } else {
             let is_first = self.widths.is_empty();
-            let mut table = Table::new(self.head);
+            let mut table = TextTable::new(self.head);
             for item in items {
                 table.row((self.row)(item));
             }

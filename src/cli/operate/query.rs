@@ -43,7 +43,7 @@ impl Received {
 
 /// Which stream.
 #[derive(Debug, Args)]
-pub(super) struct Stream {
+pub(super) struct StreamArgs {
     /// Only this push or play domain
     #[arg(long)]
     domain: Option<String>,
@@ -52,7 +52,7 @@ pub(super) struct Stream {
     stream: Option<String>,
 }
 
-impl Stream {
+impl StreamArgs {
     pub(super) fn query(&self) -> Query {
         [("domain", &self.domain), ("stream", &self.stream)]
             .into_iter()

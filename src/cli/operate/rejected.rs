@@ -5,13 +5,13 @@ use serde_json::json;
 
 use super::query::{Received, Shown, reason};
 use super::remote::Remote;
-use super::table::{Table, cell};
+use super::table::{TextTable, cell};
 use super::{Operate, counted, newest, print_json, print_table, say};
 use crate::cli::Failed;
 use crate::rejected::Reason;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Rejected {
+pub(in crate::cli) struct RejectedArgs {
     #[command(flatten)]
     received: Received,
     /// Only what was refused for this reason, such as signature
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Rejected {
     dry_run: bool,
 }
 
-impl Operate for Rejected {
+impl Operate for RejectedArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         if self.recheck {
             return self.recheck(remote);
@@ -42,7 +42,7 @@ impl Operate for Rejected {
         if self.shown.json {
             return print_json(&items);
         }
-        let mut table = Table::new(&[
+        let mut table = TextTable::new(&[
             "RECEIVED", "REASON", "KIND", "SOURCE", "CLIENT", "BYTES", "ID",
         ]);
         for item in &items {
@@ -61,7 +61,7 @@ impl Operate for Rejected {
     }
 }
 
-impl Rejected {
+impl RejectedArgs {
     fn recheck(&self, remote: &Remote) -> Result<(), Failed> {
         let source = self
             .received

@@ -21,7 +21,7 @@ const FAILURES: u32 = 60;
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("selection").required(true).args(["event", "parked", "from"]))]
-pub(in crate::cli) struct Replay {
+pub(in crate::cli) struct ReplayArgs {
     /// The handler that gets them again
     #[arg(value_name = "HANDLER")]
     handler: String,
@@ -48,7 +48,7 @@ pub(in crate::cli) struct Replay {
     yes: bool,
 }
 
-impl Operate for Replay {
+impl Operate for ReplayArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         let mut body = match (&self.event, self.from) {
             (Some(id), _) => json!({ "event": id }),
@@ -100,7 +100,7 @@ impl Operate for Replay {
     }
 }
 
-impl Replay {
+impl ReplayArgs {
     /// Looks again and again. What was replayed earlier, or from elsewhere, counts as well.
     fn wait(&self, remote: &Remote) -> Result<(), Failed> {
         let mut shown = Left::on_a_terminal();

@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use super::follow::Following;
 use super::printer::Printer;
-use super::query::{Shown, Stream};
+use super::query::{Shown, StreamArgs};
 use super::remote::Remote;
 use super::table::{cell, plain, stream};
 use super::{Operate, PART, confirm, counted, next, print_json, print_lines, room, say};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Streams {
+pub(in crate::cli) struct StreamsArgs {
     /// One stream with its story, as source/domain/app/stream: css/push.example.com/live/room-7; a slash within a part is
     /// %2F, a part that is empty is -
     #[arg(value_name = "STREAM", conflicts_with_all = ["all", "offline", "source", "domain", "stream", "search", "follow", "rebuild"])]
@@ -34,7 +34,7 @@ pub(in crate::cli) struct Streams {
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     #[command(flatten)]
-    stream: Stream,
+    stream: StreamArgs,
     /// Only those with this text in domain/app/stream
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -51,7 +51,7 @@ pub(in crate::cli) struct Streams {
     yes: bool,
 }
 
-impl Operate for Streams {
+impl Operate for StreamsArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         if self.rebuild {
             return self.rebuild(remote);
@@ -87,7 +87,7 @@ impl Operate for Streams {
     }
 }
 
-impl Streams {
+impl StreamsArgs {
     fn query(&self, live: Option<bool>) -> Vec<(&'static str, String)> {
         let mut query = self.stream.query();
         query.extend(live.map(|live| ("live", live.to_string())));

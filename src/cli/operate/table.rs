@@ -15,11 +15,11 @@ const WHOLE: [&str; 8] = [
 ];
 
 /// Columns that are as wide as what is in them, as far as there is room.
-pub(super) struct Table {
+pub(super) struct TextTable {
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(super) fn new(head: &[&str]) -> Self {
         Self {
             rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()],
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
-        let mut table = Table::new(&["A", "B", "C"]);
+        let mut table = TextTable::new(&["A", "B", "C"]);
         table.row(["1".to_owned(), "long".to_owned(), "3".to_owned()]);
         table.row(["推流".to_owned(), "e\u{301}".to_owned(), "4".to_owned()]);
         let mut widths = Vec::new();
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_widest_column_is_cut_until_there_is_room() {
-        let mut table = Table::new(&["KIND", "STREAM", "ID"]);
+        let mut table = TextTable::new(&["KIND", "STREAM", "ID"]);
         let cells = ["stream-begin", "直播/room-7-of-many", "0123456789abcdef"];
         table.row(cells.map(str::to_owned));
         let at = |room| {

@@ -27,7 +27,7 @@ Examples:
   livehook simulate --url http://127.0.0.1:8080/css --key-file key
   livehook simulate --url http://127.0.0.1:8080/css --key-file key --rate 500 --duration 1m --bad 0.01 --verify http://127.0.0.1:9090
   livehook simulate --url http://127.0.0.1:8080/css --key-file key --conformance")]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct SimulateArgs {
     /// Where to post to: `{URL}/{kind}`, such as http://127.0.0.1:8080/css; any receiver, in any language
     #[arg(help_heading = "Receiver", long, value_name = "URL")]
     url: String,
@@ -157,7 +157,7 @@ pub(super) enum Form {
     Json,
 }
 
-impl Args {
+impl SimulateArgs {
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         let token = secret("--token", self.token.as_deref(), self.token_file.as_deref())?;
         let key = secret("--key", self.key.as_deref(), self.key_file.as_deref())?;

@@ -8,11 +8,14 @@ use css_simulator::{
 use indicatif::ProgressBar;
 use tokio::sync::watch;
 
-use super::args::{Args, endpoint, shown};
+use super::args::{SimulateArgs, endpoint, shown};
 use super::{Failed, interruptible, show};
 
 /// Takes from `settings` what the arguments of a simulation and of a grading have in common.
-pub(super) fn settings(args: &Args, settings: Settings) -> anyhow::Result<conformance::Settings> {
+pub(super) fn settings(
+    args: &SimulateArgs,
+    settings: Settings,
+) -> anyhow::Result<conformance::Settings> {
     let counter = args.count_url.as_deref().map(|url| {
         endpoint(url, "http://127.0.0.1:8080/count")
             .map(Counter::new)
@@ -28,7 +31,10 @@ pub(super) fn settings(args: &Args, settings: Settings) -> anyhow::Result<confor
     })
 }
 
-pub(super) async fn run(args: &Args, settings: conformance::Settings) -> Result<(), Failed> {
+pub(super) async fn run(
+    args: &SimulateArgs,
+    settings: conformance::Settings,
+) -> Result<(), Failed> {
     let (stop, stopped) = watch::channel(Stop::Not);
     // On standard error, and only on a terminal.
     let bar = ProgressBar::new(0);

@@ -21,10 +21,10 @@ pub(super) const NAME: &str = "__guard";
 
 /// livehook's side. The process is there from the first program on.
 #[derive(Default)]
-pub(super) struct Guard(Mutex<State>);
+pub(super) struct Guard(Mutex<GuardState>);
 
 #[derive(Default)]
-struct State {
+struct GuardState {
     process: Option<(Child, UnixStream)>,
     groups: BTreeSet<i32>,
 }
@@ -53,7 +53,7 @@ impl Guard {
     }
 }
 
-impl State {
+impl GuardState {
     /// What is told is read even if livehook is killed right after it.
     fn tell(&mut self, number: i32) -> io::Result<()> {
         let (_, told) = self.process.as_mut().ok_or(io::ErrorKind::NotFound)?;

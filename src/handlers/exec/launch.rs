@@ -23,7 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::Target;
+use super::ExecTarget;
 use super::guard::{self, Guard};
 
 /// The program that runs, whatever has become of its file.
@@ -87,7 +87,7 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Starts the programs of a handler.
 pub(super) struct Launcher {
-    target: Target,
+    target: ExecTarget,
     /// Through livehook itself, with this limit of open files.
     through: Option<(Guard, Option<u64>)>,
     places: Arc<Semaphore>,
@@ -96,7 +96,7 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    pub(super) fn new(target: &Target) -> Arc<Self> {
+    pub(super) fn new(target: &ExecTarget) -> Arc<Self> {
         let through = LIVEHOOK.get().map(|limit| (Guard::default(), *limit));
         Arc::new(Self {
             target: target.clone(),
@@ -114,7 +114,7 @@ impl Launcher {
     pub(super) async fn launch(
         self: &Arc<Self>,
         environment: Vec<(String, OsString)>,
-    ) -> io::Result<Running> {
+    ) -> io::Result<RunningProgram> {
         let this = self.clone();
         self.off_the_runtime(move || this.spawn(environment)).await
     }
@@ -123,7 +123,7 @@ impl Launcher {
         &self,
         spawn: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let mut slow = Slow(Some(self));
+        let mut slow = AbandonedStart(Some(self));
         let place = self.places.clone().acquire_owned().await;
         let place = place.map_err(io::Error::other)?;
         let spawned = spawn_blocking(move || {
@@ -135,8 +135,8 @@ impl Launcher {
         spawned
     }
 
-    fn spawn(self: Arc<Self>, environment: Vec<(String, OsString)>) -> io::Result<Running> {
-        let Target { program, arguments } = &self.target;
+    fn spawn(self: Arc<Self>, environment: Vec<(String, OsString)>) -> io::Result<RunningProgram> {
+        let ExecTarget { program, arguments } = &self.target;
         let (mut command, socket) = match &self.through {
             Some((_, limit)) => {
                 let (ours, theirs) = UnixStream::pair()?;
@@ -164,7 +164,7 @@ impl Launcher {
         // It holds the other end of the socket.
         drop(command);
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        let mut running = Running {
+        let mut running = RunningProgram {
             child,
             group: id.and_then(Pid::from_raw),
             socket,
@@ -186,9 +186,9 @@ impl Launcher {
 }
 
 /// An attempt that is given up while its program is about to start.
-struct Slow<'a>(Option<&'a Launcher>);
+struct AbandonedStart<'a>(Option<&'a Launcher>);
 
-impl Drop for Slow<'_> {
+impl Drop for AbandonedStart<'_> {
     fn drop(&mut self) {
         if let Some(launcher) = self.0 {
             launcher.tell_that_it_does_not_start();
@@ -197,7 +197,7 @@ impl Drop for Slow<'_> {
 }
 
 /// A running program with everything it started; killed when this is dropped.
-pub(super) struct Running {
+pub(super) struct RunningProgram {
     pub(super) child: Child,
     /// None: it was waited for, and its number may be somebody else's.
     group: Option<Pid>,
@@ -206,13 +206,13 @@ pub(super) struct Running {
 }
 
 /// What is known of a start.
-enum Start {
+enum Started {
     Done,
     Failed(io::Error),
     Pending,
 }
 
-impl Running {
+impl RunningProgram {
     fn begin(&mut self) -> io::Result<()> {
         if let (Some((guard, _)), Some(group)) = (&self.launcher.through, self.group) {
             guard.watch(group)?;
@@ -231,20 +231,20 @@ impl Running {
         }
         self.launcher.told.store(false, Ordering::Relaxed);
         match self.start() {
-            Start::Failed(error) => Err(error),
-            Start::Done | Start::Pending => Ok(()),
+            Started::Failed(error) => Err(error),
+            Started::Done | Started::Pending => Ok(()),
         }
     }
 
-    fn start(&mut self) -> Start {
+    fn start(&mut self) -> Started {
         let mut code = [0; 4];
         let Some(socket) = &mut self.socket else {
-            return Start::Done;
+            return Started::Done;
         };
         match socket.read(&mut code) {
-            Ok(4) => Start::Failed(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Start::Pending,
-            Ok(_) | Err(_) => Start::Done,
+            Ok(4) => Started::Failed(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Started::Pending,
+            Ok(_) | Err(_) => Started::Done,
         }
     }
 
@@ -255,12 +255,12 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         let Some(group) = self.group.take() else {
             return;
         };
-        if matches!(self.start(), Start::Pending) {
+        if matches!(self.start(), Started::Pending) {
             self.launcher.tell_that_it_does_not_start();
         }
         let _ = kill_process_group(group, Signal::KILL);
@@ -277,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_that_hangs_holds_up_nobody() {
-        let target = Target {
+        let target = ExecTarget {
             program: PathBuf::from("hangs"),
             arguments: Vec::new(),
         };

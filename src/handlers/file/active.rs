@@ -15,7 +15,7 @@ use css_callbacks::Timestamp;
 use rustix::fs::{CWD, FsWord, PROC_SUPER_MAGIC, RenameFlags, StatFs};
 use rustix::io::Errno;
 
-use super::{Rotate, Target};
+use super::{FileTarget, Rotate};
 use crate::clock::Clock;
 
 /// More files of one period than this are a mistake somewhere.
@@ -47,7 +47,7 @@ struct Open {
 
 impl ActiveFile {
     /// Opens the file, and creates it and its directories if need be.
-    pub(super) fn open(target: &Target, clock: &Clock) -> anyhow::Result<Self> {
+    pub(super) fn open(target: &FileTarget, clock: &Clock) -> anyhow::Result<Self> {
         create_directories(directory(&target.path))?;
         let mut active = Self {
             path: target.path.clone(),

@@ -10,7 +10,7 @@ use crate::handlers::tests::{NOW, event, surroundings};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn target(folder: &Path, rotate: Rotate) -> Target {
+fn target(folder: &Path, rotate: Rotate) -> FileTarget {
     let config = Config {
         path: "events.jsonl".into(),
         rotate,
@@ -164,7 +164,7 @@ async fn a_pipe_is_no_disk() {
     let path = folder.path().join("events.jsonl");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let build = |target: Target| target.build("a", PayloadForm::Original, &Clock::manual(NOW));
+    let build = |target: FileTarget| target.build("a", PayloadForm::Original, &Clock::manual(NOW));
     let mut target = target(folder.path(), Rotate::Never);
     let refused = format!("{:#}", build(target.clone()).err().unwrap());
     assert!(refused.contains("is a pipe or a device"), "{refused}");
@@ -298,7 +298,7 @@ async fn a_line_that_nobody_waits_for_is_not_written() {
     let room = Arc::new(Semaphore::new(3));
     let line = |text: &str| {
         let (reply, answer) = oneshot::channel();
-        let line = Line {
+        let line = QueuedLine {
             text: text.into(),
             reply,
             _room: Arc::clone(&room).try_acquire_owned().unwrap(),

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 
-use super::{Mode, Target};
+use super::{HttpTarget, Mode};
 use crate::clock::Clock;
 use crate::event::{CloudEvent, Data, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
@@ -25,12 +25,12 @@ const MAX_READING: Duration = Duration::from_millis(250);
 /// A handler that posts.
 pub(in crate::handlers) struct Post {
     clients: Clients,
-    target: Target,
+    target: HttpTarget,
     form: PayloadForm,
     clock: Clock,
 }
 
-impl Target {
+impl HttpTarget {
     pub(in crate::handlers) fn build(
         &self,
         form: PayloadForm,

@@ -34,7 +34,7 @@ fn config(url: &str) -> Config {
     }
 }
 
-fn validate(config: &Config) -> Result<Target, Invalid> {
+fn validate(config: &Config) -> Result<HttpTarget, Invalid> {
     config.validate("handlers.a.to", &surroundings(Path::new("/nowhere")))
 }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::table::{Table, cell, kind, plain, stream};
+use super::super::table::{TextTable, cell, kind, plain, stream};
 
 /// Everything that is told of a stream; the newest last.
 pub(super) fn lines(story: &Value, room: Option<usize>) -> Vec<String> {
     let mut lines = head(story);
-    let mut part = |table: &Table, items: &Value| {
+    let mut part = |table: &TextTable, items: &Value| {
         if items.as_array().is_some_and(|items| !items.is_empty()) {
             lines.push(String::new());
             lines.extend(table.lines(&mut Vec::new(), room));
@@ -20,7 +20,7 @@ pub(super) fn lines(story: &Value, room: Option<usize>) -> Vec<String> {
     part(&audits(story), &story["audits"]);
     let snapshot = &story["last_snapshot"];
     if !snapshot.is_null() {
-        let mut table = Table::new(&["SNAPSHOT", "SIZE", "URL"]);
+        let mut table = TextTable::new(&["SNAPSHOT", "SIZE", "URL"]);
         table.row([
             cell(&snapshot["time"]),
             size(snapshot),
@@ -51,8 +51,8 @@ fn head(story: &Value) -> Vec<String> {
     ]
 }
 
-fn sessions(story: &Value) -> Table {
-    let mut table = Table::new(&[
+fn sessions(story: &Value) -> TextTable {
+    let mut table = TextTable::new(&[
         "START",
         "END",
         "DURATION",
@@ -116,8 +116,8 @@ fn lasted(session: &Value) -> String {
     }
 }
 
-fn recordings(story: &Value) -> Table {
-    let mut table = Table::new(&["RECORDING", "START", "END", "ID", "URL"]);
+fn recordings(story: &Value) -> TextTable {
+    let mut table = TextTable::new(&["RECORDING", "START", "END", "ID", "URL"]);
     for recording in oldest_first(&story["recordings"]) {
         let names = ["state", "start", "end", "id", "url"];
         table.row(names.map(|name| cell(&recording[name])));
@@ -125,8 +125,8 @@ fn recordings(story: &Value) -> Table {
     table
 }
 
-fn audits(story: &Value) -> Table {
-    let mut table = Table::new(&["AUDIT", "KIND", "SUGGESTION", "LABEL", "ID"]);
+fn audits(story: &Value) -> TextTable {
+    let mut table = TextTable::new(&["AUDIT", "KIND", "SUGGESTION", "LABEL", "ID"]);
     for audit in oldest_first(&story["audits"]) {
         table.row([
             cell(&audit["time"]),
@@ -139,8 +139,8 @@ fn audits(story: &Value) -> Table {
     table
 }
 
-fn events(story: &Value) -> Table {
-    let mut table = Table::new(&["TIME", "KIND", "RECEIVED", "ID"]);
+fn events(story: &Value) -> TextTable {
+    let mut table = TextTable::new(&["TIME", "KIND", "RECEIVED", "ID"]);
     for event in oldest_first(&story["timeline"]) {
         table.row([
             cell(&event["time"]),
