@@ -12,6 +12,7 @@ mod clients;
 mod clocks;
 mod conformance;
 mod console;
+mod contract;
 mod crash;
 mod deployment;
 mod disk_full;

@@ -1,0 +1,159 @@
+//! `docs/contract.md` says what a running server does: its kinds, its metrics, its API, its commands.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::server::{FILE_HANDLER, livehook};
+use crate::support::{KEY, Settings, TestServer, now, signed, signed_raw, signed_with};
+
+/// What is there, without what is planned.
+fn contract() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/contract.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (there, _) = text.split_once("\n## Planned\n").unwrap();
+    there.to_owned()
+}
+
+/// The cells of the tables' rows.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.map(|row| {
+        row.trim_end_matches('|')
+            .split('|')
+            .map(str::trim)
+            .collect()
+    })
+}
+
+/// A token, and from it on whatever may stand in a name.
+fn names<'a>(text: &'a str, begin: &'a str, more: &'a str) -> BTreeSet<&'a str> {
+    let each = text.match_indices(begin).map(|(at, _)| {
+        let name = &text[at..];
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && !more.contains(c));
+        &name[..end.unwrap_or(name.len())]
+    });
+    each.collect()
+}
+
+#[test]
+fn every_kind_is_taken_as_the_table_says() {
+    let server = TestServer::start(&Settings {
+        sources: format!("[sources.css]\nkeys = [\"{KEY}\"]\nallow_unsigned = true\n"),
+        ..Settings::default()
+    });
+    let contract = contract();
+    let mut seen = BTreeSet::new();
+    for row in rows(&contract) {
+        let [slug, code, _, unsigned] = row[..] else {
+            continue;
+        };
+        let Ok(code) = code.parse::<i64>() else {
+            continue;
+        };
+        let slug = slug.trim_matches('`');
+        assert_eq!(
+            server
+                .post("/css", signed(json!({ "event_type": code })))
+                .status,
+            200
+        );
+        let newest = server.events().pop().unwrap();
+        assert_eq!(newest["type"], format!("css.{slug}"));
+        let bare = json!({ "event_type": code, "n": 1 }).to_string();
+        let status = if unsigned == "yes" { 200 } else { 401 };
+        assert_eq!(
+            server.post(&format!("/css/{slug}"), bare).status,
+            status,
+            "{slug}"
+        );
+        seen.insert(slug);
+    }
+    // What can be delivered in the typed form are all kinds but `unknown`.
+    let metrics = server.get("/metrics").text();
+    let typed = metrics.lines().filter_map(|line| {
+        let label = line.strip_prefix("livehook_untyped_members_total{kind=\"")?;
+        label.split('"').next()
+    });
+    assert_eq!(seen, typed.collect());
+}
+
+#[test]
+fn every_metric_is_named_and_no_other() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    // Authentic but for expiry: it tells the sender's clock, and something is about to be lost.
+    let late = signed_with(KEY, now() - 3600, json!({ "event_type": 1 }));
+    assert_eq!(server.post("/css", late).status, 401);
+    let metrics = server.get("/metrics").text();
+    let there = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix("# TYPE ")?;
+        rest.split(' ').next()
+    });
+    let contract = contract();
+    let section = contract.split("\n## 12. Metrics\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    assert_eq!(names(section, "livehook_", "_"), there.collect());
+}
+
+#[test]
+fn every_endpoint_of_the_api_is_named_and_no_other() {
+    let server = TestServer::start(&Settings::default());
+    let document = server.get("/api/openapi.json").json();
+    let contract = contract();
+    let named = names(&contract, "/api/", "/{}.-");
+    let there = document["paths"].as_object().unwrap();
+    for path in there.keys() {
+        // Of those that differ in their last word the others are named by it alone.
+        let (_, last) = path.rsplit_once('/').unwrap();
+        let is_named = named.contains(path.as_str()) || contract.contains(&format!("`{last}`"));
+        assert!(is_named, "{path}");
+    }
+    for path in named {
+        assert!(there.contains_key(path), "{path}");
+    }
+}
+
+#[test]
+fn every_command_is_named() {
+    let help = livehook().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands = help.split("Commands:\n").nth(1).unwrap();
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    // What a command is about goes on in lines that are set in further.
+    let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let contract = contract();
+    let mut count = 0;
+    for name in names.filter(|name| !name.is_empty() && *name != "help") {
+        count += 1;
+        let is_named = contract.contains(&format!("`livehook {name}"))
+            || contract.contains(&format!("`{name}`"));
+        assert!(is_named, "{name}");
+    }
+    assert!(count > 5);
+}
+
+#[test]
+fn the_example_of_an_event_has_the_members_of_one() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let contract = contract();
+    let example = contract.split("```json\n").nth(1).unwrap();
+    let example: Value = serde_json::from_str(example.split("```").next().unwrap()).unwrap();
+    let members = "\"event_type\":1,\"appid\":1250000000,\"app\":\"push.example.com\",\"appname\":\"live\",\
+        \"stream_id\":\"room-7\",\"sequence\":\"6674468118806626493\",\"event_time\":1795420800";
+    assert_eq!(
+        server.post("/css", signed_raw(members.as_bytes())).status,
+        200
+    );
+    let mut event = server.events().pop().unwrap();
+    let event = event.as_object_mut().unwrap();
+    for (name, value) in example.as_object().unwrap() {
+        match name.as_str() {
+            // Those of a list have no data; two are of this very event.
+            "data" => {}
+            "id" | "receivedtime" => assert!(event.remove(name).is_some(), "{name}"),
+            _ => assert_eq!(event.remove(name).as_ref(), Some(value), "{name}"),
+        }
+    }
+    assert!(event.is_empty(), "{event:?}");
+}
