@@ -24,10 +24,10 @@ fn part(name: &str) -> PathBuf {
 }
 
 /// A folder with the packages that a list names, which `install` puts there.
-fn packages(name: &str, list: &str, install: impl Fn(&Path)) -> PathBuf {
+pub fn packages(name: &str, list: &Path, install: impl Fn(&Path)) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let installed = folder.join("installed");
-    let wanted = std::fs::read_to_string(part(list)).unwrap();
+    let wanted = std::fs::read_to_string(list).unwrap();
     if std::fs::read_to_string(&installed).ok() != Some(wanted.clone()) {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -38,7 +38,7 @@ fn packages(name: &str, list: &str, install: impl Fn(&Path)) -> PathBuf {
 }
 
 static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-    packages("python", "requirements.txt", |folder| {
+    packages("python", &part("requirements.txt"), |folder| {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder));
         let mut pip = Command::new(folder.join("bin/pip"));
         pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]);
@@ -47,7 +47,7 @@ static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
-    packages("node", "package.json", |folder| {
+    packages("node", &part("package.json"), |folder| {
         std::fs::copy(part("package.json"), folder.join("package.json")).unwrap();
         let mut npm = Command::new("npm");
         npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
@@ -57,7 +57,7 @@ static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// What a program prints that ends well.
 #[track_caller]
-fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let (out, err) = (

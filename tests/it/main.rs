@@ -15,6 +15,7 @@ mod console;
 mod contract;
 mod crash;
 mod deployment;
+mod diagrams;
 mod disk_full;
 mod duplicates;
 mod examples;

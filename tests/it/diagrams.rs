@@ -1,0 +1,49 @@
+//! The drawings in the documents are Mermaid that Mermaid itself understands.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::clients::{packages, run};
+
+/// Mermaid from npm, in the version that `diagrams/package.json` names, with the program that asks it.
+fn parser() -> PathBuf {
+    let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/diagrams");
+    let folder = packages("mermaid", &parts.join("package.json"), |folder| {
+        std::fs::copy(parts.join("package.json"), folder.join("package.json")).unwrap();
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
+        run(npm.current_dir(folder));
+    });
+    // It finds its modules from where it lies.
+    let program = folder.join("parse.mjs");
+    std::fs::copy(parts.join("parse.mjs"), &program).unwrap();
+    program
+}
+
+/// The Markdown files below a folder.
+fn documents(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let each = entries.map(|entry| entry.unwrap().path()).map(|path| {
+        if path.is_dir() {
+            documents(&path)
+        } else {
+            vec![path]
+        }
+    });
+    let is_markdown = |path: &PathBuf| path.extension().is_some_and(|it| it == "md");
+    each.flatten().filter(is_markdown).collect()
+}
+
+#[test]
+fn every_drawing_is_understood() {
+    let program = parser();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let counted = run(Command::new("node").arg(&program).args(documents(&docs)));
+    assert!(counted.parse::<u32>().unwrap() > 0);
+
+    let broken = tempfile::tempdir().unwrap();
+    let file = broken.path().join("broken.md");
+    std::fs::write(&file, "```mermaid\nflowchart LR\n  a --> [b\n```\n").unwrap();
+    let refused = Command::new("node").arg(&program).arg(&file).output();
+    assert!(!refused.unwrap().status.success());
+}
