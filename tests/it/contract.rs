@@ -1,17 +1,25 @@
-//! `docs/contract.md` says what a running server does: its kinds, its metrics, its API, its commands.
+//! `docs/contract.md` says what a running server does: its kinds, its metrics, its API, its commands; `docs/storage-format.md`
+//! says what tables it has.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 use crate::support::server::{FILE_HANDLER, livehook};
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_raw, signed_with};
 
+fn document(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(name);
+    std::fs::read_to_string(file).unwrap()
+}
+
 /// What is there, without what is planned.
 fn contract() -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/contract.md");
-    let text = std::fs::read_to_string(file).unwrap();
+    let text = document("contract.md");
     let (there, _) = text.split_once("\n## Planned\n").unwrap();
     there.to_owned()
 }
@@ -156,4 +164,35 @@ fn the_example_of_an_event_has_the_members_of_one() {
         }
     }
     assert!(event.is_empty(), "{event:?}");
+}
+
+/// The tables of a file as the document writes them: `name(column, column)`.
+fn tables(file: &Path) -> BTreeSet<String> {
+    let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut select = file
+        .prepare(
+            "SELECT t.name || '(' || group_concat(c.name, ', ' ORDER BY c.cid) || ')'
+             FROM sqlite_master t JOIN pragma_table_info(t.name) c
+             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' GROUP BY t.name",
+        )
+        .unwrap();
+    let names = select.query_map([], |row| row.get(0)).unwrap();
+    names.map(Result::unwrap).collect()
+}
+
+#[test]
+fn the_tables_of_the_embedded_store_are_those_of_the_document() {
+    let server = TestServer::start(&Settings::default());
+    let format = document("storage-format.md");
+    for name in ["inbox.db", "streams.db", "rejected.db"] {
+        let section = format.split(&format!("\n### `{name}`\n")).nth(1).unwrap();
+        let section = section.split("\n#").next().unwrap();
+        let named = section.split('`').filter(|text| text.ends_with(')'));
+        let named: BTreeSet<String> = named.map(str::to_owned).collect();
+        assert_eq!(
+            named,
+            tables(&server.path().join("data").join(name)),
+            "{name}"
+        );
+    }
 }
