@@ -1,5 +1,5 @@
 //! How fast livehook is, as ratios to a server that does nothing and to ones that do the same another way: see
-//! `benches/README.md`.
+//! `docs/benchmarks.md`.
 //!
 //! With cargo's `--bench` it measures. Without, as `cargo test` runs it, it does everything once, as shortly as can be, and
 //! tells only whether it works.
@@ -41,7 +41,7 @@ const INSTRUCTIONS_OF: u64 = 20_000;
 /// Of servers with healthy handlers and with ones in trouble.
 const PAIRS: u32 = 10;
 
-/// Measures livehook beside other servers: see benches/README.md
+/// Measures livehook beside other servers: see docs/benchmarks.md
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench throughput --")]
 struct Options {
