@@ -1,7 +1,8 @@
 //! The shape of the source: modules import only what stands before them in `lib.rs`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder)
@@ -90,4 +91,30 @@ fn against_the_order(src: &Path, at_least: usize) -> Vec<String> {
 fn the_check_sees_imports_of_every_form() {
     let text = "use crate::kind::Kind;\nuse crate::{auth, event::Event};\n// crate::admin\nlet x = crate::json::members(b);";
     assert_eq!(imports(text), ["kind", "auth", "event", "json"]);
+}
+
+/// The packages with their features, one a line.
+fn packages(edges: &str) -> BTreeSet<String> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--prefix=none"])
+        .args(["--no-dedupe", "--format={p} {f}", "--edges", edges])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success(), "{error}");
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    tree.lines().map(str::to_owned).collect()
+}
+
+/// Else a dependency is built twice: for `cargo test`, and for `cargo run`.
+#[test]
+fn the_tests_change_no_feature_of_what_the_program_uses() {
+    let (program, tests) = (packages("normal,build"), packages("normal,build,dev"));
+    assert!(program.len() > 100);
+    let changed: Vec<_> = program.difference(&tests).collect();
+    assert!(
+        changed.is_empty(),
+        "dev-dependencies change the features of these, give them to [dependencies], too: {changed:#?}"
+    );
 }
