@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, environment};
@@ -13,6 +14,7 @@ use crate::handlers::exec;
 use crate::log;
 
 mod check;
+mod demo;
 mod health;
 mod init;
 mod key;
@@ -39,6 +41,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
+    /// See it work: start a server, send it one signed callback, and show what came of it
+    ///
+    /// Keeps everything in a directory of its own, and listens on this machine only. Prints the request, the answer, the
+    /// event as a handler got it, the address of the console, and what to try next. Goes on serving until Ctrl-C.
+    /// Started again, it goes on with what is stored.
+    Demo(demo::DemoArgs),
     /// Take callbacks and deliver them until SIGTERM
     Serve,
     /// Check the configuration without starting, and print the URL for each field of the callback template
@@ -120,9 +128,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failed> {
+    let is_given = cli.config.is_some();
     let file = Config::default_path(cli.config);
     let load = || Config::load(&file, &environment()).map_err(|error| Failed::Setup(error.into()));
     match &cli.command {
+        CliCommand::Demo(_) if is_given => Err(Failed::Setup(anyhow!(
+            "--config: the demo makes its own configuration; name its directory with --dir"
+        ))),
+        CliCommand::Demo(args) => demo::demo(args),
         CliCommand::Serve => {
             let config = load()?;
             serve::serve(file, config)

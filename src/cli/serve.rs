@@ -1,13 +1,14 @@
 //! `livehook serve`: the server as a process, with its signals.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Failed, check};
@@ -22,10 +23,18 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
-    validate(&config).map_err(Failed::Setup)?;
-    config
-        .init_log()
-        .map_err(|error| Failed::Run(error.into()))?;
+    start(&config)?;
+    block_on(run(file, config))
+}
+
+/// Checks what a server would stumble over, and begins the log.
+pub(super) fn start(config: &Config) -> Result<(), Failed> {
+    validate(config).map_err(Failed::Setup)?;
+    config.init_log().map_err(|error| Failed::Run(error.into()))
+}
+
+/// Does the work of a server's process.
+pub(super) fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
     // For handlers, the admin listener and reloads; the server has a runtime of its own for its answers.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -33,7 +42,12 @@ pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Failed::Run(error.into()))?;
-    let result = runtime.block_on(run(file, config));
+    let result = runtime.block_on(async {
+        // A file at the size this user may give it is an error like a full disk, not the end of the process.
+        let too_large = SignalKind::from_raw(Number::XFSZ.as_raw());
+        let _caught = signal(too_large).map_err(|error| Failed::Run(error.into()))?;
+        work.await
+    });
     runtime.shutdown_timeout(LAST_MOMENT);
     result
 }
@@ -49,21 +63,16 @@ fn validate(config: &Config) -> anyhow::Result<()> {
 
 async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
     let mut stops = Stops::new().map_err(|error| Failed::Run(error.into()))?;
-    // A file at the size this user may give it is an error like a full disk, not the end of the process.
-    let too_large = SignalKind::from_raw(Number::XFSZ.as_raw());
-    let _caught = signal(too_large).map_err(|error| Failed::Run(error.into()))?;
     let hangups = signal(SignalKind::hangup()).map_err(|error| Failed::Run(error.into()))?;
     let watch = config.server.watch;
     let unset = config.admin.unset.clone();
-    let server = tokio::select! {
-        server = Server::builder(config).bind() => server.map_err(failed)?,
-        // Most likely it waits for the directory's lock.
-        () = stops.next() => return Ok(()),
+    let Some(server) = bind(config, &mut stops).await.map_err(failed)? else {
+        return Ok(());
     };
-    let address = |address: std::io::Result<_>| address.map_err(|error| Failed::Run(error.into()));
+    let [callbacks, admin] = addresses(&server)?;
     tracing::info!(
-        server.listen = %address(server.addr())?,
-        admin.listen = %address(server.admin_addr())?,
+        server.listen = %callbacks,
+        admin.listen = %admin,
         version = env!("CARGO_PKG_VERSION"),
         "callbacks are taken"
     );
@@ -73,33 +82,57 @@ async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
              to a long random text to reach metrics, API and console from elsewhere"
         );
     }
-    let reloads = tokio::spawn(reload(server.reloader(), file, hangups, watch));
-    let (first, stop) = tokio::sync::oneshot::channel();
-    let serving = server.run(async {
-        let _ = stop.await;
-    });
-    tokio::pin!(serving);
-    let mut first = Some(first);
-    let result = loop {
-        tokio::select! {
-            served = &mut serving => {
-                let advice = "a new start finds out what is on the disk";
-                break served.context(advice).map_err(Failed::Run);
-            }
-            () = stops.next() => match first.take() {
-                Some(first) => {
-                    reloads.abort();
-                    let _ = first.send(());
-                }
-                None => break Err(Failed::Run(anyhow::anyhow!("stopped at once by a second signal"))),
-            }
-        }
+    let mut reloads = JoinSet::new();
+    reloads.spawn(reload(server.reloader(), file, hangups, watch));
+    let reloading = async {
+        reloads.join_next().await;
+        std::future::pending().await
     };
-    reloads.abort();
-    result
+    until_stopped(server, &mut stops, reloading).await
 }
 
-fn failed(error: StartError) -> Failed {
+/// A server that listens; none if a signal came before.
+pub(super) async fn bind(config: Config, stops: &mut Stops) -> Result<Option<Server>, StartError> {
+    tokio::select! {
+        server = Server::builder(config).bind() => server.map(Some),
+        // Most likely it waits for the directory's lock.
+        () = stops.next() => Ok(None),
+    }
+}
+
+/// Where the server takes callbacks, and where its admin listener is.
+pub(super) fn addresses(server: &Server) -> Result<[SocketAddr; 2], Failed> {
+    let both = server
+        .addr()
+        .and_then(|callbacks| Ok([callbacks, server.admin_addr()?]));
+    both.map_err(|error| Failed::Run(error.into()))
+}
+
+/// Serves until a signal, or until what runs beside it ends, and stops softly; a second signal ends it at once.
+pub(super) async fn until_stopped(
+    server: Server,
+    stops: &mut Stops,
+    beside: impl Future<Output = Result<(), Failed>>,
+) -> Result<(), Failed> {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = server.run(async {
+        let _ = stopped.await;
+    });
+    tokio::pin!(serving);
+    let advice = "a new start finds out what is on the disk";
+    let result = tokio::select! {
+        served = &mut serving => return served.context(advice).map_err(Failed::Run),
+        () = stops.next() => Ok(()),
+        ended = beside => ended,
+    };
+    drop(stop);
+    tokio::select! {
+        served = &mut serving => served.context(advice).map_err(Failed::Run).and(result),
+        () = stops.next() => Err(Failed::Run(anyhow!("stopped at once by a second signal"))),
+    }
+}
+
+pub(super) fn failed(error: StartError) -> Failed {
     if error.is_setup() {
         Failed::Setup(error.into())
     } else {

@@ -14,6 +14,7 @@ mod conformance;
 mod console;
 mod contract;
 mod crash;
+mod demo;
 mod deployment;
 mod diagrams;
 mod disk_full;

@@ -1,0 +1,157 @@
+//! What a person reads and pastes: at most 80 columns wide.
+
+use std::path::Path;
+
+/// Columns of what is shown.
+const WIDTH: usize = 80;
+/// Before a command, and before each line that goes on with it.
+const INDENT: [&str; 2] = ["     ", "       "];
+
+/// JSON with a member a line, in the order that it has.
+pub(super) fn pretty(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut depth, mut in_text, mut escaped) = (0, false, false);
+    let mut chars = json.chars().peekable();
+    while let Some(char) = chars.next() {
+        if in_text {
+            out.push(char);
+            in_text = escaped || char != '"';
+            escaped = !escaped && char == '\\';
+            continue;
+        }
+        match char {
+            '{' | '[' => {
+                out.push(char);
+                if let Some(end) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth += 1;
+                    new_line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth -= 1;
+                new_line(&mut out, depth);
+                out.push(char);
+            }
+            ',' => {
+                out.push(char);
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            char if char.is_whitespace() => {}
+            char => {
+                in_text = char == '"';
+                out.push(char);
+            }
+        }
+    }
+    out
+}
+
+fn new_line(out: &mut String, depth: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n("  ", depth));
+}
+
+/// A command for a shell. One that is too long goes on in the next line: an option stays with its value.
+pub(super) fn command(words: &[&str]) -> String {
+    let mut line = INDENT[0].to_owned();
+    let mut lines = Vec::new();
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        let mut part = quoted(word);
+        if word.starts_with('-')
+            && let Some(value) = words.next_if(|next| !next.starts_with('-'))
+        {
+            part = format!("{part} {}", quoted(value));
+        }
+        let is_begun = !line.trim_start().is_empty();
+        // Room for ` \` behind it.
+        if is_begun && line.len() + 1 + part.len() + 2 > WIDTH {
+            lines.push(line + " \\");
+            line = INDENT[1].to_owned() + &part;
+        } else {
+            line = if is_begun {
+                line + " " + &part
+            } else {
+                line + &part
+            };
+        }
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=@%+,".contains(char);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// How this program is called from where it was started: `cargo run` puts it on no path.
+pub(super) fn program() -> String {
+    let name = "livehook";
+    let Ok(own) = std::env::current_exe() else {
+        return name.to_owned();
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file());
+    let is_own = |file: &Path| file.canonicalize().is_ok_and(|file| file == own);
+    if found.is_some_and(|file| is_own(&file)) {
+        return name.to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    match own.strip_prefix(here) {
+        Ok(below) => Path::new(".").join(below).display().to_string(),
+        Err(_) => own.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn pretty_json_is_the_same_json() {
+        let value =
+            json!({ "a": "x, y: {\"[\\", "b": [1, -2.5e3, {}, [], { "c": null }], "d": {} });
+        for text in [value.to_string(), format!("{value:#}")] {
+            let pretty = pretty(&text);
+            assert_eq!(pretty, format!("{value:#}"));
+            assert_eq!(serde_json::from_str::<Value>(&pretty).unwrap(), value);
+        }
+        assert_eq!(pretty(r#"{"b":1,"a":2}"#), "{\n  \"b\": 1,\n  \"a\": 2\n}");
+    }
+
+    #[test]
+    fn a_long_command_goes_on_in_the_next_line() {
+        assert_eq!(command(&["livehook", "key"]), "     livehook key");
+        let file = format!("/tmp/{}/it's mine", "long/".repeat(6));
+        let long = command(&[
+            "livehook", "events", "--config", &file, "-i", "--limit", "1",
+        ]);
+        let quoted = file.replace('\'', r"'\''");
+        let expected =
+            format!("     livehook events \\\n       --config '{quoted}' -i \\\n       --limit 1");
+        assert_eq!(long, expected);
+        assert!(long.lines().all(|line| line.len() <= WIDTH), "{long}");
+        let words = std::process::Command::new("sh")
+            .args(["-c", &format!("printf '%s|' {}", long.trim_start())])
+            .output()
+            .unwrap();
+        let words = String::from_utf8(words.stdout).unwrap();
+        assert_eq!(
+            words,
+            format!("livehook|events|--config|{file}|-i|--limit|1|")
+        );
+    }
+}
