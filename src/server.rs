@@ -3,6 +3,7 @@
 mod answers;
 mod board;
 mod reload;
+mod sqlite_flags;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -347,6 +348,10 @@ async fn open_inbox(
     metrics: &Arc<Metrics>,
     answers: &Answers,
 ) -> Result<Inbox, OpenError> {
+    if matches!(config.inbox.store, StoreSettings::Sqlite(_)) {
+        // If it panics, the log says so, and the server can start all the same.
+        let _ = spawn_blocking(sqlite_flags::look).await;
+    }
     let (settings, clock, metrics) = (config.inbox.clone(), clock.clone(), metrics.clone());
     let opened = answers.spawn(async move { Inbox::open(&settings, clock, metrics).await });
     opened

@@ -26,3 +26,10 @@ fn a_signed_callback_reaches_the_file() {
     assert_eq!(server.events().len(), 1);
     assert!(server.stop().success());
 }
+
+#[test]
+fn the_built_program_has_livehooks_flags_for_sqlite() {
+    let server = TestServer::start(&Settings::default());
+    let log = server.log();
+    assert!(!log.contains("SQLite"), "{log}");
+}
