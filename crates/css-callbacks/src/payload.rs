@@ -80,6 +80,18 @@ macro_rules! define_payload {
             pub fn other(&self) -> &crate::wire::Other {
                 match self { $(Self::$variant(payload) => &payload.other,)* }
             }
+
+            /// The JSON Schema of a kind's typed form; none for kinds that have none.
+            #[cfg(any(test, feature = "schema"))]
+            pub fn schema(
+                kind: Kind,
+                generator: &mut schemars::SchemaGenerator,
+            ) -> Option<schemars::Schema> {
+                match kind {
+                    $(Kind::$variant => Some(generator.subschema_for::<$variant>()),)*
+                    Kind::Unknown | Kind::StreamLive | Kind::StreamOffline => None,
+                }
+            }
         }
 
         /// The typed form.

@@ -9,6 +9,8 @@
 
 pub(crate) mod lenient;
 pub(crate) mod open;
+#[cfg(any(test, feature = "schema"))]
+pub(crate) mod schema;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -68,9 +70,22 @@ macro_rules! wire {
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq)]
+        #[cfg_attr(
+            any(test, feature = "schema"),
+            derive(schemars::JsonSchema),
+            schemars(
+                transform = $crate::wire::schema::never_null,
+                extend("x-order" = [$($crate::wire::member_name(stringify!($member))),*]),
+            )
+        )]
         pub struct $name {
-            $($(#[$member_doc])* pub $member: $type,)*
+            $(
+                $(#[$member_doc])*
+                $(#[cfg_attr(any(test, feature = "schema"), schemars(extend("x-wire" = [$($wire),+])))])?
+                pub $member: $type,
+            )*
             /// Members this version does not know, or that do not fit, as received.
+            #[cfg_attr(any(test, feature = "schema"), schemars(skip))]
             pub other: $crate::wire::Other,
         }
 

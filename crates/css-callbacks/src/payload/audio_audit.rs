@@ -6,30 +6,32 @@ use crate::wire::{Float, Raw, wire};
 
 wire! {
     /// A piece of sound and what was found in it; only suspicious ones by default.
+    ///
+    /// Documentation: page 58643.
     pub struct AudioAudit: callback {
         /// The constant `general_callback`.
         pub interface: Option<String> = text,
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
-        /// The number of the business; obsolete.
+        /// The id of the business; obsolete.
         pub bizid: Option<i64> = number,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path, `path` on the wire.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text: "path",
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// The same as the stream name, for historical reasons.
         pub channel_id: Option<String> = text: "channelId",
-        /// 1 if something was found.
+        /// 1 if something was found, else 0.
         pub hit_flag: Option<i64> = number: "HitFlag",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
         /// A tag of the finding.
         pub sub_tag: Option<String> = text: "SubTag",
-        /// The moderation task; a number on the wire.
+        /// The id of the moderation task; a number on the wire.
         pub task_id: Option<String> = id,
-        /// 2 is normal.
+        /// The status; 2 is normal.
         pub status: Option<i64> = number,
         /// The speech as text.
         pub asr_text: Option<String> = text,
@@ -39,9 +41,9 @@ wire! {
         pub duration: Option<Float> = float,
         /// The most serious finding.
         pub label: Option<Label> = word,
-        /// Its finer class.
+        /// The finer class of `label`.
         pub sub_label: Option<String> = text,
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word,
         /// Languages heard.
         pub language_results: Option<Vec<LanguageResult>> = list(object),
@@ -53,7 +55,7 @@ wire! {
         pub speaker_results: Option<Vec<SpeakerResult>> = list(object),
         /// Findings in the text.
         pub text_results: Option<Vec<TextResult>> = list(object),
-        /// The request to the moderation service.
+        /// The id of the request to the moderation service.
         pub request_id: Option<String> = id,
         /// The number of the piece of sound.
         pub seq: Option<String> = id,
@@ -67,11 +69,11 @@ wire! {
     pub struct LanguageResult {
         /// The language.
         pub label: Option<String> = text: "Label",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// From, within the sound.
+        /// Where it starts within the sound, unit not documented.
         pub start_time: Option<Float> = float: "StartTime",
-        /// To, within the sound.
+        /// Where it ends within the sound, unit not documented.
         pub end_time: Option<Float> = float: "EndTime",
     }
 }
@@ -81,11 +83,11 @@ wire! {
     pub struct SpeakerResult {
         /// The speaker.
         pub label: Option<String> = text: "Label",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// From, within the sound.
+        /// Where it starts within the sound, unit not documented.
         pub start_time: Option<Float> = float: "StartTime",
-        /// To, within the sound.
+        /// Where it ends within the sound, unit not documented.
         pub end_time: Option<Float> = float: "EndTime",
     }
 }
@@ -93,17 +95,17 @@ wire! {
 wire! {
     /// A moan heard.
     pub struct MoanResult {
-        /// `Moan`.
+        /// What was heard: `Moan`.
         pub label: Option<Label> = word: "Label",
-        /// Its finer class.
+        /// The finer class of `label`.
         pub sub_label: Option<String> = text: "SubLabel",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word: "Suggestion",
-        /// From, within the sound.
+        /// Where it starts within the sound, unit not documented.
         pub start_time: Option<Float> = float: "StartTime",
-        /// To, within the sound.
+        /// Where it ends within the sound, unit not documented.
         pub end_time: Option<Float> = float: "EndTime",
     }
 }
@@ -111,9 +113,9 @@ wire! {
 wire! {
     /// Age or gender heard.
     pub struct RecognitionResult {
-        /// `Teenager` or `Gender`.
+        /// What was heard: `Teenager` or `Gender`.
         pub label: Option<Label> = word: "Label",
-        /// Where.
+        /// Where it was heard.
         pub tags: Option<Vec<Tag>> = list(object): "Tags",
     }
 }
@@ -123,11 +125,11 @@ wire! {
     pub struct Tag {
         /// What was heard.
         pub name: Option<String> = text: "Name",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// From, milliseconds within the sound.
+        /// Where it starts within the sound, milliseconds.
         pub start_time: Option<Float> = float: "StartTime",
-        /// To, milliseconds within the sound.
+        /// Where it ends within the sound, milliseconds.
         pub end_time: Option<Float> = float: "EndTime",
     }
 }
@@ -137,19 +139,19 @@ wire! {
     pub struct TextResult {
         /// What was found.
         pub label: Option<Label> = word: "Label",
-        /// Its finer class.
+        /// The finer class of `label`.
         pub sub_label: Option<String> = text: "SubLabel",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word: "Suggestion",
         /// The words that decided.
         pub keywords: Option<Vec<String>> = list(text): "Keywords",
-        /// The library they are from.
+        /// The id of the library they are from.
         pub lib_id: Option<String> = id: "LibId",
-        /// Its name.
+        /// The name of the library.
         pub lib_name: Option<String> = text: "LibName",
-        /// Its kind; the numbers are not documented.
+        /// The kind of the library; the numbers are not documented.
         pub lib_type: Option<i64> = number: "LibType",
         /// Where in the text.
         pub hit_infos: Option<Vec<HitInfo>> = list(object): "HitInfos",
@@ -163,7 +165,7 @@ wire! {
         pub r#type: Option<HitType> = word: "type" | "Type",
         /// The word.
         pub keyword: Option<String> = text: "Keyword",
-        /// The name of its library.
+        /// The name of the library it is from.
         pub lib_name: Option<String> = text: "LibName",
         /// Where in the text.
         pub positions: Option<Vec<Position>> = list(object): "Positions",
@@ -173,9 +175,9 @@ wire! {
 wire! {
     /// A place in a text.
     pub struct Position {
-        /// The first character.
+        /// The position of the first character.
         pub start: Option<i64> = number: "Start",
-        /// The last character.
+        /// The position of the last character.
         pub end: Option<i64> = number: "End",
     }
 }
@@ -191,17 +193,17 @@ wire! {
 wire! {
     /// A piece of speech.
     pub struct AsrResult {
-        /// Where it appears.
+        /// Where it appears in the sound, unit not documented.
         pub appearing_point: Option<Vec<Float>> = list(float),
-        /// Confidence.
+        /// The confidence in the text.
         pub confidence: Option<Float> = float,
-        /// Its id.
+        /// The id of the piece.
         pub id: Option<String> = id,
-        /// From and to, such as `00:00:00-00:00:15`.
+        /// Start and end within the sound, such as `00:00:00-00:00:15`.
         pub periods: Option<String> = text,
         /// The URL of the sound.
         pub url: Option<String> = text,
-        /// When it was made; documented nowhere, hence without a type.
+        /// When it was made; undocumented, so it has no type.
         pub create_time: Option<Raw> = anything,
     }
 }

@@ -5,12 +5,14 @@ use crate::wire::{Float, Raw, wire};
 
 wire! {
     /// A picture and what was found in it; only suspicious ones by default.
+    ///
+    /// Documentation: page 38084.
     pub struct ImageAudit: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
-        /// The push domain, `app` on the wire.
+        /// The push domain.
         pub domain: Option<String> = text: "app",
-        /// The push path.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text,
         /// The stream name.
         pub stream_id: Option<String> = text: "streamId",
@@ -20,17 +22,17 @@ wire! {
         pub stream_param: Option<String> = text,
         /// The URL of the picture.
         pub img: Option<String> = text,
-        /// Classes of what was found: 0 normal, 1 pornography, 6 abuse, 8 advertising (since 2021-08), others as `label` says.
+        /// Classes of what was found: 0 normal, 1 pornography, 6 abuse, 8 advertising; see `label` for others.
         pub r#type: Option<Vec<i64>> = one_or_many(code): "type",
-        /// The scores of the classes, 0 to 100; `socre` in every sample.
+        /// The scores of the classes, 0 to 100. Every sample has it as `socre`.
         pub score: Option<Vec<Float>> = one_or_many(float): "socre",
-        /// The text in the picture.
+        /// The text in the picture; empty if there is none.
         pub ocr_msg: Option<String> = text: "ocrMsg",
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word,
         /// The most serious finding.
         pub label: Option<Label> = word,
-        /// Its finer class, such as `PornHigh`.
+        /// The finer class of `label`, such as `PornHigh`.
         pub sub_label: Option<String> = text: "subLabel",
         /// Findings about the scene.
         pub label_results: Option<Vec<LabelResult>> = list(object): "labelResults",
@@ -44,39 +46,39 @@ wire! {
         pub screenshot_time: Option<i64> = number: "screenshotTime",
         /// When the callback was sent, UNIX seconds.
         pub send_time: Option<i64> = number: "sendTime",
-        /// How serious it is; undocumented since 2021.
+        /// How serious the finding is; undocumented since 2021.
         pub level: Option<i64> = number,
-        /// Findings about abduction; legacy.
+        /// Findings about abduction; obsolete.
         pub abduction_risk: Option<Vec<AbductionRisk>> = list(object): "abductionRisk",
-        /// Faces; legacy.
+        /// Faces in the picture; obsolete.
         pub face_details: Option<Vec<FaceDetail>> = list(object): "faceDetails",
-        /// Findings about games; legacy.
+        /// Findings about games; obsolete.
         pub game_details: Option<GameDetails> = object: "gameDetails",
-        /// The algorithm; legacy.
+        /// The number of the algorithm; obsolete.
         pub tid: Option<i64> = number,
-        /// Confidence in `type`, 0 to 100; legacy, as all scores below.
+        /// Confidence in `type`, 0 to 100; obsolete.
         pub confidence: Option<Float> = float,
-        /// Score of a normal picture.
+        /// The score of a normal picture, 0 to 100; obsolete.
         pub normal_score: Option<Float> = float: "normalScore",
-        /// Score of a suggestive picture.
+        /// The score of a suggestive picture, 0 to 100; obsolete.
         pub hot_score: Option<Float> = float: "hotScore",
-        /// Score of pornography.
+        /// The score of pornography, 0 to 100; obsolete.
         pub porn_score: Option<Float> = float: "pornScore",
-        /// Score of terrorism.
+        /// The score of terrorism, 0 to 100; obsolete.
         pub terror_score: Option<Float> = float: "terrorScore",
-        /// Score of politics.
+        /// The score of politics, 0 to 100; obsolete.
         pub polity_score: Option<Float> = float: "polityScore",
-        /// Score of illegal content.
+        /// The score of illegal content, 0 to 100; obsolete.
         pub illegal_score: Option<Float> = float: "illegalScore",
-        /// Score of similarity to the library.
+        /// The score of similarity to the library, 0 to 100; obsolete.
         pub similar_score: Option<Float> = float: "similarScore",
-        /// Score of abuse.
+        /// The score of abuse, 0 to 100; obsolete.
         pub abuse_score: Option<Float> = float: "abuseScore",
-        /// Score of minors.
+        /// The score of minors, 0 to 100; obsolete.
         pub teenager_score: Option<Float> = float: "teenagerScore",
-        /// Score of advertising.
+        /// The score of advertising, 0 to 100; obsolete.
         pub ad_score: Option<Float> = float: "adScore",
-        /// Score of the account's own classes.
+        /// The score of the account's own classes, 0 to 100; obsolete.
         pub custom_score: Option<Float> = float: "customScore",
     }
 }
@@ -86,15 +88,15 @@ wire! {
     pub struct LabelResult {
         /// What was looked for, such as `Porn`.
         pub scene: Option<String> = text: "Scene",
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word: "Suggestion",
         /// What was found.
         pub label: Option<Label> = word: "Label",
-        /// Its finer class.
+        /// The finer class of `label`.
         pub sub_label: Option<String> = text: "SubLabel" | "subLabel",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// 1 if it counts; undocumented.
+        /// 1 if the finding counts; undocumented.
         pub hit_flag: Option<i64> = number: "HitFlag",
         /// The classes it consists of.
         pub details: Option<Vec<LabelDetail>> = list(object): "Details",
@@ -104,11 +106,11 @@ wire! {
 wire! {
     /// A class within a [`LabelResult`].
     pub struct LabelDetail {
-        /// Its number.
+        /// The number of the entry.
         pub id: Option<i64> = number: "Id",
-        /// Its name.
+        /// The name of the entry.
         pub name: Option<String> = text: "Name",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
     }
 }
@@ -118,15 +120,15 @@ wire! {
     pub struct ObjectResult {
         /// What was looked for, such as `QrCode`, `MapRecognition`, `PolityFace`.
         pub scene: Option<String> = text: "Scene",
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word: "Suggestion",
         /// What was found.
         pub label: Option<Label> = word: "Label",
-        /// Its finer class.
+        /// The finer class of `label`.
         pub sub_label: Option<String> = text: "SubLabel" | "subLabel",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// 1 if it counts; undocumented.
+        /// 1 if the finding counts; undocumented.
         pub hit_flag: Option<i64> = number: "HitFlag",
         /// Names of the objects.
         pub names: Option<Vec<String>> = list(text): "Names",
@@ -138,13 +140,13 @@ wire! {
 wire! {
     /// An object within an [`ObjectResult`].
     pub struct ObjectDetail {
-        /// Its number.
+        /// The number of the entry.
         pub id: Option<i64> = number: "Id",
-        /// Its name.
+        /// The name of the entry.
         pub name: Option<String> = text: "Name",
         /// What it holds, such as the text of a code.
         pub value: Option<String> = text: "Value",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
         /// Where it is.
         pub location: Option<Location> = object: "Location",
@@ -154,15 +156,15 @@ wire! {
 wire! {
     /// A place in a picture.
     pub struct Location {
-        /// From the left, pixels.
+        /// Distance from the left, pixels.
         pub x: Option<Float> = float: "X",
-        /// From the top, pixels.
+        /// Distance from the top, pixels.
         pub y: Option<Float> = float: "Y",
-        /// Pixels.
+        /// The width, pixels.
         pub width: Option<Float> = float: "Width",
-        /// Pixels.
+        /// The height, pixels.
         pub height: Option<Float> = float: "Height",
-        /// Degrees.
+        /// The rotation, degrees.
         pub rotate: Option<Float> = float: "Rotate",
     }
 }
@@ -170,17 +172,17 @@ wire! {
 wire! {
     /// A finding about text.
     pub struct OcrResult {
-        /// `OCR`.
+        /// What was looked for: `OCR`.
         pub scene: Option<String> = text: "Scene",
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word: "Suggestion",
         /// What was found.
         pub label: Option<Label> = word: "Label",
-        /// Its finer class.
+        /// The finer class of `label`.
         pub sub_label: Option<String> = text: "SubLabel" | "subLabel",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// 1 if it counts; undocumented.
+        /// 1 if the finding counts; undocumented.
         pub hit_flag: Option<i64> = number: "HitFlag",
         /// The whole text.
         pub text: Option<String> = text: "Text",
@@ -192,13 +194,13 @@ wire! {
 wire! {
     /// A piece of text within an [`OcrResult`].
     pub struct OcrTextDetail {
-        /// The text, at most 5000 bytes.
+        /// The text; at most 5000 bytes long.
         pub text: Option<String> = text: "Text",
         /// What was found.
         pub label: Option<Label> = word: "Label",
         /// The words that decided.
         pub keywords: Option<Vec<String>> = list(text): "Keywords",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
         /// Where it is.
         pub location: Option<Location> = object: "Location",
@@ -208,17 +210,17 @@ wire! {
 wire! {
     /// A finding of the account's own library.
     pub struct LibResult {
-        /// `Similar`.
+        /// What was looked for: `Similar`.
         pub scene: Option<String> = text: "Scene",
-        /// What to do.
+        /// What the platform suggests to do.
         pub suggestion: Option<Suggestion> = word: "Suggestion",
         /// What was found.
         pub label: Option<Label> = word: "Label",
-        /// Its finer class.
+        /// The finer class of `label`.
         pub sub_label: Option<String> = text: "SubLabel" | "subLabel",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
-        /// 1 if it counts; undocumented.
+        /// 1 if the finding counts; undocumented.
         pub hit_flag: Option<i64> = number: "HitFlag",
         /// The entries.
         pub details: Option<Vec<LibDetail>> = list(object): "Details",
@@ -228,53 +230,53 @@ wire! {
 wire! {
     /// An entry within a [`LibResult`].
     pub struct LibDetail {
-        /// Its number.
+        /// The number of the entry.
         pub id: Option<i64> = number: "Id",
-        /// The picture in the library.
+        /// The id of the picture in the library.
         pub image_id: Option<String> = id: "ImageId",
         /// What was found.
         pub label: Option<Label> = word: "Label",
         /// The tag of the entry.
         pub tag: Option<String> = text: "Tag",
-        /// 0 to 100.
+        /// The score, 0 to 100.
         pub score: Option<Float> = float: "Score",
     }
 }
 
 wire! {
-    /// A finding about abduction; of 2020.
+    /// A finding about abduction; sent in 2020.
     pub struct AbductionRisk {
-        /// 0 to 4.
+        /// The level, 0 to 4.
         pub level: Option<i64> = number,
-        /// 20002.
+        /// The constant 20002.
         pub r#type: Option<i64> = number: "type",
     }
 }
 
 wire! {
-    /// A face; of 2020.
+    /// A face; sent in 2020.
     pub struct FaceDetail {
-        /// The gender.
+        /// The gender, as a number.
         pub gender: Option<Float> = float,
-        /// Years.
+        /// The age, years.
         pub age: Option<Float> = float,
-        /// The expression.
+        /// The expression, as a number.
         pub expression: Option<Float> = float,
-        /// The beauty.
+        /// The beauty, as a number.
         pub beauty: Option<Float> = float,
-        /// From the left, pixels.
+        /// Distance from the left, pixels.
         pub x: Option<Float> = float,
-        /// From the top, pixels.
+        /// Distance from the top, pixels.
         pub y: Option<Float> = float,
-        /// Pixels.
+        /// The width, pixels.
         pub width: Option<Float> = float,
-        /// Pixels.
+        /// The height, pixels.
         pub height: Option<Float> = float,
     }
 }
 
 wire! {
-    /// Findings about games; of 2020, documented without types.
+    /// Findings about games; sent in 2020, documented without types.
     pub struct GameDetails {
         /// Battle royale games.
         pub battlegrounds: Option<Raw> = anything,

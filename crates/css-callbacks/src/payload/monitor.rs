@@ -5,20 +5,22 @@ use crate::wire::{Raw, wire};
 
 wire! {
     /// An alarm.
+    ///
+    /// Documentation: page 88050 (mainland only).
     pub struct Monitor: callback {
         /// The constant `general_callback`.
         pub interface: Option<String> = text,
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
-        /// The number of the business.
+        /// The id of the business.
         pub bizid: Option<i64> = number,
         /// The stream name.
         pub stream_id: Option<String> = text,
-        /// What happened; format anomalies have the names of quality control, others are not documented.
+        /// What happened. Format anomalies have the names of quality control; others are undocumented.
         pub event_name: Option<QualityClass> = word,
         /// When it happened, UNIX milliseconds.
         pub event_time: Option<i64> = number,
-        /// More about it: a string of undocumented structure.
+        /// More about it; its structure is undocumented.
         pub event_msg: Option<Raw> = anything,
     }
 }

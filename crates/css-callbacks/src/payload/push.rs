@@ -4,40 +4,42 @@ use crate::wire::wire;
 
 wire! {
     /// Both ends of a push activity: they have the same members and share `sequence`.
+    ///
+    /// Documentation: page 38081 (mainland: 47025); `errcode` also on page 31083.
     pub struct Push: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
-        /// The push domain, `app` on the wire.
+        /// The push domain.
         pub domain: Option<String> = text: "app",
-        /// The push path.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text,
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// The same as the stream name, for historical reasons.
         pub channel_id: Option<String> = text,
-        /// When it happened, UNIX seconds; `update_time` in the oldest documentation.
+        /// When it happened, UNIX seconds.
         pub event_time: Option<i64> = number: "update_time",
         /// Identifies the push activity: numeric text of up to 19 digits.
         pub sequence: Option<String> = id,
-        /// The address of the ingest node.
+        /// The IP address of the node that received the push.
         pub node: Option<String> = text,
-        /// The address of the pusher.
+        /// The IP address of the pusher.
         pub user_ip: Option<String> = text,
         /// The query string of the push URL, as the pusher sent it.
         pub stream_param: Option<String> = text,
-        /// How long the push lasted, milliseconds (seconds in documentation of 2019); only when it is over. A string on the wire.
+        /// How long the push lasted, milliseconds; only when it is over. A string on the wire. A page of 2019 said seconds.
         pub push_duration: Option<i64> = number,
-        /// Why the push ended.
+        /// The result: 0 when a push starts, the cause when it ended.
         pub errcode: Option<Errcode> = code,
-        /// The same in free text.
+        /// The result in free text.
         pub errmsg: Option<String> = text,
-        /// The region of the ingest node: 1 to 6 mainland China, 7 to 200 elsewhere.
+        /// The region of that node: 1 to 6 mainland China, 7 to 200 elsewhere.
         pub set_id: Option<i64> = number,
-        /// The data centre of the ingest node; undocumented.
+        /// The data centre of that node; undocumented.
         pub idc_id: Option<i64> = number,
-        /// Width, pixels; 0 before the headers were seen.
+        /// The width of the picture, pixels; 0 if the headers were not seen yet.
         pub width: Option<i64> = number,
-        /// Height, pixels; 0 before the headers were seen.
+        /// The height of the picture, pixels; 0 if the headers were not seen yet.
         pub height: Option<i64> = number,
     }
 }
@@ -138,6 +140,19 @@ impl From<i64> for Errcode {
 impl serde::Serialize for Errcode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_i64(self.0)
+    }
+}
+
+#[cfg(any(test, feature = "schema"))]
+impl schemars::JsonSchema for Errcode {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Errcode".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let known = (0..=39).filter(|code| Self(*code).cause() != Cause::Unknown);
+        let known: Vec<(i64, &str)> = known.map(|code| (code, Self(code).reason())).collect();
+        crate::wire::schema::codes("The result of a push.", &known)
     }
 }
 

@@ -5,30 +5,32 @@ use crate::wire::wire;
 
 wire! {
     /// The irregularities of a push within one interval.
+    ///
+    /// Documentation: page 53310 (mainland: 84046).
     pub struct PushException: callback {
         /// The constant `general_callback`.
         pub interface: Option<String> = text,
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path, `path` on the wire.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text: "path",
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// The query string of the push URL.
         pub stream_param: Option<String> = text,
-        /// The push activity, as in its push and interrupt callbacks.
+        /// Identifies the push activity, as in `stream-begin` and `stream-end`.
         pub sequence: Option<String> = id,
-        /// The address of the pusher.
+        /// The IP address of the pusher.
         pub user_ip: Option<String> = text,
         /// When it happened, UNIX milliseconds.
         pub data_time: Option<i64> = number,
-        /// The interval, milliseconds.
+        /// The length of the interval, milliseconds.
         pub report_interval: Option<i64> = number,
-        /// How long the sender waits for the answer, milliseconds.
+        /// How long the platform waits for the answer, milliseconds.
         pub timeout: Option<i64> = number,
-        /// The irregularities: documented as "json", an array in samples.
+        /// The irregularities.
         pub abnormal_event: Option<Vec<AbnormalEvent>> = one_or_many(object),
     }
 }
@@ -36,19 +38,19 @@ wire! {
 wire! {
     /// A kind of irregularity and its occurrences.
     pub struct AbnormalEvent {
-        /// The kind.
+        /// Which irregularity it is.
         pub r#type: Option<AbnormalType> = code: "type",
         /// How often it happened.
         pub count: Option<i64> = number,
-        /// The occurrences: documented as "json", an array in samples.
+        /// The occurrences.
         pub detail: Option<Vec<Occurrence>> = one_or_many(object),
         /// Always true; a string on the wire.
         pub customer_visible: Option<bool> = flag,
-        /// Empty in samples.
+        /// Undocumented; empty in samples.
         pub event_key: Option<String> = text,
-        /// The kind in the local language.
+        /// The irregularity in the local language.
         pub type_desc_cn: Option<String> = text,
-        /// The kind in English.
+        /// The irregularity in English.
         pub type_desc_en: Option<String> = text,
     }
 }
@@ -58,7 +60,7 @@ wire! {
     pub struct Occurrence {
         /// What happened.
         pub desc: Option<String> = text,
-        /// When, UNIX milliseconds.
+        /// When it happened, UNIX milliseconds.
         pub occur_time: Option<i64> = number,
     }
 }

@@ -4,25 +4,27 @@ use crate::wire::open::open_text;
 use crate::wire::{Float, wire};
 
 wire! {
-    /// Quality control found something.
+    /// A finding of quality control.
+    ///
+    /// Documentation: page 73166 (mainland: 122602).
     pub struct QualityControl: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text,
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// When it happened, UNIX seconds.
         pub event_time: Option<i64> = number,
-        /// The transcoding template.
+        /// The id of the transcoding template.
         pub transcode_template_id: Option<i64> = number,
-        /// The watermark template.
+        /// The id of the watermark template.
         pub watermark_template_id: Option<i64> = number,
         /// The score.
         pub score: Option<Float> = float,
-        /// `QualityControl`.
+        /// The function: `QualityControl`.
         pub function: Option<Function> = word,
         /// What was found.
         pub class: Option<QualityClass> = word,
@@ -31,24 +33,26 @@ wire! {
 
 wire! {
     /// Frames scored below the threshold.
+    ///
+    /// Documentation: page 73167.
     pub struct AssessmentThreshold: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text,
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// When it happened, UNIX seconds.
         pub event_time: Option<i64> = number,
-        /// The transcoding template.
+        /// The id of the transcoding template.
         pub transcode_template_id: Option<i64> = number,
-        /// The watermark template; absent for the metrics that compare with the source.
+        /// The id of the watermark template; absent for the metrics that compare with the source.
         pub watermark_template_id: Option<i64> = number,
         /// The frames below the threshold.
         pub frames: Option<Vec<Frame>> = list(object),
-        /// `Assessment`.
+        /// The function: `Assessment`.
         pub function: Option<Function> = word,
         /// The metric.
         pub class: Option<Metric> = word,
@@ -57,20 +61,22 @@ wire! {
 
 wire! {
     /// The scores of a period. Its `event_type` is 344 in every sample.
+    ///
+    /// Documentation: page 73168 (mainland: 122603).
     pub struct AssessmentAverage: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text,
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// When it happened, UNIX seconds.
         pub event_time: Option<i64> = number,
-        /// The transcoding template.
+        /// The id of the transcoding template.
         pub transcode_template_id: Option<i64> = number,
-        /// The watermark template; absent for the metrics that compare with the source.
+        /// The id of the watermark template; absent for the metrics that compare with the source.
         pub watermark_template_id: Option<i64> = number,
         /// The average score.
         pub average_score: Option<Float> = float,
@@ -80,7 +86,7 @@ wire! {
         pub min_score: Option<Float> = float,
         /// All frames.
         pub frames: Option<Vec<Frame>> = list(object),
-        /// `Assessment`.
+        /// The function: `Assessment`.
         pub function: Option<Function> = word,
         /// The metric.
         pub class: Option<Metric> = word,
@@ -92,7 +98,7 @@ wire! {
     pub struct Frame {
         /// The score.
         pub score: Option<Float> = float,
-        /// When, UNIX milliseconds.
+        /// The time of the frame, UNIX milliseconds.
         pub time: Option<i64> = number,
     }
 }

@@ -5,28 +5,30 @@ use crate::wire::{Float, Opened, wire};
 
 wire! {
     /// One file; a stream makes several: formats times slices.
+    ///
+    /// Documentation: page 38082 (mainland: 47026).
     pub struct Record: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
-        /// The push domain, `app` on the wire.
+        /// The push domain.
         pub domain: Option<String> = text: "app",
-        /// The push path.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text,
         /// The stream name; for a relay recording the id of the relay task.
         pub stream_id: Option<String> = text,
         /// The same as the stream name, for historical reasons.
         pub channel_id: Option<String> = text,
-        /// The file in VOD.
+        /// The id of the file in VOD; for a file in COS `<appid>_<32 hex digits>`.
         pub file_id: Option<String> = id,
         /// The same as `file_id`; deprecated.
         pub record_file_id: Option<String> = id,
-        /// The file in VOD; of 2016 to 2019.
+        /// The id of the file in VOD; sent from 2016 to 2019.
         pub video_id: Option<String> = id,
-        /// The recording template; absent or empty if a task recorded it.
+        /// The id of the recording template; absent or empty if a task recorded it.
         pub record_temp_id: Option<String> = id,
-        /// The container.
+        /// The container of the file.
         pub file_format: Option<FileFormat> = word,
-        /// The recording task made by API, or the recording session of a template.
+        /// The id of the recording task made by API, or of the recording session of a template.
         pub task_id: Option<String> = id,
         /// When writing began, UNIX seconds. The content began at `end_time` less `duration`.
         pub start_time: Option<i64> = number,
@@ -38,19 +40,19 @@ wire! {
         pub end_time_usec: Option<i64> = number,
         /// The length of the content, seconds.
         pub duration: Option<Float> = float,
-        /// Bytes.
+        /// The size of the file, bytes.
         pub file_size: Option<u64> = unsigned,
         /// The query string of the push URL; absent for tasks made by API.
         pub stream_param: Option<String> = text,
-        /// Where to download the file.
+        /// The URL of the file.
         pub video_url: Option<String> = text,
-        /// The presentation time stamp of the first frame pulled.
+        /// The presentation timestamp of the first frame that was pulled, unit not documented.
         pub media_start_time: Option<i64> = number,
         /// The bit rate of the transcoded source, kbit/s; 0 for the original.
         pub record_bps: Option<i64> = number,
-        /// Properties of the video. Not to be relied on, says the documentation. JSON in a string on the wire.
+        /// Properties of the video. The documentation says not to depend on it. JSON in a string on the wire.
         pub callback_ext: Option<Opened<CallbackExt>> = json_in_string(object),
-        /// 1 for the second generation of VOD; legacy.
+        /// 1 for the second generation of VOD; obsolete.
         pub vod2_flag: Option<i64> = number: "vod2Flag",
     }
 }
@@ -62,7 +64,7 @@ wire! {
         pub video_codec: Option<String> = text,
         /// Width and height, such as `640x480`.
         pub resolution: Option<String> = text,
-        /// The recording session, as in status and exceptions of a recording.
+        /// The id of the recording session, as in status and exceptions of a recording.
         pub session_id: Option<String> = id,
     }
 }

@@ -6,24 +6,26 @@ use crate::wire::{OneOrMany, wire};
 
 wire! {
     /// An exception; the same one within a short time is reported once, up to two minutes late.
+    ///
+    /// Documentation: page 68622 (mainland: 117052).
     pub struct RecordException: callback {
         /// The constant `general_callback`.
         pub interface: Option<String> = text,
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path, `path` on the wire.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text: "path",
         /// The stream name; for a relay recording the id of the relay task.
         pub stream_id: Option<String> = text,
-        /// The recording session: numeric text.
+        /// The id of the recording session, digits.
         pub session_id: Option<String> = id,
-        /// The container.
+        /// The container of the file.
         pub file_format: Option<FileFormat> = word,
         /// When it happened, UNIX seconds.
         pub timestamp: Option<i64> = number,
-        /// How bad it is.
+        /// How serious it is.
         pub exception_level: Option<ExceptionLevel> = word,
         /// The exception: documented as one object; an array stays an array.
         pub exception: Option<OneOrMany<Exception>> = shape_kept(object),
@@ -33,7 +35,7 @@ wire! {
 wire! {
     /// What went wrong.
     pub struct Exception {
-        /// The kind of exception.
+        /// Which exception it is.
         pub r#type: Option<ExceptionType> = code: "type",
         /// The same in words.
         pub desc: Option<String> = text,
@@ -43,7 +45,7 @@ wire! {
 }
 
 open_text! {
-    /// How bad an exception is.
+    /// How serious an exception is.
     pub enum ExceptionLevel: any_case {
         /// The recording goes on.
         Info = "info",

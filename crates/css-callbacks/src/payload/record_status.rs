@@ -5,12 +5,14 @@ use crate::wire::{Opened, wire};
 
 wire! {
     /// A step of a recording.
+    ///
+    /// Documentation: page 58590 (mainland: 102192).
     pub struct RecordStatus: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text,
         /// The stream name; for a relay recording the id of the relay task.
         pub stream_id: Option<String> = text,
@@ -18,13 +20,13 @@ wire! {
         pub event_time: Option<i64> = number,
         /// What happened.
         pub record_event: Option<RecordEvent> = word,
-        /// How it is recorded. JSON in a string on the wire.
+        /// How the stream is recorded. JSON in a string on the wire.
         pub record_detail: Option<Opened<RecordDetail>> = json_in_string(object),
-        /// The recording task; only for those made by API.
+        /// The id of the recording task; only for tasks made by API.
         pub task_id: Option<String> = id,
-        /// The number of the message: numeric text.
+        /// The number of the message, digits.
         pub seq: Option<String> = id,
-        /// The recording session: numeric text.
+        /// The id of the recording session, digits.
         pub session_id: Option<String> = id,
     }
 }
@@ -32,9 +34,9 @@ wire! {
 wire! {
     /// What `record_detail` holds.
     pub struct RecordDetail {
-        /// The container.
+        /// The container of the file.
         pub file_format: Option<RecordFormat> = code,
-        /// The bit rate, kbit/s; 0 for the original.
+        /// The bit rate of the transcoded source, kbit/s; 0 for the original.
         pub record_bps: Option<i64> = number,
         /// What started the recording.
         pub start_model: Option<StartModel> = code,
@@ -42,7 +44,7 @@ wire! {
         pub record_content: Option<RecordContent> = code,
         /// Where the stream comes from.
         pub source_type: Option<SourceType> = code,
-        /// The transcoding template.
+        /// The id of the transcoding template.
         pub codec_temp_id: Option<i64> = number,
     }
 }

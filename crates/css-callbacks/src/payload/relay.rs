@@ -5,48 +5,50 @@ use crate::wire::{Float, Opened, wire};
 
 wire! {
     /// A change of a relay task.
+    ///
+    /// Documentation: page 42525 (mainland: 56208).
     pub struct Relay: callback {
         /// The constant `general_callback`.
         pub interface: Option<String> = text,
         /// The constant `pullpush`.
         pub product_name: Option<String> = text,
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id: "appId",
         /// What happened.
         pub callback_event: Option<CallbackEvent> = word,
-        /// Where it pulls from. A string holding an array and a line break on the wire.
+        /// The URLs that the task pulls from. JSON in a string on the wire.
         pub source_urls: Option<Opened<Vec<String>>> = json_in_string(one_or_many(text)),
-        /// Where it pushes to.
+        /// The URL that the task pushes to.
         pub to_url: Option<String> = text,
         /// The stream name.
         pub stream_id: Option<String> = text,
-        /// The relay task.
+        /// The id of the relay task.
         pub task_id: Option<String> = id,
-        /// Where this callback goes.
+        /// The URL that this callback goes to.
         pub callback_url: Option<String> = text,
         /// More about what happened. JSON in a string on the wire.
         pub msg: Option<Opened<RelayMessage>> = json_in_string(object),
-        /// When it happened, UNIX seconds; a string on the wire, absent before 2024.
+        /// When it happened, UNIX seconds; absent before 2024. A string on the wire.
         pub event_time: Option<i64> = number,
     }
 }
 
 wire! {
-    /// What `msg` holds; which members depends on `callback_event`.
+    /// What `msg` holds; `callback_event` decides which members there are.
     pub struct RelayMessage {
         /// `TaskStart`: when the task started, UNIX milliseconds; 0 in samples.
         pub task_start_time: Option<i64> = number,
-        /// `TaskExit`: why.
+        /// `TaskExit`: why the task ended.
         pub message: Option<String> = text,
-        /// `TaskExit`: why, as a number.
+        /// `TaskExit`: why the task ended, as a number.
         pub code: Option<i64> = number,
         /// `TaskExit`: when the task ended, UNIX milliseconds; 0 in samples.
         pub task_exit_time: Option<i64> = number,
-        /// `VodSourceFileStart` and `VodSourceFileFinish`: the file.
+        /// `VodSourceFileStart` and `VodSourceFileFinish`: the URL of the file.
         pub url: Option<String> = text,
-        /// The same: its place in the list.
+        /// `VodSourceFileStart` and `VodSourceFileFinish`: the place of the file in the list.
         pub index: Option<i64> = number,
-        /// The same: its length, seconds.
+        /// `VodSourceFileStart` and `VodSourceFileFinish`: the length of the file, seconds.
         pub duration: Option<Float> = float,
         /// `TaskAlarm`: the kind of alarm.
         pub r#type: Option<AlarmType> = word: "type",
@@ -58,7 +60,7 @@ open_text! {
     pub enum CallbackEvent {
         /// The task started.
         TaskStart = "TaskStart",
-        /// The task ended, perhaps only to be started again elsewhere.
+        /// The task ended. The platform may start it again elsewhere.
         TaskExit = "TaskExit",
         /// A file of the list started.
         VodSourceFileStart = "VodSourceFileStart",

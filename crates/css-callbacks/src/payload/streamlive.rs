@@ -7,14 +7,16 @@ use crate::wire::wire;
 
 wire! {
     /// Both ends of a push to an input. Neither time nor sequence tells one push from the next.
+    ///
+    /// Documentation: page 73133 of StreamLive (product 1048).
     pub struct Streamlive: callback {
         /// The constant `general_callback`.
         pub interface: Option<String> = text,
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
-        /// The channel in StreamLive.
+        /// The id of the channel in StreamLive.
         pub channel_id: Option<String> = id,
-        /// The input in StreamLive.
+        /// The id of the input in StreamLive.
         pub input_id: Option<String> = id,
         /// Which of the channel's pipelines: 0 or 1.
         pub pipeline: Option<i64> = number,

@@ -4,14 +4,16 @@ use crate::wire::wire;
 
 wire! {
     /// Subtitles; sent only while somebody pulls them.
+    ///
+    /// Documentation: page 73170 (mainland: 121711).
     pub struct Subtitle: callback {
-        /// The account; absent from samples.
+        /// The id of the account; absent from samples.
         pub appid: Option<String> = id,
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// The same as the stream name, for historical reasons.
         pub channel_id: Option<String> = text,
-        /// The subtitle task.
+        /// The id of the subtitle task.
         pub task_id: Option<String> = id,
         /// The subtitles.
         pub data: Option<SubtitleData> = object,
@@ -33,29 +35,31 @@ wire! {
         pub src_txt: Option<String> = text,
         /// Its translation, if there is one.
         pub dst_txt: Option<String> = text,
-        /// From, presentation time in milliseconds.
+        /// When it starts, as presentation time, milliseconds.
         pub start_pts: Option<i64> = number,
-        /// To, presentation time in milliseconds.
+        /// When it ends, as presentation time, milliseconds.
         pub end_pts: Option<i64> = number,
-        /// From, UNIX time; seconds in samples.
+        /// When it starts, UNIX seconds. The unit is from samples.
         pub start_unix_time: Option<i64> = number,
-        /// To, UNIX time; seconds in samples.
+        /// When it ends, UNIX seconds. The unit is from samples.
         pub end_unix_time: Option<i64> = number,
-        /// Whether the text is final; `stead_state` in samples.
+        /// Whether the text is final. Samples have it as `stead_state`.
         pub steady_state: Option<bool> = flag: "stead_state",
     }
 }
 
 wire! {
-    /// Words erased.
+    /// Words that were erased.
+    ///
+    /// Documentation: page 73169 (mainland: 121710).
     pub struct SmartErase: callback {
-        /// The account; absent from samples.
+        /// The id of the account; absent from samples.
         pub appid: Option<String> = id,
         /// The stream name.
         pub stream_id: Option<String> = text,
         /// The same as the stream name, for historical reasons.
         pub channel_id: Option<String> = text,
-        /// The erasing task.
+        /// The id of the erasing task.
         pub task_id: Option<String> = id,
         /// The words.
         pub data: Option<EraseData> = object,
@@ -75,13 +79,13 @@ wire! {
     pub struct EraseLine {
         /// What was said.
         pub src_txt: Option<String> = text,
-        /// From, presentation time in milliseconds.
+        /// When it starts, as presentation time, milliseconds.
         pub start_pts: Option<i64> = number,
-        /// To, presentation time in milliseconds.
+        /// When it ends, as presentation time, milliseconds.
         pub end_pts: Option<i64> = number,
-        /// From, UNIX time; seconds in samples.
+        /// When it starts, UNIX seconds. The unit is from samples.
         pub start_unix_time: Option<i64> = number,
-        /// To, UNIX time; seconds in samples.
+        /// When it ends, UNIX seconds. The unit is from samples.
         pub end_unix_time: Option<i64> = number,
         /// The words.
         pub keywords_info: Option<Vec<KeywordInfo>> = list(object),
@@ -89,13 +93,13 @@ wire! {
 }
 
 wire! {
-    /// A word erased.
+    /// A word that was erased.
     pub struct KeywordInfo {
         /// The word.
         pub word: Option<String> = text,
-        /// From, milliseconds.
+        /// When it starts, milliseconds.
         pub begin_time: Option<i64> = number,
-        /// To, milliseconds.
+        /// When it ends, milliseconds.
         pub end_time: Option<i64> = number,
     }
 }

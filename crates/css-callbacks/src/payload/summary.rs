@@ -4,18 +4,20 @@ use crate::wire::wire;
 
 wire! {
     /// A summary of a stretch of the stream.
+    ///
+    /// Documentation: page 74671 (mainland: 125914).
     pub struct Summary: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path, `path` on the wire.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text: "path",
         /// The stream name.
         pub stream_id: Option<String> = text,
-        /// From, UNIX seconds.
+        /// When it starts, UNIX seconds.
         pub begin_time: Option<i64> = number,
-        /// To, UNIX seconds.
+        /// When it ends, UNIX seconds.
         pub end_time: Option<i64> = number,
         /// A title.
         pub title: Option<String> = text,
@@ -30,12 +32,14 @@ wire! {
 
 wire! {
     /// Highlights that were cut.
+    ///
+    /// Documentation: page 74672 (mainland: 125915).
     pub struct Highlight: callback {
-        /// The account.
+        /// The id of the account.
         pub appid: Option<String> = id,
         /// The push domain.
         pub domain: Option<String> = text,
-        /// The push path, `path` on the wire.
+        /// The push path, also called AppName.
         pub appname: Option<String> = text: "path",
         /// The stream name.
         pub stream_id: Option<String> = text,
@@ -47,17 +51,17 @@ wire! {
 wire! {
     /// A highlight.
     pub struct HighlightItem {
-        /// From, UNIX seconds.
+        /// When it starts, UNIX seconds.
         pub begin_time: Option<i64> = number,
-        /// To, UNIX seconds.
+        /// When it ends, UNIX seconds.
         pub end_time: Option<i64> = number,
         /// A title.
         pub title: Option<String> = text,
         /// A summary.
         pub summary: Option<String> = text,
-        /// Where the clip is stored.
+        /// The URL of the clip.
         pub video_store_url: Option<String> = text,
-        /// Where its cover is stored; may be empty.
+        /// The URL of its cover picture; may be empty.
         pub cov_img_store_url: Option<String> = text,
         /// Key words.
         pub key_words: Option<Vec<String>> = list(text),

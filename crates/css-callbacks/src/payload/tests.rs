@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use super::*;
 
+mod page;
+
 fn fixture(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", name]
         .iter()

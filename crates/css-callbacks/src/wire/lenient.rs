@@ -158,6 +158,11 @@ fn opened(raw: &RawValue) -> Cow<'_, RawValue> {
 
 /// What was inside a string.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    any(test, feature = "schema"),
+    derive(schemars::JsonSchema),
+    schemars(inline, untagged)
+)]
 pub enum Opened<T> {
     /// The JSON it held.
     Typed(T),
@@ -186,6 +191,11 @@ impl<T: Serialize> Serialize for Opened<T> {
 
 /// One value, or several where one was expected.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    any(test, feature = "schema"),
+    derive(schemars::JsonSchema),
+    schemars(inline, untagged)
+)]
 pub enum OneOrMany<T> {
     /// As documented.
     One(T),

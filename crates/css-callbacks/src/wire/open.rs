@@ -17,9 +17,15 @@ macro_rules! open_text {
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        #[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
         pub enum $name {
-            $($(#[$variant_doc])* $variant,)*
+            $(
+                $(#[$variant_doc])*
+                #[cfg_attr(any(test, feature = "schema"), schemars(rename = $text))]
+                $variant,
+            )*
             /// Anything else, as received.
+            #[cfg_attr(any(test, feature = "schema"), schemars(untagged))]
             Other(String),
         }
 
@@ -60,12 +66,12 @@ pub(crate) use open_text;
 /// Declares an enumeration of integer codes with their meanings.
 macro_rules! open_code {
     (
-        $(#[$doc:meta])*
+        $(#[doc = $doc:literal])+
         pub enum $name:ident {
             $($variant:ident = $code:literal: $meaning:literal,)*
         }
     ) => {
-        $(#[$doc])*
+        $(#[doc = $doc])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name {
             $(#[doc = concat!($code, ": ", $meaning, ".")] $variant,)*
@@ -109,6 +115,17 @@ macro_rules! open_code {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_i64(self.code())
+            }
+        }
+
+        #[cfg(any(test, feature = "schema"))]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                $crate::wire::schema::codes(concat!($($doc),+), &[$(($code, $meaning)),*])
             }
         }
     };
