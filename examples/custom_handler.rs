@@ -1,7 +1,7 @@
 //! A handler of your own, in Rust: tells who goes live.
 //!
-//! `cargo run --example custom_handler -- config/small.toml`. Filters, order, retries and so on of the handler are those of
-//! a section `[handlers.who-is-live]` without `to`, or the defaults.
+//! `cargo run --example custom_handler -- config/small.toml`. Filters, order, retries and so on of
+//! the handler are those of a section `[handlers.who-is-live]` without `to`, or the defaults.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ struct WhoIsLive;
 impl Handler for WhoIsLive {
     fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a> {
         Box::pin(async move {
-            // An event that does not fit will not fit next time either: park it, and let the stream go on.
+            // An event that does not fit will not fit next time either: park it.
             match event.payload().map_err(Failure::reject)? {
                 Payload::StreamBegin(begin) => {
                     println!("live: {}", begin.stream_id.as_deref().unwrap_or("?"));

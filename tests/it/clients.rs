@@ -37,7 +37,7 @@ pub fn packages(name: &str, list: &Path, install: impl Fn(&Path)) -> PathBuf {
     folder
 }
 
-static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     packages("python", &part("requirements.txt"), |folder| {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder));
         let mut pip = Command::new(folder.join("bin/pip"));
@@ -46,7 +46,7 @@ static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     })
 });
 
-static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
+pub static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
     packages("node", &part("package.json"), |folder| {
         std::fs::copy(part("package.json"), folder.join("package.json")).unwrap();
         let mut npm = Command::new("npm");

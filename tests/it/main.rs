@@ -18,6 +18,7 @@ mod demo;
 mod deployment;
 mod diagrams;
 mod disk_full;
+mod docs_handlers;
 mod duplicates;
 mod examples;
 mod hostile_target;
