@@ -1,0 +1,184 @@
+//! The receivers of docs/verify.md, as they stand there: they take what livehook posts, once, and refuse everything else.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::json;
+use sha2::Sha256;
+use tempfile::TempDir;
+
+use crate::clients::{NODE, PYTHON, run};
+use crate::docs_handlers::blocks;
+use crate::support::{Client, Settings, TestServer, now, signed, wait_for};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw==";
+
+/// A receiver that runs in a folder of its own. Dropping it kills the process.
+struct Receiver {
+    child: Child,
+    folder: TempDir,
+    address: SocketAddr,
+}
+
+impl Receiver {
+    /// Starts what `prepare` makes of the page's program: it gets the folder and the text.
+    fn start(language: &str, prepare: impl Fn(&Path, &str) -> Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = blocks("docs/verify.md", language);
+        let [program] = &programs[..] else {
+            panic!("{} programs in {language}", programs.len());
+        };
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let child = prepare(folder.path(), program)
+            .current_dir(folder.path())
+            .env("WEBHOOK_SECRET", SECRET)
+            .env("PORT", address.port().to_string())
+            .stdout(File::create(folder.path().join("out.txt")).unwrap())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut receiver = Self {
+            child,
+            folder,
+            address,
+        };
+        wait_for("the receiver", || {
+            let ended = receiver.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the receiver has ended: {ended:?}");
+            TcpStream::connect(address).ok()
+        });
+        receiver
+    }
+
+    /// What it says of new events.
+    fn said(&self) -> Vec<String> {
+        let said = std::fs::read_to_string(self.folder.path().join("out.txt")).unwrap();
+        let lines = said.split_inclusive('\n');
+        let complete = lines.filter_map(|line| line.strip_suffix('\n'));
+        complete.map(str::to_owned).collect()
+    }
+
+    /// Posts an event as livehook would, signed at this time, and gives the status.
+    fn post(&self, signature: &str, timestamp: i64, body: &[u8]) -> u16 {
+        let timestamp = timestamp.to_string();
+        let headers = [
+            ("content-type", "application/cloudevents+json"),
+            ("webhook-id", ID),
+            ("webhook-timestamp", &timestamp),
+            ("webhook-signature", signature),
+        ];
+        let mut client = Client::new(self.address);
+        client
+            .request("POST", "/", &headers, Some(body))
+            .unwrap()
+            .status
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The id of the event that the test makes itself.
+const ID: &str = "0123456789abcdef0123456789abcdef";
+
+fn signature(timestamp: i64, body: &[u8]) -> String {
+    let key = STANDARD
+        .decode(SECRET.strip_prefix("whsec_").unwrap())
+        .unwrap();
+    let mut code = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    code.update(format!("{ID}.{timestamp}.").as_bytes());
+    code.update(body);
+    format!("v1,{}", STANDARD.encode(code.finalize().into_bytes()))
+}
+
+fn receives_and_verifies(receiver: &Receiver) {
+    let event =
+        json!({ "specversion": "1.0", "id": ID, "source": "/css", "type": "css.stream-end" });
+    let event = event.to_string().into_bytes();
+    let time = now();
+    let good = signature(time, &event);
+    // Nothing of this is stored, or the genuine one would be taken for a repeat.
+    let mut changed = event.clone();
+    changed.extend_from_slice(b" ");
+    let stale = time - 3600;
+    for (why, signature, timestamp, body) in [
+        ("no signature", "", time, &event),
+        ("garbage", "v1,Z2FyYmFnZQ==", time, &event),
+        ("another body", &*good, time, &changed),
+        ("another time", &*good, time + 1, &event),
+        ("an old one", &*signature(stale, &event), stale, &event),
+    ] {
+        let status = receiver.post(signature, timestamp, body);
+        assert_eq!(status, 401, "{why}");
+    }
+    assert_eq!(receiver.post(&good, time, &event), 204);
+    let mut expected = vec!["new: css.stream-end".to_owned()];
+    let trimmed = || -> Vec<String> {
+        let said = receiver.said();
+        said.iter().map(|line| line.trim_end().to_owned()).collect()
+    };
+    wait_for("the event", || (trimmed() == expected).then_some(()));
+
+    let server = TestServer::start(&Settings::with_handlers(&format!(
+        "[handlers.backend]\nto = {{ type = \"http\", url = \"http://{}/\", secret = \"{SECRET}\" }}\n",
+        receiver.address
+    )));
+    let body = signed(json!({
+        "event_type": 1, "app": "push.example.com", "appname": "live", "stream_id": "房间 7",
+    }));
+    assert_eq!(server.post("/css", body).status, 200);
+    expected.push("new: css.stream-begin push.example.com/live/房间 7".into());
+    let done = "livehook_deliveries_total{handler=\"backend\",outcome=\"done\"}";
+    wait_for("the event", || (trimmed() == expected).then_some(()));
+    wait_for("the answer", || (server.metric(done) == 1.0).then_some(()));
+    // It comes again, and is answered well, but is not new.
+    let id = server.events()[0]["id"].as_str().unwrap().to_owned();
+    let replay = server.command("/api/handlers/backend/replay", &json!({ "event": id }));
+    assert_eq!(replay.json(), json!({ "count": 1 }));
+    wait_for("the repeat", || (server.metric(done) == 2.0).then_some(()));
+    assert_eq!(trimmed(), expected);
+}
+
+#[test]
+fn the_receiver_in_python_verifies_and_takes_each_event_once() {
+    receives_and_verifies(&Receiver::start("python", |folder, program| {
+        std::fs::write(folder.join("receiver.py"), program).unwrap();
+        let mut python = Command::new(PYTHON.join("bin/python"));
+        python.arg("receiver.py");
+        python
+    }));
+}
+
+#[test]
+fn the_receiver_in_javascript_verifies_and_takes_each_event_once() {
+    receives_and_verifies(&Receiver::start("js", |folder, program| {
+        std::fs::write(folder.join("receiver.js"), program).unwrap();
+        let mut node = Command::new("node");
+        node.arg("receiver.js");
+        node.env("NODE_PATH", NODE.join("node_modules"));
+        node
+    }));
+}
+
+#[test]
+fn the_receiver_in_go_verifies_and_takes_each_event_once() {
+    receives_and_verifies(&Receiver::start("go", |folder, program| {
+        std::fs::write(folder.join("receiver.go"), program).unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
+        let mut go = Command::new("go");
+        go.args(["build", "-o", "receiver", "receiver.go"]);
+        run(go.current_dir(folder).env("GOCACHE", cache));
+        Command::new(folder.join("receiver"))
+    }));
+}
