@@ -19,6 +19,7 @@ mod deployment;
 mod diagrams;
 mod disk_full;
 mod docs_handlers;
+mod docs_kinds;
 mod docs_verify;
 mod duplicates;
 mod examples;
