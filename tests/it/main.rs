@@ -18,6 +18,7 @@ mod demo;
 mod deployment;
 mod diagrams;
 mod disk_full;
+mod docs;
 mod docs_handlers;
 mod docs_kinds;
 mod docs_verify;

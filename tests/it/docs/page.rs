@@ -1,0 +1,190 @@
+//! A Markdown file: its lines, code blocks, headings and links, as GitHub sees them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+/// A code block.
+pub struct Block {
+    /// The first word behind the fence.
+    pub language: String,
+    pub text: String,
+    /// Where its fence stands, counted from 1.
+    pub line: usize,
+}
+
+/// A link or a picture.
+pub struct Link {
+    pub target: String,
+    pub line: usize,
+}
+
+pub struct Page {
+    /// From the repository's root, with slashes.
+    pub path: String,
+    pub lines: Vec<String>,
+    pub blocks: Vec<Block>,
+    pub links: Vec<Link>,
+    /// What a link behind `#` may name.
+    pub anchors: Vec<String>,
+    /// The fence that nothing closes.
+    pub unclosed: Option<usize>,
+}
+
+impl Page {
+    pub fn read(root: &Path, file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap();
+        let path = file.strip_prefix(root).unwrap().to_str().unwrap();
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &str, text: &str) -> Self {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let mut page = Self {
+            path: path.to_owned(),
+            blocks: Vec::new(),
+            links: Vec::new(),
+            anchors: Vec::new(),
+            unclosed: None,
+            lines,
+        };
+        let mut seen = HashMap::new();
+        let mut open: Option<(String, usize, Block)> = None;
+        for (line, number) in page.lines.iter().zip(1..) {
+            let bare = line.trim_start();
+            let indent = line.len() - bare.len();
+            if let Some((fence, indent, block)) = &mut open {
+                if bare.trim_end() == fence {
+                    page.blocks.extend(open.take().map(|(_, _, block)| block));
+                } else {
+                    // In a list a block stands further to the right.
+                    let own = line.len() - bare.len();
+                    block.text += &line[own.min(*indent)..];
+                    block.text.push('\n');
+                }
+            } else if bare.starts_with("```") {
+                let word = bare.trim_start_matches('`');
+                let fence = "`".repeat(bare.len() - word.len());
+                let block = Block {
+                    language: word.split_whitespace().next().unwrap_or("").to_owned(),
+                    text: String::new(),
+                    line: number,
+                };
+                open = Some((fence, indent, block));
+            } else {
+                if let Some(heading) = heading(line) {
+                    let anchor = anchor(heading);
+                    let again: &mut usize = seen.entry(anchor.clone()).or_default();
+                    page.anchors.push(match *again {
+                        0 => anchor,
+                        count => format!("{anchor}-{count}"),
+                    });
+                    *again += 1;
+                }
+                let targets = link_targets(line).into_iter();
+                let links = targets.map(|target| Link {
+                    target,
+                    line: number,
+                });
+                page.links.extend(links);
+            }
+        }
+        page.unclosed = open.map(|(_, _, block)| block.line);
+        page
+    }
+
+    pub fn blocks_of(&self, language: &str) -> impl Iterator<Item = &Block> {
+        let language = language.to_owned();
+        self.blocks
+            .iter()
+            .filter(move |block| block.language == language)
+    }
+
+    /// A message about a line.
+    pub fn at(&self, line: usize, message: &str) -> String {
+        format!("{}:{line}: {message}", self.path)
+    }
+}
+
+/// The text of a heading.
+fn heading(line: &str) -> Option<&str> {
+    let text = line.trim_start_matches('#');
+    let level = line.len() - text.len();
+    (1..=6)
+        .contains(&level)
+        .then_some(text.strip_prefix(' ')?.trim())
+}
+
+/// The name that GitHub gives to a heading: what is shown of it, small, without punctuation, with hyphens for blanks.
+fn anchor(heading: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = heading;
+    // Of a link only its text is shown.
+    while let Some((before, after)) = rest.split_once("](") {
+        shown += before;
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    shown += rest;
+    let kept = shown.to_lowercase();
+    let kept = kept.chars().filter_map(|c| match c {
+        ' ' => Some('-'),
+        '-' | '_' => Some(c),
+        _ => c.is_alphanumeric().then_some(c),
+    });
+    kept.collect()
+}
+
+/// The line without what stands between backticks.
+fn without_code(line: &str) -> String {
+    let parts = line.split('`').step_by(2);
+    parts.collect::<Vec<_>>().join("")
+}
+
+fn link_targets(line: &str) -> Vec<String> {
+    let line = without_code(line);
+    let mut targets: Vec<String> = Vec::new();
+    for (opening, closing) in [
+        ("](", &[')', ' '][..]),
+        ("src=\"", &['"']),
+        ("href=\"", &['"']),
+    ] {
+        let found = line.split(opening).skip(1);
+        targets.extend(found.map(|rest| rest.split(closing).next().unwrap_or("").to_owned()));
+    }
+    // `[name]: target`, which links refer to.
+    if let Some((name, target)) = line.split_once("]: ")
+        && name.starts_with('[')
+        && !name.contains(' ')
+    {
+        targets.extend(target.split_whitespace().next().map(str::to_owned));
+    }
+    targets
+}
+
+/// A row of a table, or a line that is one link or URL and nothing else.
+pub fn may_be_long(line: &str) -> bool {
+    let bare = line.trim_start_matches([' ', '-', '*', '>', '!']);
+    let bare = bare.trim_end_matches(['.', ',', ';', ':', ' ']);
+    let is_link = bare.starts_with('[') && bare.ends_with(')') && bare.matches("](").count() == 1;
+    let is_url = bare.trim_matches(['<', '>']).starts_with("http") && !bare.contains(' ');
+    let is_definition = bare.starts_with('[') && bare.contains("]: ");
+    line.trim_start().starts_with('|') || is_link || is_url || is_definition
+}
+
+#[test]
+fn a_page_is_read_as_github_reads_it() {
+    let text = "# `livehook` for [you](x.md), & me\n## Twice\n## Twice\n- see [`a`](a.md#b), ![](c.png)\n  ```sh\n  if\n    # no heading [no](link)\n  ```\n";
+    let page = Page::parse("x.md", text);
+    assert_eq!(page.anchors, ["livehook-for-you--me", "twice", "twice-1"]);
+    let links: Vec<_> = page.links.iter().map(|link| &*link.target).collect();
+    assert_eq!(links, ["x.md", "a.md#b", "c.png"]);
+    let [block] = &page.blocks[..] else {
+        panic!("one block")
+    };
+    assert_eq!(
+        (&*block.language, &*block.text, block.line),
+        ("sh", "if\n  # no heading [no](link)\n", 5)
+    );
+    assert!(page.unclosed.is_none());
+    assert!(may_be_long("| a | b |") && may_be_long("- [a](b)") && may_be_long("https://x"));
+    assert!(!may_be_long("text with [a](b)") && !may_be_long("[a](b) and [c](d)"));
+}
