@@ -5,6 +5,7 @@ mod feed;
 mod keyboard;
 mod looks;
 mod pages;
+mod picture;
 mod stream;
 mod streams;
 
