@@ -37,6 +37,7 @@ pub fn packages(name: &str, list: &Path, install: impl Fn(&Path)) -> PathBuf {
     folder
 }
 
+/// The environment with Python's packages.
 pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     packages("python", &part("requirements.txt"), |folder| {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder));
@@ -46,6 +47,7 @@ pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     })
 });
 
+/// The folder with JavaScript's.
 pub static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
     packages("node", &part("package.json"), |folder| {
         std::fs::copy(part("package.json"), folder.join("package.json")).unwrap();

@@ -5,6 +5,8 @@
 mod configuration;
 mod links;
 mod page;
+mod receivers;
+mod reference;
 mod shell;
 
 use std::path::{Path, PathBuf};
@@ -44,7 +46,10 @@ const LANGUAGES: &[(&str, Check)] = &[
 ];
 
 /// Page, language, and the file that checks these blocks, which has to name the page.
-const OWN_TESTS: &[(&str, &str, &str)] = &[];
+const OWN_TESTS: &[(&str, &str, &str)] = &[
+    ("README.md", "js", "tests/it/docs/receivers.rs"),
+    ("README.md", "python", "tests/it/docs/receivers.rs"),
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -123,6 +123,7 @@ fn toml_blocks_are_taken_by_livehook_check() {
 fn a_wrong_option_is_found() {
     let block = |text: &str| Block {
         language: "toml".into(),
+        file: None,
         text: text.into(),
         line: 1,
     };

@@ -7,6 +7,8 @@ use std::path::Path;
 pub struct Block {
     /// The first word behind the fence.
     pub language: String,
+    /// The second one: the file that it is, for the commands of the page.
+    pub file: Option<String>,
     pub text: String,
     /// Where its fence stands, counted from 1.
     pub line: usize,
@@ -64,8 +66,10 @@ impl Page {
             } else if bare.starts_with("```") {
                 let word = bare.trim_start_matches('`');
                 let fence = "`".repeat(bare.len() - word.len());
+                let mut words = word.split_whitespace();
                 let block = Block {
-                    language: word.split_whitespace().next().unwrap_or("").to_owned(),
+                    language: words.next().unwrap_or("").to_owned(),
+                    file: words.next().map(str::to_owned),
                     text: String::new(),
                     line: number,
                 };
@@ -172,7 +176,7 @@ pub fn may_be_long(line: &str) -> bool {
 
 #[test]
 fn a_page_is_read_as_github_reads_it() {
-    let text = "# `livehook` for [you](x.md), & me\n## Twice\n## Twice\n- see [`a`](a.md#b), ![](c.png)\n  ```sh\n  if\n    # no heading [no](link)\n  ```\n";
+    let text = "# `livehook` for [you](x.md), & me\n## Twice\n## Twice\n- see [`a`](a.md#b), ![](c.png)\n  ```sh run.sh\n  if\n    # no heading [no](link)\n  ```\n";
     let page = Page::parse("x.md", text);
     assert_eq!(page.anchors, ["livehook-for-you--me", "twice", "twice-1"]);
     let links: Vec<_> = page.links.iter().map(|link| &*link.target).collect();
@@ -184,6 +188,7 @@ fn a_page_is_read_as_github_reads_it() {
         (&*block.language, &*block.text, block.line),
         ("sh", "if\n  # no heading [no](link)\n", 5)
     );
+    assert_eq!(block.file.as_deref(), Some("run.sh"));
     assert!(page.unclosed.is_none());
     assert!(may_be_long("| a | b |") && may_be_long("- [a](b)") && may_be_long("https://x"));
     assert!(!may_be_long("text with [a](b)") && !may_be_long("[a](b) and [c](d)"));

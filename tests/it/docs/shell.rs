@@ -2,6 +2,7 @@
 //!
 //! - `livehook` is the built program, and `cargo run -- X` is `livehook X`.
 //! - What would build, install or test is not run: [`NOT_RUN`]. That the files and variables are there is checked.
+//! - A block of any language that names a file behind its language, as in "toml livehook.toml", is that file from there on.
 //! - The usual ports become free ones, in the script and in `config/`: the page's own pair of addresses.
 //! - What does not end by itself stands last in its block and runs in the background from then on. A server is waited for until
 //!   it is ready. It ends when the page starts the next one at the same address, or at the end, and has to end well.
@@ -194,14 +195,28 @@ fn in_background(command: &str, usual: &str) -> String {
 /// The script of a page.
 fn script(page: &Page, addresses: &[(&str, String)]) -> Result<String, String> {
     let mut script = PRELUDE.to_owned();
-    for block in page.blocks_of("sh") {
-        add_block(&mut script, block).map_err(|problem| page.at(block.line, &problem))?;
+    for block in &page.blocks {
+        match &block.file {
+            Some(file) => {
+                write!(
+                    script,
+                    "cat >{file} <<'END OF FILE'\n{}END OF FILE\n",
+                    block.text
+                )
+                .unwrap();
+            }
+            None if block.language == "sh" => {
+                add_commands(&mut script, block)
+                    .map_err(|problem| page.at(block.line, &problem))?;
+            }
+            None => {}
+        }
     }
     script += "stop\n";
     Ok(replace(&script, addresses))
 }
 
-fn add_block(script: &mut String, block: &Block) -> Result<(), String> {
+fn add_commands(script: &mut String, block: &Block) -> Result<(), String> {
     // With its continuations a command is one line here.
     let text = block.text.replace("\\\n", " ");
     let mut lines = text.lines().peekable();

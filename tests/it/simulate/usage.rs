@@ -220,52 +220,6 @@ fn the_report_for_people_says_what_the_one_for_scripts_says() {
     assert!(!stdout.contains(KEY) && !stderr.contains(KEY));
 }
 
-/// The `livehook simulate` lines of the README, with their continuations, without comments.
-fn readme() -> Vec<String> {
-    let text = include_str!("../../../README.md").replace("\\\n", " ");
-    let lines = text.lines().filter_map(|line| {
-        let arguments = line.split_once("simulate --url")?.1;
-        Some(format!("--url{}", arguments.split(" #").next()?))
-    });
-    lines.collect()
-}
-
-#[test]
-fn the_simulations_of_the_readme_run() {
-    let demo_key = "LivehookDemoKeyDoNotUseInTheWild";
-    let server = TestServer::start(&Settings {
-        sources: format!("[sources.css]\nkeys = [\"{demo_key}\"]\n"),
-        ..Settings::default()
-    });
-    std::fs::write(server.path().join("key"), demo_key).unwrap();
-    let commands = readme();
-    assert!(commands.len() >= 4, "{commands:?}");
-    for command in commands {
-        let graded = command.contains("--conformance");
-        let key = server.path().join("key").display().to_string();
-        let replaced = command
-            .replace("http://127.0.0.1:8080/css", &server.css())
-            .replace("http://127.0.0.1:9090", &server.admin_url())
-            .replace("--key-file key", &format!("--key-file {key}"))
-            .replace("--duration 1m", "--duration 1s");
-        let mut arguments: Vec<&str> = replaced.split_whitespace().collect();
-        if !graded && !command.contains("--rate") {
-            // In less than the ten seconds that it takes where nothing is said.
-            arguments.extend(["--rate", "200"]);
-        }
-        let (code, stdout, stderr) = run(&arguments);
-        assert_eq!(code, Some(0), "{command}: {stdout}{stderr}");
-        if graded {
-            let is_case = |line: &&str| line.starts_with("pass") || line.starts_with("skip");
-            assert_eq!(
-                stdout.lines().filter(is_case).count(),
-                66,
-                "as the README says"
-            );
-        }
-    }
-}
-
 #[test]
 fn on_a_terminal_there_is_a_bar() {
     let target = Target::good();
