@@ -22,6 +22,8 @@ enum Check {
     Json,
     /// Output or a drawing: it is only shown.
     Shown,
+    /// This file checks them on every page.
+    Everywhere(&'static str),
     /// A test of the page's own, which [`OWN_TESTS`] names.
     OwnTest,
 }
@@ -37,7 +39,7 @@ const LANGUAGES: &[(&str, Check)] = &[
     ("go", Check::OwnTest),
     ("ini", Check::OwnTest),
     ("js", Check::OwnTest),
-    ("mermaid", Check::OwnTest),
+    ("mermaid", Check::Everywhere("tests/it/diagrams.rs")),
     ("nginx", Check::OwnTest),
     ("python", Check::OwnTest),
     ("rust", Check::OwnTest),
@@ -119,6 +121,9 @@ fn is_checked(page: &Page, block: &Block) -> Result<(), String> {
                     block.language
                 )),
             }
+        }
+        Some(Check::Everywhere(test)) if !root().join(test).exists() => {
+            Err(format!("there is no {test}"))
         }
         Some(_) => Ok(()),
     }
