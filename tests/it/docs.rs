@@ -51,8 +51,16 @@ const LANGUAGES: &[(&str, Check)] = &[
 const OWN_TESTS: &[(&str, &str, &str)] = &[
     ("README.md", "js", "tests/it/docs/receivers.rs"),
     ("README.md", "python", "tests/it/docs/receivers.rs"),
-    ("docs/handlers/exec.md", "python", "tests/it/docs_handlers.rs"),
-    ("docs/handlers/file.md", "python", "tests/it/docs_handlers.rs"),
+    (
+        "docs/handlers/exec.md",
+        "python",
+        "tests/it/docs_handlers.rs",
+    ),
+    (
+        "docs/handlers/file.md",
+        "python",
+        "tests/it/docs_handlers.rs",
+    ),
     ("docs/handlers/rust.md", "rust", "tests/it/docs_handlers.rs"),
     ("docs/verify.md", "go", "tests/it/docs_verify.rs"),
     ("docs/verify.md", "js", "tests/it/docs_verify.rs"),

@@ -9,7 +9,7 @@ use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::Endpoint;
+use crate::HttpEndpoint;
 
 /// How long the admin listener may be away: it may just be starting again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// Asks the admin listener of a livehook.
-pub(super) struct Admin {
+pub(super) struct AdminClient {
     client: Client,
     url: Url,
     token: Option<Secret>,
@@ -36,14 +36,14 @@ pub(super) struct Answered {
     pub(super) body: Vec<u8>,
 }
 
-impl Admin {
+impl AdminClient {
     /// Will ask the one at `url`. The error is the rest of a sentence that begins with the option's name.
     pub(super) fn new(
-        endpoint: Endpoint,
+        endpoint: HttpEndpoint,
         token: Option<Secret>,
         option: &'static str,
     ) -> anyhow::Result<Self> {
-        let Endpoint { client, mut url } = endpoint;
+        let HttpEndpoint { client, mut url } = endpoint;
         if !url.username().is_empty() || url.password().is_some() {
             bail!("must not hold a user or password; --admin-token-file takes the token");
         }

@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::admin::{AT_FIRST, Admin, PATIENCE, PAUSE};
-use super::truth::{Name, Newest, State, Truth};
-use crate::Endpoint;
+use super::admin::{AT_FIRST, AdminClient, PATIENCE, PAUSE};
+use super::oracle::{ExpectedState, Newest, Oracle, StreamName};
+use crate::HttpEndpoint;
 
 /// Tells how far the board is behind what is stored.
 const LAG: &str = "livehook_streams_lag_events";
@@ -24,21 +24,21 @@ const STANDSTILL: Duration = Duration::from_secs(300);
 
 /// The board of streams of a livehook, as its admin listener shows it.
 pub struct Board {
-    admin: Admin,
+    admin: AdminClient,
     source: String,
 }
 
 /// What was on it before anything was sent.
-pub struct Before(BTreeMap<Name, State>);
+pub struct Before(BTreeMap<StreamName, ExpectedState>);
 
 /// How the board compares with what was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Compared {
-    /// Streams of which a push was sent, and whose state on the board can be judged.
+    /// StreamCounts of which a push was sent, and whose state on the board can be judged.
     pub compared: u64,
     /// The others: too much of them was not acknowledged, or they were on the board with something newer before.
     pub undecided: u64,
-    /// Streams that became live, but not by this simulation.
+    /// StreamCounts that became live, but not by this simulation.
     pub others: u64,
     /// What is not as it must be.
     pub differences: Vec<Difference>,
@@ -50,15 +50,15 @@ pub struct Difference {
     /// Its domain, app and name.
     pub stream: String,
     /// What it must be by what was acknowledged; null if no push of it was.
-    pub expected: Option<State>,
+    pub expected: Option<ExpectedState>,
     /// What the board has; null if it does not know the stream.
-    pub found: Option<State>,
+    pub found: Option<ExpectedState>,
 }
 
 /// As the end of a sentence.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = |state: &Option<State>| match state {
+        let told = |state: &Option<ExpectedState>| match state {
             Some(state) => state.to_string(),
             None => "not known".to_owned(),
         };
@@ -71,9 +71,13 @@ impl fmt::Display for Difference {
 impl Board {
     /// Will ask the admin listener at `endpoint` about the streams of a source. The error is the rest of a sentence that begins
     /// with the option's name.
-    pub fn new(endpoint: Endpoint, token: Option<Secret>, source: &str) -> anyhow::Result<Self> {
+    pub fn new(
+        endpoint: HttpEndpoint,
+        token: Option<Secret>,
+        source: &str,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
-            admin: Admin::new(endpoint, token, "--verify-streams")?,
+            admin: AdminClient::new(endpoint, token, "--verify-streams")?,
             source: source.to_owned(),
         })
     }
@@ -85,11 +89,15 @@ impl Board {
     }
 
     /// Waits until everything stored is on the board, and holds it against what was sent.
-    pub(super) async fn compare(self, before: &Before, truth: &Truth) -> anyhow::Result<Compared> {
+    pub(super) async fn compare(
+        self,
+        before: &Before,
+        oracle: &Oracle,
+    ) -> anyhow::Result<Compared> {
         self.catch_up().await?;
         let mut listed = self.list(PATIENCE).await?;
         let mut compared = Compared::default();
-        for (name, known) in &truth.0 {
+        for (name, known) in &oracle.0 {
             let found = listed.remove(name);
             let before = before.0.get(name);
             // Nothing that was there before may be newer.
@@ -126,16 +134,19 @@ impl Board {
         Ok(compared)
     }
 
-    async fn list(&self, patience: Duration) -> anyhow::Result<BTreeMap<Name, State>> {
+    async fn list(
+        &self,
+        patience: Duration,
+    ) -> anyhow::Result<BTreeMap<StreamName, ExpectedState>> {
         let fields = [("source", &*self.source)];
         let items = self.admin.list("/api/streams", &fields, patience, |item| {
             let text = |name: &str| item[name].as_str().map(str::to_owned);
-            let name = Name {
+            let name = StreamName {
                 domain: text("domain").unwrap_or_default(),
                 appname: text("appname").unwrap_or_default(),
                 streamid: text("streamid").unwrap_or_default(),
             };
-            let state = State {
+            let state = ExpectedState {
                 live: item["live"]
                     .as_bool()
                     .context("the list has an item without live")?,

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Map, Value, json};
 
-use super::day::{Session, Stream};
+use super::scenario::{PlannedPush, Stream};
 
 /// The account that all belongs to.
 const APPID: i64 = 1_250_000_000;
@@ -24,7 +24,7 @@ const APPID: i64 = 1_250_000_000;
 pub(super) struct Moment<'a> {
     pub(super) rng: &'a mut StdRng,
     pub(super) stream: &'a Stream,
-    pub(super) session: &'a Session,
+    pub(super) session: &'a PlannedPush,
     /// When it happens.
     pub(super) now: Timestamp,
     /// Unlike that of any other body.

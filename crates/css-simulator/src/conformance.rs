@@ -22,14 +22,14 @@ use tokio::sync::watch;
 
 pub use self::count::Counter;
 use self::grader::Grader;
-pub use self::report::{Case, Outcome, Report};
+pub use self::report::{Case, CaseOutcome, Grades};
 use self::trial::Trial;
 use super::template::Template;
 use super::{Stop, reach, stopped};
 use crate::Now;
 
 /// What to grade, and how.
-pub struct Settings {
+pub struct GradingSettings {
     /// The URLs.
     pub template: Template,
     /// The CallbackKey; without one everything is signed with the empty key.
@@ -46,7 +46,7 @@ pub struct Settings {
 
 /// How far it is.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress {
+pub struct GradingProgress {
     /// Cases that have their outcome.
     pub done: usize,
     /// All cases.
@@ -55,11 +55,11 @@ pub struct Progress {
 
 /// Goes through all cases, or until it shall `stop`. `watch` is told after each how far it is.
 pub async fn run(
-    settings: Settings,
+    settings: GradingSettings,
     now: Now,
     stop: watch::Receiver<Stop>,
-    mut watch: impl FnMut(Progress),
-) -> anyhow::Result<Report> {
+    mut watch: impl FnMut(GradingProgress),
+) -> anyhow::Result<Grades> {
     reach(&settings.template).await?;
     if let Some(counter) = &settings.counter {
         let count = counter.read().await;
@@ -72,7 +72,7 @@ pub async fn run(
     let grading = grader.grade(&trials, |at, outcome| {
         outcomes[at] = Some(outcome);
         done += 1;
-        watch(Progress {
+        watch(GradingProgress {
             done,
             all: trials.len(),
         });
@@ -83,9 +83,9 @@ pub async fn run(
     };
     let cases = trials.iter().zip(outcomes).map(|(trial, outcome)| Case {
         name: trial.name(),
-        outcome: outcome.unwrap_or(Outcome::Skip("interrupted before it was known")),
+        outcome: outcome.unwrap_or(CaseOutcome::Skip("interrupted before it was known")),
     });
-    Ok(Report {
+    Ok(Grades {
         cases: cases.collect(),
         interrupted,
     })

@@ -32,7 +32,7 @@ const AGENT: HeaderValue =
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub enum RequestEnd {
     /// It was answered with this status.
     Status(u16),
     /// No answer within the platform's patience.
@@ -42,7 +42,7 @@ pub enum Reply {
 }
 
 /// As the end of a sentence.
-impl fmt::Display for Reply {
+impl fmt::Display for RequestEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "answered {status}"),
@@ -52,7 +52,7 @@ impl fmt::Display for Reply {
     }
 }
 
-impl Reply {
+impl RequestEnd {
     /// Whether the platform takes it for an acknowledgement.
     pub fn is_good(&self) -> bool {
         *self == Self::Status(200)
@@ -62,7 +62,7 @@ impl Reply {
 /// The connections to a receiver.
 pub(super) struct Connections {
     slots: Semaphore,
-    idle: Mutex<Vec<(Sender, Instant)>>,
+    idle: Mutex<Vec<(HttpSender, Instant)>>,
     /// Whether a connection is used for more than one request.
     reused: bool,
     host: String,
@@ -72,8 +72,8 @@ pub(super) struct Connections {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-type Sender = SendRequest<Full<Bytes>>;
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type HttpSender = SendRequest<Full<Bytes>>;
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection that may be used, or room for one.
 pub(super) struct Slot<'a> {
@@ -134,7 +134,7 @@ impl Connections {
         }
     }
 
-    async fn open(&self) -> Result<Sender, Failure> {
+    async fn open(&self) -> Result<HttpSender, ConnectionError> {
         let stream = TcpStream::connect((&*self.host, self.port)).await?;
         stream.set_nodelay(true)?;
         match &self.tls {
@@ -143,7 +143,7 @@ impl Connections {
         }
     }
 
-    fn idle(&self) -> Option<Sender> {
+    fn idle(&self) -> Option<HttpSender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, since) = idle.pop()?;
         if since.elapsed() <= IDLE {
@@ -154,7 +154,7 @@ impl Connections {
         None
     }
 
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<u16, Failure> {
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<u16, ConnectionError> {
         while let Some(mut sender) = self.idle() {
             if sender.ready().await.is_err() {
                 continue;
@@ -176,9 +176,9 @@ impl Connections {
     /// The platform does not look at the body, but an answer ends with it.
     async fn read(
         &self,
-        sender: Sender,
+        sender: HttpSender,
         response: Response<hyper::body::Incoming>,
-    ) -> Result<u16, Failure> {
+    ) -> Result<u16, ConnectionError> {
         let status = response.status().as_u16();
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
@@ -194,7 +194,7 @@ impl Connections {
 
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<Sender, Failure> {
+) -> Result<HttpSender, ConnectionError> {
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     // It ends with the sender; what went wrong with it the request tells.
     tokio::spawn(async move { drop(connection.await) });
@@ -203,7 +203,7 @@ async fn speak(
 
 impl Slot<'_> {
     /// One request and its answer.
-    pub(super) async fn post(&self, url: &Url, body: String, patience: Duration) -> Reply {
+    pub(super) async fn post(&self, url: &Url, body: String, patience: Duration) -> RequestEnd {
         let request = Request::post(path_and_query(url))
             .header(HOST, &self.connections.authority)
             .header(CONTENT_TYPE, JSON)
@@ -213,12 +213,12 @@ impl Slot<'_> {
             .body(Full::from(body));
         let request = match request {
             Ok(request) => request,
-            Err(error) => return Reply::Failed(error.to_string()),
+            Err(error) => return RequestEnd::Failed(error.to_string()),
         };
         match timeout(patience, self.connections.exchange(request)).await {
-            Ok(Ok(status)) => Reply::Status(status),
-            Ok(Err(error)) => Reply::Failed(innermost(&*error)),
-            Err(_) => Reply::TimedOut,
+            Ok(Ok(status)) => RequestEnd::Status(status),
+            Ok(Err(error)) => RequestEnd::Failed(innermost(&*error)),
+            Err(_) => RequestEnd::TimedOut,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use css_callbacks::Kind;
 use serde_json::{Map, Value};
 
-/// A callback before it is signed. Written twice with the same signature, it is the same text.
+/// A callback before it is signed. PreparedBody twice with the same signature, it is the same text.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// Its kind, which is also the URL that it goes to.
@@ -60,7 +60,7 @@ impl Signature {
 
 /// A body that is written but for the values of `t` and `sign`, so that each attempt need not write it anew.
 #[derive(Debug, Clone)]
-pub struct Written {
+pub struct PreparedBody {
     text: String,
     /// Where the two stand; none if the body has neither.
     places: Option<Places>,
@@ -84,10 +84,10 @@ impl Content {
     }
 
     /// The body with places for a signature, or without.
-    pub fn written(&self, signed: bool) -> Written {
+    pub fn written(&self, signed: bool) -> PreparedBody {
         if !signed {
             let text = self.style.write(&self.members);
-            return Written { text, places: None };
+            return PreparedBody { text, places: None };
         }
         let mut members = self.members.clone();
         for (name, stand_in) in [("t", T), ("sign", SIGN)] {
@@ -100,11 +100,11 @@ impl Content {
             sign,
             t_as_text: self.style.t_as_text,
         });
-        Written { text, places }
+        PreparedBody { text, places }
     }
 }
 
-impl Written {
+impl PreparedBody {
     /// Whether there are places for a signature.
     pub fn is_signed(&self) -> bool {
         self.places.is_some()

@@ -1,26 +1,44 @@
 //! The sender as a program: what the platform does to a receiver, for operators, tests and measurements.
 //!
-//! It is never more lenient than the platform. A `Day` tells what happens, a planner when it is sent, a sender
-//! repeats it by the schedule of its kind until it is answered 200, and a ledger remembers what was acknowledged. [`verify`]
-//! then asks the receiver what it has stored, and [`board`] which streams are live. Invariant: an event counts as acknowledged only if a 200 for it was received,
-//! and as given up only if the platform would have dropped it. [`conformance`] instead tries a receiver case by case.
+//! It is never more lenient than the platform. A `Scenario` makes up what happens, a planner says when it is sent, a sender
+//! repeats it by the schedule of its kind until it is answered 200, and an `AckLog` remembers what was acknowledged.
+//! [`verify`] then asks the receiver what it has stored, and [`board`] which streams are live. An event counts as acknowledged
+//! only if a 200 for it was received, and as given up only if the platform would have dropped it. [`conformance`] instead
+//! tries a receiver case by case.
+
+// The modules in reading order, one by one, so that it stays.
+
+pub mod content;
+
+pub mod template;
+
+pub mod bad;
+
+mod scenario;
+
+mod bodies;
+
+mod connections;
+
+pub mod oracle;
+
+mod ack_log;
+
+mod sender;
+
+mod plan;
+
+mod slow;
 
 mod admin;
-pub mod bad;
-pub mod board;
-mod bodies;
-pub mod conformance;
-mod connections;
-pub mod content;
-mod day;
-mod ledger;
-mod plan;
-pub mod report;
-mod sender;
-mod slow;
-pub mod template;
-pub mod truth;
+
 pub mod verify;
+
+pub mod board;
+
+pub mod report;
+
+pub mod conformance;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,10 +52,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, interval, timeout};
 
 use self::board::Board;
-pub use self::connections::Reply;
-use self::plan::Step;
+pub use self::connections::RequestEnd;
+use self::plan::PlannedRequest;
 use self::report::Report;
-use self::sender::{Manner, Sender};
+use self::sender::{Sender, SenderConfig};
 use self::template::Template;
 use self::verify::Verifier;
 
@@ -55,7 +73,7 @@ pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// An address to ask by HTTP, and the client to ask it with.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub struct HttpEndpoint {
     /// Follows redirects and uses proxies as whoever made it likes.
     pub client: Client,
     /// The address.
@@ -145,7 +163,7 @@ pub struct Progress {
     /// Since the beginning.
     pub elapsed: Duration,
     /// What the last genuine request came to that was not answered 200.
-    pub last_trouble: Option<Reply>,
+    pub last_trouble: Option<RequestEnd>,
 }
 
 /// Sends until the events or the time are over and everything has its fate, or until it shall `stop`; then makes the
@@ -167,7 +185,7 @@ pub async fn run(
         None => None,
     };
     let seed = settings.seed;
-    let sender = Arc::new(Sender::new(Manner {
+    let sender = Arc::new(Sender::new(SenderConfig {
         template: settings.template.clone(),
         key: settings.key.clone(),
         now: now.clone(),
@@ -179,16 +197,16 @@ pub async fn run(
     let slow = slow::start(&settings.template, settings.slow_connections);
     let kept_up = send(&settings, &sender, &now, stop.clone(), &mut watch).await?;
     let slow = slow.end().await;
-    let truth = sender.ledger().truth();
-    let mut report = Report::new(&sender.ledger(), truth.streams(), seed, kept_up, slow);
+    let oracle = sender.ack_log().oracle();
+    let mut report = Report::new(&sender.ack_log(), oracle.streams(), seed, kept_up, slow);
     if let (Some(board), Some(before)) = (checks.streams, before) {
         report.compared(tokio::select! {
-            compared = board.compare(&before, &truth) => compared,
+            compared = board.compare(&before, &oracle) => compared,
             () = stopped(stop.clone(), Stop::Now) => Err(anyhow!("interrupted")),
         });
     }
     if let (Some(verifier), Some(baseline)) = (checks.stored, baseline) {
-        let (entries, forged) = sender.ledger().take_sent();
+        let (entries, forged) = sender.ack_log().take_sent();
         report.verified(tokio::select! {
             found = verifier.compare(&baseline, &entries, &forged) => found,
             () = stopped(stop, Stop::Now) => Err(anyhow!("interrupted")),
@@ -248,15 +266,15 @@ async fn send(
     let mut seconds = interval(Duration::from_secs(1));
     seconds.tick().await;
     let mut report = |sender: &Sender| {
-        let ledger = sender.ledger();
-        let sent = ledger.entries.len() as u64;
+        let ack_log = sender.ack_log();
+        let sent = ack_log.entries.len() as u64;
         watch(Progress {
             sent,
-            acknowledged: ledger.acknowledged,
-            under_way: sent - ledger.acknowledged - ledger.given_up - ledger.pending,
-            given_up: ledger.given_up,
+            acknowledged: ack_log.acknowledged,
+            under_way: sent - ack_log.acknowledged - ack_log.given_up - ack_log.pending,
+            given_up: ack_log.given_up,
             elapsed: began.elapsed(),
-            last_trouble: ledger.last_trouble.clone(),
+            last_trouble: ack_log.last_trouble.clone(),
         });
     };
     loop {
@@ -268,18 +286,18 @@ async fn send(
         tokio::select! {
             step = step => {
                 let Some((step, lane, place)) = step else { break };
-                if let Step::Genuine(planned) = &step {
+                if let PlannedRequest::Genuine(planned) = &step {
                     kept_up &= planned.due.is_none_or(|due| due.elapsed() <= LATE);
                 }
                 let sender = sender.clone();
                 tokio::spawn(async move {
                     match step {
-                        Step::Genuine(planned) => {
+                        PlannedRequest::Genuine(planned) => {
                             let delivery = sender.begin(*planned).await;
                             drop(lane);
                             sender.finish(delivery).await;
                         }
-                        Step::Bad(bad, content) => sender.send_bad(bad, &content).await,
+                        PlannedRequest::Bad(bad, content) => sender.send_bad(bad, &content).await,
                     }
                     drop(place);
                 });

@@ -16,12 +16,12 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::ack_log::SentIdentity;
 use super::bad::{Bad, Secrets};
 use super::content::Content;
-use super::day::Day;
-use super::ledger::Identity;
+use super::oracle::{PushEdge, StreamName};
+use super::scenario::Scenario;
 use super::sender::{Planned, Repeat};
-use super::truth::{Name, Push};
 use super::{Pace, Settings, time_ahead};
 use crate::Now;
 
@@ -31,7 +31,7 @@ const AHEAD: usize = 64;
 const NAP: Duration = Duration::from_millis(100);
 
 /// What is to be sent next.
-pub(super) enum Step {
+pub(super) enum PlannedRequest {
     Genuine(Box<Planned>),
     Bad(Bad, Content),
 }
@@ -41,12 +41,12 @@ pub(super) fn start(
     settings: &Settings,
     now: &Now,
     stop: Arc<AtomicBool>,
-) -> std::io::Result<(mpsc::Receiver<Step>, JoinHandle<()>)> {
+) -> std::io::Result<(mpsc::Receiver<PlannedRequest>, JoinHandle<()>)> {
     let (steps, taken) = mpsc::channel(AHEAD);
     let planner = Planner {
-        day: Day::new(settings.seed, settings.streams, &settings.kinds),
+        scenario: Scenario::new(settings.seed, settings.streams, &settings.kinds),
         // Their streams are other ones, so that the day itself does not depend on them.
-        strangers: Day::new(!settings.seed, 1, &Bad::KINDS),
+        strangers: Scenario::new(!settings.seed, 1, &Bad::KINDS),
         bad: Bad::ALL
             .into_iter()
             .filter(|bad| {
@@ -72,20 +72,20 @@ pub(super) fn start(
 struct Planner {
     settings: Settings,
     now: Now,
-    day: Day,
-    strangers: Day,
+    scenario: Scenario,
+    strangers: Scenario,
     bad: Vec<Bad>,
     rng: StdRng,
     /// What is held back, and after which event it comes.
     held: VecDeque<(u64, Content)>,
     made: u64,
     /// Of streams, each once however often it is sent.
-    names: HashSet<Arc<Name>>,
+    names: HashSet<Arc<StreamName>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Planner {
-    fn run(mut self, steps: &mpsc::Sender<Step>) {
+    fn run(mut self, steps: &mpsc::Sender<PlannedRequest>) {
         let began = Instant::now();
         let end = self.settings.duration.map(|duration| began + duration);
         for number in 0..self.settings.events.unwrap_or(u64::MAX) {
@@ -106,12 +106,15 @@ impl Planner {
                     .bad
                     .choose(&mut self.rng)
                     .expect("what is no JSON can always be told");
-                if steps.blocking_send(Step::Bad(bad, content)).is_err() {
+                if steps
+                    .blocking_send(PlannedRequest::Bad(bad, content))
+                    .is_err()
+                {
                     return;
                 }
             }
             if steps
-                .blocking_send(Step::Genuine(Box::new(planned)))
+                .blocking_send(PlannedRequest::Genuine(Box::new(planned)))
                 .is_err()
             {
                 return;
@@ -129,7 +132,7 @@ impl Planner {
         let source = settings.template.source().unwrap_or_default();
         let url_kind = settings.template.url_kind(content.kind);
         // With its places as they are: neither is part of an identity.
-        let identity = Identity::of(source, url_kind, written.body(None).as_bytes());
+        let identity = SentIdentity::of(source, url_kind, written.body(None).as_bytes());
         let repeat = match self.rng.random_bool(settings.duplicates) {
             false => Repeat::Never,
             true => *[Repeat::AtOnce, Repeat::Later]
@@ -155,8 +158,8 @@ impl Planner {
         }
     }
 
-    fn push(&mut self, content: &Content) -> Option<Push> {
-        let mut push = Push::of(content)?;
+    fn push(&mut self, content: &Content) -> Option<PushEdge> {
+        let mut push = PushEdge::of(content)?;
         match self.names.get(&push.stream) {
             Some(known) => push.stream = known.clone(),
             None => drop(self.names.insert(push.stream.clone())),
@@ -179,7 +182,7 @@ impl Planner {
             {
                 return content;
             }
-            let content = self.day.next(self.now());
+            let content = self.scenario.next(self.now());
             if !self.settings.reorder || !self.rng.random_bool(0.1) {
                 return content;
             }

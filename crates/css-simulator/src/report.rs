@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ack_log::AckLog;
 use super::board::Compared;
-use super::ledger::Ledger;
-use super::truth::Streams;
-use super::verify::Found;
+use super::oracle::StreamCounts;
+use super::verify::StoreFindings;
 
 /// The result of a simulation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,11 +55,11 @@ pub struct Report {
     /// Slow connections: opened, and closed by the receiver; null if there were none to be.
     pub slow_connections: Option<[u64; 2]>,
     /// What the receiver has stored; null without a verification.
-    pub verified: Option<Found>,
+    pub verified: Option<StoreFindings>,
     /// Why it could not be asked.
     pub verification_failed: Option<String>,
-    /// Streams by what was acknowledged.
-    pub streams: Streams,
+    /// StreamCounts by what was acknowledged.
+    pub streams: StreamCounts,
     /// How the receiver's board of streams compares with that; null without a verification.
     pub streams_verified: Option<Compared>,
     /// Why it could not be asked.
@@ -81,24 +81,24 @@ pub struct Latency {
 
 impl Report {
     pub(super) fn new(
-        ledger: &Ledger,
-        streams: Streams,
+        ack_log: &AckLog,
+        streams: StreamCounts,
         seed: u64,
         kept_up: bool,
         slow: Option<[u64; 2]>,
     ) -> Self {
-        let seconds = ledger.lasted().as_secs_f64();
+        let seconds = ack_log.lasted().as_secs_f64();
         let millis = |time: Duration| time.as_micros() as f64 / 1000.0;
-        let percentile = |hundredths| ledger.percentile(hundredths).map(millis);
+        let percentile = |hundredths| ack_log.percentile(hundredths).map(millis);
         Self {
-            sent: ledger.entries.len() as u64,
-            acknowledged: ledger.acknowledged,
-            refused: ledger.refused,
-            retried: ledger.retried,
-            given_up: ledger.given_up,
+            sent: ack_log.entries.len() as u64,
+            acknowledged: ack_log.acknowledged,
+            refused: ack_log.refused,
+            retried: ack_log.retried,
+            given_up: ack_log.given_up,
             lost: None,
             rate: if seconds > 0.0 {
-                (ledger.good as f64 / seconds * 10.0).round() / 10.0
+                (ack_log.good as f64 / seconds * 10.0).round() / 10.0
             } else {
                 0.0
             },
@@ -109,15 +109,15 @@ impl Report {
                 p999: percentile(99.9),
                 max: percentile(100.0),
             },
-            pending: ledger.pending,
-            duplicates: ledger.duplicates,
-            bad: ledger.bad,
-            accepted_bad: ledger.accepted_bad,
-            mistakes: ledger.mistakes.clone(),
-            answers: ledger.answers.clone(),
-            timed_out: ledger.timed_out,
-            failed: ledger.failed,
-            last_trouble: ledger.last_trouble.as_ref().map(ToString::to_string),
+            pending: ack_log.pending,
+            duplicates: ack_log.duplicates,
+            bad: ack_log.bad,
+            accepted_bad: ack_log.accepted_bad,
+            mistakes: ack_log.mistakes.clone(),
+            answers: ack_log.answers.clone(),
+            timed_out: ack_log.timed_out,
+            failed: ack_log.failed,
+            last_trouble: ack_log.last_trouble.as_ref().map(ToString::to_string),
             seconds: (seconds * 1000.0).round() / 1000.0,
             kept_up,
             slow_connections: slow,
@@ -130,7 +130,7 @@ impl Report {
         }
     }
 
-    pub(super) fn verified(&mut self, found: anyhow::Result<Found>) {
+    pub(super) fn verified(&mut self, found: anyhow::Result<StoreFindings>) {
         match found {
             Ok(found) => {
                 self.lost = Some(found.lost);
@@ -298,7 +298,7 @@ impl fmt::Display for Report {
 
 impl Report {
     fn fmt_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Streams {
+        let StreamCounts {
             live,
             offline,
             uncertain,

@@ -12,12 +12,12 @@ use reqwest::Url;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::ack_log::{AckLog, SentIdentity};
 use super::bad::{Bad, Secrets};
-use super::connections::{Connections, Reply, Slot};
-use super::content::{Content, Signature, Written};
-use super::ledger::{Identity, Ledger};
+use super::connections::{Connections, RequestEnd, Slot};
+use super::content::{Content, PreparedBody, Signature};
+use super::oracle::PushEdge;
 use super::template::Template;
-use super::truth::Push;
 use super::{Stop, stopped, time_ahead};
 use crate::Now;
 
@@ -39,10 +39,10 @@ pub(super) fn patience(kind: Kind) -> Duration {
 /// A callback and how it will be sent.
 pub(super) struct Planned {
     pub(super) kind: Kind,
-    pub(super) written: Written,
-    pub(super) identity: Identity,
+    pub(super) written: PreparedBody,
+    pub(super) identity: SentIdentity,
     /// What it tells of a push.
-    pub(super) push: Option<Push>,
+    pub(super) push: Option<PushEdge>,
     /// Whether a retry is signed anew; what the platform does is not known.
     pub(super) renewed: bool,
     /// Attempts that came to nothing before the first one that is sent.
@@ -70,7 +70,7 @@ enum Purpose {
     Repeat,
 }
 
-/// Sends requests, at most so many at a time, and keeps the ledger.
+/// Sends requests, at most so many at a time, and keeps the ack_log.
 pub(super) struct Sender {
     connections: Connections,
     template: Template,
@@ -81,12 +81,12 @@ pub(super) struct Sender {
     /// What is added to the time, seconds: the sender's clock may be wrong.
     clock_offset: i64,
     time_scale: f64,
-    ledger: Mutex<Ledger>,
+    ack_log: Mutex<AckLog>,
     stop: watch::Receiver<Stop>,
 }
 
 /// How a [`Sender`] sends.
-pub(super) struct Manner {
+pub(super) struct SenderConfig {
     pub(super) template: Template,
     pub(super) key: Option<Secret>,
     pub(super) now: Now,
@@ -97,31 +97,31 @@ pub(super) struct Manner {
 }
 
 impl Sender {
-    pub(super) fn new(manner: Manner) -> anyhow::Result<Self> {
+    pub(super) fn new(config: SenderConfig) -> anyhow::Result<Self> {
         Ok(Self {
-            connections: Connections::new(&manner.template, manner.connections)?,
+            connections: Connections::new(&config.template, config.connections)?,
             urls: Kind::all_and_unknown()
-                .map(|kind| manner.template.url(kind))
+                .map(|kind| config.template.url(kind))
                 .collect(),
-            template: manner.template,
-            key: manner.key,
-            now: manner.now,
-            clock_offset: manner.clock_offset,
-            time_scale: manner.time_scale,
-            ledger: Mutex::new(Ledger::new()),
-            stop: manner.stop,
+            template: config.template,
+            key: config.key,
+            now: config.now,
+            clock_offset: config.clock_offset,
+            time_scale: config.time_scale,
+            ack_log: Mutex::new(AckLog::new()),
+            stop: config.stop,
         })
     }
 
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn ack_log(&self) -> MutexGuard<'_, AckLog> {
+        self.ack_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first attempt, with a repeat at the same moment if that is planned, and all that is left to do.
     pub(super) async fn begin(&self, mut planned: Planned) -> Delivery {
         let due = planned.due.unwrap_or_else(Instant::now);
         let push = planned.push.take();
-        let number = self.ledger().sent(planned.identity, push, due);
+        let number = self.ack_log().sent(planned.identity, push, due);
         let mut delivery = Delivery {
             t: self.now() + VALIDITY,
             attempt: planned.late,
@@ -150,13 +150,13 @@ impl Sender {
         while !delivery.good {
             delivery.attempt += 1;
             if *self.stop.borrow() > Stop::Not {
-                return self.ledger().dropped(delivery.number, false);
+                return self.ack_log().dropped(delivery.number, false);
             }
             if delivery.attempt > schedule.retries {
-                return self.ledger().dropped(delivery.number, true);
+                return self.ack_log().dropped(delivery.number, true);
             }
             if !self.wait(pause).await {
-                return self.ledger().dropped(delivery.number, false);
+                return self.ack_log().dropped(delivery.number, false);
             }
             delivery.good = self.attempt(&delivery, Purpose::Retry, None).await;
         }
@@ -189,7 +189,7 @@ impl Sender {
         url: &Url,
         body: String,
         patience: Duration,
-    ) -> Option<Reply> {
+    ) -> Option<RequestEnd> {
         // In a box: what a request needs while it runs is much, and most events only wait.
         let post = Box::pin(slot.post(url, body, patience));
         tokio::select! {
@@ -207,8 +207,8 @@ impl Sender {
         };
         match purpose {
             Purpose::First => {}
-            Purpose::Retry => self.ledger().retried += 1,
-            Purpose::Repeat => self.ledger().duplicates += 1,
+            Purpose::Retry => self.ack_log().retried += 1,
+            Purpose::Repeat => self.ack_log().duplicates += 1,
         }
         let started = due.unwrap_or_else(Instant::now);
         let body = planned.written.body(self.signature(delivery).as_ref());
@@ -217,7 +217,7 @@ impl Sender {
         let Some(reply) = self.post(&slot, url, body, patience(kind)).await else {
             return false;
         };
-        self.ledger().replied(*number, &reply, started);
+        self.ack_log().replied(*number, &reply, started);
         reply.is_good()
     }
 
@@ -250,17 +250,17 @@ impl Sender {
         let (url, body) = bad.request(content, now, self.secrets(), &self.template);
         if bad.is_forgery()
             && let Some(source) = self.template.source()
-            && let Some(id) = Identity::of(
+            && let Some(id) = SentIdentity::of(
                 source,
                 self.template.url_kind(content.kind),
                 body.as_bytes(),
             )
             .and_then(|it| it.id)
         {
-            self.ledger().forged.push(id);
+            self.ack_log().forged.push(id);
         }
         if let Some(reply) = self.post(&slot, &url, body, PATIENCE).await {
-            self.ledger().bad_replied(bad.slug(), &reply);
+            self.ack_log().bad_replied(bad.slug(), &reply);
         }
     }
 

@@ -10,9 +10,9 @@ use reqwest::StatusCode;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::admin::{AT_FIRST, Admin, PATIENCE};
-use super::ledger::{Entry, Seal};
-use crate::Endpoint;
+use super::ack_log::{BodyDigest, SentEvent};
+use super::admin::{AT_FIRST, AdminClient, PATIENCE};
+use crate::HttpEndpoint;
 
 /// Questions at a time.
 const AT_ONCE: usize = 16;
@@ -21,7 +21,7 @@ const MAY_BE_NEW: [Kind; 3] = [Kind::Relay, Kind::StreamliveBegin, Kind::Streaml
 
 /// Asks the admin listener of a livehook.
 pub struct Verifier {
-    admin: Admin,
+    admin: AdminClient,
     source: String,
 }
 
@@ -34,7 +34,7 @@ pub struct Baseline {
 
 /// What the receiver's store says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct StoreFindings {
     /// Acknowledged, but not stored.
     pub lost: u64,
     /// Stored, but no 200 was received: the answer got lost, or the sender was stopped.
@@ -59,9 +59,13 @@ struct Listed {
 impl Verifier {
     /// Will ask the admin listener at `endpoint` about the events of a source. The error is the rest of a sentence that begins
     /// with the option's name.
-    pub fn new(endpoint: Endpoint, token: Option<Secret>, source: &str) -> anyhow::Result<Self> {
+    pub fn new(
+        endpoint: HttpEndpoint,
+        token: Option<Secret>,
+        source: &str,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
-            admin: Admin::new(endpoint, token, "--verify")?,
+            admin: AdminClient::new(endpoint, token, "--verify")?,
             source: source.to_owned(),
         })
     }
@@ -98,9 +102,9 @@ impl Verifier {
     pub(super) async fn compare(
         self,
         baseline: &Baseline,
-        entries: &[Entry],
+        entries: &[SentEvent],
         forged: &[EventId],
-    ) -> anyhow::Result<Found> {
+    ) -> anyhow::Result<StoreFindings> {
         let this = Arc::new(self);
         let mut listed = this.list(baseline).await?;
         // Lists are in arrival order.
@@ -115,18 +119,21 @@ impl Verifier {
         for event in &listed {
             *times.entry(event.id).or_default() += 1;
         }
-        let seals = this.seals(&listed, entries).await?;
-        let mut found = Found::default();
-        let by_chance = anonymous(entries, &listed, &seals);
+        let digests = this.digests(&listed, entries).await?;
+        let mut found = StoreFindings::default();
+        let by_chance = anonymous(entries, &listed, &digests);
         let mut own = 0;
         for entry in entries {
             let (stored, same) = match entry.identity.id {
                 Some(id) => {
                     let stored = times.get(&id).copied().unwrap_or(0);
-                    (stored, seals.get(&id) == Some(&Some(entry.identity.seal)))
+                    (
+                        stored,
+                        digests.get(&id) == Some(&Some(entry.identity.digest)),
+                    )
                 }
                 None => (
-                    by_chance.get(&entry.identity.seal).copied().unwrap_or(0),
+                    by_chance.get(&entry.identity.digest).copied().unwrap_or(0),
                     true,
                 ),
             };
@@ -166,19 +173,19 @@ impl Verifier {
         list.await
     }
 
-    /// The seal of each event that is stored, as far as something is to be held against it; none where it is not there.
-    async fn seals(
+    /// The digest of each event that is stored, as far as something is to be held against it; none where it is not there.
+    async fn digests(
         self: &Arc<Self>,
         listed: &[Listed],
-        entries: &[Entry],
-    ) -> anyhow::Result<HashMap<EventId, Option<Seal>>> {
+        entries: &[SentEvent],
+    ) -> anyhow::Result<HashMap<EventId, Option<BodyDigest>>> {
         let known = entries.iter().filter_map(|entry| entry.identity.id);
         let unsure = listed.iter().filter(|event| event.may_be_new);
         let unsure = unsure.map(|event| event.id);
         let mut wanted: Vec<EventId> = known.chain(unsure).collect();
         wanted.sort();
         wanted.dedup();
-        let mut seals = HashMap::with_capacity(wanted.len());
+        let mut digests = HashMap::with_capacity(wanted.len());
         let mut asking = JoinSet::new();
         let mut wanted = wanted.into_iter();
         loop {
@@ -186,19 +193,19 @@ impl Verifier {
                 && let Some(id) = wanted.next()
             {
                 let this = self.clone();
-                asking.spawn(async move { Ok::<_, anyhow::Error>((id, this.seal(id).await?)) });
+                asking.spawn(async move { Ok::<_, anyhow::Error>((id, this.digest(id).await?)) });
             }
             match asking.join_next().await {
                 Some(answer) => {
-                    let (id, seal) = answer.context("a question broke off")??;
-                    seals.insert(id, seal);
+                    let (id, digest) = answer.context("a question broke off")??;
+                    digests.insert(id, digest);
                 }
-                None => return Ok(seals),
+                None => return Ok(digests),
             }
         }
     }
 
-    async fn seal(&self, id: EventId) -> anyhow::Result<Option<Seal>> {
+    async fn digest(&self, id: EventId) -> anyhow::Result<Option<BodyDigest>> {
         let path = format!("/api/events/{id}");
         let answer = self.admin.ask(&path, &[], PATIENCE).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -207,24 +214,24 @@ impl Verifier {
         let members = json::members(&answer.body).context("an event is not understood")?;
         // What is sent is UTF-8, so it is never in `data_base64`.
         let data = members.iter().find(|member| *member.name == *b"data");
-        Ok(data.and_then(|data| Seal::of(data.value)))
+        Ok(data.and_then(|data| BodyDigest::of(data.value)))
     }
 }
 
 /// How often each content is stored that has its id by chance.
 fn anonymous(
-    entries: &[Entry],
+    entries: &[SentEvent],
     listed: &[Listed],
-    seals: &HashMap<EventId, Option<Seal>>,
-) -> HashMap<Seal, u64> {
-    let mut times: HashMap<Seal, u64> = entries
+    digests: &HashMap<EventId, Option<BodyDigest>>,
+) -> HashMap<BodyDigest, u64> {
+    let mut times: HashMap<BodyDigest, u64> = entries
         .iter()
         .filter(|entry| entry.identity.id.is_none())
-        .map(|entry| (entry.identity.seal, 0))
+        .map(|entry| (entry.identity.digest, 0))
         .collect();
     for event in listed {
-        if let Some(Some(seal)) = seals.get(&event.id)
-            && let Some(times) = times.get_mut(seal)
+        if let Some(Some(digest)) = digests.get(&event.id)
+            && let Some(times) = times.get_mut(digest)
         {
             *times += 1;
         }

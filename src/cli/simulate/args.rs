@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{ArgGroup, ValueEnum};
 use css_callbacks::{Kind, Secret};
 use css_simulator::{
-    Checks, Endpoint, Pace, Settings, board::Board, template::Template, verify::Verifier,
+    Checks, HttpEndpoint, Pace, Settings, board::Board, template::Template, verify::Verifier,
 };
 
 use crate::outbound;
@@ -231,7 +231,7 @@ fn check<T>(
     option: &str,
     url: &Option<String>,
     template: &Template,
-    new: impl FnOnce(Endpoint, &str) -> anyhow::Result<T>,
+    new: impl FnOnce(HttpEndpoint, &str) -> anyhow::Result<T>,
 ) -> anyhow::Result<Option<T>> {
     let Some(url) = url else {
         return Ok(None);
@@ -246,10 +246,10 @@ fn check<T>(
 }
 
 /// What livehook can ask at a URL. The error is the rest of a sentence that begins with the URL's place.
-pub(super) fn endpoint(url: &str, example: &str) -> anyhow::Result<Endpoint> {
+pub(super) fn endpoint(url: &str, example: &str) -> anyhow::Result<HttpEndpoint> {
     let url = outbound::url(url, example).map_err(anyhow::Error::msg)?;
     let client = outbound::client(&url, |client| client)?;
-    Ok(Endpoint { client, url })
+    Ok(HttpEndpoint { client, url })
 }
 
 /// A URL as far as it can be shown: a user in front of an `@` and what stands behind a `?` may be secrets.

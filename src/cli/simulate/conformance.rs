@@ -3,7 +3,7 @@
 use anyhow::{Context, anyhow};
 use css_simulator::{
     Settings, Stop,
-    conformance::{self, Counter, Report},
+    conformance::{self, Counter, Grades},
 };
 use indicatif::ProgressBar;
 use tokio::sync::watch;
@@ -15,13 +15,13 @@ use super::{Failed, interruptible, show};
 pub(super) fn settings(
     args: &SimulateArgs,
     settings: Settings,
-) -> anyhow::Result<conformance::Settings> {
+) -> anyhow::Result<conformance::GradingSettings> {
     let counter = args.count_url.as_deref().map(|url| {
         endpoint(url, "http://127.0.0.1:8080/count")
             .map(Counter::new)
             .with_context(|| format!("--count-url: `{}`", shown(url)))
     });
-    Ok(conformance::Settings {
+    Ok(conformance::GradingSettings {
         template: settings.template,
         key: settings.key,
         unsigned: settings.unsigned,
@@ -33,7 +33,7 @@ pub(super) fn settings(
 
 pub(super) async fn run(
     args: &SimulateArgs,
-    settings: conformance::Settings,
+    settings: conformance::GradingSettings,
 ) -> Result<(), Failed> {
     let (stop, stopped) = watch::channel(Stop::Not);
     // On standard error, and only on a terminal.
@@ -48,7 +48,7 @@ pub(super) async fn run(
     verdict(&report).map_err(Failed::Run)
 }
 
-fn verdict(report: &Report) -> anyhow::Result<()> {
+fn verdict(report: &Grades) -> anyhow::Result<()> {
     if report.interrupted {
         return Err(anyhow!("interrupted before all was known"));
     }

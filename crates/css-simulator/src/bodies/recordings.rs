@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{APPID, Moment, remove};
-use crate::day::Session;
+use crate::scenario::PlannedPush;
 
 pub(super) fn file(moment: &mut Moment) -> Value {
     let (stream, session) = (moment.stream, moment.session);
@@ -51,7 +51,7 @@ pub(super) fn file(moment: &mut Moment) -> Value {
 }
 
 /// The recording session of a push.
-fn recording(session: &Session) -> String {
+fn recording(session: &PlannedPush) -> String {
     (session.sequence / 3).to_string()
 }
 

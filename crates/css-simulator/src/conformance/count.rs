@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header::CONNECTION;
 use tokio::time::{Instant, sleep};
 
-use crate::Endpoint;
+use crate::HttpEndpoint;
 
 /// Of one question.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -22,14 +22,14 @@ const SETTLES: Duration = Duration::from_secs(10);
 
 /// A URL that tells how often the receiver acted.
 pub struct Counter {
-    endpoint: Endpoint,
+    endpoint: HttpEndpoint,
     /// What it last was, if nothing is under way since.
     rest: Mutex<Option<i64>>,
 }
 
 impl Counter {
     /// Will ask this URL, whose answer is a number, or JSON whose first integer is it.
-    pub fn new(endpoint: Endpoint) -> Self {
+    pub fn new(endpoint: HttpEndpoint) -> Self {
         Self {
             endpoint,
             rest: Mutex::default(),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::shape::{Shape, differences, names, shape};
 use crate::content::{Content, Style};
-use crate::day::Day;
+use crate::scenario::Scenario;
 
 /// Callbacks that are looked at for each kind: one in ten shows its rarest form.
 const SAMPLE: usize = 100;
@@ -98,9 +98,9 @@ impl Sample {
     /// Takes other events instead.
     fn draw(&mut self, kind: Kind, now: Timestamp) {
         self.shapes.clear();
-        let mut day = Day::new(self.rng.next_u64(), 1, &[kind]);
+        let mut scenario = Scenario::new(self.rng.next_u64(), 1, &[kind]);
         for _ in 0..SAMPLE {
-            let mut content = day.next(now);
+            let mut content = scenario.next(now);
             self.normalize(&mut content);
             let key = (Reverse(content.members.len()), shape(&content));
             self.shapes.entry(key).or_default().push(content);

@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 
 use super::count::Counter;
 use super::events::Events;
-use super::report::Outcome;
-use super::trial::{Again, Trial};
-use super::{Settings, judge};
+use super::report::CaseOutcome;
+use super::trial::{Repeat, Trial};
+use super::{GradingSettings, judge};
 use crate::Now;
-use crate::Reply;
+use crate::RequestEnd;
 use crate::bad::{Bad, Secrets};
 use crate::connections::Connections;
 use crate::content::{Content, Signature};
@@ -28,7 +28,7 @@ const MOST: usize = 4 * AT_ONCE;
 
 /// Sends what the cases need.
 pub(super) struct Grader {
-    pub(super) settings: Settings,
+    pub(super) settings: GradingSettings,
     connections: Connections,
     now: Now,
     events: Mutex<Events>,
@@ -37,7 +37,7 @@ pub(super) struct Grader {
 }
 
 /// A genuine callback, ready to be sent.
-pub(super) struct Request {
+pub(super) struct TrialRequest {
     pub(super) url: Url,
     /// The kind that the sender takes it for.
     kind: Kind,
@@ -47,7 +47,7 @@ pub(super) struct Request {
 }
 
 impl Grader {
-    pub(super) fn new(settings: Settings, now: Now) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: GradingSettings, now: Now) -> anyhow::Result<Self> {
         let connections = Connections::new(&settings.template, MOST)?.used_once();
         Ok(Self {
             events: Mutex::new(Events::new(settings.seed)),
@@ -62,7 +62,7 @@ impl Grader {
     pub(super) async fn grade(
         self: &Arc<Self>,
         trials: &[Trial],
-        mut known: impl FnMut(usize, Outcome),
+        mut known: impl FnMut(usize, CaseOutcome),
     ) -> anyhow::Result<()> {
         let numbered = || trials.iter().copied().enumerate();
         let mut waiting = numbered().filter(|(_, trial)| !trial.counts());
@@ -86,9 +86,9 @@ impl Grader {
         Ok(())
     }
 
-    async fn outcome(&self, trial: Trial) -> Outcome {
+    async fn outcome(&self, trial: Trial) -> CaseOutcome {
         if let Some(reason) = trial.skipped(&self.settings) {
-            return Outcome::Skip(reason);
+            return CaseOutcome::Skip(reason);
         }
         let result = match trial {
             Trial::Genuine(kind) => self.genuine(kind).await,
@@ -99,7 +99,7 @@ impl Grader {
             Trial::CountedOnce(again) => self.counted_once(again).await,
             Trial::CountedEach => self.counted_each().await,
         };
-        result.map_or_else(Outcome::Fail, |()| Outcome::Pass)
+        result.map_or_else(CaseOutcome::Fail, |()| CaseOutcome::Pass)
     }
 
     /// Every form of a kind.
@@ -118,7 +118,7 @@ impl Grader {
 
     async fn refused(&self, bad: Bad) -> Result<(), String> {
         let content = self.plain(Kind::StreamBegin);
-        let Settings { template, key, .. } = &self.settings;
+        let GradingSettings { template, key, .. } = &self.settings;
         let secrets = Secrets {
             key: key.as_ref(),
             token: template.token(),
@@ -128,26 +128,26 @@ impl Grader {
     }
 
     /// One event, sent again although it was acknowledged, or as if the first request were still on its way.
-    async fn repeated(&self, again: Again) -> Result<(), String> {
+    async fn repeated(&self, again: Repeat) -> Result<(), String> {
         let content = self.plain(Kind::StreamBegin);
         let signed = |note: &str| self.signed(&content).noted(Some(note.to_owned()));
         let first = signed("the first");
-        let repeat = |note: &str| Request {
+        let repeat = |note: &str| TrialRequest {
             url: first.url.clone(),
             body: first.body.clone(),
             note: Some(note.to_owned()),
             ..first
         };
         match again {
-            Again::Same => {
+            Repeat::Same => {
                 let repeat = repeat("the repeat");
                 self.acknowledged(vec![first, repeat]).await
             }
-            Again::Renewed => {
+            Repeat::Renewed => {
                 let repeat = signed("the repeat");
                 self.acknowledged(vec![first, repeat]).await
             }
-            Again::AtOnce => {
+            Repeat::AtOnce => {
                 let copies = [1, 2, 3, 4].map(|_| repeat("one of four at once"));
                 let (a, b, c, d) = tokio::join!(
                     self.try_one(&copies[0]),
@@ -160,7 +160,7 @@ impl Grader {
         }
     }
 
-    async fn counted_once(&self, again: Again) -> Result<(), String> {
+    async fn counted_once(&self, again: Repeat) -> Result<(), String> {
         let counter = self.counter()?;
         let before = counter.at_rest().await?;
         self.repeated(again).await?;
@@ -184,15 +184,15 @@ impl Grader {
     }
 
     /// Sends one after the other, until one is not acknowledged.
-    async fn acknowledged(&self, requests: Vec<Request>) -> Result<(), String> {
+    async fn acknowledged(&self, requests: Vec<TrialRequest>) -> Result<(), String> {
         for request in &requests {
             self.try_one(request).await?;
         }
         Ok(())
     }
 
-    async fn try_one(&self, request: &Request) -> Result<(), String> {
-        let Request {
+    async fn try_one(&self, request: &TrialRequest) -> Result<(), String> {
+        let TrialRequest {
             url,
             kind,
             body,
@@ -205,13 +205,13 @@ impl Grader {
         })
     }
 
-    async fn post(&self, url: Url, body: String, kind: Kind) -> Reply {
+    async fn post(&self, url: Url, body: String, kind: Kind) -> RequestEnd {
         let slot = self.connections.slot().await;
         slot.post(&url, body, patience(kind)).await
     }
 
     /// Two events that happened in the same second, so that nothing but their bodies tells them apart.
-    pub(super) fn of_one_second(&self) -> Vec<Request> {
+    pub(super) fn of_one_second(&self) -> Vec<TrialRequest> {
         let signature = self.signature(self.fresh_t());
         let notes = ["the first", "the second"];
         let requests = notes.map(|note| {
@@ -223,13 +223,13 @@ impl Grader {
     }
 
     /// As it is sent first.
-    pub(super) fn signed(&self, content: &Content) -> Request {
+    pub(super) fn signed(&self, content: &Content) -> TrialRequest {
         let signature = self.signature(self.fresh_t());
         self.request(content.kind, content.body(Some(&signature)))
     }
 
-    pub(super) fn request(&self, kind: Kind, body: String) -> Request {
-        Request {
+    pub(super) fn request(&self, kind: Kind, body: String) -> TrialRequest {
+        TrialRequest {
             url: self.settings.template.url(kind),
             kind,
             body,
@@ -267,7 +267,7 @@ impl Grader {
     }
 }
 
-impl Request {
+impl TrialRequest {
     pub(super) fn noted(mut self, note: Option<String>) -> Self {
         self.note = note;
         self

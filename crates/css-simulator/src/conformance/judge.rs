@@ -2,57 +2,57 @@
 
 use css_callbacks::Kind;
 
-use crate::Reply;
+use crate::RequestEnd;
 use crate::bad::Bad;
 use crate::sender::patience;
 
 /// Whether a genuine callback was acknowledged.
-pub(super) fn acknowledged(kind: Kind, reply: &Reply) -> Result<(), String> {
+pub(super) fn acknowledged(kind: Kind, reply: &RequestEnd) -> Result<(), String> {
     let fate = format!(
         "the platform would repeat it {} times and drop it",
         kind.retry_schedule().retries
     );
     Err(match reply {
-        Reply::Status(200) => return Ok(()),
-        Reply::Status(status @ 300..=399) => {
+        RequestEnd::Status(200) => return Ok(()),
+        RequestEnd::Status(status @ 300..=399) => {
             format!("answered {status}: the platform follows no redirects, {fate}")
         }
-        Reply::Status(status @ 400..=499) => {
+        RequestEnd::Status(status @ 400..=499) => {
             format!("answered {status}: a genuine callback was refused, {fate}")
         }
-        Reply::Status(status @ 500..=599) => {
+        RequestEnd::Status(status @ 500..=599) => {
             format!("answered {status}: the receiver could not take it, {fate}")
         }
-        Reply::Status(status) => {
+        RequestEnd::Status(status) => {
             format!("answered {status}: only 200 is an acknowledgement, {fate}")
         }
-        Reply::TimedOut => format!("{}: {fate}", late(kind)),
-        Reply::Failed(why) => format!("the connection broke: {fate} ({why})"),
+        RequestEnd::TimedOut => format!("{}: {fate}", late(kind)),
+        RequestEnd::Failed(why) => format!("the connection broke: {fate} ({why})"),
     })
 }
 
 /// Whether what must be refused was refused.
-pub(super) fn refused(bad: Bad, reply: &Reply) -> Result<(), String> {
+pub(super) fn refused(bad: Bad, reply: &RequestEnd) -> Result<(), String> {
     let what = what(bad);
     Err(match reply {
-        Reply::Status(400..=499) => return Ok(()),
-        Reply::Status(status @ 200..=299) if bad.is_forgery() => {
+        RequestEnd::Status(400..=499) => return Ok(()),
+        RequestEnd::Status(status @ 200..=299) if bad.is_forgery() => {
             format!("answered {status}: a forged body was accepted ({what})")
         }
-        Reply::Status(status @ 200..=299) => format!(
+        RequestEnd::Status(status @ 200..=299) => format!(
             "answered {status}: the platform would never send it ({what}), but nobody knows what was stored"
         ),
-        Reply::Status(status @ 500..=599) => {
+        RequestEnd::Status(status @ 500..=599) => {
             format!("answered {status}: the receiver broke where it should refuse ({what})")
         }
-        Reply::Status(status) => {
+        RequestEnd::Status(status) => {
             format!("answered {status}: a refusal is a 4xx, so that its sender sees it ({what})")
         }
-        Reply::TimedOut => format!(
+        RequestEnd::TimedOut => format!(
             "{}, where it should be refused at once ({what})",
             late(Kind::StreamBegin)
         ),
-        Reply::Failed(why) => {
+        RequestEnd::Failed(why) => {
             format!("the connection broke where it should be refused ({what}; {why})")
         }
     })
@@ -108,13 +108,13 @@ mod tests {
     #[test]
     fn only_200_acknowledges_and_only_4xx_refuses() {
         for status in 100..600 {
-            let reply = Reply::Status(status);
+            let reply = RequestEnd::Status(status);
             let taken = acknowledged(Kind::Record, &reply);
             assert_eq!(taken.is_ok(), status == 200, "{status}");
             let refusal = refused(Bad::WrongKey, &reply);
             assert_eq!(refusal.is_ok(), (400..500).contains(&status), "{status}");
         }
-        for reply in [Reply::TimedOut, Reply::Failed("reset".to_owned())] {
+        for reply in [RequestEnd::TimedOut, RequestEnd::Failed("reset".to_owned())] {
             assert!(acknowledged(Kind::Record, &reply).is_err());
             assert!(refused(Bad::Empty, &reply).is_err());
         }
@@ -122,13 +122,13 @@ mod tests {
 
     #[test]
     fn a_reason_says_what_the_platform_would_do() {
-        let reason = |kind, reply: Reply| acknowledged(kind, &reply).err().unwrap_or_default();
+        let reason = |kind, reply: RequestEnd| acknowledged(kind, &reply).err().unwrap_or_default();
         assert_eq!(
-            reason(Kind::Snapshot, Reply::Status(201)),
+            reason(Kind::Snapshot, RequestEnd::Status(201)),
             "answered 201: only 200 is an acknowledgement, the platform would repeat it 5 times and drop it"
         );
         assert_eq!(
-            reason(Kind::PushException, Reply::TimedOut),
+            reason(Kind::PushException, RequestEnd::TimedOut),
             "no answer within 5 s: the platform would repeat it 12 times and drop it"
         );
     }

@@ -4,7 +4,7 @@ use css_callbacks::Kind;
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::grader::{Grader, Request};
+use super::grader::{Grader, TrialRequest};
 use crate::content::{Content, Escaped, Style};
 
 /// How long ago the signature of a very late retry expired, seconds. The twelfth retry comes up to 16 minutes after the first
@@ -67,7 +67,7 @@ impl Odd {
 
 impl Grader {
     /// The requests, all of which must be acknowledged.
-    pub(super) fn odd(&self, odd: Odd) -> Vec<Request> {
+    pub(super) fn odd(&self, odd: Odd) -> Vec<TrialRequest> {
         match odd {
             Odd::LateRetry => {
                 let signature = self.signature(self.now().seconds() - LATE);
@@ -107,13 +107,13 @@ impl Grader {
     }
 
     /// The beginning of a push, with a change.
-    fn push(&self, change: impl FnOnce(&mut Content)) -> Request {
+    fn push(&self, change: impl FnOnce(&mut Content)) -> TrialRequest {
         let mut content = self.plain(Kind::StreamBegin);
         change(&mut content);
         self.signed(&content)
     }
 
-    fn cjk(&self) -> Vec<Request> {
+    fn cjk(&self) -> Vec<TrialRequest> {
         let styles = [
             (Escaped::Nothing, "as UTF-8"),
             (Escaped::NonAscii, "as \\u escapes"),
@@ -137,7 +137,7 @@ impl Grader {
         requests.into()
     }
 
-    fn null_lists(&self) -> Vec<Request> {
+    fn null_lists(&self) -> Vec<TrialRequest> {
         let kinds = [
             (
                 Kind::ImageAudit,
@@ -165,7 +165,7 @@ impl Grader {
     }
 
     /// Those that some table or sample has as strings.
-    fn numbers_as_strings(&self) -> Vec<Request> {
+    fn numbers_as_strings(&self) -> Vec<TrialRequest> {
         let members = [
             (Kind::Record, "file_size"),
             (Kind::AudioAudit, "task_id"),

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 /// What became of all cases, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct Grades {
     /// The cases.
     pub cases: Vec<Case>,
     /// Whether it was ended before all was known.
@@ -20,12 +20,12 @@ pub struct Case {
     /// Its name, such as `genuine-stream-begin`.
     pub name: String,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CaseOutcome,
 }
 
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CaseOutcome {
     /// The receiver did as it must.
     Pass,
     /// It did not, for this reason.
@@ -34,7 +34,7 @@ pub enum Outcome {
     Skip(&'static str),
 }
 
-impl Outcome {
+impl CaseOutcome {
     fn word(&self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -52,7 +52,7 @@ impl Outcome {
     }
 }
 
-impl Report {
+impl Grades {
     /// Passed cases.
     pub fn passed(&self) -> usize {
         self.count("pass")
@@ -75,7 +75,7 @@ impl Report {
 }
 
 /// For people: a line per case, then the sums.
-impl fmt::Display for Report {
+impl fmt::Display for Grades {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.cases.iter().map(|case| case.name.len()).max();
         let width = width.unwrap_or_default();
@@ -97,9 +97,9 @@ impl fmt::Display for Report {
 }
 
 /// For scripts.
-impl Serialize for Report {
+impl Serialize for Grades {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("Report", 4)?;
+        let mut report = serializer.serialize_struct("Grades", 4)?;
         report.serialize_field("passed", &self.passed())?;
         report.serialize_field("failed", &self.failed())?;
         report.serialize_field("skipped", &self.skipped())?;

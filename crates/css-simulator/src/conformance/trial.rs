@@ -2,7 +2,7 @@
 
 use css_callbacks::Kind;
 
-use super::Settings;
+use super::GradingSettings;
 use super::odd::Odd;
 use crate::bad::{Bad, Secrets};
 
@@ -18,16 +18,16 @@ pub(super) enum Trial {
     /// Genuine, but not as a hasty reader of the documentation expects it.
     Odd(Odd),
     /// An event and its repeats.
-    Repeated(Again),
+    Repeated(Repeat),
     /// The same, and it must have had its effect once.
-    CountedOnce(Again),
+    CountedOnce(Repeat),
     /// Two events that share a signature must both have had theirs.
     CountedEach,
 }
 
 /// How an event comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Again {
+pub(super) enum Repeat {
     /// The same text, after it was answered.
     Same,
     /// With another `t` and `sign`, after it was answered.
@@ -36,7 +36,7 @@ pub(super) enum Again {
     AtOnce,
 }
 
-impl Again {
+impl Repeat {
     const ALL: [Self; 3] = [Self::Same, Self::Renewed, Self::AtOnce];
 
     fn suffix(self) -> &'static str {
@@ -50,7 +50,7 @@ impl Again {
 
 impl Trial {
     /// All, in the order of the report.
-    pub(super) fn all(settings: &Settings) -> Vec<Self> {
+    pub(super) fn all(settings: &GradingSettings) -> Vec<Self> {
         let genuine = Kind::ALL.map(Self::Genuine);
         // Without a key the platform may leave the fields out altogether.
         let bare = |kind: &Kind| kind.may_be_unsigned() || settings.key.is_none();
@@ -58,8 +58,8 @@ impl Trial {
         let mut all: Vec<Self> = genuine.into_iter().chain(unsigned).collect();
         all.extend(Bad::ALL.map(Self::Bad));
         all.extend(Odd::ALL.map(Self::Odd));
-        all.extend(Again::ALL.map(Self::Repeated));
-        all.extend(Again::ALL.map(Self::CountedOnce));
+        all.extend(Repeat::ALL.map(Self::Repeated));
+        all.extend(Repeat::ALL.map(Self::CountedOnce));
         all.push(Self::CountedEach);
         all
     }
@@ -83,8 +83,8 @@ impl Trial {
     }
 
     /// Why it cannot be tried, if it cannot.
-    pub(super) fn skipped(self, settings: &Settings) -> Option<&'static str> {
-        let Settings { template, key, .. } = settings;
+    pub(super) fn skipped(self, settings: &GradingSettings) -> Option<&'static str> {
+        let GradingSettings { template, key, .. } = settings;
         let secrets = Secrets {
             key: key.as_ref(),
             token: template.token(),
@@ -118,8 +118,8 @@ mod tests {
     use super::*;
     use crate::template::Template;
 
-    fn settings(key: Option<&str>, token: Option<&str>) -> Settings {
-        Settings {
+    fn settings(key: Option<&str>, token: Option<&str>) -> GradingSettings {
+        GradingSettings {
             template: Template::new(
                 "http://h/css".parse().unwrap(),
                 token.map(Secret::new),

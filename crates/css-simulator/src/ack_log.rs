@@ -1,4 +1,4 @@
-//! What was sent and what became of it: the oracle's side of the truth.
+//! What was sent and what became of it: what the checks at the end compare the receiver with.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::connections::Reply;
-use super::truth::{Push, Truth};
+use super::connections::RequestEnd;
+use super::oracle::{Oracle, PushEdge};
 
 /// So many descriptions of what went wrong are kept.
 const KEPT: usize = 5;
@@ -21,15 +21,15 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A body without what a retry may renew: the same for every attempt, and for what the receiver stored of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Seal([u8; 16]);
+pub(super) struct BodyDigest([u8; 16]);
 
-impl Seal {
-    /// The seal of a body; none if it is not one JSON object.
+impl BodyDigest {
+    /// The digest of a body; none if it is not one JSON object.
     pub(super) fn of(body: &[u8]) -> Option<Self> {
         Some(Self::of_members(body, &json::members(body).ok()?))
     }
 
-    /// The seal of a body that was read already.
+    /// The digest of a body that was read already.
     fn of_members(body: &[u8], members: &[Member]) -> Self {
         // Blanks around it are no part of what is stored.
         let end = body.trim_ascii_end().len();
@@ -44,21 +44,21 @@ impl Seal {
             }
         }
         hash.update(&body[from..end]);
-        let mut seal = [0; 16];
-        seal.copy_from_slice(&hash.finalize()[..16]);
-        Self(seal)
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash.finalize()[..16]);
+        Self(digest)
     }
 }
 
 /// The name under which the receiver knows an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct SentIdentity {
     /// None where the receiver makes one by chance, for a relay without a time, or a new one when it is signed anew.
     pub(super) id: Option<EventId>,
-    pub(super) seal: Seal,
+    pub(super) digest: BodyDigest,
 }
 
-impl Identity {
+impl SentIdentity {
     /// Of a body that is sent to a URL of this kind, as the source of this name derives it.
     pub(super) fn of(source: &str, url_kind: Option<Kind>, body: &[u8]) -> Option<Self> {
         let callback = Callback::parse(body).ok()?;
@@ -70,22 +70,22 @@ impl Identity {
         });
         Some(Self {
             id: (!by_chance && !css_callbacks::needs_t(kind)).then_some(id),
-            seal: Seal::of_members(body, callback.members()),
+            digest: BodyDigest::of_members(body, callback.members()),
         })
     }
 }
 
 /// An event that was sent.
-pub(super) struct Entry {
-    pub(super) identity: Identity,
+pub(super) struct SentEvent {
+    pub(super) identity: SentIdentity,
     pub(super) acknowledged: bool,
 }
 
 /// Everything that was counted.
-pub(super) struct Ledger {
-    pub(super) entries: Vec<Entry>,
+pub(super) struct AckLog {
+    pub(super) entries: Vec<SentEvent>,
     /// Begins and ends of pushes, with the numbers of their entries.
-    pushes: Vec<(usize, Push)>,
+    pushes: Vec<(usize, PushEdge)>,
     /// What was forged, and must not be found.
     pub(super) forged: Vec<EventId>,
     pub(super) acknowledged: u64,
@@ -102,14 +102,14 @@ pub(super) struct Ledger {
     pub(super) timed_out: u64,
     pub(super) failed: u64,
     /// The last genuine request that was not answered 200.
-    pub(super) last_trouble: Option<Reply>,
+    pub(super) last_trouble: Option<RequestEnd>,
     pub(super) good: u64,
     latency: Histogram<u64>,
     began: Option<Instant>,
     last_good: Option<Instant>,
 }
 
-impl Ledger {
+impl AckLog {
     pub(super) fn new() -> Self {
         let longest = LONGEST.as_micros() as u64;
         Self {
@@ -137,9 +137,14 @@ impl Ledger {
     }
 
     /// An event is about to be sent for the first time; its number.
-    pub(super) fn sent(&mut self, identity: Identity, push: Option<Push>, due: Instant) -> usize {
+    pub(super) fn sent(
+        &mut self,
+        identity: SentIdentity,
+        push: Option<PushEdge>,
+        due: Instant,
+    ) -> usize {
         self.began.get_or_insert(due);
-        self.entries.push(Entry {
+        self.entries.push(SentEvent {
             identity,
             acknowledged: false,
         });
@@ -149,16 +154,16 @@ impl Ledger {
     }
 
     /// Which streams are live by what was acknowledged.
-    pub(super) fn truth(&self) -> Truth {
-        Truth::of(&self.entries, &self.pushes)
+    pub(super) fn oracle(&self) -> Oracle {
+        Oracle::of(&self.entries, &self.pushes)
     }
 
     /// A genuine request ended, so long after it was due.
-    pub(super) fn replied(&mut self, number: usize, reply: &Reply, due: Instant) {
+    pub(super) fn replied(&mut self, number: usize, reply: &RequestEnd, due: Instant) {
         let took = due.elapsed();
         self.count(reply);
         // Whoever refuses fast is not fast; whoever does not answer is as slow as the sender is patient.
-        if reply.is_good() || *reply == Reply::TimedOut {
+        if reply.is_good() || *reply == RequestEnd::TimedOut {
             let micros = took.as_micros() as u64;
             self.latency.saturating_record(micros);
         }
@@ -174,27 +179,27 @@ impl Ledger {
     }
 
     /// A bad request ended.
-    pub(super) fn bad_replied(&mut self, name: &'static str, reply: &Reply) {
+    pub(super) fn bad_replied(&mut self, name: &'static str, reply: &RequestEnd) {
         self.count(reply);
         self.bad += 1;
         match reply {
             // To the platform only 200 is good, but whoever answers 201 has taken it.
-            Reply::Status(200..=299) => {
+            RequestEnd::Status(200..=299) => {
                 self.accepted_bad += 1;
                 if self.mistakes.len() < KEPT && !self.mistakes.contains(&name) {
                     self.mistakes.push(name);
                 }
             }
-            Reply::Status(_) => self.refused += 1,
-            Reply::TimedOut | Reply::Failed(_) => {}
+            RequestEnd::Status(_) => self.refused += 1,
+            RequestEnd::TimedOut | RequestEnd::Failed(_) => {}
         }
     }
 
-    fn count(&mut self, reply: &Reply) {
+    fn count(&mut self, reply: &RequestEnd) {
         match reply {
-            Reply::Status(status) => *self.answers.entry(*status).or_default() += 1,
-            Reply::TimedOut => self.timed_out += 1,
-            Reply::Failed(_) => self.failed += 1,
+            RequestEnd::Status(status) => *self.answers.entry(*status).or_default() += 1,
+            RequestEnd::TimedOut => self.timed_out += 1,
+            RequestEnd::Failed(_) => self.failed += 1,
         }
     }
 
@@ -211,7 +216,7 @@ impl Ledger {
     }
 
     /// What was sent, and what was forged; the counts stay.
-    pub(super) fn take_sent(&mut self) -> (Vec<Entry>, Vec<EventId>) {
+    pub(super) fn take_sent(&mut self) -> (Vec<SentEvent>, Vec<EventId>) {
         (
             std::mem::take(&mut self.entries),
             std::mem::take(&mut self.forged),
@@ -241,11 +246,11 @@ mod tests {
 
     #[test]
     fn a_seal_does_not_see_what_a_retry_renews_and_sees_all_else() {
-        let seal = |body: &str| Seal::of(body.as_bytes()).unwrap();
-        let one = seal(r#"{"a":1,"sign":"x","t":1,"z":[2]}"#);
+        let digest = |body: &str| BodyDigest::of(body.as_bytes()).unwrap();
+        let one = digest(r#"{"a":1,"sign":"x","t":1,"z":[2]}"#);
         assert_eq!(
             one,
-            seal(" {\"a\":1,\"sign\":\"yy\",\"t\":\"2\",\"z\":[2]}\n")
+            digest(" {\"a\":1,\"sign\":\"yy\",\"t\":\"2\",\"z\":[2]}\n")
         );
         for other in [
             r#"{"a":2,"sign":"x","t":1,"z":[2]}"#,
@@ -253,14 +258,14 @@ mod tests {
             r#"{"a":1, "sign":"x","t":1,"z":[2]}"#,
             r#"{"a":1,"z":[2]}"#,
         ] {
-            assert_ne!(one, seal(other), "{other}");
+            assert_ne!(one, digest(other), "{other}");
         }
-        assert_eq!(Seal::of(b"[]"), None);
+        assert_eq!(BodyDigest::of(b"[]"), None);
     }
 
     #[test]
     fn what_the_receiver_takes_for_new_has_no_id() {
-        let id = |body: &str| Identity::of("css", None, body.as_bytes()).unwrap().id;
+        let id = |body: &str| SentIdentity::of("css", None, body.as_bytes()).unwrap().id;
         assert_eq!(id(r#"{"event_type":314}"#), None);
         assert!(id(r#"{"event_type":314,"event_time":"1"}"#).is_some());
         assert_eq!(id(r#"{"event_type":329,"t":1}"#), None);
@@ -268,22 +273,22 @@ mod tests {
 
     #[test]
     fn an_event_counts_as_acknowledged_once() {
-        let mut ledger = Ledger::new();
-        let identity = Identity::of("css", None, b"{}").unwrap();
-        let number = ledger.sent(identity, None, Instant::now());
+        let mut ack_log = AckLog::new();
+        let identity = SentIdentity::of("css", None, b"{}").unwrap();
+        let number = ack_log.sent(identity, None, Instant::now());
         for reply in [
-            Reply::Failed("refused".to_owned()),
-            Reply::Status(503),
-            Reply::Status(200),
-            Reply::Status(200),
+            RequestEnd::Failed("refused".to_owned()),
+            RequestEnd::Status(503),
+            RequestEnd::Status(200),
+            RequestEnd::Status(200),
         ] {
-            ledger.replied(number, &reply, Instant::now());
+            ack_log.replied(number, &reply, Instant::now());
         }
-        ledger.dropped(number, true);
+        ack_log.dropped(number, true);
         assert_eq!(
-            (ledger.acknowledged, ledger.good, ledger.given_up),
+            (ack_log.acknowledged, ack_log.good, ack_log.given_up),
             (1, 2, 0)
         );
-        assert_eq!((ledger.failed, ledger.answers[&503]), (1, 1));
+        assert_eq!((ack_log.failed, ack_log.answers[&503]), (1, 1));
     }
 }

@@ -53,13 +53,13 @@ pub(super) struct Stream {
     pub(super) appname: &'static str,
     pub(super) name: String,
     pub(super) user_ip: String,
-    session: Session,
+    session: PlannedPush,
     plan: VecDeque<Kind>,
 }
 
 /// A push from its begin to what comes after its end.
 #[derive(Clone, Default)]
-pub(super) struct Session {
+pub(super) struct PlannedPush {
     /// 19 digits.
     pub(super) sequence: u64,
     pub(super) began: Timestamp,
@@ -69,7 +69,7 @@ pub(super) struct Session {
 }
 
 /// Makes callbacks, endlessly. The same seed makes the same ones but for what depends on the time.
-pub(super) struct Day {
+pub(super) struct Scenario {
     rng: StdRng,
     kinds: Vec<Kind>,
     streams: Vec<Stream>,
@@ -80,7 +80,7 @@ pub(super) struct Day {
     number: u64,
 }
 
-impl Day {
+impl Scenario {
     /// A day with so many streams, of which only these kinds are told.
     pub(super) fn new(seed: u64, streams: usize, kinds: &[Kind]) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -158,11 +158,11 @@ impl Day {
         let sequence = FIRST_SEQUENCE + (self.number << 16) + u64::from(self.rng.random::<u16>());
         let param = self.param();
         let stream = &mut self.streams[at];
-        stream.session = Session {
+        stream.session = PlannedPush {
             sequence,
             began: now,
             param,
-            ..Session::default()
+            ..PlannedPush::default()
         };
         stream.plan = plan;
     }
@@ -223,7 +223,7 @@ impl Stream {
             appname: ["live", "live", "vod"][at % 3],
             name,
             user_ip: format!("198.51.100.{host}"),
-            session: Session::default(),
+            session: PlannedPush::default(),
             plan: VecDeque::new(),
         }
     }
@@ -247,12 +247,12 @@ mod tests {
 
     #[test]
     fn every_kind_happens_and_reads_as_what_it_is() {
-        let mut day = Day::new(7, 20, &all());
+        let mut scenario = Scenario::new(7, 20, &all());
         let signature = Signature::new(Some("key"), NOW.seconds());
         let mut seen: BTreeMap<Kind, usize> = BTreeMap::new();
         let mut ids = HashSet::new();
         for _ in 0..3000 {
-            let content = day.next(NOW);
+            let content = scenario.next(NOW);
             let body = content.body(Some(&signature));
             let callback = Callback::parse(body.as_bytes()).unwrap();
             assert_eq!(callback.kind(None), content.kind, "{body}");
@@ -272,19 +272,19 @@ mod tests {
     #[test]
     fn only_the_wanted_kinds_happen() {
         for kind in all() {
-            let mut day = Day::new(1, 3, &[kind]);
+            let mut scenario = Scenario::new(1, 3, &[kind]);
             for _ in 0..20 {
-                assert_eq!(day.next(NOW).kind, kind);
+                assert_eq!(scenario.next(NOW).kind, kind);
             }
         }
     }
 
     #[test]
     fn the_first_round_is_every_stream_beginning() {
-        let mut day = Day::new(1, 100, &Kind::ALL);
+        let mut scenario = Scenario::new(1, 100, &Kind::ALL);
         let names: HashSet<String> = (0..100)
             .map(|_| {
-                let content = day.next(NOW);
+                let content = scenario.next(NOW);
                 assert_eq!(content.kind, Kind::StreamBegin);
                 content.members["stream_id"].to_string()
             })
@@ -294,10 +294,10 @@ mod tests {
 
     #[test]
     fn every_push_has_a_higher_sequence_than_those_before() {
-        let mut day = Day::new(3, 4, &[Kind::StreamBegin]);
+        let mut scenario = Scenario::new(3, 4, &[Kind::StreamBegin]);
         let sequences: Vec<u64> = (0..400)
             .map(|_| {
-                let sequence = &day.next(NOW).members["sequence"];
+                let sequence = &scenario.next(NOW).members["sequence"];
                 sequence.as_str().unwrap().parse().unwrap()
             })
             .collect();
@@ -312,9 +312,9 @@ mod tests {
     #[test]
     fn a_seed_makes_the_same_day_again() {
         let first = |seed| {
-            let mut day = Day::new(seed, 5, &Kind::ALL);
+            let mut scenario = Scenario::new(seed, 5, &Kind::ALL);
             (0..100)
-                .map(|_| day.next(NOW).body(None))
+                .map(|_| scenario.next(NOW).body(None))
                 .collect::<Vec<_>>()
         };
         assert_eq!(first(1), first(1));

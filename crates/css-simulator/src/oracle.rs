@@ -13,8 +13,8 @@ use std::time::Duration;
 use css_callbacks::{Kind, Timestamp};
 use serde::Serialize;
 
+use super::ack_log::SentEvent;
 use super::content::Content;
-use super::ledger::Entry;
 
 /// Of so many pushes that are known or not, every combination is looked at.
 const UNCERTAIN: usize = 6;
@@ -23,14 +23,14 @@ const COARSE: Duration = Duration::from_secs(2);
 
 /// A stream of the source that is sent to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Name {
+pub(super) struct StreamName {
     pub(super) domain: String,
     pub(super) appname: String,
     pub(super) streamid: String,
 }
 
 /// As people write it.
-impl fmt::Display for Name {
+impl fmt::Display for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.domain, self.appname, self.streamid)
     }
@@ -38,8 +38,8 @@ impl fmt::Display for Name {
 
 /// One end of a push, as it is sent.
 #[derive(Debug, Clone)]
-pub(super) struct Push {
-    pub(super) stream: Arc<Name>,
+pub(super) struct PushEdge {
+    pub(super) stream: Arc<StreamName>,
     sequence: u64,
     at: Timestamp,
     /// How long it lasted, if this is its end.
@@ -48,7 +48,7 @@ pub(super) struct Push {
 
 /// What is to be said of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct State {
+pub struct ExpectedState {
     /// Whether it is live.
     pub live: bool,
     /// Since when it is, or is not; null if nothing is known of a push.
@@ -58,7 +58,7 @@ pub struct State {
 }
 
 /// As the end of a sentence.
-impl fmt::Display for State {
+impl fmt::Display for ExpectedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.live { "live" } else { "offline" })?;
         if let Some(since) = self.since {
@@ -89,11 +89,11 @@ pub(super) struct Known {
 }
 
 /// What is known of every stream of which a push was sent.
-pub(super) struct Truth(pub(super) BTreeMap<Arc<Name>, Known>);
+pub(super) struct Oracle(pub(super) BTreeMap<Arc<StreamName>, Known>);
 
 /// How many streams there are, by what was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Streams {
+pub struct StreamCounts {
     /// Live when the simulation ended.
     pub live: u64,
     /// Not live any more.
@@ -102,7 +102,7 @@ pub struct Streams {
     pub uncertain: u64,
 }
 
-impl Push {
+impl PushEdge {
     /// The end of a push that a callback tells of, if it does.
     pub(super) fn of(content: &Content) -> Option<Self> {
         let member = |name: &str| &content.members[name];
@@ -116,7 +116,7 @@ impl Push {
             _ => return None,
         };
         Some(Self {
-            stream: Arc::new(Name {
+            stream: Arc::new(StreamName {
                 domain: text("app")?,
                 appname: text("appname")?,
                 streamid: text("stream_id")?,
@@ -130,14 +130,14 @@ impl Push {
 
 impl Newest {
     /// Of all pushes that these tell of.
-    fn of<'a>(pushes: impl Iterator<Item = &'a Push>) -> Option<Self> {
-        let mut sessions: BTreeMap<u64, (Option<&Push>, Option<&Push>)> = BTreeMap::new();
+    fn of<'a>(pushes: impl Iterator<Item = &'a PushEdge>) -> Option<Self> {
+        let mut sessions: BTreeMap<u64, (Option<&PushEdge>, Option<&PushEdge>)> = BTreeMap::new();
         for push in pushes {
             let (begin, end) = sessions.entry(push.sequence).or_default();
             *(if push.lasted.is_none() { begin } else { end }) = Some(push);
         }
         let newest = sessions.into_iter().filter_map(|(sequence, (begin, end))| {
-            let told = |end: &Push| end.at.minus(end.lasted.unwrap_or_default());
+            let told = |end: &PushEdge| end.at.minus(end.lasted.unwrap_or_default());
             Some(Self {
                 start: begin.map(|begin| begin.at).or(end.map(told))?,
                 sequence,
@@ -147,8 +147,8 @@ impl Newest {
         newest.max_by_key(|session| (session.start, session.sequence))
     }
 
-    pub(super) fn state(&self) -> State {
-        State {
+    pub(super) fn state(&self) -> ExpectedState {
+        ExpectedState {
             live: self.end.is_none(),
             since: Some(self.end.unwrap_or(self.start)),
             pushsequence: Some(self.sequence.to_string()),
@@ -157,16 +157,16 @@ impl Newest {
 }
 
 impl Known {
-    fn of(pushes: &[(&Push, bool)]) -> Self {
+    fn of(pushes: &[(&PushEdge, bool)]) -> Self {
         let acknowledged = || pushes.iter().filter(|(_, is)| *is).map(|(push, _)| *push);
         let surely = Newest::of(acknowledged());
         // What is older than the newest makes no difference.
-        let matters = |push: &Push| {
+        let matters = |push: &PushEdge| {
             surely.is_none_or(|newest| {
                 push.sequence == newest.sequence || push.at.plus(COARSE) >= newest.start
             })
         };
-        let unsure: Vec<&Push> = pushes
+        let unsure: Vec<&PushEdge> = pushes
             .iter()
             .filter(|(push, acknowledged)| !acknowledged && matters(push))
             .map(|(push, _)| *push)
@@ -187,10 +187,10 @@ impl Known {
     }
 }
 
-impl Truth {
+impl Oracle {
     /// By everything that was sent; a push is that of the entry of this number.
-    pub(super) fn of(entries: &[Entry], pushes: &[(usize, Push)]) -> Self {
-        let mut streams: BTreeMap<Arc<Name>, Vec<(&Push, bool)>> = BTreeMap::new();
+    pub(super) fn of(entries: &[SentEvent], pushes: &[(usize, PushEdge)]) -> Self {
+        let mut streams: BTreeMap<Arc<StreamName>, Vec<(&PushEdge, bool)>> = BTreeMap::new();
         for (number, push) in pushes {
             let acknowledged = entries[*number].acknowledged;
             let stream = streams.entry(push.stream.clone()).or_default();
@@ -200,8 +200,8 @@ impl Truth {
         Self(streams.into_iter().map(known).collect())
     }
 
-    pub(super) fn streams(&self) -> Streams {
-        let mut streams = Streams::default();
+    pub(super) fn streams(&self) -> StreamCounts {
+        let mut streams = StreamCounts::default();
         for known in self.0.values() {
             match known.surely {
                 Some(newest) if newest.end.is_none() => streams.live += 1,
@@ -229,9 +229,9 @@ mod tests {
     const BEGIN: i64 = 1_795_420_800;
 
     /// A begin, or the end of what lasted so many milliseconds, so many seconds after [`BEGIN`].
-    fn push(sequence: u64, after: i64, lasted: Option<u64>) -> Push {
-        Push {
-            stream: Arc::new(Name {
+    fn push(sequence: u64, after: i64, lasted: Option<u64>) -> PushEdge {
+        PushEdge {
+            stream: Arc::new(StreamName {
                 domain: "d".into(),
                 appname: "a".into(),
                 streamid: "s".into(),
@@ -243,8 +243,8 @@ mod tests {
     }
 
     /// What is surely known, and how many states are possible.
-    fn known(pushes: &[(Push, bool)]) -> (Option<(bool, u64, i64)>, Option<usize>) {
-        let pushes: Vec<(&Push, bool)> = pushes.iter().map(|(push, is)| (push, *is)).collect();
+    fn known(pushes: &[(PushEdge, bool)]) -> (Option<(bool, u64, i64)>, Option<usize>) {
+        let pushes: Vec<(&PushEdge, bool)> = pushes.iter().map(|(push, is)| (push, *is)).collect();
         let known = Known::of(&pushes);
         let state = known.surely.map(|newest| {
             let since = newest.state().since.unwrap().millis() - BEGIN * 1000;
