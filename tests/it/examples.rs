@@ -1,4 +1,4 @@
-//! The examples do what the README says of them.
+//! The examples do what the documents say of them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! What the README tells to do on a bad day: backups, another machine, and the callbacks that a wrong key refused.
+//! What docs/operate tells to do on a bad day: backups, another machine, and the callbacks that a wrong key refused.
 
 use std::fs;
 use std::path::Path;
