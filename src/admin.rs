@@ -84,7 +84,7 @@ impl Admin {
             token,
             clock,
             wrong_tokens: access::WrongTokens::default(),
-            watchers: Arc::new(Semaphore::new(stream::CLIENTS)),
+            watchers: Arc::new(Semaphore::new(stream::MAX_CLIENTS)),
         }
     }
 }
@@ -98,15 +98,15 @@ pub(crate) fn router(admin: Arc<Admin>, health: health::Health) -> Router {
     router
         .fallback(async || Problem::NotFound("there is no such page"))
         .method_not_allowed_fallback(async || Problem::WrongMethod)
-        .layer(from_fn_with_state(admin.clone(), access::check))
+        .layer(from_fn_with_state(admin.clone(), access::authorize))
         .merge(console::router())
         .route("/login", post(session::login))
         .route("/logout", post(session::logout))
-        .layer(map_response(problem::in_our_form))
-        .layer(from_fn(access::other_sites))
-        .layer(map_response(console::guard))
+        .layer(map_response(problem::as_api_error))
+        .layer(from_fn(access::refuse_other_sites))
+        .layer(map_response(console::security_headers))
         .with_state(admin)
-        .merge(health::router(health).layer(from_fn(access::other_sites)))
+        .merge(health::router(health).layer(from_fn(access::refuse_other_sites)))
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> impl IntoResponse {

@@ -23,36 +23,36 @@ const WRONG_TOKENS_WAITING: usize = 16;
 /// Wrong tokens, which are answered slowly. Right ones are never held up by them, so nobody can lock the operator out.
 pub(super) struct WrongTokens {
     /// How many there were; held while one is answered.
-    turn: Mutex<u64>,
-    places: Semaphore,
+    count: Mutex<u64>,
+    waiting: Semaphore,
 }
 
 impl Default for WrongTokens {
     fn default() -> Self {
         Self {
-            turn: Mutex::new(0),
-            places: Semaphore::new(WRONG_TOKENS_WAITING),
+            count: Mutex::new(0),
+            waiting: Semaphore::new(WRONG_TOKENS_WAITING),
         }
     }
 }
 
 impl WrongTokens {
     /// The answer to one, after its pause; at once if as many wait as may.
-    pub(super) async fn refuse(&self, client_of: &'static str) -> Problem {
-        let Ok(_place) = self.places.try_acquire() else {
+    pub(super) async fn refuse(&self, part: &'static str) -> Problem {
+        let Ok(_place) = self.waiting.try_acquire() else {
             return Problem::NotAuthorized;
         };
-        let mut turn = self.turn.lock().await;
-        *turn += 1;
-        let count = *turn;
-        tracing::warn!(count, "a wrong token was presented at the {client_of}");
+        let mut count = self.count.lock().await;
+        *count += 1;
+        let count = *count;
+        tracing::warn!(count, "a wrong token was presented at the {part}");
         tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
         Problem::NotAuthorized
     }
 }
 
 /// Lets a request through, or says why not.
-pub(super) async fn check(
+pub(super) async fn authorize(
     State(admin): State<Arc<Admin>>,
     request: Request,
     next: Next,
@@ -60,7 +60,7 @@ pub(super) async fn check(
     let headers = request.headers();
     match &admin.token {
         Some(token) => {
-            let presented = text(headers, AUTHORIZATION).and_then(|value| {
+            let presented = header_text(headers, AUTHORIZATION).and_then(|value| {
                 let (scheme, token) = value.split_once(' ')?;
                 scheme
                     .eq_ignore_ascii_case("bearer")
@@ -68,7 +68,7 @@ pub(super) async fn check(
             });
             if !presented.is_some_and(|presented| token.matches(presented.as_bytes())) {
                 match session::presented(headers, token, admin.clock.now()) {
-                    SessionCookie::Holds => {}
+                    SessionCookie::Valid => {}
                     // Its code is made with the token: to try one out is to try out the other.
                     SessionCookie::Forged => return Err(admin.wrong_tokens.refuse("API").await),
                     SessionCookie::None
@@ -79,21 +79,21 @@ pub(super) async fn check(
                     SessionCookie::None => return Err(Problem::NotAuthorized),
                 }
                 // A browser adds the cookie by itself: what changes something must come from our own page.
-                if !request.method().is_safe() && !says_same_origin(headers) {
+                if !request.method().is_safe() && !is_same_origin(headers) {
                     return Err(Problem::Forbidden(
                         "with the cookie, this must come from the console",
                     ));
                 }
             }
         }
-        None if !text(headers, HOST).is_some_and(is_loopback) => {
+        None if !header_text(headers, HOST).is_some_and(is_loopback) => {
             return Err(Problem::Forbidden(
                 "without a token the Host header must be a loopback address",
             ));
         }
         None => {}
     }
-    own_site(headers)?;
+    check_origin(headers)?;
     if let Some(arrival) = request.extensions().get::<Arrival>() {
         arrival.vouch();
     }
@@ -102,33 +102,34 @@ pub(super) async fn check(
 
 /// Refuses what a browser says comes from a page elsewhere, also on this machine, unless somebody follows a link to the
 /// console.
-pub(super) async fn other_sites(request: Request, next: Next) -> Result<Response, Problem> {
-    if comes_from_elsewhere(request.headers()) && !visits_the_console(&request) {
+pub(super) async fn refuse_other_sites(request: Request, next: Next) -> Result<Response, Problem> {
+    if is_cross_site(request.headers()) && !is_console_visit(&request) {
         return Err(Problem::Forbidden("requests from other sites are refused"));
     }
     Ok(next.run(request).await)
 }
 
-fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
-    says(headers, "sec-fetch-site", "cross-site") || says(headers, "sec-fetch-site", "same-site")
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    header_is(headers, "sec-fetch-site", "cross-site")
+        || header_is(headers, "sec-fetch-site", "same-site")
 }
 
-fn visits_the_console(request: &Request) -> bool {
+fn is_console_visit(request: &Request) -> bool {
     request.method().is_safe()
         && request.uri().path() == "/"
-        && says(request.headers(), "sec-fetch-mode", "navigate")
-        && says(request.headers(), "sec-fetch-dest", "document")
+        && header_is(request.headers(), "sec-fetch-mode", "navigate")
+        && header_is(request.headers(), "sec-fetch-dest", "document")
 }
 
-fn says(headers: &HeaderMap, name: &str, value: &str) -> bool {
+fn header_is(headers: &HeaderMap, name: &str, value: &str) -> bool {
     let mut lines = headers.get_all(name).iter();
     lines.any(|line| line.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
 /// Refuses what a page of another site sends.
-pub(super) fn own_site(headers: &HeaderMap) -> Result<(), Problem> {
-    if let Some(origin) = text(headers, ORIGIN) {
-        let own = text(headers, HOST).unwrap_or_default();
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(origin) = header_text(headers, ORIGIN) {
+        let own = header_text(headers, HOST).unwrap_or_default();
         if origin.split_once("://").map(|(_, host)| host) != Some(own) {
             return Err(Problem::Forbidden("requests from other sites are refused"));
         }
@@ -136,13 +137,13 @@ pub(super) fn own_site(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether the browser names a page of ours; that an `Origin` is ours is for [`own_site`].
-fn says_same_origin(headers: &HeaderMap) -> bool {
-    text(headers, ORIGIN).is_some()
-        || text(headers, HeaderName::from_static("sec-fetch-site")) == Some("same-origin")
+/// Whether the browser names a page of ours; that an `Origin` is ours is for [`check_origin`].
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    header_text(headers, ORIGIN).is_some()
+        || header_text(headers, HeaderName::from_static("sec-fetch-site")) == Some("same-origin")
 }
 
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -22,13 +22,13 @@ pub(super) type ApiResult = Result<Response, Problem>;
 
 /// `GET /api/events`
 pub(super) async fn events(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
-    let part = fields.part()?;
+    let paging = fields.paging()?;
     let filter = fields.event_filter()?;
     let newest_first = fields.newest_first()?;
     fields.end()?;
     let page = admin
         .inbox
-        .search(filter, part.after, newest_first, part.limit)
+        .search(filter, paging.after, newest_first, paging.limit)
         .await?;
     Ok(list(
         page.items.iter().map(|event| with_attributes(event, &[])),
@@ -117,7 +117,7 @@ pub(super) async fn deliveries(
 
 /// `GET /api/handlers`
 pub(super) async fn handlers(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
-    let part = fields.part()?;
+    let paging = fields.paging()?;
     let name = fields.handler();
     let state = fields.handler_state()?;
     fields.end()?;
@@ -126,9 +126,9 @@ pub(super) async fn handlers(State(admin): State<Arc<Admin>>, mut fields: Fields
         name.as_ref().is_none_or(|name| *name == report.name)
             && state.is_none_or(|state| state == report.state)
     });
-    let begin = part.after.and_then(|after| usize::try_from(after).ok());
+    let begin = paging.after.and_then(|after| usize::try_from(after).ok());
     let begin = begin.unwrap_or(0).min(reports.len());
-    let end = reports.len().min(begin + part.limit);
+    let end = reports.len().min(begin + paging.limit);
     let next = (end < reports.len()).then(|| Seq::try_from(end).unwrap_or(Seq::MAX));
     Ok(list(reports[begin..end].iter().map(handler_item), next))
 }
@@ -139,14 +139,14 @@ pub(super) async fn parked(
     Path(name): Path<String>,
     mut fields: Fields,
 ) -> ApiResult {
-    let part = fields.part()?;
+    let paging = fields.paging()?;
     let newest_first = fields.newest_first()?;
     let filter = fields.event_filter()?;
     fields.end()?;
     let handler = admin.dispatch.id(&name)?;
     let page = admin
         .inbox
-        .search_parked(handler, &filter, part.after, newest_first, part.limit)
+        .search_parked(handler, &filter, paging.after, newest_first, paging.limit)
         .await?;
     Ok(list(page.items.iter().map(parked_item), page.next))
 }
@@ -208,7 +208,7 @@ pub(super) async fn discard(
     if !dry_run {
         tracing::info!(handler.name = name, count, "deliveries were discarded");
     }
-    Ok(counted(count))
+    Ok(count_answer(count))
 }
 
 /// `POST /api/handlers/{name}/pause`
@@ -231,7 +231,7 @@ pub(super) async fn resume(
 
 async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> ApiResult {
     admin.dispatch.id(name)?;
-    nothing(body)?;
+    expect_empty(body)?;
     admin.dispatch.pause(name, paused).await?;
     let state = if paused { "paused" } else { "running" };
     tracing::info!(
@@ -243,7 +243,7 @@ async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> Api
 }
 
 /// A body that has to be empty.
-pub(super) fn nothing(body: &[u8]) -> Result<(), Problem> {
+pub(super) fn expect_empty(body: &[u8]) -> Result<(), Problem> {
     if matches!(body.trim_ascii(), b"" | b"{}") {
         return Ok(());
     }
@@ -269,7 +269,7 @@ async fn selection(
     body: &[u8],
 ) -> Result<(Selection, bool), Problem> {
     admin.dispatch.id(handler)?;
-    let asked: SelectionRequest = object(body, "{\"parked\":true}")?;
+    let asked: SelectionRequest = parse_object(body, "{\"parked\":true}")?;
     let time = |name: &str, text: &str| {
         let time = Timestamp::from_rfc3339(text);
         time.ok_or_else(|| {
@@ -299,7 +299,7 @@ async fn selection(
 }
 
 /// A body that has to be an object like the example.
-pub(super) fn object<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
+pub(super) fn parse_object<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
     // A list would be taken for the fields in their order.
     if !body.trim_ascii_start().starts_with(b"{") {
         let problem = format!("the body must be a JSON object such as {example}");
@@ -369,7 +369,7 @@ pub(super) fn list(items: impl Iterator<Item = String>, next: Option<Seq>) -> Re
     )
 }
 
-pub(super) fn counted(count: u64) -> Response {
+pub(super) fn count_answer(count: u64) -> Response {
     json_answer(StatusCode::ACCEPTED, &json!({ "count": count }))
 }
 

@@ -51,24 +51,24 @@ async fn page(State(admin): State<Arc<Admin>>) -> Response {
         Some(_) => PAGE.to_owned(),
         None => PAGE.replace(SIGN_OUT, ""),
     };
-    as_type("text/html; charset=utf-8", page)
+    with_content_type("text/html; charset=utf-8", page)
 }
 
 async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     let found = FILES.iter().find(|(known, _)| *known == name);
     let &(name, text) = found.ok_or(Problem::NotFound("there is no such page"))?;
     Ok(match name.ends_with(".css") {
-        true => as_type("text/css; charset=utf-8", text),
-        false => as_type("text/javascript; charset=utf-8", text),
+        true => with_content_type("text/css; charset=utf-8", text),
+        false => with_content_type("text/javascript; charset=utf-8", text),
     })
 }
 
-fn as_type(kind: &'static str, text: impl IntoResponse) -> Response {
+fn with_content_type(kind: &'static str, text: impl IntoResponse) -> Response {
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// Says what a browser may do with an answer: of the pages and of the API.
-pub(super) async fn guard(mut response: Response) -> Response {
+pub(super) async fn security_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         let headers = response.headers_mut();
         headers.insert(name, HeaderValue::from_static(value));

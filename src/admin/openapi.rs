@@ -70,12 +70,12 @@ fn operation(endpoint: &Endpoint) -> Value {
             .and_then(|part| part.strip_suffix('}'))
         {
             parameters.push(json!({
-                "name": name, "in": "path", "description": place(name), "required": true, "schema": { "type": "string" },
+                "name": name, "in": "path", "description": path_parameter(name), "required": true, "schema": { "type": "string" },
             }));
         }
     }
     for name in endpoint.query {
-        let (description, schema) = field(name);
+        let (description, schema) = query_parameter(name);
         let required = endpoint.required.contains(name);
         parameters.push(json!({
             "name": name, "in": "query", "description": description, "required": required, "schema": schema,
@@ -87,7 +87,7 @@ fn operation(endpoint: &Endpoint) -> Value {
             "title": format!("{name}List"),
             "type": "object",
             "properties": {
-                "items": { "type": "array", "items": reference(name) },
+                "items": { "type": "array", "items": schema_ref(name) },
                 "next": { "type": ["string", "null"], "description": "where the next part begins" },
             },
             "required": ["items", "next"],
@@ -95,8 +95,8 @@ fn operation(endpoint: &Endpoint) -> Value {
     };
     let (status, content) = match endpoint.answer {
         AnswerForm::List(name) => ("200", json_of(list_of(name))),
-        AnswerForm::One(name) => ("200", json_of(reference(name))),
-        AnswerForm::Count => ("202", json_of(reference("Count"))),
+        AnswerForm::One(name) => ("200", json_of(schema_ref(name))),
+        AnswerForm::Count => ("202", json_of(schema_ref("Count"))),
         AnswerForm::Bytes => {
             let bytes = json!({ "type": "string", "format": "binary" });
             (
@@ -116,7 +116,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         "parameters": parameters,
         "responses": {
             status: { "description": "as asked", "content": content },
-            "default": { "description": "why not", "content": json_of(reference("Error")) },
+            "default": { "description": "why not", "content": json_of(schema_ref("Error")) },
         },
     });
     if let Some(body) = endpoint.body {
@@ -126,12 +126,12 @@ fn operation(endpoint: &Endpoint) -> Value {
             Body::Nothing => "Nothing",
         };
         operation["requestBody"] =
-            json!({ "required": body == Body::Selection, "content": json_of(reference(name)) });
+            json!({ "required": body == Body::Selection, "content": json_of(schema_ref(name)) });
     }
     operation
 }
 
-fn reference(name: &str) -> Value {
+fn schema_ref(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
@@ -140,7 +140,7 @@ fn one_of(values: impl IntoIterator<Item = &'static str>) -> Value {
 }
 
 /// What stands in a place of a path.
-fn place(name: &str) -> &'static str {
+fn path_parameter(name: &str) -> &'static str {
     match name {
         "id" => "an event's id",
         "name" => "a handler's name",
@@ -150,7 +150,7 @@ fn place(name: &str) -> &'static str {
 }
 
 /// What a field of a query means, and what it may be.
-fn field(name: &str) -> (&'static str, Value) {
+fn query_parameter(name: &str) -> (&'static str, Value) {
     let text = json!({ "type": "string" });
     let time = json!({ "type": "string", "format": "date-time" });
     match name {

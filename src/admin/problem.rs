@@ -66,7 +66,7 @@ impl IntoResponse for Problem {
 }
 
 /// Gives what axum refuses by itself, such as a path that is no UTF-8 or a body that is too long, the form of the others.
-pub(super) async fn in_our_form(response: Response) -> Response {
+pub(super) async fn as_api_error(response: Response) -> Response {
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE);
     if !status.is_client_error() || kind.is_some_and(|kind| kind == "application/json") {

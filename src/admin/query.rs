@@ -47,7 +47,7 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem>
 }
 
 /// Which part of a list is wanted.
-pub(super) struct Part {
+pub(super) struct Paging {
     pub(super) limit: usize,
     pub(super) after: Option<Seq>,
 }
@@ -73,7 +73,7 @@ impl Fields {
     }
 
     /// `limit` and `after`.
-    pub(super) fn part(&mut self) -> Result<Part, Problem> {
+    pub(super) fn paging(&mut self) -> Result<Paging, Problem> {
         let limit = self.parsed(
             "limit",
             format_args!("a number from 1 to {MAX_LIMIT}"),
@@ -84,7 +84,7 @@ impl Fields {
             },
         )?;
         let after = self.parsed("after", "the `next` of an earlier answer", cursor)?;
-        Ok(Part {
+        Ok(Paging {
             limit: limit.unwrap_or(DEFAULT_LIMIT),
             after,
         })

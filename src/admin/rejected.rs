@@ -7,18 +7,18 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{ApiResult, counted, list, object};
+use super::api::{ApiResult, count_answer, list, parse_object};
 use super::query::Fields;
 use super::{Admin, Problem};
 use crate::rejected::Entry;
 
 /// `GET /api/rejected`
 pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
-    let part = fields.part()?;
+    let paging = fields.paging()?;
     let mut wanted = fields.refused()?;
     fields.end()?;
-    wanted.after = part.after;
-    let page = admin.ingress.rejected().part(wanted, part.limit).await?;
+    wanted.after = paging.after;
+    let page = admin.ingress.rejected().part(wanted, paging.limit).await?;
     let items = page.items.iter().map(|entry| item(entry).to_string());
     Ok(list(items, page.next))
 }
@@ -36,7 +36,7 @@ struct RecheckRequest {
 pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiResult {
     let asked: RecheckRequest = match body.trim_ascii() {
         [] => RecheckRequest::default(),
-        body => object(body, "{\"source\":\"css\"}")?,
+        body => parse_object(body, "{\"source\":\"css\"}")?,
     };
     if let Some(source) = &asked.source
         && !admin.ingress.has_source(source)
@@ -53,7 +53,7 @@ pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> Api
         Ok::<_, Problem>(count)
     });
     let count = rechecked.await.map_err(|_| Problem::Broken)??;
-    Ok(counted(count))
+    Ok(count_answer(count))
 }
 
 fn item(entry: &Entry) -> Value {

@@ -15,13 +15,13 @@ use css_callbacks::{Secret, Timestamp};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::api::object;
+use super::api::parse_object;
 use super::{Admin, Problem, access};
 use crate::auth;
 
 const COOKIE_NAME: &str = "livehook_session";
 /// A working day.
-const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,8 +35,8 @@ pub(super) async fn login(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    access::own_site(&headers)?;
-    let presented: SignInRequest = object(&body, "{\"token\":\"…\"}")?;
+    access::check_origin(&headers)?;
+    let presented: SignInRequest = parse_object(&body, "{\"token\":\"…\"}")?;
     let Some(token) = &admin.token else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
@@ -44,13 +44,13 @@ pub(super) async fn login(
         return Err(admin.wrong_tokens.refuse("console").await);
     }
     let value = issue(token, admin.clock.now());
-    let seconds = LASTS.as_secs();
+    let seconds = LIFETIME.as_secs();
     Ok(answer(format!("{value}; Max-Age={seconds}")))
 }
 
 /// `POST /logout`
 pub(super) async fn logout(headers: HeaderMap) -> Result<Response, Problem> {
-    access::own_site(&headers)?;
+    access::check_origin(&headers)?;
     Ok(answer("; Max-Age=0".to_owned()))
 }
 
@@ -65,7 +65,7 @@ pub(super) enum SessionCookie {
     /// Nothing, or one that has ended.
     None,
     /// One that holds now.
-    Holds,
+    Valid,
     /// One that was not made with the token.
     Forged,
 }
@@ -79,9 +79,9 @@ pub(super) fn presented(headers: &HeaderMap, token: &Secret, now: Timestamp) -> 
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
     {
-        match judge(value, token, now) {
+        match verify(value, token, now) {
             SessionCookie::None => {}
-            SessionCookie::Holds => return SessionCookie::Holds,
+            SessionCookie::Valid => return SessionCookie::Valid,
             SessionCookie::Forged => presented = SessionCookie::Forged,
         }
     }
@@ -91,28 +91,28 @@ pub(super) fn presented(headers: &HeaderMap, token: &Secret, now: Timestamp) -> 
 fn issue(token: &Secret, now: Timestamp) -> String {
     let content = format!(
         "{}.{:032x}",
-        now.plus(LASTS).seconds(),
+        now.plus(LIFETIME).seconds(),
         rand::random::<u128>()
     );
-    let code = code(token, &content);
-    format!("{content}.{code}")
+    let mac = mac(token, &content);
+    format!("{content}.{mac}")
 }
 
-fn judge(value: &str, token: &Secret, now: Timestamp) -> SessionCookie {
+fn verify(value: &str, token: &Secret, now: Timestamp) -> SessionCookie {
     let Some((content, presented)) = value.rsplit_once('.') else {
         return SessionCookie::None;
     };
-    if !bool::from(code(token, content).as_bytes().ct_eq(presented.as_bytes())) {
+    if !bool::from(mac(token, content).as_bytes().ct_eq(presented.as_bytes())) {
         return SessionCookie::Forged;
     }
     let ends = content.split('.').next();
     match ends.and_then(|ends| ends.parse::<i64>().ok()) {
-        Some(ends) if now.seconds() < ends => SessionCookie::Holds,
+        Some(ends) if now.seconds() < ends => SessionCookie::Valid,
         _ => SessionCookie::None,
     }
 }
 
-fn code(token: &Secret, content: &str) -> String {
+fn mac(token: &Secret, content: &str) -> String {
     let parts = ["livehook console session 1.", content].map(str::as_bytes);
     hex::encode(auth::code(token.reveal().as_bytes(), parts))
 }
@@ -126,21 +126,28 @@ mod tests {
         let token = Secret::new("AdminTokenItself");
         let now = Timestamp::from_seconds(1_800_000_000);
         let value = issue(&token, now);
-        assert_eq!(judge(&value, &token, now), SessionCookie::Holds);
-        let last = now.plus(LASTS - Duration::from_secs(1));
-        assert_eq!(judge(&value, &token, last), SessionCookie::Holds);
-        assert_eq!(judge(&value, &token, now.plus(LASTS)), SessionCookie::None);
+        assert_eq!(verify(&value, &token, now), SessionCookie::Valid);
+        let last = now.plus(LIFETIME - Duration::from_secs(1));
+        assert_eq!(verify(&value, &token, last), SessionCookie::Valid);
+        assert_eq!(
+            verify(&value, &token, now.plus(LIFETIME)),
+            SessionCookie::None
+        );
         let another = Secret::new("another");
-        assert_eq!(judge(&value, &another, now), SessionCookie::Forged);
+        assert_eq!(verify(&value, &another, now), SessionCookie::Forged);
         assert!(!value.contains("AdminTokenItself"));
         let later = value.replacen('1', "2", 1);
-        assert_eq!(judge(&later, &token, now), SessionCookie::Forged, "{later}");
+        assert_eq!(
+            verify(&later, &token, now),
+            SessionCookie::Forged,
+            "{later}"
+        );
         for bad in [".", "..", "1900000000.."] {
-            assert_eq!(judge(bad, &token, now), SessionCookie::Forged, "{bad}");
+            assert_eq!(verify(bad, &token, now), SessionCookie::Forged, "{bad}");
         }
         for nothing in ["", "x"] {
             assert_eq!(
-                judge(nothing, &token, now),
+                verify(nothing, &token, now),
                 SessionCookie::None,
                 "{nothing}"
             );

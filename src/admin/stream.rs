@@ -21,17 +21,17 @@ use crate::inbox::StoreError;
 use crate::inbox::query::EventFilter;
 
 /// Clients at a time: the admin listener has 64 connections, and others need some.
-pub(super) const CLIENTS: usize = 16;
+pub(super) const MAX_CLIENTS: usize = 16;
 /// Events that are read and not sent yet.
-const READ: usize = 100;
+const READ_BATCH: usize = 100;
 /// Who is further behind is told so, and goes on with the newest.
-const FURTHEST_BEHIND: Seq = 50_000;
+const MAX_BEHIND: Seq = 50_000;
 /// Handlers are looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two readings: each has the store bring what was accepted to where it can be read.
-const READ_EVERY: Duration = Duration::from_millis(20);
+const READ_INTERVAL: Duration = Duration::from_millis(20);
 /// When nothing else is said.
-const STILL_HERE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 struct EventFeed {
     admin: Arc<Admin>,
@@ -40,7 +40,7 @@ struct EventFeed {
     after: Seq,
     committed: watch::Receiver<Seq>,
     unsent: VecDeque<Event>,
-    looks: Interval,
+    polls: Interval,
     reads: Interval,
     handlers: String,
     _place: OwnedSemaphorePermit,
@@ -64,24 +64,24 @@ pub(super) async fn events(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
-    let watched = EventFeed {
+    let feed = EventFeed {
         admin,
         filter,
         // Of another inbox: as if it were not there.
         after: last.filter(|last| *last <= newest).unwrap_or(newest),
         committed,
         unsent: VecDeque::new(),
-        looks: every(LOOK_EVERY),
-        reads: every(READ_EVERY),
+        polls: every(POLL_INTERVAL),
+        reads: every(READ_INTERVAL),
         handlers: String::new(),
         _place: place,
     };
-    let messages = unfold(watched, |mut watched| async move {
-        let message = watched.next().await?;
-        Some((Ok::<_, Infallible>(message), watched))
+    let messages = unfold(feed, |mut feed| async move {
+        let message = feed.next().await?;
+        Some((Ok::<_, Infallible>(message), feed))
     });
     let stream =
-        Sse::new(messages).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here"));
+        Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("still here"));
     Ok(stream.into_response())
 }
 
@@ -98,7 +98,7 @@ impl EventFeed {
                 return Some(message.data(text));
             }
             let newest = *self.committed.borrow_and_update();
-            if newest - self.after > FURTHEST_BEHIND {
+            if newest - self.after > MAX_BEHIND {
                 let skipped = newest - self.after;
                 self.after = newest;
                 let message =
@@ -109,7 +109,7 @@ impl EventFeed {
             tokio::select! {
                 // Has its turn also while events never end.
                 biased;
-                _ = self.looks.tick() => {
+                _ = self.polls.tick() => {
                     can_read = true;
                     if let Some(message) = self.changed_handlers().await {
                         return Some(message);
@@ -128,7 +128,7 @@ impl EventFeed {
         let page = self
             .admin
             .inbox
-            .search(self.filter.clone(), Some(self.after), false, READ)
+            .search(self.filter.clone(), Some(self.after), false, READ_BATCH)
             .await?;
         let last = page.items.last().map(Event::seq);
         // Nothing is behind the page: all that was there has been looked at.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::api::{ApiResult, counted, json_answer, list, nothing, with_attributes};
+use super::api::{ApiResult, count_answer, expect_empty, json_answer, list, with_attributes};
 use super::query::{self, Fields};
 use super::{Admin, Problem};
 use crate::event::Event;
@@ -24,20 +24,20 @@ use crate::stream::{StreamKey, StreamRow, Wanted};
 use crate::streams::{Recording, Story, Told};
 
 /// Changes are looked for this often.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// When nothing else is said.
-const STILL_HERE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Changes read in one go.
-const READ: usize = 500;
+const READ_BATCH: usize = 500;
 
 /// `GET /api/streams`
 pub(super) async fn streams(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
-    let part = fields.part()?;
+    let paging = fields.paging()?;
     let wanted = fields.streams()?;
     fields.end()?;
     let page = admin
         .board
-        .list(wanted, part.after.unwrap_or(0), part.limit)
+        .list(wanted, paging.after.unwrap_or(0), paging.limit)
         .await?;
     let items = page.items.iter().map(|stream| item(stream).to_string());
     Ok(list(items, page.next))
@@ -49,7 +49,7 @@ pub(super) async fn stream(
     Path((source, domain, appname, streamid)): Path<(String, String, String, String)>,
     mut fields: Fields,
 ) -> ApiResult {
-    let part = fields.part()?;
+    let paging = fields.paging()?;
     fields.end()?;
     let literal = StreamKey {
         source,
@@ -75,18 +75,18 @@ pub(super) async fn stream(
         found = admin.board.find(literal).await?; // it is called that
     }
     let found = found.ok_or(Problem::NotFound("nothing is known of such a stream"))?;
-    let story = admin.board.story(found, part.after, part.limit).await?;
-    Ok(json_answer(StatusCode::OK, &told(&story)))
+    let detail = admin.board.story(found, paging.after, paging.limit).await?;
+    Ok(json_answer(StatusCode::OK, &stream_detail(&detail)))
 }
 
 /// `POST /api/streams/rebuild`
 pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiResult {
-    nothing(&body)?;
+    expect_empty(&body)?;
     // What was begun is finished, whether or not somebody waits for it.
     let rebuilding = tokio::spawn(async move { admin.board.rebuild().await });
     let count = rebuilding.await.map_err(|_| Problem::Broken)??;
     tracing::info!(count, "the board of streams was made again");
-    Ok(counted(count))
+    Ok(count_answer(count))
 }
 
 /// A stream on the board.
@@ -112,21 +112,21 @@ fn item(stream: &StreamRow) -> Value {
     item.into()
 }
 
-fn told(story: &Story) -> Value {
-    let mut told = item(&story.stream);
+fn stream_detail(detail: &Story) -> Value {
+    let mut answer = item(&detail.stream);
     let events = |events: &[Event]| -> Vec<Value> { events.iter().map(attributes).collect() };
-    told["sessions"] = story.sessions.iter().map(session).collect();
-    told["push_exceptions"] = story.exceptions.into();
-    told["last_snapshot"] = story.snapshot.as_ref().map_or(Value::Null, snapshot);
-    told["recordings"] = story.recordings.iter().map(recording).collect();
-    told["audits"] = story.audits.iter().map(audit).collect();
-    told["timeline"] = events(&story.timeline).into();
-    told["next"] = json!(story.next.map(|next| next.to_string()));
-    told
+    answer["sessions"] = detail.sessions.iter().map(session).collect();
+    answer["push_exceptions"] = detail.exceptions.into();
+    answer["last_snapshot"] = detail.snapshot.as_ref().map_or(Value::Null, snapshot);
+    answer["recordings"] = detail.recordings.iter().map(recording).collect();
+    answer["audits"] = detail.audits.iter().map(audit).collect();
+    answer["timeline"] = events(&detail.timeline).into();
+    answer["next"] = json!(detail.next.map(|next| next.to_string()));
+    answer
 }
 
-fn session(told: &Told) -> Value {
-    let session = &told.session;
+fn session(detail: &Told) -> Value {
+    let session = &detail.session;
     let end = session.end.map(|(end, _)| end);
     json!({
         "pushsequence": session.sequence,
@@ -134,14 +134,14 @@ fn session(told: &Told) -> Value {
         "begin_known": session.begin.is_some(),
         "end": end,
         "duration_seconds": end.map(|end| end.since(session.start).as_secs_f64()),
-        "superseded": told.superseded,
-        "pusher": told.pusher,
-        "width": told.resolution.map(|(width, _)| width),
-        "height": told.resolution.map(|(_, height)| height),
-        "errcode": told.errcode,
-        "end_reason": told.errcode.map(|code| code.reason()),
-        "errmsg": told.errmsg,
-        "push_exceptions": told.exceptions,
+        "superseded": detail.superseded,
+        "pusher": detail.pusher,
+        "width": detail.resolution.map(|(width, _)| width),
+        "height": detail.resolution.map(|(_, height)| height),
+        "errcode": detail.errcode,
+        "end_reason": detail.errcode.map(|code| code.reason()),
+        "errmsg": detail.errmsg,
+        "push_exceptions": detail.exceptions,
     })
 }
 
@@ -196,7 +196,7 @@ struct StreamFeed {
     /// Changes up to here were looked at.
     after: i64,
     unsent: VecDeque<StreamRow>,
-    looks: Interval,
+    polls: Interval,
     _place: OwnedSemaphorePermit,
 }
 
@@ -212,23 +212,23 @@ pub(super) async fn changes(
     let place = admin.watchers.clone().try_acquire_owned();
     let place = place.map_err(|_| Problem::Busy("too many clients watch already"))?;
     let newest = admin.board.revision().await?;
-    let mut looks = interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let watched = StreamFeed {
+    let mut polls = interval(POLL_INTERVAL);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let feed = StreamFeed {
         admin,
         wanted,
         // Of another board: as if it were not there.
         after: last.filter(|last| *last <= newest).unwrap_or(newest),
         unsent: VecDeque::new(),
-        looks,
+        polls,
         _place: place,
     };
-    let messages = unfold(watched, |mut watched| async move {
-        let message = watched.next().await;
-        Some((Ok::<_, Infallible>(message), watched))
+    let messages = unfold(feed, |mut feed| async move {
+        let message = feed.next().await;
+        Some((Ok::<_, Infallible>(message), feed))
     });
     let stream =
-        Sse::new(messages).keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here"));
+        Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("still here"));
     Ok(stream.into_response())
 }
 
@@ -240,9 +240,9 @@ impl StreamFeed {
                 let message = message.id(stream.revision.to_string());
                 return message.data(item(&stream).to_string());
             }
-            self.looks.tick().await;
+            self.polls.tick().await;
             // One that fails has said so in the log.
-            let Ok(changed) = self.admin.board.changed(self.after, READ).await else {
+            let Ok(changed) = self.admin.board.changed(self.after, READ_BATCH).await else {
                 continue;
             };
             if let Some(last) = changed.last() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{one_of, reference};
+use super::{one_of, schema_ref};
 use crate::dispatch::{Progress, State};
 use crate::metrics::CallbackResult;
 use crate::rejected::Reason;
@@ -101,7 +101,7 @@ pub(super) fn schemas() -> Value {
             "audits": list(object(json!({
                 "id": text(), "type": text(), "time": maybe_time(), "suggestion": maybe(), "label": maybe(),
             }))),
-            "timeline": list(reference("Event")),
+            "timeline": list(schema_ref("Event")),
             "next": maybe(),
         }), &not_always),
         "RetryWindow": object(json!({
