@@ -151,7 +151,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
                 Some(url) => health::address_of(url).map_err(Failed::Setup)?,
                 None => health::local(load()?.server.listen),
             };
-            health::ask(&address, args.path()).map_err(Failed::Run)
+            health::probe(&address, args.path()).map_err(Failed::Run)
         }
         CliCommand::Events(command) => command.operate(&file),
         CliCommand::Streams(command) => command.operate(&file),

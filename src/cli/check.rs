@@ -23,7 +23,7 @@ const PLACEHOLDER: &str = "http://YOUR-HOST";
 
 /// Finds what loading the configuration does not: what a server would stumble over at its start. Nothing is touched.
 pub(super) fn validate(config: &Config) -> anyhow::Result<()> {
-    targets(config)?;
+    check_targets(config)?;
     let placed = |invalid: Invalid| anyhow!("{}: {invalid}", config.place_of(&invalid.place));
     if let StoreSettings::Sqlite(store) = &config.inbox.store {
         store.check("inbox").map_err(placed)?;
@@ -45,7 +45,7 @@ pub(super) fn report(config: &Config) -> Result<String, fmt::Error> {
 }
 
 /// The program has no handlers of its own: each one needs a `to`. None may write to what is livehook's own.
-pub(super) fn targets(config: &Config) -> anyhow::Result<()> {
+pub(super) fn check_targets(config: &Config) -> anyhow::Result<()> {
     let wrong = |place: String, problem: &str| {
         let invalid = Invalid::at(place, problem);
         Err(anyhow!("{}: {invalid}", config.place_of(&invalid.place)))
@@ -86,7 +86,10 @@ fn write_report(out: &mut String, config: &Config) -> fmt::Result {
     for (name, handler) in &config.handlers {
         write_handler(out, name, handler)?;
     }
-    for (title, lines) in [("Hints", hints(config)), ("Not checked", unchecked(config))] {
+    for (title, lines) in [
+        ("Hints", hints(config)),
+        ("Not checked", not_checked(config)),
+    ] {
         if !lines.is_empty() {
             writeln!(out, "\n{title}")?;
         }
@@ -173,7 +176,7 @@ fn write_handler(out: &mut String, name: &str, handler: &HandlerSettings) -> fmt
 }
 
 /// What only a server, or the platform, can find out.
-fn unchecked(config: &Config) -> Vec<String> {
+fn not_checked(config: &Config) -> Vec<String> {
     let mut lines = vec![
         "the callback template: whether it has these URLs and the same key".to_owned(),
         "the way from the platform to here: name, HTTPS, load balancer, firewall".to_owned(),
@@ -229,17 +232,18 @@ fn hints(config: &Config) -> Vec<String> {
 }
 
 /// Kinds whose events tell no appname, or not always.
-const NAMELESS: [Kind; 4] = [Kind::Relay, Kind::Monitor, Kind::Subtitle, Kind::SmartErase];
+const KINDS_WITHOUT_APPNAME: [Kind; 4] =
+    [Kind::Relay, Kind::Monitor, Kind::Subtitle, Kind::SmartErase];
 
 fn hint_handler(hints: &mut Vec<String>, name: &str, handler: &HandlerSettings) {
-    let nameless = NAMELESS
+    let without_appname = KINDS_WITHOUT_APPNAME
         .iter()
         .filter(|kind| handler.kinds().contains(kind));
-    let nameless: Vec<_> = nameless.map(|kind| kind.slug()).collect();
-    if !handler.streams().is_empty() && !nameless.is_empty() {
+    let without_appname: Vec<_> = without_appname.map(|kind| kind.slug()).collect();
+    if !handler.streams().is_empty() && !without_appname.is_empty() {
         hints.push(format!(
             "handler {name} gets what has no appname by its streamid alone, also that of another app's stream of the same name; without appname may come: {}",
-            nameless.join(", ")
+            without_appname.join(", ")
         ));
     }
 }

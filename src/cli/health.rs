@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use axum::http::Uri;
 
 /// From the first step to the answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HealthArgs {
@@ -57,9 +57,10 @@ pub(super) fn address_of(url: &str) -> anyhow::Result<String> {
 }
 
 /// Good if the server answers 200.
-pub(super) fn ask(address: &str, path: &str) -> anyhow::Result<()> {
-    let end = Instant::now() + PATIENCE;
-    let line = answer(address, path, end).with_context(|| format!("http://{address}{path}"))?;
+pub(super) fn probe(address: &str, path: &str) -> anyhow::Result<()> {
+    let end = Instant::now() + TIMEOUT;
+    let line =
+        status_line(address, path, end).with_context(|| format!("http://{address}{path}"))?;
     match line.split(' ').nth(1) {
         Some("200") => Ok(()),
         Some(status) => bail!("http://{address}{path} answers {status}"),
@@ -68,15 +69,15 @@ pub(super) fn ask(address: &str, path: &str) -> anyhow::Result<()> {
 }
 
 /// The first line of the answer.
-fn answer(address: &str, path: &str, end: Instant) -> anyhow::Result<String> {
+fn status_line(address: &str, path: &str, end: Instant) -> anyhow::Result<String> {
     let mut stream = connect(address, end)?;
-    stream.set_write_timeout(Some(left(end)?))?;
+    stream.set_write_timeout(Some(remaining(end)?))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut start = Vec::new();
     let mut chunk = [0; 256];
     while !start.contains(&b'\n') && start.len() < 4096 {
-        stream.set_read_timeout(Some(left(end)?))?;
+        stream.set_read_timeout(Some(remaining(end)?))?;
         match stream.read(&mut chunk).context("no answer")? {
             0 => break,
             count => start.extend_from_slice(&chunk[..count]),
@@ -89,7 +90,7 @@ fn answer(address: &str, path: &str, end: Instant) -> anyhow::Result<String> {
 fn connect(address: &str, end: Instant) -> anyhow::Result<TcpStream> {
     let mut last = None;
     for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left(end)?) {
+        match TcpStream::connect_timeout(&address, remaining(end)?) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }
@@ -100,12 +101,12 @@ fn connect(address: &str, end: Instant) -> anyhow::Result<TcpStream> {
     }
 }
 
-fn left(end: Instant) -> anyhow::Result<Duration> {
-    let left = end.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        bail!("no answer within {} s", PATIENCE.as_secs());
+fn remaining(end: Instant) -> anyhow::Result<Duration> {
+    let remaining = end.saturating_duration_since(Instant::now());
+    if remaining.is_zero() {
+        bail!("no answer within {} s", TIMEOUT.as_secs());
     }
-    Ok(left)
+    Ok(remaining)
 }
 
 #[cfg(test)]
@@ -146,7 +147,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
                 String::from_utf8_lossy(&request[..length]).into_owned()
             });
-            assert_eq!(ask(&address, "/readyz").is_ok(), well, "{answer}");
+            assert_eq!(probe(&address, "/readyz").is_ok(), well, "{answer}");
             assert!(
                 server
                     .join()

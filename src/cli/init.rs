@@ -18,7 +18,7 @@ pub(super) fn run() -> Option<ExitCode> {
         return None;
     }
     match start() {
-        Ok((server, mut signals)) => Some(look_after(server, &mut signals)),
+        Ok((server, mut signals)) => Some(supervise(server, &mut signals)),
         Err(error) => {
             let _ = writeln!(
                 io::stderr(),
@@ -41,7 +41,7 @@ fn start() -> io::Result<(Pid, Signals)> {
     Ok((Pid::from_child(&child), signals))
 }
 
-fn look_after(server: Pid, signals: &mut Signals) -> ExitCode {
+fn supervise(server: Pid, signals: &mut Signals) -> ExitCode {
     for signal in signals.forever() {
         if let Some(signal) = Signal::from_named_raw(signal).filter(|it| *it != Signal::CHILD) {
             let _ = kill_process(server, signal);
@@ -50,7 +50,7 @@ fn look_after(server: Pid, signals: &mut Signals) -> ExitCode {
         // One signal may stand for several that have ended.
         while let Ok(Some((ended, status))) = wait(WaitOptions::NOHANG) {
             if ended == server {
-                return code(status);
+                return exit_code(status);
             }
         }
     }
@@ -58,7 +58,7 @@ fn look_after(server: Pid, signals: &mut Signals) -> ExitCode {
 }
 
 /// As shells have it: 128 and the number of the signal.
-fn code(status: WaitStatus) -> ExitCode {
+fn exit_code(status: WaitStatus) -> ExitCode {
     let killed = status.terminating_signal().map(|signal| 128 + signal);
     let code = status.exit_status().or(killed);
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))

@@ -29,7 +29,7 @@ use super::Failed;
 use crate::event::Seq;
 
 /// Items of one question at most, as the server has it.
-const PART: usize = 1000;
+const MAX_PAGE: usize = 1000;
 
 /// A command that asks a server.
 pub(super) trait Operate {
@@ -54,7 +54,7 @@ impl<T: Args + Operate> RemoteArgs<T> {
 }
 
 /// Prints a line at once; whether somebody reads on.
-fn say(line: &str) -> Result<bool, Failed> {
+fn print_line(line: &str) -> Result<bool, Failed> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -99,7 +99,7 @@ fn newest(
     while items.len() < limit {
         let mut query = query.to_vec();
         query.push(("order", "newest".to_owned()));
-        query.push(("limit", PART.min(limit - items.len()).to_string()));
+        query.push(("limit", MAX_PAGE.min(limit - items.len()).to_string()));
         query.extend(after.map(|after: Seq| ("after", after.to_string())));
         let page = remote.get(path, &query)?;
         items.extend(page["items"].as_array().into_iter().flatten().cloned());
@@ -122,22 +122,22 @@ fn print_json(items: &[Value]) -> Result<(), Failed> {
 }
 
 fn json_line(item: &Value) -> String {
-    table::plain_json(&item.to_string())
+    table::printable_json(&item.to_string())
 }
 
 fn print_table(table: &TextTable) -> Result<(), Failed> {
-    print_lines(table.lines(&mut Vec::new(), room()))
+    print_lines(table.lines(&mut Vec::new(), terminal_width()))
 }
 
 /// Columns of the terminal, if it is one.
-fn room() -> Option<usize> {
+fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(size.ws_col.into()).filter(|columns| *columns > 0)
 }
 
 fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
     for line in lines {
-        if !say(&line)? {
+        if !print_line(&line)? {
             break;
         }
     }

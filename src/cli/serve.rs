@@ -16,11 +16,11 @@ use crate::config::{Config, environment};
 use crate::server::{Reloader, Server, StartError};
 
 /// Looking at the files that the configuration names takes no longer.
-const CHECK_WITHIN: Duration = Duration::from_secs(30);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a watched file is looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// A second signal, or the end, waits no longer than this for what still runs.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
+const SHUTDOWN_LIMIT: Duration = Duration::from_millis(500);
 
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
     start(&config)?;
@@ -48,7 +48,7 @@ pub(super) fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result
         let _caught = signal(too_large).map_err(|error| Failed::Run(error.into()))?;
         work.await
     });
-    runtime.shutdown_timeout(LAST_MOMENT);
+    runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     result
 }
 
@@ -56,8 +56,8 @@ pub(super) fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result
 fn validate(config: &Config) -> anyhow::Result<()> {
     let (config, (done, checked)) = (config.clone(), mpsc::channel());
     std::thread::spawn(move || done.send(check::validate(&config)));
-    checked.recv_timeout(CHECK_WITHIN).unwrap_or_else(|_| {
-        bail!("a file system that the configuration names did not answer within {CHECK_WITHIN:?}")
+    checked.recv_timeout(CHECK_TIMEOUT).unwrap_or_else(|_| {
+        bail!("a file system that the configuration names did not answer within {CHECK_TIMEOUT:?}")
     })
 }
 
@@ -164,8 +164,8 @@ impl Stops {
 
 /// Reloads at SIGHUP and, if told to watch, when the file or a secret it names has changed.
 async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, watch: bool) {
-    let mut looks = interval(WATCH_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(WATCH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What was last found, so that each change is taken, or complained of, once. At first what is in force: the file may have
     // changed while the inbox was opened.
     let mut seen = Ok(reloader.config().await);
@@ -173,7 +173,7 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
     loop {
         let asked = tokio::select! {
             hangup = hangups.recv() => hangup.is_some(),
-            _ = looks.tick(), if watch => false,
+            _ = ticks.tick(), if watch => false,
         };
         let found = load(&mut hanging, &file).await;
         if !asked && seen == found {
@@ -198,17 +198,17 @@ type Loading = JoinHandle<Result<Config, String>>;
 
 /// Off the runtime and within a time: a file system may hang. One thread at the most is left behind, in `hanging`.
 async fn load(hanging: &mut Option<Loading>, file: &Path) -> Result<Config, String> {
-    let late = |_| format!("a file system did not answer within {CHECK_WITHIN:?}");
+    let late = |_| format!("a file system did not answer within {CHECK_TIMEOUT:?}");
     if let Some(earlier) = hanging {
-        let _ = timeout(CHECK_WITHIN, earlier).await.map_err(late)?;
+        let _ = timeout(CHECK_TIMEOUT, earlier).await.map_err(late)?;
     }
     let file = file.to_owned();
     let loading = hanging.insert(spawn_blocking(move || {
         let config = Config::load(&file, &environment()).map_err(|error| error.to_string())?;
-        check::targets(&config).map_err(|error| format!("{error:#}"))?;
+        check::check_targets(&config).map_err(|error| format!("{error:#}"))?;
         Ok(config)
     }));
-    let loaded = timeout(CHECK_WITHIN, loading).await.map_err(late)?;
+    let loaded = timeout(CHECK_TIMEOUT, loading).await.map_err(late)?;
     *hanging = None;
     loaded.unwrap_or_else(|error| Err(error.to_string()))
 }

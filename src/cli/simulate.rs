@@ -2,7 +2,7 @@
 
 mod args;
 mod conformance;
-mod gauge;
+mod display;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -15,9 +15,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::args::Form;
+use self::args::ReportForm;
 pub(super) use self::args::SimulateArgs;
-use self::gauge::Gauge;
+use self::display::ProgressDisplay;
 use super::serve::Stops;
 use super::{Failed, print};
 use crate::clock::Clock;
@@ -44,15 +44,15 @@ fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed
 
 async fn run(args: &SimulateArgs, settings: Settings, checks: Checks) -> Result<(), Failed> {
     let (stop, stopped) = watch::channel(Stop::Not);
-    let display = Gauge::new(settings.events, settings.duration);
+    let display = ProgressDisplay::new(settings.events, settings.duration);
     let simulation = css_simulator::run(settings, checks, time_of_day(), stopped, |progress| {
         display.show(progress);
     });
-    let (report, left) = interruptible(simulation, stop, STOPPING).await?;
+    let (report, left) = interruptible(simulation, stop, STOP_NOTE).await?;
     display.end();
     show(&report, args.report)?;
     if left {
-        return Err(at_once());
+        return Err(stopped_at_once());
     }
     match report.faults() {
         faults if faults.is_empty() => Ok(()),
@@ -66,9 +66,9 @@ fn time_of_day() -> Now {
     Arc::new(move || clock.now())
 }
 
-const STOPPING: &str = "stopping: what is open gets its answer; again to stop at once\n";
+const STOP_NOTE: &str = "stopping: what is open gets its answer; again to stop at once\n";
 /// Signals that follow one another so closely are one: `timeout` sends two.
-const ONE_SIGNAL: Duration = Duration::from_millis(300);
+const SIGNAL_GAP: Duration = Duration::from_millis(300);
 
 /// Tells the work to stop soon at a signal, now at a second one, and leaves it at a third. `note` is said at the
 /// first. Whether there was a second one comes with what the work comes to.
@@ -86,7 +86,7 @@ async fn interruptible<T>(
                 return done.map(|done| (done, *stop.borrow() == Stop::Now)).map_err(Failed::Run);
             }
             () = stops.next() => {
-                if last.is_some_and(|last| last.elapsed() < ONE_SIGNAL) {
+                if last.is_some_and(|last| last.elapsed() < SIGNAL_GAP) {
                     continue;
                 }
                 last = Some(Instant::now());
@@ -98,22 +98,22 @@ async fn interruptible<T>(
                         let _ = std::io::stderr().write_all(note.as_bytes());
                     }
                     Stop::Soon => drop(stop.send_replace(Stop::Now)),
-                    Stop::Now => return Err(at_once()),
+                    Stop::Now => return Err(stopped_at_once()),
                 }
             }
         }
     }
 }
 
-fn at_once() -> Failed {
+fn stopped_at_once() -> Failed {
     Failed::Run(anyhow!("stopped at once by a second signal"))
 }
 
 /// Prints a report in the wanted form.
-fn show(report: &(impl Display + Serialize), form: Form) -> Result<(), Failed> {
+fn show(report: &(impl Display + Serialize), form: ReportForm) -> Result<(), Failed> {
     print(&match form {
-        Form::Text => report.to_string(),
-        Form::Json => {
+        ReportForm::Text => report.to_string(),
+        ReportForm::Json => {
             serde_json::to_string(report).map_err(|error| Failed::Run(error.into()))? + "\n"
         }
     })

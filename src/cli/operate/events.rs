@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use clap::Args;
 use serde_json::Value;
 
-use super::follow::Following;
+use super::follow::MessageStream;
 use super::printer::Printer;
-use super::query::{Received, Shown, StreamArgs};
+use super::query::{ListArgs, ReceivedArgs, StreamArgs};
 use super::remote::Remote;
-use super::table::{cell, kind, plain, plain_json, stream};
-use super::{Operate, confirm, counted, newest, say};
+use super::table::{cell, kind, printable, printable_json, stream};
+use super::{Operate, confirm, counted, newest, print_line};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -19,11 +19,11 @@ pub(in crate::cli) struct EventsArgs {
     #[arg(value_name = "ID", conflicts_with_all = ["kind", "source", "from", "to", "domain", "stream", "follow", "delete"])]
     id: Option<String>,
     #[command(flatten)]
-    received: Received,
+    received: ReceivedArgs,
     #[command(flatten)]
     stream: StreamArgs,
     #[command(flatten)]
-    shown: Shown,
+    shown: ListArgs,
     /// Go on with those that arrive, until interrupted
     #[arg(long, short, conflicts_with_all = ["from", "to"])]
     follow: bool,
@@ -47,17 +47,17 @@ impl Operate for EventsArgs {
                 true => event.to_string(),
                 false => format!("{event:#}"),
             };
-            return say(&plain_json(&text)).map(drop);
+            return print_line(&printable_json(&text)).map(drop);
         }
         if self.delete {
             return self.delete(remote);
         }
         let limit = self.shown.limit(self.follow)?;
         // What arrives while the list is read is not missed, and not shown twice.
-        let watching = match self.follow {
+        let messages = match self.follow {
             true => {
                 let path = &["events", "stream"];
-                Some(remote.block_on(Following::start(remote, path, self.query()))?)
+                Some(remote.block_on(MessageStream::start(remote, path, self.query()))?)
             }
             false => None,
         };
@@ -66,11 +66,11 @@ impl Operate for EventsArgs {
         if !printer.print(&items)? {
             return Ok(());
         }
-        let Some(watching) = watching else {
+        let Some(messages) = messages else {
             return Ok(());
         };
         let mut known: HashSet<String> = items.iter().map(|item| item["id"].to_string()).collect();
-        remote.block_on(watching.each(|item| {
+        remote.block_on(messages.each(|item| {
             // The handlers are told of in between.
             let is_new = item["id"].is_string() && !known.remove(&item["id"].to_string());
             if is_new {
@@ -106,12 +106,12 @@ impl EventsArgs {
             Ok((answer, count, nameless))
         };
         let filters = query.iter().map(|(name, value)| format!("{name} {value}"));
-        let filters = plain(&filters.collect::<Vec<_>>().join(", "));
+        let filters = printable(&filters.collect::<Vec<_>>().join(", "));
         let (mut answer, mut count, nameless) = ask(true)?;
         if !self.dry_run {
             let question = format!("{count} will be deleted for good ({filters}){nameless}.");
             if !confirm(&question, self.yes)? {
-                return say("nothing was done").map(drop);
+                return print_line("nothing was done").map(drop);
             }
             (answer, count, _) = ask(false)?;
         }
@@ -120,7 +120,7 @@ impl EventsArgs {
             (false, true) => format!("{count} would be deleted ({filters}){nameless}"),
             (false, false) => format!("{count} deleted ({filters})"),
         };
-        say(&text).map(drop)
+        print_line(&text).map(drop)
     }
 }
 
@@ -132,7 +132,7 @@ fn row(item: &Value) -> Vec<String> {
     vec![
         cell(&item["receivedtime"]),
         kind(item),
-        plain(source.trim_start_matches('/')),
+        printable(source.trim_start_matches('/')),
         stream(item),
         cell(&item["id"]),
     ]

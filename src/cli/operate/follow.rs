@@ -7,28 +7,28 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::remote::Remote;
-use super::table::plain;
+use super::table::printable;
 use crate::cli::Failed;
 
 /// Between two tries to go on.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Messages that come one after the other.
-pub(super) struct Following<'a> {
+pub(super) struct MessageStream<'a> {
     remote: &'a Remote,
     path: &'a [&'a str],
     query: Vec<(&'static str, String)>,
     response: Response,
 }
 
-impl<'a> Following<'a> {
+impl<'a> MessageStream<'a> {
     /// From now on.
     pub(super) async fn start(
         remote: &'a Remote,
         path: &'a [&'a str],
         query: Vec<(&'static str, String)>,
     ) -> Result<Self, Failed> {
-        let response = ask(remote, path, &query, None).await?;
+        let response = connect(remote, path, &query, None).await?;
         Ok(Self {
             remote,
             path,
@@ -40,7 +40,7 @@ impl<'a> Following<'a> {
     /// Hands every message on, until nobody wants the next one.
     pub(super) async fn each(
         mut self,
-        mut take: impl FnMut(Value) -> Result<bool, Failed>,
+        mut on_message: impl FnMut(Value) -> Result<bool, Failed>,
     ) -> Result<(), Failed> {
         let mut last: Option<String> = None;
         loop {
@@ -56,20 +56,20 @@ impl<'a> Following<'a> {
                         .strip_prefix(": ")
                         .filter(|text| text.contains("skipped"))
                     {
-                        eprintln!("livehook: {}", plain(skipped));
+                        eprintln!("livehook: {}", printable(skipped));
                     } else if let Some(id) = line.strip_prefix("id: ") {
                         last = Some(id.to_owned());
                     } else if let Some(data) = line.strip_prefix("data: ")
                         && let Ok(message) = serde_json::from_str(data)
-                        && !take(message)?
+                        && !on_message(message)?
                     {
                         return Ok(());
                     }
                 }
             }
             loop {
-                sleep(PAUSE).await;
-                match ask(self.remote, self.path, &self.query, last.as_deref()).await {
+                sleep(RETRY_PAUSE).await;
+                match connect(self.remote, self.path, &self.query, last.as_deref()).await {
                     Ok(response) => {
                         self.response = response;
                         break;
@@ -83,7 +83,7 @@ impl<'a> Following<'a> {
     }
 }
 
-async fn ask(
+async fn connect(
     remote: &Remote,
     path: &[&str],
     query: &[(&'static str, String)],

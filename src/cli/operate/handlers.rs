@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::query::{Received, Shown, StreamArgs};
+use super::query::{ListArgs, ReceivedArgs, StreamArgs};
 use super::remote::Remote;
 use super::table::{TextTable, cell, kind, stream};
-use super::{Operate, PART, newest, print_json, print_table, say};
+use super::{MAX_PAGE, Operate, newest, print_json, print_line, print_table};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ impl Operate for HandlersArgs {
         for (name, what) in [(&self.pause, "pause"), (&self.resume, "resume")] {
             if let Some(name) = name {
                 let answer = remote.post(&["handlers", name, what], &json!({}))?;
-                return say(&format!("{name}: {}", cell(&answer["state"]))).map(drop);
+                return print_line(&format!("{name}: {}", cell(&answer["state"]))).map(drop);
             }
         }
         let items = all(remote)?;
@@ -53,7 +53,11 @@ impl Operate for HandlersArgs {
             let behind = Duration::from_secs(seconds as u64);
             let failure = &item["last_failure"];
             let error = match failure["error"].as_str() {
-                Some(error) => format!("{} {}", cell(&failure["time"]), super::table::plain(error)),
+                Some(error) => format!(
+                    "{} {}",
+                    cell(&failure["time"]),
+                    super::table::printable(error)
+                ),
                 None => "-".to_owned(),
             };
             let text = |name: &str| cell(&item[name]);
@@ -80,11 +84,11 @@ pub(in crate::cli) struct ParkedArgs {
     #[arg(value_name = "HANDLER")]
     handler: Option<String>,
     #[command(flatten)]
-    received: Received,
+    received: ReceivedArgs,
     #[command(flatten)]
     stream: StreamArgs,
     #[command(flatten)]
-    shown: Shown,
+    shown: ListArgs,
 }
 
 impl Operate for ParkedArgs {
@@ -130,6 +134,6 @@ impl Operate for ParkedArgs {
 }
 
 fn all(remote: &Remote) -> Result<Vec<Value>, Failed> {
-    let page = remote.get(&["handlers"], &[("limit", PART.to_string())])?;
+    let page = remote.get(&["handlers"], &[("limit", MAX_PAGE.to_string())])?;
     Ok(page["items"].as_array().cloned().unwrap_or_default())
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::table::TextTable;
-use super::{json_line, room, say};
+use super::{json_line, print_line, terminal_width};
 use crate::cli::Failed;
 
 /// Prints items, as a table that goes on or as JSON lines.
@@ -39,11 +39,11 @@ impl Printer {
             for item in items {
                 table.row((self.row)(item));
             }
-            let lines = table.lines(&mut self.widths, room());
+            let lines = table.lines(&mut self.widths, terminal_width());
             lines.into_iter().skip(usize::from(!is_first)).collect()
         };
         for line in lines {
-            if !say(&line)? {
+            if !print_line(&line)? {
                 return Ok(false);
             }
         }

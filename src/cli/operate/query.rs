@@ -12,7 +12,7 @@ type Query = Vec<(&'static str, String)>;
 
 /// What arrived when.
 #[derive(Debug, Args)]
-pub(super) struct Received {
+pub(super) struct ReceivedArgs {
     /// Only this kind, such as stream-begin
     #[arg(long, value_parser = kind)]
     kind: Option<Kind>,
@@ -27,7 +27,7 @@ pub(super) struct Received {
     to: Option<Timestamp>,
 }
 
-impl Received {
+impl ReceivedArgs {
     pub(super) fn query(&self) -> Query {
         [
             ("kind", self.kind.map(|kind| kind.slug().to_owned())),
@@ -63,7 +63,7 @@ impl StreamArgs {
 
 /// How a list is shown.
 #[derive(Debug, Args)]
-pub(super) struct Shown {
+pub(super) struct ListArgs {
     /// At most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
@@ -72,7 +72,7 @@ pub(super) struct Shown {
     pub(super) json: bool,
 }
 
-impl Shown {
+impl ListArgs {
     /// How many at most. None of what is there makes sense only for those who wait for more.
     pub(super) fn limit(&self, follow: bool) -> Result<usize, Failed> {
         if self.limit == 0 && !follow {

@@ -3,22 +3,22 @@
 use clap::Args;
 use serde_json::json;
 
-use super::query::{Received, Shown, reason};
+use super::query::{ListArgs, ReceivedArgs, reason};
 use super::remote::Remote;
 use super::table::{TextTable, cell};
-use super::{Operate, counted, newest, print_json, print_table, say};
+use super::{Operate, counted, newest, print_json, print_line, print_table};
 use crate::cli::Failed;
 use crate::rejected::Reason;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RejectedArgs {
     #[command(flatten)]
-    received: Received,
+    received: ReceivedArgs,
     /// Only what was refused for this reason, such as signature
     #[arg(long, value_parser = reason)]
     reason: Option<Reason>,
     #[command(flatten)]
-    shown: Shown,
+    shown: ListArgs,
     /// Instead of showing the list: take what was refused for its signature, or came to a URL that is nobody's, and is authentic by
     /// the keys of now
     #[arg(long, conflicts_with_all = ["kind", "from", "to", "reason", "limit"])]
@@ -74,13 +74,13 @@ impl RejectedArgs {
         }
         let answer = remote.post(&["rejected", "recheck"], &body)?;
         if self.shown.json {
-            return say(&answer.to_string()).map(drop);
+            return print_line(&answer.to_string()).map(drop);
         }
         let count = counted(answer["count"].as_u64().unwrap_or_default(), "callback");
         let what = match self.dry_run {
             true => "would be taken: authentic by the keys of now",
             false => "joined the inbox: authentic by the keys of now",
         };
-        say(&format!("{count} {what}")).map(drop)
+        print_line(&format!("{count} {what}")).map(drop)
     }
 }

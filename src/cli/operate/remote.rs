@@ -9,7 +9,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::table::plain;
+use super::table::printable;
 use crate::admin::settings::AdminConfig;
 use crate::cli::Failed;
 use crate::cli::health::local;
@@ -18,11 +18,11 @@ use crate::outbound;
 use crate::settings::Surroundings;
 
 /// To a connection.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// To the answer of a question; a long replay may take a while to be counted.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// To an answer that is given when everything stored was looked through: of a deletion, and of a rebuilt board.
-const THOROUGH: Duration = Duration::from_secs(3600);
+const SLOW_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Where the server is, and who asks.
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,7 @@ impl Remote {
         let url = outbound::url(&url, "http://127.0.0.1:9090")
             .map_err(|problem| anyhow!("--admin: {problem}"))?;
         Ok(Self {
-            client: outbound::client(&url, |client| client.connect_timeout(CONNECT))?,
+            client: outbound::client(&url, |client| client.connect_timeout(CONNECT_TIMEOUT))?,
             url,
             token,
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -83,25 +83,25 @@ impl Remote {
     /// Asks for a page.
     pub(super) fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
         self.runtime
-            .block_on(self.ask(Method::GET, path, query, None, ANSWER))
+            .block_on(self.ask(Method::GET, path, query, None, ANSWER_TIMEOUT))
     }
 
     /// Has the server do something.
     pub(super) fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failed> {
         self.runtime
-            .block_on(self.ask(Method::POST, path, &[], Some(body), ANSWER))
+            .block_on(self.ask(Method::POST, path, &[], Some(body), ANSWER_TIMEOUT))
     }
 
     /// Has the server do something that goes through everything stored.
-    pub(super) fn post_patiently(&self, path: &[&str]) -> Result<Value, Failed> {
+    pub(super) fn post_slow(&self, path: &[&str]) -> Result<Value, Failed> {
         self.runtime
-            .block_on(self.ask(Method::POST, path, &[], None, THOROUGH))
+            .block_on(self.ask(Method::POST, path, &[], None, SLOW_TIMEOUT))
     }
 
     /// Has the server delete what the query says, or count it.
     pub(super) fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
         self.runtime
-            .block_on(self.ask(Method::DELETE, path, query, None, THOROUGH))
+            .block_on(self.ask(Method::DELETE, path, query, None, SLOW_TIMEOUT))
     }
 
     /// Waits, or does something else that takes its time.
@@ -119,7 +119,10 @@ impl Remote {
     ) -> Result<Value, Failed> {
         let asking = async {
             let response = self.send(method, path, query, &[], body).await?;
-            let text = response.text().await.map_err(|error| self.away(error))?;
+            let text = response
+                .text()
+                .await
+                .map_err(|error| self.unreachable(error))?;
             serde_json::from_str(&text).map_err(|_| {
                 Failed::Run(anyhow!(
                     "{}: this is no admin listener of a livehook",
@@ -163,7 +166,10 @@ impl Remote {
         if let Some(body) = body {
             request = request.body(body.to_string());
         }
-        let response = request.send().await.map_err(|error| self.away(error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -176,7 +182,7 @@ impl Remote {
                 "{}: it does not know the token; give the one of its [admin] with --admin-token-file, or its configuration with --config",
                 self.url
             ),
-            (_, Some(message)) => anyhow!("{}", plain(message)),
+            (_, Some(message)) => anyhow!("{}", printable(message)),
             _ => anyhow!(
                 "{}: it answers {status}; is this the admin listener of a livehook?",
                 self.url
@@ -189,7 +195,7 @@ impl Remote {
         })
     }
 
-    pub(super) fn away(&self, error: reqwest::Error) -> Failed {
+    pub(super) fn unreachable(&self, error: reqwest::Error) -> Failed {
         let error = error.without_url();
         let mut cause: &dyn std::error::Error = &error;
         while let Some(source) = cause.source() {

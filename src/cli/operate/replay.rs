@@ -11,13 +11,13 @@ use tokio::time::sleep;
 use super::query::time;
 use super::remote::Remote;
 use super::table::cell;
-use super::{Operate, confirm, counted, say};
+use super::{Operate, confirm, counted, print_line};
 use crate::cli::Failed;
 
 /// Between two looks at how much is left.
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Looks in a row that may fail: what restarts a server takes its time.
-const FAILURES: u32 = 60;
+const MAX_FAILURES: u32 = 60;
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("selection").required(true).args(["event", "parked", "from"]))]
@@ -74,7 +74,7 @@ impl Operate for ReplayArgs {
         let (would, oldest) = ask(&body)?;
         let would = counted(would, "event");
         if self.dry_run {
-            return say(&format!(
+            return print_line(&format!(
                 "{would} would be delivered to {} again{oldest}",
                 self.handler
             ))
@@ -85,14 +85,14 @@ impl Operate for ReplayArgs {
             self.handler
         );
         if !confirm(&question, self.yes)? {
-            return say("nothing was done").map(drop);
+            return print_line("nothing was done").map(drop);
         }
         body["dry_run"] = false.into();
         let (count, oldest) = ask(&body)?;
         let are = if count == 1 { "is" } else { "are" };
         let count = counted(count, "event");
         let due = format!("{count} {are} due for {} again{oldest}", self.handler);
-        let goes_on = say(&due)?;
+        let goes_on = print_line(&due)?;
         if self.wait && goes_on {
             self.wait(remote)?;
         }
@@ -103,30 +103,30 @@ impl Operate for ReplayArgs {
 impl ReplayArgs {
     /// Looks again and again. What was replayed earlier, or from elsewhere, counts as well.
     fn wait(&self, remote: &Remote) -> Result<(), Failed> {
-        let mut shown = Left::on_a_terminal();
+        let mut line = ProgressLine::on_terminal();
         let mut failures = 0;
         let ended = loop {
             match remote.get(&["handlers"], &[("handler", self.handler.clone())]) {
                 Ok(page) => {
                     failures = 0;
-                    match self.over(&page["items"][0], &mut shown) {
+                    match self.outcome(&page["items"][0], &mut line) {
                         Ok(None) => {}
-                        Ok(Some(over)) => break Ok(over),
+                        Ok(Some(outcome)) => break Ok(outcome),
                         Err(problem) => break Err(Failed::Run(problem)),
                     }
                 }
                 // It may just be starting again.
-                Err(Failed::Run(_)) if failures < FAILURES => failures += 1,
+                Err(Failed::Run(_)) if failures < MAX_FAILURES => failures += 1,
                 Err(failed) => break Err(failed),
             }
-            remote.block_on(async { sleep(PAUSE).await });
+            remote.block_on(async { sleep(POLL_INTERVAL).await });
         };
-        shown.write("");
-        say(&ended?).map(drop)
+        line.write("");
+        print_line(&ended?).map(drop)
     }
 
     /// What came of it, once nothing is left; until then shows how much is.
-    fn over(&self, handler: &Value, shown: &mut Left) -> anyhow::Result<Option<String>> {
+    fn outcome(&self, handler: &Value, line: &mut ProgressLine) -> anyhow::Result<Option<String>> {
         if handler.is_null() {
             anyhow::bail!("there is no handler {} any more", self.handler);
         }
@@ -135,14 +135,14 @@ impl ReplayArgs {
                 let parked = handler["parked"].as_u64().unwrap_or_default();
                 let are = if parked == 1 { "is" } else { "are" };
                 let parked = counted(parked, "event");
-                let over = format!(
+                let outcome = format!(
                     "the replay to {} is over, {parked} {are} parked",
                     self.handler
                 );
-                Ok(Some(over))
+                Ok(Some(outcome))
             }
             Some(left) => {
-                shown.show(handler, left);
+                line.show(handler, left);
                 Ok(None)
             }
             None => anyhow::bail!("the server does not say how much is left: it is an older one"),
@@ -151,29 +151,29 @@ impl ReplayArgs {
 }
 
 /// A line of a terminal that says how much is left, over and over.
-struct Left {
+struct ProgressLine {
     is_terminal: bool,
     /// The most there ever were.
-    of: u64,
+    most: u64,
 }
 
-impl Left {
-    fn on_a_terminal() -> Self {
+impl ProgressLine {
+    fn on_terminal() -> Self {
         Self {
             is_terminal: std::io::stderr().is_terminal(),
-            of: 0,
+            most: 0,
         }
     }
 
     fn show(&mut self, handler: &Value, left: u64) {
-        self.of = self.of.max(left);
+        self.most = self.most.max(left);
         let state = match handler["state"].as_str() {
             // Why it may take long.
             Some(state @ ("paused" | "failing")) => format!(" ({state})"),
             _ => String::new(),
         };
         let name = cell(&handler["name"]);
-        self.write(&format!("{name}: {left} of {} left{state}", self.of));
+        self.write(&format!("{name}: {left} of {} left{state}", self.most));
     }
 
     /// Writes over what stands there; what cannot be shown is not missed.

@@ -1,6 +1,6 @@
 //! `livehook streams`: which of them are live, the story of one, and making the board again.
 
-mod story;
+mod detail;
 
 use std::collections::HashMap;
 
@@ -10,12 +10,14 @@ use css_callbacks::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::follow::Following;
+use super::follow::MessageStream;
 use super::printer::Printer;
-use super::query::{Shown, StreamArgs};
+use super::query::{ListArgs, StreamArgs};
 use super::remote::Remote;
-use super::table::{cell, plain, stream};
-use super::{Operate, PART, confirm, counted, next, print_json, print_lines, room, say};
+use super::table::{cell, printable, stream};
+use super::{
+    MAX_PAGE, Operate, confirm, counted, next, print_json, print_line, print_lines, terminal_width,
+};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -39,7 +41,7 @@ pub(in crate::cli) struct StreamsArgs {
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     #[command(flatten)]
-    shown: Shown,
+    shown: ListArgs,
     /// Go on with each change, live or not any more, until interrupted
     #[arg(long, short)]
     follow: bool,
@@ -58,32 +60,36 @@ impl Operate for StreamsArgs {
         }
         let limit = self.shown.limit(self.follow)?;
         if let Some(one) = &self.one {
-            return self.tell(remote, &parts(one).map_err(Failed::Setup)?, limit);
+            return self.show_detail(remote, &parse_name(one).map_err(Failed::Setup)?, limit);
         }
         // What changes while the list is read is not missed, and not shown twice.
-        let watching = match self.follow {
+        let messages = match self.follow {
             true => {
                 let path = &["streams", "stream"];
                 let query = self.query(self.offline.then_some(false));
-                Some(remote.block_on(Following::start(remote, path, query))?)
+                Some(remote.block_on(MessageStream::start(remote, path, query))?)
             }
             false => None,
         };
         let live = (!self.all).then_some(!self.offline);
-        let items = newest(remote, &self.query(live), limit)?;
+        let items = newest_changed(remote, &self.query(live), limit)?;
         let mut printer = Printer::new(self.shown.json, HEAD, row);
         if !printer.print(&items)? {
             return Ok(());
         }
-        let Some(watching) = watching else {
+        let Some(messages) = messages else {
             return Ok(());
         };
-        let mut known: HashMap<String, String> =
-            items.iter().map(|item| (name(item), state(item))).collect();
-        remote.block_on(watching.each(|item| match known.remove(&name(&item)) {
-            Some(shown) if shown == state(&item) => Ok(true),
-            _ => printer.print(&[item]),
-        }))
+        let mut known: HashMap<String, String> = items
+            .iter()
+            .map(|item| (stream_name(item), state(item)))
+            .collect();
+        remote.block_on(
+            messages.each(|item| match known.remove(&stream_name(&item)) {
+                Some(shown) if shown == state(&item) => Ok(true),
+                _ => printer.print(&[item]),
+            }),
+        )
     }
 }
 
@@ -97,35 +103,40 @@ impl StreamsArgs {
         query
     }
 
-    fn tell(&self, remote: &Remote, parts: &[String; 4], limit: usize) -> Result<(), Failed> {
+    fn show_detail(
+        &self,
+        remote: &Remote,
+        parts: &[String; 4],
+        limit: usize,
+    ) -> Result<(), Failed> {
         let [source, domain, appname, streamid] = parts;
-        let limit = limit.min(PART).to_string();
-        let story = remote.get(
+        let limit = limit.min(MAX_PAGE).to_string();
+        let detail = remote.get(
             &["streams", source, domain, appname, streamid],
             &[("limit", limit)],
         )?;
         if self.shown.json {
-            return print_json(&[story]);
+            return print_json(&[detail]);
         }
-        print_lines(story::lines(&story, room()))
+        print_lines(detail::lines(&detail, terminal_width()))
     }
 
     fn rebuild(&self, remote: &Remote) -> Result<(), Failed> {
         let question = "The board of streams will be made again from everything stored.";
         if !confirm(question, self.yes)? {
-            return say("nothing was done").map(drop);
+            return print_line("nothing was done").map(drop);
         }
-        let answer = remote.post_patiently(&["streams", "rebuild"])?;
+        let answer = remote.post_slow(&["streams", "rebuild"])?;
         if self.shown.json {
-            return say(&answer.to_string()).map(drop);
+            return print_line(&answer.to_string()).map(drop);
         }
         let count = counted(answer["count"].as_u64().unwrap_or_default(), "event");
-        say(&format!("the board of streams was made again from {count}")).map(drop)
+        print_line(&format!("the board of streams was made again from {count}")).map(drop)
     }
 }
 
 /// The parts of a stream's name.
-fn parts(text: &str) -> anyhow::Result<[String; 4]> {
+fn parse_name(text: &str) -> anyhow::Result<[String; 4]> {
     let problem = || {
         anyhow!(
             "write the stream as source/domain/app/stream, such as css/push.example.com/live/room-7"
@@ -147,7 +158,7 @@ fn parts(text: &str) -> anyhow::Result<[String; 4]> {
 }
 
 /// Those whose state is the newest, oldest first. They are listed by when they were first heard of, so all are looked at.
-fn newest(
+fn newest_changed(
     remote: &Remote,
     query: &[(&'static str, String)],
     limit: usize,
@@ -156,12 +167,12 @@ fn newest(
     let mut after = None;
     loop {
         let mut query = query.to_vec();
-        query.push(("limit", PART.to_string()));
+        query.push(("limit", MAX_PAGE.to_string()));
         query.extend(after.map(|after: i64| ("after", after.to_string())));
         let page = remote.get(&["streams"], &query)?;
         items.extend(page["items"].as_array().into_iter().flatten().cloned());
         // Of very many only those are held that may be shown.
-        items.sort_by_cached_key(|item| std::cmp::Reverse(changed(item)));
+        items.sort_by_cached_key(|item| std::cmp::Reverse(changed_at(item)));
         items.truncate(limit);
         after = next(&page);
         if after.is_none() {
@@ -173,12 +184,12 @@ fn newest(
 }
 
 /// When its state began, as far as that is known.
-fn changed(item: &Value) -> Option<Timestamp> {
+fn changed_at(item: &Value) -> Option<Timestamp> {
     let time = |name: &str| Timestamp::from_rfc3339(item[name].as_str()?);
     time("since").or_else(|| time("last"))
 }
 
-fn name(item: &Value) -> String {
+fn stream_name(item: &Value) -> String {
     let parts = ["source", "domain", "appname", "streamid"];
     Value::from_iter(parts.map(|part| item[part].clone())).to_string()
 }
@@ -198,7 +209,7 @@ fn row(item: &Value) -> Vec<String> {
     vec![
         if live { "live" } else { "offline" }.to_owned(),
         cell(&item["since"]),
-        plain(source.trim_start_matches('/')),
+        printable(source.trim_start_matches('/')),
         stream(item),
         cell(&item["last"]),
     ]
@@ -211,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_named_by_four_parts() {
-        let named = |text: &str| parts(text).ok().map(|parts| parts.join("|"));
+        let named = |text: &str| parse_name(text).ok().map(|parts| parts.join("|"));
         let four = |text: &str| Some(text.to_owned());
         assert_eq!(
             named("css/push.example.com/live/room-7"),

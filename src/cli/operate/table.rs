@@ -8,9 +8,9 @@ use unicode_width::UnicodeWidthStr;
 /// Between two columns.
 const GAP: usize = 2;
 /// No column is cut to less.
-const NARROWEST: usize = 8;
+const MIN_WIDTH: usize = 8;
 /// Columns of little use when cut: only when the others are as narrow as they get.
-const WHOLE: [&str; 8] = [
+const UNCUT: [&str; 8] = [
     "RECEIVED", "PARKED", "ID", "TIME", "SINCE", "LAST", "START", "END",
 ];
 
@@ -30,9 +30,9 @@ impl TextTable {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// With columns at least as wide as the last time, so that what follows stands below, and lines no longer than `room`;
+    /// With columns at least as wide as the last time, so that what follows stands below, and lines no longer than `width`;
     /// none: as long as they are.
-    pub(super) fn lines(&self, widths: &mut Vec<usize>, room: Option<usize>) -> Vec<String> {
+    pub(super) fn lines(&self, widths: &mut Vec<usize>, width: Option<usize>) -> Vec<String> {
         for row in &self.rows {
             widths.resize(widths.len().max(row.len()), 0);
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -40,8 +40,8 @@ impl TextTable {
             }
         }
         let mut fitting = widths.clone();
-        if let Some(room) = room {
-            self.fit(&mut fitting, room);
+        if let Some(width) = width {
+            self.fit(&mut fitting, width);
         }
         let line = |row: &Vec<String>| {
             let mut line = String::new();
@@ -57,14 +57,14 @@ impl TextTable {
     }
 
     /// Makes the widest column narrower until there is room for all.
-    fn fit(&self, widths: &mut [usize], room: usize) {
+    fn fit(&self, widths: &mut [usize], width: usize) {
         let head = &self.rows[0];
-        let whole: Vec<bool> = head.iter().map(|name| WHOLE.contains(&&**name)).collect();
+        let whole: Vec<bool> = head.iter().map(|name| UNCUT.contains(&&**name)).collect();
         for cuts_all in [false, true] {
-            while widths.iter().sum::<usize>() + GAP * (widths.len() - 1) > room {
+            while widths.iter().sum::<usize>() + GAP * (widths.len() - 1) > width {
                 let widest = (0..widths.len())
                     .filter(|at| cuts_all || !whole[*at])
-                    .filter(|at| widths[*at] > NARROWEST.max(head[*at].width()))
+                    .filter(|at| widths[*at] > MIN_WIDTH.max(head[*at].width()))
                     .max_by_key(|at| widths[*at]);
                 let Some(widest) = widest else { break };
                 widths[widest] -= 1;
@@ -93,13 +93,13 @@ pub(super) fn cell(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    plain(&text)
+    printable(&text)
 }
 
-pub(super) fn plain(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_control() || turns(letter) {
+        if letter.is_control() || is_invisible(letter) {
             plain.extend(letter.escape_unicode());
         } else {
             plain.push(letter);
@@ -109,10 +109,10 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// JSON that means the same: of what moves the cursor, it writes out by itself only what comes before the space.
-pub(super) fn plain_json(json: &str) -> String {
+pub(super) fn printable_json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for letter in json.chars() {
-        if matches!(letter, '\u{7f}'..='\u{9f}') || turns(letter) {
+        if matches!(letter, '\u{7f}'..='\u{9f}') || is_invisible(letter) {
             plain.push_str(&format!("\\u{:04x}", u32::from(letter)));
         } else {
             plain.push(letter);
@@ -122,7 +122,7 @@ pub(super) fn plain_json(json: &str) -> String {
 }
 
 /// Whether it turns the direction of the text, or is there and not seen.
-fn turns(letter: char) -> bool {
+fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
@@ -136,13 +136,13 @@ pub(super) fn stream(item: &Value) -> String {
     if parts.is_empty() {
         return "-".to_owned();
     }
-    plain(&parts.join("/"))
+    printable(&parts.join("/"))
 }
 
 /// The type without what all have in common.
 pub(super) fn kind(item: &Value) -> String {
     let kind = item["type"].as_str().unwrap_or_default();
-    plain(kind.strip_prefix("css.").unwrap_or(kind))
+    printable(kind.strip_prefix("css.").unwrap_or(kind))
 }
 
 #[cfg(test)]
@@ -163,11 +163,11 @@ mod tests {
     fn json_moves_nothing_and_means_the_same() {
         let event = json!({ "a\u{9b}": ["\u{1b}[2J\u{7f}\u{85}\u{202e}\u{feff}", "推流\u{e9}"] });
         for text in [event.to_string(), format!("{event:#}")] {
-            let plain = plain_json(&text);
+            let plain = printable_json(&text);
             assert!(
                 plain
                     .chars()
-                    .all(|letter| letter == '\n' || !letter.is_control() && !turns(letter)),
+                    .all(|letter| letter == '\n' || !letter.is_control() && !is_invisible(letter)),
                 "{plain}"
             );
             assert!(plain.contains("推流\u{e9}"), "{plain}");
@@ -192,9 +192,9 @@ mod tests {
         let mut table = TextTable::new(&["KIND", "STREAM", "ID"]);
         let cells = ["stream-begin", "直播/room-7-of-many", "0123456789abcdef"];
         table.row(cells.map(str::to_owned));
-        let at = |room| {
-            let lines = table.lines(&mut Vec::new(), Some(room));
-            assert!(lines.iter().all(|line| line.width() <= room), "{lines:?}");
+        let at = |width| {
+            let lines = table.lines(&mut Vec::new(), Some(width));
+            assert!(lines.iter().all(|line| line.width() <= width), "{lines:?}");
             lines[1].clone()
         };
         assert_eq!(

@@ -14,11 +14,11 @@ use crate::outbound;
 use crate::settings;
 
 /// Events when nobody says how many or how long.
-const EVENTS: u64 = 100;
+const DEFAULT_EVENTS: u64 = 100;
 /// Per second, when nobody says how fast.
-const RATE: f64 = 10.0;
+const DEFAULT_RATE: f64 = 10.0;
 /// Requests at a time in an open loop.
-const CONNECTIONS: usize = 256;
+const DEFAULT_CONNECTIONS: usize = 256;
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("checks").multiple(true).args(["verify", "verify_streams"]))]
@@ -146,11 +146,11 @@ pub(in crate::cli) struct SimulateArgs {
         value_name = "FORM",
         default_value = "text"
     )]
-    pub(super) report: Form,
+    pub(super) report: ReportForm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Form {
+pub(super) enum ReportForm {
     /// For people
     Text,
     /// One JSON object
@@ -168,7 +168,7 @@ impl SimulateArgs {
         }
         let mut template = outbound::url(&self.url, "http://127.0.0.1:8080/css")
             .and_then(|url| Template::new(url, token, self.single_url))
-            .map_err(|problem| anyhow!("--url: `{}` {problem}", shown(&self.url)))?;
+            .map_err(|problem| anyhow!("--url: `{}` {problem}", without_secrets(&self.url)))?;
         if let Some(source) = &self.source {
             template = template.of_source(source);
         }
@@ -178,7 +178,7 @@ impl SimulateArgs {
         let pace = match (self.rate, self.connections) {
             (Some(rate), _) => Pace::Open { rate },
             (None, Some(_)) => Pace::Closed,
-            (None, None) => Pace::Open { rate: RATE },
+            (None, None) => Pace::Open { rate: DEFAULT_RATE },
         };
         let endless = self.events.is_none() && self.duration.is_none();
         let kinds = match &*self.kinds {
@@ -191,8 +191,12 @@ impl SimulateArgs {
             pace,
             connections: self
                 .connections
-                .map_or(CONNECTIONS, |number| number as usize),
-            events: if endless { Some(EVENTS) } else { self.events },
+                .map_or(DEFAULT_CONNECTIONS, |number| number as usize),
+            events: if endless {
+                Some(DEFAULT_EVENTS)
+            } else {
+                self.events
+            },
             duration: self.duration,
             streams: self.streams as usize,
             kinds,
@@ -213,10 +217,10 @@ impl SimulateArgs {
             settings::check_name("--source", source)?;
         }
         Ok(Checks {
-            stored: check("--verify", &self.verify, template, |endpoint, source| {
+            stored: livehook_check("--verify", &self.verify, template, |endpoint, source| {
                 Verifier::new(endpoint, token.clone(), source)
             })?,
-            streams: check(
+            streams: livehook_check(
                 "--verify-streams",
                 &self.verify_streams,
                 template,
@@ -227,7 +231,7 @@ impl SimulateArgs {
 }
 
 /// What asks the URL of an option about the source that the template belongs to.
-fn check<T>(
+fn livehook_check<T>(
     option: &str,
     url: &Option<String>,
     template: &Template,
@@ -241,7 +245,7 @@ fn check<T>(
     })?;
     endpoint(url, "http://127.0.0.1:9090")
         .and_then(|endpoint| new(endpoint, source))
-        .with_context(|| format!("{option}: `{}`", shown(url)))
+        .with_context(|| format!("{option}: `{}`", without_secrets(url)))
         .map(Some)
 }
 
@@ -253,7 +257,7 @@ pub(super) fn endpoint(url: &str, example: &str) -> anyhow::Result<HttpEndpoint>
 }
 
 /// A URL as far as it can be shown: a user in front of an `@` and what stands behind a `?` may be secrets.
-pub(super) fn shown(url: &str) -> String {
+pub(super) fn without_secrets(url: &str) -> String {
     let url = url.split('?').next().unwrap_or_default();
     match (url.find("://"), url.find('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}://…{}", &url[..scheme], &url[at..]),

@@ -8,7 +8,7 @@ use css_simulator::{
 use indicatif::ProgressBar;
 use tokio::sync::watch;
 
-use super::args::{SimulateArgs, endpoint, shown};
+use super::args::{SimulateArgs, endpoint, without_secrets};
 use super::{Failed, interruptible, show};
 
 /// Takes from `settings` what the arguments of a simulation and of a grading have in common.
@@ -19,7 +19,7 @@ pub(super) fn settings(
     let counter = args.count_url.as_deref().map(|url| {
         endpoint(url, "http://127.0.0.1:8080/count")
             .map(Counter::new)
-            .with_context(|| format!("--count-url: `{}`", shown(url)))
+            .with_context(|| format!("--count-url: `{}`", without_secrets(url)))
     });
     Ok(conformance::GradingSettings {
         template: settings.template,

@@ -8,18 +8,18 @@ use css_simulator::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Between two lines where no bar can be drawn.
-const LINE_EVERY: u64 = 5;
+const LINE_INTERVAL: u64 = 5;
 
 /// A bar on a terminal, plain lines elsewhere; on standard error, so that the report stands alone.
-pub(super) struct Gauge {
+pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     /// Whether the bar counts events; otherwise seconds.
     counts_events: bool,
     /// The second of the last line.
-    told: Cell<u64>,
+    last_line: Cell<u64>,
 }
 
-impl Gauge {
+impl ProgressDisplay {
     pub(super) fn new(events: Option<u64>, duration: Option<Duration>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let length = events.or(duration.map(|duration| duration.as_secs().max(1)));
@@ -32,7 +32,7 @@ impl Gauge {
         Self {
             bar,
             counts_events: events.is_some(),
-            told: Cell::new(0),
+            last_line: Cell::new(0),
         }
     }
 
@@ -55,8 +55,8 @@ impl Gauge {
         if let Some(bar) = &self.bar {
             bar.set_position(if self.counts_events { sent } else { seconds });
             bar.set_message(text);
-        } else if seconds >= self.told.get() + LINE_EVERY {
-            self.told.set(seconds);
+        } else if seconds >= self.last_line.get() + LINE_INTERVAL {
+            self.last_line.set(seconds);
             // Nobody may be reading; the report says it all.
             let _ = writeln!(std::io::stderr(), "{text}");
         }

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::table::{TextTable, cell, kind, plain, stream};
+use super::super::table::{TextTable, cell, kind, printable, stream};
 
 /// Everything that is told of a stream; the newest last.
-pub(super) fn lines(story: &Value, room: Option<usize>) -> Vec<String> {
-    let mut lines = head(story);
+pub(super) fn lines(detail: &Value, width: Option<usize>) -> Vec<String> {
+    let mut lines = head(detail);
     let mut part = |table: &TextTable, items: &Value| {
         if items.as_array().is_some_and(|items| !items.is_empty()) {
             lines.push(String::new());
-            lines.extend(table.lines(&mut Vec::new(), room));
+            lines.extend(table.lines(&mut Vec::new(), width));
         }
     };
-    part(&sessions(story), &story["sessions"]);
-    part(&recordings(story), &story["recordings"]);
-    part(&audits(story), &story["audits"]);
-    let snapshot = &story["last_snapshot"];
+    part(&sessions(detail), &detail["sessions"]);
+    part(&recordings(detail), &detail["recordings"]);
+    part(&audits(detail), &detail["audits"]);
+    let snapshot = &detail["last_snapshot"];
     if !snapshot.is_null() {
         let mut table = TextTable::new(&["SNAPSHOT", "SIZE", "URL"]);
         table.row([
@@ -28,30 +28,30 @@ pub(super) fn lines(story: &Value, room: Option<usize>) -> Vec<String> {
         ]);
         part(&table, &Value::from_iter([snapshot.clone()]));
     }
-    part(&events(story), &story["timeline"]);
+    part(&events(detail), &detail["timeline"]);
     lines
 }
 
-fn head(story: &Value) -> Vec<String> {
-    let source = story["source"].as_str().unwrap_or_default();
+fn head(detail: &Value) -> Vec<String> {
+    let source = detail["source"].as_str().unwrap_or_default();
     let name = format!(
         "{} of {}",
-        stream(story),
-        plain(source.trim_start_matches('/'))
+        stream(detail),
+        printable(source.trim_start_matches('/'))
     );
-    let state = match (story["live"].as_bool(), story["since"].as_str()) {
-        (Some(true), Some(since)) => format!("live since {}", plain(since)),
-        (_, Some(since)) => format!("offline since {}", plain(since)),
+    let state = match (detail["live"].as_bool(), detail["since"].as_str()) {
+        (Some(true), Some(since)) => format!("live since {}", printable(since)),
+        (_, Some(since)) => format!("offline since {}", printable(since)),
         (_, None) => "offline, nothing was heard of a push".to_owned(),
     };
     vec![
         format!("{name}: {state}"),
-        format!("last event    {}", cell(&story["last"])),
-        format!("exceptions    {}", cell(&story["push_exceptions"])),
+        format!("last event    {}", cell(&detail["last"])),
+        format!("exceptions    {}", cell(&detail["push_exceptions"])),
     ]
 }
 
-fn sessions(story: &Value) -> TextTable {
+fn sessions(detail: &Value) -> TextTable {
     let mut table = TextTable::new(&[
         "START",
         "END",
@@ -62,7 +62,7 @@ fn sessions(story: &Value) -> TextTable {
         "SESSION",
         "REASON",
     ]);
-    for session in oldest_first(&story["sessions"]) {
+    for session in oldest_first(&detail["sessions"]) {
         // Without a begin it is reckoned from the end.
         let about = match session["begin_known"].as_bool() {
             Some(false) => "~",
@@ -116,18 +116,18 @@ fn lasted(session: &Value) -> String {
     }
 }
 
-fn recordings(story: &Value) -> TextTable {
+fn recordings(detail: &Value) -> TextTable {
     let mut table = TextTable::new(&["RECORDING", "START", "END", "ID", "URL"]);
-    for recording in oldest_first(&story["recordings"]) {
+    for recording in oldest_first(&detail["recordings"]) {
         let names = ["state", "start", "end", "id", "url"];
         table.row(names.map(|name| cell(&recording[name])));
     }
     table
 }
 
-fn audits(story: &Value) -> TextTable {
+fn audits(detail: &Value) -> TextTable {
     let mut table = TextTable::new(&["AUDIT", "KIND", "SUGGESTION", "LABEL", "ID"]);
-    for audit in oldest_first(&story["audits"]) {
+    for audit in oldest_first(&detail["audits"]) {
         table.row([
             cell(&audit["time"]),
             kind(audit),
@@ -139,9 +139,9 @@ fn audits(story: &Value) -> TextTable {
     table
 }
 
-fn events(story: &Value) -> TextTable {
+fn events(detail: &Value) -> TextTable {
     let mut table = TextTable::new(&["TIME", "KIND", "RECEIVED", "ID"]);
-    for event in oldest_first(&story["timeline"]) {
+    for event in oldest_first(&detail["timeline"]) {
         table.row([
             cell(&event["time"]),
             kind(event),
