@@ -24,7 +24,7 @@ pub(crate) const CONCURRENCY: usize = 8;
 /// Where a handler's events go, as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub(crate) enum To {
+pub(crate) enum TargetConfig {
     /// One log line per event.
     Log(log::Config),
     /// Lines of a file.
@@ -35,7 +35,7 @@ pub(crate) enum To {
     Exec(exec::Config),
 }
 
-impl To {
+impl TargetConfig {
     /// The `type` in the file.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl To {
     }
 }
 
-/// A validated [`To`]. Equal targets make handlers that do the same.
+/// A validated [`TargetConfig`]. Equal targets make handlers that do the same.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Target(Checked);
 

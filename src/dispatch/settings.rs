@@ -8,7 +8,7 @@ use globset::{GlobBuilder, GlobSet};
 use serde::Deserialize;
 
 use crate::event::{Event, PayloadForm};
-use crate::handlers::{self, Target, To};
+use crate::handlers::{self, Target, TargetConfig};
 use crate::inbox::delivery::Start;
 use crate::settings::{self, Invalid, Surroundings};
 
@@ -37,7 +37,7 @@ pub(crate) struct HandlerConfig {
     /// Where a handler begins that was never seen before.
     pub start: Start,
     /// Where the events go; none: to code, through `Server::builder`.
-    pub to: Option<To>,
+    pub to: Option<TargetConfig>,
 }
 
 impl Default for HandlerConfig {
@@ -183,7 +183,7 @@ impl HandlerConfig {
             payload: self.payload,
             retry: self.retry,
             start: self.start,
-            target_type: self.to.as_ref().map(To::type_name),
+            target_type: self.to.as_ref().map(TargetConfig::type_name),
             target,
         })
     }

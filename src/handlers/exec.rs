@@ -22,11 +22,11 @@ use crate::settings::{Invalid, Surroundings, access};
 
 mod guard;
 mod launch;
-mod words;
+mod stderr;
 
 use launch::Launcher;
 pub use launch::main;
-use words::Words;
+use stderr::StderrTail;
 
 /// What a program needs to find others, its files and the local time.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TZ"];
@@ -111,7 +111,7 @@ impl Program {
         let mut running = running.map_err(cannot_start)?;
         let stdin = running.child.stdin.take();
         let mut stderr = running.child.stderr.take();
-        let mut words = Words::default();
+        let mut tail = StderrTail::default();
         // Beside the waiting, not before it: a program may end without having read everything, or anything.
         let feeding = async move {
             if let Some(mut stdin) = stdin {
@@ -119,24 +119,24 @@ impl Program {
             }
             std::future::pending::<Infallible>().await
         };
-        let listening = async {
+        let reading = async {
             match &mut stderr {
-                Some(stderr) => words.listen(stderr).await,
+                Some(stderr) => tail.read(stderr).await,
                 None => std::future::pending().await,
             }
         };
         let status = tokio::select! {
             status = running.child.wait() => status,
             never = feeding => match never {},
-            never = listening => match never {},
+            never = reading => match never {},
         };
         let status =
             status.map_err(|error| Failure::retry(format_args!("lost {program}: {error}")))?;
-        running.has_ended().map_err(cannot_start)?;
+        running.confirm_end().map_err(cannot_start)?;
         if let Some(stderr) = stderr {
-            words.finish(stderr);
+            tail.finish(stderr);
         }
-        judge(status).map_err(|failure| failure.said(words.last_line()))
+        outcome_of(status).map_err(|failure| failure.said(tail.last_line()))
     }
 
     fn environment(&self, event: &CloudEvent) -> Vec<(String, OsString)> {
@@ -157,7 +157,7 @@ impl Handler for Program {
     }
 }
 
-fn judge(status: ExitStatus) -> Outcome {
+fn outcome_of(status: ExitStatus) -> Outcome {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(REJECTED), _) => Err(Failure::reject(format_args!("exit code {REJECTED}"))),

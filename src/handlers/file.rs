@@ -24,13 +24,13 @@ use active::ActiveFile;
 
 /// Lines that may wait for the writer: more than the calls that run at once, because a call that was given up leaves its own
 /// behind.
-const MAX_WAITING: usize = 1024;
+const MAX_QUEUED: usize = 1024;
 
 /// No more lines are added to a batch that is this large.
 const FULL_BATCH: usize = 4 << 20;
 
 /// How often a file without new events is looked at whether its day or hour is over.
-const TICK: Duration = Duration::from_secs(1);
+const ROTATE_CHECK: Duration = Duration::from_secs(1);
 
 /// `to = { type = "file", … }` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -42,11 +42,11 @@ pub(crate) struct Config {
     #[serde(default)]
     pub rotate: Rotate,
     /// Whether an event is done only when its line has reached the disk.
-    #[serde(default = "yes")]
+    #[serde(default = "sync_by_default")]
     pub sync: bool,
 }
 
-fn yes() -> bool {
+fn sync_by_default() -> bool {
     true
 }
 
@@ -88,7 +88,7 @@ impl Config {
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
         let path = around.path(&self.path);
-        if is_of_the_kernel(&path) {
+        if is_kernel_path(&path) {
             let problem = "is a part of the kernel, which keeps no events; name a file on a disk";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
@@ -101,7 +101,7 @@ impl Config {
 }
 
 /// Whether this is a name in `/proc` or `/sys`. What leads there by a link shows when it is opened.
-fn is_of_the_kernel(path: &Path) -> bool {
+fn is_kernel_path(path: &Path) -> bool {
     let mut parts = Vec::new();
     for part in path.components() {
         match part {
@@ -128,14 +128,16 @@ impl FileTarget {
     pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
         access::check_directory(self.path.parent().unwrap_or(Path::new(".")))
             .and_then(|()| access::check_file(&self.path))
-            .and_then(|()| self.check_keeps())
+            .and_then(|()| self.check_durable())
             .map_err(|error| Invalid::at(format!("{place}.path"), format!("{error:#}")))
     }
 
     /// What is not there yet becomes a file.
-    fn check_keeps(&self) -> anyhow::Result<()> {
+    fn check_durable(&self) -> anyhow::Result<()> {
         match (rustix::fs::statfs(&self.path), fs::metadata(&self.path)) {
-            (Ok(within), Ok(found)) => active::check_keeps(&self.path, self.sync, &within, &found),
+            (Ok(within), Ok(found)) => {
+                active::check_durable(&self.path, self.sync, &within, &found)
+            }
             _ => Ok(()),
         }
     }
@@ -153,7 +155,7 @@ impl FileTarget {
     ) -> anyhow::Result<Appender> {
         let file = ActiveFile::open(self, clock)?;
         let (queue, waiting) = mpsc::channel();
-        let tick = (self.rotate != Rotate::Never).then_some(TICK);
+        let tick = (self.rotate != Rotate::Never).then_some(ROTATE_CHECK);
         std::thread::Builder::new()
             .name(format!("file-{name}"))
             .spawn(move || write_batches(file, &waiting, tick))
@@ -161,7 +163,7 @@ impl FileTarget {
         Ok(Appender {
             form,
             queue,
-            room: Arc::new(Semaphore::new(MAX_WAITING)),
+            slots: Arc::new(Semaphore::new(MAX_QUEUED)),
         })
     }
 }
@@ -169,28 +171,28 @@ impl FileTarget {
 pub(super) struct Appender {
     form: PayloadForm,
     queue: mpsc::Sender<QueuedLine>,
-    room: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
 struct QueuedLine {
     text: Vec<u8>,
     reply: oneshot::Sender<Outcome>,
-    _room: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Appender {
     async fn append(&self, event: &Event) -> Outcome {
-        let gone = |_| Failure::retry("the thread that writes the file has ended");
+        let writer_ended = |_| Failure::retry("the thread that writes the file has ended");
         let text = event.cloud_event(self.form).to_json_line();
-        let room = Arc::clone(&self.room).acquire_owned().await;
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
         let (reply, answer) = oneshot::channel();
         let line = QueuedLine {
             text,
             reply,
-            _room: room.map_err(|_| gone(()))?,
+            _slot: slot.map_err(|_| writer_ended(()))?,
         };
-        self.queue.send(line).map_err(|_| gone(()))?;
-        answer.await.map_err(|_| gone(()))?
+        self.queue.send(line).map_err(|_| writer_ended(()))?;
+        answer.await.map_err(|_| writer_ended(()))?
     }
 }
 
@@ -214,7 +216,7 @@ fn write_batches(
         match first {
             Ok(first) => write_batch(&mut file, first, waiting),
             // A file that cannot be renamed now is tried again soon, and is the reason of the next event's failure.
-            Err(mpsc::RecvTimeoutError::Timeout) => drop(file.settle()),
+            Err(mpsc::RecvTimeoutError::Timeout) => drop(file.rotate_if_due()),
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
     }
@@ -228,7 +230,7 @@ fn write_batch(file: &mut ActiveFile, first: QueuedLine, waiting: &mpsc::Receive
             continue; // given up: it comes again
         }
         text.extend_from_slice(&line.text);
-        replies.push((line.reply, line._room));
+        replies.push((line.reply, line._slot));
         if text.len() >= FULL_BATCH {
             break;
         }

@@ -58,11 +58,11 @@ pub(crate) struct Config {
     #[serde(default)]
     pub mode: Mode,
     /// How long a connection is used at most: then the name is looked up anew.
-    #[serde(default = "one_minute", deserialize_with = "duration")]
+    #[serde(default = "default_lifetime", deserialize_with = "duration")]
     pub connection_lifetime: Duration,
 }
 
-fn one_minute() -> Duration {
+fn default_lifetime() -> Duration {
     Duration::from_secs(60)
 }
 

@@ -32,11 +32,11 @@ pub(super) fn surroundings(base: &Path) -> Surroundings<'_> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Section {
-    to: To,
+    to: TargetConfig,
 }
 
 /// The way the configuration goes, too.
-fn read(text: &str) -> Result<To, String> {
+fn read(text: &str) -> Result<TargetConfig, String> {
     config::Config::builder()
         .add_source(config::File::from_str(text, config::FileFormat::Toml))
         .build()
@@ -49,7 +49,7 @@ fn read(text: &str) -> Result<To, String> {
 fn every_type_is_read_from_a_file() {
     assert_eq!(
         read(r#"to = { type = "log" }"#),
-        Ok(To::Log(log::Config {}))
+        Ok(TargetConfig::Log(log::Config {}))
     );
     let expected = file::Config {
         path: "events.jsonl".into(),
@@ -58,7 +58,7 @@ fn every_type_is_read_from_a_file() {
     };
     assert_eq!(
         read(r#"to = { type = "file", path = "events.jsonl" }"#),
-        Ok(To::File(expected))
+        Ok(TargetConfig::File(expected))
     );
     let expected = file::Config {
         path: "a".into(),
@@ -67,9 +67,9 @@ fn every_type_is_read_from_a_file() {
     };
     assert_eq!(
         read(r#"to = { type = "file", path = "a", rotate = "hourly", sync = false }"#),
-        Ok(To::File(expected))
+        Ok(TargetConfig::File(expected))
     );
-    let Ok(To::Http(http)) = read(
+    let Ok(TargetConfig::Http(http)) = read(
         r#"to = { type = "http", url = "https://example.com/", mode = "binary", secret_env = "SET",
             headers = { X-Team = "live", "X-Dotted.Name" = "007" } }"#,
     ) else {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
-use super::launch::ITSELF;
+use super::launch::OWN_PROGRAM;
 
 /// The hidden subcommand.
 pub(super) const NAME: &str = "__guard";
@@ -35,8 +35,8 @@ impl Guard {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = group.as_raw_nonzero().get();
         state.groups.insert(number);
-        if state.tell(number).is_err() {
-            state.renew()?;
+        if state.send(number).is_err() {
+            state.restart()?;
         }
         Ok(())
     }
@@ -46,27 +46,27 @@ impl Guard {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = group.as_raw_nonzero().get();
         state.groups.remove(&number);
-        if state.tell(-number).is_err() {
+        if state.send(-number).is_err() {
             // It would kill the number when livehook ends.
-            state.end();
+            state.stop();
         }
     }
 }
 
 impl GuardState {
     /// What is told is read even if livehook is killed right after it.
-    fn tell(&mut self, number: i32) -> io::Result<()> {
-        let (_, told) = self.process.as_mut().ok_or(io::ErrorKind::NotFound)?;
-        told.write_all(&number.to_ne_bytes())
+    fn send(&mut self, number: i32) -> io::Result<()> {
+        let (_, socket) = self.process.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        socket.write_all(&number.to_ne_bytes())
     }
 
     /// In place of a guard that was ended, or does not listen, another one.
-    fn renew(&mut self) -> io::Result<()> {
-        self.end();
+    fn restart(&mut self) -> io::Result<()> {
+        self.stop();
         let (ours, theirs) = UnixStream::pair()?;
         // Nobody waits for a guard that was stopped.
         ours.set_nonblocking(true)?;
-        let process = Command::new(ITSELF)
+        let process = Command::new(OWN_PROGRAM)
             .arg0("livehook")
             .arg(NAME)
             .env_clear()
@@ -78,10 +78,10 @@ impl GuardState {
             .spawn()?;
         self.process = Some((process, ours));
         let groups: Vec<i32> = self.groups.iter().copied().collect();
-        groups.into_iter().try_for_each(|group| self.tell(group))
+        groups.into_iter().try_for_each(|group| self.send(group))
     }
 
-    fn end(&mut self) {
+    fn stop(&mut self) {
         if let Some((mut process, _)) = self.process.take() {
             // It is waited for in the background.
             let _ = process.start_kill();
@@ -92,9 +92,9 @@ impl GuardState {
 /// The process's side.
 pub(super) fn main() -> ExitCode {
     let mut groups = BTreeSet::new();
-    let mut told = io::stdin().lock();
+    let mut input = io::stdin().lock();
     let mut number = [0; 4];
-    while told.read_exact(&mut number).is_ok() {
+    while input.read_exact(&mut number).is_ok() {
         match i32::from_ne_bytes(number) {
             // To kill "group 1" would be to kill everything.
             group @ 2.. => drop(groups.insert(group)),

@@ -27,16 +27,16 @@ use super::ExecTarget;
 use super::guard::{self, Guard};
 
 /// The program that runs, whatever has become of its file.
-pub(super) const ITSELF: &str = "/proc/self/exe";
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The hidden subcommand.
 const NAME: &str = "__program";
 
 /// How many programs of a handler may be about to start. One whose file system hangs keeps its place.
-const STARTING: usize = 8;
+const MAX_STARTING: usize = 8;
 
 /// Set if this process is the `livehook` program: the limit of open files that it was started with.
-static LIVEHOOK: OnceLock<Option<u64>> = OnceLock::new();
+static FILE_LIMIT: OnceLock<Option<u64>> = OnceLock::new();
 
 /// Does what a hidden subcommand says, and gives the exit code; nothing if the arguments (of [`std::env::args_os`]) name none.
 ///
@@ -48,8 +48,8 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         Some(NAME) => Some(become_program(arguments)),
         Some(guard::NAME) => Some(guard::main()),
         _ => {
-            if Path::new(ITSELF).exists() {
-                LIVEHOOK.get_or_init(|| getrlimit(Resource::Nofile).current);
+            if Path::new(OWN_PROGRAM).exists() {
+                FILE_LIMIT.get_or_init(|| getrlimit(Resource::Nofile).current);
             }
             None
         }
@@ -89,20 +89,20 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 pub(super) struct Launcher {
     target: ExecTarget,
     /// Through livehook itself, with this limit of open files.
-    through: Option<(Guard, Option<u64>)>,
+    indirect: Option<(Guard, Option<u64>)>,
     places: Arc<Semaphore>,
     /// Whether it was told that a program does not start, and none has since.
-    told: AtomicBool,
+    warned: AtomicBool,
 }
 
 impl Launcher {
     pub(super) fn new(target: &ExecTarget) -> Arc<Self> {
-        let through = LIVEHOOK.get().map(|limit| (Guard::default(), *limit));
+        let indirect = FILE_LIMIT.get().map(|limit| (Guard::default(), *limit));
         Arc::new(Self {
             target: target.clone(),
-            through,
-            places: Arc::new(Semaphore::new(STARTING)),
-            told: AtomicBool::new(false),
+            indirect,
+            places: Arc::new(Semaphore::new(MAX_STARTING)),
+            warned: AtomicBool::new(false),
         })
     }
 
@@ -115,11 +115,11 @@ impl Launcher {
         self: &Arc<Self>,
         environment: Vec<(String, OsString)>,
     ) -> io::Result<RunningProgram> {
-        let this = self.clone();
-        self.off_the_runtime(move || this.spawn(environment)).await
+        let launcher = self.clone();
+        self.on_a_thread(move || launcher.spawn(environment)).await
     }
 
-    async fn off_the_runtime<T: Send + 'static>(
+    async fn on_a_thread<T: Send + 'static>(
         &self,
         spawn: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
@@ -137,11 +137,11 @@ impl Launcher {
 
     fn spawn(self: Arc<Self>, environment: Vec<(String, OsString)>) -> io::Result<RunningProgram> {
         let ExecTarget { program, arguments } = &self.target;
-        let (mut command, socket) = match &self.through {
+        let (mut command, socket) = match &self.indirect {
             Some((_, limit)) => {
                 let (ours, theirs) = UnixStream::pair()?;
                 let limit = limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
-                let mut command = Command::new(ITSELF);
+                let mut command = Command::new(OWN_PROGRAM);
                 command.arg0("livehook").args([NAME, &limit]).arg(program);
                 command.stdout(OwnedFd::from(theirs));
                 (command, Some(ours))
@@ -170,13 +170,13 @@ impl Launcher {
             socket,
             launcher: self,
         };
-        running.begin()?;
+        running.release()?;
         Ok(running)
     }
 
     /// Once, until a program has started again.
-    fn tell_that_it_does_not_start(&self) {
-        if !self.told.swap(true, Ordering::Relaxed) {
+    fn warn_of_slow_start(&self) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 program = %self.target.program.display(),
                 "the program has not started when its time was over: its file system hangs, or the machine is overloaded"
@@ -191,7 +191,7 @@ struct AbandonedStart<'a>(Option<&'a Launcher>);
 impl Drop for AbandonedStart<'_> {
     fn drop(&mut self) {
         if let Some(launcher) = self.0 {
-            launcher.tell_that_it_does_not_start();
+            launcher.warn_of_slow_start();
         }
     }
 }
@@ -206,15 +206,15 @@ pub(super) struct RunningProgram {
 }
 
 /// What is known of a start.
-enum Started {
+enum StartState {
     Done,
     Failed(io::Error),
     Pending,
 }
 
 impl RunningProgram {
-    fn begin(&mut self) -> io::Result<()> {
-        if let (Some((guard, _)), Some(group)) = (&self.launcher.through, self.group) {
+    fn release(&mut self) -> io::Result<()> {
+        if let (Some((guard, _)), Some(group)) = (&self.launcher.indirect, self.group) {
             guard.watch(group)?;
         }
         if let Some(socket) = &mut self.socket {
@@ -225,31 +225,31 @@ impl RunningProgram {
     }
 
     /// The program has ended. An error if it had not even started.
-    pub(super) fn has_ended(&mut self) -> io::Result<()> {
+    pub(super) fn confirm_end(&mut self) -> io::Result<()> {
         if let Some(group) = self.group.take() {
             self.forget(group);
         }
-        self.launcher.told.store(false, Ordering::Relaxed);
-        match self.start() {
-            Started::Failed(error) => Err(error),
-            Started::Done | Started::Pending => Ok(()),
+        self.launcher.warned.store(false, Ordering::Relaxed);
+        match self.start_state() {
+            StartState::Failed(error) => Err(error),
+            StartState::Done | StartState::Pending => Ok(()),
         }
     }
 
-    fn start(&mut self) -> Started {
+    fn start_state(&mut self) -> StartState {
         let mut code = [0; 4];
         let Some(socket) = &mut self.socket else {
-            return Started::Done;
+            return StartState::Done;
         };
         match socket.read(&mut code) {
-            Ok(4) => Started::Failed(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Started::Pending,
-            Ok(_) | Err(_) => Started::Done,
+            Ok(4) => StartState::Failed(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => StartState::Pending,
+            Ok(_) | Err(_) => StartState::Done,
         }
     }
 
     fn forget(&self, group: Pid) {
-        if let Some((guard, _)) = &self.launcher.through {
+        if let Some((guard, _)) = &self.launcher.indirect {
             guard.forget(group);
         }
     }
@@ -260,8 +260,8 @@ impl Drop for RunningProgram {
         let Some(group) = self.group.take() else {
             return;
         };
-        if matches!(self.start(), Started::Pending) {
-            self.launcher.tell_that_it_does_not_start();
+        if matches!(self.start_state(), StartState::Pending) {
+            self.launcher.warn_of_slow_start();
         }
         let _ = kill_process_group(group, Signal::KILL);
         self.forget(group);
@@ -282,19 +282,19 @@ mod tests {
             arguments: Vec::new(),
         };
         let launcher = Launcher::new(&target);
-        let (go, held) = mpsc::channel::<()>();
+        let (release, blocked) = mpsc::channel::<()>();
         // If it were called on the runtime, which has one thread here, nobody would ever let it go.
-        let starting = launcher.off_the_runtime(move || held.recv().map_err(io::Error::other));
-        let (started, ()) = tokio::join!(starting, async { go.send(()).unwrap() });
+        let starting = launcher.on_a_thread(move || blocked.recv().map_err(io::Error::other));
+        let (started, ()) = tokio::join!(starting, async { release.send(()).unwrap() });
         started.unwrap();
         // All places are taken, and given up: it is told, and no further thread is held.
-        let (go, held) = mpsc::channel::<()>();
-        let held = Arc::new(std::sync::Mutex::new(held));
-        for _ in 0..STARTING + 2 {
-            let held = held.clone();
-            let starting = launcher.off_the_runtime(move || {
-                let held = held.lock().unwrap();
-                held.recv().map_err(io::Error::other)
+        let (release, blocked) = mpsc::channel::<()>();
+        let blocked = Arc::new(std::sync::Mutex::new(blocked));
+        for _ in 0..MAX_STARTING + 2 {
+            let blocked = blocked.clone();
+            let starting = launcher.on_a_thread(move || {
+                let blocked = blocked.lock().unwrap();
+                blocked.recv().map_err(io::Error::other)
             });
             tokio::select! {
                 biased;
@@ -302,10 +302,10 @@ mod tests {
                 () = tokio::task::yield_now() => {}
             }
         }
-        assert!(launcher.told.load(Ordering::Relaxed));
+        assert!(launcher.warned.load(Ordering::Relaxed));
         assert_eq!(launcher.places.available_permits(), 0);
-        drop(go);
-        let back = launcher.places.acquire_many(STARTING as u32);
+        drop(release);
+        let back = launcher.places.acquire_many(MAX_STARTING as u32);
         let back = tokio::time::timeout(std::time::Duration::from_secs(60), back);
         assert!(back.await.is_ok(), "the places do not come back");
     }

@@ -29,10 +29,10 @@ pub(super) struct ActiveFile {
     rotate: Rotate,
     sync: bool,
     clock: Clock,
-    open: Option<Open>,
+    open: Option<OpenFile>,
 }
 
-struct Open {
+struct OpenFile {
     file: File,
     identity: (u64, u64),
     /// Neither a pipe nor a device, which have no last line, no disk and no other name.
@@ -69,7 +69,7 @@ impl ActiveFile {
 
     /// Writes lines; good only if they are all on the disk, unless syncing is off.
     pub(super) fn append(&mut self, mut lines: Vec<u8>) -> anyhow::Result<()> {
-        self.settle()?;
+        self.rotate_if_due()?;
         // It comes back only if all went well.
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -97,7 +97,7 @@ impl ActiveFile {
     }
 
     /// Lets go of a file that was moved away from outside, and moves one away whose period is over.
-    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+    pub(super) fn rotate_if_due(&mut self) -> anyhow::Result<()> {
         let found = match fs::metadata(&self.path) {
             Ok(found) => found,
             Err(error) => {
@@ -127,12 +127,12 @@ impl ActiveFile {
         };
         match period {
             // A clock that was set back is no reason to rename.
-            Some(period) if period < now => self.move_away(&period),
+            Some(period) if period < now => self.rename_dated(&period),
             _ => Ok(()),
         }
     }
 
-    fn reopen(&self) -> anyhow::Result<Open> {
+    fn reopen(&self) -> anyhow::Result<OpenFile> {
         let context = || format!("cannot open {}", self.path.display());
         let file = match self.open_or_create() {
             // Its directory was removed since.
@@ -146,13 +146,13 @@ impl ActiveFile {
         let found = file.metadata().with_context(context)?;
         let within = rustix::fs::fstatfs(&file)
             .with_context(|| format!("cannot see {}", self.path.display()))?;
-        check_keeps(&self.path, self.sync, &within, &found)?;
+        check_durable(&self.path, self.sync, &within, &found)?;
         let mut last = [b'\n'];
         if found.is_file() && found.len() > 0 {
             file.read_exact_at(&mut last, found.len() - 1)
                 .with_context(|| format!("cannot read the end of {}", self.path.display()))?;
         }
-        Ok(Open {
+        Ok(OpenFile {
             identity: identity(&found),
             regular: found.is_file(),
             torn: last != [b'\n'],
@@ -184,7 +184,7 @@ impl ActiveFile {
         Ok(self.rotate.period(changed))
     }
 
-    fn move_away(&mut self, period: &str) -> anyhow::Result<()> {
+    fn rename_dated(&mut self, period: &str) -> anyhow::Result<()> {
         self.open = None;
         for counter in 1..=MAX_COUNTER {
             let to = dated(&self.path, period, counter);
@@ -206,7 +206,7 @@ impl ActiveFile {
 }
 
 /// Refuses what keeps nothing.
-pub(super) fn check_keeps(
+pub(super) fn check_durable(
     path: &Path,
     sync: bool,
     within: &StatFs,

@@ -295,13 +295,13 @@ async fn a_line_that_nobody_waits_for_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let target = target(folder.path(), Rotate::Never);
     let mut file = ActiveFile::open(&target, &Clock::manual(NOW)).unwrap();
-    let room = Arc::new(Semaphore::new(3));
+    let slots = Arc::new(Semaphore::new(3));
     let line = |text: &str| {
         let (reply, answer) = oneshot::channel();
         let line = QueuedLine {
             text: text.into(),
             reply,
-            _room: Arc::clone(&room).try_acquire_owned().unwrap(),
+            _slot: Arc::clone(&slots).try_acquire_owned().unwrap(),
         };
         (line, answer)
     };
@@ -316,7 +316,7 @@ async fn a_line_that_nobody_waits_for_is_not_written() {
     assert_eq!(second_answer.await.unwrap(), Ok(()));
     assert_eq!(third_answer.await.unwrap(), Ok(()));
     assert_eq!(fs::read_to_string(&target.path).unwrap(), "second\nthird\n");
-    assert_eq!(room.available_permits(), 3);
+    assert_eq!(slots.available_permits(), 3);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// How much of an answer is read, and for how long, so that its connection can be used again. Its sense is in its head.
 const MAX_ANSWER: usize = 64 << 10;
-const MAX_READING: Duration = Duration::from_millis(250);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A handler that posts.
 pub(in crate::handlers) struct Post {
@@ -51,11 +51,11 @@ impl Post {
         let request = self.request(event);
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Err(Failure::retry(reason(&error))),
+            Err(error) => return Err(Failure::retry(failure_reason(&error))),
         };
-        let outcome = judge(response.status(), response.headers(), self.clock.now());
+        let outcome = outcome_of(response.status(), response.headers(), self.clock.now());
         let mut answer = Vec::new();
-        let _ = tokio::time::timeout(MAX_READING, drain(&mut response, &mut answer)).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain(&mut response, &mut answer)).await;
         outcome.map_err(|failure| failure.said(&answer))
     }
 
@@ -108,7 +108,7 @@ fn binary(mut request: RequestBuilder, event: &CloudEvent) -> (RequestBuilder, V
     (request, body)
 }
 
-fn judge(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcome {
+fn outcome_of(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcome {
     let reason = match status.as_u16() {
         200..=299 => return Ok(()),
         code @ (400 | 409 | 410 | 413 | 414 | 415 | 422) => {
@@ -137,7 +137,7 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// The kind of the failure and its innermost cause; what lies between repeats the URL.
-fn reason(error: &reqwest::Error) -> String {
+fn failure_reason(error: &reqwest::Error) -> String {
     let kind = if error.is_connect() {
         "cannot connect"
     } else if error.is_builder() {

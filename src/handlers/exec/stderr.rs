@@ -8,20 +8,20 @@ use tokio::process::ChildStderr;
 use tokio::sync::Semaphore;
 
 /// So much of the end is kept.
-const KEPT: usize = 4096;
+const MAX_KEPT: usize = 4096;
 /// A pipe holds so much.
-const PIPE: usize = 64 << 10;
+const PIPE_SIZE: usize = 64 << 10;
 
 /// What programs leave behind may go on writing; for so many of them somebody reads.
-static LEFT_BEHIND: Semaphore = Semaphore::const_new(64);
+static DRAINS: Semaphore = Semaphore::const_new(64);
 
 /// The end of what was written.
 #[derive(Default)]
-pub(super) struct Words(Vec<u8>);
+pub(super) struct StderrTail(Vec<u8>);
 
-impl Words {
+impl StderrTail {
     /// Listens for as long as this is polled.
-    pub(super) async fn listen(&mut self, pipe: &mut ChildStderr) -> Infallible {
+    pub(super) async fn read(&mut self, pipe: &mut ChildStderr) -> Infallible {
         let mut chunk = [0; 1024];
         while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
             self.add(&chunk[..read]);
@@ -33,7 +33,7 @@ impl Words {
     /// pipe open, and would be killed by what it writes if nobody read it.
     pub(super) fn finish(&mut self, mut pipe: ChildStderr) {
         let mut chunk = [0; 4096];
-        let mut left = PIPE;
+        let mut left = PIPE_SIZE;
         // Not by the runtime, which may not know yet that there is something.
         while left > 0 {
             match rustix::io::read(&pipe, &mut chunk) {
@@ -47,7 +47,7 @@ impl Words {
                 Err(_) => return,
             }
         }
-        if let Ok(place) = LEFT_BEHIND.try_acquire() {
+        if let Ok(place) = DRAINS.try_acquire() {
             tokio::spawn(async move {
                 let _place = place;
                 let _: io::Result<u64> = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
@@ -64,7 +64,7 @@ impl Words {
 
     fn add(&mut self, text: &[u8]) {
         self.0.extend_from_slice(text);
-        let before = self.0.len().saturating_sub(KEPT);
+        let before = self.0.len().saturating_sub(MAX_KEPT);
         self.0.drain(..before);
     }
 }
@@ -76,14 +76,14 @@ mod tests {
     #[test]
     fn the_last_line_is_that_of_the_end() {
         let last = |parts: &[&[u8]]| {
-            let mut words = Words::default();
-            parts.iter().for_each(|part| words.add(part));
-            String::from_utf8_lossy(words.last_line()).into_owned()
+            let mut tail = StderrTail::default();
+            parts.iter().for_each(|part| tail.add(part));
+            String::from_utf8_lossy(tail.last_line()).into_owned()
         };
         assert_eq!(last(&[]), "");
         assert_eq!(last(&[b"\n \n"]), "");
         assert_eq!(last(&[b"first\nsec", b"ond\r\n", b"\n"]), "second");
-        assert_eq!(last(&[&[b'x'; KEPT], b"\nend"]), "end");
-        assert_eq!(last(&[&[b'x'; 3 * KEPT]]).len(), KEPT);
+        assert_eq!(last(&[&[b'x'; MAX_KEPT], b"\nend"]), "end");
+        assert_eq!(last(&[&[b'x'; 3 * MAX_KEPT]]).len(), MAX_KEPT);
     }
 }
