@@ -1,11 +1,11 @@
 //! The admin listener from outside: who may use it, lists and their filters, parked deliveries, replay and discard.
 
 mod deletion;
+mod event_stream;
 mod events;
 mod openapi;
 mod rejected;
 mod retry_windows;
-mod stream;
 mod wrong_tokens;
 
 use serde_json::json;
@@ -246,7 +246,7 @@ fn unknown_pages_and_methods_are_answered_in_json() {
 }
 
 #[test]
-fn the_metrics_have_their_names_and_no_strangers_words() {
+fn the_metrics_have_their_names_and_no_text_of_requests() {
     let server = TestServer::start(&Settings {
         sources: two_sources(),
         ..Settings::with_handlers(&format!(

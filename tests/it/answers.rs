@@ -1,10 +1,10 @@
 //! The answers of the callback listener, one by one, as they go over the wire.
 
+mod connection_limit;
 mod connections;
-mod crowds;
+mod draining;
 mod heads;
-mod leaving;
-mod patience;
+mod idle;
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -67,7 +67,7 @@ fn ask(connection: &mut BufReader<TcpStream>, path: &str) -> Answer {
 
 /// Sends a callback that is stored.
 #[track_caller]
-fn bring(connection: &mut BufReader<TcpStream>, stream: &str) {
+fn post_on(connection: &mut BufReader<TcpStream>, stream: &str) {
     let body = push(stream);
     write(connection, head(body.len()) + &body);
     assert_stored(&read_answer(connection).unwrap());

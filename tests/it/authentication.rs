@@ -261,7 +261,7 @@ fn the_token_must_match_on_every_callback() {
 }
 
 #[test]
-fn only_kinds_that_come_unsigned_are_taken_unsigned_and_only_if_vouched_for() {
+fn unsigned_callbacks_are_taken_only_of_their_kinds_and_with_a_token() {
     let keys = format!("keys = [\"{KEY}\"]");
     let server = server(&format!(
         "[sources.bare]\n{keys}\n[sources.token]\n{keys}\ntoken = \"hush\"\n\

@@ -1,8 +1,8 @@
 //! The commands that ask a running server.
 
+mod replay_wait;
 mod streams;
 mod terminal;
-mod waiting;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ use crate::support::server::{FILE_HANDLER, livehook};
 use crate::support::target::reserve;
 use crate::support::{Settings, TestServer, json_lines, now, signed, signed_with, wait_for};
 
-const PICKY: &str = "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"echo no >&2; test -e mended || exit 65\"] }\n";
+const REJECTING: &str = "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"echo no >&2; test -e mended || exit 65\"] }\n";
 
 fn server() -> TestServer {
     TestServer::start(&Settings::with_handlers(FILE_HANDLER))
@@ -151,7 +151,7 @@ fn events_are_followed_across_a_restart_of_the_server() {
 }
 
 #[test]
-fn none_of_what_is_there_can_be_asked_for_before_what_comes() {
+fn limit_0_shows_only_new_events() {
     let server = server();
     push(&server, "before");
     let mut child = livehook()
@@ -189,7 +189,7 @@ fn none_of_what_is_there_can_be_asked_for_before_what_comes() {
 }
 
 #[test]
-fn what_was_refused_is_listed_and_judged_once_more() {
+fn what_was_refused_is_listed_and_rechecked() {
     let server = server();
     for n in 0..3 {
         let body = json!({ "event_type": 1, "stream_id": "room", "sequence": n });
@@ -224,7 +224,7 @@ fn what_was_refused_is_listed_and_judged_once_more() {
 fn what_is_parked_is_listed_and_replayed() {
     let directory = tempfile::tempdir().unwrap();
     let mended = directory.path().join("mended");
-    let picky = PICKY.replace("-e mended", &format!("-e {}", mended.display()));
+    let picky = REJECTING.replace("-e mended", &format!("-e {}", mended.display()));
     let server = TestServer::start(&Settings::with_handlers(&format!("{FILE_HANDLER}{picky}")));
     push(&server, "a");
     push(&server, "b");
@@ -383,7 +383,7 @@ fn a_handler_is_paused_and_resumed() {
 }
 
 #[test]
-fn the_configuration_says_where_the_server_is_and_what_it_wants_to_know() {
+fn the_configuration_gives_address_and_token_of_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let admin = reserve();
     let settings = Settings {
@@ -449,7 +449,7 @@ fn the_configuration_says_where_the_server_is_and_what_it_wants_to_know() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_said_in_one_line() {
+fn errors_are_one_line() {
     let server = server();
     for (arguments, code, part) in [
         (&["events", "0123"][..], 1, "no such event"),

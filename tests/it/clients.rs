@@ -71,7 +71,7 @@ pub fn run(command: &mut Command) -> String {
 }
 
 #[test]
-fn a_client_made_from_the_document_uses_the_api() {
+fn a_client_generated_from_the_document_uses_the_api() {
     let rejects =
         "[handlers.rejects]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }\n";
     let token = "AdminTokenItself";

@@ -119,7 +119,7 @@ fn a_restart_after_the_clock_was_set_back_waits_for_nothing() {
 }
 
 #[test]
-fn a_receiver_that_is_ahead_and_dies_leaves_nothing_stuck() {
+fn a_receiver_whose_clock_is_ahead_leaves_nothing_stuck_when_it_dies() {
     let [_, inbox] = both_engines();
     let (ahead, right) = (ServerClock::ahead(8 * HOUR), ServerClock::ahead(0));
     let target = Target::start(|_| Reply::Status(503));
@@ -139,7 +139,7 @@ fn a_receiver_that_is_ahead_and_dies_leaves_nothing_stuck() {
 }
 
 #[test]
-fn what_is_stuck_is_delivered_when_it_is_replayed() {
+fn a_stuck_delivery_is_delivered_by_a_replay() {
     for inbox in both_engines() {
         let target = Target::start(|_| Reply::Status(503));
         let clock = ServerClock::ahead(0);

@@ -16,16 +16,16 @@ use crate::support::target::{Reply, Target};
 use crate::support::{KEY, Settings, TestServer};
 
 /// What came out.
-struct Grades {
+struct Grading {
     code: Option<i32>,
     error: String,
     report: Value,
 }
 
 /// Grades the receiver at a URL, with these arguments.
-fn grade(url: &str, more: &[&str]) -> Grades {
+fn grade(url: &str, more: &[&str]) -> Grading {
     let output = run(url, &[&["--report", "json"], more].concat());
-    Grades::of(&output)
+    Grading::of(&output)
 }
 
 fn run(url: &str, more: &[&str]) -> Output {
@@ -34,7 +34,7 @@ fn run(url: &str, more: &[&str]) -> Output {
     command.args(more).output().unwrap()
 }
 
-impl Grades {
+impl Grading {
     fn of(output: &Output) -> Self {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         Self {
@@ -109,7 +109,7 @@ fn livehook_passes_everything() {
 }
 
 #[test]
-fn what_the_secrets_do_not_allow_to_tell_is_skipped() {
+fn cases_that_need_other_secrets_are_skipped() {
     let server = TestServer::start(&Settings::default());
     let url = format!("http://{}/css", server.addr);
     let grades = grade(&url, &["--key", KEY]);

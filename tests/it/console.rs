@@ -56,7 +56,7 @@ fn the_page_and_its_files_are_public_and_run_only_their_own_scripts() {
 }
 
 #[test]
-fn the_cookie_reads_from_anywhere_and_changes_only_from_our_page() {
+fn the_cookie_reads_anywhere_and_changes_only_from_the_console() {
     let server = server();
     let mut client = Client::new(server.admin);
     let mut ask = |method: &str, path: &str, headers: &[(&str, &str)], body: &str| {

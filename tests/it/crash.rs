@@ -8,8 +8,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
 
-use crate::support::load::{Ending, Load, firsts, whole_lines};
-use crate::support::target::{Hit, Target, place, reserve};
+use crate::support::load::{Load, StopOnDrop, counts_in_order, whole_lines};
+use crate::support::target::{Hit, Target, number_in_stream, reserve};
 use crate::support::{Client, Settings, TestServer, wait_up_to};
 
 /// More with `LIVEHOOK_CRASHES=100`.
@@ -33,11 +33,11 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let mut server = Some(TestServer::start_in(directory.path(), &settings));
     let load = Load::on(&addresses[..1], PACE);
-    let outsider = Outsider::default();
+    let other_program = OtherProgram::default();
     let (acknowledged, ()) = load.run(|| {
         std::thread::scope(|scope| {
-            let over = Ending(&outsider.over);
-            scope.spawn(|| outsider.run(&directory.path().join("data/inbox.db")));
+            let over = StopOnDrop(&other_program.over);
+            scope.spawn(|| other_program.run(&directory.path().join("data/inbox.db")));
             for crash in 0..crashes {
                 std::thread::sleep(moment(crash));
                 server.take().unwrap().kill();
@@ -46,7 +46,7 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
             drop(over);
         });
     });
-    assert!(outsider.used.load(Ordering::Relaxed) >= crashes);
+    assert!(other_program.used.load(Ordering::Relaxed) >= crashes);
     let server = server.unwrap();
     let total: u64 = acknowledged.values().sum();
     let retries = load.refused() + load.unanswered();
@@ -58,7 +58,10 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
         "the file to have everything",
         || {
             let (lines, torn) = whole_lines(&file);
-            let complete = firsts(lines.iter().map(place)).values().sum::<u64>() >= total;
+            let complete = counts_in_order(lines.iter().map(number_in_stream))
+                .values()
+                .sum::<u64>()
+                >= total;
             complete.then_some((lines, torn))
         },
     );
@@ -68,12 +71,20 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
         || {
             (target.delivered() as u64 >= total).then_some(())?;
             let hits = target.hits();
-            (firsts(hits.iter().map(Hit::place)).values().sum::<u64>() >= total).then_some(())
+            (counts_in_order(hits.iter().map(Hit::number_in_stream))
+                .values()
+                .sum::<u64>()
+                >= total)
+                .then_some(())
         },
     );
     let (lines, torn) = in_file;
-    let in_target = firsts(target.hits().iter().map(Hit::place));
-    assert_eq!(firsts(lines.iter().map(place)), acknowledged, "the file");
+    let in_target = counts_in_order(target.hits().iter().map(Hit::number_in_stream));
+    assert_eq!(
+        counts_in_order(lines.iter().map(number_in_stream)),
+        acknowledged,
+        "the file"
+    );
     assert_eq!(in_target, acknowledged, "the target");
     assert!(torn <= crashes, "{torn} broken lines after {crashes} kills");
 
@@ -109,12 +120,12 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
 
 /// Another program that opens the store, reads, writes, and closes it, again and again.
 #[derive(Default)]
-struct Outsider {
+struct OtherProgram {
     over: AtomicBool,
     used: AtomicU64,
 }
 
-impl Outsider {
+impl OtherProgram {
     fn run(&self, file: &Path) {
         while !self.over.load(Ordering::Relaxed) {
             let used = Connection::open(file).and_then(|conn| {

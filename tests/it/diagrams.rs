@@ -35,7 +35,7 @@ fn documents(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_drawing_is_understood() {
+fn every_diagram_parses() {
     let program = parser();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let counted = run(Command::new("node").arg(&program).args(documents(&docs)));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::load::Ending;
+use crate::support::load::StopOnDrop;
 use crate::support::server::FILE_HANDLER;
 use crate::support::target::{Target, reserve};
 use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for};
@@ -120,7 +120,7 @@ fn fills_up(min_free: &str, keep: u64) {
     let load = Load::default();
     let acknowledged: BTreeSet<String> = std::thread::scope(|scope| {
         let load = &load;
-        let ending = Ending(&load.over);
+        let ending = StopOnDrop(&load.over);
         let senders: Vec<_> = (0..8)
             .map(|sender| {
                 let client = server.client();
@@ -192,7 +192,7 @@ fn below_the_floor_callbacks_are_refused_until_there_is_room() {
 }
 
 #[test]
-fn a_volume_without_a_byte_left_loses_nothing_and_is_left_behind() {
+fn a_full_volume_loses_nothing_and_works_again_with_room() {
     fills_up("0B", 0);
 }
 
@@ -249,7 +249,7 @@ fn below_the_floor_positions_are_still_written() {
     wait_for("the new event", || (target.count() > before).then_some(()));
     let news: Vec<u64> = target.hits()[before..]
         .iter()
-        .map(|hit| hit.place().1)
+        .map(|hit| hit.number_in_stream().1)
         .collect();
     assert_eq!(
         news,

@@ -189,7 +189,7 @@ fn every_acknowledged_callback_survives_a_crash() {
 const FILLERS: usize = 12;
 
 #[test]
-fn what_was_stored_too_late_is_known_when_it_is_repeated() {
+fn an_event_stored_after_a_503_is_known_when_it_is_repeated() {
     let server = TestServer::start(&Settings {
         server: "drain_delay = \"0s\"\ndeadline = \"300ms\"".into(),
         ..one_at_a_time()
@@ -302,7 +302,7 @@ fn a_relay_without_its_time_is_never_merged() {
 }
 
 #[test]
-fn junk_with_a_guessed_sequence_does_not_suppress_the_genuine_event() {
+fn a_forged_sequence_does_not_suppress_the_genuine_event() {
     let server = TestServer::start(&one_at_a_time());
     // The signature covers key and t only: whoever saw one callback can sign anything until t.
     let seen = signed(push("seen"));

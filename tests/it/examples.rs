@@ -33,7 +33,7 @@ fn configure(directory: &Path, settings: &Settings) -> PathBuf {
 }
 
 #[test]
-fn the_custom_handler_tells_who_is_live() {
+fn the_custom_handler_prints_who_is_live() {
     let directory = tempfile::tempdir().unwrap();
     let file = configure(directory.path(), &Settings::default());
     let out = std::fs::File::create(directory.path().join("out.txt")).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::server::FILE_HANDLER;
-use crate::support::target::{Hit, Reply, Target, place, reserve};
+use crate::support::target::{Hit, Reply, Target, number_in_stream, reserve};
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for};
 
 /// A handler `http` for this URL that comes back soon, with more keys.
@@ -45,7 +45,7 @@ fn strs(names: &[String]) -> Vec<&str> {
 fn delivered(hits: &[Hit]) -> BTreeMap<String, Vec<u64>> {
     let mut streams: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for hit in hits.iter().filter(|hit| hit.status / 100 == 2) {
-        let (stream, number) = hit.place();
+        let (stream, number) = hit.number_in_stream();
         let numbers = streams.entry(stream).or_default();
         if !numbers.contains(&number) {
             numbers.push(number);
@@ -63,7 +63,7 @@ fn parked(server: &TestServer) -> Vec<Value> {
 fn every_kind_of_trouble_delays_parks_or_repeats_but_loses_nothing() {
     let seen: Mutex<HashMap<(String, u64), u32>> = Mutex::default();
     let target = Target::start(move |hit| {
-        let (stream, number) = hit.place();
+        let (stream, number) = hit.number_in_stream();
         let attempts = {
             let mut seen = seen.lock().unwrap();
             let attempts = seen.entry((stream.clone(), number)).or_default();
@@ -150,7 +150,7 @@ fn every_kind_of_trouble_delays_parks_or_repeats_but_loses_nothing() {
 }
 
 #[test]
-fn a_dead_target_is_probed_not_hammered_and_gets_everything_in_order_later() {
+fn a_dead_target_is_probed_and_gets_everything_in_order_later() {
     let address = reserve();
     let target = Target::at(address, |_| Reply::Status(503));
     let server = TestServer::start(&Settings::with_handlers(&http_handler(
@@ -193,12 +193,14 @@ fn a_dead_target_is_probed_not_hammered_and_gets_everything_in_order_later() {
 }
 
 #[test]
-fn poisoned_streams_do_not_hold_others() {
+fn streams_that_are_rejected_do_not_block_others() {
     // More of them than it takes to think that the handler is down.
-    let target = Target::start(|hit| match hit.place().0.starts_with("poisoned") {
-        true => Reply::Status(500),
-        false => Reply::Status(200),
-    });
+    let target = Target::start(
+        |hit| match hit.number_in_stream().0.starts_with("poisoned") {
+            true => Reply::Status(500),
+            false => Reply::Status(200),
+        },
+    );
     let server = TestServer::start(&Settings::with_handlers(&http_handler(&target.url(), "")));
     let poisoned = names("poisoned", 6);
     let well = names("well", 5);
@@ -223,7 +225,7 @@ fn poisoned_streams_do_not_hold_others() {
     let tried: BTreeSet<u64> = target
         .hits()
         .iter()
-        .map(Hit::place)
+        .map(Hit::number_in_stream)
         .filter(|(stream, _)| stream == "poisoned-0")
         .map(|(_, number)| number)
         .collect();
@@ -258,7 +260,7 @@ fn after_fifty_rejects_in_a_row_nothing_more_is_parked_until_one_succeeds() {
         .hits()
         .iter()
         .filter(|hit| hit.status == 200)
-        .map(|hit| place(&hit.json()))
+        .map(|hit| number_in_stream(&hit.json()))
         .collect();
     assert_eq!(places.len(), 60);
 }

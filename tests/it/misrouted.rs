@@ -114,7 +114,7 @@ const WRONG: [&str; 6] = [
 ];
 
 #[test]
-fn callbacks_at_a_mistyped_url_are_counted_told_and_taken_by_a_recheck() {
+fn callbacks_at_a_mistyped_url_are_counted_logged_and_taken_by_a_recheck() {
     for inbox in both_engines() {
         let server = TestServer::start(&Settings {
             inbox,
@@ -264,7 +264,7 @@ fn only_what_one_source_claims_by_its_key_or_token_is_taken() {
 }
 
 #[test]
-fn scanners_leave_nothing_to_look_at() {
+fn requests_of_scanners_are_not_listed() {
     let server = TestServer::start(&Settings {
         sources: format!(
             "[log]\nlevel = \"debug\"\n[sources.css]\nkeys = [\"{KEY}\"]\ntoken = \"TheToken\"\n"
@@ -313,7 +313,7 @@ fn scanners_leave_nothing_to_look_at() {
 }
 
 #[test]
-fn what_is_nobodys_is_read_within_the_limits_of_all() {
+fn bodies_at_unknown_urls_count_towards_the_limits() {
     let server = TestServer::start(&Settings {
         server: "drain_delay = \"0s\"\nmax_body = \"128KiB\"".into(),
         ..Settings::default()
@@ -342,7 +342,7 @@ fn what_is_nobodys_is_read_within_the_limits_of_all() {
 }
 
 #[test]
-fn wrong_bodies_at_right_urls_are_told_once_a_minute() {
+fn wrong_bodies_at_right_urls_are_logged_once_a_minute() {
     let server = TestServer::start(&Settings {
         server: "drain_delay = \"0s\"\nmax_body = \"4KiB\"".into(),
         ..Settings::default()
@@ -375,7 +375,7 @@ fn wrong_bodies_at_right_urls_are_told_once_a_minute() {
 }
 
 #[test]
-fn what_is_no_http_at_all_is_counted_and_told() {
+fn what_is_no_http_is_counted_and_logged() {
     let server = TestServer::start(&Settings::default());
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice();
     for (at, begin) in [

@@ -199,7 +199,7 @@ fn alerts_and_dashboard_use_what_is_there() {
 }
 
 #[test]
-fn what_is_not_there_is_noticed() {
+fn a_missing_metric_is_noticed() {
     let series = series();
     for wrong in [
         "rate(livehook_callback_total[5m])",
@@ -289,7 +289,7 @@ fn a_burst_between_two_scrapes_is_seen() {
 
 /// Whoever knows no key and no token must not be able to wake anybody.
 #[test]
-fn what_strangers_can_count_up_calls_nobody() {
+fn unauthentic_traffic_raises_no_alert() {
     let severity = |name| {
         rule(name)["labels"]["severity"]
             .as_str()
@@ -303,14 +303,14 @@ fn what_strangers_can_count_up_calls_nobody() {
     let groups = document["groups"].as_vec().unwrap().iter();
     for rule in groups.flat_map(|group| group["rules"].as_vec().unwrap()) {
         let expression = rule["expr"].as_str().unwrap();
-        let is_strangers = [
+        let unauthentic = [
             "livehook_forgeries_total",
             "result=\"refused\"",
             "result=\"invalid\"",
             "result=\"misrouted\"",
             "livehook_unreadable_requests_total",
         ];
-        if is_strangers.iter().any(|part| expression.contains(part)) {
+        if unauthentic.iter().any(|part| expression.contains(part)) {
             assert_eq!(
                 rule["labels"]["severity"].as_str(),
                 Some("info"),

@@ -176,7 +176,7 @@ fn a_server_that_waits_for_the_directory_can_be_stopped() {
 }
 
 #[test]
-fn what_strangers_send_does_not_forge_lines_of_the_log() {
+fn requests_cannot_forge_log_lines() {
     let server = TestServer::start(&Settings::with_handlers(
         "[handlers.log]\nto = { type = \"log\" }\n",
     ));
@@ -235,7 +235,7 @@ fn key_prints_a_fresh_key() {
 }
 
 #[test]
-fn health_tells_whether_somebody_lives_and_is_ready() {
+fn health_reports_liveness_and_readiness() {
     let ill = TestServer::start(&Settings {
         inbox: "min_free = \"1000PiB\"".into(),
         ..Settings::default()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::target::{Hit, Reply, Target, place, reserve};
+use crate::support::target::{Hit, Reply, Target, number_in_stream, reserve};
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for, wait_up_to};
 
 /// Many share a sync.
@@ -108,11 +108,14 @@ fn a_long_backlog_costs_no_memory_and_comes_in_order_and_one_at_a_time_per_strea
     assert_eq!(hits.len(), 20_000, "nothing twice");
     let mut streams: BTreeMap<String, Vec<&Hit>> = BTreeMap::new();
     for hit in &hits {
-        streams.entry(hit.place().0).or_default().push(hit);
+        streams
+            .entry(hit.number_in_stream().0)
+            .or_default()
+            .push(hit);
     }
     for (stream, hits) in &streams {
         assert!(
-            hits.iter().map(|hit| hit.place().1).eq(0..EACH),
+            hits.iter().map(|hit| hit.number_in_stream().1).eq(0..EACH),
             "{stream} is out of order"
         );
         assert!(
@@ -138,7 +141,11 @@ fn without_order_one_stream_comes_side_by_side() {
     wait_for("all", || (target.count() >= 40).then_some(()));
     let most = side_by_side(&target.hits());
     assert!((4..=8).contains(&most), "{most} side by side");
-    let mut numbers: Vec<u64> = target.hits().iter().map(|hit| hit.place().1).collect();
+    let mut numbers: Vec<u64> = target
+        .hits()
+        .iter()
+        .map(|hit| hit.number_in_stream().1)
+        .collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..40));
 }
@@ -155,13 +162,13 @@ fn numbers(directory: &Path, name: &str, count: usize) -> Vec<u64> {
     let lines = wait_for(name, || {
         Some(json_lines(&file)).filter(|lines| lines.len() >= count)
     });
-    let mut numbers: Vec<u64> = lines.iter().map(|line| place(line).1).collect();
+    let mut numbers: Vec<u64> = lines.iter().map(|line| number_in_stream(line).1).collect();
     numbers.sort_unstable();
     numbers
 }
 
 #[test]
-fn a_new_handler_begins_where_it_is_told_and_one_that_was_away_resumes() {
+fn a_new_handler_begins_at_its_start_and_a_returning_one_resumes() {
     let directory = tempfile::tempdir().unwrap();
     let start = |handlers: &[String]| {
         TestServer::start_in(
@@ -226,7 +233,9 @@ fn delivered_behind_a_long_attempt(killed: bool) -> Vec<u64> {
     let target = {
         let released = released.clone();
         Target::start(move |hit| {
-            if hit.place() != ("room-0".to_owned(), 0) || tried.swap(true, Ordering::SeqCst) {
+            if hit.number_in_stream() != ("room-0".to_owned(), 0)
+                || tried.swap(true, Ordering::SeqCst)
+            {
                 return Reply::Status(200);
             }
             wait_for("the release", || {
@@ -258,7 +267,10 @@ fn delivered_behind_a_long_attempt(killed: bool) -> Vec<u64> {
         (target.delivered() >= 701 && lag == 0.0).then_some(())
     });
     let hits = target.hits();
-    let places = hits.iter().filter(|hit| hit.status == 200).map(Hit::place);
+    let places = hits
+        .iter()
+        .filter(|hit| hit.status == 200)
+        .map(Hit::number_in_stream);
     places
         .filter(|(stream, _)| stream == "room-0")
         .map(|(_, number)| number)

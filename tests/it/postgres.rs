@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::load::{Acknowledged, firsts, whole_lines};
+use crate::support::load::{Acknowledged, counts_in_order, whole_lines};
 use crate::support::postgres::shared;
-use crate::support::target::{Hit, Target, place, reserve};
+use crate::support::target::{Hit, Target, number_in_stream, reserve};
 use crate::support::{Settings, TestServer, wait_up_to};
 
 /// A lease lasts at least this long. Whoever does not renew it loses its handlers by then.
@@ -61,11 +61,11 @@ impl Receiver {
             directory: tempfile::tempdir().unwrap(),
             server: None,
         };
-        receiver.rise();
+        receiver.start_again();
         receiver
     }
 
-    fn rise(&mut self) {
+    fn start_again(&mut self) {
         self.server = Some(TestServer::start_in(self.directory.path(), &self.settings));
     }
 
@@ -136,17 +136,21 @@ impl Ends {
                 let hits = self.target.delivered() as u64;
                 let lines = (hits >= total).then(|| whole_lines(&self.file()).0)?;
                 let hits = self.target.hits();
-                let complete = everything(&firsts(hits.iter().map(Hit::place)))
-                    && everything(&firsts(lines.iter().map(place)));
+                let complete = everything(&counts_in_order(hits.iter().map(Hit::number_in_stream)))
+                    && everything(&counts_in_order(lines.iter().map(number_in_stream)));
                 complete.then_some((hits, lines))
             },
         );
         assert_eq!(
-            &firsts(hits.iter().map(Hit::place)),
+            &counts_in_order(hits.iter().map(Hit::number_in_stream)),
             acknowledged,
             "the target"
         );
-        assert_eq!(&firsts(lines.iter().map(place)), acknowledged, "the file");
+        assert_eq!(
+            &counts_in_order(lines.iter().map(number_in_stream)),
+            acknowledged,
+            "the file"
+        );
         [hits.len() as u64 - total, lines.len() as u64 - total]
     }
 }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use self::disk::{Chance, Disk};
 use self::recording::{Op, library, read};
-use crate::support::load::Ending;
+use crate::support::load::StopOnDrop;
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, signed, wait_for, wait_up_to};
 
@@ -41,7 +41,7 @@ struct Sent {
 impl Sent {
     /// Sends until it is over, each event again until it is acknowledged.
     fn send(&self, sender: u64, server: SocketAddr) {
-        let mut client = Client::waiting(server, Duration::from_secs(10));
+        let mut client = Client::with_timeout(server, Duration::from_secs(10));
         for number in 0.. {
             let marker = format!("MARK{:08}", number * SENDERS + sender);
             let body = signed(json!({
@@ -117,7 +117,7 @@ fn record(beside: &Beside) -> Run {
             let sent = &run.sent;
             scope.spawn(move || sent.send(sender, callbacks));
         }
-        let over = Ending(&run.sent.over);
+        let over = StopOnDrop(&run.sent.over);
         let reader = beside.reader.then(|| reader(&run.data(), &run.sent));
         if beside.ends {
             let status = server.wait(Duration::from_secs(600));

@@ -17,7 +17,7 @@ mod processes;
 
 use self::processes::{Process, children, kill, lives};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An exec handler that runs a script of the shell, whose `$1` is `directory`.
 fn shell(script: &str, directory: &Path, more: &str) -> String {
@@ -40,13 +40,13 @@ fn last_failure(server: &TestServer) -> Option<String> {
 
 /// Waits until the handler has failed for this reason.
 fn fails(server: &TestServer, reason: &str) {
-    wait_up_to(PATIENCE, reason, || {
+    wait_up_to(TIMEOUT, reason, || {
         last_failure(server).filter(|error| error == reason)
     });
 }
 
 fn text(path: &Path) -> String {
-    wait_up_to(PATIENCE, &path.display().to_string(), || {
+    wait_up_to(TIMEOUT, &path.display().to_string(), || {
         fs::read_to_string(path)
             .ok()
             .filter(|text| text.ends_with('\n'))
@@ -90,7 +90,7 @@ fn a_program_is_what_it_would_be_if_it_were_started_from_a_shell() {
 }
 
 #[test]
-fn how_a_program_ends_is_told_as_it_was() {
+fn the_end_of_a_program_is_reported_exactly() {
     let directory = tempfile::tempdir().unwrap();
     let script = r#"case "$LIVEHOOK_STREAMID" in
         exit-*) echo "not ${LIVEHOOK_STREAMID}" >&2; exit "${LIVEHOOK_STREAMID#exit-}";;
@@ -125,7 +125,7 @@ fn how_a_program_ends_is_told_as_it_was() {
     let reason = format!("cannot start {shown}: No such file or directory (os error 2)");
     fails(&server, &reason);
     // Nothing of all this is left but the guard.
-    wait_up_to(PATIENCE, "the ends", || {
+    wait_up_to(TIMEOUT, "the ends", || {
         let left = children(server.pid());
         left.iter().all(Process::is_guard).then_some(())
     });
@@ -150,7 +150,7 @@ fn a_program_does_not_outlive_livehook_however_that_ends() {
     let guards = children(server.pid());
     assert!(running.iter().all(|pid| lives(*pid)));
     server.kill();
-    wait_up_to(PATIENCE, "their end", || {
+    wait_up_to(TIMEOUT, "their end", || {
         let mut all = running
             .into_iter()
             .chain(guards.iter().map(|guard| guard.pid));
@@ -173,7 +173,7 @@ fn a_guard_that_is_killed_is_replaced() {
     assert_eq!(server.post("/css", body).status, 200);
     text(&directory.path().join("pids"));
     server.kill();
-    wait_up_to(PATIENCE, "the end of the first", || {
+    wait_up_to(TIMEOUT, "the end of the first", || {
         (!first.into_iter().any(lives)).then_some(())
     });
 }
@@ -185,10 +185,10 @@ fn at_the_timeout_the_whole_group_is_killed_and_waited_for() {
     let server = TestServer::start(&Settings::with_handlers(&handlers));
     let [program, child] = staying(&server, directory.path());
     fails(&server, "no answer within 1s");
-    wait_up_to(PATIENCE, "their end", || (!lives(child)).then_some(()));
+    wait_up_to(TIMEOUT, "their end", || (!lives(child)).then_some(()));
     // No zombie either.
     let entry = format!("/proc/{program}");
-    wait_up_to(PATIENCE, "its number", || {
+    wait_up_to(TIMEOUT, "its number", || {
         (!Path::new(&entry).exists()).then_some(())
     });
 }
@@ -251,15 +251,15 @@ fn is_well(server: &TestServer) {
 fn stops(mut server: TestServer) {
     let tracer = processes::tracer(server.pid());
     server.signal("TERM");
-    wait_up_to(PATIENCE, "the stop", || {
+    wait_up_to(TIMEOUT, "the stop", || {
         server.log().contains(": stopped").then_some(())
     });
     kill("KILL", tracer);
-    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+    assert_eq!(server.wait(TIMEOUT).code(), Some(0));
 }
 
 #[test]
-fn a_program_on_a_file_system_that_hangs_holds_up_nothing_else() {
+fn a_program_on_a_file_system_that_hangs_blocks_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("slow");
     symlink("/bin/sh", &program).unwrap();
@@ -279,11 +279,11 @@ fn a_program_on_a_file_system_that_hangs_holds_up_nothing_else() {
     is_well(&server);
     fails(&server, "no answer within 1s");
     let told = "the program has not started when its time was over";
-    wait_up_to(PATIENCE, told, || server.log().contains(told).then_some(()));
+    wait_up_to(TIMEOUT, told, || server.log().contains(told).then_some(()));
     is_well(&server);
     let file = server.path().join("events.jsonl");
     // Those of the second time are repeats.
-    wait_up_to(PATIENCE, "the file", || {
+    wait_up_to(TIMEOUT, "the file", || {
         (json_lines(&file).len() == 6).then_some(())
     });
     stops(server);
@@ -294,7 +294,7 @@ fn a_program_on_a_file_system_that_hangs_holds_up_nothing_else() {
 }
 
 #[test]
-fn a_file_that_hangs_when_it_is_opened_holds_up_nothing_but_the_reload() {
+fn a_file_that_hangs_when_it_is_opened_blocks_only_the_reload() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("slow.jsonl");
     let Some(under) = hanging("openat", &path) else {
@@ -313,7 +313,7 @@ fn a_file_that_hangs_when_it_is_opened_holds_up_nothing_but_the_reload() {
     server.signal("HUP");
     is_well(&server);
     let told = "handlers.slow: could not be set up within 10s";
-    wait_up_to(PATIENCE, told, || {
+    wait_up_to(TIMEOUT, told, || {
         is_well(&server);
         server.log().contains(told).then_some(())
     });

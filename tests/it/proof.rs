@@ -4,8 +4,8 @@
 //! `LIVEHOOK_SOAK` (such as `2h`; one minute if unset).
 
 mod clocks;
-mod crowds;
 mod kills;
+mod load;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::support::target::reserve;
 use crate::support::{KEY, Settings, TestServer, wait_for};
 
 /// A server that can be killed and comes back with its store at its addresses.
-struct Phoenix {
+struct RestartedServer {
     settings: Settings,
     directory: TempDir,
     callbacks: SocketAddr,
@@ -29,7 +29,7 @@ struct Phoenix {
     server: Option<TestServer>,
 }
 
-impl Phoenix {
+impl RestartedServer {
     /// With a token beside the key, so that kinds without signature are taken, and a file handler.
     fn start() -> Self {
         let (callbacks, admin) = (reserve(), reserve());
@@ -37,15 +37,15 @@ impl Phoenix {
             sources: format!("[sources.css]\nkeys = [\"{KEY}\"]\ntoken = \"hush\"\n"),
             ..Settings::with_handlers(FILE_HANDLER)
         };
-        let mut phoenix = Self {
+        let mut restarted = Self {
             settings: settings.at(callbacks, admin),
             directory: tempfile::tempdir().unwrap(),
             callbacks,
             admin,
             server: None,
         };
-        phoenix.rise();
-        phoenix
+        restarted.start_again();
+        restarted
     }
 
     fn css(&self) -> String {
@@ -57,11 +57,11 @@ impl Phoenix {
         format!("--token hush --verify http://{}", self.admin)
     }
 
-    fn fall(&mut self) {
+    fn kill(&mut self) {
         self.server.take().unwrap().kill();
     }
 
-    fn rise(&mut self) {
+    fn start_again(&mut self) {
         self.server = Some(TestServer::start_in(self.directory.path(), &self.settings));
     }
 

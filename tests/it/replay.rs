@@ -238,7 +238,7 @@ fn what_was_done_is_replayed_through_the_filters_and_past_the_duplicate_check() 
 }
 
 #[test]
-fn it_is_told_how_much_of_a_replay_is_left() {
+fn the_rest_of_a_replay_is_reported() {
     for inbox in both_engines() {
         let target = Target::good();
         let handler = format!(

@@ -1,8 +1,8 @@
 //! The simulator against receivers that do as they are told: is it as strict as the platform, and does it see what is wrong?
 
-mod oracle;
-mod truth;
 mod usage;
+mod verify;
+mod verify_streams;
 mod wire;
 
 use std::collections::HashMap;

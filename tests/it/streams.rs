@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::server::both_engines;
 use crate::support::{Client, Settings, TestServer, json_lines, now, signed, wait_for, wait_up_to};
 
-const WATCHERS: &str = "[handlers.life]\nkinds = [\"stream-live\", \"stream-offline\"]\n\
+const LIFE_HANDLERS: &str = "[handlers.life]\nkinds = [\"stream-live\", \"stream-offline\"]\n\
     to = { type = \"file\", path = \"life.jsonl\" }\n\
     [handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n\
     [streams]\nsettle = \"300ms\"\n";
@@ -56,7 +56,7 @@ fn wait_until_live(server: &TestServer, expected: &[&str]) {
     wait_for("the board", || (live(server) == expected).then_some(()));
 }
 
-fn told(server: &TestServer) -> Vec<(String, String)> {
+fn state_events(server: &TestServer) -> Vec<(String, String)> {
     let lines = json_lines(&server.path().join("life.jsonl")).into_iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     lines
@@ -65,7 +65,7 @@ fn told(server: &TestServer) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_board_says_who_is_live() {
+fn the_board_lists_live_streams() {
     for inbox in both_engines() {
         let server = TestServer::start(&Settings {
             inbox,
@@ -156,7 +156,7 @@ fn the_board_says_who_is_live() {
 }
 
 #[test]
-fn a_stream_has_a_story() {
+fn a_stream_has_a_detail_page() {
     for inbox in both_engines() {
         let server = TestServer::start(&Settings {
             inbox,
@@ -201,15 +201,15 @@ fn a_stream_has_a_story() {
             "event_type": 315, "domain": "push.example.com", "suggestion": "Block", "label": "Abuse", "request_id": "r",
         }));
         let path = "/api/streams/css/push.example.com/live/room%207%2F%C3%BC";
-        let story = wait_for("all of it", || {
-            let story = server.get(path).json();
-            (story["timeline"].as_array().map(Vec::len) == Some(11)).then_some(story)
+        let detail = wait_for("all of it", || {
+            let detail = server.get(path).json();
+            (detail["timeline"].as_array().map(Vec::len) == Some(11)).then_some(detail)
         });
         assert_eq!(
-            (&story["live"], &story["streamid"]),
+            (&detail["live"], &detail["streamid"]),
             (&json!(true), &json!("room 7/ü"))
         );
-        let sessions = story["sessions"].as_array().unwrap();
+        let sessions = detail["sessions"].as_array().unwrap();
         assert_eq!(sessions.len(), 2);
         assert_eq!(
             (&sessions[0]["pushsequence"], &sessions[0]["end"]),
@@ -230,12 +230,12 @@ fn a_stream_has_a_story() {
             (&ended["duration_seconds"], &ended["superseded"]),
             (&json!(60.0), &json!(false))
         );
-        assert_eq!(story["push_exceptions"], 1);
+        assert_eq!(detail["push_exceptions"], 1);
         assert_eq!(
-            story["last_snapshot"]["url"],
+            detail["last_snapshot"]["url"],
             "https://pictures.example.com/two.jpg"
         );
-        let recordings = story["recordings"].as_array().unwrap();
+        let recordings = detail["recordings"].as_array().unwrap();
         let of_recording = |id: &str| recordings.iter().find(|one| one["id"] == *id).unwrap();
         assert_eq!(
             (&of_recording("31")["open"], &of_recording("32")["open"]),
@@ -244,8 +244,8 @@ fn a_stream_has_a_story() {
         assert_eq!(of_recording("f1")["url"], "https://vod.example.com/f1.mp4");
         assert_eq!(
             (
-                &story["audits"][0]["suggestion"],
-                &story["audits"][0]["label"]
+                &detail["audits"][0]["suggestion"],
+                &detail["audits"][0]["label"]
             ),
             (&json!("Block"), &json!("Abuse"))
         );
@@ -260,7 +260,7 @@ fn a_stream_has_a_story() {
                 None => break,
             }
         }
-        assert_eq!(json!(seen), story["timeline"]);
+        assert_eq!(json!(seen), detail["timeline"]);
         for unknown in [
             "/api/streams/css/push.example.com/live/other",
             "/api/streams/css/-/-/-",
@@ -275,17 +275,19 @@ fn a_stream_has_a_story() {
 }
 
 #[test]
-fn handlers_that_ask_are_told_once_of_what_lasts() {
+fn handlers_get_lasting_changes_once_if_they_name_the_kinds() {
     for inbox in both_engines() {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings {
             inbox,
-            ..Settings::with_handlers(WATCHERS)
+            ..Settings::with_handlers(LIFE_HANDLERS)
         };
         let server = TestServer::start_in(directory.path(), &settings);
         let now = seconds();
         push(&server, "a", 1, 1, now - 50);
-        wait_for("word of it", || (told(&server).len() == 1).then_some(()));
+        wait_for("word of it", || {
+            (state_events(&server).len() == 1).then_some(())
+        });
         // A reconnect, and a crash.
         push(&server, "a", 0, 1, now - 40);
         push(&server, "a", 1, 2, now - 39);
@@ -302,21 +304,22 @@ fn handlers_that_ask_are_told_once_of_what_lasts() {
             of("live", "last"),
         ];
         wait_up_to(Duration::from_secs(60), "word of all", || {
-            (told(&server).len() >= 3).then_some(())
+            (state_events(&server).len() >= 3).then_some(())
         });
         // What is settled has been told by the time that something newer is.
         push(&server, "last", 1, 9, now);
         wait_for("word of the last", || {
-            let told = told(&server);
-            told.iter()
+            let events = state_events(&server);
+            events
+                .iter()
                 .any(|(_, stream)| stream == "last")
                 .then_some(())
         });
-        let mut told = told(&server);
-        told.sort();
+        let mut events = state_events(&server);
+        events.sort();
         let mut expected = expected.to_vec();
         expected.sort();
-        assert_eq!(told, expected);
+        assert_eq!(events, expected);
         let lines = json_lines(&directory.path().join("life.jsonl"));
         let first = &lines[0];
         assert_eq!(

@@ -46,7 +46,7 @@ fn rows(server: &TestServer, handler: &str) -> [u64; 4] {
 }
 
 #[test]
-fn a_stream_is_deleted_with_what_is_owed_and_parked_of_it() {
+fn a_stream_is_deleted_with_its_pending_and_parked_deliveries() {
     for inbox in both_engines() {
         let exec = |command: &str| {
             format!("to = {{ type = \"exec\", command = [\"sh\", \"-c\", \"{command}\"] }}\n")
@@ -139,7 +139,7 @@ fn what_was_just_accepted_does_not_come_back_after_a_crash() {
 }
 
 #[test]
-fn it_has_to_be_said_of_which_stream() {
+fn a_deletion_must_name_a_stream() {
     let server = TestServer::start(&Settings {
         sources: two_sources(),
         ..Settings::default()

@@ -213,7 +213,7 @@ fn an_event_is_shown_typed_and_byte_for_byte() {
 }
 
 #[test]
-fn what_became_of_an_event_is_said_for_each_handler() {
+fn the_deliveries_of_an_event_name_each_handler() {
     for inbox in both_engines() {
         let exec = |command: &str| {
             format!("to = {{ type = \"exec\", command = [\"sh\", \"-c\", \"{command}\"] }}\n")

@@ -67,7 +67,7 @@ fn names(operation: &Value, place: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_path_is_there_and_takes_the_fields_it_is_said_to_take() {
+fn every_path_exists_and_takes_the_fields_of_the_document() {
     let (server, document, id) = described();
     assert_eq!(document["openapi"], "3.1.0");
     let operations = operations(&document);
@@ -134,7 +134,7 @@ fn every_path_is_there_and_takes_the_fields_it_is_said_to_take() {
 }
 
 #[test]
-fn answers_have_the_members_they_are_said_to_have() {
+fn answers_have_the_members_of_the_document() {
     let (server, document, id) = described();
     let properties = |schema: &Value| -> BTreeSet<String> {
         let name = schema["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
@@ -200,7 +200,7 @@ fn schemas<'a>(place: &str, schema: &'a Value, all: &mut Vec<(String, &'a Value)
 }
 
 #[test]
-fn programs_that_make_clients_find_what_they_need() {
+fn the_document_has_what_client_generators_need() {
     let server = TestServer::start(&Settings::default());
     let document = server.get("/api/openapi.json").json();
     assert!(document["servers"][0]["url"].is_string());
@@ -310,7 +310,7 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
 }
 
 #[test]
-fn answers_are_of_the_types_they_are_said_to_be() {
+fn answers_have_the_types_of_the_document() {
     let (server, document, id) = described();
     // Beside the one that has everything, some that have little or much that is seldom.
     let more = [

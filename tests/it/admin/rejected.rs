@@ -50,7 +50,7 @@ fn push(key: &str, t: i64, n: u32) -> String {
 }
 
 #[test]
-fn what_a_mistyped_key_refused_joins_once_when_it_is_mended() {
+fn what_a_mistyped_key_refused_is_accepted_once_after_the_fix() {
     for settings in on_both_engines(WRONG) {
         let server = TestServer::start(&settings);
         let t = now() + 600;
@@ -120,7 +120,7 @@ fn what_a_mistyped_key_refused_joins_once_when_it_is_mended() {
 
 /// Else whoever had filled the list with forgeries would have them believed on the day the key is taken away.
 #[test]
-fn without_a_key_nothing_of_the_list_is_believed() {
+fn without_a_key_a_recheck_accepts_nothing() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     assert_eq!(server.post("/css", push(OTHER, now() + 600, 1)).status, 401);
     wait_for_items(&server, 1);
@@ -138,7 +138,7 @@ fn without_a_key_nothing_of_the_list_is_believed() {
 }
 
 #[test]
-fn the_list_is_shown_in_parts_and_by_filters() {
+fn the_list_is_shown_page_by_page_and_filtered() {
     for settings in on_both_engines(KEY) {
         let server = TestServer::start(&settings);
         for n in 0..7 {
@@ -212,7 +212,7 @@ fn the_list_is_shown_in_parts_and_by_filters() {
 
 /// Half of what fits is far more than an answer should hold.
 #[test]
-fn long_bodies_make_short_parts() {
+fn long_bodies_make_short_pages() {
     for settings in on_both_engines(KEY) {
         let server = TestServer::start(&settings);
         let note = "x".repeat(65_000);

@@ -7,7 +7,7 @@ use crate::reload::{RELOADED, reload};
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_with};
 
 const REMAINING: &str = "livehook_retry_window_remaining_seconds{source=\"css\"}";
-const DEAF: &str = "livehook_source_deaf{source=\"css\"}";
+const DEAF_METRIC: &str = "livehook_source_deaf{source=\"css\"}";
 
 fn windows(server: &TestServer) -> Vec<Value> {
     let list = server.get("/api/retry-windows").json();
@@ -26,7 +26,7 @@ fn assert_remaining(server: &TestServer, all: u32) {
 }
 
 #[test]
-fn on_a_deaf_source_every_kind_has_its_own_window() {
+fn each_kind_of_a_source_with_a_wrong_key_has_its_own_window() {
     let server = TestServer::start(&Settings::default());
     for round in 0..2 {
         for kind in Kind::all_and_unknown() {
@@ -41,7 +41,7 @@ fn on_a_deaf_source_every_kind_has_its_own_window() {
             assert_eq!(server.post(&format!("/other-{kind}"), forged).status, 404);
         }
     }
-    assert_eq!(server.metric(DEAF), 1.0);
+    assert_eq!(server.metric(DEAF_METRIC), 1.0);
     let told: Vec<_> = windows(&server)
         .iter()
         .map(|item| {
@@ -76,11 +76,11 @@ fn on_a_deaf_source_every_kind_has_its_own_window() {
         assert!(!is_left(taken), "{taken}");
     }
     assert_eq!(left.len(), told.len() - 3);
-    assert_eq!(server.metric(DEAF), 0.0);
+    assert_eq!(server.metric(DEAF_METRIC), 0.0);
 }
 
 #[test]
-fn what_the_store_does_not_take_is_told_by_its_own_kind() {
+fn what_the_store_does_not_take_is_listed_under_its_own_kind() {
     let server = TestServer::start(&Settings {
         inbox: "min_free = \"1000PiB\"".into(),
         ..Settings::default()
@@ -121,7 +121,7 @@ fn forgeries(server: &TestServer, reason: &str) -> f64 {
 }
 
 #[test]
-fn strangers_open_no_window() {
+fn forgeries_without_a_source_token_open_no_window() {
     let server = TestServer::start(&Settings::default());
     let push = json!({ "event_type": 1, "stream_id": "room-7" });
     let unsigned = push.to_string();
@@ -133,7 +133,7 @@ fn strangers_open_no_window() {
         assert_eq!(windows(&server).len(), 0, "{when}");
         let metrics = server.get("/metrics").text();
         assert!(!metrics.contains(REMAINING), "{when}");
-        assert_eq!(server.metric(DEAF), 0.0, "{when}");
+        assert_eq!(server.metric(DEAF_METRIC), 0.0, "{when}");
     };
     // Not even a source that never heard anything takes an unsigned push for one that was meant for it.
     refused(&unsigned);
@@ -158,7 +158,7 @@ fn strangers_open_no_window() {
     );
     assert_remaining(&server, 720);
     assert_eq!(
-        (forgeries(&server, "expired"), server.metric(DEAF)),
+        (forgeries(&server, "expired"), server.metric(DEAF_METRIC)),
         (0.0, 0.0)
     );
     assert_eq!(server.post("/css", signed(push)).status, 200);
@@ -166,7 +166,7 @@ fn strangers_open_no_window() {
 }
 
 #[test]
-fn with_another_key_a_source_has_heard_nothing_yet() {
+fn a_new_key_clears_the_windows_of_its_source() {
     let server = TestServer::start(&Settings::default());
     let push = json!({ "event_type": 1, "stream_id": "room-7" });
     assert_eq!(server.post("/css", signed(push.clone())).status, 200);
@@ -178,18 +178,21 @@ fn with_another_key_a_source_has_heard_nothing_yet() {
     // A reload that does not touch the source is none.
     let log = "[handlers.log]\nto = { type = \"log\" }\n";
     reload(&server, &with(KEY, log), RELOADED);
-    let stranger = signed_with("Forged", now() + 600, push.clone());
-    assert_eq!(server.post("/css", &stranger).status, 401);
-    assert_eq!((server.metric(DEAF), windows(&server).len()), (0.0, 0));
+    let forged = signed_with("Forged", now() + 600, push.clone());
+    assert_eq!(server.post("/css", &forged).status, 401);
+    assert_eq!(
+        (server.metric(DEAF_METRIC), windows(&server).len()),
+        (0.0, 0)
+    );
 
     reload(
         &server,
         &with("MisMisMisMisMisMisMisMisMisMis12", log),
         RELOADED,
     );
-    assert_eq!(server.metric(DEAF), 0.0);
+    assert_eq!(server.metric(DEAF_METRIC), 0.0);
     assert_eq!(server.post("/css/stream-begin", signed(push)).status, 401);
-    assert_eq!(server.metric(DEAF), 1.0);
+    assert_eq!(server.metric(DEAF_METRIC), 1.0);
     assert_eq!(windows(&server)[0]["kind"], "stream-begin");
     assert_remaining(&server, 720);
 }

@@ -50,9 +50,9 @@ fn wrong_tokens_are_answered_slowly_and_hold_up_nobody_else() {
 }
 
 #[test]
-fn however_many_wrong_tokens_come_a_connection_is_left_for_the_right_one() {
+fn many_wrong_tokens_leave_a_connection_for_the_right_one() {
     // As many as the listener has connections.
-    const STRANGERS: usize = 64;
+    const WRONG_CLIENTS: usize = 64;
     let server = TestServer::start(&Settings {
         admin: "token = \"AdminTokenItself\"".into(),
         ..Settings::with_handlers(FILE_HANDLER)
@@ -60,10 +60,10 @@ fn however_many_wrong_tokens_come_a_connection_is_left_for_the_right_one() {
     let address = server.admin;
     let answered = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
-        for _ in 0..STRANGERS {
+        for _ in 0..WRONG_CLIENTS {
             let answered = answered.0.clone();
             scope.spawn(move || {
-                let mut client = Client::waiting(address, Duration::from_secs(5));
+                let mut client = Client::with_timeout(address, Duration::from_secs(5));
                 let headers = [("authorization", "Bearer x")];
                 // Some are left waiting for longer than that.
                 if let Ok(answer) = client.request("GET", "/api/handlers", &headers, None) {
@@ -73,7 +73,7 @@ fn however_many_wrong_tokens_come_a_connection_is_left_for_the_right_one() {
             });
         }
         // All but those that wait have had their answers.
-        for _ in 0..STRANGERS - 16 {
+        for _ in 0..WRONG_CLIENTS - 16 {
             answered.1.recv_timeout(Duration::from_secs(20)).unwrap();
         }
         let headers = [("authorization", "Bearer AdminTokenItself")];

@@ -104,17 +104,17 @@ fn heads_that_are_not_complete_count_as_in_flight() {
 }
 
 #[test]
-fn a_stranger_keeps_no_large_buffer() {
+fn an_idle_connection_holds_no_large_buffer() {
     let server = server("");
     let large = format!("{{\"fill\":\"{}\"}}", "x".repeat(100_000));
-    let mut stranger = connect(&server);
-    write(&mut stranger, head(large.len()) + &large);
-    let answer = read_answer(&mut stranger).unwrap();
+    let mut connection = connect(&server);
+    write(&mut connection, head(large.len()) + &large);
+    let answer = read_answer(&mut connection).unwrap();
     assert_eq!(
         (answer.status, answer.header("connection")),
         (401, Some("close"))
     );
-    assert!(is_closed(&mut stranger));
+    assert!(is_closed(&mut connection));
     let fill = format!("\"fill\":\"{}\"", "x".repeat(100_000));
     let genuine = signed_raw(fill.as_bytes());
     let mut connection = connect(&server);

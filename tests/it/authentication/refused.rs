@@ -9,7 +9,7 @@ use super::{assert_refused, assert_taken, push, settings};
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_with};
 
 #[test]
-fn the_offset_of_the_clocks_is_shown_and_a_large_one_told() {
+fn the_offset_of_the_clocks_is_shown_and_a_large_one_logged() {
     let server = TestServer::start(&Settings::default());
     let mut client = server.client();
     let series = "livehook_clock_offset_seconds{source=\"css\"}";

@@ -54,7 +54,7 @@ fn listed(server: &TestServer, more: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn streams_are_listed_by_what_they_are_the_newest_last() {
+fn streams_are_filtered_by_state_and_listed_newest_last() {
     let server = server();
     // Heard of in another order than they begin in.
     for (stream, after) in [("Carl", 20), ("anna", 0), ("bert", 10)] {
@@ -164,7 +164,7 @@ fn changes_are_followed_across_a_restart_of_the_server() {
 }
 
 #[test]
-fn one_stream_is_told_with_its_story() {
+fn one_stream_is_shown_in_detail() {
     let server = server();
     let of = |mut body: Value| {
         body["stream_id"] = "room-7".into();
@@ -188,14 +188,14 @@ fn one_stream_is_told_with_its_story() {
     }));
     caught_up(&server);
 
-    let told = lines(&server, &["streams", "css/push.example.com/live/room-7"]);
+    let shown = lines(&server, &["streams", "css/push.example.com/live/room-7"]);
     assert_eq!(
-        told[0],
+        shown[0],
         "push.example.com/live/room-7 of css: live since 2026-11-23T09:23:20.000Z"
     );
-    assert_eq!(told[2], "exceptions    1");
+    assert_eq!(shown[2], "exceptions    1");
     let part = |head: &str| -> Vec<String> {
-        let lines = told.iter().skip_while(|line| !line.starts_with(head));
+        let lines = shown.iter().skip_while(|line| !line.starts_with(head));
         lines
             .skip(1)
             .take_while(|line| !line.is_empty())
@@ -203,7 +203,7 @@ fn one_stream_is_told_with_its_story() {
             .collect()
     };
     let sessions = part("START");
-    assert_eq!(sessions.len(), 3, "{told:#?}");
+    assert_eq!(sessions.len(), 3, "{shown:#?}");
     let first = &sessions[0];
     assert!(
         first.starts_with("2026-11-23T08:00:00.000Z  2026-11-23T09:00:00.000Z  1h        1           198.51.100.7  1280x720  1        2, "),
@@ -226,7 +226,7 @@ fn one_stream_is_told_with_its_story() {
         ["2026-11-23T09:23:21.000Z  640x360  http://cdn.example.com/live/room-7.jpg"]
     );
     let events = part("TIME");
-    assert_eq!(events.len(), 7, "{told:#?}");
+    assert_eq!(events.len(), 7, "{shown:#?}");
     assert!(
         events[6].starts_with("2026-11-23T09:23:21Z  snapshot  "),
         "{events:#?}"
@@ -251,8 +251,8 @@ fn one_stream_is_told_with_its_story() {
         &server,
         &["streams", "/css/push.example.com/live/room-7", "--json"],
     );
-    let story = server.get("/api/streams/css/push.example.com/live/room-7?limit=20");
-    assert_eq!(json_of(&json), [story.json()]);
+    let detail = server.get("/api/streams/css/push.example.com/live/room-7?limit=20");
+    assert_eq!(json_of(&json), [detail.json()]);
 }
 
 #[test]
@@ -266,13 +266,13 @@ fn a_stream_may_have_a_slash_or_lack_a_part() {
     );
     caught_up(&server);
     for name in ["css/-/-/a%2Fb%20%E7%9B%B4%1B", "css///a%2fb 直\u{1b}"] {
-        let told = lines(&server, &["streams", name]);
+        let shown = lines(&server, &["streams", name]);
         assert_eq!(
-            told[0],
+            shown[0],
             "a/b 直\\u{1b} of css: offline since 2026-11-23T08:00:00.000Z"
         );
         // It is known by its end alone.
-        let session = told.iter().find(|line| line.starts_with('~')).unwrap();
+        let session = shown.iter().find(|line| line.starts_with('~')).unwrap();
         let start = "~2026-11-23T07:58:30.000Z  2026-11-23T08:00:00.000Z  1m 30s";
         assert!(session.starts_with(start), "{session}");
     }
@@ -288,7 +288,7 @@ fn a_stream_may_have_a_slash_or_lack_a_part() {
 }
 
 #[test]
-fn the_board_is_made_again_when_the_operator_agrees() {
+fn the_board_is_rebuilt_after_confirmation() {
     let server = server();
     push(&server, 1, "anna", 1, 0);
     push(&server, 1, "bert", 1, 0);

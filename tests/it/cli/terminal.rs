@@ -112,7 +112,7 @@ fn a_table_fits_the_terminal_and_is_whole_elsewhere() {
 }
 
 #[test]
-fn no_name_reaches_the_terminal_as_anything_but_letters() {
+fn no_name_sends_control_characters_to_the_terminal() {
     let server = server();
     let stream = "\u{1b}[2J\u{9b}31m\u{7f}\u{85}\u{202e}evil\u{feff}";
     let body =

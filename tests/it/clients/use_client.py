@@ -69,6 +69,6 @@ assert get_document.sync(client=client)["openapi"].startswith("3.1")
 # What is refused has the form it is said to have.
 missing = get_event.sync("0" * 32, client=client)
 assert isinstance(missing, Error) and missing.code == 404, missing
-stranger = list_events.sync(client=Client(base_url=url))
-assert isinstance(stranger, Error) and stranger.code == 401, stranger
+unauthorized = list_events.sync(client=Client(base_url=url))
+assert isinstance(unauthorized, Error) and unauthorized.code == 401, unauthorized
 print("used")

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::receiver::{self, Flaw, TOKEN};
-use super::{Grades, grade};
+use super::{Grading, grade};
 use crate::support::KEY;
 
 /// At a time. Most of the time they wait.
@@ -281,7 +281,7 @@ fn each_flaw_fails_the_cases_that_are_made_for_it() {
     assert_eq!(failed.into_inner().unwrap(), all.into_inner().unwrap());
 }
 
-fn check((flaw, expected): &Row) -> Grades {
+fn check((flaw, expected): &Row) -> Grading {
     let receiver = receiver::start(*flaw);
     let count_url = format!("{}/count", receiver.base());
     let grades = grade(
@@ -307,7 +307,7 @@ fn check((flaw, expected): &Row) -> Grades {
 
 /// The cases that must fail, and what their reasons hold.
 fn reasons<'a>(
-    grades: &'a Grades,
+    grades: &'a Grading,
     expected: &[(&str, &'static str)],
 ) -> BTreeMap<&'a str, &'static str> {
     let all = [grades.names("pass"), grades.names("fail")].concat();

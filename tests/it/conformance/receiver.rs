@@ -14,7 +14,7 @@ use crate::support::{KEY, now};
 pub const TOKEN: &str = "conformance-token";
 
 /// What comes without a signature at times.
-const BARE: [i64; 11] = [8, 314, 315, 321, 328, 332, 343, 344, 345, 348, 349];
+const UNSIGNED_TYPES: [i64; 11] = [8, 314, 315, 321, 328, 332, 343, 344, 345, 348, 349];
 
 /// The one thing that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum Flaw {
 }
 
 #[derive(Default)]
-struct Book {
+struct ReceiverState {
     bodies: HashSet<String>,
     signs: HashSet<String>,
     acts: u64,
@@ -65,10 +65,10 @@ struct Book {
 
 /// Runs one; its count is at `/count`.
 pub fn start(flaw: Flaw) -> Target {
-    let book = Mutex::<Book>::default();
+    let state = Mutex::<ReceiverState>::default();
     Target::start(move |hit| match &*hit.method {
-        "GET" => Reply::Page(json!({ "acts": book.lock().unwrap().acts }).to_string()),
-        _ => match receive(hit, flaw, &book) {
+        "GET" => Reply::Page(json!({ "acts": state.lock().unwrap().acts }).to_string()),
+        _ => match receive(hit, flaw, &state) {
             Ok(()) => acknowledge(hit, flaw),
             Err(400) if flaw == Flaw::BreaksConnections => Reply::Torn,
             Err(401) if flaw == Flaw::ErrorInBody => Reply::Page("{\"code\":401}".to_owned()),
@@ -91,7 +91,7 @@ fn acknowledge(hit: &Hit, flaw: Flaw) -> Reply {
 }
 
 /// Nothing, or what to answer instead of 200.
-fn receive(hit: &Hit, flaw: Flaw, book: &Mutex<Book>) -> Result<(), u16> {
+fn receive(hit: &Hit, flaw: Flaw, state: &Mutex<ReceiverState>) -> Result<(), u16> {
     let query = hit.path.split_once('?').map_or("", |(_, query)| query);
     let token = format!("token={TOKEN}");
     if !query.split('&').any(|part| part == token) && flaw != Flaw::IgnoresToken {
@@ -124,7 +124,7 @@ fn receive(hit: &Hit, flaw: Flaw, book: &Mutex<Book>) -> Result<(), u16> {
         Value::Object(body).to_string(),
         sign.as_ref().and_then(Value::as_str),
         flaw,
-        book,
+        state,
     )
 }
 
@@ -135,7 +135,7 @@ fn check_signature(body: &Map<String, Value>, flaw: Flaw) -> Result<(), u16> {
         None if flaw == Flaw::ChecksOnlyWhatIsSigned => return Ok(()),
         None => {
             let bare = body.get("sign").is_none()
-                && event_type(body).is_some_and(|code| BARE.contains(&code));
+                && event_type(body).is_some_and(|code| UNSIGNED_TYPES.contains(&code));
             return if bare && flaw != Flaw::RefusesUnsigned {
                 Ok(())
             } else {
@@ -191,8 +191,13 @@ fn read(hit: &Hit, text: &str, body: &Map<String, Value>, flaw: Flaw) -> Result<
 }
 
 /// Once for each body, whatever its signature.
-fn act(body: String, sign: Option<&str>, flaw: Flaw, book: &Mutex<Book>) -> Result<(), u16> {
-    let mut open = book.lock().unwrap();
+fn act(
+    body: String,
+    sign: Option<&str>,
+    flaw: Flaw,
+    state: &Mutex<ReceiverState>,
+) -> Result<(), u16> {
+    let mut open = state.lock().unwrap();
     let known_sign = sign.is_some_and(|sign| !open.signs.insert(sign.to_owned()));
     let known = match flaw {
         Flaw::SignIsAnId | Flaw::SignIsANonce if sign.is_some() => known_sign,
@@ -201,7 +206,7 @@ fn act(body: String, sign: Option<&str>, flaw: Flaw, book: &Mutex<Book>) -> Resu
             let known = open.bodies.contains(&body);
             drop(open);
             std::thread::sleep(Duration::from_millis(150));
-            open = book.lock().unwrap();
+            open = state.lock().unwrap();
             open.bodies.insert(body);
             known
         }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::receiver::{self, Flaw, TOKEN};
-use super::{Grades, run};
+use super::{Grading, run};
 use crate::support::server::livehook;
 use crate::support::target::{Reply, Target, reserve};
 use crate::support::{KEY, wait_for};
 
 #[test]
-fn people_get_a_line_for_each_case() {
+fn the_text_report_has_a_line_for_each_case() {
     let receiver = receiver::start(Flaw::IgnoresExpiry);
     let output = run(&receiver.base(), &["--key", KEY, "--token", TOKEN]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -33,7 +33,7 @@ fn people_get_a_line_for_each_case() {
 }
 
 #[test]
-fn interrupted_it_tells_what_is_known() {
+fn an_interrupted_grading_reports_what_is_known() {
     let waiting = Arc::new(AtomicUsize::new(0));
     let receiver = {
         let waiting = waiting.clone();
@@ -67,7 +67,7 @@ fn interrupted_it_tells_what_is_known() {
         .args(["-INT", &child.id().to_string()])
         .status();
     assert!(kill.unwrap().success());
-    let grades = Grades::of(&child.wait_with_output().unwrap());
+    let grades = Grading::of(&child.wait_with_output().unwrap());
     assert_eq!(grades.names("pass"), ["genuine-stream-begin"]);
     let skipped = grades.with("skip");
     assert_eq!(skipped.len(), 65);
@@ -127,7 +127,7 @@ fn arguments_that_would_do_nothing_are_refused() {
 }
 
 #[test]
-fn nobody_to_grade_and_nobody_who_counts_is_said_before_it_begins() {
+fn an_unreachable_receiver_or_counter_is_reported_before_grading() {
     let output = run(&format!("http://{}", reserve()), &["--key", KEY]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("nobody listens at 127."), "{error}");

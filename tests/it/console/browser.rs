@@ -23,7 +23,7 @@ fn push(server: &TestServer, stream: &str) {
 }
 
 #[test]
-fn an_operator_sees_what_arrives_replays_it_and_is_not_deceived() {
+fn an_operator_sees_events_and_replays_them_and_markup_is_shown_as_text() {
     let server = server();
     let forged = signed_with(
         "Forged",
@@ -89,8 +89,8 @@ fn an_operator_sees_what_arrives_replays_it_and_is_not_deceived() {
     });
     browser.click("Sign out");
     browser.wait_for("return document.querySelector('input[name=token]') !== null");
-    let complaints = browser.complaints();
-    let other: Vec<_> = complaints
+    let errors_logged = browser.errors_logged();
+    let other: Vec<_> = errors_logged
         .iter()
         .filter(|complaint| !complaint.contains("401"))
         .collect();
@@ -144,5 +144,5 @@ fn an_operator_sees_how_much_of_a_replay_is_left() {
         "Pause backend"
     );
     assert_eq!(browser.run(status), "Replay parked of backend: 3.");
-    assert!(browser.complaints().is_empty());
+    assert!(browser.errors_logged().is_empty());
 }

@@ -33,7 +33,7 @@ const COLOURS: &str = "
 fn every_page_can_be_read_in_the_dark_and_in_the_light() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     // First: what is taken ends the warning that something was refused.
-    super::stream::tell(&server, "room-7");
+    super::stream::post_history(&server, "room-7");
     let late = signed_with(
         KEY,
         now() - 3600,
@@ -42,7 +42,7 @@ fn every_page_can_be_read_in_the_dark_and_in_the_light() {
     assert_eq!(server.post("/css/stream-begin", late).status, 401);
     let browser = Browser::start();
     for scheme in ["dark", "light"] {
-        browser.prefer(scheme);
+        browser.set_color_scheme(scheme);
         browser.open(&server.admin_url());
         browser.wait_for("return document.body.textContent.includes('refused since')");
         for (page, shows) in [

@@ -10,7 +10,7 @@ const SECRET: &str = "f85a2ab363fe4deaffef9754d79da6fe";
 const OTHER: &str = "OtherOtherOtherOtherOtherOther12";
 
 /// A handler that says what it was given, and that it wants none of it.
-const PICKY: &str = "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"cat >&2; exit 65\"] }\n";
+const REJECTING: &str = "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"cat >&2; exit 65\"] }\n";
 
 fn parked(server: &TestServer) -> u64 {
     let page = server.get("/api/handlers").json();
@@ -20,7 +20,7 @@ fn parked(server: &TestServer) -> u64 {
 fn settings(key: &str) -> Settings {
     Settings {
         sources: format!("[sources.css]\nkeys = [\"{key}\"]\n"),
-        ..Settings::with_handlers(PICKY)
+        ..Settings::with_handlers(REJECTING)
     }
 }
 
@@ -81,7 +81,7 @@ fn the_stream_key_is_masked_on_every_page() {
     );
     let raw = parts[1].as_str().unwrap();
     assert!(raw.contains("txSecret\\u003d•••&txTime=1"), "{raw}");
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }
 
 #[test]
@@ -106,14 +106,14 @@ fn buttons_do_what_they_say_once_that_is_confirmed() {
 
     visit(&browser, "Rejected", "room-7");
     assert_eq!(
-        browser.click_and_say("Recheck", true),
+        browser.click_and_answer("Recheck", true),
         "There is nothing to do: 0 found."
     );
     reload(&server, &settings(KEY), RELOADED);
     let question = "Take 2 callbacks into the inbox?";
-    assert_eq!(browser.click_and_say("Recheck", false), question);
+    assert_eq!(browser.click_and_answer("Recheck", false), question);
     assert_eq!(server.events().len(), 0, "that was a no");
-    assert_eq!(browser.click_and_say("Recheck", true), question);
+    assert_eq!(browser.click_and_answer("Recheck", true), question);
     assert_eq!(server.events().len(), 2);
     browser.wait_for("return document.querySelector('#status').textContent === 'Taken into the inbox: 2 callbacks.'");
     visit(&browser, "Rejected", "Nothing was refused.");
@@ -121,7 +121,7 @@ fn buttons_do_what_they_say_once_that_is_confirmed() {
     wait_for("both to be parked", || (parked(&server) == 2).then_some(()));
     visit(&browser, "Handlers", "Discard parked of picky");
     for (button, state) in [("Pause picky", "paused"), ("Resume picky", "running")] {
-        assert_eq!(browser.click_and_say(button, true), "");
+        assert_eq!(browser.click_and_answer(button, true), "");
         let page = server.get("/api/handlers").json();
         assert_eq!(page["items"][0]["state"], state);
         browser.wait_for(&format!(
@@ -130,16 +130,16 @@ fn buttons_do_what_they_say_once_that_is_confirmed() {
     }
     let question = "Give up 2 parked events of picky? This cannot be undone.";
     let button = "Discard parked of picky";
-    assert_eq!(browser.click_and_say(button, false), question);
+    assert_eq!(browser.click_and_answer(button, false), question);
     assert_eq!(parked(&server), 2, "that was a no");
-    assert_eq!(browser.click_and_say(button, true), question);
+    assert_eq!(browser.click_and_answer(button, true), question);
     assert_eq!(parked(&server), 0);
     browser.wait_for("return document.querySelector('td[data-label=Parked]').textContent === '0'");
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }
 
 #[test]
-fn the_typed_view_is_there_if_the_body_fits_and_only_then() {
+fn the_typed_view_exists_only_if_the_body_fits() {
     let server = TestServer::start(&settings(KEY));
     for (n, code) in [(1, json!("7")), (2, json!({ "a": 1 }))] {
         let body = json!({ "event_type": 0, "stream_id": format!("room-{n}"), "errcode": code });
@@ -161,5 +161,5 @@ fn the_typed_view_is_there_if_the_body_fits_and_only_then() {
     let typed = browser.run("return JSON.parse(document.querySelector('pre').textContent)");
     assert_eq!(typed["errcode"], 7, "a number, whatever was sent: {typed}");
     assert_eq!(headings(1), json!(["Handlers", "As received"]));
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }

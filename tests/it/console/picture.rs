@@ -30,7 +30,7 @@ fn the_picture_of_the_console_is_made() {
     );
     let server = TestServer::start(&Settings::with_handlers(&handlers));
     let browser = Browser::start();
-    browser.prefer("light");
+    browser.set_color_scheme("light");
     browser.resize(1200, 1000);
     browser.open(&server.admin_url());
     let kinds = "stream-begin,stream-end,snapshot,record,image-audit,relay";

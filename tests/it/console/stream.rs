@@ -57,7 +57,7 @@ fn recording(server: &TestServer, stream: &str, id: &str, step: &str, ago: i64) 
 }
 
 /// The history of a live stream: a push that ended, one whose end was lost, one that goes on, and something of everything else.
-pub fn tell(server: &TestServer, stream: &str) {
+pub fn post_history(server: &TestServer, stream: &str) {
     begin(server, stream, "101", 3300);
     recording(server, stream, "7001", "record_start_succeeded", 3290);
     recording(server, stream, "7001", "record_ended", 2395);
@@ -118,7 +118,7 @@ fn fact(browser: &Browser, name: &str) -> Value {
 #[test]
 fn the_history_of_a_stream_is_a_picture_that_can_be_read() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-    tell(&server, "room-7");
+    post_history(&server, "room-7");
     let browser = open(&server, "room-7");
     browser.wait_for("return document.querySelectorAll('.mark').length === 8");
     for (selector, number) in [
@@ -233,7 +233,7 @@ fn the_history_of_a_stream_is_a_picture_that_can_be_read() {
         );
         assert_eq!(fits, true, "{name}: nothing is cut off");
     }
-    browser.prefer("dark");
+    browser.set_color_scheme("dark");
     browser.resize(1280, 1400);
     browser.wait_for("return document.querySelector('svg.timeline').viewBox.baseVal.width > 1000");
     browser.screenshot(&artefacts.join("console-stream-dark.png"));
@@ -254,7 +254,7 @@ fn the_history_of_a_stream_is_a_picture_that_can_be_read() {
     // A mark leads to its event.
     browser.run("document.querySelector('.mark.audit').dispatchEvent(new MouseEvent('click', { bubbles: true, cancelable: true }))");
     browser.wait_for("return document.querySelector('h1')?.textContent === 'Event'");
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn a_name_is_text_and_its_page_opens_whatever_is_in_it() {
         let page = browser.run("return location.href + document.documentElement.outerHTML");
         assert!(!page.as_str().unwrap().contains(secret), "{page}");
     }
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }
 
 #[test]
@@ -348,5 +348,5 @@ fn more_of_a_long_history_is_there_when_asked_for() {
         browser.run("return document.querySelector('#events button')"),
         Value::Null
     );
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }

@@ -128,7 +128,7 @@ fn the_list_is_what_is_live_as_that_changes() {
         &browser,
         &["gone", "other", "room-2", "room-3", "room-10", "room-11"],
     );
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }
 
 #[test]
@@ -179,17 +179,17 @@ fn a_long_list_comes_in_parts_and_does_not_grow_by_itself() {
     }
     browser.open(&format!("{}/#/", server.admin_url()));
     browser.wait_for("return document.querySelector('.tile')?.textContent === 'Live streams204'");
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }
 
 #[test]
-fn the_board_is_made_again_once_that_is_confirmed() {
+fn the_board_is_rebuilt_after_confirmation() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     push(&mut server.client(), 1, "room-7", 10);
     let browser = open(&server);
     wait_for_names(&browser, &["room-7"]);
     let button = "Make the board again";
-    let asked = browser.click_and_say(button, false);
+    let asked = browser.click_and_answer(button, false);
     assert!(
         asked.starts_with("Read every stored event again"),
         "{asked}"
@@ -204,5 +204,5 @@ fn the_board_is_made_again_once_that_is_confirmed() {
         "return document.querySelector('#status').textContent === 'The board was made again from 1 event.'",
     );
     wait_for_names(&browser, &["room-7"]);
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.errors_logged(), [""; 0]);
 }

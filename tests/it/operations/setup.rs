@@ -196,7 +196,7 @@ fn a_bad_configuration_ends_with_2_and_one_message_before_anything_is_begun() {
 }
 
 #[test]
-fn what_a_server_would_stumble_over_is_found_by_check_as_well() {
+fn check_finds_what_stops_a_server_at_its_start() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("folder")).unwrap();
@@ -255,7 +255,7 @@ fn what_a_server_would_stumble_over_is_found_by_check_as_well() {
 }
 
 #[test]
-fn what_was_never_filled_in_ends_with_2_and_is_not_repeated() {
+fn placeholders_end_with_2_and_secrets_are_not_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let eighty = "x7".repeat(40);
     for value in [

@@ -20,11 +20,11 @@ fn receivers_that_are_killed_or_frozen_lose_and_reorder_nothing_and_repeat_littl
         std::thread::sleep(Duration::from_secs(2));
         first.kill();
         times.push(second.wait_to_run(2));
-        first.rise();
+        first.start_again();
         std::thread::sleep(Duration::from_secs(2));
         second.kill();
         times.push(first.wait_to_run(2));
-        second.rise();
+        second.start_again();
         std::thread::sleep(Duration::from_secs(2));
 
         // The one that has the target's handler in its hands.

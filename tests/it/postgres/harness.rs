@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::postgres::{KEEPER, KEEPER_PASSWORD, Postgres, STRANGER, shared};
+use crate::support::postgres::{GUEST, OWNER, OWNER_PASSWORD, Postgres, shared};
 use crate::support::wait_for;
 
 fn exists(pid: u32) -> bool {
@@ -64,15 +64,15 @@ fn the_roles_may_what_they_are_for() {
     let server = shared();
     let database = server.create_database();
     let create = "CREATE TABLE public.t (n int)";
-    let keeper = server.url_as(KEEPER, KEEPER_PASSWORD, &database);
-    server.run(&keeper, create).unwrap();
-    let wrong = server.url_as(KEEPER, "wrong", &database);
+    let owner = server.url_as(OWNER, OWNER_PASSWORD, &database);
+    server.run(&owner, create).unwrap();
+    let wrong = server.url_as(OWNER, "wrong", &database);
     let error = server.run(&wrong, "SELECT 1").unwrap_err();
     assert!(error.contains("password authentication failed"), "{error}");
-    let stranger = server.url_as(STRANGER, "", &database);
-    assert_eq!(server.run(&stranger, "SELECT 1").unwrap(), "1");
+    let guest = server.url_as(GUEST, "", &database);
+    assert_eq!(server.run(&guest, "SELECT 1").unwrap(), "1");
     let error = server
-        .run(&stranger, "CREATE TABLE public.u (n int)")
+        .run(&guest, "CREATE TABLE public.u (n int)")
         .unwrap_err();
     assert!(error.contains("permission denied"), "{error}");
 }

@@ -9,7 +9,7 @@ use crate::support::server::FILE_HANDLER;
 use crate::support::{Settings, json_lines, signed, wait_for, wait_up_to};
 
 #[test]
-fn what_is_done_goes_and_what_is_parked_stays() {
+fn retention_removes_done_events_and_keeps_parked_ones() {
     let picky = "[handlers.picky]\nkinds = [\"relay\"]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }\n";
     let inbox = format!("{}\nretention = \"2s\"", inbox(&database()));
     let settings = || Settings {

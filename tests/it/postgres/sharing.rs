@@ -73,7 +73,7 @@ fn handlers_move_when_receivers_come_and_go_under_load() {
     );
     let (acknowledged, (shared, moved)) = load.run(|| {
         std::thread::sleep(Duration::from_secs(1));
-        second.rise();
+        second.start_again();
         let added = Instant::now();
         wait_up_to(TAKE_OVER, "each to have one", || {
             let (one, other) = (first.handlers(), second.handlers());

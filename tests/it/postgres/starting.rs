@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{database, inbox, last_line};
-use crate::support::postgres::{KEEPER, KEEPER_PASSWORD, Postgres, STRANGER, shared};
+use crate::support::postgres::{GUEST, OWNER, OWNER_PASSWORD, Postgres, shared};
 use crate::support::server::FILE_HANDLER;
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for, wait_up_to};
@@ -14,7 +14,7 @@ use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for,
 fn stopped() -> (Postgres, String) {
     let postgres = Postgres::start();
     let database = postgres.create_database();
-    let url = postgres.url_as(KEEPER, KEEPER_PASSWORD, &database);
+    let url = postgres.url_as(OWNER, OWNER_PASSWORD, &database);
     postgres.stop();
     (postgres, url)
 }
@@ -41,7 +41,7 @@ fn ended(inbox: String) -> (Option<i32>, String) {
     let mut server = launch(inbox);
     let status = server.wait(Duration::from_secs(20));
     let log = server.log();
-    for secret in [KEEPER_PASSWORD, "%2F", "not-the-password"] {
+    for secret in [OWNER_PASSWORD, "%2F", "not-the-password"] {
         assert!(!log.contains(secret), "the log tells the password: {log}");
     }
     assert!(!log.contains("panicked"), "{log}");
@@ -113,22 +113,22 @@ fn a_receiver_that_waits_for_the_database_can_be_stopped() {
 }
 
 #[test]
-fn who_is_not_let_in_ends_with_2_and_says_who_and_where() {
+fn a_refused_login_ends_with_2_and_names_role_and_database() {
     let database = shared().create_database();
-    let wrong_password = shared().url_as(KEEPER, "not-the-password", &database);
-    let no_database = shared().url_as(KEEPER, KEEPER_PASSWORD, "nowhere");
+    let wrong_password = shared().url_as(OWNER, "not-the-password", &database);
+    let no_database = shared().url_as(OWNER, OWNER_PASSWORD, "nowhere");
     for (what, url, named) in [
-        ("a wrong password", wrong_password, [KEEPER, &database]),
+        ("a wrong password", wrong_password, [OWNER, &database]),
         (
             "no such role",
             shared().url_as("nobody_knows", "", &database),
             ["nobody_knows", &database],
         ),
-        ("no such database", no_database, [KEEPER, "nowhere"]),
+        ("no such database", no_database, [OWNER, "nowhere"]),
         (
             "missing rights",
-            shared().url_as(STRANGER, "", &database),
-            [STRANGER, &database],
+            shared().url_as(GUEST, "", &database),
+            [GUEST, &database],
         ),
     ] {
         let (code, message) = ended(inbox(&url));

@@ -40,7 +40,7 @@ fn first_and_server(server: &TestServer) -> (u32, u32) {
 }
 
 #[test]
-fn it_waits_for_what_programs_leave_behind_and_ends_as_the_server_does() {
+fn process_1_reaps_orphans_and_ends_like_the_server() {
     let Some(under) = namespace() else { return };
     let directory = tempfile::tempdir().unwrap();
     // The subshell outlives the program, and belongs to nobody then.
@@ -53,21 +53,21 @@ fn it_waits_for_what_programs_leave_behind_and_ends_as_the_server_does() {
     for stream in 0..20 {
         post(&server, &format!("room-{stream}"));
     }
-    wait_up_to(PATIENCE, "what is left behind", || {
+    wait_up_to(TIMEOUT, "what is left behind", || {
         let left = fs::read_to_string(directory.path().join("left"));
         (left.ok()?.len() == 20).then_some(())
     });
-    wait_up_to(PATIENCE, "the zombies' end", || {
+    wait_up_to(TIMEOUT, "the zombies' end", || {
         let all = descendants(server.pid());
         (!all.iter().any(Process::is_zombie)).then_some(())
     });
     // A reload, and then the end, by signals to the first process.
     kill("HUP", first);
-    wait_up_to(PATIENCE, RELOADED, || {
+    wait_up_to(TIMEOUT, RELOADED, || {
         server.log().contains(RELOADED).then_some(())
     });
     kill("TERM", first);
-    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+    assert_eq!(server.wait(TIMEOUT).code(), Some(0));
     assert!(server.log().contains("stopped"), "{}", server.log());
 }
 
@@ -81,7 +81,7 @@ fn the_exit_code_of_the_server_is_its_own() {
     let mut server = TestServer::start(&settings);
     let (_, second) = first_and_server(&server);
     kill("KILL", second);
-    assert_eq!(server.wait(PATIENCE).code(), Some(128 + 9));
+    assert_eq!(server.wait(TIMEOUT).code(), Some(128 + 9));
     let refused = Command::new(&under[0])
         .args(&under[1..])
         .arg(env!("CARGO_BIN_EXE_livehook"))

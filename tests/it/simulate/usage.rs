@@ -12,7 +12,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_in_one_line_with_exit_code_2() {
+fn contradictory_arguments_are_refused_in_one_line_with_exit_code_2() {
     let good = ["--url", "http://127.0.0.1:9/css", "--key", KEY];
     let cases: &[(&[&str], &str)] = &[
         (
@@ -186,7 +186,7 @@ fn the_admin_listener_may_want_a_token() {
 }
 
 #[test]
-fn the_report_for_people_says_what_the_one_for_scripts_says() {
+fn the_text_report_says_what_the_json_report_says() {
     let signed = |hit: &Hit| hit.body.windows(6).any(|part| part == b"\"sign\"");
     let target = Target::start(move |hit| Reply::Status(if signed(hit) { 200 } else { 401 }));
     let url = target.url();

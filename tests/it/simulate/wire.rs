@@ -171,7 +171,7 @@ fn duplicates_are_the_same_bytes_but_for_t_and_sign() {
 }
 
 #[test]
-fn what_is_bad_is_never_genuine() {
+fn bad_requests_are_never_genuine() {
     // Takes nothing, so that everything that is genuine is repeated; what comes once is bad.
     let target = Target::start(|_| Reply::Status(401));
     let report = simulate(

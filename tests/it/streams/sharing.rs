@@ -4,11 +4,11 @@ use super::*;
 use crate::support::postgres::shared;
 
 #[test]
-fn receivers_share_one_board_and_tell_each_change_once() {
+fn receivers_share_one_board_and_emit_each_change_once() {
     let url = shared().url(&shared().create_database());
     let settings = Settings {
         inbox: format!("engine = \"postgres\"\nurl = \"{url}\""),
-        ..Settings::with_handlers(WATCHERS)
+        ..Settings::with_handlers(LIFE_HANDLERS)
     };
     let (first, second) = (TestServer::start(&settings), TestServer::start(&settings));
     let now = seconds();
@@ -27,16 +27,16 @@ fn receivers_share_one_board_and_tell_each_change_once() {
     for server in [&first, &second] {
         wait_until_live(server, &expected);
     }
-    let both = || [told(&first), told(&second)].concat();
+    let both = || [state_events(&first), state_events(&second)].concat();
     wait_for("word of all", || (both().len() >= 10).then_some(()));
     // Whichever of them fed the board is gone.
     first.kill();
     push(&second, "s01", 0, 101, now - 5);
     push(&second, "new", 1, 999, now - 4);
     wait_up_to(Duration::from_secs(60), "the other to go on", || {
-        let told = told(&second);
+        let events = state_events(&second);
         let has = |kind: &str, stream: &str| {
-            told.contains(&(format!("css.stream-{kind}"), stream.to_owned()))
+            events.contains(&(format!("css.stream-{kind}"), stream.to_owned()))
         };
         (has("live", "new") && has("offline", "s01")).then_some(())
     });

@@ -17,7 +17,7 @@ pub const TAB: char = '\u{e004}';
 pub const ENTER: char = '\u{e007}';
 
 /// A starting browser takes its time on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A browser with a window of its own. Dropping it ends it.
 pub struct Browser {
@@ -59,7 +59,7 @@ impl Browser {
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
         } } });
-        let session = wait_up_to(PATIENCE, "the browser", || {
+        let session = wait_up_to(TIMEOUT, "the browser", || {
             let answer = browser.try_ask("POST", "/session", &wanted).ok()?;
             Some(answer["sessionId"].as_str()?.to_owned())
         });
@@ -113,13 +113,13 @@ impl Browser {
     /// Clicks on what shows this text, and agrees to whatever is asked.
     #[track_caller]
     pub fn click(&self, text: &str) {
-        self.click_and_say(text, true);
+        self.click_and_answer(text, true);
     }
 
     /// Clicks on what shows this text, says yes or no when asked, and waits until a button has done its work; what was asked
     /// or told.
     #[track_caller]
-    pub fn click_and_say(&self, text: &str, yes: bool) -> String {
+    pub fn click_and_answer(&self, text: &str, yes: bool) -> String {
         let text = json!(text);
         self.wait_for(&format!(
             "const it = [...document.querySelectorAll('a, button')].find((one) => one.textContent.trim() === {text}); \
@@ -139,7 +139,7 @@ impl Browser {
     }
 
     /// Has the page believe that its user prefers `light` or `dark`.
-    pub fn prefer(&self, scheme: &str) {
+    pub fn set_color_scheme(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         let params = json!({ "features": [feature] });
         self.ask(
@@ -149,7 +149,7 @@ impl Browser {
     }
 
     /// What the page, or the browser about it, complained of; hints are none.
-    pub fn complaints(&self) -> Vec<String> {
+    pub fn errors_logged(&self) -> Vec<String> {
         let log = self.ask("/se/log", &json!({ "type": "browser" }));
         let entries = log.as_array().unwrap().iter();
         let severe = entries.filter(|entry| entry["level"] == "SEVERE");

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// A connection that is opened when needed and again after an error.
 pub struct Client {
     address: SocketAddr,
-    patience: Duration,
+    timeout: Duration,
     connection: Option<BufReader<TcpStream>>,
 }
 
@@ -42,14 +42,14 @@ impl Answer {
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self::waiting(address, Duration::from_secs(30))
+        Self::with_timeout(address, Duration::from_secs(30))
     }
 
     /// One that takes it for an error when nothing comes for so long.
-    pub fn waiting(address: SocketAddr, patience: Duration) -> Self {
+    pub fn with_timeout(address: SocketAddr, timeout: Duration) -> Self {
         Self {
             address,
-            patience,
+            timeout,
             connection: None,
         }
     }
@@ -110,7 +110,7 @@ impl Client {
             None => {
                 let stream = TcpStream::connect(self.address)?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(self.patience))?;
+                stream.set_read_timeout(Some(self.timeout))?;
                 self.connection.insert(BufReader::new(stream))
             }
         };

@@ -15,7 +15,7 @@ const SENDERS: u64 = 24;
 /// Each stream is one sender's, so that its numbers arrive in order.
 const STREAMS_PER_SENDER: u64 = 2;
 /// How long an event may be refused.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many of each stream's events were acknowledged: all below this number.
 pub type Acknowledged = BTreeMap<String, u64>;
@@ -49,7 +49,7 @@ impl Load {
     /// Sends as long as `during` runs.
     pub fn run<T>(&self, during: impl FnOnce() -> T) -> (Acknowledged, T) {
         std::thread::scope(|scope| {
-            let ending = Ending(&self.over);
+            let ending = StopOnDrop(&self.over);
             let senders: Vec<_> = (0..SENDERS)
                 .map(|sender| scope.spawn(move || self.send(sender)))
                 .collect();
@@ -86,10 +86,10 @@ impl Load {
     fn send(&self, sender: u64) -> Acknowledged {
         let mut acknowledged = Acknowledged::new();
         // More than the time that a receiver has for an answer.
-        let patience = Duration::from_secs(6);
+        let timeout = Duration::from_secs(6);
         let clients = self.receivers.iter();
         let mut clients: Vec<_> = clients
-            .map(|receiver| Client::waiting(*receiver, patience))
+            .map(|receiver| Client::with_timeout(*receiver, timeout))
             .collect();
         for number in 0.. {
             for stream in 0..STREAMS_PER_SENDER {
@@ -109,7 +109,7 @@ impl Load {
         let body = signed(json!({
             "event_type": 1, "app": "push.example.com", "appname": "live", "stream_id": stream, "number": number,
         }));
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             clients.rotate_left(1);
             let began = Instant::now();
@@ -136,16 +136,16 @@ impl Load {
 }
 
 /// Ends what runs beside a test however the test ends: its scope waits for it.
-pub struct Ending<'a>(pub &'a AtomicBool);
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
-impl Drop for Ending<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// How many numbers of each stream came, if each came for the first time right after the one before.
-pub fn firsts(places: impl Iterator<Item = (String, u64)>) -> Acknowledged {
+pub fn counts_in_order(places: impl Iterator<Item = (String, u64)>) -> Acknowledged {
     let mut next = Acknowledged::new();
     for (stream, number) in places {
         let expected = next.entry(stream.clone()).or_default();

@@ -27,15 +27,15 @@ use std::time::{Duration, Instant};
 use self::programs::{give, program};
 
 /// A role that needs its password, and may create what it wants in every database.
-pub const KEEPER: &str = "keeper";
-/// The password of [`KEEPER`], with characters that a URL has to escape.
-pub const KEEPER_PASSWORD: &str = "a/b@c:d%e";
+pub const OWNER: &str = "owner";
+/// The password of [`OWNER`], with characters that a URL has to escape.
+pub const OWNER_PASSWORD: &str = "a/b@c:d%e";
 /// A role that may connect and nothing else.
-pub const STRANGER: &str = "stranger";
+pub const GUEST: &str = "guest";
 
 /// Who may come how. What is behind the last line is refused.
 const HBA: &str = "\
-host all keeper 127.0.0.1/32 scram-sha-256
+host all owner 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 trust
 ";
@@ -55,7 +55,7 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// How long a server may take to start, stop, follow or be promoted.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server. Dropping it ends its processes and removes its directory.
 pub struct Postgres {
@@ -100,7 +100,7 @@ impl Postgres {
         std::fs::write(server.home.join("data/pg_hba.conf"), HBA).unwrap();
         let server = server.started();
         let roles = format!(
-            "CREATE ROLE {KEEPER} LOGIN PASSWORD '{KEEPER_PASSWORD}'; CREATE ROLE {STRANGER} LOGIN;"
+            "CREATE ROLE {OWNER} LOGIN PASSWORD '{OWNER_PASSWORD}'; CREATE ROLE {GUEST} LOGIN;"
         );
         server.sql("postgres", &roles);
         server
@@ -135,7 +135,7 @@ impl Postgres {
 
     /// Finds a port and starts there.
     fn started(mut self) -> Self {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             self.port = programs::free_port();
             if self.try_start() {
@@ -177,7 +177,7 @@ impl Postgres {
             .spawn()
             .unwrap();
         let child = postmaster.insert(child);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !self.is_ready(child.id()) {
             if child.try_wait().unwrap().is_some() {
                 *postmaster = None;
@@ -243,19 +243,16 @@ impl Postgres {
         )
     }
 
-    /// A fresh database, where [`KEEPER`] may do everything and [`STRANGER`] nothing.
+    /// A fresh database, where [`OWNER`] may do everything and [`GUEST`] nothing.
     pub fn create_database(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        self.sql(
-            "postgres",
-            &format!("CREATE DATABASE {name} OWNER {KEEPER}"),
-        );
+        self.sql("postgres", &format!("CREATE DATABASE {name} OWNER {OWNER}"));
         // PostgreSQL 13 and 14 let everybody create in `public`.
         self.sql(
             &name,
             &format!(
-                "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT ALL ON SCHEMA public TO {KEEPER}"
+                "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT ALL ON SCHEMA public TO {OWNER}"
             ),
         );
         name
@@ -338,7 +335,7 @@ impl Postgres {
     }
 
     fn wait(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !is_so() {
             assert!(
                 Instant::now() < until,

@@ -54,13 +54,13 @@ impl Hit {
     }
 
     /// `streamid` and the `number` that the tests put into bodies, in structured mode.
-    pub fn place(&self) -> (String, u64) {
-        place(&self.json())
+    pub fn number_in_stream(&self) -> (String, u64) {
+        number_in_stream(&self.json())
     }
 }
 
 /// `streamid` and the `number` that the tests put into bodies.
-pub fn place(event: &Value) -> (String, u64) {
+pub fn number_in_stream(event: &Value) -> (String, u64) {
     let stream = event["streamid"].as_str().unwrap_or_default();
     (stream.to_owned(), event["data"]["number"].as_u64().unwrap())
 }

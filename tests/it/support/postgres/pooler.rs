@@ -4,7 +4,7 @@ use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use super::programs::{as_other_user, free_port};
-use super::{PATIENCE, Postgres};
+use super::{Postgres, TIMEOUT};
 
 /// Connections to the server for all that come for a database: fewer than a single receiver opens.
 pub const SERVER_CONNECTIONS: u32 = 4;
@@ -44,7 +44,7 @@ impl Pooler {
             .spawn()
             .unwrap();
         let pooler = Self { port, guard };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while postgres.run(&pooler.url("postgres"), "SELECT 1").is_err() {
             assert!(Instant::now() < until, "PgBouncer does not answer");
             std::thread::sleep(std::time::Duration::from_millis(20));

@@ -245,7 +245,7 @@ fn what_was_not_acknowledged_may_be_on_the_board_or_not() {
 }
 
 #[test]
-fn who_has_no_board_is_told_before_anything_is_sent() {
+fn a_server_without_a_board_is_reported_before_sending() {
     let receiver = Target::good();
     for (answer, problem) in [
         (Reply::Status(404), "(it answers 404 Not Found)"),

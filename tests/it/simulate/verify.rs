@@ -128,7 +128,7 @@ fn a_receiver_without_flaw_passes() {
 }
 
 #[test]
-fn every_flaw_is_seen_for_what_it_is() {
+fn every_flaw_is_reported_by_its_name() {
     // What the receiver loses it has still answered: of every further callback, as the tenth is never stored.
     let (ended, _) = with(Flaw::Loses);
     assert!(
@@ -167,7 +167,7 @@ fn every_flaw_is_seen_for_what_it_is() {
 }
 
 #[test]
-fn what_is_no_livehook_is_told_before_anything_is_sent() {
+fn an_admin_url_without_livehook_is_reported_before_sending() {
     let (receiver, stored) = receiver(Flaw::None);
     for (answer, problem) in [
         (Reply::Status(404), "it answers 404"),

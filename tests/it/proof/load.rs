@@ -1,33 +1,33 @@
 //! Many at once: streams that reconnect together, connections that never end, the same callback from all sides.
 
-use super::{Phoenix, assert_delivered, assert_proven};
+use super::{RestartedServer, assert_delivered, assert_proven};
 use crate::support::simulation::simulate;
 
 #[test]
 fn ten_thousand_streams_reconnect_at_once() {
-    let phoenix = Phoenix::start();
+    let restarted = RestartedServer::start();
     // All begin in the first round and end in the second; everything is due at once.
     let report = simulate(
-        &phoenix.css(),
+        &restarted.css(),
         &format!(
             "{} --streams 10000 --kinds stream-begin,stream-end --events 20000 --rate 1000000 --connections 2000 --time-scale 60",
-            phoenix.arguments()
+            restarted.arguments()
         ),
     )
     .good();
     assert_proven(&report);
-    assert_delivered(phoenix.server());
+    assert_delivered(restarted.server());
 }
 
 #[test]
-fn slow_connections_hold_nobody_up() {
-    let phoenix = Phoenix::start();
+fn slow_connections_delay_nobody() {
+    let restarted = RestartedServer::start();
     // The bodies that half of them announce would be twice `max_inflight`.
     let report = simulate(
-        &phoenix.css(),
+        &restarted.css(),
         &format!(
             "{} --slow-connections 1000 --rate 150 --duration 6s --time-scale 600",
-            phoenix.arguments()
+            restarted.arguments()
         ),
     )
     .good();
@@ -47,13 +47,13 @@ fn slow_connections_hold_nobody_up() {
 
 #[test]
 fn the_same_callback_twice_at_once_is_stored_once() {
-    let phoenix = Phoenix::start();
+    let restarted = RestartedServer::start();
     let report = simulate(
-        &phoenix.css(),
-        &format!("{} --duplicates 1 --events 3000 --connections 64 --time-scale 600 --kinds stream-begin,record,monitor", phoenix.arguments()),
+        &restarted.css(),
+        &format!("{} --duplicates 1 --events 3000 --connections 64 --time-scale 600 --kinds stream-begin,record,monitor", restarted.arguments()),
     )
     .good();
     assert_proven(&report);
     assert_eq!(report["duplicates"], 3000);
-    assert_eq!(phoenix.server().events().len(), 3000);
+    assert_eq!(restarted.server().events().len(), 3000);
 }

@@ -4,7 +4,9 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use super::{ask, assert_stored, bring, connect, connect_to, head, is_closed, push, server, write};
+use super::{
+    ask, assert_stored, connect, connect_to, head, is_closed, post_on, push, server, write,
+};
 use crate::support::client::read_answer;
 use crate::support::{Settings, TestServer, wait_for};
 
@@ -20,7 +22,7 @@ fn during_the_drain_each_answer_is_the_last_of_its_connection() {
     let mut server = draining();
     let mut open: Vec<_> = (0..24).map(|_| connect(&server)).collect();
     for (number, connection) in open.iter_mut().enumerate() {
-        bring(connection, &format!("room-{number}"));
+        post_on(connection, &format!("room-{number}"));
     }
     let mut admin = connect_to(server.admin);
     assert_eq!(ask(&mut admin, "/metrics").header("connection"), None);
@@ -55,7 +57,7 @@ fn during_the_drain_each_answer_is_the_last_of_its_connection() {
 }
 
 #[test]
-fn clients_that_go_on_until_they_are_told_are_all_answered() {
+fn clients_that_go_on_until_connection_close_are_all_answered() {
     let mut server = draining();
     let address = server.addr;
     let clients: Vec<_> = (0..8)
@@ -88,7 +90,7 @@ fn clients_that_go_on_until_they_are_told_are_all_answered() {
 }
 
 #[test]
-fn a_client_that_has_said_all_is_answered() {
+fn a_client_that_closes_its_sending_side_is_answered() {
     let server = server("");
     for number in 0..20 {
         let body = push(&format!("room-{number}"));

@@ -34,7 +34,7 @@ impl Drop for Process {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn a_log_that_nobody_reads_blocks_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (callbacks, admin) = (reserve(), reserve());
     let settings = Settings::with_handlers(
@@ -59,9 +59,8 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
             assert_eq!(client.get("/healthz").unwrap().status, 200);
             // What is no HTTP is told at this level.
             for _ in 0..10 {
-                let stranger = TcpStream::connect(callbacks);
-                let _ =
-                    stranger.and_then(|mut stranger| stranger.write_all(b"no HTTP at all\r\n\r\n"));
+                let client = TcpStream::connect(callbacks);
+                let _ = client.and_then(|mut client| client.write_all(b"no HTTP at all\r\n\r\n"));
             }
         }
         let metrics = Client::new(admin).get("/metrics").unwrap().text();
@@ -101,7 +100,7 @@ fn lines_of_a_log_handler_are_not_subject_to_the_level() {
 }
 
 #[test]
-fn a_secret_that_never_comes_is_told_and_holds_nothing_up() {
+fn a_secret_file_that_hangs_is_logged_and_blocks_nothing() {
     let with_key = |key: &str| Settings {
         server: "drain_delay = \"0s\"\nwatch = true".into(),
         sources: format!("[sources.css]\n{key}\n"),

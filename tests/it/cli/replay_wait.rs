@@ -15,7 +15,7 @@ use crate::support::target::{Hit, Reply, Target, reserve};
 use crate::support::{Settings, TestServer, wait_for};
 
 /// A target that rejects everything, to begin with.
-fn rejecting() -> (Target, Settings) {
+fn rejecting_target() -> (Target, Settings) {
     let target = Target::start(|_| Reply::Status(400));
     let settings = Settings::with_handlers(&format!(
         "[handlers.backend]\nconcurrency = 1\nto = {{ type = \"http\", url = \"{}\" }}\n",
@@ -25,7 +25,7 @@ fn rejecting() -> (Target, Settings) {
 }
 
 /// Has it wait for each answer until that is given, and say 200 once no more will be.
-fn slow(target: &Target) -> Sender<u16> {
+fn answer_one_by_one(target: &Target) -> Sender<u16> {
     let (answers, given): (_, Receiver<u16>) = channel();
     let given = Mutex::new(given);
     target.change_to(move |_: &Hit| Reply::Status(given.lock().unwrap().recv().unwrap_or(200)));
@@ -62,7 +62,7 @@ fn line(out: &mut BufReader<ChildStdout>) -> String {
 }
 
 /// Starts it, and comes back when it waits.
-fn waiting(mut command: Command, count: usize) -> (Child, BufReader<ChildStdout>) {
+fn start_waiting(mut command: Command, count: usize) -> (Child, BufReader<ChildStdout>) {
     let mut child = command.spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let due = format!("{count} events are due for backend again");
@@ -82,17 +82,17 @@ fn terminal() -> (File, File) {
 
 #[test]
 fn a_replay_is_waited_for_and_a_terminal_shows_how_much_is_left() {
-    let (target, settings) = rejecting();
+    let (target, settings) = rejecting_target();
     let server = TestServer::start(&settings);
     wait_parked(&server, &["a", "b", "c"]);
     assert_eq!(backend(&server)["replaying"], 0);
-    let answers = slow(&target);
+    let answers = answer_one_by_one(&target);
     lines(&server, &["handlers", "--pause", "backend"]);
 
     let (mut screen, program) = terminal();
     let mut command = replay(&server);
     command.stderr(program);
-    let (mut child, mut out) = waiting(command, 3);
+    let (mut child, mut out) = start_waiting(command, 3);
     let mut seen = String::new();
     let mut shows = |text: &str| {
         while !seen.contains(text) {
@@ -136,9 +136,9 @@ fn a_replay_is_waited_for_and_a_terminal_shows_how_much_is_left() {
 }
 
 #[test]
-fn waiting_outlasts_a_restart_and_says_nothing_where_nobody_looks() {
+fn waiting_survives_a_restart_and_prints_progress_only_on_a_terminal() {
     let directory = tempfile::tempdir().unwrap();
-    let (target, settings) = rejecting();
+    let (target, settings) = rejecting_target();
     let settings = settings.at(reserve(), reserve());
     let server = TestServer::start_in(directory.path(), &settings);
     wait_parked(&server, &["a", "b"]);
@@ -146,7 +146,7 @@ fn waiting_outlasts_a_restart_and_says_nothing_where_nobody_looks() {
     lines(&server, &["handlers", "--pause", "backend"]);
     let mut command = replay(&server);
     command.stderr(Stdio::piped());
-    let (child, mut out) = waiting(command, 2);
+    let (child, mut out) = start_waiting(command, 2);
     assert!(server.stop().success());
 
     let server = TestServer::start_in(directory.path(), &settings);
@@ -164,14 +164,14 @@ fn waiting_outlasts_a_restart_and_says_nothing_where_nobody_looks() {
 #[test]
 fn waiting_ends_with_its_handler() {
     let directory = tempfile::tempdir().unwrap();
-    let (_target, settings) = rejecting();
+    let (_target, settings) = rejecting_target();
     let settings = settings.at(reserve(), reserve());
     let server = TestServer::start_in(directory.path(), &settings);
     wait_parked(&server, &["a", "b"]);
     lines(&server, &["handlers", "--pause", "backend"]);
     let mut command = replay(&server);
     command.stderr(Stdio::piped());
-    let (mut child, out) = waiting(command, 2);
+    let (mut child, out) = start_waiting(command, 2);
     child.stdout = Some(out.into_inner());
     assert!(server.stop().success());
 

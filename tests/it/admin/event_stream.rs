@@ -15,7 +15,7 @@ use crate::support::{Settings, TestServer, signed};
 struct Watcher(BufReader<TcpStream>);
 
 /// What was said: its `event`, `id` and data.
-type Said = (String, String, Value);
+type Message = (String, String, Value);
 
 impl Watcher {
     fn of(server: &TestServer, query: &str, headers: &str) -> Self {
@@ -41,25 +41,25 @@ impl Watcher {
     }
 
     /// The next of this sort.
-    fn next(&mut self, sort: &str) -> Said {
+    fn next(&mut self, sort: &str) -> Message {
         loop {
-            let said = self.any();
-            if said.0 == sort {
-                return said;
+            let message = self.any();
+            if message.0 == sort {
+                return message;
             }
         }
     }
 
     /// The next. The sizes of chunks stand in between, and are none of the fields that are looked for.
-    fn any(&mut self) -> Said {
-        let mut said = Said::default();
+    fn any(&mut self) -> Message {
+        let mut message = Message::default();
         loop {
             let line = self.line();
             match line.split_once(": ") {
-                Some(("event", value)) => said.0 = value.to_owned(),
-                Some(("id", value)) => said.1 = value.to_owned(),
-                Some(("data", value)) => said.2 = serde_json::from_str(value).unwrap(),
-                _ if line.is_empty() && !said.0.is_empty() => return said,
+                Some(("event", value)) => message.0 = value.to_owned(),
+                Some(("id", value)) => message.1 = value.to_owned(),
+                Some(("data", value)) => message.2 = serde_json::from_str(value).unwrap(),
+                _ if line.is_empty() && !message.0.is_empty() => return message,
                 _ => {}
             }
         }
@@ -72,7 +72,7 @@ fn push(server: &TestServer, stream: &str) {
 }
 
 #[test]
-fn who_watches_sees_what_arrives_and_goes_on_where_it_ended() {
+fn a_watcher_sees_what_arrives_and_resumes_where_it_ended() {
     for inbox in both_engines() {
         let server = TestServer::start(&Settings {
             inbox,
@@ -115,7 +115,7 @@ fn who_watches_sees_what_arrives_and_goes_on_where_it_ended() {
 }
 
 #[test]
-fn many_arrive_at_who_watches_in_order_and_only_so_many_may_watch() {
+fn many_events_reach_a_watcher_in_order_and_watchers_are_limited() {
     const WATCHERS: usize = 16;
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     let mut watchers: Vec<_> = (0..WATCHERS)
@@ -131,7 +131,7 @@ fn many_arrive_at_who_watches_in_order_and_only_so_many_may_watch() {
         }
     }
     drop(watchers);
-    // Those who are gone make room, at the latest when something is said to them.
+    // Those who are gone make room, at the latest when something is sent to them.
     crate::support::wait_for("room", || {
         push(&server, "another");
         let taken = TcpStream::connect(server.admin).ok()?;
@@ -152,7 +152,7 @@ fn many_arrive_at_who_watches_in_order_and_only_so_many_may_watch() {
 }
 
 #[test]
-fn how_handlers_are_is_also_said_while_events_never_end() {
+fn handler_states_are_sent_while_events_never_end() {
     const BEFORE: usize = 250;
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     for n in 0..BEFORE {
@@ -161,12 +161,12 @@ fn how_handlers_are_is_also_said_while_events_never_end() {
     let mut watcher = Watcher::of(&server, "", "Last-Event-ID: 0\r\n");
     let mut handlers_said = 0;
     for n in 0..BEFORE {
-        let mut said = watcher.any();
-        while said.0 == "handlers" {
+        let mut message = watcher.any();
+        while message.0 == "handlers" {
             handlers_said += 1;
-            said = watcher.any();
+            message = watcher.any();
         }
-        assert_eq!(said.2["streamid"], format!("room-{n}"));
+        assert_eq!(message.2["streamid"], format!("room-{n}"));
     }
     assert_ne!(handlers_said, 0, "before the last of what was missed");
 
@@ -180,7 +180,7 @@ fn how_handlers_are_is_also_said_while_events_never_end() {
             });
         }
         // Whatever fails, the others end.
-        let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let message = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             watcher.next("event");
             assert_eq!(
                 server
@@ -198,7 +198,7 @@ fn how_handlers_are_is_also_said_while_events_never_end() {
             }
         }));
         is_over.store(true, Ordering::Relaxed);
-        said.unwrap();
+        message.unwrap();
     });
 }
 

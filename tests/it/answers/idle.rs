@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::{ask, bring, connect, connect_to, head, is_closed, push, server, waits, write};
+use super::{ask, connect, connect_to, head, is_closed, post_on, push, server, waits, write};
 use crate::support::client::read_answer;
 use crate::support::wait_up_to;
 
@@ -13,7 +13,7 @@ const PROBE: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
 fn an_idle_connection_is_closed_whatever_was_read() {
     let server = server("idle_timeout = \"1s\"\nheader_timeout = \"60s\"");
     let mut plain = connect(&server);
-    bring(&mut plain, "a");
+    post_on(&mut plain, "a");
     let body = push("b");
     let mut in_two = connect(&server);
     write(&mut in_two, head(body.len()));
@@ -22,7 +22,7 @@ fn an_idle_connection_is_closed_whatever_was_read() {
     write(&mut in_two, &body);
     assert_eq!(read_answer(&mut in_two).unwrap().status, 200);
     let mut line_breaks = connect(&server);
-    bring(&mut line_breaks, "c");
+    post_on(&mut line_breaks, "c");
     write(&mut line_breaks, "\r\n");
     let mut unread = connect(&server);
     assert_eq!(ask(&mut unread, "/nowhere").status, 405);
@@ -37,10 +37,10 @@ fn an_idle_connection_is_closed_whatever_was_read() {
 fn line_breaks_before_a_request_do_not_begin_its_head() {
     let server = server("header_timeout = \"300ms\"");
     let mut connection = connect(&server);
-    bring(&mut connection, "a");
+    post_on(&mut connection, "a");
     write(&mut connection, "\r\n");
     std::thread::sleep(Duration::from_millis(700)); // the time itself is what is tested
-    bring(&mut connection, "b");
+    post_on(&mut connection, "b");
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn the_idle_time_counts_from_the_last_answer() {
     let server = server("idle_timeout = \"3s\"");
     let mut used = connect(&server);
     let mut idle = connect(&server);
-    bring(&mut used, "a");
-    bring(&mut idle, "b");
+    post_on(&mut used, "a");
+    post_on(&mut idle, "b");
     let short = Duration::from_millis(50);
     idle.get_mut().set_read_timeout(Some(short)).unwrap();
     wait_up_to(Duration::from_secs(60), "the idle one to be closed", || {
@@ -80,7 +80,7 @@ fn a_client_that_never_reads_is_cut_off() {
 }
 
 #[test]
-fn a_client_that_never_reads_does_not_hold_the_end() {
+fn a_client_that_never_reads_does_not_delay_the_stop() {
     let mut server = server("write_timeout = \"60s\"");
     let mut greedy = connect(&server);
     let stream = greedy.get_mut();

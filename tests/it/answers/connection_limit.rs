@@ -7,7 +7,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect as connect_socket, so
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::{
-    ask, assert_error, assert_stored, bring, connect, connect_to, head, is_closed, patient, push,
+    ask, assert_error, assert_stored, connect, connect_to, head, is_closed, patient, post_on, push,
     server, write,
 };
 use crate::support::client::read_answer;
@@ -24,14 +24,14 @@ fn connect_from(address: [u8; 4], to: SocketAddr) -> Connection {
 }
 
 /// One that has had an answer, but brought nothing.
-fn stranger(to: SocketAddr) -> Connection {
+fn idle_connection(to: SocketAddr) -> Connection {
     let mut connection = connect_to(to);
     assert_eq!(ask(&mut connection, "/healthz").status, 200);
     connection
 }
 
 /// A request whose body is not complete.
-fn half_a_request(server: &TestServer, body: &str) -> Connection {
+fn incomplete_request(server: &TestServer, body: &str) -> Connection {
     let mut connection = connect(server);
     write(&mut connection, head(body.len()) + &body[..20]);
     connection
@@ -47,27 +47,27 @@ fn occupied<T>(server: &TestServer, occupy: impl Fn() -> T) -> T {
 }
 
 #[test]
-fn idle_strangers_make_room_the_longest_idle_first() {
+fn idle_connections_make_room_the_longest_idle_first() {
     let server = server("max_connections = 20");
     let mut genuine = connect(&server);
-    bring(&mut genuine, "genuine");
-    let mut strangers: Vec<_> = (0..19).map(|_| stranger(server.addr)).collect();
+    post_on(&mut genuine, "genuine");
+    let mut silent: Vec<_> = (0..19).map(|_| idle_connection(server.addr)).collect();
     let mut newcomers: Vec<_> = (0..5)
         .map(|number| {
             let mut newcomer = connect(&server);
-            bring(&mut newcomer, &format!("new-{number}"));
+            post_on(&mut newcomer, &format!("new-{number}"));
             newcomer
         })
         .collect();
-    for mut gone in strangers.drain(..5) {
+    for mut gone in silent.drain(..5) {
         assert!(is_closed(&mut gone));
     }
-    for connection in &mut strangers {
+    for connection in &mut silent {
         assert_eq!(ask(connection, "/healthz").status, 200);
     }
-    bring(&mut genuine, "genuine again");
+    post_on(&mut genuine, "genuine again");
     for (number, newcomer) in newcomers.iter_mut().enumerate() {
-        bring(newcomer, &format!("new-{number} again"));
+        post_on(newcomer, &format!("new-{number} again"));
     }
     let log = server.log();
     assert_eq!(
@@ -78,35 +78,35 @@ fn idle_strangers_make_room_the_longest_idle_first() {
 }
 
 #[test]
-fn a_flood_of_strangers_shuts_nobody_out() {
+fn a_flood_of_silent_connections_shuts_nobody_out() {
     let server = server("max_connections = 20");
     let mut genuine = connect(&server);
-    bring(&mut genuine, "genuine");
+    post_on(&mut genuine, "genuine");
     let _silent: Vec<_> = (0..300).map(|_| connect(&server)).collect();
     assert_stored(&server.post("/css", push("a")));
     assert_eq!(ask(&mut connect(&server), "/healthz").status, 200);
     assert_eq!(ask(&mut connect(&server), "/readyz").status, 200);
-    bring(&mut genuine, "genuine again");
+    post_on(&mut genuine, "genuine again");
 }
 
 #[test]
-fn whoever_has_a_request_under_way_stays() {
+fn a_connection_with_a_request_under_way_stays() {
     let server = server("max_connections = 4\ndeadline = \"19s\"\nheader_timeout = \"60s\"");
     let body = push("in two");
-    let mut busy = half_a_request(&server, &body);
+    let mut busy = incomplete_request(&server, &body);
     let mut beginning = connect(&server);
     write(&mut beginning, "GET /hea");
     let mut between = connect(&server);
     let first = push("between");
     write(&mut between, head(first.len()) + &first + "GET /hea");
     assert_stored(&read_answer(&mut between).unwrap());
-    let mut last = stranger(server.addr);
+    let mut last = idle_connection(server.addr);
     // What was written before is read when this is answered.
     assert_eq!(ask(&mut last, "/healthz").status, 200);
     let mut newest = last;
     for number in 0..10 {
         let mut newcomer = connect(&server);
-        bring(&mut newcomer, &format!("new-{number}"));
+        post_on(&mut newcomer, &format!("new-{number}"));
         assert!(is_closed(&mut newest), "{number}");
         newest = newcomer;
     }
@@ -119,28 +119,30 @@ fn whoever_has_a_request_under_way_stays() {
 }
 
 #[test]
-fn without_strangers_the_peer_that_has_most_makes_room() {
+fn if_all_sent_callbacks_the_peer_with_the_most_makes_room() {
     let server = server("max_connections = 5");
     let few = |number: usize| (connect_from([127, 0, 0, 2], server.addr), number);
     let many = |number: usize| (connect_from([127, 0, 0, 3], server.addr), number);
     let mut all = [few(0), many(1), many(2), few(3), many(4)];
     for (connection, number) in &mut all {
-        bring(connection, &format!("room-{number}"));
+        post_on(connection, &format!("room-{number}"));
     }
     let mut newcomer = connect_from([127, 0, 0, 4], server.addr);
-    bring(&mut newcomer, "new");
+    post_on(&mut newcomer, "new");
     assert!(is_closed(&mut all[1].0));
     for at in [0, 2, 3, 4] {
-        bring(&mut all[at].0, "again");
+        post_on(&mut all[at].0, "again");
     }
 }
 
 #[test]
-fn when_nobody_can_go_probes_are_answered_and_the_rest_503() {
+fn if_no_connection_can_be_closed_probes_are_answered_and_the_rest_503() {
     let server = server("max_connections = 2\ndeadline = \"19s\"");
     let bodies = [push("a"), push("b")];
     let mut busy = occupied(&server, || {
-        bodies.each_ref().map(|body| half_a_request(&server, body))
+        bodies
+            .each_ref()
+            .map(|body| incomplete_request(&server, body))
     });
     assert!(server.log().contains("there are too many connections"));
     for path in ["/healthz", "/readyz"] {
@@ -179,9 +181,9 @@ fn when_nobody_can_go_probes_are_answered_and_the_rest_503() {
 }
 
 #[test]
-fn who_is_too_many_and_silent_is_told() {
+fn a_silent_connection_over_the_limit_is_answered_503() {
     let server = server("max_connections = 1\ndeadline = \"19s\"\nheader_timeout = \"2s\"");
-    let _busy = occupied(&server, || half_a_request(&server, &push("a")));
+    let _busy = occupied(&server, || incomplete_request(&server, &push("a")));
     let mut silent = connect(&server);
     let answer = read_answer(&mut silent).unwrap();
     assert_error(&answer, 503, "too many connections");
@@ -189,7 +191,7 @@ fn who_is_too_many_and_silent_is_told() {
 }
 
 #[test]
-fn idle_strangers_do_not_lock_the_operator_out() {
+fn idle_connections_do_not_lock_the_operator_out() {
     let server = server("");
     let mut operator = connect_to(server.admin);
     assert_eq!(ask(&mut operator, "/metrics").status, 200);
@@ -207,11 +209,11 @@ fn max_connections_is_what_the_descriptors_allow() {
         ..Settings::default()
     });
     let mut genuine = connect(&server);
-    bring(&mut genuine, "genuine");
+    post_on(&mut genuine, "genuine");
     let mut silent: Vec<_> = (0..300).map(|_| connect(&server)).collect();
     assert_stored(&server.post("/css", push("a")));
     assert_eq!(ask(&mut connect(&server), "/readyz").status, 200);
-    bring(&mut genuine, "genuine again");
+    post_on(&mut genuine, "genuine again");
     assert!(is_closed(&mut silent[0]));
     let log = server.log();
     assert_eq!(log.matches("fewer connections are taken").count(), 1);
@@ -220,9 +222,9 @@ fn max_connections_is_what_the_descriptors_allow() {
 }
 
 #[test]
-fn without_descriptors_idle_strangers_make_room_and_the_log_stays_short() {
+fn without_descriptors_idle_connections_make_room_and_the_log_stays_short() {
     let server = server("");
-    let mut open: Vec<_> = (0..10).map(|_| stranger(server.addr)).collect();
+    let mut open: Vec<_> = (0..10).map(|_| idle_connection(server.addr)).collect();
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
         .unwrap()
         .count() as u64;
@@ -232,7 +234,7 @@ fn without_descriptors_idle_strangers_make_room_and_the_log_stays_short() {
     };
     let pid = Pid::from_raw(server.pid().try_into().unwrap());
     prlimit(pid, Resource::Nofile, limit).unwrap();
-    open.extend((0..30).map(|_| stranger(server.addr)));
+    open.extend((0..30).map(|_| idle_connection(server.addr)));
     assert!(is_closed(&mut open[0]));
     let log = server.log();
     let lines = log.matches("connections cannot be accepted").count();
