@@ -100,7 +100,7 @@ fn count_one(
             seed,
         };
         let answers = load.send();
-        answers.with_context(|| server.process.last_words())
+        answers.with_context(|| server.process.log_tail())
     };
     send(WARM_UP, 0)?;
     server.catch_up(ASK_EVERY)?;

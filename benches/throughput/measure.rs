@@ -43,7 +43,7 @@ impl Effort {
                 seed,
             };
             let answers = load.put_on(server.port);
-            answers.with_context(|| server.process.last_words())
+            answers.with_context(|| server.process.log_tail())
         };
         if self.warm_up > 0 {
             load(self.warm_up, seed)?;
@@ -85,7 +85,7 @@ impl Effort {
                 seed,
             };
             let answers = load.send();
-            answers.with_context(|| server.process.last_words())
+            answers.with_context(|| server.process.log_tail())
         };
         if self.warm_up > 0 {
             load(self.warm_up, 0)?;

@@ -14,13 +14,13 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The unit of times in `/proc`, the same on every machine that Linux still runs on.
 const TICKS_PER_SECOND: u64 = 100;
 /// How long a server may take to listen.
-const START: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take to end by itself.
-const END: Duration = Duration::from_secs(10);
+const KILL_AFTER: Duration = Duration::from_secs(10);
 /// How long it may take if it has to end well: what livehook promises.
-const LONGEST_END: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Of its log, in an error.
-const LAST_WORDS: usize = 2000;
+const LOG_TAIL: usize = 2000;
 
 /// Dropping it ends the process and all that it started.
 pub struct Process {
@@ -85,13 +85,13 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let mut process = Self { child, log };
-        let until = Instant::now() + START;
+        let until = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_err() {
             if let Some(status) = process.child.try_wait()? {
-                bail!("it ended with {status}; {}", process.last_words());
+                bail!("it ended with {status}; {}", process.log_tail());
             }
             if Instant::now() > until {
-                bail!("it does not listen; {}", process.last_words());
+                bail!("it does not listen; {}", process.log_tail());
             }
             sleep(Duration::from_millis(10));
         }
@@ -104,13 +104,13 @@ impl Process {
 
     /// Asks it to end, and fails if it does not do so well.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        tell(self.child.id(), Signal::TERM);
-        let until = Instant::now() + LONGEST_END;
+        signal(self.child.id(), Signal::TERM);
+        let until = Instant::now() + STOP_TIMEOUT;
         loop {
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!("it ended with {status}; {}", self.last_words()),
-                None if Instant::now() > until => bail!("it does not end; {}", self.last_words()),
+                Some(status) => bail!("it ended with {status}; {}", self.log_tail()),
+                None if Instant::now() > until => bail!("it does not end; {}", self.log_tail()),
                 None => sleep(Duration::from_millis(5)),
             }
         }
@@ -131,9 +131,9 @@ impl Process {
     }
 
     /// The end of its log, for an error.
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
-        let end = &log[log.len().saturating_sub(LAST_WORDS)..];
+        let end = &log[log.len().saturating_sub(LOG_TAIL)..];
         format!(
             "the server's log ends in: {}",
             String::from_utf8_lossy(end).trim()
@@ -178,23 +178,23 @@ impl Drop for Process {
     fn drop(&mut self) {
         let family = self.family().unwrap_or_default();
         if matches!(self.child.try_wait(), Ok(None)) {
-            tell(self.child.id(), Signal::TERM);
+            signal(self.child.id(), Signal::TERM);
         }
-        let until = Instant::now() + END;
+        let until = Instant::now() + KILL_AFTER;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             sleep(Duration::from_millis(5));
         }
         // Of those that it left behind, only what is still the same process: a number may have been given anew.
         for stat in &family {
             if Stat::read(stat.pid).is_some_and(|now| now.started == stat.started) {
-                tell(stat.pid, Signal::KILL);
+                signal(stat.pid, Signal::KILL);
             }
         }
         let _ = self.child.wait();
     }
 }
 
-fn tell(pid: u32, signal: Signal) {
+fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // It may have ended by itself.
         let _ = kill_process(pid, signal);

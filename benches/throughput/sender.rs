@@ -21,7 +21,7 @@ use crate::callback::Template;
 const OK: &[u8] = b"HTTP/1.1 200 ";
 const ACCEPTED: &[u8] = b"\r\n\r\n{\"code\":0}";
 /// As the platform's.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Sending later than this after it could have been is the generator's fault.
 const LATE: Duration = Duration::from_millis(1);
 /// So much of it may be late.
@@ -117,7 +117,7 @@ impl Load {
             let wait = if sent < number && !free.is_empty() {
                 due(sent).saturating_duration_since(now)
             } else {
-                PATIENCE
+                TIMEOUT
             };
             wait_for(&poll, &mut events, wait)?;
             let now = Instant::now();
@@ -131,9 +131,9 @@ impl Load {
             }
             let waiting = free.len() < connections.len();
             ensure!(
-                !waiting || last_answer.elapsed() < PATIENCE,
+                !waiting || last_answer.elapsed() < TIMEOUT,
                 "no answer for {} s",
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             );
         }
         let took = match self.pace {

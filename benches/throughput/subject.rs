@@ -17,11 +17,11 @@ use crate::process::{Process, free_port};
 use crate::{bare, instant};
 
 /// A store's log is moved into its file a moment later.
-const AFTERWARDS: Duration = Duration::from_millis(300);
+const COMMIT_DELAY: Duration = Duration::from_millis(300);
 /// How an answer begins.
 const OK: &str = "HTTP/1.1 200 ";
 /// How long handlers may be behind.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Something that answers callbacks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -178,12 +178,12 @@ impl Server {
 
     /// Waits until it says that it takes callbacks.
     pub fn wait_until_ready(&self) -> anyhow::Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !get(self.port, "/readyz")?.starts_with(OK) {
             ensure!(
                 Instant::now() < until,
                 "it is not ready; {}",
-                self.process.last_words()
+                self.process.log_tail()
             );
             sleep(Duration::from_millis(1));
         }
@@ -193,17 +193,17 @@ impl Server {
     /// Waits until every handler has had every event, and what else is done behind the answers is done;
     /// asks for that every `pause`.
     pub fn catch_up(&self, pause: Duration) -> anyhow::Result<()> {
-        sleep(AFTERWARDS);
+        sleep(COMMIT_DELAY);
         let Events::Metrics(admin) = self.events else {
             return Ok(());
         };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         let lag = |series: &str| series.starts_with("livehook_handler_lag_events{");
         while metric(admin, lag)? > 0 {
             ensure!(
                 Instant::now() < until,
                 "the handlers do not catch up; {}",
-                self.process.last_words()
+                self.process.log_tail()
             );
             sleep(pause);
         }
@@ -222,7 +222,7 @@ impl Server {
 
     /// Waits until everything that is stored is on the board of streams.
     pub fn wait_for_board(&self) -> anyhow::Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         let Events::Metrics(admin) = self.events else {
             return Ok(());
         };
@@ -230,7 +230,7 @@ impl Server {
             ensure!(
                 Instant::now() < until,
                 "the board does not catch up; {}",
-                self.process.last_words()
+                self.process.log_tail()
             );
             sleep(Duration::from_millis(20));
         }

@@ -13,14 +13,14 @@ use crate::subject::{livehook, program};
 const EVENTS: u64 = 5_000_000;
 const CONNECTIONS: usize = 256;
 /// After the start and after the load.
-const REST: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Idle, and after a load that is inside the duplicate window as a whole and that a handler still has to get.
 pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
     let number = EVENTS.min(extent.events);
     let server = livehook(program(), &dead_handler("dead")?, dir, &dir.join("log.txt"))?;
     server.wait_until_ready()?;
-    sleep(REST);
+    sleep(PAUSE);
     let mut findings = Findings::new("memory: resident, one handler whose target is down");
     let mut add = |when: &str, goal: &str| {
         let (now, peak) = server.process.memory()?;
@@ -37,8 +37,8 @@ pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
         seed: 0,
     };
     let answers = load.send();
-    answers.with_context(|| server.process.last_words())?;
-    sleep(REST);
+    answers.with_context(|| server.process.log_tail())?;
+    sleep(PAUSE);
     add(
         &format!("after {number} events on {CONNECTIONS} connections"),
         "< 64 MiB",

@@ -23,14 +23,14 @@ const SETTINGS: &[(&str, &str)] = &[("shared_buffers", "256MB"), ("max_wal_size"
 
 /// What takes events.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum Setup {
     Sqlite,
     Bare,
     /// So many receivers.
     Postgres(u32),
 }
 
-impl Way {
+impl Setup {
     const EACH: [Self; 4] = [
         Self::Sqlite,
         Self::Bare,
@@ -63,7 +63,7 @@ pub fn run(extent: &Extent) -> anyhow::Result<Findings> {
         let mut rounds = Vec::new();
         for round in 1..=extent.rounds {
             let mut rates = Vec::new();
-            for way in Way::EACH {
+            for way in Setup::EACH {
                 let rate = rate(way, connections, &database, extent)
                     .with_context(|| format!("{}, {connections} connections", way.name()))?;
                 eprintln!(
@@ -74,7 +74,7 @@ pub fn run(extent: &Extent) -> anyhow::Result<Findings> {
             }
             rounds.push(rates);
         }
-        for (at, way) in Way::EACH.into_iter().enumerate() {
+        for (at, way) in Setup::EACH.into_iter().enumerate() {
             let median = |of: &dyn Fn(&Vec<f64>) -> f64| {
                 percentile(&mut rounds.iter().map(of).collect::<Vec<_>>(), 0.5)
             };
@@ -94,19 +94,19 @@ pub fn run(extent: &Extent) -> anyhow::Result<Findings> {
     Ok(findings)
 }
 
-fn rate(way: Way, connections: u32, database: &Postgres, extent: &Extent) -> anyhow::Result<f64> {
+fn rate(way: Setup, connections: u32, database: &Postgres, extent: &Extent) -> anyhow::Result<f64> {
     let dir = folder(extent.dir)?;
     let receivers = match way {
-        Way::Sqlite => {
+        Setup::Sqlite => {
             let server = Subject::Livehook.start(dir.path())?;
             let sample = extent.effort.closed_loop(&server, connections, 0)?;
             return Ok(sample.rate);
         }
-        Way::Bare => {
+        Setup::Bare => {
             let url = database.url(&database.create_database());
             return bare::rate(&url, connections, extent.effort);
         }
-        Way::Postgres(receivers) => receivers,
+        Setup::Postgres(receivers) => receivers,
     };
     let url = database.url(&database.create_database());
     let inbox = format!("[inbox]\nengine = \"postgres\"\nurl = \"{url}\"\n");
