@@ -1,8 +1,15 @@
 //! Where the sender posts what: the URLs of a callback template.
 
 use css_callbacks::{Kind, Secret};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
+
+/// What a query value must escape: all but the unreserved characters of RFC 3986.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The URLs of a callback template, one per kind or one for all.
 #[derive(Debug, Clone)]
@@ -48,7 +55,7 @@ impl Template {
             url.set_path(&format!("{path}/{slug}"));
         }
         if let Some(token) = token {
-            let token = utf8_percent_encode(token.reveal(), NON_ALPHANUMERIC);
+            let token = utf8_percent_encode(token.reveal(), ESCAPED);
             let own = format!("token={token}");
             let query = match url.query().unwrap_or_default() {
                 "" => own,
