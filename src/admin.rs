@@ -1,9 +1,10 @@
 //! The admin listener: health, metrics and the API, for operators only.
 //!
-//! Everything but the health pages and the empty console needs the configured token as `Authorization: Bearer`, or the cookie
-//! that the console gets for it. Without a token the listener is
-//! loopback only, and so must the `Host` header be: a page in the operator's browser must not reach it under a name of its
-//! own. A browser's request from another site is refused in either case.
+//! The health pages and the files of the console are public. Everything else needs the configured
+//! token as `Authorization: Bearer`, or the cookie that the console gets for the token. Without a
+//! token the listener accepts only loopback connections, and the `Host` header must name loopback
+//! too: otherwise a web page could reach the listener through a host name of its own (DNS
+//! rebinding). Requests that a browser sends from other sites are always refused.
 
 mod access;
 mod api;
@@ -42,30 +43,29 @@ use crate::log;
 use crate::metrics::{Metrics, TextFormat};
 use crate::streams::Board;
 
-/// What the admin endpoints work with.
+/// The state of the admin endpoints.
 pub(crate) struct Admin {
-    /// The inbox to look into.
+    /// The inbox that is searched.
     pub inbox: Inbox,
-    /// The handlers to steer.
+    /// The handlers that are paused, resumed and replayed to.
     pub dispatch: Arc<Dispatch>,
-    /// The senders to report on.
+    /// Knows the sources, their retry windows and the rejected list.
     pub ingress: Arc<Ingress>,
-    /// What was counted.
+    /// The metrics of this process.
     pub metrics: Arc<Metrics>,
     /// The board of streams.
     pub board: Board,
-    /// What a request must present; none: loopback only.
+    /// The token that a request must carry; if none, only loopback is allowed.
     pub token: Option<Secret>,
-    /// Tells when sessions end.
+    /// Decides when console sessions expire.
     pub clock: Clock,
-    /// Answers wrong tokens.
+    /// Slows down the answers to wrong tokens.
     wrong_tokens: access::WrongTokens,
-    /// Places for clients that watch what arrives.
+    /// Limits the clients that watch events or streams.
     watchers: Arc<Semaphore>,
 }
 
 impl Admin {
-    /// With nobody watching.
     pub(crate) fn new(
         inbox: Inbox,
         dispatch: Arc<Dispatch>,
@@ -89,7 +89,7 @@ impl Admin {
     }
 }
 
-/// The endpoints.
+/// Builds the router of the admin listener.
 pub(crate) fn router(admin: Arc<Admin>, health: health::Health) -> Router {
     let mut router = Router::new().route("/metrics", get(metrics));
     for endpoint in ENDPOINTS {
@@ -112,7 +112,7 @@ pub(crate) fn router(admin: Arc<Admin>, health: health::Health) -> Router {
 async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> impl IntoResponse {
     admin.ingress.measure();
     let inbox = admin.inbox.clone();
-    // The file system may be slow.
+    // Asking the file system for the size may block.
     if let Ok(bytes) = spawn_blocking(move || inbox.size()).await {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         admin.metrics.inbox_bytes.set(bytes);
@@ -122,14 +122,14 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> impl In
         .inner()
         .store(log::dropped_lines(), Ordering::Relaxed);
     if admin.dispatch.measure().await.is_err() {
-        tracing::warn!("the gauges of the handlers are stale, the store could not be read");
+        tracing::warn!("the store could not be read, the gauges of the handlers are out of date");
     }
     if admin.board.measure().await.is_err() {
-        tracing::warn!("the gauges of streams are stale, the board could not be read");
+        tracing::warn!("the board could not be read, the gauges of streams are out of date");
     }
     let accept = headers.get_all(ACCEPT).iter();
     let format = TextFormat::accepted(accept.filter_map(|header| header.to_str().ok()));
-    // The same address has either.
+    // The same URL has two formats, so caches must distinguish them.
     let head = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
     (head, admin.metrics.encode(format))
 }

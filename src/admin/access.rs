@@ -15,14 +15,16 @@ use super::session::{self, SessionCookie};
 use super::{Admin, Problem};
 use crate::listener::Arrival;
 
-/// Before a wrong token is answered, one after the other.
+/// Each answer to a wrong token takes at least this long. They are given one at a time.
 const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
-/// Wrong tokens that wait for their answers: each holds one of the listener's 64 connections, and others need some.
+/// At most this many requests with wrong tokens wait. Each holds one of the listener's 64
+/// connections.
 const WRONG_TOKENS_WAITING: usize = 16;
 
-/// Wrong tokens, which are answered slowly. Right ones are never held up by them, so nobody can lock the operator out.
+/// Answers wrong tokens slowly, so that tokens cannot be guessed. Correct tokens never wait, so
+/// nobody can lock the operator out.
 pub(super) struct WrongTokens {
-    /// How many there were; held while one is answered.
+    /// Counts wrong tokens. Locked while one is answered, so that answers come one at a time.
     count: Mutex<u64>,
     waiting: Semaphore,
 }
@@ -37,7 +39,7 @@ impl Default for WrongTokens {
 }
 
 impl WrongTokens {
-    /// The answer to one, after its pause; at once if as many wait as may.
+    /// Returns the answer to a wrong token after the pause, or at once if too many already wait.
     pub(super) async fn refuse(&self, part: &'static str) -> Problem {
         let Ok(_place) = self.waiting.try_acquire() else {
             return Problem::NotAuthorized;
@@ -51,7 +53,7 @@ impl WrongTokens {
     }
 }
 
-/// Lets a request through, or says why not.
+/// Passes a request on if it may use the API.
 pub(super) async fn authorize(
     State(admin): State<Arc<Admin>>,
     request: Request,
@@ -69,7 +71,8 @@ pub(super) async fn authorize(
             if !presented.is_some_and(|presented| token.matches(presented.as_bytes())) {
                 match session::presented(headers, token, admin.clock.now()) {
                     SessionCookie::Valid => {}
-                    // Its code is made with the token: to try one out is to try out the other.
+                    // The cookie's code is made with the token, so a forged cookie is a guess of
+                    // the token.
                     SessionCookie::Forged => return Err(admin.wrong_tokens.refuse("API").await),
                     SessionCookie::None
                         if presented.is_some_and(|presented| !presented.is_empty()) =>
@@ -78,10 +81,11 @@ pub(super) async fn authorize(
                     }
                     SessionCookie::None => return Err(Problem::NotAuthorized),
                 }
-                // A browser adds the cookie by itself: what changes something must come from our own page.
+                // A browser adds the cookie to every request, so requests that change something
+                // must come from the console's own page.
                 if !request.method().is_safe() && !is_same_origin(headers) {
                     return Err(Problem::Forbidden(
-                        "with the cookie, this must come from the console",
+                        "a request with the cookie must come from the console",
                     ));
                 }
             }
@@ -100,8 +104,8 @@ pub(super) async fn authorize(
     Ok(next.run(request).await)
 }
 
-/// Refuses what a browser says comes from a page elsewhere, also on this machine, unless somebody follows a link to the
-/// console.
+/// Refuses requests that the browser marks as sent by another site, also one on this machine. Only
+/// following a link to the console is allowed.
 pub(super) async fn refuse_other_sites(request: Request, next: Next) -> Result<Response, Problem> {
     if is_cross_site(request.headers()) && !is_console_visit(&request) {
         return Err(Problem::Forbidden("requests from other sites are refused"));
@@ -126,7 +130,7 @@ fn header_is(headers: &HeaderMap, name: &str, value: &str) -> bool {
     lines.any(|line| line.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
-/// Refuses what a page of another site sends.
+/// Refuses a request whose `Origin` is not this listener.
 pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
     if let Some(origin) = header_text(headers, ORIGIN) {
         let own = header_text(headers, HOST).unwrap_or_default();
@@ -137,7 +141,8 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether the browser names a page of ours; that an `Origin` is ours is for [`check_origin`].
+/// Whether the browser says that a page of this listener sent the request. [`check_origin`] checks
+/// the `Origin` itself.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     header_text(headers, ORIGIN).is_some()
         || header_text(headers, HeaderName::from_static("sec-fetch-site")) == Some("same-origin")
@@ -147,7 +152,7 @@ fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Whether a `Host` is this machine's own: `localhost` or a loopback address, with or without port.
+/// Whether a `Host` header is `localhost` or a loopback address, with or without a port.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

@@ -42,15 +42,15 @@ pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) 
     let dry_run = fields.dry_run()?;
     fields.end()?;
     if filter.stream.as_deref().is_none_or(str::is_empty) {
-        let problem = "`stream` has to say of which stream: `streamid`, or `appname/streamid`";
+        let problem = "`stream` is missing: name the stream as `streamid` or `appname/streamid`";
         return Err(Problem::Bad(problem.to_owned()));
     }
-    // What was begun is finished, whether or not somebody waits for it.
+    // A task of its own: the deletion finishes even if the client disconnects.
     let deletion = tokio::spawn(async move {
         let deleted = admin.dispatch.delete(filter.clone(), dry_run).await?;
         if !dry_run {
             admin.board.forget_deleted(&filter).await?;
-            // Not of which stream: that may be what is to be forgotten.
+            // The stream is not logged: its name may be the very thing to delete.
             tracing::info!(count = deleted.count, "events were deleted");
         }
         Ok::<_, Problem>(deleted)
@@ -84,7 +84,7 @@ pub(super) async fn body(
 ) -> ApiResult {
     fields.end()?;
     let event = find(&admin, &id).await?;
-    // Whatever it says it is: a browser must not show it as a page.
+    // The body comes from outside: a browser must not show it as a page.
     let kind = [(CONTENT_TYPE, "application/octet-stream")];
     Ok((kind, event.body().clone()).into_response())
 }
@@ -176,7 +176,7 @@ pub(super) async fn replay(
     body: Bytes,
 ) -> ApiResult {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
-    // Before the replay: retention may remove more meanwhile, but nothing comes back.
+    // Read before the replay: meanwhile retention can only remove events, never add older ones.
     let oldest = match selection {
         Selection::Range(from, _) => {
             let oldest = admin.inbox.received_from(0).await?;
@@ -242,7 +242,7 @@ async fn set_paused(admin: &Admin, name: &str, body: &[u8], paused: bool) -> Api
     Ok(json_answer(StatusCode::OK, &json!({ "state": state })))
 }
 
-/// A body that has to be empty.
+/// Refuses a body that is neither empty nor an empty object.
 pub(super) fn expect_empty(body: &[u8]) -> Result<(), Problem> {
     if matches!(body.trim_ascii(), b"" | b"{}") {
         return Ok(());
@@ -251,7 +251,7 @@ pub(super) fn expect_empty(body: &[u8]) -> Result<(), Problem> {
     Err(Problem::Bad(problem.to_owned()))
 }
 
-/// What a replay or discard is asked for.
+/// The body of a replay or discard.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SelectionRequest {
@@ -298,9 +298,9 @@ async fn selection(
     Ok((selection, asked.dry_run))
 }
 
-/// A body that has to be an object like the example.
+/// Parses a body that must be a JSON object such as `example`.
 pub(super) fn parse_object<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
-    // A list would be taken for the fields in their order.
+    // serde would also read an array, as the fields in order.
     if !body.trim_ascii_start().starts_with(b"{") {
         let problem = format!("the body must be a JSON object such as {example}");
         return Err(Problem::Bad(problem));
@@ -315,7 +315,7 @@ async fn find(admin: &Admin, id: &str) -> Result<Event, Problem> {
     ))
 }
 
-/// What a list of handlers holds.
+/// The items of a list of handlers, as JSON.
 pub(super) fn handler_items(reports: &[HandlerReport]) -> String {
     let items: Vec<String> = reports.iter().map(handler_item).collect();
     items.join(",")
@@ -349,7 +349,7 @@ fn parked_item(parked: &Parked) -> String {
     with_attributes(&parked.event, &more)
 }
 
-/// The attributes of an event as a JSON object, with more members behind them.
+/// The attributes of an event as a JSON object, followed by the members of `more`.
 pub(super) fn with_attributes(event: &Event, more: &[(&str, Value)]) -> String {
     let attributes = event.cloud_event(PayloadForm::Original).attributes_json();
     let mut text = String::from_utf8_lossy(&attributes).into_owned();

@@ -1,6 +1,7 @@
-//! The console: a page in the binary that uses the API as anybody could.
+//! The console: a web page inside the binary that uses only the public API.
 //!
-//! The page is public, what it shows is not. It runs only its own scripts, so that a stream's name cannot become one.
+//! The page itself is public; the data that it shows needs the token. The page runs only its own
+//! scripts, so that text in an event, such as a stream's name, cannot become a script.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use axum::routing::get;
 use super::{Admin, Problem};
 
 const PAGE: &str = include_str!("console/index.html");
-/// Of the page; without a token there is nothing to sign out of.
+/// The sign-out button of the page, removed if there is no token.
 const SIGN_OUT: &str = "<button id=\"logout\" type=\"button\" hidden>Sign out</button>\n";
 
 macro_rules! files {
@@ -39,7 +40,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// The page and its files.
+/// Routes for the page and its files.
 pub(super) fn router() -> Router<Arc<Admin>> {
     Router::new()
         .route("/", get(page))
@@ -67,7 +68,7 @@ fn with_content_type(kind: &'static str, text: impl IntoResponse) -> Response {
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Says what a browser may do with an answer: of the pages and of the API.
+/// Adds the headers that tell a browser what it may do with an answer, for pages and API.
 pub(super) async fn security_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! Every endpoint of the API, once: the router and the document that describes it are made from this list.
+//! The list of API endpoints. Both the router and the OpenAPI document are built from it.
 
 use std::sync::Arc;
 
@@ -6,44 +6,43 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use super::{Admin, api, openapi, rejected, stream, streams};
 
-/// An endpoint.
 pub(super) struct Endpoint {
-    /// In lower case, as the document has it.
+    /// The HTTP method in lower case, as OpenAPI writes it.
     pub(super) method: &'static str,
     pub(super) path: &'static str,
-    /// What a program that is made from the document calls it.
+    /// The `operationId`: the function name in generated clients.
     pub(super) name: &'static str,
     pub(super) summary: &'static str,
-    /// The fields of the query string.
+    /// The allowed fields of the query string.
     pub(super) query: &'static [&'static str],
-    /// Those of them that have to be there.
+    /// The query fields that must be given.
     pub(super) required: &'static [&'static str],
     pub(super) body: Option<Body>,
     pub(super) answer: AnswerForm,
     pub(super) route: fn() -> MethodRouter<Arc<Admin>>,
 }
 
-/// What a request carries.
+/// The body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Body {
-    /// Which deliveries, and whether they are only counted.
+    /// Selects deliveries, and says whether they are only counted.
     Selection,
-    /// Which source, and whether it is only counted.
+    /// Names a source, and says whether rejected callbacks are only counted.
     Recheck,
-    /// Nothing, or an empty object.
+    /// Empty, or an empty object.
     Nothing,
 }
 
-/// What is answered if all is well.
+/// The form of a successful answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerForm {
-    /// A part of a list of these.
+    /// A page of a list of items with this schema.
     List(&'static str),
-    /// One of these.
+    /// One object with this schema.
     One(&'static str),
-    /// 202, and a number.
+    /// Status 202 and a number.
     Count,
-    /// Bytes.
+    /// The bytes of a body.
     Bytes,
     /// Server-sent events.
     Stream,
@@ -82,8 +81,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/events/stream",
         name: "watchEvents",
-        summary: "What arrives: messages `event` with an Event, and `handlers` with a list of Handlers whenever it changes; \
-            `Last-Event-ID` goes on where an earlier stream ended",
+        summary: "New events as server-sent events: `event` holds an Event, `handlers` holds the list of Handlers and is sent \
+            when that changes; `Last-Event-ID` resumes where an earlier connection ended",
         query: &["kind", "source", "domain", "stream", "from", "to"],
         required: &[],
         body: None,
@@ -94,7 +93,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/events/{id}",
         name: "getEvent",
-        summary: "One event as handlers get it: a CloudEvent",
+        summary: "One event as handlers receive it: a CloudEvent",
         query: &["payload"],
         required: &[],
         body: None,
@@ -105,7 +104,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/events/{id}/body",
         name: "getEventBody",
-        summary: "The body of an event, byte for byte as it was received",
+        summary: "The body of an event, exactly the bytes that were received",
         query: &[],
         required: &[],
         body: None,
@@ -116,7 +115,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/events/{id}/deliveries",
         name: "listDeliveries",
-        summary: "What became of an event at each handler",
+        summary: "The delivery of an event at each handler",
         query: &[],
         required: &[],
         body: None,
@@ -127,7 +126,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/handlers",
         name: "listHandlers",
-        summary: "How the handlers are doing",
+        summary: "The handlers, their state and their lag",
         query: &["limit", "after", "handler", "state"],
         required: &[],
         body: None,
@@ -138,7 +137,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/handlers/{name}/parked",
         name: "listParked",
-        summary: "What a handler has given up, and why",
+        summary: "The parked deliveries of a handler, with their last errors",
         query: EVENT_LIST,
         required: &[],
         body: None,
@@ -149,7 +148,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/api/handlers/{name}/replay",
         name: "replay",
-        summary: "Deliver again, through the handler's filters",
+        summary: "Deliver events to a handler again, through its filters",
         query: &[],
         required: &[],
         body: Some(Body::Selection),
@@ -160,7 +159,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/api/handlers/{name}/discard",
         name: "discard",
-        summary: "Give parked deliveries up for good; by `event` also one that is still retrying",
+        summary: "Discard parked deliveries for good; with `event`, also one that is still being retried",
         query: &[],
         required: &[],
         body: Some(Body::Selection),
@@ -171,7 +170,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/api/handlers/{name}/pause",
         name: "pauseHandler",
-        summary: "Begin no more attempts, also after a restart",
+        summary: "Start no more attempts, even after a restart",
         query: &[],
         required: &[],
         body: Some(Body::Nothing),
@@ -182,7 +181,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/api/handlers/{name}/resume",
         name: "resumeHandler",
-        summary: "Go on after a pause",
+        summary: "Continue after a pause",
         query: &[],
         required: &[],
         body: Some(Body::Nothing),
@@ -193,7 +192,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/retry-windows",
         name: "listRetryWindows",
-        summary: "What is refused or cannot be taken right now, and how long the platform repeats it",
+        summary: "Kinds whose callbacks are currently refused or cannot be stored, and how long the platform repeats them",
         query: &[],
         required: &[],
         body: None,
@@ -204,7 +203,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/rejected",
         name: "listRejected",
-        summary: "What was refused, or came to a URL that is nobody's: the source of that is `unknown`, its reason `misrouted`",
+        summary: "Rejected callbacks; those sent to an unknown URL have the source `unknown` and the reason `misrouted`",
         query: &[
             "limit", "after", "order", "reason", "kind", "source", "from", "to",
         ],
@@ -217,8 +216,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/api/rejected/recheck",
         name: "recheckRejected",
-        summary: "Take what was refused for its signature and is authentic by the keys of now, and what came to a URL that is \
-            nobody's and is authentic for one source",
+        summary: "Accept rejected callbacks that are authentic now: those refused for their signature, with the current keys, \
+            and those sent to an unknown URL, if they are authentic for exactly one source",
         query: &[],
         required: &[],
         body: Some(Body::Recheck),
@@ -229,7 +228,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/streams",
         name: "listStreams",
-        summary: "The streams on the board: those that are live, or all",
+        summary: "The streams on the board; `live` selects those that are live or not live",
         query: &[
             "limit", "after", "live", "source", "domain", "stream", "search",
         ],
@@ -242,7 +241,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/streams/stream",
         name: "watchStreams",
-        summary: "Changes of the board: messages `stream` with a Stream; `Last-Event-ID` goes on where an earlier stream ended",
+        summary: "Changes of the board as server-sent events: `stream` holds a Stream; `Last-Event-ID` resumes where an earlier \
+            connection ended",
         query: &["live", "source", "domain", "stream", "search"],
         required: &[],
         body: None,
@@ -253,7 +253,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/api/streams/rebuild",
         name: "rebuildStreams",
-        summary: "Make the board again from the stored events",
+        summary: "Rebuild the board from the stored events",
         query: &[],
         required: &[],
         body: Some(Body::Nothing),
@@ -264,8 +264,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/streams/{source}/{domain}/{appname}/{streamid}",
         name: "getStream",
-        summary: "One stream with its sessions, what belongs to them, and a part of its events, the latest first; \
-            `-` stands for what is empty",
+        summary: "One stream with its sessions, recordings, audits, last snapshot and a page of its events, the latest first; \
+            `-` stands for an empty part of the path",
         query: &["limit", "after"],
         required: &[],
         body: None,
@@ -276,7 +276,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/api/openapi.json",
         name: "getDocument",
-        summary: "This document",
+        summary: "This OpenAPI document",
         query: &[],
         required: &[],
         body: None,

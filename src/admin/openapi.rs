@@ -1,4 +1,4 @@
-//! `GET /api/openapi.json`: the API in words that programs understand, made from [`ENDPOINTS`].
+//! `GET /api/openapi.json`: the OpenAPI document, built from [`ENDPOINTS`].
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -38,9 +38,9 @@ fn describe() -> Value {
         "info": {
             "title": "livehook",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "The admin API. Lists come in parts: `after` takes the `next` of the part before.",
+            "description": "The admin API. Lists come in pages: `after` takes the `next` of the page before.",
         },
-        "servers": [{ "url": "/", "description": "the admin listener that has this document" }],
+        "servers": [{ "url": "/", "description": "the admin listener that serves this document" }],
         "tags": tags(),
         "security": [{ "token": [] }, {}],
         "paths": paths,
@@ -51,7 +51,7 @@ fn describe() -> Value {
     })
 }
 
-/// What an endpoint is about: the part of its path behind `/api/`.
+/// The tag of an endpoint: the segment of its path after `/api/`.
 fn tag(endpoint: &Endpoint) -> &'static str {
     let part = endpoint.path.split('/').nth(2).unwrap_or_default();
     part.trim_end_matches(".json")
@@ -88,7 +88,7 @@ fn operation(endpoint: &Endpoint) -> Value {
             "type": "object",
             "properties": {
                 "items": { "type": "array", "items": schema_ref(name) },
-                "next": { "type": ["string", "null"], "description": "where the next part begins" },
+                "next": { "type": ["string", "null"], "description": "the `after` of the next page" },
             },
             "required": ["items", "next"],
         })
@@ -115,8 +115,8 @@ fn operation(endpoint: &Endpoint) -> Value {
         "summary": endpoint.summary,
         "parameters": parameters,
         "responses": {
-            status: { "description": "as asked", "content": content },
-            "default": { "description": "why not", "content": json_of(schema_ref("Error")) },
+            status: { "description": "success", "content": content },
+            "default": { "description": "the reason for the failure", "content": json_of(schema_ref("Error")) },
         },
     });
     if let Some(body) = endpoint.body {
@@ -139,48 +139,54 @@ fn one_of(values: impl IntoIterator<Item = &'static str>) -> Value {
     json!({ "type": "string", "enum": values.into_iter().collect::<Vec<_>>() })
 }
 
-/// What stands in a place of a path.
+/// The description of a path parameter.
 fn path_parameter(name: &str) -> &'static str {
     match name {
         "id" => "an event's id",
         "name" => "a handler's name",
         "source" => "the name of the source",
-        _ => "as the stream has it; `-` stands for nothing",
+        _ => "as in the stream's name; `-` stands for an empty one",
     }
 }
 
-/// What a field of a query means, and what it may be.
+/// The description and the schema of a query parameter.
 fn query_parameter(name: &str) -> (&'static str, Value) {
     let text = json!({ "type": "string" });
     let time = json!({ "type": "string", "format": "date-time" });
     match name {
         "limit" => (
-            "at most so many items",
+            "the largest number of items in the answer",
             json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT }),
         ),
-        "after" => ("the `next` of the part before", text),
-        "order" => ("which come first", one_of(["oldest", "newest"])),
-        "kind" => ("of this kind", one_of(Kind::every().map(Kind::slug))),
-        "source" => ("of this source", text),
-        "domain" => ("of this domain", text),
+        "after" => ("the `next` of the page before", text),
+        "order" => ("which items come first", one_of(["oldest", "newest"])),
+        "kind" => ("only this kind", one_of(Kind::every().map(Kind::slug))),
+        "source" => ("only this source", text),
+        "domain" => ("only this domain", text),
         "stream" => (
-            "of this stream: `streamid`, or `appname/streamid`; an event without an appname is found by its `streamid` alone",
+            "only this stream: `streamid`, or `appname/streamid`; an event without an appname is found by its `streamid` alone",
             text,
         ),
-        "from" => ("received then or later", time),
-        "to" => ("received before then", time),
-        "handler" => ("of this handler", text),
-        "state" => ("in this state", one_of(State::ALL.map(State::slug))),
+        "from" => ("only items received at this time or later", time),
+        "to" => ("only items received before this time", time),
+        "handler" => ("only this handler", text),
+        "state" => (
+            "only handlers in this state",
+            one_of(State::ALL.map(State::slug)),
+        ),
         "reason" => (
-            "refused for this reason",
+            "only callbacks rejected for this reason",
             one_of(Reason::all().map(Reason::slug)),
         ),
-        "live" => ("live, or not", json!({ "type": "boolean" })),
+        "live" => (
+            "`true`: only live streams; `false`: only others",
+            json!({ "type": "boolean" }),
+        ),
         "search" => (
-            "with this text in `domain/appname/streamid`, in any case",
+            "only streams with this text in `domain/appname/streamid`; upper and lower case are equal",
             text,
         ),
-        "dry_run" => ("only count", json!({ "type": "boolean" })),
+        "dry_run" => ("only count, change nothing", json!({ "type": "boolean" })),
         "payload" => ("the form of `data`", one_of(["original", "typed"])),
         _ => ("", text),
     }

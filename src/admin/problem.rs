@@ -1,4 +1,4 @@
-//! Every answer of the admin listener that is not good.
+//! The error answers of the admin listener.
 
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -8,24 +8,24 @@ use crate::dispatch::ControlError;
 use crate::inbox::StoreError;
 use crate::ingress::answer::error_body;
 
-/// Why a request was not answered as asked.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// A field is missing, unknown or not understood; the text names it.
+    /// A field is missing, unknown or invalid; the text names it.
     Bad(String),
     /// The token is missing or wrong.
     NotAuthorized,
-    /// From where or under a name that is not trusted.
+    /// The request comes from another site, or names a host that is not allowed.
     Forbidden(&'static str),
-    /// There is no such thing.
+    /// The page, event, handler, stream or source does not exist.
     NotFound(&'static str),
-    /// The page does not do that.
+    /// The page does not support the method.
     WrongMethod,
-    /// As many as there is room for ask the same.
+    /// Too many clients use this endpoint at once.
     Busy(&'static str),
-    /// The store could not be asked.
+    /// The store failed.
     Store(StoreError),
-    /// By a mistake of ours.
+    /// A bug in livehook.
     Broken,
 }
 
@@ -41,11 +41,11 @@ impl IntoResponse for Problem {
             Self::NotFound(message) => (StatusCode::NOT_FOUND, message.to_owned()),
             Self::WrongMethod => (
                 StatusCode::METHOD_NOT_ALLOWED,
-                "this page does not take that method".to_owned(),
+                "this page does not support that method".to_owned(),
             ),
             Self::Broken => (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "that went wrong; the log says more".to_owned(),
+                "internal error; the log says more".to_owned(),
             ),
             Self::Busy(message) => (StatusCode::SERVICE_UNAVAILABLE, message.to_owned()),
             Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
@@ -65,7 +65,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Gives what axum refuses by itself, such as a path that is no UTF-8 or a body that is too long, the form of the others.
+/// Gives axum's own refusals, such as a path that is not UTF-8 or a body that is too long, the form
+/// of the API's errors.
 pub(super) async fn as_api_error(response: Response) -> Response {
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE);
@@ -74,7 +75,7 @@ pub(super) async fn as_api_error(response: Response) -> Response {
     }
     let message = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is too long",
-        _ => "the path or the body is not understood",
+        _ => "the path or the body is invalid",
     };
     let body = error_body(status, message);
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()

@@ -1,4 +1,4 @@
-//! Query strings: every field is known and understood, or the request is refused.
+//! Query strings. A request with an unknown or invalid field is refused.
 
 use std::fmt::Display;
 
@@ -17,7 +17,8 @@ use crate::stream::Wanted;
 pub(super) const DEFAULT_LIMIT: usize = 100;
 pub(super) const MAX_LIMIT: usize = 1000;
 
-/// The fields of a query string, taken out one by one.
+/// The fields of a query string. Each is removed when it is read, so that [`Fields::end`] finds
+/// unknown ones.
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Fields {
@@ -27,16 +28,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Fields {
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
         query
             .map(|Query(fields)| Self(fields))
-            .map_err(|_| Problem::Bad("the query string is not understood".to_owned()))
+            .map_err(|_| Problem::Bad("the query string is invalid".to_owned()))
     }
 }
 
-/// A place in what is stored, as answers name it.
+/// Parses a position as `next` and `Last-Event-ID` name it.
 pub(super) fn cursor(text: &str) -> Option<Seq> {
     text.parse().ok().filter(|seq| *seq >= 0)
 }
 
-/// Where an earlier stream of messages ended.
+/// Where an earlier connection ended, from the `Last-Event-ID` header.
 pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
     let Some(id) = headers.get("last-event-id") else {
         return Ok(None);
@@ -46,7 +47,7 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem>
     id.map(Some).ok_or_else(|| Problem::Bad(problem.to_owned()))
 }
 
-/// Which part of a list is wanted.
+/// Which page of a list is wanted.
 pub(super) struct Paging {
     pub(super) limit: usize,
     pub(super) after: Option<Seq>,
@@ -90,7 +91,7 @@ impl Fields {
         })
     }
 
-    /// `order`: whether the newest come first.
+    /// `order`: whether the newest items come first.
     pub(super) fn newest_first(&mut self) -> Result<bool, Problem> {
         let order = self.parsed("order", "`oldest` or `newest`", |text| match text {
             "oldest" => Some(false),
@@ -183,7 +184,7 @@ impl Fields {
         )
     }
 
-    /// Nothing else may be there.
+    /// Fails if a field is left: it is unknown, or was given twice.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {
             Some((name, _)) => Err(Problem::Bad(format!(

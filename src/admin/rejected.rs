@@ -1,4 +1,4 @@
-//! The rejected list: what it holds, and judging it once more.
+//! The rejected list: listing it, and checking its callbacks again.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields
     Ok(list(items, page.next))
 }
 
-/// What a recheck is asked for; nothing: of all sources.
+/// The body of a recheck. Without a source it covers all sources.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecheckRequest {
@@ -43,12 +43,12 @@ pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> Api
     {
         return Err(Problem::NotFound("there is no such source"));
     }
-    // It goes on if nobody waits for its end any more.
+    // A task of its own: the recheck finishes even if the client disconnects.
     let dry_run = asked.dry_run;
     let rechecked = tokio::spawn(async move {
         let count = admin.ingress.recheck(asked.source, dry_run).await?;
         if !dry_run {
-            tracing::info!(count, "the rejected list was judged once more");
+            tracing::info!(count, "the rejected list was checked again");
         }
         Ok::<_, Problem>(count)
     });

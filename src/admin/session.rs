@@ -1,7 +1,8 @@
-//! Signing in at the console: a cookie instead of the token in every request.
+//! Sign-in at the console: a cookie replaces the token in each request.
 //!
-//! The cookie says when it ends and carries a code over that, made with the token. Nothing is kept here, so a session holds at
-//! every receiver with the same token and ends, for all, when the token is changed.
+//! The cookie holds the time of its end and an HMAC over that, made with the token. The server
+//! stores no sessions. So a session is valid at every receiver with the same token, and changing
+//! the token ends all sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::{Admin, Problem, access};
 use crate::auth;
 
 const COOKIE_NAME: &str = "livehook_session";
-/// A working day.
+/// One session lasts a working day.
 const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
 #[derive(Deserialize)]
@@ -59,18 +60,18 @@ fn answer(value: String) -> Response {
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
 }
 
-/// What a request carries as its session.
+/// The session cookie of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionCookie {
-    /// Nothing, or one that has ended.
+    /// There is no cookie, or it has expired.
     None,
-    /// One that holds now.
+    /// The cookie is valid now.
     Valid,
-    /// One that was not made with the token.
+    /// The cookie was not made with the token.
     Forged,
 }
 
-/// What the cookies of a request are worth: one that holds is enough.
+/// Checks the cookies of a request: one valid cookie is enough.
 pub(super) fn presented(headers: &HeaderMap, token: &Secret, now: Timestamp) -> SessionCookie {
     let lines = headers.get_all(COOKIE).iter();
     let mut presented = SessionCookie::None;
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_holds_for_its_time_and_its_token() {
+    fn a_session_is_valid_for_its_time_and_its_token() {
         let token = Secret::new("AdminTokenItself");
         let now = Timestamp::from_seconds(1_800_000_000);
         let value = issue(&token, now);

@@ -12,14 +12,15 @@ use crate::settings::{self, Invalid, SecretFields, Surroundings};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AdminConfig {
-    /// Where the operator is answered.
+    /// The address of the admin listener.
     #[serde(deserialize_with = "settings::address")]
     pub listen: SocketAddr,
-    /// What the operator must know.
+    /// The token that requests must carry.
     pub token: Option<String>,
     /// A file that holds the token.
     pub token_file: Option<PathBuf>,
-    /// A variable that holds the token. With a `?` behind its name it may be unset: the listener then keeps to loopback.
+    /// An environment variable that holds the token. With a `?` after its name it may be unset:
+    /// then the listener listens on loopback only.
     pub token_env: Option<String>,
 }
 
@@ -37,11 +38,12 @@ impl Default for AdminConfig {
 /// A validated `[admin]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminSettings {
-    /// Where the operator is answered.
+    /// The address of the admin listener.
     pub listen: SocketAddr,
-    /// What the operator must know; none only on loopback.
+    /// The token that requests must carry. None is possible only on loopback.
     pub token: Option<Secret>,
-    /// The variable that may hold a token and is not set: therefore `listen` is loopback, whatever the file says.
+    /// The name of the token's variable if that is unset. Then `listen` is loopback, whatever the
+    /// file says.
     pub unset: Option<String>,
 }
 
@@ -89,10 +91,10 @@ impl AdminConfig {
 }
 
 impl AdminSettings {
-    /// Why a listener cannot be beside one at this address.
+    /// Explains why this listener cannot run beside one at `other`; none if it can.
     pub(crate) fn collides_with(&self, other: SocketAddr) -> Option<String> {
         let [one, two] = [self.listen, other].map(|address| address.ip().to_canonical());
-        // `[::]` takes IPv4 as well.
+        // `[::]` also accepts IPv4.
         let covers =
             |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
         let same = self.listen.port() == other.port() && other.port() != 0;

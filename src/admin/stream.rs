@@ -1,4 +1,4 @@
-//! `GET /api/events/stream`: what arrives, and how handlers are, as server-sent events.
+//! `GET /api/events/stream`: new events and the states of handlers, as server-sent events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,23 +20,26 @@ use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
 use crate::inbox::query::EventFilter;
 
-/// Clients at a time: the admin listener has 64 connections, and others need some.
+/// The most clients that watch at once. The admin listener has 64 connections, and other requests
+/// need some of them.
 pub(super) const MAX_CLIENTS: usize = 16;
-/// Events that are read and not sent yet.
+/// The most events that are read ahead of sending.
 const READ_BATCH: usize = 100;
-/// Who is further behind is told so, and goes on with the newest.
+/// A client that is further behind than this many events skips to the newest, and gets a comment
+/// that says so.
 const MAX_BEHIND: Seq = 50_000;
-/// Handlers are looked at this often.
+/// How often the states of the handlers are compared with the last ones sent.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two readings: each has the store bring what was accepted to where it can be read.
+/// The least time between two reads. Each read makes the store move accepted events to where they
+/// can be read.
 const READ_INTERVAL: Duration = Duration::from_millis(20);
-/// When nothing else is said.
+/// How long the connection may be silent before a comment is sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 struct EventFeed {
     admin: Arc<Admin>,
     filter: EventFilter,
-    /// Events up to here were looked at.
+    /// The last position that was searched.
     after: Seq,
     committed: watch::Receiver<Seq>,
     unsent: VecDeque<Event>,
@@ -67,7 +70,7 @@ pub(super) async fn events(
     let feed = EventFeed {
         admin,
         filter,
-        // Of another inbox: as if it were not there.
+        // A position beyond the newest event belongs to another inbox and is ignored.
         after: last.filter(|last| *last <= newest).unwrap_or(newest),
         committed,
         unsent: VecDeque::new(),
@@ -86,7 +89,7 @@ pub(super) async fn events(
 }
 
 impl EventFeed {
-    /// None when the inbox is closed.
+    /// Waits for the next message. Returns none when the inbox is closed.
     async fn next(&mut self) -> Option<Message> {
         let mut can_read = true;
         loop {
@@ -107,7 +110,7 @@ impl EventFeed {
             }
             let is_behind = newest > self.after;
             tokio::select! {
-                // Has its turn also while events never end.
+                // Checked first, so that handlers are reported even while events never end.
                 biased;
                 _ = self.polls.tick() => {
                     can_read = true;
@@ -116,7 +119,7 @@ impl EventFeed {
                     }
                 }
                 _ = self.reads.tick(), if is_behind && can_read => {
-                    // Another try comes after the next look at the handlers.
+                    // After a failure, the next read waits for the next poll of the handlers.
                     can_read = self.read(newest).await.is_ok();
                 }
                 changed = self.committed.changed(), if !is_behind => changed.ok()?,
@@ -131,7 +134,7 @@ impl EventFeed {
             .search(self.filter.clone(), Some(self.after), false, READ_BATCH)
             .await?;
         let last = page.items.last().map(Event::seq);
-        // Nothing is behind the page: all that was there has been looked at.
+        // Without a next page, everything up to the newest event was searched.
         self.after = match page.next {
             Some(next) => next,
             None => newest.max(last.unwrap_or(newest)),
@@ -147,7 +150,8 @@ impl EventFeed {
         }
         self.handlers = items;
         let data = format!("{{\"items\":[{}]}}", self.handlers);
-        // With the place in what arrives: whoever is cut off before the first event goes on there.
+        // The id is the position of the events: a client that is cut off before its first event
+        // resumes there.
         let message = Message::default().event("handlers");
         Some(message.id(self.after.to_string()).data(data))
     }

@@ -1,4 +1,5 @@
-//! The JSON API of the board: which streams are live, the story of one, and changes as they come.
+//! The JSON API of the board: the list of streams, the detail of one, and changes as server-sent
+//! events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,11 +24,11 @@ use crate::event::Event;
 use crate::stream::{StreamKey, StreamRow, Wanted};
 use crate::streams::{Recording, Story, Told};
 
-/// Changes are looked for this often.
+/// How often the board is asked for changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// When nothing else is said.
+/// How long the connection may be silent before a comment is sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Changes read in one go.
+/// The most changes that are read at once.
 const READ_BATCH: usize = 500;
 
 /// `GET /api/streams`
@@ -72,9 +73,9 @@ pub(super) async fn stream(
     };
     let mut found = admin.board.find(named.clone()).await?;
     if found.is_none() && literal != named {
-        found = admin.board.find(literal).await?; // it is called that
+        found = admin.board.find(literal).await?; // the name really contains a `-`
     }
-    let found = found.ok_or(Problem::NotFound("nothing is known of such a stream"))?;
+    let found = found.ok_or(Problem::NotFound("there is no such stream on the board"))?;
     let detail = admin.board.story(found, paging.after, paging.limit).await?;
     Ok(json_answer(StatusCode::OK, &stream_detail(&detail)))
 }
@@ -82,14 +83,14 @@ pub(super) async fn stream(
 /// `POST /api/streams/rebuild`
 pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiResult {
     expect_empty(&body)?;
-    // What was begun is finished, whether or not somebody waits for it.
+    // A task of its own: the rebuild finishes even if the client disconnects.
     let rebuilding = tokio::spawn(async move { admin.board.rebuild().await });
     let count = rebuilding.await.map_err(|_| Problem::Broken)??;
-    tracing::info!(count, "the board of streams was made again");
+    tracing::info!(count, "the board of streams was rebuilt");
     Ok(count_answer(count))
 }
 
-/// A stream on the board.
+/// A stream on the board, as JSON.
 fn item(stream: &StreamRow) -> Value {
     let mut item = Map::new();
     item.insert(
@@ -193,7 +194,7 @@ fn attributes(event: &Event) -> Value {
 struct StreamFeed {
     admin: Arc<Admin>,
     wanted: Wanted,
-    /// Changes up to here were looked at.
+    /// The last revision that was read.
     after: i64,
     unsent: VecDeque<StreamRow>,
     polls: Interval,
@@ -217,7 +218,7 @@ pub(super) async fn changes(
     let feed = StreamFeed {
         admin,
         wanted,
-        // Of another board: as if it were not there.
+        // A revision beyond the newest belongs to another board and is ignored.
         after: last.filter(|last| *last <= newest).unwrap_or(newest),
         unsent: VecDeque::new(),
         polls,
@@ -241,7 +242,7 @@ impl StreamFeed {
                 return message.data(item(&stream).to_string());
             }
             self.polls.tick().await;
-            // One that fails has said so in the log.
+            // A failed read is logged by the board.
             let Ok(changed) = self.admin.board.changed(self.after, READ_BATCH).await else {
                 continue;
             };

@@ -1,4 +1,4 @@
-// Asking the server, with its problems in words.
+// Requests to the API. Failures become errors with a message for the operator.
 
 export class Problem extends Error {
   constructor(status, message) { super(message); this.status = status; }

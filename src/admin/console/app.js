@@ -1,4 +1,4 @@
-// Which page is shown, and signing in.
+// Shows the page that the address names, and handles signing in and out.
 
 import { get, post } from './api.js';
 import { el, fail, quiet } from './dom.js';
@@ -13,7 +13,7 @@ import { streams } from './streams.js';
 const PAGES = { '': overview, streams, stream, live: feed, event, rejected, handlers };
 const main = document.getElementById('main');
 const nav = document.getElementById('nav');
-// Not there if no token is configured.
+// The button is missing if no token is configured.
 const logout = document.getElementById('logout');
 let turn = 0;
 let stop = () => {};

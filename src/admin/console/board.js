@@ -1,4 +1,4 @@
-// What the pages of the board share: names of streams, where these lead, and times.
+// Shared by the pages of the board: names of streams, their links, and times.
 
 import { mask } from './dom.js';
 
@@ -8,7 +8,7 @@ export const nameOf = ([, ...path]) => path.filter(Boolean).join('/');
 
 export const pathOf = (key) => key.map((part) => encodeURIComponent(part || '-')).join('/');
 
-// The browser remembers addresses: a name with a stream key in it does not go into one.
+// The browser remembers addresses, so a name that contains a stream key is never put into one.
 const secret = [];
 
 export function linkTo(key) {
@@ -23,8 +23,8 @@ export function keyFrom(parts) {
   const [first = ''] = parts;
   const known = first.startsWith('~') && secret[first.slice(1)];
   if (known) return JSON.parse(known);
-  if (parts.length !== 4) throw new Error('Such a stream is not known here. Look for it in the list of streams.');
-  // The browser would take these for steps in the path.
+  if (parts.length !== 4) throw new Error('There is no such stream here. Look for it in the list of streams.');
+  // A browser resolves . and .. as steps in the path.
   if (parts.some((part) => part === '.' || part === '..')) throw new Error('The API cannot be asked for a stream with . or .. for a name.');
   return parts;
 }

@@ -1,4 +1,4 @@
-// Everything comes into the page as text: names of streams come from the internet.
+// Puts everything into the page as text, never as HTML: names of streams come from the internet.
 
 export function el(name, props = {}, ...children) {
   const node = document.createElement(name);
@@ -48,7 +48,7 @@ export function button(text, act) {
   const node = el('button', { type: 'button' }, text);
   let busy = false;
   node.addEventListener('click', async () => {
-    // Not `disabled`: that would take the keyboard's place in the page away.
+    // Not `disabled`: a disabled button would lose the keyboard focus.
     if (busy) return;
     busy = true;
     node.setAttribute('aria-disabled', 'true');

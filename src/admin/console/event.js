@@ -1,4 +1,4 @@
-// One event: what it is, and what became of it.
+// The page of one event: its attributes, its deliveries and its body.
 
 import { confirmed, get, getText } from './api.js';
 import { button, el, mask, say, table } from './dom.js';

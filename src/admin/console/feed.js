@@ -1,4 +1,4 @@
-// What arrives, as it arrives.
+// The page of new events, shown as they arrive.
 
 import { get } from './api.js';
 import { el, fail, quiet, row } from './dom.js';
@@ -42,9 +42,9 @@ export async function feed(main, alive) {
     let take = (item) => told.push(item);
     const mine = source = watch(`/api/events/stream?${query}`, 'event', (item) => take(item), state, 'Watching. The newest is at the top.');
     try {
-      // The watch comes first, so that nothing falls between it and the list.
+      // Watching starts before the list is read, so that no event is missed between the two.
       await mine.settled;
-      // Also says in words what is wrong with a filter; an EventSource does not.
+      // This request also reports an invalid filter; an EventSource gives no reason.
       const { items } = await get(`/api/events?${query}&order=newest&limit=${LISTED}`);
       if (mine !== source || !alive()) return;
       const known = new Set(items.map((one) => one.id));

@@ -1,4 +1,4 @@
-// Steering the handlers.
+// The page of the handlers: pause, resume, replay and discard.
 
 import { confirmed, get, post } from './api.js';
 import { button, counted, el, fail, quiet, redraw, say, shown, table } from './dom.js';
@@ -9,7 +9,7 @@ const EVERY = 2000;
 const left = (one) => (one.replaying ? `${one.replaying} left to replay` : '');
 const isPaused = (one) => one.state === 'paused';
 
-function steering(one, draw) {
+function actions(one, draw) {
   const path = `/api/handlers/${encodeURIComponent(one.name)}`;
   const paused = isPaused(one);
   const parked = (title, action, question) => button(`${title} of ${one.name}`, async () => {
@@ -42,11 +42,11 @@ export async function handlers(main, alive) {
   const draw = async () => {
     const { items } = await get('/api/handlers');
     if (!alive()) return;
-    // What the buttons depend on.
+    // The buttons depend on these values.
     const buttons = JSON.stringify(items.map((one) => [one.name, isPaused(one)]));
     const rows = body.querySelectorAll('tbody tr');
     if (buttons === drawn) items.forEach((one, at) => update(rows[at], one));
-    else redraw(body, table('Handlers', [...handlerColumns, ['Steer', (one) => steering(one, draw)]], items));
+    else redraw(body, table('Handlers', [...handlerColumns, ['Actions', (one) => actions(one, draw)]], items));
     drawn = buttons;
   };
   await draw();

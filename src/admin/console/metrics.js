@@ -1,4 +1,4 @@
-// The server's counters over the last 15 minutes, as long as the page is open.
+// Collects the server's counters of the last 15 minutes while the page is open.
 
 import { getText } from './api.js';
 
@@ -35,7 +35,7 @@ function sums(at, name, label) {
   return found;
 }
 
-// A counter that went down began anew: the server was restarted.
+// A counter that went down started at zero again, because the server was restarted.
 const grown = (now, before) => (now < before ? now : now - before);
 
 /** What a gauge says now, by one label. */

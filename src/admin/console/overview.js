@@ -1,4 +1,4 @@
-// How it goes: rates, times, handlers, and who will give up soon.
+// The overview: rates, times, handlers, and callbacks that the platform will soon stop repeating.
 
 import { get } from './api.js';
 import { chart } from './chart.js';
@@ -27,7 +27,7 @@ function warning(item) {
 function deaf() {
   const sources = [...latest('livehook_source_deaf', 'source')].filter(([, is]) => is > 0);
   return sources.map(([source]) => el('p', { class: 'loud' },
-    `Nothing authentic comes to ${source}, and signed callbacks are refused. Are its key and token those of the template?`));
+    `${source} gets no authentic callbacks, and signed ones are refused. Compare its key and token with the template.`));
 }
 
 export const handlerColumns = [

@@ -1,4 +1,4 @@
-// What was refused, and judging it once more.
+// The page of rejected callbacks, with the button to check them again.
 
 import { confirmed, get } from './api.js';
 import { button, counted, el, mask, say, table } from './dom.js';
@@ -6,7 +6,7 @@ import { button, counted, el, mask, say, table } from './dom.js';
 /** Also of a body that is no UTF-8, which comes in base64: in that form nothing could be masked. */
 function text({ body, body_base64: coded }) {
   if (coded) return new TextDecoder().decode(Uint8Array.from(atob(coded), (one) => one.charCodeAt(0)));
-  return body ?? 'Too long, it was not kept.';
+  return body ?? 'The body was too long and was not kept.';
 }
 
 export async function rejected(main, alive) {
@@ -22,7 +22,7 @@ export async function rejected(main, alive) {
     if (next) list.append(el('p', { class: 'soft' }, 'There are more; these are the newest.'));
   };
   main.append(el('h1', {}, 'Rejected'),
-    el('p', {}, 'Refused callbacks, and what came to a URL that is nobody’s (misrouted). After a key or the URL in the template was mended, recheck takes those that are authentic.'),
+    el('p', {}, 'Refused callbacks, and callbacks to an unknown URL (misrouted). After you correct a key, or the URL in the template, Recheck accepts those that are authentic.'),
     button('Recheck', async () => {
       const count = await confirmed('/api/rejected/recheck', {}, (number) => `Take ${counted(number, 'callback')} into the inbox?`);
       if (count === null) return;

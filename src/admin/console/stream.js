@@ -1,17 +1,17 @@
-// One stream: what is known of it, its history as a picture and as a list.
+// The page of one stream: its facts, and its history as a picture and as a list.
 
 import { get } from './api.js';
 import { keyFrom, keyOf, lasted, nameOf, pathOf, time } from './board.js';
 import { button, el, fail, mask, outward, quiet, shown, table } from './dom.js';
 import { eventColumns } from './feed.js';
-import { SPANS, fitting, steer, timeline } from './timeline.js';
+import { SPANS, fitting, navigate, timeline } from './timeline.js';
 import { watch } from './watch.js';
 
 /** A burst of changes is one. */
 const GATHER = 200;
 /** The watch tells of begins and ends only. */
 const LOOK = 5000;
-const HINT = 'Point at a bar or a mark, or go there with the Tab and arrow keys, to read what it is.';
+const HINT = 'Point at a bar or a mark, or reach it with the Tab and arrow keys, to read its description.';
 
 const size = ({ width, height }) => (width && height ? `${width} × ${height}` : null);
 const reason = (one) => one.end_reason && `${one.end_reason} (${one.errcode})${one.errmsg ? `: ${one.errmsg}` : ''}`;
@@ -100,7 +100,7 @@ export async function stream(main, alive, ...parts) {
     if (!alive()) return;
     const known = new Set(page.timeline.map((one) => one.id));
     const rest = events.filter((one) => !known.has(one.id));
-    // What was loaded stays below, unless there is a gap between.
+    // Older events that were loaded stay below, unless events are missing between them and the new ones.
     const joins = rest.length > 0 && rest.length < events.length;
     events = joins ? [...page.timeline, ...rest] : page.timeline;
     if (!joins) next = page.next;
@@ -127,8 +127,8 @@ export async function stream(main, alive, ...parts) {
   }
   function reload() { gathering ??= setTimeout(look, GATHER); }
 
-  steer(picture, (label) => { naming.textContent = label || HINT; });
-  main.append(head, state, about, el('h2', {}, 'Timeline'), el('form', {}, el('label', {}, 'Reaching back', spans)), picture, naming,
+  navigate(picture, (label) => { naming.textContent = label || HINT; });
+  main.append(head, state, about, el('h2', {}, 'Timeline'), el('form', {}, el('label', {}, 'Time span', spans)), picture, naming,
     sessions, el('h2', {}, 'Events'), list);
   const [source, domain, appname, streamid] = key.map((part) => (part === '-' ? '' : part));
   const query = new URLSearchParams({ source, ...(domain && { domain }), stream: appname ? `${appname}/${streamid}` : streamid || '-' });

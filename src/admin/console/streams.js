@@ -1,4 +1,4 @@
-// Which streams are live, as that changes.
+// The list of streams, updated as they change.
 
 import { get, post } from './api.js';
 import { keyOf, lasted, linkTo, nameOf, pathOf, time } from './board.js';
@@ -42,7 +42,7 @@ function arrange(body, rows) {
 
 export async function streams(main, alive) {
   const shown = new Map();
-  const told = new Map();
+  const changes = new Map();
   const body = el('tbody', { id: 'streams' });
   const state = el('p', { class: 'soft', role: 'status' });
   const count = el('p', { id: 'count' });
@@ -55,10 +55,10 @@ export async function streams(main, alive) {
   let down = true;
   let watching = null;
   let turn = 0;
-  // While lists are asked for, what is told waits: it may be newer.
+  // Changes that arrive while a list is loaded are applied after it: they may be newer.
   let asking = 0;
   let gathering = null;
-  // Where the next page begins, or the last one if there is none.
+  // The start of the next page, or of the last page if there is no next one.
   let after = null;
   let pages = 0;
   let more = false;
@@ -90,12 +90,12 @@ export async function streams(main, alive) {
       shown.delete(key);
     } else if (old) {
       old.item = item;
-      // Not the link: it is the same, and the keyboard may be there.
+      // The link is not replaced: it is the same, and it may have the keyboard focus.
       [...row(COLUMNS, item).cells].forEach((cell, at) => at > 0 && old.tr.cells[at].replaceWith(cell));
     } else if (shown.size < pages * PAGE) {
       shown.set(key, { item, tr: row(COLUMNS, item) });
     } else {
-      // However many there are, the page does not grow by itself.
+      // The page does not grow by itself, however many streams there are.
       more = true;
     }
   }
@@ -103,20 +103,20 @@ export async function streams(main, alive) {
   function flush() {
     gathering = null;
     if (asking > 0) return;
-    for (const item of told.values()) put(item);
-    told.clear();
+    for (const item of changes.values()) put(item);
+    changes.clear();
     draw();
   }
 
   function take(item) {
-    told.set(pathOf(keyOf(item)), item);
+    changes.set(pathOf(keyOf(item)), item);
     gathering ??= setTimeout(flush, GATHER);
   }
 
   function asked(part) {
     const query = new URLSearchParams(part);
     if (search.value.trim()) query.set('search', search.value.trim());
-    // The watch has to tell also what is not wanted any more.
+    // Watched without the filter for live streams, to learn of those that no longer match it.
     if (part && live.value) query.set('live', live.value);
     return query;
   }
@@ -144,15 +144,15 @@ export async function streams(main, alive) {
       after = start = page.next ?? start;
       more = page.next !== null;
       page.items.forEach(put);
-      // A page may hold nothing but what was put in as it was told.
+      // All streams of a page may already be shown, because of changes.
     } while (more && shown.size === before);
   }
 
   const begin = () => held(async () => {
     const mine = turn += 1;
     watching?.close();
-    told.clear();
-    // The watch comes first, so that nothing falls between it and the list.
+    changes.clear();
+    // Watching starts before the list is read, so that no change is missed between the two.
     watching = watch(`/api/streams/stream?${asked()}`, 'stream', take, state, 'Watching: the list changes as streams do.', () => restart());
     await watching.settled;
     if (mine === turn && alive()) await load(true);
@@ -170,12 +170,12 @@ export async function streams(main, alive) {
     begin().catch((error) => alive() && fail(error));
   }
 
-  const rebuild = button('Make the board again', async () => {
-    if (!window.confirm('Read every stored event again and make the board from them? That takes a while if there are many.')) return;
+  const rebuild = button('Rebuild the board', async () => {
+    if (!window.confirm('Rebuild the board from every stored event? This takes a while if there are many.')) return;
     const { count: number } = await post('/api/streams/rebuild');
     if (!alive()) return;
     await begin();
-    say(`The board was made again from ${counted(number, 'event')}.`);
+    say(`The board was rebuilt from ${counted(number, 'event')}.`);
   });
   main.append(el('h1', {}, 'Streams'),
     el('form', { onsubmit: (event) => { event.preventDefault(); restart(); } },
@@ -184,14 +184,14 @@ export async function streams(main, alive) {
     el('div', { class: 'scroll' }, el('table', { 'aria-label': 'Streams', class: 'sortable' },
       el('thead', {}, el('tr', {}, ...heads)), body)),
     el('p', {}, next), el('h2', {}, 'Repair'),
-    el('p', { class: 'soft' }, 'The board is made from what is stored. If it was damaged, it can be made again.'), rebuild);
+    el('p', { class: 'soft' }, 'The board is built from the stored events. If it is wrong or damaged, rebuild it.'), rebuild);
   const tick = setInterval(() => {
     for (const { item, tr } of shown.values()) {
       const text = age(item) ?? '–';
       if (tr.cells[FOR].textContent !== text) tr.cells[FOR].textContent = text;
     }
   }, 1000);
-  // If it fails, so does the watch, and says so.
+  // No message here: if this fails, watching fails too and shows a message.
   const looks = setInterval(() => { if (!document.hidden) look().catch(() => {}); }, LOOK);
   const stop = () => { watching?.close(); [typing, gathering].forEach(clearTimeout); [tick, looks].forEach(clearInterval); };
   await begin().catch((error) => { stop(); throw error; });

@@ -1,4 +1,4 @@
-// A stream's history as a picture: pushes and recordings as bars, what else happened as marks, above an axis of time.
+// Draws a stream's history above a time axis: pushes and recordings as bars, other events as marks.
 
 import { time } from './board.js';
 import { mask } from './dom.js';
@@ -39,7 +39,7 @@ function pushes({ sessions }, now) {
     const end = parsed(one.end) ?? (one.superseded ? Math.max(start, parsed(sessions[at - 1]?.start) ?? now) : Math.max(start, now));
     const until = one.end ? `to ${time(one.end)}` : one.superseded ? 'superseded, its end is not known' : 'open';
     return { start, end, kind: one.end ? '' : one.superseded ? 'superseded' : 'open',
-      label: `Push from ${time(one.start)} ${until}${one.begin_known ? '' : ', its begin was not told'}` };
+      label: `Push from ${time(one.start)} ${until}${one.begin_known ? '' : ', its begin is not known'}` };
   });
 }
 
@@ -119,15 +119,15 @@ export function timeline(story, events, now, span, width) {
     y += (Math.max(...seen.map((bar) => bar.row)) + 1) * (height + 3) + 5;
     return seen.length;
   };
-  const told = [[bars('Pushes', 'push', things.pushes, 18), 'push', 'pushes'], [bars('Recordings', 'recording', things.recordings, 8), 'recording', 'recordings']];
+  const counts = [[bars('Pushes', 'push', things.pushes, 18), 'push', 'pushes'], [bars('Recordings', 'recording', things.recordings, 8), 'recording', 'recordings']];
   for (const one of LANES) {
     const [kind, title, , shape] = one;
     const seen = things.marks.filter((mark) => mark.lane === one && inside(mark)).sort((a, b) => a.at - b.at);
-    told.push([seen.length, kind, `${kind}s`]);
+    counts.push([seen.length, kind, `${kind}s`]);
     if (seen.length === 0) continue;
     lane(title);
     for (const mark of seen) {
-      // A link, and named like a picture: the event's page says the rest.
+      // A link to the event's page, with the same kind of name as a bar.
       const { role, ...label } = named(mark.label);
       parts.push(draw('a', { ...label, href: `#/event/${encodeURIComponent(mark.id)}`, class: `mark ${kind}` },
         draw('title', {}, mask(mark.label)), draw('path', { d: shape(x(mark.at), y + 6) })));
@@ -136,11 +136,11 @@ export function timeline(story, events, now, span, width) {
   }
   const axis = [draw('line', { x1: PAD, x2: width - PAD, y1: y, y2: y })];
   for (const [at, text] of ticks(from, to, width - 2 * PAD)) {
-    // At the ends there is no room on both sides.
+    // Near the ends a centred label would not fit.
     const anchor = x(at) < 30 ? 'start' : x(at) > width - 30 ? 'end' : 'middle';
     axis.push(draw('line', { x1: x(at), x2: x(at), y1: 4, y2: y + 4, class: 'tick' }), draw('text', { x: x(at), y: y + 17, 'text-anchor': anchor }, text));
   }
-  const seen = told.filter(([number]) => number > 0).map(([number, one, many]) => (number === 1 ? `1 ${one}` : `${number} ${many}`));
+  const seen = counts.filter(([number]) => number > 0).map(([number, one, many]) => (number === 1 ? `1 ${one}` : `${number} ${many}`));
   const summary = `${seen.join(', ') || 'nothing'}, from ${stamp(from)} to ${stamp(to)} UTC`;
   const svg = draw('svg', { class: 'timeline', viewBox: `0 0 ${width} ${y + 24}`, role: 'group', 'aria-labelledby': 'timeline-title', 'aria-describedby': 'timeline-desc' },
     draw('title', { id: 'timeline-title' }, 'Timeline of the stream'), draw('desc', { id: 'timeline-desc' }, summary),
@@ -149,8 +149,8 @@ export function timeline(story, events, now, span, width) {
   return { svg, summary };
 }
 
-/** One stop for the Tab key; the arrow keys go from mark to mark, and what has the keyboard or the pointer is named. */
-export function steer(box, name) {
+/** Makes the picture one stop of the Tab key. Arrow keys move between marks. The focused or pointed mark is named. */
+export function navigate(box, name) {
   const all = () => [...box.querySelectorAll('[aria-label]')];
   box.addEventListener('keydown', (event) => {
     const marks = all();
@@ -164,10 +164,10 @@ export function steer(box, name) {
     for (const one of all()) one.setAttribute('tabindex', one === target ? 0 : -1);
   });
   const label = (node) => node?.closest('[aria-label]')?.getAttribute('aria-label');
-  const tell = ({ type, target }) => {
+  const show = ({ type, target }) => {
     const focused = type !== 'focusout' && box.contains(document.activeElement) ? document.activeElement : null;
     name((type === 'pointerover' && label(target)) || label(focused) || '');
   };
-  // Not on the picture: one that is listened to for this is a stop of the Tab key itself.
-  for (const type of ['pointerover', 'pointerout', 'focusin', 'focusout']) box.addEventListener(type, tell);
+  // Listens on the box: an SVG with such listeners would itself become a stop of the Tab key.
+  for (const type of ['pointerover', 'pointerout', 'focusin', 'focusout']) box.addEventListener(type, show);
 }

@@ -1,6 +1,6 @@
-// Server-sent messages, and in words how it stands with them.
+// Receives server-sent messages and shows the state of the connection in words.
 
-/** `again` is called when a broken connection is back, `close` ends it. */
+/** Calls `again` when a broken connection is back. `close` ends the connection. */
 export function watch(path, name, take, state, words, again = () => {}) {
   const source = new EventSource(path);
   let opened = false;
@@ -14,7 +14,7 @@ export function watch(path, name, take, state, words, again = () => {}) {
     };
     source.onerror = () => {
       state.textContent = source.readyState === EventSource.CLOSED
-        ? 'The server closed the watch: too many may be watching.' : 'The connection broke; trying again.';
+        ? 'The server ended the connection: too many clients may be watching.' : 'The connection broke; trying again.';
       resolve();
     };
   });

@@ -1,4 +1,4 @@
-//! What requests and answers are made of.
+//! The schemas of requests and answers.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub(super) fn schemas() -> Value {
             "pushsequence": text(), "receivedtime": time(),
         })
     };
-    // What not every callback has.
+    // Attributes that some callbacks lack.
     let not_always = [
         "subject",
         "time",
@@ -38,7 +38,7 @@ pub(super) fn schemas() -> Value {
             "since": maybe_time(), "last": time(),
         })
     };
-    // All members are there but those that are named.
+    // Every member is required except those in `seldom`.
     let without = |properties: Value, seldom: &[&str]| {
         let names = properties.as_object().into_iter().flatten();
         let names = names.map(|(name, _)| name.as_str());
@@ -69,8 +69,8 @@ pub(super) fn schemas() -> Value {
         "Event": without(attributes(), &not_always),
         "CloudEvent": with(attributes(), json!({
             "data": { "type": "object", "description": "the body, as received or typed" },
-            "data_base64": { "type": "string", "description": "the body, if it is no UTF-8" },
-            "untyped": { "type": ["boolean", "string"], "description": "what of the typed form is as it was received" },
+            "data_base64": { "type": "string", "description": "the body, if it is not UTF-8" },
+            "untyped": { "type": ["boolean", "string"], "description": "the part of the typed form that did not fit its type and is as received" },
         }), &seldom_of_events),
         "Parked": with(attributes(), json!({
             "attempts": number(), "first_attempt": maybe_time(), "parked_at": time(), "error": text(), "replaying": flag(),
@@ -113,11 +113,11 @@ pub(super) fn schemas() -> Value {
             "url_kind": maybe(), "client": maybe(), "token_sha256": maybe(), "size": number(), "body": maybe(), "body_base64": text(),
         }), &["body_base64"]),
         "Selection": request(json!({
-            "event": { "type": "string", "description": "this event, by its id" },
-            "parked": { "type": "boolean", "description": "`true`: those that are parked" },
-            "from": { "type": "string", "format": "date-time", "description": "with `to`: those received then or later" },
-            "to": { "type": "string", "format": "date-time", "description": "with `from`: those received before then" },
-            "dry_run": { "type": "boolean", "description": "only count" },
+            "event": { "type": "string", "description": "only the event with this id" },
+            "parked": { "type": "boolean", "description": "`true`: all parked deliveries" },
+            "from": { "type": "string", "format": "date-time", "description": "with `to`: events received at this time or later" },
+            "to": { "type": "string", "format": "date-time", "description": "with `from`: events received before this time" },
+            "dry_run": { "type": "boolean", "description": "only count, change nothing" },
         })),
         "Recheck": request(json!({ "source": text(), "dry_run": flag() })),
         "Nothing": { "type": "object", "maxProperties": 0 },

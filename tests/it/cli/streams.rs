@@ -277,7 +277,7 @@ fn a_stream_may_have_a_slash_or_lack_a_part() {
         assert!(session.starts_with(start), "{session}");
     }
     for (name, code, part) in [
-        ("css/-/-/a", 1, "nothing is known of such a stream"),
+        ("css/-/-/a", 1, "there is no such stream on the board"),
         ("css/-/-/a/b", 2, "source/domain/app/stream"),
         ("room-7", 2, "source/domain/app/stream"),
     ] {
@@ -299,7 +299,7 @@ fn the_board_is_rebuilt_after_confirmation() {
         "The board of streams will be made again from everything stored. Say so with --yes";
     assert!(message.contains(question), "{message}");
     let done = lines(&server, &["streams", "--rebuild", "--yes"]);
-    assert_eq!(done, ["the board of streams was made again from 2 events"]);
+    assert_eq!(done, ["the board of streams was rebuilt from 2 events"]);
     let done = lines(&server, &["streams", "--rebuild", "-y", "--json"]);
     assert_eq!(done, [r#"{"count":2}"#]);
     assert_eq!(listed(&server, &[]).len(), 2);

@@ -40,7 +40,8 @@ fn an_operator_sees_events_and_replays_them_and_markup_is_shown_as_text() {
     browser.click("Sign in");
     browser.wait_for("return document.querySelector('h1')?.textContent === 'Overview'");
     browser.wait_for("return document.body.textContent.includes('refused since')");
-    browser.wait_for("return document.body.textContent.includes('Nothing authentic comes to css')");
+    browser
+        .wait_for("return document.body.textContent.includes('css gets no authentic callbacks')");
     let artefacts = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (name, width, height) in [("wide", 1280, 900), ("narrow", 360, 740)] {
         browser.resize(width, height);

@@ -188,10 +188,10 @@ fn the_board_is_rebuilt_after_confirmation() {
     push(&mut server.client(), 1, "room-7", 10);
     let browser = open(&server);
     wait_for_names(&browser, &["room-7"]);
-    let button = "Make the board again";
+    let button = "Rebuild the board";
     let asked = browser.click_and_answer(button, false);
     assert!(
-        asked.starts_with("Read every stored event again"),
+        asked.starts_with("Rebuild the board from every stored event?"),
         "{asked}"
     );
     assert_eq!(
@@ -201,7 +201,7 @@ fn the_board_is_rebuilt_after_confirmation() {
     );
     browser.click(button);
     browser.wait_for(
-        "return document.querySelector('#status').textContent === 'The board was made again from 1 event.'",
+        "return document.querySelector('#status').textContent === 'The board was rebuilt from 1 event.'",
     );
     wait_for_names(&browser, &["room-7"]);
     assert_eq!(browser.errors_logged(), [""; 0]);
