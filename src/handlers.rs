@@ -1,7 +1,8 @@
-//! The handlers that livehook brings along: `to = { type = "…", … }` of a handler's section.
+//! The built-in handlers: `to = { type = "…", … }` in a handler's section.
 //!
-//! Every one of them is done only when the event has left livehook for good, and says [retry](crate::handler::Failure::Retry)
-//! unless the other side has clearly said that the event itself is wrong.
+//! Each of them returns success only when the event has left livehook for good. A failure is a
+//! [retry](crate::handler::Failure::Retry), unless the target clearly says that the event itself is
+//! wrong.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,25 +19,26 @@ pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod log;
 
-/// Attempts side by side where nothing else is said: another server or program has to bear them.
+/// The default number of attempts at a time. The server or program behind the handler must bear
+/// them.
 pub(crate) const CONCURRENCY: usize = 8;
 
-/// Where a handler's events go, as it stands in the file.
+/// The target of a handler's events, as in the configuration file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum TargetConfig {
     /// One log line per event.
     Log(log::Config),
-    /// Lines of a file.
+    /// One line of a file per event.
     File(file::Config),
-    /// An HTTP endpoint.
+    /// One HTTP request per event.
     Http(http::Config),
-    /// A program, started once per event.
+    /// One run of a program per event.
     Exec(exec::Config),
 }
 
 impl TargetConfig {
-    /// The `type` in the file.
+    /// The value of `type`.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Log(_) => "log",
@@ -46,16 +48,17 @@ impl TargetConfig {
         }
     }
 
-    /// Attempts side by side where the section does not say how many.
+    /// The number of attempts at a time if the section does not set `concurrency`.
     pub(crate) fn concurrency(&self) -> usize {
         match self {
-            // They share a write and a sync.
+            // Lines that wait together share one write and one sync.
             Self::File(_) => 256,
             Self::Log(_) | Self::Http(_) | Self::Exec(_) => CONCURRENCY,
         }
     }
 
-    /// Checks the section and reads the secrets it refers to. `place` is its dotted key, such as `handlers.archive.to`.
+    /// Checks the section and reads the secrets that it names. `place` is its dotted key, such as
+    /// `handlers.archive.to`.
     pub(crate) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
@@ -67,7 +70,7 @@ impl TargetConfig {
     }
 }
 
-/// A validated [`TargetConfig`]. Equal targets make handlers that do the same.
+/// A validated [`TargetConfig`]. Equal targets build handlers that do the same.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Target(Checked);
 
@@ -80,7 +83,8 @@ enum Checked {
 }
 
 impl Target {
-    /// Finds without touching anything what cannot work. `place` is its dotted key, such as `handlers.archive.to`.
+    /// Checks that the target can work, without changing anything. `place` is its dotted key, such
+    /// as `handlers.archive.to`.
     pub(crate) fn check(&self, place: &str) -> Result<(), Invalid> {
         match &self.0 {
             Checked::Log => Ok(()),
@@ -95,7 +99,7 @@ impl Target {
         }
     }
 
-    /// The file that it writes.
+    /// The file that it writes, if it writes one.
     pub(crate) fn file(&self) -> Option<&Path> {
         match &self.0 {
             Checked::File(target) => Some(target.path()),
@@ -103,7 +107,7 @@ impl Target {
         }
     }
 
-    /// Makes the handler called `name`. Files are opened here, so that what cannot work shows at the start.
+    /// Builds the handler `name`. Files are opened here, so that an error shows at the start.
     pub(crate) fn build(
         &self,
         name: &str,

@@ -1,10 +1,12 @@
-//! `type = "exec"`: a program is started for every event and gets it as one JSON document on its standard input.
+//! `type = "exec"`: starts a program for each event. The program reads the event as JSON from
+//! standard input.
 //!
-//! There is no shell. The program sees an almost empty environment (livehook's own may hold secrets), runs in livehook's
-//! working directory and in a process group of its own. Of its output only the last line of standard error is kept, and only
-//! for the operator: it may repeat the body. If the attempt is given up, the whole group is killed, so what the program started
-//! itself goes as well, unless it left the group; a program that ends by itself may leave others behind. The group is also
-//! killed if livehook is. How programs are started is in `launch`.
+//! No shell is involved. The program gets an almost empty environment, because livehook's own may
+//! hold secrets. It runs in livehook's working directory and in a process group of its own. Of its
+//! output, only the last line of standard error is kept, and only the operator sees it, because it
+//! may repeat the body. If the attempt is given up, or livehook is killed, the whole group is
+//! killed: the program and all that it started, except processes that left the group. A program
+//! that ends by itself may leave processes behind. The module `launch` starts the programs.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -28,18 +30,19 @@ use launch::Launcher;
 pub use launch::main;
 use stderr::StderrTail;
 
-/// What a program needs to find others, its files and the local time.
+/// The inherited variables: a program needs them to find other programs, its files and the time
+/// zone.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TZ"];
 
-/// `EX_DATAERR` of sysexits.h: the input is wrong.
+/// `EX_DATAERR` of sysexits.h: the input is wrong, so the event is rejected.
 const REJECTED: i32 = 65;
 
 /// `to = { type = "exec", … }` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// The program and its arguments. A program without a slash is looked for in `PATH`; a relative one with a slash starts
-    /// from the configuration file.
+    /// The program and its arguments. A name without a slash is searched in `PATH`. A relative path
+    /// with a slash is relative to the directory of the configuration file.
     pub command: Vec<String>,
 }
 
@@ -52,10 +55,10 @@ impl Config {
         let invalid = |problem| Err(Invalid::at(format!("{place}.command"), problem));
         let (program, arguments) = match self.command.split_first() {
             Some((program, arguments)) if !program.trim().is_empty() => (program, arguments),
-            _ => return invalid("names no program, write one such as [\"/usr/bin/notify\"]"),
+            _ => return invalid("names no program; write one such as [\"/usr/bin/notify\"]"),
         };
         if self.command.iter().any(|part| part.contains('\0')) {
-            return invalid("holds a NUL, which no program can be given");
+            return invalid("holds a NUL character, which no argument can contain");
         }
         Ok(ExecTarget {
             program: match program.contains('/') {
@@ -74,7 +77,7 @@ pub(super) struct ExecTarget {
 }
 
 impl ExecTarget {
-    /// Refuses a program that is not there: every event would wait for it.
+    /// Fails if the program does not exist: every event would wait for it.
     pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
         access::check_program(&self.program, &path)
@@ -112,7 +115,8 @@ impl Program {
         let stdin = running.child.stdin.take();
         let mut stderr = running.child.stderr.take();
         let mut tail = StderrTail::default();
-        // Beside the waiting, not before it: a program may end without having read everything, or anything.
+        // Written while waiting for the end, not before: a program may end without reading its
+        // input.
         let feeding = async move {
             if let Some(mut stdin) = stdin {
                 let _ = stdin.write_all(&document).await;

@@ -1,7 +1,8 @@
-//! `type = "file"`: one line of JSON per event at the end of a file.
+//! `type = "file"`: appends one line of JSON per event to a file.
 //!
-//! An event is done when its line is on the disk. To make that affordable, one thread per handler takes all lines that wait,
-//! writes them in one go and syncs once; the calls only await its answer, so a slow disk never holds up the runtime.
+//! An event is done when its line is on the disk. To make that fast, each handler has one thread
+//! that takes all waiting lines, writes them at once and syncs once. The calls only await its
+//! reply, so a slow disk never blocks the runtime.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -22,23 +23,23 @@ mod active;
 
 use active::ActiveFile;
 
-/// Lines that may wait for the writer: more than the calls that run at once, because a call that was given up leaves its own
-/// behind.
+/// The most lines that may wait for the writer. This is more than the calls that run at once,
+/// because an abandoned call leaves its line in the queue.
 const MAX_QUEUED: usize = 1024;
 
-/// No more lines are added to a batch that is this large.
+/// A batch of this many bytes takes no more lines.
 const FULL_BATCH: usize = 4 << 20;
 
-/// How often a file without new events is looked at whether its day or hour is over.
+/// How often the writer checks whether the file's hour or day is over, if no events come.
 const ROTATE_CHECK: Duration = Duration::from_secs(1);
 
 /// `to = { type = "file", … }` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// The file that is appended to. Missing directories are created.
+    /// The file to append to. Missing directories are created.
     pub path: PathBuf,
-    /// When the file is renamed and a new one begun.
+    /// When the file is renamed and a new one is started.
     #[serde(default)]
     pub rotate: Rotate,
     /// Whether an event is done only when its line has reached the disk.
@@ -50,11 +51,11 @@ fn sync_by_default() -> bool {
     true
 }
 
-/// When a file is full.
+/// When a file is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Rotate {
-    /// Never; it may still be moved away from outside.
+    /// Never. Another program may still move the file away.
     #[default]
     Never,
     /// At the end of the UTC hour.
@@ -64,7 +65,7 @@ pub(crate) enum Rotate {
 }
 
 impl Rotate {
-    /// The name of the period that holds a time; later periods have greater names.
+    /// The name of the period that contains a time. Later periods have greater names.
     fn period(self, time: Timestamp) -> Option<String> {
         let (day, hour) = time.day_and_hour();
         match self {
@@ -84,12 +85,13 @@ impl Config {
         let names_a_file = self.path.file_name().is_some()
             && !self.path.as_os_str().as_encoded_bytes().ends_with(b"/");
         if !names_a_file {
-            let problem = "is no file name, write one such as \"events.jsonl\"";
+            let problem = "is not a file name; write one such as \"events.jsonl\"";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
         let path = around.path(&self.path);
         if is_kernel_path(&path) {
-            let problem = "is a part of the kernel, which keeps no events; name a file on a disk";
+            let problem =
+                "is in a file system of the kernel, which stores nothing; name a file on a disk";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
         Ok(FileTarget {
@@ -100,7 +102,7 @@ impl Config {
     }
 }
 
-/// Whether this is a name in `/proc` or `/sys`. What leads there by a link shows when it is opened.
+/// Whether a path is in `/proc` or `/sys`. A link that leads there is found when it is opened.
 fn is_kernel_path(path: &Path) -> bool {
     let mut parts = Vec::new();
     for part in path.components() {
@@ -124,7 +126,7 @@ pub(super) struct FileTarget {
 }
 
 impl FileTarget {
-    /// Finds without opening anything what opening would find.
+    /// Checks that the file can be opened, without opening it.
     pub(super) fn check(&self, place: &str) -> Result<(), Invalid> {
         access::check_directory(self.path.parent().unwrap_or(Path::new(".")))
             .and_then(|()| access::check_file(&self.path))
@@ -132,7 +134,7 @@ impl FileTarget {
             .map_err(|error| Invalid::at(format!("{place}.path"), format!("{error:#}")))
     }
 
-    /// What is not there yet becomes a file.
+    /// Checks that what exists can store events. A path that does not exist will be a regular file.
     fn check_durable(&self) -> anyhow::Result<()> {
         match (rustix::fs::statfs(&self.path), fs::metadata(&self.path)) {
             (Ok(within), Ok(found)) => {
@@ -142,7 +144,6 @@ impl FileTarget {
         }
     }
 
-    /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -202,7 +203,7 @@ impl Handler for Appender {
     }
 }
 
-/// The writer's thread. It ends when the handler is gone and everything that waited is written.
+/// The writer thread. It ends when the handler was dropped and all waiting lines are written.
 fn write_batches(
     mut file: ActiveFile,
     waiting: &mpsc::Receiver<QueuedLine>,
@@ -215,7 +216,8 @@ fn write_batches(
         };
         match first {
             Ok(first) => write_batch(&mut file, first, waiting),
-            // A file that cannot be renamed now is tried again soon, and is the reason of the next event's failure.
+            // If renaming fails, it is tried again soon, and the next event fails with the same
+            // error.
             Err(mpsc::RecvTimeoutError::Timeout) => drop(file.rotate_if_due()),
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
@@ -227,7 +229,7 @@ fn write_batch(file: &mut ActiveFile, first: QueuedLine, waiting: &mpsc::Receive
     let mut replies = Vec::new();
     for line in std::iter::once(first).chain(waiting.try_iter()) {
         if line.reply.is_closed() {
-            continue; // given up: it comes again
+            continue; // the attempt was given up; the event will come again
         }
         text.extend_from_slice(&line.text);
         replies.push((line.reply, line._slot));

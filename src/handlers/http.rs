@@ -1,8 +1,9 @@
-//! `type = "http"`: every event is posted to an endpoint, as a CloudEvent in structured or binary mode.
+//! `type = "http"`: posts each event to an endpoint, as a CloudEvent in structured or binary mode.
 //!
-//! With a secret the request is signed as [Standard Webhooks](https://www.standardwebhooks.com) say. Any 2xx is done.
-//! Redirects are not followed and proxies of the environment not used: an event goes where the configuration says or nowhere.
-//! URL and headers may hold secrets and therefore appear in no message.
+//! With a secret, requests are signed as [Standard Webhooks](https://www.standardwebhooks.com)
+//! define. Any 2xx is success. Redirects are not followed, and proxies from the environment are not
+//! used: an event goes only to the configured URL. URL and headers may hold secrets, so they appear
+//! in no message.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,7 @@ mod signature;
 
 use signature::Key;
 
-/// Headers that the HTTP client or the event decide on.
+/// Headers that cannot be configured: the HTTP client or the event sets them.
 const RESERVED: [&str; 11] = [
     "connection",
     "content-encoding",
@@ -40,7 +41,7 @@ const RESERVED: [&str; 11] = [
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where to post to.
+    /// The URL to post to.
     pub url: String,
     /// The signing secret: `whsec_` and base64.
     #[serde(default)]
@@ -51,13 +52,13 @@ pub(crate) struct Config {
     /// A variable that holds the secret.
     #[serde(default)]
     pub secret_env: Option<String>,
-    /// Further headers.
+    /// Additional headers.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// How the event is laid out.
+    /// How the event becomes a request.
     #[serde(default)]
     pub mode: Mode,
-    /// How long a connection is used at most: then the name is looked up anew.
+    /// The longest time that a connection is used. A new connection looks up the name again.
     #[serde(default = "default_lifetime", deserialize_with = "duration")]
     pub connection_lifetime: Duration,
 }
@@ -77,7 +78,7 @@ pub(crate) enum Mode {
     Binary,
 }
 
-/// Shows nothing that may be secret.
+/// Leaves out everything that may be secret.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -134,10 +135,12 @@ impl Config {
     fn checked_headers(&self, url: &Url) -> Result<HeaderMap, (&str, &'static str)> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
-            let parsed: HeaderName = name.parse().map_err(|_| (&**name, "is no header name"))?;
+            let parsed: HeaderName = name
+                .parse()
+                .map_err(|_| (&**name, "is not a header name"))?;
             settings::check_filled(value).map_err(|problem| (&**name, problem))?;
             let mut value = HeaderValue::from_str(value)
-                .map_err(|_| (&**name, "has a value that no header can carry"))?;
+                .map_err(|_| (&**name, "has a value that is not allowed in a header"))?;
             value.set_sensitive(true);
             let problem = match parsed.as_str() {
                 text if RESERVED.contains(&text) => "is set by livehook itself, remove it",
@@ -171,7 +174,7 @@ pub(super) struct HttpTarget {
     connection_lifetime: Duration,
 }
 
-/// Shows nothing that may be secret.
+/// Leaves out everything that may be secret.
 impl fmt::Debug for HttpTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpTarget")

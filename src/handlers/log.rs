@@ -1,6 +1,8 @@
-//! `type = "log"`: one line per event on standard error, with the attributes as fields and never the body.
+//! `type = "log"`: one line per event on standard error, with the attributes as fields and never
+//! the body.
 //!
-//! The line looks like those of livehook's own log, but `[log] level` does not hold it back, and it is never dropped.
+//! The lines look like those of livehook's own log. Unlike these, they do not depend on `[log]
+//! level` and are never dropped.
 
 use css_callbacks::Timestamp;
 use serde::Deserialize;
@@ -9,7 +11,7 @@ use crate::event::Event;
 use crate::handler::{Failure, Handler, Handling};
 use crate::log::lines::Lines;
 
-/// There is nothing to choose.
+/// The handler has no options.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {}
@@ -29,7 +31,8 @@ impl Log {
 
     fn trace(&self, event: &Event) {
         let attributes = event.attributes();
-        // As texts, not as `%`: the values come from outside, and texts are written quoted and escaped.
+        // Strings, not `%` values: the values come from outside, and strings are written quoted and
+        // escaped.
         tracing::info!(
             handler.name = self.name.as_str(),
             event.id = event.id().to_string(),

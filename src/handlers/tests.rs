@@ -35,7 +35,7 @@ struct Section {
     to: TargetConfig,
 }
 
-/// The way the configuration goes, too.
+/// Reads a section in the same way as the configuration.
 fn read(text: &str) -> Result<TargetConfig, String> {
     config::Config::builder()
         .add_source(config::File::from_str(text, config::FileFormat::Toml))
@@ -85,7 +85,7 @@ fn every_type_is_read_from_a_file() {
 }
 
 #[test]
-fn what_is_unknown_is_refused_by_name() {
+fn unknown_fields_are_refused_by_name() {
     for (text, expected) in [
         (r#"to = { type = "log", path = "a" }"#, "path"),
         (
@@ -150,6 +150,6 @@ async fn a_program_that_is_not_there_is_found_before_the_first_event() {
     let found = missing.check("handlers.a.to").unwrap_err();
     assert_eq!(found.place, "handlers.a.to.command");
     assert!(found.problem.contains("missing"), "{found}");
-    // As a reload builds it.
+    // A reload builds without checking first.
     assert!(build(missing).is_err());
 }

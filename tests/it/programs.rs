@@ -278,7 +278,7 @@ fn a_program_on_a_file_system_that_hangs_blocks_nothing_else() {
     post(&server, "a");
     is_well(&server);
     fails(&server, "no answer within 1s");
-    let told = "the program has not started when its time was over";
+    let told = "the program did not start in time";
     wait_up_to(TIMEOUT, told, || server.log().contains(told).then_some(()));
     is_well(&server);
     let file = server.path().join("events.jsonl");

@@ -1,8 +1,9 @@
-//! What ends programs that livehook can no longer end itself.
+//! Kills the programs that are left when livehook itself is killed.
 //!
-//! The guard is livehook once more, as a small process that does nothing but read. It is told of each process group that begins
-//! and ends. The end of its standard input means that livehook is gone, however that came: then it kills the groups that are
-//! left, so that a livehook that is started anew never runs a program beside the one that was left over.
+//! The guard is a second livehook process that only reads from its standard input. livehook reports
+//! to it each process group that begins and ends. When the input ends, livehook has ended, for
+//! whatever reason. Then the guard kills the groups that are left, so that a restarted livehook
+//! never runs a program beside an old one.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -16,10 +17,10 @@ use tokio::process::{Child, Command};
 
 use super::launch::OWN_PROGRAM;
 
-/// The hidden subcommand.
+/// The hidden subcommand that runs the guard.
 pub(super) const NAME: &str = "__guard";
 
-/// livehook's side. The process is there from the first program on.
+/// The side of livehook. The guard process starts with the first program.
 #[derive(Default)]
 pub(super) struct Guard(Mutex<GuardState>);
 
@@ -30,7 +31,7 @@ struct GuardState {
 }
 
 impl Guard {
-    /// From now on the group ends with livehook. It may start a process.
+    /// Lets the group end with livehook from now on. May start the guard process.
     pub(super) fn watch(&self, group: Pid) -> io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = group.as_raw_nonzero().get();
@@ -41,30 +42,31 @@ impl Guard {
         Ok(())
     }
 
-    /// The number of the group may be somebody else's from now on.
+    /// Forgets a group: from now on, another group may get its number.
     pub(super) fn forget(&self, group: Pid) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = group.as_raw_nonzero().get();
         state.groups.remove(&number);
         if state.send(-number).is_err() {
-            // It would kill the number when livehook ends.
+            // This guard would kill whoever has the number when livehook ends.
             state.stop();
         }
     }
 }
 
 impl GuardState {
-    /// What is told is read even if livehook is killed right after it.
+    /// Reports a group that begins, or the negative number of one that ends. The guard reads it
+    /// even if livehook is killed right after.
     fn send(&mut self, number: i32) -> io::Result<()> {
         let (_, socket) = self.process.as_mut().ok_or(io::ErrorKind::NotFound)?;
         socket.write_all(&number.to_ne_bytes())
     }
 
-    /// In place of a guard that was ended, or does not listen, another one.
+    /// Replaces a guard that has ended or does not read.
     fn restart(&mut self) -> io::Result<()> {
         self.stop();
         let (ours, theirs) = UnixStream::pair()?;
-        // Nobody waits for a guard that was stopped.
+        // Non-blocking, so that a stopped guard does not block livehook.
         ours.set_nonblocking(true)?;
         let process = Command::new(OWN_PROGRAM)
             .arg0("livehook")
@@ -73,7 +75,7 @@ impl GuardState {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // What ends livehook in its terminal is not for the guard.
+            // In its own group, the guard does not get the Ctrl-C that ends livehook.
             .process_group(0)
             .spawn()?;
         self.process = Some((process, ours));
@@ -83,20 +85,20 @@ impl GuardState {
 
     fn stop(&mut self) {
         if let Some((mut process, _)) = self.process.take() {
-            // It is waited for in the background.
+            // tokio waits for it in the background.
             let _ = process.start_kill();
         }
     }
 }
 
-/// The process's side.
+/// The work of the guard process.
 pub(super) fn main() -> ExitCode {
     let mut groups = BTreeSet::new();
     let mut input = io::stdin().lock();
     let mut number = [0; 4];
     while input.read_exact(&mut number).is_ok() {
         match i32::from_ne_bytes(number) {
-            // To kill "group 1" would be to kill everything.
+            // Killing group 1 would kill every process.
             group @ 2.. => drop(groups.insert(group)),
             ended => drop(groups.remove(&ended.saturating_neg())),
         }

@@ -1,12 +1,14 @@
-//! Starting a program.
+//! Starts programs.
 //!
-//! livehook starts itself first (`/proc/self/exe`, which is there also after an upgrade has replaced the file): as the leader of
-//! a process group, which the [guard](super::guard) is told of before anything else happens in it. That process gives back
-//! what livehook has raised for itself, the limit of open files, and then becomes the program. So only that process waits for
-//! the program's file system, and the program is what it would be without all this: livehook's child, with its own group.
+//! livehook first starts itself (`/proc/self/exe`, which exists even after an upgrade has replaced
+//! the file) as the leader of a new process group. Before anything else, it reports this group to
+//! the [guard](super::guard). The new process restores the limit of open files, which livehook had
+//! raised for itself, and then becomes the program (exec). So only that process waits for the
+//! program's file system, and the program is an ordinary child of livehook with its own group.
 //!
-//! Where livehook is a library and [`main`] was not asked, `/proc/self/exe` is some other program: then programs are started
-//! directly, by a thread that may wait. They have the limit of open files that the process has, and outlive it if it is killed.
+//! If livehook is used as a library and [`main`] was not called, `/proc/self/exe` is some other
+//! program. Then programs are started directly, by a thread that may block. They inherit the limit
+//! of open files, and outlive a killed process.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -26,22 +28,26 @@ use tokio::task::spawn_blocking;
 use super::ExecTarget;
 use super::guard::{self, Guard};
 
-/// The program that runs, whatever has become of its file.
+/// The running program, even if its file was replaced or removed.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The hidden subcommand.
+/// The hidden subcommand that becomes a program.
 const NAME: &str = "__program";
 
-/// How many programs of a handler may be about to start. One whose file system hangs keeps its place.
+/// The most programs of a handler that may be starting at once. A start on a file system that hangs
+/// keeps its slot.
 const MAX_STARTING: usize = 8;
 
-/// Set if this process is the `livehook` program: the limit of open files that it was started with.
+/// The limit of open files at the start of this process. Set only if this process is the `livehook`
+/// program.
 static FILE_LIMIT: OnceLock<Option<u64>> = OnceLock::new();
 
-/// Does what a hidden subcommand says, and gives the exit code; nothing if the arguments (of [`std::env::args_os`]) name none.
+/// Runs the hidden subcommand that the arguments (of [`std::env::args_os`]) name, and returns its
+/// exit code. Returns none if they name no hidden subcommand.
 ///
-/// To be asked first in `main`. Then programs are started through this process's own executable: what hangs is not this
-/// process, they have the limit of open files that this process was started with, and they end when it does.
+/// Call it first in `main`. Then livehook starts programs through this process's own executable.
+/// This has three effects: a file system that hangs does not block this process, programs get the
+/// limit of open files with which this process was started, and they end when this process ends.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let name = arguments.nth(1);
     match name.as_deref().and_then(OsStr::to_str) {
@@ -56,7 +62,8 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     }
 }
 
-/// In the new process. Its standard output is a socket: livehook says there when it may begin, and hears why it could not.
+/// Runs in the new process. Its standard output is a socket to livehook. livehook sends one byte
+/// when the program may begin; if the start fails, the process sends the error number.
 fn become_program(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let limit = arguments.next();
     let (Some(program), Ok(socket)) = (
@@ -67,7 +74,7 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let mut socket = UnixStream::from(socket);
     if socket.read_exact(&mut [0]).is_err() {
-        return ExitCode::FAILURE; // livehook is gone
+        return ExitCode::FAILURE; // livehook has ended
     }
     let limit = limit.as_deref().and_then(OsStr::to_str);
     let _ = setrlimit(
@@ -88,10 +95,11 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// Starts the programs of a handler.
 pub(super) struct Launcher {
     target: ExecTarget,
-    /// Through livehook itself, with this limit of open files.
+    /// If programs are started through livehook itself: the guard, and the limit of open files to
+    /// restore.
     indirect: Option<(Guard, Option<u64>)>,
     places: Arc<Semaphore>,
-    /// Whether it was told that a program does not start, and none has since.
+    /// Whether a slow start was logged since the last program ended.
     warned: AtomicBool,
 }
 
@@ -110,7 +118,7 @@ impl Launcher {
         &self.target.program
     }
 
-    /// Starts the program with this environment. Whoever no longer waits for it will not have it running.
+    /// Starts the program with this environment. If the future is dropped, the program is killed.
     pub(super) async fn launch(
         self: &Arc<Self>,
         environment: Vec<(String, OsString)>,
@@ -119,6 +127,8 @@ impl Launcher {
         self.on_a_thread(move || launcher.spawn(environment)).await
     }
 
+    /// Runs `spawn` on a thread that may block. If the future is dropped before the end, that is
+    /// logged.
     async fn on_a_thread<T: Send + 'static>(
         &self,
         spawn: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -161,7 +171,7 @@ impl Launcher {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        // It holds the other end of the socket.
+        // The command holds the child's end of the socket.
         drop(command);
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let mut running = RunningProgram {
@@ -174,18 +184,19 @@ impl Launcher {
         Ok(running)
     }
 
-    /// Once, until a program has started again.
+    /// Logs a slow start, once until a program has ended.
     fn warn_of_slow_start(&self) {
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 program = %self.target.program.display(),
-                "the program has not started when its time was over: its file system hangs, or the machine is overloaded"
+                "the program did not start in time: its file system hangs, or the machine is overloaded"
             );
         }
     }
 }
 
-/// An attempt that is given up while its program is about to start.
+/// Logs a slow start when it is dropped, unless it is disarmed: then the attempt was given up
+/// during the start.
 struct AbandonedStart<'a>(Option<&'a Launcher>);
 
 impl Drop for AbandonedStart<'_> {
@@ -196,16 +207,17 @@ impl Drop for AbandonedStart<'_> {
     }
 }
 
-/// A running program with everything it started; killed when this is dropped.
+/// A running program and its process group. Dropping it kills the group.
 pub(super) struct RunningProgram {
     pub(super) child: Child,
-    /// None: it was waited for, and its number may be somebody else's.
+    /// The process group. None after the program was waited for: then another group may get its
+    /// number.
     group: Option<Pid>,
     socket: Option<UnixStream>,
     launcher: Arc<Launcher>,
 }
 
-/// What is known of a start.
+/// The state of a start.
 enum StartState {
     Done,
     Failed(io::Error),
@@ -213,6 +225,7 @@ enum StartState {
 }
 
 impl RunningProgram {
+    /// Reports the group to the guard, then lets the new process become the program.
     fn release(&mut self) -> io::Result<()> {
         if let (Some((guard, _)), Some(group)) = (&self.launcher.indirect, self.group) {
             guard.watch(group)?;
@@ -224,7 +237,7 @@ impl RunningProgram {
         Ok(())
     }
 
-    /// The program has ended. An error if it had not even started.
+    /// Records that the program has ended. Fails if it never started.
     pub(super) fn confirm_end(&mut self) -> io::Result<()> {
         if let Some(group) = self.group.take() {
             self.forget(group);
@@ -276,18 +289,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_start_that_hangs_holds_up_nobody() {
+    async fn a_start_that_hangs_blocks_nobody() {
         let target = ExecTarget {
             program: PathBuf::from("hangs"),
             arguments: Vec::new(),
         };
         let launcher = Launcher::new(&target);
         let (release, blocked) = mpsc::channel::<()>();
-        // If it were called on the runtime, which has one thread here, nobody would ever let it go.
+        // On the runtime, which has one thread here, the closure would block forever.
         let starting = launcher.on_a_thread(move || blocked.recv().map_err(io::Error::other));
         let (started, ()) = tokio::join!(starting, async { release.send(()).unwrap() });
         started.unwrap();
-        // All places are taken, and given up: it is told, and no further thread is held.
+        // All slots are taken by abandoned starts: this is logged, and no further thread blocks.
         let (release, blocked) = mpsc::channel::<()>();
         let blocked = Arc::new(std::sync::Mutex::new(blocked));
         for _ in 0..MAX_STARTING + 2 {
@@ -298,7 +311,7 @@ mod tests {
             });
             tokio::select! {
                 biased;
-                _ = starting => panic!("it was not let go"),
+                _ = starting => panic!("it was not released"),
                 () = tokio::task::yield_now() => {}
             }
         }
@@ -307,6 +320,6 @@ mod tests {
         drop(release);
         let back = launcher.places.acquire_many(MAX_STARTING as u32);
         let back = tokio::time::timeout(std::time::Duration::from_secs(60), back);
-        assert!(back.await.is_ok(), "the places do not come back");
+        assert!(back.await.is_ok(), "the slots do not come back");
     }
 }

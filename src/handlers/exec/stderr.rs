@@ -1,4 +1,4 @@
-//! What a program writes to standard error: its last line tells why it failed.
+//! Reads a program's standard error. The last line says why the program failed.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,20 +7,20 @@ use tokio::io::AsyncReadExt;
 use tokio::process::ChildStderr;
 use tokio::sync::Semaphore;
 
-/// So much of the end is kept.
+/// The most bytes that are kept of the end.
 const MAX_KEPT: usize = 4096;
-/// A pipe holds so much.
+/// The size of a pipe.
 const PIPE_SIZE: usize = 64 << 10;
 
-/// What programs leave behind may go on writing; for so many of them somebody reads.
+/// Limits the tasks that read for processes that programs leave behind.
 static DRAINS: Semaphore = Semaphore::const_new(64);
 
-/// The end of what was written.
+/// The end of the output.
 #[derive(Default)]
 pub(super) struct StderrTail(Vec<u8>);
 
 impl StderrTail {
-    /// Listens for as long as this is polled.
+    /// Reads as long as the future is polled.
     pub(super) async fn read(&mut self, pipe: &mut ChildStderr) -> Infallible {
         let mut chunk = [0; 1024];
         while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
@@ -29,12 +29,13 @@ impl StderrTail {
         std::future::pending().await
     }
 
-    /// The program has ended: takes what it wrote before that, and waits for nothing more. Something it started may hold the
-    /// pipe open, and would be killed by what it writes if nobody read it.
+    /// Reads what the program wrote before its end, without waiting for more. A process that it
+    /// left behind may still hold the pipe and would get SIGPIPE if nobody read, so a task goes on
+    /// reading.
     pub(super) fn finish(&mut self, mut pipe: ChildStderr) {
         let mut chunk = [0; 4096];
         let mut left = PIPE_SIZE;
-        // Not by the runtime, which may not know yet that there is something.
+        // Read directly: the runtime may not know yet that data is there.
         while left > 0 {
             match rustix::io::read(&pipe, &mut chunk) {
                 Ok(0) => return,
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_is_that_of_the_end() {
+    fn the_last_line_is_kept() {
         let last = |parts: &[&[u8]]| {
             let mut tail = StderrTail::default();
             parts.iter().for_each(|part| tail.add(part));

@@ -22,7 +22,7 @@ fn shell(script: &str, argument: &Path) -> Program {
     program(&["sh", "-c", script, "sh", argument.to_str().unwrap()])
 }
 
-/// What a call gave, which must not take long.
+/// The outcome of a call. Fails if the call takes too long.
 async fn outcome(program: &Program, event: &Event) -> Outcome {
     tokio::time::timeout(Duration::from_secs(20), program.handle(event))
         .await
@@ -52,7 +52,7 @@ async fn the_event_comes_on_standard_input() {
 }
 
 #[tokio::test]
-async fn the_environment_is_what_is_promised_and_nothing_else() {
+async fn the_environment_has_only_the_documented_variables() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out");
     let body = r#"{"appid":1250000000,"app":"d","appname":"p","stream_id":"$(id) 直播\u0000\n"}"#;
@@ -98,7 +98,7 @@ async fn exit_codes_and_signals_decide() {
 }
 
 #[tokio::test]
-async fn the_last_line_of_standard_error_is_told_of_a_failure() {
+async fn a_failure_reports_the_last_line_of_standard_error() {
     let run = async |script: &str| outcome(&program(&["sh", "-c", script]), &event("{}")).await;
     let said = |code| format!("exit code {code}, it said: no such room");
     let speaks = "echo first >&2; printf 'no such room\n' >&2; exit ";
@@ -111,7 +111,7 @@ async fn the_last_line_of_standard_error_is_told_of_a_failure() {
         Err(Failure::retry(said(1)))
     );
     assert_eq!(run(&format!("{speaks}0")).await, Ok(()));
-    // More than a pipe holds, with the end just before the program's own.
+    // More output than a pipe holds, with its last part just before the program ends.
     let much = "head -c 300000 /dev/zero | tr '\\0' x >&2; printf '\n\x1b[1mend' >&2; kill -9 $$";
     let expected = Failure::retry("killed by signal 9, it said: \\u{1b}[1mend");
     assert_eq!(run(&much.replace("\\x1b", "\\033")).await, Err(expected));
@@ -121,7 +121,7 @@ async fn the_last_line_of_standard_error_is_told_of_a_failure() {
 async fn what_a_program_leaves_behind_may_go_on_writing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("done");
-    // A pipe that nobody reads would kill it, or be full.
+    // If nobody read the pipe, the process would be killed, or would block on a full pipe.
     let left = "i=0; while [ $i -lt 200 ]; do head -c 1000 /dev/zero >&2 || exit; i=$((i+1)); done";
     let script = format!("( sleep 0.3; {left}; echo >\"$1\" ) & exit 3");
     let failure = outcome(&shell(&script, &path), &event("{}")).await;
@@ -155,7 +155,7 @@ async fn a_program_need_not_read() {
 async fn what_a_program_leaves_behind_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pid");
-    // It keeps all three standard streams open, and reads nothing.
+    // It holds all three standard streams open and reads nothing.
     let program = shell(r#"sleep 60 <&0 & echo $! > "$1""#, &path);
     let event = event(format!(r#"{{"x":"{}"}}"#, "x".repeat(1 << 20)));
     assert_eq!(outcome(&program, &event).await, Ok(()));
@@ -169,7 +169,7 @@ fn pid(path: &Path) -> Option<Pid> {
     Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
 }
 
-/// Whether the process runs; one that is dead but not waited for does not.
+/// Whether the process runs. A zombie does not.
 fn lives(pid: Pid) -> bool {
     let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
     fs::read_to_string(stat).is_ok_and(|stat| !stat.contains(") Z "))
@@ -192,7 +192,7 @@ async fn giving_up_kills_the_program_and_what_it_started() {
     }
     let (child, grandchild) = (pid(&child).unwrap(), pid(&grandchild).unwrap());
     until(|| !lives(grandchild)).await;
-    // No zombie is left either: the number is free.
+    // There is no zombie: the number is free.
     let entry = format!("/proc/{}", child.as_raw_nonzero());
     until(|| !Path::new(&entry).exists()).await;
 }

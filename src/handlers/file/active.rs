@@ -1,7 +1,8 @@
-//! The file that is written to: opened, mended, synced and renamed when its time is over.
+//! The current file: opens, repairs, writes, syncs and rotates it.
 //!
-//! It is always found under the same name. Any failure lets go of it: the next batch opens it anew and ends the line that may
-//! have been torn, so nothing depends on how far a failed write came.
+//! The current file always has the same name. After any failure it is closed. The next batch opens
+//! it again and, if the last line is incomplete, ends that line first. So it does not matter how
+//! much a failed write has written.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -18,7 +19,7 @@ use rustix::io::Errno;
 use super::{FileTarget, Rotate};
 use crate::clock::Clock;
 
-/// More files of one period than this are a mistake somewhere.
+/// The most files of one period. More would be the sign of a bug.
 const MAX_COUNTER: u32 = 10_000;
 
 /// `SYSFS_MAGIC` of linux/magic.h.
@@ -35,18 +36,19 @@ pub(super) struct ActiveFile {
 struct OpenFile {
     file: File,
     identity: (u64, u64),
-    /// Neither a pipe nor a device, which have no last line, no disk and no other name.
+    /// Whether this is a regular file. A pipe or a device has no last line, is not on a disk, and
+    /// is not renamed.
     regular: bool,
-    /// Whether the last line lacks its end.
+    /// Whether the last line is incomplete.
     torn: bool,
-    /// Whether the name of a new file is on the disk, too.
+    /// Whether the directory was synced, so that a new file's name is on the disk.
     name_synced: bool,
-    /// The period the content belongs to, if files have one.
+    /// The period of the content, if the file is rotated.
     period: Option<String>,
 }
 
 impl ActiveFile {
-    /// Opens the file, and creates it and its directories if need be.
+    /// Opens the file. Creates it and its directories if they do not exist.
     pub(super) fn open(target: &FileTarget, clock: &Clock) -> anyhow::Result<Self> {
         create_directories(directory(&target.path))?;
         let mut active = Self {
@@ -60,17 +62,17 @@ impl ActiveFile {
         if !open.regular {
             tracing::warn!(
                 path = %active.path.display(),
-                "this is a pipe or a device: an event is done when it is written, wherever it goes from there"
+                "this is a pipe or a device: an event counts as done when it is written, but it is not on a disk"
             );
         }
         active.open = Some(open);
         Ok(active)
     }
 
-    /// Writes lines; good only if they are all on the disk, unless syncing is off.
+    /// Writes lines. Returns success only when all of them are on the disk, unless syncing is off.
     pub(super) fn append(&mut self, mut lines: Vec<u8>) -> anyhow::Result<()> {
         self.rotate_if_due()?;
-        // It comes back only if all went well.
+        // Put back only on success, so that a failure closes the file.
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.reopen()?,
@@ -96,7 +98,7 @@ impl ActiveFile {
         Ok(())
     }
 
-    /// Lets go of a file that was moved away from outside, and moves one away whose period is over.
+    /// Closes the file if another program moved it away, and renames it if its period is over.
     pub(super) fn rotate_if_due(&mut self) -> anyhow::Result<()> {
         let found = match fs::metadata(&self.path) {
             Ok(found) => found,
@@ -126,7 +128,7 @@ impl ActiveFile {
             None => self.period_of(&found)?,
         };
         match period {
-            // A clock that was set back is no reason to rename.
+            // A period in the future means that the clock was set back: do not rename.
             Some(period) if period < now => self.rename_dated(&period),
             _ => Ok(()),
         }
@@ -135,7 +137,7 @@ impl ActiveFile {
     fn reopen(&self) -> anyhow::Result<OpenFile> {
         let context = || format!("cannot open {}", self.path.display());
         let file = match self.open_or_create() {
-            // Its directory was removed since.
+            // The directory was removed since the last time.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_directories(directory(&self.path))?;
                 self.open_or_create()
@@ -205,7 +207,8 @@ impl ActiveFile {
     }
 }
 
-/// Refuses what keeps nothing.
+/// Fails if the file cannot store events: in a kernel file system, or, with sync, not a regular
+/// file.
 pub(super) fn check_durable(
     path: &Path,
     sync: bool,
@@ -214,11 +217,11 @@ pub(super) fn check_durable(
 ) -> anyhow::Result<()> {
     let shown = path.display();
     if matches!(within.f_type, PROC_SUPER_MAGIC | SYSFS_MAGIC) {
-        bail!("{shown} is a part of the kernel, which keeps no events");
+        bail!("{shown} is in a file system of the kernel, which stores nothing");
     }
     if sync && !found.is_file() {
         bail!(
-            "{shown} is a pipe or a device, so no event is on disk when it is written: name a file, or write sync = false"
+            "{shown} is a pipe or a device, so written events are not on a disk: name a file, or set sync = false"
         );
     }
     Ok(())
@@ -235,7 +238,8 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// `events.jsonl` of 2026-11-23 is `events-2026-11-23.jsonl`, the second one `events-2026-11-23-2.jsonl`.
+/// The name of a rotated file: `events.jsonl` becomes `events-2026-11-23.jsonl`, a second one of
+/// that day `events-2026-11-23-2.jsonl`.
 fn dated(path: &Path, period: &str, counter: u32) -> PathBuf {
     let mut name = OsString::from(path.file_stem().unwrap_or_default());
     name.push(format!("-{period}"));
@@ -249,10 +253,10 @@ fn dated(path: &Path, period: &str, counter: u32) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Renames, but never over something that exists.
+/// Renames a file, but never replaces another one.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems cannot do both in one step.
+        // Some file systems cannot do this in one step.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::symlink_metadata(to) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
             Err(_) => fs::rename(from, to),
@@ -267,7 +271,7 @@ fn sync_directory(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot sync the directory {}", directory.display()))
 }
 
-/// Creates what is missing, and makes sure that it stays after a crash.
+/// Creates the missing directories, and syncs their parents so that they survive a crash.
 fn create_directories(wanted: &Path) -> anyhow::Result<()> {
     let missing: Vec<&Path> = wanted
         .ancestors()

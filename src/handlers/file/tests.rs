@@ -32,7 +32,7 @@ async fn append(appender: &Appender, stream: &str) {
     appender.handle(&event(body)).await.unwrap();
 }
 
-/// The streams in a file, in order; a line that is no event as it is.
+/// The stream of each line of a file, in order. A line that is not an event is returned unchanged.
 fn streams(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
@@ -109,7 +109,7 @@ async fn a_file_moved_or_removed_from_outside_is_begun_anew() {
     fs::remove_file(&path).unwrap();
     append(&appender, "c").await;
     assert_eq!(streams(&path), ["c"]);
-    // Moved away and replaced by something that lacks its end.
+    // The file was moved away and replaced by one with an incomplete last line.
     fs::rename(&path, &moved).unwrap();
     fs::write(&path, "other").unwrap();
     append(&appender, "d").await;
@@ -148,7 +148,7 @@ async fn a_vanished_directory_is_made_again() {
     fs::remove_dir_all(folder.path().join("a")).unwrap();
     append(&appender, "b").await;
     assert_eq!(streams(&directory.join("events.jsonl")), ["b"]);
-    // Something else is in its place: tried again until it is not.
+    // A file has the name of the directory: writing fails until it is gone.
     fs::remove_dir_all(folder.path().join("a")).unwrap();
     fs::write(folder.path().join("a"), "").unwrap();
     let failure = appender.handle(&event("{}")).await.unwrap_err();
@@ -159,7 +159,7 @@ async fn a_vanished_directory_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_pipe_is_no_disk() {
+async fn a_pipe_is_not_a_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
@@ -168,14 +168,14 @@ async fn a_pipe_is_no_disk() {
     let mut target = target(folder.path(), Rotate::Never);
     let refused = format!("{:#}", build(target.clone()).err().unwrap());
     assert!(refused.contains("is a pipe or a device"), "{refused}");
-    // It shows without opening it, too.
+    // The check finds it without opening it.
     let found = target.check("handlers.a.to").unwrap_err().to_string();
     assert_eq!(found, format!("handlers.a.to.path: {refused}"));
     target.sync = false;
     assert_eq!(target.check("handlers.a.to"), Ok(()));
     let appender = build(target.clone()).unwrap();
     append(&appender, "a").await;
-    // A pipe in the place of a file is no disk either.
+    // A pipe that replaces the file is refused too.
     fs::remove_file(&path).unwrap();
     target.sync = true;
     let appender = build(target).unwrap();
@@ -190,7 +190,7 @@ async fn a_pipe_is_no_disk() {
 }
 
 #[test]
-fn what_the_kernel_shows_as_a_file_is_refused() {
+fn files_of_the_kernel_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for bad in [
         "/proc/self/comm",
@@ -208,14 +208,17 @@ fn what_the_kernel_shows_as_a_file_is_refused() {
             .unwrap_err();
         assert_eq!(invalid.place, "handlers.a.to.path", "{bad}");
     }
-    // Each thread has a name of its own there, so no other test sees the change.
+    // The file in /proc is one of this thread, so other tests are not affected.
     symlink("/proc/thread-self/comm", folder.path().join("events.jsonl")).unwrap();
     let mut target = target(folder.path(), Rotate::Never);
     for sync in [true, false] {
         target.sync = sync;
         let built = target.build("a", PayloadForm::Original, &Clock::manual(NOW));
         let refused = format!("{:#}", built.err().unwrap());
-        assert!(refused.contains("is a part of the kernel"), "{refused}");
+        assert!(
+            refused.contains("is in a file system of the kernel"),
+            "{refused}"
+        );
     }
 }
 
@@ -291,7 +294,7 @@ async fn a_file_is_renamed_without_a_further_event_and_none_is_made_of_nothing()
 }
 
 #[tokio::test]
-async fn a_line_that_nobody_waits_for_is_not_written() {
+async fn an_abandoned_line_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let target = target(folder.path(), Rotate::Never);
     let mut file = ActiveFile::open(&target, &Clock::manual(NOW)).unwrap();

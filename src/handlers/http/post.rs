@@ -1,4 +1,4 @@
-//! Posting events, and what the answers mean.
+//! Posts events, and derives the outcome from the answers.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -15,14 +15,17 @@ use crate::event::{CloudEvent, Data, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
 use crate::outbound::Clients;
 
-/// What CloudEvents' HTTP binding wants encoded in header values, beside everything that is not ASCII.
+/// The characters that the HTTP binding of CloudEvents encodes in header values, besides all that
+/// are not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// How much of an answer is read, and for how long, so that its connection can be used again. Its sense is in its head.
+/// The most bytes of an answer that are read, so that the connection can be used again. The head
+/// alone decides the outcome.
 const MAX_ANSWER: usize = 64 << 10;
+/// The longest time for reading the rest of an answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A handler that posts.
+/// The handler that posts events.
 pub(in crate::handlers) struct Post {
     clients: Clients,
     target: HttpTarget,
@@ -69,7 +72,7 @@ impl Post {
         };
         if let Some(key) = &self.target.key {
             let id = event.id().to_string();
-            // The time of the attempt, not of the event: receivers refuse old ones.
+            // The time of the attempt, not of the event: receivers refuse old timestamps.
             let seconds = self.clock.now().seconds();
             request = request
                 .header("webhook-signature", key.sign(&id, seconds, &body))
@@ -124,10 +127,10 @@ fn outcome_of(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcom
     Err(Failure::Retry { reason, after })
 }
 
-/// A number of seconds or a date.
+/// Parses `Retry-After`: a number of seconds or a date.
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than a number can hold are as many as it can.
+        // A number that is too large becomes the largest possible one.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new()
@@ -136,7 +139,7 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Timestamp::from_millis(date.as_millisecond()).since(now))
 }
 
-/// The kind of the failure and its innermost cause; what lies between repeats the URL.
+/// The kind of the failure and its innermost cause. The errors in between repeat the URL.
 fn failure_reason(error: &reqwest::Error) -> String {
     let kind = if error.is_connect() {
         "cannot connect"
@@ -155,12 +158,12 @@ fn failure_reason(error: &reqwest::Error) -> String {
     }
 }
 
-/// Reads the rest of an answer, and keeps its beginning.
+/// Reads the rest of an answer and keeps its beginning.
 async fn drain(response: &mut Response, beginning: &mut Vec<u8>) {
     let mut read = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
         let missing = Failure::MAX_SAID.saturating_sub(beginning.len());
-        // One byte more shows that it goes on.
+        // One byte more shows that the answer was cut.
         beginning.extend(chunk.iter().take(missing + 1));
         read += chunk.len();
         if read > MAX_ANSWER {

@@ -19,7 +19,7 @@ use crate::handler::{Failure, Handler, Outcome};
 use crate::handlers::tests::{NOW, event, surroundings};
 use crate::outbound::Clients;
 
-/// The example of the Standard Webhooks libraries.
+/// The secret in the examples of the Standard Webhooks libraries.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn config(url: &str) -> Config {
@@ -46,13 +46,13 @@ fn post(config: &Config) -> post::Post {
 }
 
 /// A request as it arrived.
-struct Heard {
+struct ReceivedRequest {
     head: String,
     body: Vec<u8>,
     connection: usize,
 }
 
-impl Heard {
+impl ReceivedRequest {
     fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         let (_, value) = lines.find(|(found, _)| found.eq_ignore_ascii_case(name))?;
@@ -60,10 +60,10 @@ impl Heard {
     }
 }
 
-/// An endpoint that hears one request after the other and gives its answers in turn.
+/// An endpoint that receives requests one after the other and gives its answers in turn.
 struct Endpoint {
     url: String,
-    heard: mpsc::UnboundedReceiver<Heard>,
+    received: mpsc::UnboundedReceiver<ReceivedRequest>,
 }
 
 impl Endpoint {
@@ -73,19 +73,19 @@ impl Endpoint {
 
     fn at(listener: TcpListener, answer: impl Fn(usize) -> String + Send + Sync + 'static) -> Self {
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let (sender, heard) = mpsc::unbounded_channel();
+        let (sender, received) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut number = 0;
             let answer = Arc::new(answer);
             for connection in 0.. {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                while let Some((head, body)) = hear(&mut stream).await {
-                    let heard = Heard {
+                while let Some((head, body)) = receive(&mut stream).await {
+                    let received = ReceivedRequest {
                         head,
                         body,
                         connection,
                     };
-                    let _ = sender.send(heard);
+                    let _ = sender.send(received);
                     let answer = answer(number);
                     number += 1;
                     stream.write_all(answer.as_bytes()).await.unwrap();
@@ -95,7 +95,7 @@ impl Endpoint {
                 }
             }
         });
-        Self { url, heard }
+        Self { url, received }
     }
 
     async fn answering(answer: &str) -> Self {
@@ -104,7 +104,7 @@ impl Endpoint {
     }
 }
 
-async fn hear(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+async fn receive(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -120,12 +120,12 @@ async fn hear(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
 
 const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-async fn heard(config: impl FnOnce(&mut Config), event: &Event) -> Heard {
+async fn received(config: impl FnOnce(&mut Config), event: &Event) -> ReceivedRequest {
     let mut endpoint = Endpoint::answering(GOOD).await;
     let mut chosen = self::config(&endpoint.url);
     config(&mut chosen);
     post(&chosen).handle(event).await.unwrap();
-    endpoint.heard.recv().await.unwrap()
+    endpoint.received.recv().await.unwrap()
 }
 
 async fn outcome(answer: &str) -> Outcome {
@@ -136,34 +136,34 @@ async fn outcome(answer: &str) -> Outcome {
 #[tokio::test]
 async fn structured_mode_sends_the_whole_event() {
     let event = event(r#"{"stream_id":"a"}"#);
-    let heard = heard(
+    let received = received(
         |config| drop(config.headers.insert("X-Team".into(), "live".into())),
         &event,
     )
     .await;
-    assert!(heard.head.starts_with("POST /hook HTTP/1.1\r\n"));
+    assert!(received.head.starts_with("POST /hook HTTP/1.1\r\n"));
     assert_eq!(
-        heard.header("content-type"),
+        received.header("content-type"),
         Some("application/cloudevents+json")
     );
     assert_eq!(
-        heard.header("user-agent"),
+        received.header("user-agent"),
         Some(concat!("livehook/", env!("CARGO_PKG_VERSION")))
     );
-    assert_eq!(heard.header("x-team"), Some("live"));
+    assert_eq!(received.header("x-team"), Some("live"));
     assert_eq!(
-        heard.body,
+        received.body,
         event.cloud_event(PayloadForm::Original).to_json()
     );
-    assert!(!heard.head.contains("webhook-"));
+    assert!(!received.head.contains("webhook-"));
 }
 
 #[tokio::test]
 async fn binary_mode_sends_the_body_and_encoded_headers() {
     let body = r#"{"app":"d","appname":"p","stream_id":"直播 7%\"é~","appid":1250000000,"event_time":1795420800}"#;
-    let heard = heard(|config| config.mode = Mode::Binary, &event(body)).await;
-    assert_eq!(heard.body, body.as_bytes());
-    assert_eq!(heard.header("content-type"), Some("application/json"));
+    let received = received(|config| config.mode = Mode::Binary, &event(body)).await;
+    assert_eq!(received.body, body.as_bytes());
+    assert_eq!(received.header("content-type"), Some("application/json"));
     let stream = "%E7%9B%B4%E6%92%AD%207%25%22%C3%A9~";
     for (name, value) in [
         ("ce-specversion", "1.0"),
@@ -178,19 +178,19 @@ async fn binary_mode_sends_the_body_and_encoded_headers() {
         ("ce-streamid", stream),
         ("ce-receivedtime", "2026-11-23T08:00:00.000Z"),
     ] {
-        assert_eq!(heard.header(name), Some(value), "{name}");
+        assert_eq!(received.header(name), Some(value), "{name}");
     }
-    assert_eq!(heard.header("ce-datacontenttype"), None);
-    assert_eq!(heard.header("ce-pushsequence"), None);
+    assert_eq!(received.header("ce-datacontenttype"), None);
+    assert_eq!(received.header("ce-pushsequence"), None);
 }
 
 #[tokio::test]
 async fn a_body_that_is_no_utf8_is_sent_whole() {
     let event = event(b"{\"stream_id\":\"\xc4\xe3\"}");
-    let structured = heard(|_| {}, &event).await;
+    let structured = received(|_| {}, &event).await;
     let json: serde_json::Value = serde_json::from_slice(&structured.body).unwrap();
     assert_eq!(json["data_base64"], "eyJzdHJlYW1faWQiOiLE4yJ9");
-    let binary = heard(
+    let binary = received(
         |config| {
             config.mode = Mode::Binary;
             config.secret = Some(SECRET.into());
@@ -199,7 +199,7 @@ async fn a_body_that_is_no_utf8_is_sent_whole() {
     )
     .await;
     assert_eq!(binary.body, &**event.body());
-    // Computed with Python's hmac.
+    // Computed with the hmac module of Python.
     assert_eq!(
         binary.header("webhook-signature"),
         Some("v1,ubEunTwyhwaGKMBb8dPPDJlHDGpTH7U/m20gazeb0FM=")
@@ -209,13 +209,13 @@ async fn a_body_that_is_no_utf8_is_sent_whole() {
 #[tokio::test]
 async fn a_secret_signs_what_is_sent() {
     let event = event(r#"{"stream_id":"a"}"#);
-    let heard = heard(|config| config.secret = Some(SECRET.into()), &event).await;
+    let received = received(|config| config.secret = Some(SECRET.into()), &event).await;
     let id = "ab".repeat(16);
-    assert_eq!(heard.header("webhook-id"), Some(&*id));
-    assert_eq!(heard.header("webhook-timestamp"), Some("1795420800"));
+    assert_eq!(received.header("webhook-id"), Some(&*id));
+    assert_eq!(received.header("webhook-timestamp"), Some("1795420800"));
     let key = Key::parse(&Secret::new(SECRET)).unwrap_or_else(|problem| panic!("{problem}"));
-    let expected = key.sign(&id, 1_795_420_800, &heard.body);
-    assert_eq!(heard.header("webhook-signature"), Some(&*expected));
+    let expected = key.sign(&id, 1_795_420_800, &received.body);
+    assert_eq!(received.header("webhook-signature"), Some(&*expected));
 }
 
 #[test]
@@ -252,8 +252,8 @@ async fn every_status_has_its_outcome_and_connections_are_reused() {
             }
         });
         assert_eq!(outcome, expected, "{code}");
-        let heard = endpoint.heard.recv().await.unwrap();
-        assert_eq!(heard.connection, 0, "after {code}");
+        let received = endpoint.received.recv().await.unwrap();
+        assert_eq!(received.connection, 0, "after {code}");
     }
 }
 
@@ -269,11 +269,11 @@ async fn redirects_are_not_followed() {
         let expected = format!("HTTP {code}, and redirects are not followed");
         assert_eq!(failure, Failure::retry(expected));
     }
-    assert!(other.heard.try_recv().is_err());
+    assert!(other.received.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn retry_after_is_heard() {
+async fn retry_after_is_obeyed() {
     for (text, expected) in [
         ("120", Some(120)),
         ("0", Some(0)),
@@ -316,7 +316,7 @@ async fn a_good_answer_may_have_many_headers() {
 }
 
 #[tokio::test]
-async fn what_the_target_says_of_a_failure_is_told() {
+async fn a_failure_reports_the_answer_of_the_target() {
     let body = "{\"errcode\":40058,\r\n\"errmsg\":\"no such room\"}";
     let answer = |status| {
         let length = body.len();
@@ -330,7 +330,8 @@ async fn what_the_target_says_of_a_failure_is_told() {
     assert_eq!(outcome(&answer(200)).await, Ok(()));
 }
 
-/// Two servers at one port of two addresses, the one that a name means at a time, and a client that asks for the name.
+/// Two servers at the same port of two addresses, the address that a name currently has, and a
+/// client that uses the name.
 #[tokio::test]
 async fn a_name_that_moves_is_followed_when_the_connection_is_old() {
     static MEANS: AtomicU8 = AtomicU8::new(1);
@@ -353,11 +354,11 @@ async fn a_name_that_moves_is_followed_when_the_connection_is_old() {
         assert_eq!(request.send().await.unwrap().status(), 200);
     };
     post().await;
-    assert_eq!(old.heard.recv().await.unwrap().connection, 0);
+    assert_eq!(old.received.recv().await.unwrap().connection, 0);
     MEANS.store(2, Ordering::SeqCst);
-    // The old server answers as long as it is asked; it is soon asked no more.
+    // The old server would still answer, but soon gets no more requests.
     let moved = async {
-        while new.heard.try_recv().is_err() {
+        while new.received.try_recv().is_err() {
             post().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -370,7 +371,7 @@ async fn a_name_that_moves_is_followed_when_the_connection_is_old() {
 #[tokio::test]
 async fn failures_name_their_cause_and_no_secret() {
     let silent = Endpoint::answering("").await;
-    // It ends the connection as soon as the greeting of TLS begins.
+    // It closes the connection as soon as the TLS handshake begins.
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let encrypted = format!("https://{}/hook", plain.local_addr().unwrap());
     tokio::spawn(async move {

@@ -56,7 +56,7 @@ async fn lines_are_json_if_the_log_is_and_whatever_its_level_is() {
     assert_eq!(line["event.streamid"], "a");
 }
 
-/// Fills a pipe that nobody reads.
+/// A full pipe that nobody reads.
 fn full_pipe() -> (std::io::PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
     rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
@@ -70,7 +70,7 @@ async fn a_line_is_done_when_it_was_written_and_waits_for_whoever_reads() {
     let (mut reader, writer) = full_pipe();
     let log = log(Format::Text, writer);
     let event = event(r#"{"stream_id":"a"}"#);
-    // The attempt is given up, and the one runtime thread of this test has not been blocked.
+    // The attempt was given up: so the only runtime thread of this test was not blocked.
     let given_up = timeout(Duration::from_millis(50), log.handle(&event)).await;
     assert!(given_up.is_err(), "nobody has read it");
     std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
