@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Exit codes: 0 good; 2 bad usage, configuration or an unwritable directory; 1 anything else.
+//! Exit codes: 0 success; 2 wrong usage, wrong configuration or an unwritable directory; 1 any
+//! other failure.
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -24,12 +25,14 @@ mod simulate;
 
 use self::operate::RemoteArgs;
 
-/// Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your handlers
+/// Receives Tencent Cloud CSS live-streaming callbacks, stores them durably and hands them to your
+/// handlers
 #[derive(Debug, Parser)]
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 good; 2 bad usage, configuration or an unwritable directory; 1 anything else."
+    after_help = "Exit codes: 0 success; 2 wrong usage, wrong configuration or an unwritable directory; \
+        1 any other failure."
 )]
 struct Cli {
     /// The configuration file [default: $LIVEHOOK_CONFIG, else /etc/livehook/livehook.toml]
@@ -41,69 +44,78 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
-    /// See it work: start a server, send it one signed callback, and show what came of it
+    /// Start a server, send it one signed callback, and show the event
     ///
-    /// Keeps everything in a directory of its own, and listens on this machine only. Prints the request, the answer, the
-    /// event as a handler got it, the address of the console, and what to try next. Goes on serving until Ctrl-C.
-    /// Started again, it goes on with what is stored.
+    /// Keeps everything in a directory of its own and listens on this machine only. Prints the
+    /// request, the answer, the event that a handler received, the address of the console, and what
+    /// to try next. The server runs until Ctrl-C. Started again, the demo continues with what is
+    /// stored.
     Demo(demo::DemoArgs),
-    /// Take callbacks and deliver them until SIGTERM
+    /// Run the server: accept callbacks and deliver them, until SIGTERM
     Serve,
-    /// Check the configuration without starting, and print the URL for each field of the callback template
+    /// Check the configuration and print the URLs for the callback template
     ///
-    /// Reads the configuration and everything it refers to, changes nothing, and prints for each source what to paste
-    /// where, then what each handler gets, hints, and what it could not check. The URLs hold the source's token.
+    /// Reads the configuration and the files it names, and changes nothing. Prints the URL for each
+    /// field of the template of each source, the events that each handler receives, hints, and what
+    /// it cannot check. The URLs contain the token of the source.
     Check,
-    /// Print a fresh CallbackKey: 32 letters and digits
+    /// Print a new CallbackKey: 32 random letters and digits
     ///
-    /// Give it to the callback template and to the source's `keys`.
+    /// Put it into the callback template and into the `keys` of the source.
     Key,
-    /// Ask a running server whether it is well, for container probes
+    /// Ask a running server whether it works, for container probes
     ///
-    /// Exits 0 if it answers 200 within two seconds, else 1.
+    /// Exits 0 if the server answers 200 within two seconds, else 1.
     Health(health::HealthArgs),
-    /// Show stored events of a running server, follow those that arrive, or delete those of a stream
+    /// List, follow or delete the events of a running server
     ///
-    /// Shows the newest, oldest first. With an id shows that event whole, as handlers get it. With --delete removes what is
-    /// stored of a stream: it says first how many events it will be, and asks.
+    /// Lists the newest events, the oldest of them first. With an id, shows that whole event as
+    /// handlers receive it. With --delete, removes the events of a stream: it first shows how many
+    /// these are, and asks.
     Events(RemoteArgs<operate::EventsArgs>),
-    /// Show which streams are live by what a running server knows, or the story of one
+    /// List the live streams of a running server, or show one in detail
     ///
-    /// Shows those that are live, the newest last. With a stream shows its sessions, recordings, last screenshot and last
-    /// events. With --rebuild has the board made again from everything stored: it asks first.
+    /// Lists the streams that are live, the newest last. With a stream, shows its sessions,
+    /// recordings, last snapshot and last events. With --rebuild, rebuilds the board of streams
+    /// from the stored events: it asks first.
     Streams(RemoteArgs<operate::StreamsArgs>),
-    /// Show what a running server refused, and why, or judge it once more
+    /// List the callbacks that a running server rejected, or check them again
     ///
-    /// After a wrong key was corrected and the configuration reloaded, --recheck takes what is authentic by now.
+    /// After you correct a wrong key and reload the configuration, --recheck accepts those that are
+    /// authentic now.
     Rejected(RemoteArgs<operate::RejectedArgs>),
-    /// Show how the handlers of a running server are doing, or pause and resume one
+    /// List the handlers of a running server, or pause or resume one
     Handlers(RemoteArgs<operate::HandlersArgs>),
-    /// Show what handlers of a running server have given up, and why
+    /// List the parked events of the handlers, with their last errors
     Parked(RemoteArgs<operate::ParkedArgs>),
-    /// Have a running server deliver events to a handler again
+    /// Deliver events to a handler of a running server again
     ///
-    /// Says first how many events it will be, and asks. They go through the handler's own filters.
+    /// First shows how many events these are, and asks. The events pass the handler's filters
+    /// again.
     Replay(RemoteArgs<operate::ReplayArgs>),
-    /// Act as the platform towards a receiver, any receiver, and report what it acknowledged, refused and lost
+    /// Send callbacks like the platform to any receiver, and report the result
     ///
-    /// Posts the callbacks of a believable day to it, signed, and repeats what is not answered 200 as often as the platform
-    /// would. Exits 1 if an event was given up, a bad request was accepted, or (with --verify) something acknowledged is not
-    /// stored as it was sent, or (with --verify-streams) a stream is not live, or is, as it was left. Interrupting it prints the report so far. With --conformance it goes through what a receiver
-    /// must bear case by case, and exits 1 if it fails one.
+    /// Posts signed callbacks of realistic streams, and repeats those not answered 200 on the
+    /// platform's schedule. The report says what was acknowledged, refused and lost. Exits 1 if an
+    /// event was given up or a bad request was accepted; with --verify, also if an acknowledged
+    /// event is not stored as it was sent; with --verify-streams, also if the board shows a wrong
+    /// state of a stream. An interrupt prints the report so far. With --conformance, checks the
+    /// receiver case by case, and exits 1 if one case fails.
     Simulate(Box<simulate::SimulateArgs>),
 }
 
-/// Why a command did not succeed.
+/// Why a command failed.
 enum Failed {
-    /// Exit code 2: the operator has to mend something.
+    /// Exit code 2: the operator must correct the usage, the configuration or a directory.
     Setup(anyhow::Error),
-    /// Exit code 1.
+    /// Exit code 1: anything else.
     Run(anyhow::Error),
 }
 
-/// Runs the command that the process's arguments name.
+/// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
-    // livehook starts itself for the programs of exec handlers: these wait for it, and it has no use for the rest.
+    // livehook starts itself for programs of exec handlers. Such a process does only that, and
+    // quickly.
     if let Some(code) = exec::main(std::env::args_os()) {
         return code;
     }
@@ -122,7 +134,7 @@ pub fn main() -> ExitCode {
         Err(Failed::Run(error)) => (error, 1),
     };
     log::flush();
-    // Nobody may be reading any more; the exit code says it too.
+    // Standard error may be closed; the exit code says it too.
     log::last_words(format!("livehook: {error:#}"));
     ExitCode::from(code)
 }
@@ -163,7 +175,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// Prints to standard output; a reader that has seen enough is no failure.
+/// Prints to standard output. A closed pipe is not a failure: its reader has seen enough.
 fn print(text: &str) -> Result<(), Failed> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,5 +1,5 @@
-//! `livehook check`: what is not good, what to paste where, what each handler gets, what could be better, and what nobody
-//! looked at.
+//! `livehook check`: errors of the configuration, the URLs to paste, what each handler receives,
+//! hints, and what was not checked.
 
 use std::fmt::{self, Write};
 
@@ -12,16 +12,17 @@ use crate::inbox::settings::StoreSettings;
 use crate::settings::{Invalid, access};
 use crate::source::{Source, token_query};
 
-/// The keys in the files of `config/`, which everybody can read.
+/// The keys in the files of `config/`. Everybody can read them.
 const PUBLISHED: [&str; 2] = [
     "0123456789abcdef0123456789abcdef",
     "LivehookDemoKeyDoNotUseInTheWild",
 ];
 
-/// Stands in a URL whose beginning is not known.
+/// Replaces the host in URLs if `server.public_url` is not set.
 const PLACEHOLDER: &str = "http://YOUR-HOST";
 
-/// Finds what loading the configuration does not: what a server would stumble over at its start. Nothing is touched.
+/// Finds problems that loading the configuration does not find but that would stop a server at its
+/// start. Changes nothing.
 pub(super) fn validate(config: &Config) -> anyhow::Result<()> {
     check_targets(config)?;
     let placed = |invalid: Invalid| anyhow!("{}: {invalid}", config.place_of(&invalid.place));
@@ -37,14 +38,15 @@ pub(super) fn validate(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What there is to tell about a configuration that is good.
+/// The report on a valid configuration.
 pub(super) fn report(config: &Config) -> Result<String, fmt::Error> {
     let mut out = String::new();
     write_report(&mut out, config)?;
     Ok(out)
 }
 
-/// The program has no handlers of its own: each one needs a `to`. None may write to what is livehook's own.
+/// Checks that each handler has a `to` (only a library user may add handlers in code), and that
+/// none writes to a file of livehook itself.
 pub(super) fn check_targets(config: &Config) -> anyhow::Result<()> {
     let wrong = |place: String, problem: &str| {
         let invalid = Invalid::at(place, problem);
@@ -52,7 +54,8 @@ pub(super) fn check_targets(config: &Config) -> anyhow::Result<()> {
     };
     for (name, handler) in &config.handlers {
         let Some(target) = &handler.target else {
-            let advice = "is missing; say where the events go, such as to = { type = \"log\" }";
+            let advice =
+                "is missing; name the target of the events, such as to = { type = \"log\" }";
             return wrong(format!("handlers.{name}.to"), advice);
         };
         let Some(path) = target.file() else { continue };
@@ -66,7 +69,7 @@ pub(super) fn check_targets(config: &Config) -> anyhow::Result<()> {
             && store.owns(path)
         {
             let problem = format!(
-                "{shown} is a file of the store, which livehook alone may write; name another file"
+                "{shown} is a file of the store, which only livehook may write; name another file"
             );
             return wrong(place, &problem);
         }
@@ -81,7 +84,7 @@ fn write_report(out: &mut String, config: &Config) -> fmt::Result {
     }
     writeln!(out, "\nHandlers")?;
     if config.handlers.is_empty() {
-        writeln!(out, "  none: events are stored and wait")?;
+        writeln!(out, "  none: events are stored, but not delivered")?;
     }
     for (name, handler) in &config.handlers {
         write_handler(out, name, handler)?;
@@ -112,7 +115,7 @@ fn write_source(out: &mut String, config: &Config, source: &Source) -> fmt::Resu
         }),
         ("Per task", |field| matches!(field, UrlField::PerTask(_))),
         (
-            "StreamLive input (its setting has one URL for both: leave the last part away)",
+            "StreamLive input (its setting has one URL for both: leave out the last part)",
             |field| matches!(field, UrlField::Input(_)),
         ),
     ];
@@ -143,7 +146,7 @@ fn label(kind: Kind, field: UrlField) -> String {
     format!("{}{deprecated}", field.name())
 }
 
-/// The URL that brings a kind to a source.
+/// The URL for callbacks of a kind to a source.
 fn url(config: &Config, source: &Source, kind: Kind) -> String {
     let base = config.server.public_url.as_deref().unwrap_or(PLACEHOLDER);
     let mut url = format!("{base}/{}/{kind}", source.name());
@@ -175,20 +178,21 @@ fn write_handler(out: &mut String, name: &str, handler: &HandlerSettings) -> fmt
     }
 }
 
-/// What only a server, or the platform, can find out.
+/// Lists what only a running server, or the platform, can find out.
 fn not_checked(config: &Config) -> Vec<String> {
     let mut lines = vec![
         "the callback template: whether it has these URLs and the same key".to_owned(),
-        "the way from the platform to here: name, HTTPS, load balancer, firewall".to_owned(),
+        "the path from the platform to this server: name, HTTPS, load balancer, firewall"
+            .to_owned(),
         format!(
             "the ports: whether {} and {} are free",
             config.server.listen, config.admin.listen
         ),
-        "the user: whether the one that serves may use the files that you may use".to_owned(),
+        "the user: whether the user that runs the server may use the same files as you".to_owned(),
     ];
     lines.push(match &config.inbox.store {
         StoreSettings::Sqlite(store) => format!(
-            "the store in {}: whether it is whole and no other server has it",
+            "the store in {}: whether it is undamaged and not used by another server",
             store.path.display()
         ),
         StoreSettings::Postgres(_) => {
@@ -209,16 +213,16 @@ fn hints(config: &Config) -> Vec<String> {
     let mut hints = Vec::new();
     match config.server.public_url.as_deref() {
         None => hints.push(format!(
-            "{PLACEHOLDER} stands for how the platform reaches this server: set server.public_url to have it printed"
+            "{PLACEHOLDER} is a placeholder: set server.public_url to the address that the platform uses"
         )),
         Some(url) if url.starts_with("http://") => hints.push(
-            "server.public_url is plain http, so signatures and tokens travel readable; put HTTPS in front".to_owned(),
+            "server.public_url is plain http, so others can read signatures and tokens; put HTTPS in front".to_owned(),
         ),
         Some(_) => {}
     }
     if let Some(variable) = &config.admin.unset {
         hints.push(format!(
-            "the admin listener keeps to {} because {variable} is not set",
+            "the admin listener listens on {} only, because {variable} is not set",
             config.admin.listen
         ));
     }
@@ -231,7 +235,7 @@ fn hints(config: &Config) -> Vec<String> {
     hints
 }
 
-/// Kinds whose events tell no appname, or not always.
+/// The kinds whose events may lack an appname.
 const KINDS_WITHOUT_APPNAME: [Kind; 4] =
     [Kind::Relay, Kind::Monitor, Kind::Subtitle, Kind::SmartErase];
 
@@ -242,7 +246,8 @@ fn hint_handler(hints: &mut Vec<String>, name: &str, handler: &HandlerSettings) 
     let without_appname: Vec<_> = without_appname.map(|kind| kind.slug()).collect();
     if !handler.streams().is_empty() && !without_appname.is_empty() {
         hints.push(format!(
-            "handler {name} gets what has no appname by its streamid alone, also that of another app's stream of the same name; without appname may come: {}",
+            "handler {name}: events without an appname match its streams by streamid alone, so events of another app's stream \
+             with the same name may match; these kinds may lack an appname: {}",
             without_appname.join(", ")
         ));
     }
@@ -256,12 +261,12 @@ fn hint_source(hints: &mut Vec<String>, source: &Source) {
         .any(|key| PUBLISHED.contains(&key.reveal()))
     {
         hints.push(format!(
-            "source {name} has a key out of the documentation, so anybody can sign; make one of your own (`livehook key`)"
+            "source {name} has a key from the documentation, so anybody can sign; make your own key (`livehook key`)"
         ));
     }
     if source.is_open() {
         hints.push(format!(
-            "source {name} has neither key nor token: whoever reaches it is believed"
+            "source {name} has neither a key nor a token: every callback that reaches it is accepted"
         ));
     } else if source.keys().is_empty() {
         hints.push(format!(
@@ -275,7 +280,7 @@ fn hint_source(hints: &mut Vec<String>, source: &Source) {
             .collect();
         if !refused.is_empty() {
             hints.push(format!(
-                "source {name} has no token: where these come unsigned they are refused: {}",
+                "source {name} has no token: unsigned callbacks of these kinds are refused: {}",
                 refused.join(", ")
             ));
         }

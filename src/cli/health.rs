@@ -1,4 +1,4 @@
-//! `livehook health`: one small request by hand, so that a probe costs next to nothing.
+//! `livehook health`: one small request without an HTTP client, so that a probe costs little.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -7,32 +7,32 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use axum::http::Uri;
 
-/// From the first step to the answer.
+/// The longest time from the first step to the answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HealthArgs {
-    /// Ask whether it can take callbacks (/readyz), not only whether it lives (/healthz)
+    /// Ask whether it accepts callbacks (/readyz), not only whether it runs (/healthz)
     #[arg(long)]
     ready: bool,
-    /// Where the server is, such as http://127.0.0.1:8080 [default: `listen` of the configuration]
+    /// The server, such as http://127.0.0.1:8080 [default: `listen` of the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
 
 impl HealthArgs {
-    /// Where to ask, if told.
+    /// The URL of the server, if it is given.
     pub(super) fn url(&self) -> Option<&str> {
         self.url.as_deref()
     }
 
-    /// What to ask.
+    /// The path of the health page.
     pub(super) fn path(&self) -> &'static str {
         if self.ready { "/readyz" } else { "/healthz" }
     }
 }
 
-/// Where a listener on this address is reached from its own machine.
+/// The address at which a listener is reached from its own machine.
 pub(super) fn local(listen: SocketAddr) -> String {
     let mut address = listen;
     if listen.ip().is_unspecified() {
@@ -44,19 +44,19 @@ pub(super) fn local(listen: SocketAddr) -> String {
     address.to_string()
 }
 
-/// Host and port of a URL.
+/// Host and port of the URL of `--url`.
 pub(super) fn address_of(url: &str) -> anyhow::Result<String> {
     let uri: Uri = url
         .parse()
-        .with_context(|| format!("--url: `{url}` is no URL"))?;
+        .with_context(|| format!("--url: `{url}` is not a URL"))?;
     if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") {
-        bail!("--url: `{url}` does not fit, write one such as http://127.0.0.1:8080");
+        bail!("--url: `{url}` must be like http://127.0.0.1:8080");
     }
     let host = uri.host().unwrap_or_default();
     Ok(format!("{host}:{}", uri.port_u16().unwrap_or(80)))
 }
 
-/// Good if the server answers 200.
+/// Asks the server for a page. Fails unless it answers 200 in time.
 pub(super) fn probe(address: &str, path: &str) -> anyhow::Result<()> {
     let end = Instant::now() + TIMEOUT;
     let line =
@@ -64,7 +64,7 @@ pub(super) fn probe(address: &str, path: &str) -> anyhow::Result<()> {
     match line.split(' ').nth(1) {
         Some("200") => Ok(()),
         Some(status) => bail!("http://{address}{path} answers {status}"),
-        None => bail!("http://{address}{path}: what answers there does not speak HTTP"),
+        None => bail!("http://{address}{path}: the answer is not HTTP"),
     }
 }
 
@@ -97,7 +97,7 @@ fn connect(address: &str, end: Instant) -> anyhow::Result<TcpStream> {
     }
     match last {
         Some(error) => Err(error.into()),
-        None => bail!("the name leads nowhere"),
+        None => bail!("the name has no address"),
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_for_all_is_asked_on_loopback() {
+    fn an_unspecified_address_is_asked_on_loopback() {
         assert_eq!(local("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80");
         assert_eq!(local("[::]:80".parse().unwrap()), "[::1]:80");
         assert_eq!(local("10.1.2.3:80".parse().unwrap()), "10.1.2.3:80");
@@ -132,8 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn only_200_is_well() {
-        for (answer, well) in [
+    fn only_200_is_success() {
+        for (answer, good) in [
             ("HTTP/1.1 200 OK\r\n\r\n", true),
             ("HTTP/1.1 503 Service Unavailable\r\n\r\n", false),
             ("", false),
@@ -147,7 +147,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
                 String::from_utf8_lossy(&request[..length]).into_owned()
             });
-            assert_eq!(probe(&address, "/readyz").is_ok(), well, "{answer}");
+            assert_eq!(probe(&address, "/readyz").is_ok(), good, "{answer}");
             assert!(
                 server
                     .join()

@@ -1,8 +1,9 @@
 //! `livehook serve` as the first process of a container.
 //!
-//! Who is process 1 gets every process whose parent has ended, and has to wait for it, else it stays as a zombie. A program that
-//! livehook starts may leave some behind. So process 1 starts livehook once more and does nothing but wait, pass signals
-//! on, and end with the same exit code. It has one thread, and no runtime that waits for processes of its own.
+//! Process 1 becomes the parent of every process whose parent has ended, and must wait for it;
+//! otherwise that process stays as a zombie. Programs that livehook starts may leave such processes
+//! behind. So process 1 starts livehook a second time. Process 1 itself only waits, passes signals
+//! on, and ends with the same exit code. It has one thread and no async runtime.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -12,7 +13,8 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-/// Does the work of process 1 if this is it; nothing if it is not, or cannot start itself: then the server has to do without.
+/// Does the work of process 1, if this is process 1. Returns none if it is not, or if the second
+/// process cannot be started; then this process runs the server itself.
 pub(super) fn run() -> Option<ExitCode> {
     if !getpid().is_init() {
         return None;
@@ -22,7 +24,7 @@ pub(super) fn run() -> Option<ExitCode> {
         Err(error) => {
             let _ = writeln!(
                 io::stderr(),
-                "livehook: cannot start itself to look after processes that others leave behind: {error}"
+                "livehook: cannot start a second process for the server, so zombies may stay: {error}"
             );
             None
         }
@@ -30,12 +32,13 @@ pub(super) fn run() -> Option<ExitCode> {
 }
 
 fn start() -> io::Result<(Pid, Signals)> {
-    // Before there is a child: none of its signals is missed.
+    // Before the child starts, so that no signal is missed.
     let signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     let child = Command::new("/proc/self/exe")
         .arg0("livehook")
         .args(std::env::args_os().skip(1))
-        // A terminal sends its signals to a whole group: they come from here alone, and once.
+        // A terminal signals a whole process group. In its own group, the child gets each signal
+        // only once, from here.
         .process_group(0)
         .spawn()?;
     Ok((Pid::from_child(&child), signals))
@@ -47,7 +50,7 @@ fn supervise(server: Pid, signals: &mut Signals) -> ExitCode {
             let _ = kill_process(server, signal);
             continue;
         }
-        // One signal may stand for several that have ended.
+        // One signal may stand for several processes that have ended.
         while let Ok(Some((ended, status))) = wait(WaitOptions::NOHANG) {
             if ended == server {
                 return exit_code(status);
@@ -57,7 +60,7 @@ fn supervise(server: Pid, signals: &mut Signals) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// As shells have it: 128 and the number of the signal.
+/// The exit code as in shells: 128 plus the number of the signal, if one ended the process.
 fn exit_code(status: WaitStatus) -> ExitCode {
     let killed = status.terminating_signal().map(|signal| 128 + signal);
     let code = status.exit_status().or(killed);

@@ -9,15 +9,15 @@ use crate::source::LONGEST_KEY as LENGTH;
 const LETTERS_AND_DIGITS: &[u8; 62] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// A CallbackKey from the operating system's randomness.
+/// A new CallbackKey from the operating system's random numbers.
 pub(super) fn fresh() -> anyhow::Result<String> {
     let mut key = String::with_capacity(LENGTH);
     let mut bytes = [0; LENGTH];
     while key.len() < LENGTH {
         SysRng
             .try_fill_bytes(&mut bytes)
-            .context("the operating system gives no randomness")?;
-        // 248 = 4 × 62: a byte beyond would make the first characters likelier.
+            .context("the operating system gives no random numbers")?;
+        // 248 = 4 × 62: larger bytes would make the first 8 characters more likely.
         let fair = bytes.iter().filter(|byte| **byte < 248);
         let missing = LENGTH - key.len();
         key.extend(

@@ -1,4 +1,4 @@
-//! The commands that ask a running server, over its admin API.
+//! The commands that use the admin API of a running server.
 
 mod events;
 mod follow;
@@ -28,15 +28,16 @@ use self::table::TextTable;
 use super::Failed;
 use crate::event::Seq;
 
-/// Items of one question at most, as the server has it.
+/// The most items of one page, as on the server.
 const MAX_PAGE: usize = 1000;
 
-/// A command that asks a server.
+/// A command that uses the API of a server.
 pub(super) trait Operate {
     fn run(&self, remote: &Remote) -> Result<(), Failed>;
 }
 
-// What it is asked, and where it is. (Words for the help would stand in the place of the command's own.)
+// A command and the server that it uses. (A doc comment here would replace the help of the
+// command.)
 #[derive(Debug, Args)]
 pub(super) struct RemoteArgs<T: Args> {
     #[command(flatten)]
@@ -46,14 +47,15 @@ pub(super) struct RemoteArgs<T: Args> {
 }
 
 impl<T: Args + Operate> RemoteArgs<T> {
-    /// Finds the server and asks it. `file` has its address, unless that is given.
+    /// Finds the server and runs the command. The address comes from the options, else from the
+    /// configuration `file`.
     pub(super) fn operate(&self, file: &Path) -> Result<(), Failed> {
         let remote = Remote::find(&self.access, file).map_err(Failed::Setup)?;
         self.what.run(&remote)
     }
 }
 
-/// Prints a line at once; whether somebody reads on.
+/// Prints a line at once. Returns false if nobody reads any more.
 fn print_line(line: &str) -> Result<bool, Failed> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
@@ -63,13 +65,13 @@ fn print_line(line: &str) -> Result<bool, Failed> {
     }
 }
 
-/// Has the operator agree on a terminal; elsewhere that has to be said beforehand.
+/// Asks the operator for consent on a terminal. Without a terminal, `--yes` is needed.
 fn confirm(question: &str, yes: bool) -> Result<bool, Failed> {
     if yes {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failed::Setup(anyhow!("{question} Say so with --yes")));
+        return Err(Failed::Setup(anyhow!("{question} Confirm with --yes")));
     }
     let mut err = std::io::stderr().lock();
     let asked = write!(err, "{question} [y/N] ").and_then(|()| err.flush());
@@ -87,7 +89,7 @@ fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
-/// The newest of a list, oldest first.
+/// The newest `limit` items of a list, the oldest of them first.
 fn newest(
     remote: &Remote,
     path: &[&str],
@@ -112,7 +114,7 @@ fn newest(
     Ok(items)
 }
 
-/// Where the next part of a list begins.
+/// The `after` of the next page, if there is one.
 fn next(page: &Value) -> Option<Seq> {
     page["next"].as_str()?.parse().ok()
 }
@@ -129,7 +131,7 @@ fn print_table(table: &TextTable) -> Result<(), Failed> {
     print_lines(table.lines(&mut Vec::new(), terminal_width()))
 }
 
-/// Columns of the terminal, if it is one.
+/// The columns of the terminal, if standard output is one.
 fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(size.ws_col.into()).filter(|columns| *columns > 0)

@@ -1,4 +1,4 @@
-//! `livehook serve`: the server as a process, with its signals.
+//! `livehook serve`: runs the server as a process, and handles its signals.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use super::{Failed, check};
 use crate::config::{Config, environment};
 use crate::server::{Reloader, Server, StartError};
 
-/// Looking at the files that the configuration names takes no longer.
+/// The longest time for checking the files that the configuration names.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a watched file is looked at.
+/// How often watched files are checked for changes.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// A second signal, or the end, waits no longer than this for what still runs.
+/// The longest wait for tasks that still run when the process ends.
 const SHUTDOWN_LIMIT: Duration = Duration::from_millis(500);
 
 pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
@@ -27,15 +27,16 @@ pub(super) fn serve(file: PathBuf, config: Config) -> Result<(), Failed> {
     block_on(run(file, config))
 }
 
-/// Checks what a server would stumble over, and begins the log.
+/// Finds problems that would stop the server, then starts the log.
 pub(super) fn start(config: &Config) -> Result<(), Failed> {
     validate(config).map_err(Failed::Setup)?;
     config.init_log().map_err(|error| Failed::Run(error.into()))
 }
 
-/// Does the work of a server's process.
+/// Runs the work of a server process on a new async runtime.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
-    // For handlers, the admin listener and reloads; the server has a runtime of its own for its answers.
+    // This runtime is for handlers, the admin listener and reloads. The server answers callbacks on
+    // a runtime of its own.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads((processors - 1).max(1))
@@ -43,7 +44,8 @@ pub(super) fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result
         .build();
     let runtime = runtime.map_err(|error| Failed::Run(error.into()))?;
     let result = runtime.block_on(async {
-        // A file at the size this user may give it is an error like a full disk, not the end of the process.
+        // SIGXFSZ would end the process when a file reaches the size limit of the user. Caught, it
+        // becomes an error like a full disk.
         let too_large = SignalKind::from_raw(Number::XFSZ.as_raw());
         let _caught = signal(too_large).map_err(|error| Failed::Run(error.into()))?;
         work.await
@@ -52,7 +54,8 @@ pub(super) fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result
     result
 }
 
-/// Within a time: files are looked at, and a file system may hang. The thread is left behind then.
+/// Checks the configuration within a time limit, because a file system may hang. Then the thread is
+/// abandoned.
 fn validate(config: &Config) -> anyhow::Result<()> {
     let (config, (done, checked)) = (config.clone(), mpsc::channel());
     std::thread::spawn(move || done.send(check::validate(&config)));
@@ -91,16 +94,16 @@ async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
     until_stopped(server, &mut stops, reloading).await
 }
 
-/// A server that listens; none if a signal came before.
+/// Starts a server. Returns none if a signal to stop comes first.
 pub(super) async fn bind(config: Config, stops: &mut Stops) -> Result<Option<Server>, StartError> {
     tokio::select! {
         server = Server::builder(config).bind() => server.map(Some),
-        // Most likely it waits for the directory's lock.
+        // The server probably still waits for the lock of its directory.
         () = stops.next() => Ok(None),
     }
 }
 
-/// Where the server takes callbacks, and where its admin listener is.
+/// The addresses of the callback listener and the admin listener.
 pub(super) fn addresses(server: &Server) -> Result<[SocketAddr; 2], Failed> {
     let both = server
         .addr()
@@ -108,7 +111,8 @@ pub(super) fn addresses(server: &Server) -> Result<[SocketAddr; 2], Failed> {
     both.map_err(|error| Failed::Run(error.into()))
 }
 
-/// Serves until a signal, or until what runs beside it ends, and stops softly; a second signal ends it at once.
+/// Serves until a signal, or until `beside` ends, then stops in order. A second signal ends it at
+/// once.
 pub(super) async fn until_stopped(
     server: Server,
     stops: &mut Stops,
@@ -119,7 +123,7 @@ pub(super) async fn until_stopped(
         let _ = stopped.await;
     });
     tokio::pin!(serving);
-    let advice = "a new start finds out what is on the disk";
+    let advice = "restart the server: it then reads what is on the disk";
     let result = tokio::select! {
         served = &mut serving => return served.context(advice).map_err(Failed::Run),
         () = stops.next() => Ok(()),
@@ -162,12 +166,14 @@ impl Stops {
     }
 }
 
-/// Reloads at SIGHUP and, if told to watch, when the file or a secret it names has changed.
+/// Reloads the configuration at SIGHUP and, with `watch`, when the file or a secret that it names
+/// has changed.
 async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, watch: bool) {
     let mut ticks = interval(WATCH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // What was last found, so that each change is taken, or complained of, once. At first what is in force: the file may have
-    // changed while the inbox was opened.
+    // The last configuration or error that was read, so that each change is applied or logged once.
+    // It starts with the active configuration, because the file may have changed while the inbox
+    // was opened.
     let mut seen = Ok(reloader.config().await);
     let mut hanging = None;
     loop {
@@ -182,12 +188,12 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
         match &found {
             Ok(config) => {
                 if let Err(error) = reloader.reload(config.clone()).await {
-                    tracing::error!(%error, "the configuration was not reloaded, the old one stays in force");
+                    tracing::error!(%error, "the configuration was not reloaded, the old one stays active");
                 }
             }
             Err(error) => tracing::error!(
                 error,
-                "the configuration was not reloaded, the old one stays in force"
+                "the configuration was not reloaded, the old one stays active"
             ),
         }
         seen = found;
@@ -196,7 +202,8 @@ async fn reload(reloader: Arc<Reloader>, file: PathBuf, mut hangups: Signal, wat
 
 type Loading = JoinHandle<Result<Config, String>>;
 
-/// Off the runtime and within a time: a file system may hang. One thread at the most is left behind, in `hanging`.
+/// Loads the configuration on another thread and within a time limit, because a file system may
+/// hang. At most one thread is abandoned; `hanging` holds it.
 async fn load(hanging: &mut Option<Loading>, file: &Path) -> Result<Config, String> {
     let late = |_| format!("a file system did not answer within {CHECK_TIMEOUT:?}");
     if let Some(earlier) = hanging {

@@ -1,4 +1,5 @@
-//! `livehook simulate`: a simulation or a grading, its progress and its report.
+//! `livehook simulate`: runs a simulation or a conformance check, and shows its progress and
+//! report.
 
 mod args;
 mod conformance;
@@ -34,7 +35,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<(), Failed> {
 
 fn block_on(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
     crate::server::raise_descriptor_limit();
-    // One thread sends: more would only take the cores from the receiver on the same machine.
+    // One thread sends: more would only take processors from a receiver on the same machine.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,12 +67,14 @@ fn time_of_day() -> Now {
     Arc::new(move || clock.now())
 }
 
-const STOP_NOTE: &str = "stopping: what is open gets its answer; again to stop at once\n";
-/// Signals that follow one another so closely are one: `timeout` sends two.
+const STOP_NOTE: &str =
+    "stopping: waiting for answers to open requests; interrupt again to stop at once\n";
+/// Signals closer together than this count as one: `timeout` sends two.
 const SIGNAL_GAP: Duration = Duration::from_millis(300);
 
-/// Tells the work to stop soon at a signal, now at a second one, and leaves it at a third. `note` is said at the
-/// first. Whether there was a second one comes with what the work comes to.
+/// Runs `work` and handles signals: the first asks it to stop soon and prints `note`, the second
+/// asks it to stop now, the third abandons it. Returns the result of the work, and whether there
+/// was a second signal.
 async fn interruptible<T>(
     work: impl Future<Output = anyhow::Result<T>>,
     stop: watch::Sender<Stop>,
@@ -94,7 +97,7 @@ async fn interruptible<T>(
                 match before {
                     Stop::Not => {
                         stop.send_replace(Stop::Soon);
-                        // Nobody may be reading.
+                        // Standard error may be closed.
                         let _ = std::io::stderr().write_all(note.as_bytes());
                     }
                     Stop::Soon => drop(stop.send_replace(Stop::Now)),

@@ -211,12 +211,12 @@ fn what_was_refused_is_listed_and_rechecked() {
     );
     assert_eq!(
         recheck,
-        ["0 callbacks would be taken: authentic by the keys of now"]
+        ["0 callbacks would be accepted: authentic with the current keys"]
     );
     let recheck = lines(&server, &["rejected", "--recheck"]);
     assert_eq!(
         recheck,
-        ["0 callbacks joined the inbox: authentic by the keys of now"]
+        ["0 callbacks accepted: authentic with the current keys"]
     );
 }
 
@@ -259,7 +259,7 @@ fn what_is_parked_is_listed_and_replayed() {
     let (code, message) = failed(replay(&["--parked"]));
     assert_eq!(code, 2);
     assert!(
-        message.contains("2 events will be delivered to picky again. Say so with --yes"),
+        message.contains("2 events will be delivered to picky again. Confirm with --yes"),
         "{message}"
     );
     let dry = lines(&server, &["replay", "picky", "--parked", "--dry-run"]);
@@ -276,14 +276,14 @@ fn what_is_parked_is_listed_and_replayed() {
     // One that is still due is not due again.
     let range = || lines(&server, &["replay", "file", "--from", "1h", "--dry-run"]);
     let oldest = format!(
-        "; the oldest stored event is of {}",
+        "; the oldest stored event was received at {}",
         server.events()[0]["receivedtime"].as_str().unwrap()
     );
     let both = [format!("2 events would be delivered to file again{oldest}")];
     wait_for("it to be done", || (range() == both).then_some(()));
     let (_, message) = failed(run(&server, &["replay", "file", "--from", "1h"]));
     assert!(
-        message.contains(&format!("again{oldest}. Say so")),
+        message.contains(&format!("again{oldest}. Confirm")),
         "{message}"
     );
     let file = server.path().join("events.jsonl");
@@ -311,7 +311,8 @@ fn a_stream_is_deleted_when_the_operator_agrees() {
     assert_eq!(dry, [r#"{"count":0}"#]);
     let (code, message) = failed(run(&server, &anna(&["--source", "css"])));
     assert_eq!(code, 2);
-    let question = "2 events will be deleted for good (source css, stream anna). Say so with --yes";
+    let question =
+        "2 events will be deleted for good (source css, stream anna). Confirm with --yes";
     assert!(message.contains(question), "{message}");
     assert_eq!(server.events().len(), 3);
 
@@ -325,7 +326,7 @@ fn a_stream_is_deleted_when_the_operator_agrees() {
     let words = json!({ "event_type": 338, "stream_id": "bert" });
     assert_eq!(server.post("/css", signed(words)).status, 200);
     let of_bert = ["events", "--delete", "--stream", "live/bert"];
-    let nameless = "; 1 of them have no appname, 0 of these may be of another app's stream";
+    let nameless = "; 1 of them have no appname, 0 of these may belong to another app's stream";
     let dry = lines(&server, &[&of_bert[..], &["--dry-run"]].concat());
     assert_eq!(
         dry,
@@ -335,7 +336,7 @@ fn a_stream_is_deleted_when_the_operator_agrees() {
     );
     let (_, message) = failed(run(&server, &of_bert));
     assert!(
-        message.contains(&format!("{nameless}. Say so")),
+        message.contains(&format!("{nameless}. Confirm")),
         "{message}"
     );
     let bert = [
@@ -516,7 +517,7 @@ fn errors_are_one_line() {
     let (code, message) = failed(output);
     assert_eq!(code, 1);
     assert!(
-        message.contains("no admin listener of a livehook"),
+        message.contains("not an admin listener of livehook"),
         "{message}"
     );
     for url in ["ftp://a", "nonsense", "http://"] {

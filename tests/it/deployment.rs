@@ -85,7 +85,7 @@ fn the_admin_listener_of_the_image_is_open_only_with_a_token() {
     let said = check(&[]);
     assert!(said.contains("and 127.0.0.1:9090 are free"), "{said}");
     assert!(
-        said.contains("keeps to 127.0.0.1:9090 because LIVEHOOK_ADMIN_TOKEN is not set"),
+        said.contains("listens on 127.0.0.1:9090 only, because LIVEHOOK_ADMIN_TOKEN is not set"),
         "{said}"
     );
     let said = check(&[("LIVEHOOK_ADMIN_TOKEN", "AdminTokenItself")]);

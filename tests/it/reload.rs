@@ -17,7 +17,7 @@ fn write(server: &TestServer, settings: &Settings) {
 }
 
 pub const RELOADED: &str = "sources and handlers are reloaded";
-const REFUSED: &str = "the configuration was not reloaded, the old one stays in force";
+const REFUSED: &str = "the configuration was not reloaded, the old one stays active";
 
 /// Has the server read another configuration, and waits until it has said `word`.
 pub fn reload(server: &TestServer, settings: &Settings, word: &str) {

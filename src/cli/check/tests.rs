@@ -8,7 +8,7 @@ fn config(text: &str, base: &Path) -> Config {
     Config::from_toml(text, base, &Default::default()).unwrap()
 }
 
-/// What `check` says of it: the report, or what is wrong.
+/// The report of `check`, or its error.
 fn checked(config: &Config) -> Result<String, String> {
     validate(config).map_err(|error| format!("{error:#}"))?;
     Ok(report(config).unwrap())
@@ -53,7 +53,7 @@ fn each_field_gets_its_url() {
 }
 
 #[test]
-fn the_keys_of_the_shipped_files_are_no_secrets() {
+fn the_keys_of_the_shipped_files_are_not_secret() {
     for name in ["livehook.toml", "small.toml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("config")
@@ -61,28 +61,28 @@ fn the_keys_of_the_shipped_files_are_no_secrets() {
         let config = Config::load(&path, &Default::default()).unwrap();
         let report = checked(&config).unwrap();
         assert!(
-            report.contains("source css has a key out of the documentation"),
+            report.contains("source css has a key from the documentation"),
             "{report}"
         );
     }
 }
 
 #[test]
-fn what_could_be_better_is_said() {
+fn hints_are_given() {
     let base = tempfile::tempdir().unwrap();
     let hints = |text: &str| checked(&config(text, base.path())).unwrap();
     let report = hints("[sources.css]\nkeys = [\"a\"]\n");
     assert!(report.contains("   http://YOUR-HOST/css/stream-begin\n"));
     assert!(report.contains("set server.public_url"));
-    assert!(report.contains("source css has no token: where these come unsigned they are refused: record-status, audio-audit"));
-    assert!(report.contains("none: events are stored and wait"));
+    assert!(report.contains("source css has no token: unsigned callbacks of these kinds are refused: record-status, audio-audit"));
+    assert!(report.contains("none: events are stored, but not delivered"));
     let handler = |more: &str| {
         let to = "to = { type = \"log\" }";
         hints(&format!(
             "[sources.css]\nkeys = [\"a\"]\n[handlers.a]\nstreams = [\"live/*\"]\n{more}\n{to}"
         ))
     };
-    let nameless = "handler a gets what has no appname by its streamid alone";
+    let nameless = "handler a: events without an appname match";
     assert!(handler("kinds = [\"record\", \"subtitle\"]").contains(nameless));
     assert!(!handler("kinds = [\"record\"]").contains(nameless));
     let report = hints(
@@ -90,11 +90,11 @@ fn what_could_be_better_is_said() {
     );
     assert!(report.contains("plain http"));
     assert!(report.contains("source css has no key"));
-    assert!(report.contains("source open has neither key nor token"));
+    assert!(report.contains("source open has neither a key nor a token"));
 }
 
 #[test]
-fn it_ends_with_what_nobody_looked_at() {
+fn the_report_ends_with_what_was_not_checked() {
     let base = tempfile::tempdir().unwrap();
     let said = |text: &str| {
         let text = format!("[sources.css]\nkeys = [\"a\"]\n{text}");
@@ -107,7 +107,7 @@ fn it_ends_with_what_nobody_looked_at() {
     for part in [
         "the callback template: ",
         "whether 0.0.0.0:8080 and 127.0.0.1:9090 are free",
-        "data: whether it is whole",
+        "data: whether it is undamaged",
     ] {
         assert!(end.contains(part), "{end}");
     }
@@ -129,7 +129,7 @@ fn it_ends_with_what_nobody_looked_at() {
 }
 
 #[test]
-fn what_cannot_run_is_refused() {
+fn a_configuration_that_cannot_run_is_refused() {
     let base = tempfile::tempdir().unwrap();
     let no_target = config(
         "[sources.css]\nkeys = [\"a\"]\n[handlers.mine]",
@@ -173,7 +173,7 @@ fn what_cannot_run_is_refused() {
 }
 
 #[test]
-fn no_handler_writes_to_what_is_livehooks_own() {
+fn no_handler_writes_to_a_file_of_livehook() {
     let base = tempfile::tempdir().unwrap();
     let with = |path: &str| {
         let to = format!("[handlers.a]\nto = {{ type = \"file\", path = \"{path}\" }}");

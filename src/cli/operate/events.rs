@@ -1,4 +1,4 @@
-//! `livehook events`: what is stored, what arrives, and deleting it.
+//! `livehook events`: lists, follows and deletes events.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::cli::Failed;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EventsArgs {
-    /// One event whole, as handlers get it
+    /// Show this whole event, as handlers receive it
     #[arg(value_name = "ID", conflicts_with_all = ["kind", "source", "from", "to", "domain", "stream", "follow", "delete"])]
     id: Option<String>,
     #[command(flatten)]
@@ -24,17 +24,17 @@ pub(in crate::cli) struct EventsArgs {
     stream: StreamArgs,
     #[command(flatten)]
     shown: ListArgs,
-    /// Go on with those that arrive, until interrupted
+    /// Then show events as they arrive, until interrupted
     #[arg(long, short, conflicts_with_all = ["from", "to"])]
     follow: bool,
-    /// Instead of showing them: delete all of a stream for good, and what handlers still owe of them; live/room-7 takes along
-    /// what tells no appname
+    /// Delete the events of a stream for good, with their pending deliveries; live/room-7 includes
+    /// events of room-7 without an appname
     #[arg(long, requires = "stream", conflicts_with_all = ["follow", "limit"])]
     delete: bool,
-    /// With --delete: only say how many it would be
+    /// With --delete: only count the events
     #[arg(long, requires = "delete")]
     dry_run: bool,
-    /// With --delete: do not ask
+    /// With --delete: do not ask for confirmation
     #[arg(long, short, requires = "delete")]
     yes: bool,
 }
@@ -53,7 +53,8 @@ impl Operate for EventsArgs {
             return self.delete(remote);
         }
         let limit = self.shown.limit(self.follow)?;
-        // What arrives while the list is read is not missed, and not shown twice.
+        // Following starts before the list is read, so that no event is missed; known ones are
+        // skipped below.
         let messages = match self.follow {
             true => {
                 let path = &["events", "stream"];
@@ -71,7 +72,7 @@ impl Operate for EventsArgs {
         };
         let mut known: HashSet<String> = items.iter().map(|item| item["id"].to_string()).collect();
         remote.block_on(messages.each(|item| {
-            // The handlers are told of in between.
+            // Messages about handlers come in between; they have no id.
             let is_new = item["id"].is_string() && !known.remove(&item["id"].to_string());
             if is_new {
                 printer.print(&[item])
@@ -100,7 +101,7 @@ impl EventsArgs {
             let nameless = match (number("without_appname"), number("maybe_another_app")) {
                 (0, _) => String::new(),
                 (nameless, maybe) => format!(
-                    "; {nameless} of them have no appname, {maybe} of these may be of another app's stream"
+                    "; {nameless} of them have no appname, {maybe} of these may belong to another app's stream"
                 ),
             };
             Ok((answer, count, nameless))
@@ -111,7 +112,7 @@ impl EventsArgs {
         if !self.dry_run {
             let question = format!("{count} will be deleted for good ({filters}){nameless}.");
             if !confirm(&question, self.yes)? {
-                return print_line("nothing was done").map(drop);
+                return print_line("nothing was deleted").map(drop);
             }
             (answer, count, _) = ask(false)?;
         }
@@ -126,7 +127,7 @@ impl EventsArgs {
 
 const HEAD: &[&str] = &["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"];
 
-/// What [`HEAD`] stands above.
+/// The cells below [`HEAD`].
 fn row(item: &Value) -> Vec<String> {
     let source = item["source"].as_str().unwrap_or_default();
     vec![

@@ -1,4 +1,4 @@
-//! What the server tells as it happens, also across its restarts.
+//! Receives server-sent events, and reconnects after the server restarts.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::remote::Remote;
 use super::table::printable;
 use crate::cli::Failed;
 
-/// Between two tries to go on.
+/// The pause before each attempt to reconnect.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages that come one after the other.
+/// A connection that receives messages.
 pub(super) struct MessageStream<'a> {
     remote: &'a Remote,
     path: &'a [&'a str],
@@ -22,7 +22,7 @@ pub(super) struct MessageStream<'a> {
 }
 
 impl<'a> MessageStream<'a> {
-    /// From now on.
+    /// Connects. The messages begin with what happens after this call.
     pub(super) async fn start(
         remote: &'a Remote,
         path: &'a [&'a str],
@@ -37,7 +37,7 @@ impl<'a> MessageStream<'a> {
         })
     }
 
-    /// Hands every message on, until nobody wants the next one.
+    /// Calls `on_message` for each message until it returns false.
     pub(super) async fn each(
         mut self,
         mut on_message: impl FnMut(Value) -> Result<bool, Failed>,
@@ -45,7 +45,7 @@ impl<'a> MessageStream<'a> {
         let mut last: Option<String> = None;
         loop {
             let mut rest = Vec::new();
-            // An answer that is cut off is taken up again.
+            // If the connection breaks, the loop below reconnects.
             while let Ok(Some(chunk)) = self.response.chunk().await {
                 rest.extend_from_slice(&chunk);
                 while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -75,7 +75,7 @@ impl<'a> MessageStream<'a> {
                         break;
                     }
                     Err(Failed::Setup(error)) => return Err(Failed::Setup(error)),
-                    // It may just be starting again.
+                    // The server may be restarting.
                     Err(Failed::Run(_)) => {}
                 }
             }

@@ -1,4 +1,4 @@
-//! `livehook handlers` and `parked`.
+//! `livehook handlers` and `livehook parked`.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::cli::Failed;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct HandlersArgs {
-    /// Have this one begin no more attempts, also after a restart
+    /// Pause this handler: it starts no more attempts, even after a restart
     #[arg(long, value_name = "NAME", conflicts_with = "resume")]
     pause: Option<String>,
-    /// Have this one go on
+    /// Resume this handler
     #[arg(long, value_name = "NAME")]
     resume: Option<String>,
-    /// One JSON object per line instead of a table
+    /// Print one JSON object per line instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -80,7 +80,7 @@ impl Operate for HandlersArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ParkedArgs {
-    /// Only of this handler
+    /// Only the events of this handler
     #[arg(value_name = "HANDLER")]
     handler: Option<String>,
     #[command(flatten)]

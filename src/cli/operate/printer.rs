@@ -1,4 +1,4 @@
-//! Items as they come, below those that came before.
+//! Prints items as they arrive, aligned with the earlier ones.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::table::TextTable;
 use super::{json_line, print_line, terminal_width};
 use crate::cli::Failed;
 
-/// Prints items, as a table that goes on or as JSON lines.
+/// Prints items as a growing table or as JSON lines.
 pub(super) struct Printer {
     json: bool,
     head: &'static [&'static str],
@@ -15,7 +15,7 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// `row` gives an item's cells, as many as there are in `head`.
+    /// `row` returns the cells of an item, one for each column of `head`.
     pub(super) fn new(
         json: bool,
         head: &'static [&'static str],
@@ -29,7 +29,7 @@ impl Printer {
         }
     }
 
-    /// Whether somebody reads on.
+    /// Prints items. Returns false if nobody reads any more.
     pub(super) fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
         let lines: Vec<String> = if self.json {
             items.iter().map(json_line).collect()

@@ -1,4 +1,4 @@
-//! What lists are asked for.
+//! Options of the commands that list something.
 
 use anyhow::anyhow;
 use clap::Args;
@@ -10,7 +10,7 @@ use crate::rejected::Reason;
 
 type Query = Vec<(&'static str, String)>;
 
-/// What arrived when.
+/// Filters by kind, source and time.
 #[derive(Debug, Args)]
 pub(super) struct ReceivedArgs {
     /// Only this kind, such as stream-begin
@@ -19,10 +19,10 @@ pub(super) struct ReceivedArgs {
     /// Only this source
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Only what arrived since then: a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m
+    /// Only received since this time, such as 2026-11-23T08:00:00Z, or 15m for 15 minutes ago
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     from: Option<Timestamp>,
-    /// Only what arrived before then
+    /// Only received before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     to: Option<Timestamp>,
 }
@@ -41,7 +41,7 @@ impl ReceivedArgs {
     }
 }
 
-/// Which stream.
+/// Filters by stream.
 #[derive(Debug, Args)]
 pub(super) struct StreamArgs {
     /// Only this push or play domain
@@ -61,22 +61,22 @@ impl StreamArgs {
     }
 }
 
-/// How a list is shown.
+/// Options for the output of a list.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// At most so many, the newest
+    /// Show at most this many, the newest
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
-    /// One JSON object per line instead of a table
+    /// Print one JSON object per line instead of a table
     #[arg(long)]
     pub(super) json: bool,
 }
 
 impl ListArgs {
-    /// How many at most. None of what is there makes sense only for those who wait for more.
+    /// The most items to list. Zero is allowed only with `--follow`.
     pub(super) fn limit(&self, follow: bool) -> Result<usize, Failed> {
         if self.limit == 0 && !follow {
-            let problem = "--limit 0 shows nothing, write 1 or more";
+            let problem = "--limit 0 shows nothing; write 1 or more";
             return Err(Failed::Setup(anyhow!(problem)));
         }
         Ok(self.limit)
@@ -97,7 +97,7 @@ pub(super) fn reason(text: &str) -> Result<Reason, String> {
     })
 }
 
-/// A time, or how long ago it was.
+/// Parses a time, or a duration before now.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Some(time) = Timestamp::from_rfc3339(text) {
         return Ok(time);
@@ -105,6 +105,6 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     let ago = humantime::parse_duration(text.trim_start_matches('-'));
     ago.map(|ago| Clock::system().now().minus(ago))
         .map_err(|_| {
-            "write a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m".to_owned()
+            "write a time such as 2026-11-23T08:00:00Z, or a duration such as 15m for 15 minutes ago".to_owned()
         })
 }

@@ -1,4 +1,4 @@
-//! `livehook rejected`: what was refused, and judging it once more.
+//! `livehook rejected`: lists rejected callbacks, and checks them again.
 
 use clap::Args;
 use serde_json::json;
@@ -14,16 +14,16 @@ use crate::rejected::Reason;
 pub(in crate::cli) struct RejectedArgs {
     #[command(flatten)]
     received: ReceivedArgs,
-    /// Only what was refused for this reason, such as signature
+    /// Only rejected for this reason, such as signature
     #[arg(long, value_parser = reason)]
     reason: Option<Reason>,
     #[command(flatten)]
     shown: ListArgs,
-    /// Instead of showing the list: take what was refused for its signature, or came to a URL that is nobody's, and is authentic by
-    /// the keys of now
+    /// Check the callbacks again that were refused for their signature or sent to an unknown URL,
+    /// and accept those that are authentic with the current keys
     #[arg(long, conflicts_with_all = ["kind", "from", "to", "reason", "limit"])]
     recheck: bool,
-    /// With --recheck: only say how many it would be
+    /// With --recheck: only count the callbacks
     #[arg(long, requires = "recheck")]
     dry_run: bool,
 }
@@ -78,8 +78,8 @@ impl RejectedArgs {
         }
         let count = counted(answer["count"].as_u64().unwrap_or_default(), "callback");
         let what = match self.dry_run {
-            true => "would be taken: authentic by the keys of now",
-            false => "joined the inbox: authentic by the keys of now",
+            true => "would be accepted: authentic with the current keys",
+            false => "accepted: authentic with the current keys",
         };
         print_line(&format!("{count} {what}")).map(drop)
     }

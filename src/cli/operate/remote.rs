@@ -1,4 +1,4 @@
-//! The server that is asked.
+//! The admin API of a running server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,20 +17,22 @@ use crate::config::{Config, environment};
 use crate::outbound;
 use crate::settings::Surroundings;
 
-/// To a connection.
+/// The longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// To the answer of a question; a long replay may take a while to be counted.
+/// The longest time to an answer. Counting the events of a long replay may take a while.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// To an answer that is given when everything stored was looked through: of a deletion, and of a rebuilt board.
+/// The longest time to an answer that needs all stored events: a deletion, or a rebuild of the
+/// board.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Where the server is, and who asks.
+/// Options that name the server and its token.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Access {
-    /// The server's admin listener, such as http://127.0.0.1:9090 [default: that of the configuration, with its token]
+    /// The admin listener of the server, such as http://127.0.0.1:9090 [default: from the
+    /// configuration, with its token]
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
-    /// A file that holds the token for --admin
+    /// A file with the token for --admin
     #[arg(long, value_name = "FILE", requires = "admin")]
     admin_token_file: Option<PathBuf>,
 }
@@ -44,7 +46,7 @@ pub(in crate::cli) struct Remote {
 }
 
 impl Remote {
-    /// The one that is named, else the one of the configuration, of which only `[admin]` is looked at.
+    /// Finds the server: from the options, else from `[admin]` of the configuration.
     pub(super) fn find(access: &Access, file: &Path) -> anyhow::Result<Self> {
         let env = environment();
         let (url, token) = match &access.admin {
@@ -80,31 +82,31 @@ impl Remote {
         })
     }
 
-    /// Asks for a page.
+    /// Sends a GET request.
     pub(super) fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
         self.runtime
             .block_on(self.ask(Method::GET, path, query, None, ANSWER_TIMEOUT))
     }
 
-    /// Has the server do something.
+    /// Sends a POST request.
     pub(super) fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failed> {
         self.runtime
             .block_on(self.ask(Method::POST, path, &[], Some(body), ANSWER_TIMEOUT))
     }
 
-    /// Has the server do something that goes through everything stored.
+    /// Sends a POST request without a body whose work needs all stored events.
     pub(super) fn post_slow(&self, path: &[&str]) -> Result<Value, Failed> {
         self.runtime
             .block_on(self.ask(Method::POST, path, &[], None, SLOW_TIMEOUT))
     }
 
-    /// Has the server delete what the query says, or count it.
+    /// Sends a DELETE request.
     pub(super) fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
         self.runtime
             .block_on(self.ask(Method::DELETE, path, query, None, SLOW_TIMEOUT))
     }
 
-    /// Waits, or does something else that takes its time.
+    /// Runs a future to its end.
     pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
@@ -125,7 +127,7 @@ impl Remote {
                 .map_err(|error| self.unreachable(error))?;
             serde_json::from_str(&text).map_err(|_| {
                 Failed::Run(anyhow!(
-                    "{}: this is no admin listener of a livehook",
+                    "{}: this is not an admin listener of livehook",
                     self.url
                 ))
             })
@@ -140,7 +142,7 @@ impl Remote {
         })
     }
 
-    /// Sends a question whose answer is good.
+    /// Sends a request. Fails unless the answer is a success.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -179,16 +181,16 @@ impl Remote {
         let message = said.as_ref().and_then(|said| said["message"].as_str());
         let problem = match (status, message) {
             (StatusCode::UNAUTHORIZED, _) => anyhow!(
-                "{}: it does not know the token; give the one of its [admin] with --admin-token-file, or its configuration with --config",
+                "{}: the token is wrong or missing; give the token of its [admin] with --admin-token-file, or its configuration with --config",
                 self.url
             ),
             (_, Some(message)) => anyhow!("{}", printable(message)),
             _ => anyhow!(
-                "{}: it answers {status}; is this the admin listener of a livehook?",
+                "{}: it answers {status}; is this an admin listener of livehook?",
                 self.url
             ),
         };
-        // A filter that is not understood is the user's to mend.
+        // The user must correct an invalid filter.
         Err(match status {
             StatusCode::BAD_REQUEST => Failed::Setup(problem),
             _ => Failed::Run(problem),

@@ -1,4 +1,4 @@
-//! `livehook replay`, and waiting for its end.
+//! `livehook replay`: starts a replay and, if wanted, waits for its end.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -14,36 +14,37 @@ use super::table::cell;
 use super::{Operate, confirm, counted, print_line};
 use crate::cli::Failed;
 
-/// Between two looks at how much is left.
+/// The pause between two requests for the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Looks in a row that may fail: what restarts a server takes its time.
+/// The most failed requests in a row. A restart of the server takes time.
 const MAX_FAILURES: u32 = 60;
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("selection").required(true).args(["event", "parked", "from"]))]
 pub(in crate::cli) struct ReplayArgs {
-    /// The handler that gets them again
+    /// The handler that receives the events again
     #[arg(value_name = "HANDLER")]
     handler: String,
-    /// This event
+    /// Replay this event
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// Everything that is parked
+    /// Replay all parked events
     #[arg(long)]
     parked: bool,
-    /// What arrived since then: a time such as 2026-11-23T08:00:00Z, or so long ago, such as 15m
+    /// Replay events received since this time, such as 2026-11-23T08:00:00Z, or 15m for 15 minutes
+    /// ago
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     from: Option<Timestamp>,
-    /// With --from: and before then [default: now]
+    /// With --from: only events received before this time [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time, requires = "from")]
     to: Option<Timestamp>,
-    /// Only say how many it would be
+    /// Only count the events
     #[arg(long)]
     dry_run: bool,
-    /// End when the handler is through with all that is replayed to it; a terminal shows how much is left
+    /// Wait until the handler has processed all replayed events; a terminal shows the progress
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
@@ -64,10 +65,10 @@ impl Operate for ReplayArgs {
         let path = ["handlers", &*self.handler, "replay"];
         let ask = |body: &Value| {
             let answer = remote.post(&path, body)?;
-            // Whoever asked for more is told what there is.
+            // The server names its oldest event if the range begins before it.
             let oldest = match &answer["oldest"] {
                 Value::Null => String::new(),
-                oldest => format!("; the oldest stored event is of {}", cell(oldest)),
+                oldest => format!("; the oldest stored event was received at {}", cell(oldest)),
             };
             Ok((answer["count"].as_u64().unwrap_or_default(), oldest))
         };
@@ -85,7 +86,7 @@ impl Operate for ReplayArgs {
             self.handler
         );
         if !confirm(&question, self.yes)? {
-            return print_line("nothing was done").map(drop);
+            return print_line("nothing was replayed").map(drop);
         }
         body["dry_run"] = false.into();
         let (count, oldest) = ask(&body)?;
@@ -101,7 +102,8 @@ impl Operate for ReplayArgs {
 }
 
 impl ReplayArgs {
-    /// Looks again and again. What was replayed earlier, or from elsewhere, counts as well.
+    /// Polls until nothing is left to replay. Events of earlier replays, and of those from
+    /// elsewhere, count too.
     fn wait(&self, remote: &Remote) -> Result<(), Failed> {
         let mut line = ProgressLine::on_terminal();
         let mut failures = 0;
@@ -115,7 +117,7 @@ impl ReplayArgs {
                         Err(problem) => break Err(Failed::Run(problem)),
                     }
                 }
-                // It may just be starting again.
+                // The server may be restarting.
                 Err(Failed::Run(_)) if failures < MAX_FAILURES => failures += 1,
                 Err(failed) => break Err(failed),
             }
@@ -125,7 +127,7 @@ impl ReplayArgs {
         print_line(&ended?).map(drop)
     }
 
-    /// What came of it, once nothing is left; until then shows how much is.
+    /// Returns the result when nothing is left to replay. Until then, shows how much is left.
     fn outcome(&self, handler: &Value, line: &mut ProgressLine) -> anyhow::Result<Option<String>> {
         if handler.is_null() {
             anyhow::bail!("there is no handler {} any more", self.handler);
@@ -145,15 +147,15 @@ impl ReplayArgs {
                 line.show(handler, left);
                 Ok(None)
             }
-            None => anyhow::bail!("the server does not say how much is left: it is an older one"),
+            None => anyhow::bail!("the server is too old to report how much is left"),
         }
     }
 }
 
-/// A line of a terminal that says how much is left, over and over.
+/// A line on a terminal that shows the progress.
 struct ProgressLine {
     is_terminal: bool,
-    /// The most there ever were.
+    /// The largest number of events left so far.
     most: u64,
 }
 
@@ -168,7 +170,7 @@ impl ProgressLine {
     fn show(&mut self, handler: &Value, left: u64) {
         self.most = self.most.max(left);
         let state = match handler["state"].as_str() {
-            // Why it may take long.
+            // These states explain why it takes long.
             Some(state @ ("paused" | "failing")) => format!(" ({state})"),
             _ => String::new(),
         };
@@ -176,7 +178,7 @@ impl ProgressLine {
         self.write(&format!("{name}: {left} of {} left{state}", self.most));
     }
 
-    /// Writes over what stands there; what cannot be shown is not missed.
+    /// Replaces the line. Write errors are ignored: the progress is not essential.
     fn write(&self, text: &str) {
         if self.is_terminal {
             let mut err = std::io::stderr().lock();

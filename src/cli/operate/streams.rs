@@ -1,4 +1,4 @@
-//! `livehook streams`: which of them are live, the story of one, and making the board again.
+//! `livehook streams`: lists streams, shows one in detail, and rebuilds the board.
 
 mod detail;
 
@@ -22,14 +22,15 @@ use crate::cli::Failed;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct StreamsArgs {
-    /// One stream with its story, as source/domain/app/stream: css/push.example.com/live/room-7; a slash within a part is
-    /// %2F, a part that is empty is -
+    /// Show this stream in detail: source/domain/app/stream, such as
+    /// css/push.example.com/live/room-7; write %2F for a slash within a part and - for an empty
+    /// part
     #[arg(value_name = "STREAM", conflicts_with_all = ["all", "offline", "source", "domain", "stream", "search", "follow", "rebuild"])]
     one: Option<String>,
-    /// Also those that are not live
+    /// Also streams that are not live
     #[arg(long)]
     all: bool,
-    /// Only those that are not live
+    /// Only streams that are not live
     #[arg(long, conflicts_with = "all")]
     offline: bool,
     /// Only this source
@@ -37,18 +38,18 @@ pub(in crate::cli) struct StreamsArgs {
     source: Option<String>,
     #[command(flatten)]
     stream: StreamArgs,
-    /// Only those with this text in domain/app/stream
+    /// Only streams with this text in domain/app/stream
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     #[command(flatten)]
     shown: ListArgs,
-    /// Go on with each change, live or not any more, until interrupted
+    /// Then show each change of a stream, until interrupted
     #[arg(long, short)]
     follow: bool,
-    /// Instead of showing them: have the board made again from everything stored
+    /// Rebuild the board of streams from the stored events
     #[arg(long, conflicts_with_all = ["all", "offline", "source", "domain", "stream", "search", "follow", "limit"])]
     rebuild: bool,
-    /// With --rebuild: do not ask
+    /// With --rebuild: do not ask for confirmation
     #[arg(long, short, requires = "rebuild")]
     yes: bool,
 }
@@ -62,7 +63,8 @@ impl Operate for StreamsArgs {
         if let Some(one) = &self.one {
             return self.show_detail(remote, &parse_name(one).map_err(Failed::Setup)?, limit);
         }
-        // What changes while the list is read is not missed, and not shown twice.
+        // Following starts before the list is read, so that no change is missed; known states are
+        // skipped below.
         let messages = match self.follow {
             true => {
                 let path = &["streams", "stream"];
@@ -122,20 +124,20 @@ impl StreamsArgs {
     }
 
     fn rebuild(&self, remote: &Remote) -> Result<(), Failed> {
-        let question = "The board of streams will be made again from everything stored.";
+        let question = "The board of streams will be rebuilt from the stored events.";
         if !confirm(question, self.yes)? {
-            return print_line("nothing was done").map(drop);
+            return print_line("nothing was rebuilt").map(drop);
         }
         let answer = remote.post_slow(&["streams", "rebuild"])?;
         if self.shown.json {
             return print_line(&answer.to_string()).map(drop);
         }
         let count = counted(answer["count"].as_u64().unwrap_or_default(), "event");
-        print_line(&format!("the board of streams was made again from {count}")).map(drop)
+        print_line(&format!("the board of streams was rebuilt from {count}")).map(drop)
     }
 }
 
-/// The parts of a stream's name.
+/// Splits the name of a stream into source, domain, appname and streamid.
 fn parse_name(text: &str) -> anyhow::Result<[String; 4]> {
     let problem = || {
         anyhow!(
@@ -151,13 +153,14 @@ fn parse_name(text: &str) -> anyhow::Result<[String; 4]> {
             part
         })
     };
-    // Lists have a source as `/css`.
+    // Lists show a source as `/css`.
     let parts = text.strip_prefix('/').unwrap_or(text).split('/').map(part);
     let parts: Vec<String> = parts.collect::<anyhow::Result<_>>()?;
     parts.try_into().map_err(|_| problem())
 }
 
-/// Those whose state is the newest, oldest first. They are listed by when they were first heard of, so all are looked at.
+/// The `limit` streams whose state changed last, the oldest change first. The server sorts streams
+/// by their first event, so all pages are read.
 fn newest_changed(
     remote: &Remote,
     query: &[(&'static str, String)],
@@ -171,7 +174,7 @@ fn newest_changed(
         query.extend(after.map(|after: i64| ("after", after.to_string())));
         let page = remote.get(&["streams"], &query)?;
         items.extend(page["items"].as_array().into_iter().flatten().cloned());
-        // Of very many only those are held that may be shown.
+        // Only streams that may be shown are kept, because there may be very many.
         items.sort_by_cached_key(|item| std::cmp::Reverse(changed_at(item)));
         items.truncate(limit);
         after = next(&page);
@@ -183,7 +186,7 @@ fn newest_changed(
     Ok(items)
 }
 
-/// When its state began, as far as that is known.
+/// When the state of a stream began, as far as known.
 fn changed_at(item: &Value) -> Option<Timestamp> {
     let time = |name: &str| Timestamp::from_rfc3339(item[name].as_str()?);
     time("since").or_else(|| time("last"))
@@ -194,7 +197,7 @@ fn stream_name(item: &Value) -> String {
     Value::from_iter(parts.map(|part| item[part].clone())).to_string()
 }
 
-/// What changes of a stream.
+/// The parts of an item whose change is shown.
 fn state(item: &Value) -> String {
     let parts = ["live", "since", "pushsequence"];
     Value::from_iter(parts.map(|part| item[part].clone())).to_string()
@@ -202,7 +205,7 @@ fn state(item: &Value) -> String {
 
 const HEAD: &[&str] = &["STATE", "SINCE", "SOURCE", "STREAM", "LAST"];
 
-/// What [`HEAD`] stands above.
+/// The cells below [`HEAD`].
 fn row(item: &Value) -> Vec<String> {
     let live = item["live"].as_bool().unwrap_or_default();
     let source = item["source"].as_str().unwrap_or_default();

@@ -1,20 +1,20 @@
-//! Tables for people.
+//! Text tables.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-/// Between two columns.
+/// The spaces between two columns.
 const GAP: usize = 2;
-/// No column is cut to less.
+/// The least width to which a column is cut.
 const MIN_WIDTH: usize = 8;
-/// Columns of little use when cut: only when the others are as narrow as they get.
+/// These columns are of little use when cut, so they are cut last.
 const UNCUT: [&str; 8] = [
     "RECEIVED", "PARKED", "ID", "TIME", "SINCE", "LAST", "START", "END",
 ];
 
-/// Columns that are as wide as what is in them, as far as there is room.
+/// A table whose columns are as wide as their content, as far as the terminal allows.
 pub(super) struct TextTable {
     rows: Vec<Vec<String>>,
 }
@@ -30,8 +30,8 @@ impl TextTable {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// With columns at least as wide as the last time, so that what follows stands below, and lines no longer than `width`;
-    /// none: as long as they are.
+    /// Returns the lines of the table, at most `width` columns wide. `widths` keeps the widths of
+    /// the columns between calls, so that later rows align with earlier ones.
     pub(super) fn lines(&self, widths: &mut Vec<usize>, width: Option<usize>) -> Vec<String> {
         for row in &self.rows {
             widths.resize(widths.len().max(row.len()), 0);
@@ -56,7 +56,7 @@ impl TextTable {
         self.rows.iter().map(line).collect()
     }
 
-    /// Makes the widest column narrower until there is room for all.
+    /// Narrows the widest column until the table fits.
     fn fit(&self, widths: &mut [usize], width: usize) {
         let head = &self.rows[0];
         let whole: Vec<bool> = head.iter().map(|name| UNCUT.contains(&&**name)).collect();
@@ -73,7 +73,7 @@ impl TextTable {
     }
 }
 
-/// The beginning of what is too wide.
+/// Cuts a cell that is too wide, and marks the cut with `…`.
 fn cut(cell: &str, width: usize) -> Cow<'_, str> {
     if cell.width() <= width {
         return cell.into();
@@ -86,7 +86,8 @@ fn cut(cell: &str, width: usize) -> Cow<'_, str> {
     format!("{}…", &cell[..end]).into()
 }
 
-/// What stands in a cell. It comes from the internet: nothing in it may move the cursor, or turn the direction of the text.
+/// The text of a cell, without characters that could control the terminal: the values come from the
+/// internet.
 pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
@@ -96,6 +97,7 @@ pub(super) fn cell(value: &Value) -> String {
     printable(&text)
 }
 
+/// Escapes control characters and invisible ones.
 pub(super) fn printable(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -108,7 +110,8 @@ pub(super) fn printable(text: &str) -> String {
     plain
 }
 
-/// JSON that means the same: of what moves the cursor, it writes out by itself only what comes before the space.
+/// Escapes control characters and invisible ones in JSON without changing its meaning. JSON itself
+/// escapes only the control characters below the space.
 pub(super) fn printable_json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for letter in json.chars() {
@@ -121,12 +124,12 @@ pub(super) fn printable_json(json: &str) -> String {
     plain
 }
 
-/// Whether it turns the direction of the text, or is there and not seen.
+/// Whether a character is invisible or changes the direction of the text.
 fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A stream as people write it: domain, appname and stream, as far as they are there.
+/// The name of a stream: domain, appname and streamid, as far as known.
 pub(super) fn stream(item: &Value) -> String {
     let parts = ["domain", "appname", "streamid"];
     let parts: Vec<_> = parts
@@ -139,7 +142,7 @@ pub(super) fn stream(item: &Value) -> String {
     printable(&parts.join("/"))
 }
 
-/// The type without what all have in common.
+/// The kind: the CloudEvents type without its common prefix.
 pub(super) fn kind(item: &Value) -> String {
     let kind = item["type"].as_str().unwrap_or_default();
     printable(kind.strip_prefix("css.").unwrap_or(kind))
@@ -152,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_from_the_internet_moves_nothing() {
+    fn cells_contain_no_control_characters() {
         let name = json!("a\u{1b}[2Jb\nc\u{202e}d\u{7f}");
         assert_eq!(cell(&name), "a\\u{1b}[2Jb\\u{a}c\\u{202e}d\\u{7f}");
         assert_eq!(cell(&json!("推流")), "推流");
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn json_moves_nothing_and_means_the_same() {
+    fn printable_json_has_no_control_characters_and_the_same_meaning() {
         let event = json!({ "a\u{9b}": ["\u{1b}[2J\u{7f}\u{85}\u{202e}\u{feff}", "推流\u{e9}"] });
         for text in [event.to_string(), format!("{event:#}")] {
             let plain = printable_json(&text);
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_as_wide_as_what_is_in_them() {
+    fn columns_are_as_wide_as_their_content() {
         let mut table = TextTable::new(&["A", "B", "C"]);
         table.row(["1".to_owned(), "long".to_owned(), "3".to_owned()]);
         table.row(["推流".to_owned(), "e\u{301}".to_owned(), "4".to_owned()]);
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_column_is_cut_until_there_is_room() {
+    fn the_widest_column_is_cut_until_the_table_fits() {
         let mut table = TextTable::new(&["KIND", "STREAM", "ID"]);
         let cells = ["stream-begin", "直播/room-7-of-many", "0123456789abcdef"];
         table.row(cells.map(str::to_owned));
@@ -204,15 +207,15 @@ mod tests {
         assert_eq!(at(50), "stream-begin  直播/room-7-of-ma…  0123456789abcdef");
         assert_eq!(at(36), "stream-…  直播/ro…  0123456789abcdef");
         assert_eq!(at(30), "stream-…  直播/ro…  012345678…");
-        // Half of a wide letter is none.
+        // A wide letter does not fit by half.
         assert_eq!(cut("直播直播", 4), "直…");
         assert_eq!(cut("直播直播", 8), "直播直播");
-        // Narrower than it can be told.
+        // The table cannot get narrower than the least widths.
         assert_eq!(
             table.lines(&mut Vec::new(), Some(1))[1],
             "stream-…  直播/ro…  0123456…"
         );
-        // What follows stands below.
+        // Later rows align with earlier ones.
         let mut widths = Vec::new();
         let first = table.lines(&mut widths, Some(40));
         assert_eq!(table.lines(&mut widths, Some(40)), first);

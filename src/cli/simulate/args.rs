@@ -1,4 +1,4 @@
-//! The arguments of `livehook simulate`, and what they mean.
+//! The arguments of `livehook simulate`, and their conversion to settings.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use css_simulator::{
 use crate::outbound;
 use crate::settings;
 
-/// Events when nobody says how many or how long.
+/// The number of events without `--events` and `--duration`.
 const DEFAULT_EVENTS: u64 = 100;
-/// Per second, when nobody says how fast.
+/// Events per second without `--rate` and `--connections`.
 const DEFAULT_RATE: f64 = 10.0;
-/// Requests at a time in an open loop.
+/// The most requests at a time with `--rate`, without `--connections`.
 const DEFAULT_CONNECTIONS: usize = 256;
 
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ Examples:
   livehook simulate --url http://127.0.0.1:8080/css --key-file key --rate 500 --duration 1m --bad 0.01 --verify http://127.0.0.1:9090
   livehook simulate --url http://127.0.0.1:8080/css --key-file key --conformance")]
 pub(in crate::cli) struct SimulateArgs {
-    /// Where to post to: `{URL}/{kind}`, such as http://127.0.0.1:8080/css; any receiver, in any language
+    /// The receiver, such as http://127.0.0.1:8080/css; callbacks are posted to `{URL}/{kind}`
     #[arg(help_heading = "Receiver", long, value_name = "URL")]
     url: String,
     /// The CallbackKey to sign with
@@ -39,10 +39,10 @@ pub(in crate::cli) struct SimulateArgs {
         conflicts_with = "key_file"
     )]
     key: Option<String>,
-    /// A file that holds the key, whose first line counts
+    /// A file with the key in its first line
     #[arg(help_heading = "Receiver", long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// The secret of the URLs, sent as ?token=
+    /// The token of the URLs, sent as ?token=
     #[arg(
         help_heading = "Receiver",
         long,
@@ -50,65 +50,68 @@ pub(in crate::cli) struct SimulateArgs {
         conflicts_with = "token_file"
     )]
     token: Option<String>,
-    /// A file that holds the token
+    /// A file with the token in its first line
     #[arg(help_heading = "Receiver", long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Post everything to {URL} itself
+    /// Post all callbacks to {URL} itself
     #[arg(help_heading = "Receiver", long)]
     single_url: bool,
 
-    /// Events per second, sent when they are due whether earlier ones were answered or not; latency counts from then
-    /// [default: 10, without --connections]
+    /// Send this many events per second, without waiting for earlier answers; latency counts from
+    /// when an event is due [default: 10, without --connections]
     #[arg(help_heading = "Pace", long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Requests at a time; without --rate each sends the next event when the last one was answered [default: 256 with --rate]
+    /// The most requests at a time; without --rate, each connection sends the next event after an
+    /// answer [default: 256 with --rate]
     #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     connections: Option<u32>,
-    /// Stop after so many events [default: 100, without --duration]
+    /// Stop after this many events [default: 100, without --duration]
     #[arg(help_heading = "Pace", long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     events: Option<u64>,
-    /// Stop new events after this time, such as 10s; retries go on until every event has its fate
+    /// Send new events for this time, such as 10s; retries continue until each event is
+    /// acknowledged or given up
     #[arg(help_heading = "Pace", long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 
-    /// How many streams there are
+    /// The number of streams
     #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     streams: u32,
     /// Only these kinds, such as stream-begin,record [default: all but `unknown`]
     #[arg(help_heading = "Traffic", long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
     kinds: Vec<Kind>,
-    /// The share of events that are sent twice, half of them at the same moment
+    /// The share of events that are sent twice, half of these at the same moment
     #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     duplicates: f64,
-    /// Forged and malformed requests, which must be refused, for each event
+    /// Forged and malformed requests per event; the receiver must refuse them
     #[arg(help_heading = "Traffic", long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     bad: f64,
-    /// Send some events after later ones of their stream, and some as late retries
+    /// Send some events after later events of their stream, and some as late retries
     #[arg(help_heading = "Traffic", long)]
     reorder: bool,
-    /// Send the kinds that may come without sign and t without them; without a key, all kinds
+    /// Send kinds that may come without sign and t unsigned; without a key, all kinds
     #[arg(help_heading = "Traffic", long)]
     unsigned: bool,
-    /// Shorten the pauses between retries by this factor: 60 makes a minute a second
+    /// Divide the pauses between retries by this factor: 60 turns a minute into a second
     #[arg(help_heading = "Pace", long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
-    /// Let the sender's clock be this far ahead of this machine's, or behind it, such as -5m
+    /// Set the sender's clock ahead of this machine's by this time, or behind it, such as -5m
     #[arg(help_heading = "Pace", long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = offset)]
     clock_offset: i64,
-    /// Keep so many connections open meanwhile that send next to nothing
+    /// Also keep this many connections open that send almost nothing
     #[arg(help_heading = "Traffic", long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     slow_connections: u32,
-    /// Make the same traffic again but for its times [default: another one each time]
+    /// Repeat the same traffic with new times [default: random]
     #[arg(help_heading = "Traffic", long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Ask this admin listener of a livehook at the end whether everything acknowledged is stored, such as http://127.0.0.1:9090
+    /// At the end, check at this admin listener of livehook that all acknowledged events are
+    /// stored, such as http://127.0.0.1:9090
     #[arg(help_heading = "Result", long, value_name = "URL")]
     verify: Option<String>,
-    /// Ask this one at the end whether its board has every stream live or not as the callbacks it acknowledged left it
+    /// At the end, check at this admin listener that the board shows the right state of each stream
     #[arg(help_heading = "Result", long, value_name = "URL")]
     verify_streams: Option<String>,
-    /// The source's name in that livehook [default: the last part of the URL's path]
+    /// The name of the source in that livehook [default: the last part of the URL's path]
     #[arg(
         help_heading = "Result",
         long,
@@ -116,7 +119,7 @@ pub(in crate::cli) struct SimulateArgs {
         requires = "checks"
     )]
     source: Option<String>,
-    /// A file that holds the token of the admin listener
+    /// A file with the token of the admin listener
     #[arg(
         help_heading = "Result",
         long,
@@ -124,14 +127,15 @@ pub(in crate::cli) struct SimulateArgs {
         requires = "checks"
     )]
     admin_token_file: Option<PathBuf>,
-    /// Grade the receiver instead: a line for each case that it must bear, pass or fail with the reason; exits 1 if one fails
+    /// Check the receiver case by case instead, and print pass or fail with the reason; exits 1 if
+    /// one case fails
     #[arg(help_heading = "Grading", long, conflicts_with_all = [
         "rate", "connections", "events", "duration", "streams", "kinds", "duplicates", "bad", "reorder", "time_scale",
         "slow_connections", "verify", "verify_streams",
     ])]
     pub(super) conformance: bool,
-    /// Also grade whether the receiver acts once on each event: this URL answers a number, which must grow by one with each push
-    /// that begins, and with nothing else meanwhile
+    /// Also check that the receiver acts once on each event: this URL answers a number, which must
+    /// grow by one with each push that begins, and with nothing else
     #[arg(
         help_heading = "Grading",
         long,
@@ -139,7 +143,7 @@ pub(in crate::cli) struct SimulateArgs {
         requires = "conformance"
     )]
     pub(super) count_url: Option<String>,
-    /// How the report looks
+    /// The form of the report
     #[arg(
         help_heading = "Result",
         long,
@@ -151,7 +155,7 @@ pub(in crate::cli) struct SimulateArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ReportForm {
-    /// For people
+    /// Text for people
     Text,
     /// One JSON object
     Json,
@@ -163,7 +167,7 @@ impl SimulateArgs {
         let key = secret("--key", self.key.as_deref(), self.key_file.as_deref())?;
         if key.is_none() && token.is_none() && !self.unsigned {
             bail!(
-                "give the key to sign with: --key or --key-file; or --token for a template without a key; or --unsigned"
+                "name the key to sign with: --key or --key-file; or use --token for a template without a key; or --unsigned"
             );
         }
         let mut template = outbound::url(&self.url, "http://127.0.0.1:8080/css")
@@ -173,7 +177,7 @@ impl SimulateArgs {
             template = template.of_source(source);
         }
         if self.slow_connections > 0 && template.base().scheme() != "http" {
-            bail!("--slow-connections: only receivers without TLS, http://, can be tried so");
+            bail!("--slow-connections: works only with receivers without TLS, http://");
         }
         let pace = match (self.rate, self.connections) {
             (Some(rate), _) => Pace::Open { rate },
@@ -230,7 +234,7 @@ impl SimulateArgs {
     }
 }
 
-/// What asks the URL of an option about the source that the template belongs to.
+/// Makes a check from the URL of an option. It needs the source of the template.
 fn livehook_check<T>(
     option: &str,
     url: &Option<String>,
@@ -241,7 +245,7 @@ fn livehook_check<T>(
         return Ok(None);
     };
     let source = template.source().with_context(|| {
-        format!("{option}: --url names no source, it should end in one such as /css; or --source")
+        format!("{option}: --url names no source: let it end in one such as /css, or use --source")
     })?;
     endpoint(url, "http://127.0.0.1:9090")
         .and_then(|endpoint| new(endpoint, source))
@@ -249,14 +253,15 @@ fn livehook_check<T>(
         .map(Some)
 }
 
-/// What livehook can ask at a URL. The error is the rest of a sentence that begins with the URL's place.
+/// What livehook can ask at a URL. The error is the rest of a sentence that begins with the URL's
+/// place.
 pub(super) fn endpoint(url: &str, example: &str) -> anyhow::Result<HttpEndpoint> {
     let url = outbound::url(url, example).map_err(anyhow::Error::msg)?;
     let client = outbound::client(&url, |client| client)?;
     Ok(HttpEndpoint { client, url })
 }
 
-/// A URL as far as it can be shown: a user in front of an `@` and what stands behind a `?` may be secrets.
+/// A URL without the parts that may be secret: a user before an `@`, and the query.
 pub(super) fn without_secrets(url: &str) -> String {
     let url = url.split('?').next().unwrap_or_default();
     match (url.find("://"), url.find('@')) {
@@ -265,7 +270,7 @@ pub(super) fn without_secrets(url: &str) -> String {
     }
 }
 
-/// The secret of an option, or of the file of its `-file` variant.
+/// Reads a secret from an option, or from the file that its `-file` variant names.
 fn secret(name: &str, text: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
     let (text, place) = match (text, file) {
         (Some(text), _) => (text.to_owned(), name.to_owned()),

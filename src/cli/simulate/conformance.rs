@@ -1,4 +1,4 @@
-//! `livehook simulate --conformance`: from arguments to grades.
+//! `livehook simulate --conformance`: checks a receiver case by case.
 
 use anyhow::{Context, anyhow};
 use css_simulator::{
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::args::{SimulateArgs, endpoint, without_secrets};
 use super::{Failed, interruptible, show};
 
-/// Takes from `settings` what the arguments of a simulation and of a grading have in common.
+/// The settings of a conformance check; those shared with a simulation come from `settings`.
 pub(super) fn settings(
     args: &SimulateArgs,
     settings: Settings,
@@ -36,7 +36,7 @@ pub(super) async fn run(
     settings: conformance::GradingSettings,
 ) -> Result<(), Failed> {
     let (stop, stopped) = watch::channel(Stop::Not);
-    // On standard error, and only on a terminal.
+    // The bar appears on standard error, and only on a terminal.
     let bar = ProgressBar::new(0);
     let grading = conformance::run(settings, super::time_of_day(), stopped, |progress| {
         bar.set_length(progress.all as u64);
@@ -50,7 +50,7 @@ pub(super) async fn run(
 
 fn verdict(report: &Grades) -> anyhow::Result<()> {
     if report.interrupted {
-        return Err(anyhow!("interrupted before all was known"));
+        return Err(anyhow!("interrupted before all cases were checked"));
     }
     match report.failed() {
         0 => Ok(()),

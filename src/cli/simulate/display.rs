@@ -1,4 +1,4 @@
-//! How far a simulation is.
+//! Shows the progress of a simulation.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
@@ -7,15 +7,16 @@ use std::time::Duration;
 use css_simulator::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Between two lines where no bar can be drawn.
+/// Seconds between two lines if there is no terminal.
 const LINE_INTERVAL: u64 = 5;
 
-/// A bar on a terminal, plain lines elsewhere; on standard error, so that the report stands alone.
+/// A progress bar on a terminal, else plain lines. Both go to standard error, so that standard
+/// output has only the report.
 pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
-    /// Whether the bar counts events; otherwise seconds.
+    /// Whether the bar counts events. Otherwise it counts seconds.
     counts_events: bool,
-    /// The second of the last line.
+    /// The second in which the last line was printed.
     last_line: Cell<u64>,
 }
 
@@ -57,7 +58,7 @@ impl ProgressDisplay {
             bar.set_message(text);
         } else if seconds >= self.last_line.get() + LINE_INTERVAL {
             self.last_line.set(seconds);
-            // Nobody may be reading; the report says it all.
+            // Standard error may be closed; the report has everything.
             let _ = writeln!(std::io::stderr(), "{text}");
         }
     }

@@ -211,7 +211,7 @@ fn one_stream_is_shown_in_detail() {
     );
     assert!(first.ends_with(", recv rtmp deleteStream"), "{first}");
     assert!(
-        sessions[1].ends_with("2        no end, but a newer session"),
+        sessions[1].ends_with("2        end unknown, a newer session began"),
         "{sessions:#?}"
     );
     assert!(sessions[2].ends_with("3        live"), "{sessions:#?}");
@@ -296,7 +296,7 @@ fn the_board_is_rebuilt_after_confirmation() {
     let (code, message) = failed(run(&server, &["streams", "--rebuild"]));
     assert_eq!(code, 2);
     let question =
-        "The board of streams will be made again from everything stored. Say so with --yes";
+        "The board of streams will be rebuilt from the stored events. Confirm with --yes";
     assert!(message.contains(question), "{message}");
     let done = lines(&server, &["streams", "--rebuild", "--yes"]);
     assert_eq!(done, ["the board of streams was rebuilt from 2 events"]);

@@ -77,7 +77,10 @@ fn an_interrupted_grading_reports_what_is_known() {
     );
     assert_eq!(grades.report["skipped"], json!(65));
     assert_eq!(grades.code, Some(1));
-    assert_eq!(grades.error, "livehook: interrupted before all was known\n");
+    assert_eq!(
+        grades.error,
+        "livehook: interrupted before all cases were checked\n"
+    );
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn arguments_that_would_do_nothing_are_refused() {
         );
     }
     for (more, message) in [
-        (&[][..], "give the key to sign with"),
+        (&[][..], "name the key to sign with"),
         (
             &["--key", KEY, "--count-url", "127.0.0.1:9/?secret"],
             "--count-url: `127.0.0.1:9/`: is ",

@@ -26,7 +26,7 @@ fn contradictory_arguments_are_refused_in_one_line_with_exit_code_2() {
         (&["--url", "http://", "--key", KEY], "--url: `http://`"),
         (
             &["--url", "http://127.0.0.1:9/css"],
-            "give the key to sign with: --key or --key-file",
+            "name the key to sign with: --key or --key-file",
         ),
         (
             &["--url", "http://127.0.0.1:9/css", "--key", ""],
@@ -125,7 +125,7 @@ fn slow_connections_are_no_tls() {
     let (code, _, stderr) = run(&https);
     assert_eq!(code, Some(2));
     assert!(
-        stderr.contains("--slow-connections: only receivers without TLS"),
+        stderr.contains("--slow-connections: works only with receivers without TLS"),
         "{stderr}"
     );
 }

@@ -1,4 +1,4 @@
-//! One stream for people: what it is, its sessions, its recordings, its last screenshot, its last events.
+//! One stream as text: its state, sessions, recordings, audits, last snapshot and last events.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::table::{TextTable, cell, kind, printable, stream};
 
-/// Everything that is told of a stream; the newest last.
+/// The lines of the whole text. Tables have the newest last.
 pub(super) fn lines(detail: &Value, width: Option<usize>) -> Vec<String> {
     let mut lines = head(detail);
     let mut part = |table: &TextTable, items: &Value| {
@@ -42,7 +42,7 @@ fn head(detail: &Value) -> Vec<String> {
     let state = match (detail["live"].as_bool(), detail["since"].as_str()) {
         (Some(true), Some(since)) => format!("live since {}", printable(since)),
         (_, Some(since)) => format!("offline since {}", printable(since)),
-        (_, None) => "offline, nothing was heard of a push".to_owned(),
+        (_, None) => "offline, no push is known".to_owned(),
     };
     vec![
         format!("{name}: {state}"),
@@ -63,7 +63,7 @@ fn sessions(detail: &Value) -> TextTable {
         "REASON",
     ]);
     for session in oldest_first(&detail["sessions"]) {
-        // Without a begin it is reckoned from the end.
+        // Without a begin, the start is computed from the end and the duration.
         let about = match session["begin_known"].as_bool() {
             Some(false) => "~",
             _ => "",
@@ -82,12 +82,12 @@ fn sessions(detail: &Value) -> TextTable {
     table
 }
 
-/// Why it is over, if it is.
+/// Why a session ended, or that it has not.
 fn reason(session: &Value) -> String {
     if session["end"].is_null() {
         let superseded = session["superseded"].as_bool().unwrap_or_default();
         return if superseded {
-            "no end, but a newer session"
+            "end unknown, a newer session began"
         } else {
             "live"
         }
