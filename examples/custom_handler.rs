@@ -1,7 +1,8 @@
-//! A handler of your own, in Rust: tells who goes live.
+//! A handler written in Rust: it prints which streams go live.
 //!
-//! `cargo run --example custom_handler -- config/small.toml`. Filters, order, retries and so on of
-//! the handler are those of a section `[handlers.who-is-live]` without `to`, or the defaults.
+//! Run it with `cargo run --example custom_handler -- config/small.toml`. Filters, order and
+//! retries of the handler come from a section `[handlers.who-is-live]` without `to`, if there is
+//! one, else they have their defaults.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ struct WhoIsLive;
 impl Handler for WhoIsLive {
     fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a> {
         Box::pin(async move {
-            // An event that does not fit will not fit next time either: park it.
+            // An event that does not fit its type never will: park it.
             match event.payload().map_err(Failure::reject)? {
                 Payload::StreamBegin(begin) => {
                     println!("live: {}", begin.stream_id.as_deref().unwrap_or("?"));
