@@ -1,4 +1,4 @@
-//! What the tests share: a server process, a plain HTTP client, signed bodies, patience.
+//! Helpers of the tests: server processes, an HTTP client, targets, signed bodies, and waiting.
 
 pub mod browser;
 pub mod client;
@@ -20,7 +20,7 @@ pub use self::server::{Settings, TestServer};
 /// The key of the source `css` in the tests.
 pub const KEY: &str = "TestKeyTestKeyTestKeyTestKey1234";
 
-/// Seconds since 1970.
+/// The time as UNIX seconds.
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> i64 {
     std::time::SystemTime::now()
@@ -29,19 +29,19 @@ pub fn now() -> i64 {
         .as_secs() as i64
 }
 
-/// The body with a `t` of ten minutes from now and the signature of [`KEY`].
+/// Signs a body with [`KEY`] and a `t` ten minutes from now.
 pub fn signed(body: Value) -> String {
     signed_with(KEY, now() + 600, body)
 }
 
-/// The body with this `t`, signed with this key.
+/// Signs a body with a given key and `t`.
 pub fn signed_with(key: &str, t: i64, mut body: Value) -> String {
     body["t"] = t.into();
     body["sign"] = sign(key, &t.to_string()).into();
     body.to_string()
 }
 
-/// A signed body whose members are raw text, for what `serde_json` would not write. `members` is without braces.
+/// Signs a body of raw text, for JSON that `serde_json` would not write. `members` has no braces.
 pub fn signed_raw(members: &[u8]) -> Vec<u8> {
     let t = now() + 600;
     let mut body = b"{".to_vec();
@@ -52,12 +52,12 @@ pub fn signed_raw(members: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Looks until something is there; fails after two minutes, which a machine that is ten times slower may need.
+/// Calls `look` until it returns something. Fails after two minutes, enough for a slow machine.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     wait_up_to(Duration::from_secs(120), what, look)
 }
 
-/// Looks until something is there; fails after `limit`.
+/// Calls `look` until it returns something. Fails after `limit`.
 pub fn wait_up_to<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + limit;
     loop {
@@ -69,7 +69,7 @@ pub fn wait_up_to<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Opti
     }
 }
 
-/// The lines of a JSON-lines file, as far as they are complete; none if there is no file.
+/// Reads the complete lines of a JSON-lines file. A missing file has no lines.
 pub fn json_lines(path: &std::path::Path) -> Vec<Value> {
     let text = std::fs::read(path).unwrap_or_default();
     let complete = text

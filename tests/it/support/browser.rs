@@ -1,4 +1,4 @@
-//! A real browser, Debian's chromium, told what to do by its chromedriver over WebDriver.
+//! Controls a real browser, Debian's chromium, through chromedriver (WebDriver).
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -12,14 +12,15 @@ use tempfile::TempDir;
 use super::client::Client;
 use super::wait_up_to;
 
-/// What the keys are called on the wire.
+/// The Tab key, in the code of WebDriver.
 pub const TAB: char = '\u{e004}';
+/// The Enter key, in the code of WebDriver.
 pub const ENTER: char = '\u{e007}';
 
-/// A starting browser takes its time on a busy machine.
+/// The longest time for the start of the browser.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A browser with a window of its own. Dropping it ends it.
+/// A browser with its own window and profile. Dropping it ends the browser.
 pub struct Browser {
     driver: Child,
     address: SocketAddr,
@@ -28,9 +29,10 @@ pub struct Browser {
 }
 
 impl Browser {
+    /// Starts chromedriver and a browser.
     pub fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
-        // The driver listens nowhere else.
+        // chromedriver cannot choose a free port itself.
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -86,21 +88,23 @@ impl Browser {
         self.try_ask("POST", &path, body).unwrap()
     }
 
+    /// Opens a page.
     pub fn open(&self, url: &str) {
         self.ask("/url", &json!({ "url": url }));
     }
 
+    /// Sets the size of the window in pixels.
     pub fn resize(&self, width: u32, height: u32) {
         self.ask("/window/rect", &json!({ "width": width, "height": height }));
     }
 
-    /// What a piece of JavaScript returns.
+    /// Runs JavaScript in the page and returns its result.
     #[track_caller]
     pub fn run(&self, script: &str) -> Value {
         self.ask("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Runs it until it returns something that counts as true.
+    /// Runs JavaScript until its result counts as true, and returns that.
     #[track_caller]
     pub fn wait_for(&self, script: &str) -> Value {
         wait_up_to(Duration::from_secs(20), script, || {
@@ -110,14 +114,14 @@ impl Browser {
         })
     }
 
-    /// Clicks on what shows this text, and agrees to whatever is asked.
+    /// Clicks the link or button with this text, and confirms every question.
     #[track_caller]
     pub fn click(&self, text: &str) {
         self.click_and_answer(text, true);
     }
 
-    /// Clicks on what shows this text, says yes or no when asked, and waits until a button has done its work; what was asked
-    /// or told.
+    /// Clicks the link or button with this text, answers a question with yes or no, and waits until
+    /// the button's work is done. Returns the text of the question or message.
     #[track_caller]
     pub fn click_and_answer(&self, text: &str, yes: bool) -> String {
         let text = json!(text);
@@ -130,7 +134,7 @@ impl Browser {
         self.run("return window.asked").as_str().unwrap().to_owned()
     }
 
-    /// Presses a key as the keyboard does.
+    /// Presses and releases a key.
     pub fn press(&self, key: char) {
         let stroke = |kind: &str| json!({ "type": kind, "value": key.to_string() });
         let strokes = [stroke("keyDown"), stroke("keyUp")];
@@ -138,7 +142,7 @@ impl Browser {
         self.ask("/actions", &json!({ "actions": [keyboard] }));
     }
 
-    /// Has the page believe that its user prefers `light` or `dark`.
+    /// Sets the colour scheme that the browser reports, `light` or `dark`.
     pub fn set_color_scheme(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         let params = json!({ "features": [feature] });
@@ -148,7 +152,7 @@ impl Browser {
         );
     }
 
-    /// What the page, or the browser about it, complained of; hints are none.
+    /// The errors in the browser's log since the last call.
     pub fn errors_logged(&self) -> Vec<String> {
         let log = self.ask("/se/log", &json!({ "type": "browser" }));
         let entries = log.as_array().unwrap().iter();
@@ -156,6 +160,7 @@ impl Browser {
         severe.map(|entry| entry["message"].to_string()).collect()
     }
 
+    /// Saves a picture of the page as PNG.
     pub fn screenshot(&self, file: &Path) {
         let path = format!("{}/screenshot", self.session);
         let shot = self.try_ask("GET", &path, &Value::Null).unwrap();

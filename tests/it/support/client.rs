@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client over one connection, so that tests see exactly what goes over the wire.
+//! A simple HTTP/1.1 client over one connection, so that tests control exactly what is sent.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,23 +6,24 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A connection that is opened when needed and again after an error.
+/// A client whose connection is opened when needed, and again after an error.
 pub struct Client {
     address: SocketAddr,
     timeout: Duration,
     connection: Option<BufReader<TcpStream>>,
 }
 
-/// What came back.
+/// An HTTP answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
+    /// The value of a header; the name must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -30,10 +31,12 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
@@ -41,11 +44,12 @@ impl Answer {
 }
 
 impl Client {
+    /// A client with a time-out of 30 seconds.
     pub fn new(address: SocketAddr) -> Self {
         Self::with_timeout(address, Duration::from_secs(30))
     }
 
-    /// One that takes it for an error when nothing comes for so long.
+    /// A client whose requests fail if nothing arrives for `timeout`.
     pub fn with_timeout(address: SocketAddr, timeout: Duration) -> Self {
         Self {
             address,
@@ -54,6 +58,7 @@ impl Client {
         }
     }
 
+    /// Posts a JSON body.
     pub fn post(&mut self, path: &str, body: impl AsRef<[u8]>) -> io::Result<Answer> {
         self.request(
             "POST",
@@ -63,11 +68,12 @@ impl Client {
         )
     }
 
+    /// Gets a page.
     pub fn get(&mut self, path: &str) -> io::Result<Answer> {
         self.request("GET", path, &[], None)
     }
 
-    /// `Host` is the address unless given; `Content-Length` is set if there is a body.
+    /// Sends a request. Adds `Host`, unless given, and `Content-Length`, if there is a body.
     pub fn request(
         &mut self,
         method: &str,
@@ -94,7 +100,7 @@ impl Client {
         self.send(&request)
     }
 
-    /// Sends bytes as they are and reads one answer.
+    /// Sends raw bytes and reads one answer.
     pub fn send(&mut self, request: &[u8]) -> io::Result<Answer> {
         let result = self.try_send(request);
         match &result {
@@ -119,7 +125,7 @@ impl Client {
     }
 }
 
-/// Reads one answer.
+/// Reads one answer from a connection.
 pub fn read_answer(connection: &mut impl BufRead) -> io::Result<Answer> {
     let mut line = String::new();
     let mut read_line = |connection: &mut dyn BufRead| {

@@ -1,4 +1,4 @@
-//! A clock of the built binary's own that can be set while it runs.
+//! Gives a server process its own clock, which a test can set while the process runs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-/// The library, compiled once for all tests.
+/// The preloaded library, compiled once for all tests.
 static LIBRARY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     let library = directory.path().join("clock.so");
@@ -23,13 +23,13 @@ static LIBRARY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
     (directory, library)
 });
 
-/// What the clock of servers says that have these variables.
+/// The clock of all servers that are started with its [variables](Self::variables).
 pub struct ServerClock {
     directory: TempDir,
 }
 
 impl ServerClock {
-    /// Ahead of the machine's by so many seconds.
+    /// A clock that is this many seconds ahead of the machine's.
     pub fn ahead(seconds: i64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Self { directory };
@@ -37,14 +37,14 @@ impl ServerClock {
         clock
     }
 
-    /// Sets it; a server that runs finds it set.
+    /// Sets the clock, also for running servers.
     pub fn set(&self, seconds: i64) {
         let new = self.directory.path().join("new");
         std::fs::write(&new, seconds.to_string()).unwrap();
         std::fs::rename(new, self.file()).unwrap();
     }
 
-    /// For `Settings::env`.
+    /// The environment variables for `Settings::env`.
     pub fn variables(&self) -> [(String, String); 2] {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         [

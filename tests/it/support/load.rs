@@ -1,4 +1,4 @@
-//! Senders that repeat each event until it is acknowledged, and what has to come of it.
+//! Senders that repeat each event until it is acknowledged, and checks of what is delivered.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 use super::{Client, signed};
 
 const SENDERS: u64 = 24;
-/// Each stream is one sender's, so that its numbers arrive in order.
+/// Each stream belongs to one sender, so that its numbers arrive in order.
 const STREAMS_PER_SENDER: u64 = 2;
-/// How long an event may be refused.
+/// The longest time until an event must be acknowledged.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many of each stream's events were acknowledged: all below this number.
+/// The number of acknowledged events of each stream: those with numbers below it.
 pub type Acknowledged = BTreeMap<String, u64>;
 
-/// What the senders do, and what they met.
+/// A group of senders, with counts of their answers.
 pub struct Load {
-    /// An event goes to the next one than the event before it, and so does its repeat.
+    /// Each event, and each repeat, goes to the next receiver in turn.
     receivers: Vec<SocketAddr>,
-    /// Between two events of a sender.
+    /// The pause between two events of a sender.
     pace: Duration,
     over: AtomicBool,
     acknowledged: AtomicU64,
@@ -34,6 +34,7 @@ pub struct Load {
 }
 
 impl Load {
+    /// A load on these receivers. `pace` is the pause between two events of a sender.
     pub fn on(receivers: &[SocketAddr], pace: Duration) -> Self {
         Self {
             receivers: receivers.to_vec(),
@@ -46,7 +47,7 @@ impl Load {
         }
     }
 
-    /// Sends as long as `during` runs.
+    /// Sends events while `during` runs. Returns what was acknowledged, and the result of `during`.
     pub fn run<T>(&self, during: impl FnOnce() -> T) -> (Acknowledged, T) {
         std::thread::scope(|scope| {
             let ending = StopOnDrop(&self.over);
@@ -62,30 +63,30 @@ impl Load {
         })
     }
 
-    /// How many were acknowledged so far.
+    /// The number of acknowledged events so far.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// How many times the answer was 503.
+    /// The number of answers with 503.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// How many times there was no answer.
+    /// The number of requests without an answer.
     pub fn unanswered(&self) -> u64 {
         self.unanswered.load(Ordering::Relaxed)
     }
 
-    /// The longest that an answer took.
+    /// The longest time to an answer.
     pub fn slowest(&self) -> Duration {
         *self.slowest.lock().unwrap()
     }
 
-    /// Sends until it is over, each event again until it is acknowledged.
+    /// Sends events until the load ends, and repeats each one until it is acknowledged.
     fn send(&self, sender: u64) -> Acknowledged {
         let mut acknowledged = Acknowledged::new();
-        // More than the time that a receiver has for an answer.
+        // Longer than the deadline of a receiver.
         let timeout = Duration::from_secs(6);
         let clients = self.receivers.iter();
         let mut clients: Vec<_> = clients
@@ -135,7 +136,7 @@ impl Load {
     }
 }
 
-/// Ends what runs beside a test however the test ends: its scope waits for it.
+/// Sets a flag when dropped, so that threads of a scope end even if the test panics.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -144,7 +145,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// How many numbers of each stream came, if each came for the first time right after the one before.
+/// Counts the numbers of each stream. Fails if a number is missing or out of order. Repeats are
+/// allowed.
 pub fn counts_in_order(places: impl Iterator<Item = (String, u64)>) -> Acknowledged {
     let mut next = Acknowledged::new();
     for (stream, number) in places {
@@ -158,7 +160,7 @@ pub fn counts_in_order(places: impl Iterator<Item = (String, u64)>) -> Acknowled
     next
 }
 
-/// The lines of a file handler, and how many are no event: torn by a kill and ended by the next start.
+/// The events in the file of a file handler, and the number of lines that a kill left incomplete.
 pub fn whole_lines(file: &Path) -> (Vec<Value>, u64) {
     let text = std::fs::read(file).unwrap_or_default();
     let end = text

@@ -1,7 +1,9 @@
-//! A PostgreSQL server of the tests' own, from the installed programs: a fresh directory, a free port, only loopback.
+//! Runs PostgreSQL servers for the tests, from the installed programs: each in a new directory, at
+//! a free port, on loopback.
 //!
-//! Only the standard library, because the library's unit tests include this file too. What a server leaves is removed
-//! however the test process ends: by a shell that waits for the end of a pipe only this process holds, see `guard.sh`.
+//! This uses only the standard library, because the unit tests of the library include this file
+//! too. Processes and files of a server are removed however the test process ends: a shell waits
+//! for the end of a pipe that only this process holds, see `guard.sh`.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 // With paths, so that they are found from both places that include this file.
@@ -26,21 +28,22 @@ use std::time::{Duration, Instant};
 
 use self::programs::{give, program};
 
-/// A role that needs its password, and may create what it wants in every database.
+/// A role with a password that may create tables in every database.
 pub const OWNER: &str = "owner";
 /// The password of [`OWNER`], with characters that a URL has to escape.
 pub const OWNER_PASSWORD: &str = "a/b@c:d%e";
-/// A role that may connect and nothing else.
+/// A role that may connect, but create nothing.
 pub const GUEST: &str = "guest";
 
-/// Who may come how. What is behind the last line is refused.
+/// The `pg_hba.conf`: who may log in, and how. Others are refused.
 const HBA: &str = "\
 host all owner 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 trust
 ";
 
-/// Light, but as durable as any other. The shared memory lies in the directory, so that nothing stays after a SIGKILL.
+/// A small server with full durability. The shared memory is in the directory, so that a SIGKILL
+/// leaves nothing behind.
 const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", "127.0.0.1"),
     ("shared_buffers", "32MB"),
@@ -54,12 +57,12 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_line_prefix", "%m %u@%d "),
 ];
 
-/// How long a server may take to start, stop, follow or be promoted.
+/// The longest time for a server to start, stop, follow or be promoted.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server. Dropping it ends its processes and removes its directory.
+/// A PostgreSQL server. Dropping it ends its processes and removes its directory.
 pub struct Postgres {
-    /// `data`, the log, and the socket.
+    /// The directory with `data`, the log, and the socket.
     home: PathBuf,
     port: u16,
     postmaster: Mutex<Option<Child>>,
@@ -67,18 +70,19 @@ pub struct Postgres {
     guard: Child,
 }
 
-/// One for the whole test process, started when it is first asked for.
+/// One server for the whole test process, started at the first call.
 pub fn shared() -> &'static Postgres {
     static SHARED: OnceLock<Postgres> = OnceLock::new();
     SHARED.get_or_init(Postgres::start)
 }
 
 impl Postgres {
+    /// Starts a server.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// With these server settings in addition.
+    /// Starts a server with additional settings.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         let server = Self::empty();
         let initdb = server
@@ -106,13 +110,13 @@ impl Postgres {
         server
     }
 
-    /// A home without a database cluster, and its guard.
+    /// Makes a directory without a database cluster, and its guard.
     fn empty() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("livehook-postgres-{}-{number}", std::process::id());
         let home = std::env::temp_dir().join(name);
-        // From an earlier process with this id whose guard was killed.
+        // It may remain from an earlier process with this id whose guard was killed.
         let _ = std::fs::remove_dir_all(&home);
         std::fs::create_dir_all(&home).unwrap();
         give(&home, 0o700);
@@ -121,7 +125,7 @@ impl Postgres {
             .arg(&home)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // Out of reach of the terminal's Ctrl-C, which ends the tests.
+            // In its own group, the guard does not get the Ctrl-C that ends the tests.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -133,7 +137,7 @@ impl Postgres {
         }
     }
 
-    /// Finds a port and starts there.
+    /// Starts at a free port.
     fn started(mut self) -> Self {
         let until = Instant::now() + TIMEOUT;
         loop {
@@ -141,7 +145,7 @@ impl Postgres {
             if self.try_start() {
                 return self;
             }
-            // Somebody else may have taken the port in the meantime.
+            // Another process may have taken the port meanwhile.
             assert!(
                 self.log().contains("could not bind"),
                 "it does not start:\n{}",
@@ -151,12 +155,12 @@ impl Postgres {
         }
     }
 
-    /// Starts again, at the same port with the same data.
+    /// Starts again at the same port with the same data.
     pub fn start_again(&self) {
         assert!(self.try_start(), "it does not start again:\n{}", self.log());
     }
 
-    /// False if it ended before it answered.
+    /// Starts at the current port. Returns false if the server ends before it is ready.
     fn try_start(&self) -> bool {
         let mut postmaster = self.postmaster.lock().unwrap();
         assert!(postmaster.is_none(), "it runs already");
@@ -193,7 +197,7 @@ impl Postgres {
         true
     }
 
-    /// Whether this postmaster says that it takes connections: who answers at the port may be another's server.
+    /// Whether this postmaster says that it is ready. Another server might answer at the port.
     fn is_ready(&self, postmaster: u32) -> bool {
         let text = std::fs::read_to_string(self.home.join("data/postmaster.pid"));
         let text = text.unwrap_or_default();
@@ -204,7 +208,7 @@ impl Postgres {
                 .is_some_and(|status| ["ready", "standby"].contains(&status.trim()))
     }
 
-    /// Whether it takes connections.
+    /// Whether the server accepts connections.
     pub fn answers(&self) -> bool {
         let asked = self
             .command("pg_isready")
@@ -221,16 +225,17 @@ impl Postgres {
         asked.unwrap().success()
     }
 
+    /// The port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The superuser's URL of a database.
+    /// The URL of a database for the superuser.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The URL of a database for a role, with a password unless that is empty.
+    /// The URL of a database for a role. An empty password is left out.
     pub fn url_as(&self, role: &str, password: &str, database: &str) -> String {
         let mut secret = String::new();
         for byte in password.bytes() {
@@ -243,12 +248,13 @@ impl Postgres {
         )
     }
 
-    /// A fresh database, where [`OWNER`] may do everything and [`GUEST`] nothing.
+    /// Creates a database in which [`OWNER`] may do everything and [`GUEST`] nothing. Returns its
+    /// name.
     pub fn create_database(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("CREATE DATABASE {name} OWNER {OWNER}"));
-        // PostgreSQL 13 and 14 let everybody create in `public`.
+        // PostgreSQL 13 and 14 let everybody create tables in `public`.
         self.sql(
             &name,
             &format!(
@@ -258,14 +264,15 @@ impl Postgres {
         name
     }
 
-    /// What the statements give, as `a|b` lines. Each is a transaction of its own unless they say otherwise.
+    /// Runs statements and returns their rows as `a|b` lines. Each statement is its own
+    /// transaction, unless they say otherwise.
     #[track_caller]
     pub fn sql(&self, database: &str, sql: &str) -> String {
         self.try_sql(database, sql)
             .unwrap_or_else(|error| panic!("{error}: {sql}"))
     }
 
-    /// The same, or what the server said against it.
+    /// The same, but returns errors of the server.
     pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
         self.run(&self.url(database), sql)
     }
@@ -281,7 +288,7 @@ impl Postgres {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // It may have ended already because nobody answers.
+        // psql may have ended already because no server answers.
         let _ = psql.stdin.take().unwrap().write_all(sql.as_bytes());
         let out = psql.wait_with_output().unwrap();
         if !out.status.success() {
@@ -301,7 +308,8 @@ impl Postgres {
         self.sql("postgres", "SELECT pg_reload_conf()");
     }
 
-    /// Puts a file into its home that only the server's user can read, such as a key.
+    /// Writes a file into the server's directory that only the server's user can read, such as a
+    /// key.
     pub fn install(&self, name: &str, contents: &[u8]) -> PathBuf {
         let path = self.home.join(name);
         std::fs::write(&path, contents).unwrap();
@@ -309,17 +317,17 @@ impl Postgres {
         path
     }
 
-    /// What it logged.
+    /// The log of the server.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.join("log")).unwrap_or_default()
     }
 
-    /// Where it keeps everything.
+    /// The directory of the server.
     pub fn home(&self) -> &Path {
         &self.home
     }
 
-    /// One of the server's programs, as the server's user, in its home.
+    /// A command for one of PostgreSQL's programs, as the server's user, in its directory.
     fn command(&self, name: &str) -> Command {
         let mut command = program(name);
         command.current_dir(&self.home);
@@ -351,7 +359,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
-        // Poisoned, if it panicked while it started.
+        // The lock is poisoned if the start panicked.
         let postmaster = self.postmaster.get_mut();
         if let Some(child) = postmaster.unwrap_or_else(PoisonError::into_inner) {
             let _ = child.wait();

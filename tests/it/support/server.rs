@@ -1,4 +1,4 @@
-//! The built binary as a process, with a directory of its own.
+//! Runs the built binary as a process with its own directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use super::{Answer, Client, KEY, wait_for};
 /// A running `livehook serve`. Dropping it kills the process.
 pub struct TestServer {
     child: Child,
-    /// Where callbacks go.
+    /// The address for callbacks.
     pub addr: SocketAddr,
-    /// The admin listener.
+    /// The address of the admin listener.
     pub admin: SocketAddr,
     directory: Directory,
 }
@@ -26,7 +26,8 @@ enum Directory {
     Given(PathBuf),
 }
 
-/// How to start a server. The default is a source `css` with [`KEY`], free ports, and nothing else.
+/// The configuration of a server, as parts of TOML. The default is a source `css` with [`KEY`],
+/// free ports, and no handler.
 pub struct Settings {
     pub server: String,
     pub inbox: String,
@@ -34,7 +35,7 @@ pub struct Settings {
     pub sources: String,
     pub handlers: String,
     pub env: Vec<(String, String)>,
-    /// A program with arguments that becomes the server, such as `strace -D`; empty: none.
+    /// A program with arguments that runs the server, such as `strace -D`. Empty: none.
     pub under: Vec<String>,
 }
 
@@ -56,7 +57,7 @@ impl Default for Settings {
 pub const FILE_HANDLER: &str =
     "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n";
 
-/// `[inbox]` of both engines, each empty.
+/// The `[inbox]` sections of both engines, each with an empty store.
 pub fn both_engines() -> [String; 2] {
     let url = shared().url(&shared().create_database());
     [
@@ -74,7 +75,7 @@ impl Settings {
         }
     }
 
-    /// At these addresses, also when it starts again.
+    /// The same settings with fixed addresses, so that a restarted server keeps them.
     #[must_use]
     pub fn at(mut self, callbacks: SocketAddr, admin: SocketAddr) -> Self {
         for (name, address) in [("SERVER", callbacks), ("ADMIN", admin)] {
@@ -86,7 +87,7 @@ impl Settings {
 
     /// The text of the configuration file.
     pub fn to_toml(&self) -> String {
-        // The other engine has no directory.
+        // PostgreSQL needs no directory.
         let path = if self.inbox.contains("engine") {
             ""
         } else {
@@ -99,7 +100,7 @@ impl Settings {
     }
 }
 
-/// The built binary with a clean environment.
+/// A command for the built binary, with a clean environment.
 pub fn livehook() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_livehook")))
 }
@@ -120,7 +121,7 @@ fn livehook_under(under: &[String]) -> Command {
     clean(command)
 }
 
-/// The process, which logs into the directory.
+/// Starts the process. Its log goes to `log.txt` in the directory.
 fn serve(directory: &Path, settings: &Settings) -> Child {
     std::fs::write(directory.join("livehook.toml"), settings.to_toml()).unwrap();
     let log = std::fs::File::create(directory.join("log.txt")).unwrap();
@@ -135,17 +136,17 @@ fn serve(directory: &Path, settings: &Settings) -> Child {
 }
 
 impl TestServer {
-    /// Starts in a fresh directory.
+    /// Starts a server in a new directory, and waits until it listens.
     pub fn start(settings: &Settings) -> Self {
         Self::spawn(Directory::Own(tempfile::tempdir().unwrap()), settings)
     }
 
-    /// Starts in a directory that stays.
+    /// Starts a server in a given directory, which is not removed.
     pub fn start_in(directory: &Path, settings: &Settings) -> Self {
         Self::spawn(Directory::Given(directory.to_owned()), settings)
     }
 
-    /// Starts at these addresses without waiting until it listens.
+    /// Starts a server at these addresses without waiting until it listens.
     pub fn launch(settings: Settings, callbacks: SocketAddr, admin: SocketAddr) -> Self {
         let directory = Directory::Own(tempfile::tempdir().unwrap());
         let child = serve(directory.path(), &settings.at(callbacks, admin));
@@ -168,7 +169,7 @@ impl TestServer {
             let line = log
                 .lines()
                 .find(|line| line.contains("callbacks are taken"))?;
-            // `name=value` in a log for people, `"name":"value"` in a JSON one.
+            // `name=value` in a text log, `"name":"value"` in a JSON log.
             let field = |name: &str| {
                 let rest = line.split(name).nth(1)?.trim_start_matches(['"', ':', '=']);
                 rest.split([' ', '"']).next()?.parse().ok()
@@ -183,29 +184,32 @@ impl TestServer {
         }
     }
 
-    /// Its directory: `livehook.toml`, `data`, `log.txt`, and whatever handlers write.
+    /// The directory of the server: `livehook.toml`, `data`, `log.txt`, and the files of handlers.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
+    /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// The log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("log.txt")).unwrap()
     }
 
+    /// A client for callbacks.
     pub fn client(&self) -> Client {
         Client::new(self.addr)
     }
 
-    /// Posts over a connection of its own.
+    /// Posts a callback over a new connection.
     pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
         self.client().post(path, body).unwrap()
     }
 
-    /// Asks the admin listener.
+    /// Gets a page of the admin listener.
     pub fn get(&self, path: &str) -> Answer {
         Client::new(self.admin).get(path).unwrap()
     }
@@ -217,7 +221,7 @@ impl TestServer {
             .unwrap()
     }
 
-    /// The value of a metric with exactly these labels (as in `name{a="b"}`); zero if it is not there.
+    /// The value of a metric, named with its labels as in `name{a="b"}`. A missing metric is zero.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").text();
         let line = text
@@ -226,7 +230,7 @@ impl TestServer {
         line.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
-    /// All events that are stored, by their attributes, in arrival order.
+    /// The attributes of all stored events, in arrival order.
     pub fn events(&self) -> Vec<Value> {
         let mut all = Vec::new();
         let mut after = String::new();
@@ -240,7 +244,7 @@ impl TestServer {
         }
     }
 
-    /// Sends a signal by its name, such as `TERM`.
+    /// Sends the process a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         assert!(
@@ -252,23 +256,23 @@ impl TestServer {
         );
     }
 
-    /// Ends it at once, as a power cut would end the process.
+    /// Kills the process.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Where callbacks of the source `css` go.
+    /// The callback URL of the source `css`.
     pub fn css(&self) -> String {
         format!("http://{}/css", self.addr)
     }
 
-    /// The admin listener as a URL.
+    /// The URL of the admin listener.
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.admin)
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until the process ends. Fails after `limit`.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let until = Instant::now() + limit;
         loop {
@@ -280,7 +284,7 @@ impl TestServer {
         }
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     pub fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait(Duration::from_secs(16))

@@ -1,4 +1,4 @@
-//! `livehook simulate` as a process.
+//! Runs `livehook simulate` as a process.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ pub struct Simulation {
     stderr: Option<JoinHandle<String>>,
 }
 
-/// How it ended.
+/// The exit code and the output of a simulation.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -45,14 +45,15 @@ impl Simulation {
         }
     }
 
-    /// Starts towards `url`, signing with [`KEY`], with further arguments in one text, and a report in JSON.
+    /// Starts a simulation against `url` that signs with [`KEY`] and reports in JSON. `more` holds
+    /// further arguments.
     pub fn of(url: &str, more: &str) -> Self {
         let mut arguments = vec!["--url", url, "--key", KEY, "--report", "json"];
         arguments.extend(more.split_whitespace());
         Self::start(&arguments)
     }
 
-    /// Sends a signal by its name.
+    /// Sends the process a signal by its name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let kill = Command::new("kill")
@@ -61,11 +62,12 @@ impl Simulation {
         assert!(kill.unwrap().success());
     }
 
+    /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for the end.
     pub fn wait(mut self) -> Ended {
         let mut stdout = String::new();
         std::io::Read::read_to_string(self.child.stdout.as_mut().unwrap(), &mut stdout).unwrap();
@@ -86,27 +88,28 @@ impl Drop for Simulation {
 }
 
 impl Ended {
-    /// The report of a simulation that found nothing wrong.
+    /// The report of a simulation that must have succeeded.
     #[track_caller]
     pub fn good(self) -> Value {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.report()
     }
 
-    /// The report of a simulation that ended with exit code 1.
+    /// The report of a simulation that must have ended with exit code 1.
     #[track_caller]
     pub fn bad(self) -> Value {
         assert_eq!(self.code, Some(1), "{self:?}");
         self.report()
     }
 
+    /// The JSON report.
     #[track_caller]
     pub fn report(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// A whole simulation, see [`Simulation::of`].
+/// Runs a simulation to its end. See [`Simulation::of`].
 pub fn simulate(url: &str, more: &str) -> Ended {
     Simulation::of(url, more).wait()
 }

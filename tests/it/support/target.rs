@@ -1,4 +1,4 @@
-//! An HTTP endpoint that does as it is told, and remembers what came when.
+//! An HTTP endpoint that answers by a script and records its requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::wait_for;
 
-/// What the endpoint does with a request.
+/// The reaction to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// Answers with this status.
@@ -20,28 +20,29 @@ pub enum Reply {
     With(u16, &'static str, String),
     /// Answers 200 with this body, and the date.
     Page(String),
-    /// Waits before it does the other.
+    /// Waits before the other reply.
     After(Duration, Box<Reply>),
-    /// Breaks the connection in the middle of an answer.
+    /// Closes the connection in the middle of an answer.
     Torn,
 }
 
-/// A request as it came.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Hit {
     pub method: String,
     pub path: String,
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub began: Instant,
     /// When its answer was ready.
     pub ended: Instant,
-    /// What it was answered; zero if the connection broke.
+    /// The status of its answer; zero if the answer was cut off.
     pub status: u16,
 }
 
 impl Hit {
+    /// The value of a header; the name must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let found = headers.find(|(other, _)| other == name);
@@ -81,7 +82,8 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// An address where nobody listens and nobody else will: away from 127.0.0.1, where connections get their ports.
+/// A free address that no other process uses. It is not on 127.0.0.1, where outgoing connections
+/// get their ports.
 pub fn reserve() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -94,18 +96,20 @@ pub fn reserve() -> SocketAddr {
 }
 
 impl Target {
-    /// An endpoint that says 200.
+    /// Starts an endpoint that answers 200.
     pub fn good() -> Self {
         Self::start(|_| Reply::Status(200))
     }
 
+    /// Starts an endpoint with a script.
     pub fn start(script: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> Self {
         Self::at(reserve(), script)
     }
 
-    /// Listens at a reserved address.
+    /// Starts an endpoint at a reserved address.
     pub fn at(address: SocketAddr, script: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> Self {
-        // A process that another test is just starting may hold the socket that was here before.
+        // A process that another test starts right now may still hold an earlier socket at this
+        // address.
         let listener = wait_for("the address", || TcpListener::bind(address).ok());
         let shared = Arc::new(Shared {
             script: Mutex::new(Arc::new(script)),
@@ -124,35 +128,38 @@ impl Target {
         }
     }
 
-    /// Does something else from now on.
+    /// Replaces the script.
     pub fn change_to(&self, script: impl Fn(&Hit) -> Reply + Send + Sync + 'static) {
         *self.shared.script.lock().unwrap() = Arc::new(script);
     }
 
+    /// The URL of the endpoint.
     pub fn url(&self) -> String {
         format!("{}/hook", self.base())
     }
 
-    /// Its address as the beginning of a URL.
+    /// The scheme and the address of the endpoint, without a path.
     pub fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// What came so far, in the order of the answers.
+    /// The requests so far.
     pub fn hits(&self) -> Vec<Hit> {
         self.shared.hits.lock().unwrap().clone()
     }
 
+    /// The number of requests so far.
     pub fn count(&self) -> usize {
         self.shared.hits.lock().unwrap().len()
     }
 
-    /// Connections that were made so far.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.lock().unwrap().len()
     }
 
-    /// How many were answered with a 2xx.
+    /// The number of requests that were answered 2xx.
     pub fn delivered(&self) -> usize {
         let hits = self.shared.hits.lock().unwrap();
         hits.iter()
@@ -161,7 +168,7 @@ impl Target {
     }
 }
 
-/// Connections break, and new ones are refused.
+/// Dropping it closes all connections and refuses new ones.
 impl Drop for Target {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
@@ -193,7 +200,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                     break;
                 }
             }
-            // The clone that is held would keep it open.
+            // Otherwise the stored clone would keep the connection open.
             let _ = reader.get_mut().shutdown(Shutdown::Both);
         });
     }
@@ -222,14 +229,14 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Hit> {
         ended: began,
         status: 0,
     };
-    // A GET has none.
+    // A GET has no body.
     let length = hit.header("content-length").unwrap_or("0").parse().ok()?;
     hit.body.resize(length, 0);
     reader.read_exact(&mut hit.body).ok()?;
     Some(hit)
 }
 
-/// Nothing if the connection is at its end.
+/// Sends a reply. Returns none if the connection has ended.
 fn answer(shared: &Shared, stream: &mut TcpStream, mut hit: Hit, reply: Reply) -> Option<()> {
     let (status, header, body) = match reply {
         Reply::After(pause, reply) => {
@@ -256,7 +263,7 @@ fn answer(shared: &Shared, stream: &mut TcpStream, mut hit: Hit, reply: Reply) -
     stream.write_all(answer.as_bytes()).ok()
 }
 
-/// Now, as a `Date` header has it.
+/// The time in the form of a `Date` header.
 fn date() -> String {
     let now = jiff::Timestamp::from_second(super::now()).unwrap();
     now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()

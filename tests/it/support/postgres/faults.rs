@@ -1,4 +1,4 @@
-//! What happens to servers: they are stopped, killed, frozen.
+//! Faults of servers: stops, kills and freezes.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::Postgres;
 use super::processes::{family, is_running_in, signal};
 
 impl Postgres {
-    /// As an operator stops it: connections are broken, what is committed is on disk.
+    /// Stops the server like an operator: open connections break, and commits are on disk.
     pub fn stop(&self) {
         let mut postmaster = self.postmaster.lock().unwrap();
         let mut child = postmaster.take().expect("it runs");
@@ -14,10 +14,10 @@ impl Postgres {
         child.wait().unwrap();
     }
 
-    /// All its processes at once, as a power cut would. Returns when they are gone.
+    /// Kills all its processes at once, like a power cut. Returns when they have ended.
     pub fn kill(&self) {
         let mut child = self.postmaster.lock().unwrap().take().expect("it runs");
-        // Stopped, it cannot have more children than are seen.
+        // A stopped postmaster cannot start more children.
         signal("STOP", &[child.id()]);
         let processes = family(child.id());
         signal("KILL", &processes);
@@ -29,19 +29,19 @@ impl Postgres {
         });
     }
 
-    /// Stops all its processes where they are: connections stay, answers do not come.
+    /// Freezes all its processes: connections stay open, but get no answers.
     pub fn freeze(&self) {
         let postmaster = self.pid();
         signal("STOP", &[postmaster]);
         signal("STOP", &family(postmaster));
     }
 
-    /// Ends a freeze.
+    /// Continues a frozen server.
     pub fn thaw(&self) {
         signal("CONT", &family(self.pid()));
     }
 
-    /// The processes it consists of.
+    /// The ids of its processes.
     pub fn processes(&self) -> Vec<u32> {
         family(self.pid())
     }

@@ -1,12 +1,12 @@
-# Waits until the tests end, then ends the server in this home and removes it. Argument: the home.
+# Waits until the tests end, then ends the server in the given directory and removes the directory.
 trap '' INT TERM HUP
 read -r _
 home=$1
 pid=$(head -n 1 "$home/data/postmaster.pid" 2>/dev/null)
-# The file of a killed server may name a process that is another by now.
+# After a kill, the process id in the file may belong to another process.
 ours() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$home/data" ]; }
 if ours; then
-  # It may be frozen.
+  # The server may be frozen.
   kill -CONT "$pid" $(ps -o pid= --ppid "$pid")
   kill -QUIT "$pid"
   tries=0

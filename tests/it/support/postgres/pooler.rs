@@ -6,20 +6,20 @@ use std::time::Instant;
 use super::programs::{as_other_user, free_port};
 use super::{Postgres, TIMEOUT};
 
-/// Connections to the server for all that come for a database: fewer than a single receiver opens.
+/// The connections to the server for one database: fewer than a single receiver opens.
 pub const SERVER_CONNECTIONS: u32 = 4;
 
 /// Ends PgBouncer when the tests end, however they do.
 const GUARD: &str = r#""$0" -q "$1" & pid=$!; read -r _; kill -TERM $pid; wait"#;
 
-/// It has its files in the server's home. Dropping it ends its process.
+/// A running PgBouncer. Its files are in the server's directory. Dropping it ends the process.
 pub struct Pooler {
     port: u16,
     guard: Child,
 }
 
 impl Pooler {
-    /// One that gives a server connection back after each transaction.
+    /// Starts one that takes a server connection back after each transaction.
     pub fn of_transactions(postgres: &Postgres) -> Self {
         let port = free_port();
         let users = postgres.install(&format!("users-{port}.txt"), b"\"postgres\" \"\"\n");
@@ -34,7 +34,7 @@ impl Pooler {
         let file = postgres.install(&format!("pooler-{port}.ini"), settings.as_bytes());
         let guard = as_other_user("sh")
             .args(["-c", GUARD])
-            // Its folder is not on everybody's path.
+            // Its folder may not be in `PATH`.
             .arg("/usr/sbin/pgbouncer")
             .arg(file)
             .current_dir(postgres.home())
@@ -52,6 +52,7 @@ impl Pooler {
         pooler
     }
 
+    /// The URL of a database through the pooler.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }

@@ -1,9 +1,9 @@
-//! Processes by their id: signals, children, and whether one is still what it was.
+//! Processes by their ids: signals, children, and whether they still run.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Sends a signal by its name. Processes that are gone already are none of its business.
+/// Sends a signal by its name. Processes that have ended are ignored.
 pub fn signal(name: &str, pids: &[u32]) {
     let mut kill = Command::new("kill");
     kill.arg(format!("-{name}"))
@@ -22,9 +22,9 @@ pub fn family(parent: u32) -> Vec<u32> {
         else {
             continue;
         };
-        // It may be gone since.
+        // The process may have ended.
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // `pid (name) state parent …`, where the name may hold anything.
+        // `pid (name) state parent …`, where the name may contain any characters.
         let after_name = stat.rsplit(") ").next().unwrap_or_default();
         if after_name.split(' ').nth(1) == Some(&parent.to_string()) {
             pids.push(pid);
@@ -33,7 +33,7 @@ pub fn family(parent: u32) -> Vec<u32> {
     pids
 }
 
-/// Whether the process runs with this working directory. One that ended and was not waited for does not.
+/// Whether the process runs with this working directory. A zombie does not.
 pub fn is_running_in(pid: u32, directory: &Path) -> bool {
     std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == directory)
 }

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are, and as whom they run.
+//! Finds PostgreSQL's programs, and runs them as the right user.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below 32768, where the system takes ports from when it is asked for any.
+/// Ports below 32768: from there on, the system hands out ports itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// One of PostgreSQL's programs.
+/// A command for one of PostgreSQL's programs.
 pub fn program(name: &str) -> Command {
     as_other_user(folder().join(name))
 }
 
-/// A program with a clean environment. PostgreSQL and PgBouncer refuse to run as root, so then it runs as somebody else.
+/// A command with a clean environment. If the tests run as root, it runs as another user, because
+/// PostgreSQL and PgBouncer refuse to run as root.
 pub fn as_other_user(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
@@ -29,7 +30,7 @@ pub fn as_other_user(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Makes a path the server's, with these permissions.
+/// Gives a path to the server's user, with these permissions.
 pub fn give(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     if let Some((user, group)) = other_user() {
@@ -37,10 +38,10 @@ pub fn give(path: &Path, mode: u32) {
     }
 }
 
-/// A port where nobody listened just now.
+/// A port at which nobody listens now.
 pub fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run side by side begin at different places.
+    // Test processes that run at the same time begin at different ports.
     let first = std::process::id().wrapping_mul(97);
     let many = u32::from(PORTS.end - PORTS.start);
     loop {
@@ -52,10 +53,10 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// On the path, or where the packages of Debian and of PostgreSQL itself put the newest.
+/// The folder of the programs: from `PATH`, or the newest of the packages of Debian or PostgreSQL.
 fn folder() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Links in a folder on the path may be to some of the programs only.
+    // A folder in `PATH` may have links to only some of the programs.
     let mut folders = std::env::split_paths(&path).filter_map(|folder| {
         Some(
             folder
@@ -93,7 +94,7 @@ fn newest_package() -> Option<PathBuf> {
     installed.max().map(|(_, folder)| folder)
 }
 
-/// For root: the package's user, or nobody.
+/// The user for the programs if the tests run as root: that of the package, or nobody.
 fn other_user() -> Option<(u32, u32)> {
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
         return None;

@@ -1,9 +1,9 @@
-//! Standbys: copies that follow a primary, and take over from it.
+//! Standby servers, which follow a primary and can replace it.
 
 use super::Postgres;
 
 impl Postgres {
-    /// A copy that follows this one, see [`Postgres::wait_for_sync`].
+    /// Starts a standby that follows this server. See [`Postgres::wait_for_sync`].
     pub fn standby(&self) -> Self {
         let standby = Self::empty();
         let from = format!(
@@ -22,7 +22,7 @@ impl Postgres {
             "pg_basebackup: {}",
             String::from_utf8_lossy(&copied.stderr)
         );
-        // Promoted, it is alone and must not wait for anybody.
+        // After a promotion there is no standby to wait for.
         standby.append(
             "data/postgresql.auto.conf",
             "synchronous_standby_names = ''\n",
@@ -30,7 +30,7 @@ impl Postgres {
         standby.started()
     }
 
-    /// From now on commits wait for this standby. Returns when it is so.
+    /// Makes commits wait for this standby. Returns when they do.
     pub fn wait_for_sync(&self, standby: &Self) {
         self.configure(&[("synchronous_standby_names", &standby.name())]);
         let state = format!(
@@ -42,7 +42,7 @@ impl Postgres {
         });
     }
 
-    /// Makes a standby the primary.
+    /// Promotes a standby to primary.
     pub fn promote(&self) {
         self.sql("postgres", "SELECT pg_promote()");
         self.wait("the promotion", || {
@@ -50,7 +50,7 @@ impl Postgres {
         });
     }
 
-    /// As which a standby is known to its primary.
+    /// The name under which the primary knows this standby.
     fn name(&self) -> String {
         self.home
             .file_name()
