@@ -1,4 +1,4 @@
-//! The server that does nothing: what axum and this machine allow at most.
+//! A server that only answers: the upper limit of axum and this machine.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -7,10 +7,11 @@ use axum::serve::ListenerExt;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 
-/// Makes the benchmark this server, so that it is a process of its own.
+/// The argument that makes the benchmark this server, in a process of its own.
 pub const ARGUMENT: &str = "serve-nothing";
 
-/// Takes the port as the only argument. The runtime and the sockets are set up as livehook's.
+/// Runs the server. The only argument is the port. Runtime and sockets have the same options as
+/// livehook's.
 pub fn serve(arguments: &[String]) -> anyhow::Result<()> {
     let [port] = arguments else {
         anyhow::bail!("one argument is needed, the port");

@@ -1,4 +1,5 @@
-//! The callbacks of `callback.lua` once more, as ready-made bytes: of 590 bytes, signed, each unlike all others, of 1,000 streams.
+//! The callbacks of `callback.lua` as prepared bytes: 590 bytes long, signed, all different, of
+//! 1,000 streams.
 
 use css_callbacks::sign;
 use livehook::Clock;
@@ -15,11 +16,11 @@ const BODY: &str = concat!(
     r#""user_ip":"198.51.100.4","width":0,"pusher_agent":{"name":"推流助手","version":3.10,"#,
     r#""build":20261123000000000001},"t":<T>,"sign":"<SIGN>"}"#,
 );
-/// What is patched for each callback: digits of the same width.
+/// The parts that are replaced for each callback, by digits of the same width.
 const ROOM: &[u8] = b"<R>";
 const COUNT: &[u8] = b"<----COUNT---->";
 
-/// A request of which only a few digits are exchanged.
+/// A prepared request in which only a few digits change.
 pub struct Template {
     request: Vec<u8>,
     body: usize,
@@ -28,7 +29,8 @@ pub struct Template {
 }
 
 impl Template {
-    /// Good for 20 minutes: until `t`, and as long again. `seed`, up to 9999, is another one for each load on a store.
+    /// A template that is valid for 20 minutes: until `t`, plus the grace. Each load on a store
+    /// needs its own `seed`, up to 9999.
     pub fn new(port: u16, seed: u32) -> Self {
         let t = Clock::system().now().seconds() + 600;
         let body = BODY
@@ -59,7 +61,7 @@ impl Template {
         }
     }
 
-    /// The whole request of this number.
+    /// The whole request with this number.
     pub fn request(&mut self, number: u64) -> &[u8] {
         for &at in &self.rooms {
             digits(&mut self.request[at..at + ROOM.len()], number % STREAMS);
@@ -71,14 +73,14 @@ impl Template {
         &self.request
     }
 
-    /// Only its body.
+    /// The body of the request with this number.
     pub fn body(&mut self, number: u64) -> &[u8] {
         let at = self.body;
         &self.request(number)[at..]
     }
 }
 
-/// With leading zeros.
+/// Writes a number with leading zeros.
 fn digits(place: &mut [u8], mut number: u64) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;

@@ -1,11 +1,11 @@
-//! What callgrind counted: its files, and to what an instruction belongs.
+//! Reads the files of callgrind, and assigns instructions to threads and kinds of code.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-/// What the threads are for.
+/// The purpose of each thread.
 pub const THREADS: [&str; 5] = [
     "runtime threads",
     "intake thread",
@@ -14,7 +14,7 @@ pub const THREADS: [&str; 5] = [
     "other threads",
 ];
 
-/// What the code is for.
+/// The purpose of code.
 pub const KINDS: [&str; 11] = [
     JSON, HASHES, SHA2, HTTP, AXUM, TOKIO, ALLOCATOR, MEMORY, SQLITE, LIVEHOOK, ELSE,
 ];
@@ -71,7 +71,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Of all threads of the first dump, whose files begin with this path.
+    /// Reads all threads of the first dump. Its files begin with this path.
     pub fn read(out: &Path) -> anyhow::Result<Self> {
         let dir = out.parent().context("a file without a folder")?;
         let name = out.file_name().context("a file without a name")?;
@@ -80,7 +80,7 @@ impl Counts {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(&begin) {
-                // Names are those of functions, in whatever encoding.
+                // Function names may have any encoding.
                 let text = std::fs::read(entry.path())?;
                 counts.add_thread(&String::from_utf8_lossy(&text));
             }
@@ -93,8 +93,8 @@ impl Counts {
         self.threads.values().sum()
     }
 
-    /// The format is that of callgrind's manual: what a line costs belongs to the last `fn=`, and to the file that was named
-    /// last, which is another one for code that was inlined.
+    /// Reads the format of callgrind's manual. The cost of a line belongs to the last `fn=` and to
+    /// the last named file, which is a different one for inlined code.
     fn add_thread(&mut self, text: &str) {
         let (mut files, mut functions) = (Names::new(), Names::new());
         let (mut file, mut function) = ("", "");
@@ -103,7 +103,7 @@ impl Counts {
         for line in text.lines() {
             if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
                 let cost = line.split(' ').nth(1).and_then(|cost| cost.parse().ok());
-                // What follows `calls=` was spent in the callee, where it is counted.
+                // The cost after `calls=` belongs to the callee and is counted there.
                 if !std::mem::take(&mut of_a_call) {
                     *costs.entry((file, function)).or_default() += cost.unwrap_or(0);
                 }
@@ -141,7 +141,7 @@ impl Counts {
     }
 }
 
-/// The first time `(7) name`, from then on `(7)`.
+/// Resolves names: the first time `(7) name`, later only `(7)`.
 type Names<'a> = HashMap<&'a str, &'a str>;
 
 fn resolve<'a>(names: &mut Names<'a>, text: &'a str) -> &'a str {
@@ -180,7 +180,8 @@ fn kind(file: &str, function: &str) -> &'static str {
     if function_is(&["__mem", "mem", "bcmp", "__str"]) {
         return MEMORY;
     }
-    // Rust's library, inlined or made for the types of whoever is named first.
+    // Rust's standard library, inlined or instantiated for the types of the crate that is named
+    // first.
     let places = CRATES.iter().filter_map(|(name, kind)| {
         let place = function.find(&format!("{}::", name.replace('-', "_")))?;
         let word = |before: char| before.is_alphanumeric() || matches!(before, '_' | ':');

@@ -1,4 +1,4 @@
-//! What the disk takes to make something durable.
+//! Measures the time that the disk needs to make data durable.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,14 +9,14 @@ use crate::table::percentile;
 
 const BLOCK: [u8; 4096] = [b'x'; 4096];
 
-/// Milliseconds that an append of 4 KiB and its fdatasync take.
+/// Milliseconds for an append of 4 KiB with fdatasync.
 #[derive(Debug, Clone, Copy)]
 pub struct Appends {
     pub p50: f64,
     pub p99: f64,
 }
 
-/// One after the other, to a new file.
+/// Times appends to a new file, one after the other.
 pub fn appends(dir: &Path, number: usize) -> anyhow::Result<Appends> {
     let path = dir.join("appends");
     let mut file = File::options().append(true).create_new(true).open(&path)?;

@@ -1,4 +1,4 @@
-//! A store with many events.
+//! Fills a store with many events.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use livehook::{Clock, bench};
 use crate::callback::Template;
 use crate::generator::KEY;
 
-/// Above what loads have.
+/// A seed above those of loads.
 const SEED: u32 = 9999;
 
-/// So many events in the store that livehook has in this folder, each of them verified and accepted.
+/// Puts this many events into the store of livehook in this folder. Each is verified and accepted.
 pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
     bench::fill(dir, KEY, events, || {
         let mut template = Template::new(0, SEED);
@@ -20,7 +20,7 @@ pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
     })
 }
 
-/// The begins of so many streams.
+/// Puts begins of this many streams into the store.
 pub fn fill_streams(dir: &Path, streams: u64) -> anyhow::Result<()> {
     let now = Clock::system().now().seconds();
     let t = (now + 600).to_string();

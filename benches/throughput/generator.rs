@@ -1,4 +1,4 @@
-//! What sends as fast as answers come: wrk.
+//! Runs wrk, which sends as fast as the server answers.
 
 use std::process::{Command, Stdio};
 
@@ -12,15 +12,15 @@ pub const KEY: &str = "BenchBenchBenchBenchBenchBench12";
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/callback.lua");
 
-/// What wrk does.
+/// A load by wrk.
 pub struct Load {
     pub connections: u32,
     pub seconds: u32,
-    /// Another one for each load on the same store.
+    /// Different for each load on the same store.
     pub seed: u32,
 }
 
-/// What its script says.
+/// The result that the script of wrk prints.
 #[derive(Debug, Deserialize)]
 pub struct Answers {
     pub answers: u64,
@@ -32,7 +32,7 @@ pub struct Answers {
 
 /// Fails if there is no wrk.
 pub fn check() -> anyhow::Result<()> {
-    // It has no option that does nothing and succeeds.
+    // wrk has no option that does nothing and succeeds, so the exit code is ignored.
     let found = Command::new("wrk")
         .arg("-v")
         .stdout(Stdio::null())
@@ -46,7 +46,7 @@ pub fn check() -> anyhow::Result<()> {
 impl Load {
     /// Fails unless there were answers and all of them were 200.
     pub fn put_on(&self, port: u16) -> anyhow::Result<Answers> {
-        // The platform's ten minutes, from when the last one is sent.
+        // Ten minutes, as on the platform, from the time of the last request.
         let t = (Clock::system().now().seconds() + i64::from(self.seconds) + 600).to_string();
         let mut wrk = Command::new("wrk");
         wrk.args(["-t1", "--latency", "--timeout", "20s", "-s", SCRIPT])
@@ -69,7 +69,7 @@ impl Load {
     }
 }
 
-/// Runs it and reads the last line that it prints.
+/// Runs wrk and reads the last line of its output.
 fn last_line(mut command: Command) -> anyhow::Result<Answers> {
     let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);

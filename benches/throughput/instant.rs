@@ -1,10 +1,11 @@
-//! livehook with a handler of Rust code that gets every event and is done at once: what the dispatch costs by itself.
+//! livehook with a handler in Rust that succeeds at once: this shows the cost of the dispatch
+//! alone.
 
 use std::path::Path;
 
 use livehook::{Config, Event, Handler, Handling, Server, environment};
 
-/// Makes the benchmark this server, so that it is a process of its own.
+/// The argument that makes the benchmark this server, in a process of its own.
 pub const ARGUMENT: &str = "serve-instant";
 
 struct Instant;
@@ -15,7 +16,8 @@ impl Handler for Instant {
     }
 }
 
-/// Takes the configuration as the last argument. The runtime is set up as livehook's program does.
+/// Runs the server. The last argument is the configuration. The runtime has the same options as
+/// that of the program.
 pub fn serve(arguments: &[String]) -> anyhow::Result<()> {
     let Some(file) = arguments.last() else {
         anyhow::bail!("the configuration is missing");

@@ -1,4 +1,5 @@
-//! Instructions per callback, as callgrind counts them: far more repeatable than times, but of one thread at a time.
+//! Instructions per callback, as callgrind counts them: far more repeatable than times, but of one
+//! thread at a time.
 
 use std::fmt;
 use std::path::Path;
@@ -14,21 +15,21 @@ use crate::sender::{Load, Pace};
 use crate::subject::{Subject, livehook};
 
 const SUBJECTS: [Subject; 2] = [Subject::Livehook, Subject::One];
-/// With names, which the release has not.
+/// The release profile with debug names.
 const PROFILE: &str = "symbols";
-/// Everything has been translated and every buffer has its size after so many.
+/// After this many callbacks, valgrind has translated all code and all buffers have their sizes.
 const WARM_UP: u64 = 2_000;
 const CONNECTIONS: usize = 64;
-/// Being asked costs, too.
+/// How often the lag of the handlers is read. Each read costs instructions, too.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// What came out.
+/// The counted instructions.
 pub struct Instructions {
     callbacks: u64,
     counts: Vec<(Subject, Counts)>,
 }
 
-/// So many callbacks for each subject.
+/// Counts the instructions of this many callbacks for each subject.
 pub fn count(parent: &Path, callbacks: u64) -> anyhow::Result<Instructions> {
     check()?;
     let program = build()?;
@@ -57,7 +58,7 @@ fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A build of its own, which cargo keeps beside the others; where it is.
+/// Builds the program with names, beside the other builds. Returns its path.
 fn build() -> anyhow::Result<std::path::PathBuf> {
     eprintln!("building livehook with symbols, which takes minutes the first time");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -67,7 +68,7 @@ fn build() -> anyhow::Result<std::path::PathBuf> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;
     ensure!(status.success(), "cargo ended with {status}");
-    // Its temporary folder is in the target directory.
+    // The temporary folder of the build is in the target directory.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let target = target.context("no target directory")?;
     Ok(target.join(PROFILE).join("livehook"))

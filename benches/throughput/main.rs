@@ -1,8 +1,8 @@
-//! How fast livehook is, as ratios to a server that does nothing and to ones that do the same another way: see
-//! `docs/benchmarks.md`.
+//! Measures the speed of livehook, as ratios to a server that only answers and to other servers
+//! that do the same work. See `docs/benchmarks.md`.
 //!
-//! With cargo's `--bench` it measures. Without, as `cargo test` runs it, it does everything once, as shortly as can be, and
-//! tells only whether it works.
+//! With cargo's `--bench` this measures. Without it, as in `cargo test`, it runs everything once
+//! and briefly, and only checks that it works.
 #![allow(missing_docs, unreachable_pub)]
 
 mod bare;
@@ -32,32 +32,32 @@ use self::scenarios::{Extent, Scenario};
 use self::subject::Subject;
 use self::table::{OpenLoop, OpenPace, Sample, Table};
 
-/// Events per second of another open loop, so that machines can be compared.
+/// The rate of a second open loop in events per second, the same on all machines, to compare them.
 const COMMON_RATE: f64 = 5_000.0;
 
-/// Callbacks of `--instructions`.
+/// The number of callbacks of `--instructions`.
 const INSTRUCTIONS_OF: u64 = 20_000;
 
-/// Of servers with healthy handlers and with ones in trouble.
+/// The number of pairs of servers with healthy and with failing handlers.
 const PAIRS: u32 = 10;
 
 /// Measures livehook beside other servers: see docs/benchmarks.md
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench throughput --")]
 struct Options {
-    /// Seconds of each measurement
+    /// The seconds of each measurement
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=300))]
     seconds: u32,
-    /// How often everything is measured, in turns; the table shows medians
+    /// Measure everything this many times, in turns; the table shows medians
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How many connections send at a time
+    /// The number of connections
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64,256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: Vec<u32>,
-    /// Where the stores are, on the disk to be measured [default: in the target directory]
+    /// The folder of the stores, on the disk to measure [default: in the target directory]
     #[arg(long, value_name = "FOLDER", default_value = env!("CARGO_TARGET_TMPDIR"), hide_default_value = true)]
     dir: PathBuf,
-    /// Only these of our own
+    /// Only these servers of this repository
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     only: Vec<Subject>,
     /// Also these folders of benches/peers, or `all`; installs what they need
@@ -66,13 +66,13 @@ struct Options {
     /// Only count instructions per callback, with valgrind
     #[arg(long)]
     instructions: bool,
-    /// Only try these scenarios
+    /// Only run these scenarios
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     scenarios: Vec<Scenario>,
-    /// At most so many events for --instructions and in the stores of --scenarios
+    /// At most this many events for --instructions and in the stores of --scenarios
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     events: Option<u64>,
-    /// What cargo adds
+    /// The argument that cargo adds
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -135,7 +135,8 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The arguments are those of cargo's own test harness, as far as they matter to a single test.
+/// Runs everything once. Accepts the arguments of cargo's test harness that matter for a single
+/// test.
 fn try_out(arguments: &[String]) -> anyhow::Result<()> {
     const NAME: &str = "throughput";
     const WITH_VALUE: [&str; 5] = ["--color", "--format", "--skip", "--test-threads", "-Z"];
@@ -186,7 +187,7 @@ fn try_out(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every subject in turns, so that what the machine does meanwhile hits all of them alike.
+/// Measures the subjects in turns, so that other work on the machine affects all of them alike.
 fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Result<Table> {
     generator::check()?;
     for subject in subjects {
@@ -230,7 +231,7 @@ fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Resu
     Ok(table)
 }
 
-/// With a fresh process and a fresh store.
+/// Measures with a new process and a new store.
 fn closed_loop(
     subject: &Subject,
     connections: u32,
@@ -242,7 +243,7 @@ fn closed_loop(
     effort.closed_loop(&server, connections, 0)
 }
 
-/// With a fresh process and a fresh store, right after the disk was measured.
+/// Measures with a new process and a new store, right after the disk.
 fn open_loop(rate: f64, parent: &Path, effort: &Effort) -> anyhow::Result<OpenLoop> {
     let dir = folder(parent)?;
     let disk = disk::appends(dir.path(), effort.appends)?;

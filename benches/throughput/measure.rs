@@ -1,4 +1,4 @@
-//! One measurement of one server.
+//! Measures one server.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,25 +11,26 @@ use crate::sender::{Answers, Load, Pace};
 use crate::subject::Server;
 use crate::table::Sample;
 
-/// Of the open loop, which goes at half the rate that the closed one has with as many.
+/// The connections of the open loop. Its rate is half of that of the closed loop with as many
+/// connections.
 pub const OPEN_CONNECTIONS: u32 = 64;
 
-/// How often handlers are asked whether they are behind.
+/// How often the lag of the handlers is read.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// What differs between a measurement and a trial whether everything works.
+/// What differs between a measurement and a trial run.
 pub struct Effort {
     pub seconds: u32,
-    /// Before each measurement, on the same store.
+    /// Seconds of load before each measurement, on the same store.
     pub warm_up: u32,
-    /// Appends that are timed.
+    /// The number of appends that are timed.
     pub appends: usize,
-    /// Events per second of the open loop at most.
+    /// The highest rate of the open loop, in events per second.
     pub highest_rate: f64,
 }
 
 impl Effort {
-    /// As many requests as it takes. Takes two seeds, this one and the next.
+    /// Sends as fast as the server answers. Uses two seeds, this one and the next.
     pub fn closed_loop(
         &self,
         server: &Server,
@@ -52,7 +53,7 @@ impl Effort {
         let (before, stored_before) = (server.process.usage()?, server.stored()?);
         let machine = Machine::now()?;
         let answers = load(self.seconds, seed + 1)?;
-        // What handlers do belongs to the event: it is waited for, and counted.
+        // The work of the handlers belongs to the events, so it is awaited and counted.
         server.catch_up(ASK_EVERY)?;
         let (after, stored_after) = (server.process.usage()?, server.stored()?);
         let stored = match (stored_before, stored_after) {
@@ -75,7 +76,7 @@ impl Effort {
         })
     }
 
-    /// Requests when they are due, whether earlier ones were answered or not.
+    /// Sends at a fixed rate, without waiting for earlier answers.
     pub fn open_loop(&self, server: &Server, rate: f64) -> anyhow::Result<Answers> {
         let load = |seconds, seed| {
             let load = Load {
@@ -94,7 +95,7 @@ impl Effort {
     }
 }
 
-/// For a store; it is gone when this is dropped.
+/// Makes a temporary folder for a store.
 pub fn folder(parent: &Path) -> anyhow::Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix("throughput-")

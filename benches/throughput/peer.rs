@@ -1,6 +1,8 @@
-//! Others that verify and store durably. Each is a folder of `benches/peers` with a program `install` that fetches what it needs
-//! from ordinary registries into the working directory, and a program `start` that becomes the server. They get `PARTS`,
-//! their folder, and `start` also `PACKAGES`, what was installed, `PORT`, `KEY`, and `STORE`, a SQLite file with a table `events`.
+//! Other servers that verify callbacks and store them durably. Each is a folder in `benches/peers`.
+//! Its program `install` fetches packages from ordinary registries into the working directory. Its
+//! program `start` becomes the server. Both get the variable `PARTS`, their folder. `start` also
+//! gets `PACKAGES` (the installed packages), `PORT`, `KEY`, and `STORE` (a SQLite file with a table
+//! `events`).
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use crate::generator::KEY;
 
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 
-/// The peers of these names; `all`: all of them.
+/// The peers with these names; `all` means all of them.
 pub fn chosen(names: &[String]) -> anyhow::Result<Vec<String>> {
     let mut known = vec!["all".to_owned()];
     for entry in std::fs::read_dir(PEERS)? {
@@ -31,7 +33,7 @@ pub fn chosen(names: &[String]) -> anyhow::Result<Vec<String>> {
     Ok(known)
 }
 
-/// Does nothing if it was installed before and its folder has not changed since.
+/// Installs a peer, unless it is installed and its folder has not changed since.
 pub fn install(name: &str) -> anyhow::Result<()> {
     let (parts, packages) = folders(name);
     let mut wanted = String::new();
@@ -62,7 +64,7 @@ pub fn install(name: &str) -> anyhow::Result<()> {
     Ok(std::fs::write(record, wanted)?)
 }
 
-/// What starts it, in a folder of its own.
+/// The command that starts a peer in its own folder.
 pub fn command(name: &str, dir: &Path, store: &Path, port: u16) -> Command {
     let (parts, packages) = folders(name);
     let mut command = Command::new(parts.join("start"));
@@ -77,7 +79,7 @@ pub fn command(name: &str, dir: &Path, store: &Path, port: u16) -> Command {
     command
 }
 
-/// Events in its store.
+/// The number of events in the store of a peer.
 pub fn count(store: &Path) -> anyhow::Result<u64> {
     let store = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let count: i64 = store.query_row("SELECT count(*) FROM events", (), |row| row.get(0))?;

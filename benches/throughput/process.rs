@@ -13,29 +13,30 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// The unit of times in `/proc`, the same on every machine that Linux still runs on.
 const TICKS_PER_SECOND: u64 = 100;
-/// How long a server may take to listen.
+/// The longest time until a server listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long it may take to end by itself.
+/// The longest wait for a process before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
-/// How long it may take if it has to end well: what livehook promises.
+/// The longest time of an orderly stop, as livehook promises.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Of its log, in an error.
+/// The bytes of the log that an error shows.
 const LOG_TAIL: usize = 2000;
 
-/// Dropping it ends the process and all that it started.
+/// A server process. Dropping it ends the process and its descendants.
 pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
-/// What a process and those that it started have used so far.
+/// What a process and its descendants have used so far.
 pub struct Usage {
     pub cpu: Duration,
-    /// Bytes; added up over those that still run.
+    /// In bytes, summed over the processes that still run.
     pub peak_memory: u64,
 }
 
-/// Processor time of the whole machine, and of this process and those it has waited for: wrk.
+/// The processor time of the whole machine, and of this process with the children it has waited for
+/// (wrk).
 #[derive(Clone, Copy)]
 pub struct Machine {
     busy: u64,
@@ -58,7 +59,8 @@ impl Machine {
         })
     }
 
-    /// The share of all processors that others than this process, wrk and a server had until now.
+    /// The share of all processors that programs other than this process, wrk and the server have
+    /// used until now.
     pub fn others_since(self, server: Duration) -> anyhow::Result<f64> {
         let now = Self::now()?;
         let ticks = (now.busy - self.busy).saturating_sub(now.own - self.own);
@@ -69,13 +71,14 @@ impl Machine {
     }
 }
 
-/// A port that nobody listens at. Somebody might a moment later, but the system does not give the same one soon again.
+/// A port at which nobody listens. Another process might take it, but the system does not hand it
+/// out again soon.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Process {
-    /// Starts it and waits until it listens. What it says goes to the file `log`.
+    /// Starts a process and waits until it listens. Its output goes to the file `log`.
     pub fn start(mut command: Command, port: u16, log: PathBuf) -> anyhow::Result<Self> {
         let out = File::create(&log)?;
         let child = command
@@ -102,7 +105,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Asks it to end, and fails if it does not do so well.
+    /// Asks the process to end. Fails if it does not end in time with success.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         signal(self.child.id(), Signal::TERM);
         let until = Instant::now() + STOP_TIMEOUT;
@@ -116,21 +119,21 @@ impl Process {
         }
     }
 
-    /// Ends it at once.
+    /// Kills the process.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Bytes that are resident, now and at most so far, of this process alone.
+    /// The resident memory of this process alone, in bytes: now, and the peak.
     pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
         let now = memory(self.child.id(), "VmRSS:");
         let peak = memory(self.child.id(), "VmHWM:");
         now.zip(peak).context("the process is gone")
     }
 
-    /// The end of its log, for an error.
+    /// The end of the log, for an error message.
     pub fn log_tail(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let end = &log[log.len().saturating_sub(LOG_TAIL)..];
@@ -140,7 +143,7 @@ impl Process {
         )
     }
 
-    /// What it and its children use.
+    /// The usage of the process and its descendants.
     pub fn usage(&self) -> anyhow::Result<Usage> {
         let family = self.family()?;
         let ticks: u64 = family.iter().map(|stat| stat.ticks).sum();
@@ -153,7 +156,7 @@ impl Process {
         })
     }
 
-    /// It and its descendants.
+    /// The process and its descendants.
     fn family(&self) -> anyhow::Result<Vec<Stat>> {
         let mut others: Vec<Stat> = std::fs::read_dir("/proc")?
             .filter_map(|entry| Stat::read(entry.ok()?.file_name().to_str()?.parse().ok()?))
@@ -184,7 +187,7 @@ impl Drop for Process {
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             sleep(Duration::from_millis(5));
         }
-        // Of those that it left behind, only what is still the same process: a number may have been given anew.
+        // Kills descendants that are left, but only if the id still belongs to the same process.
         for stat in &family {
             if Stat::read(stat.pid).is_some_and(|now| now.started == stat.started) {
                 signal(stat.pid, Signal::KILL);
@@ -201,11 +204,11 @@ fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// What `/proc/PID/stat` says.
+/// The fields of `/proc/PID/stat`.
 struct Stat {
     pid: u32,
     parent: u32,
-    /// Its processor time and that of the children it has waited for.
+    /// The processor time of the process and of the children it has waited for.
     ticks: u64,
     started: u64,
 }
@@ -213,7 +216,8 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> Option<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name, which may hold anything: proc(5) counts from 1, and the state is its third.
+        // After the name, which may contain any characters. proc(5) counts fields from 1; the state
+        // is field 3.
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();

@@ -1,4 +1,5 @@
-//! What a contract promises beside the throughput, each as a little table with the goal beside the figure.
+//! Measures other promises than the throughput. Each scenario prints a small table with figures and
+//! goals.
 
 mod full;
 mod memory;
@@ -17,7 +18,7 @@ use clap::ValueEnum;
 use crate::measure::{Effort, folder};
 use crate::process::free_port;
 
-/// One of them.
+/// A scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// Answers with 10 million events stored against an empty store
@@ -50,18 +51,18 @@ impl Scenario {
     ];
 }
 
-/// How much of it.
+/// The size of the scenarios.
 pub struct Extent<'a> {
-    /// Where the stores are.
+    /// The folder of the stores.
     pub dir: &'a Path,
     pub effort: &'a Effort,
     pub rounds: u32,
     pub pairs: u32,
-    /// At most so many in a store.
+    /// The most events in a store.
     pub events: u64,
 }
 
-/// A table that grows.
+/// A table of figures.
 pub struct Findings {
     title: String,
     rows: Vec<[String; 3]>,
@@ -91,7 +92,7 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Does them one after the other and prints each when it is done.
+/// Runs scenarios one after the other, and prints the result of each.
 pub fn run(chosen: &[Scenario], extent: &Extent) -> anyhow::Result<()> {
     crate::generator::check()?;
     let all = chosen.contains(&Scenario::All);
@@ -115,11 +116,11 @@ pub fn run(chosen: &[Scenario], extent: &Extent) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Of the release, as it is delivered.
+/// Measures the size of the release build.
 fn size(dir: &Path) -> anyhow::Result<Findings> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_livehook"));
     let stripped = dir.join("stripped");
-    // The build that is there may have been made with symbols.
+    // The existing build may contain symbols.
     let mut strip = Command::new("strip");
     let status = strip
         .arg("-o")
@@ -133,7 +134,7 @@ fn size(dir: &Path) -> anyhow::Result<Findings> {
     Ok(findings)
 }
 
-/// The configuration of a handler that wants everything from the first event on and whose target is down.
+/// The configuration of a handler that starts with the oldest event and whose target is down.
 fn dead_handler(name: &str) -> anyhow::Result<String> {
     let port = free_port()?;
     Ok(format!(

@@ -1,5 +1,5 @@
-//! A generator that takes little of the processors: one thread, ready-made requests, and nothing but the system calls that a
-//! request needs. It never spins.
+//! A load generator that uses little processor time: one thread, prepared requests, and only the
+//! system calls that a request needs. It never spins.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -17,17 +17,18 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::callback::Template;
 
-/// What every answer begins and ends with.
+/// The beginning and the end of every answer.
 const OK: &[u8] = b"HTTP/1.1 200 ";
 const ACCEPTED: &[u8] = b"\r\n\r\n{\"code\":0}";
-/// As the platform's.
+/// The time-out of the platform.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Sending later than this after it could have been is the generator's fault.
+/// A request that is sent later than this, though a connection was free, is late by the generator's
+/// fault.
 const LATE: Duration = Duration::from_millis(1);
-/// So much of it may be late.
+/// The share of requests that may be late.
 const TOLERATED: f64 = 0.01;
 
-/// What is sent.
+/// A load on a server.
 pub struct Load {
     pub port: u16,
     pub connections: usize,
@@ -36,33 +37,33 @@ pub struct Load {
     pub seed: u32,
 }
 
-/// When.
+/// When requests are sent.
 #[derive(Clone, Copy)]
 pub enum Pace {
-    /// So many per second, evenly spaced, whether earlier ones were answered or not.
+    /// At a fixed rate per second, evenly spaced, without waiting for earlier answers.
     Open { rate: f64, seconds: u32 },
-    /// So many in all, on each connection the next one after an answer.
+    /// This many in all; each connection sends the next one after an answer.
     Closed { number: u64 },
 }
 
-/// What came of it. Times of answers are milliseconds, from when the request was due.
+/// The result of a load. Times are milliseconds from when a request was due to its answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Answers {
     /// Per second.
     pub rate: f64,
-    /// Whether what could be sent was sent in time.
+    /// Whether the generator sent the requests in time.
     pub kept_up: bool,
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
-    /// Seconds of the generator's own processor time per event.
+    /// The generator's own processor time per event, in seconds.
     pub cpu: f64,
 }
 
 struct Connection {
     stream: TcpStream,
-    /// When what it waits for was due; none if it waits for nothing.
+    /// When the open request was due; none if no request is open.
     due: Option<Instant>,
     free_since: Instant,
     answer: Vec<u8>,
@@ -71,13 +72,13 @@ struct Connection {
 impl Load {
     /// Fails unless everything was answered 200 with `{"code":0}`.
     pub fn send(&self) -> anyhow::Result<Answers> {
-        // A thread of its own: whatever this one starts would get the slack of timers, too.
+        // A separate thread, because processes started from this one would inherit the timer slack.
         let sender = std::thread::scope(|scope| scope.spawn(|| self.run()).join());
         sender.map_err(|_| anyhow::anyhow!("the generator panicked"))?
     }
 
     fn run(&self) -> anyhow::Result<Answers> {
-        // The usual 50 µs are as long as the pause between two requests.
+        // The default of 50 µs is as long as the pause between two requests.
         set_current_timer_slack(NonZeroU64::new(1))?;
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = (0..self.connections)
@@ -170,13 +171,13 @@ impl Connection {
     }
 
     fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
-        // Nothing else is under way on it, so that there is always room for all of it.
+        // No other request is open on this connection, so the socket buffer has room for all of it.
         let sent = self.stream.write(request).context("cannot send")?;
         ensure!(sent == request.len(), "only {sent} bytes could be sent");
         Ok(())
     }
 
-    /// Reads what has come. If that completes the answer: when it was due.
+    /// Reads what has arrived. If that completes the answer, returns when its request was due.
     fn receive(&mut self, now: Instant) -> anyhow::Result<Option<Instant>> {
         let mut part = [0; 1024];
         match self.stream.read(&mut part) {
@@ -201,7 +202,7 @@ impl Connection {
     }
 }
 
-/// Sleeps until something has come, at most so long.
+/// Sleeps until data has arrived, or until the time is over.
 fn wait_for(
     poll: &rustix::fd::OwnedFd,
     events: &mut Vec<epoll::Event>,

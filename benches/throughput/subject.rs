@@ -16,14 +16,14 @@ use crate::peer;
 use crate::process::{Process, free_port};
 use crate::{bare, instant};
 
-/// A store's log is moved into its file a moment later.
+/// The store moves its log into its file a moment after the answers.
 const COMMIT_DELAY: Duration = Duration::from_millis(300);
-/// How an answer begins.
+/// The beginning of a successful answer.
 const OK: &str = "HTTP/1.1 200 ";
-/// How long handlers may be behind.
+/// The longest time until handlers have caught up.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Something that answers callbacks.
+/// A server to measure.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Subject {
     /// (a): an axum handler that reads the body and answers
@@ -61,17 +61,17 @@ pub struct Server {
     events: Events,
 }
 
-/// Where events can be counted.
+/// Where the stored events can be counted.
 enum Events {
     Nowhere,
-    /// At livehook's admin listener.
+    /// At the admin listener of livehook.
     Metrics(u16),
-    /// In a peer's store.
+    /// In the store of a peer.
     Table(PathBuf),
 }
 
 impl Subject {
-    /// What this repository has.
+    /// The servers of this repository.
     pub const OWN: [Self; 5] = [
         Self::Axum,
         Self::Livehook,
@@ -80,7 +80,7 @@ impl Subject {
         Self::Three,
     ];
 
-    /// Starts it with a store in this folder.
+    /// Starts the server with its store in this folder.
     pub fn start(&self, dir: &Path) -> anyhow::Result<Server> {
         let log = match self {
             // Its handler writes a line for each event.
@@ -115,7 +115,7 @@ impl Subject {
         })
     }
 
-    /// As they stand in livehook's configuration.
+    /// The `[handlers]` sections of the configuration.
     pub fn handlers(&self) -> &'static str {
         match self {
             Self::One => "[handlers.file]\nto = { type = \"file\", path = \"events.jsonl\" }\n",
@@ -129,7 +129,7 @@ impl Subject {
     }
 }
 
-/// livehook itself.
+/// A command for livehook.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_livehook"));
     // Variables might change the configuration.
@@ -137,7 +137,7 @@ pub fn program() -> Command {
     command
 }
 
-/// Starts livehook, which the command is to become, with a store in this folder.
+/// Starts livehook by a command, with its store in this folder.
 pub fn livehook(
     mut command: Command,
     handlers: &str,
@@ -161,7 +161,7 @@ pub fn livehook(
 }
 
 impl Server {
-    /// Events that it has stored; none if it does not store.
+    /// The number of stored events; none if the server does not store.
     pub fn stored(&self) -> anyhow::Result<Option<u64>> {
         match &self.events {
             Events::Nowhere => Ok(None),
@@ -176,7 +176,7 @@ impl Server {
         }
     }
 
-    /// Waits until it says that it takes callbacks.
+    /// Waits until the server is ready for callbacks.
     pub fn wait_until_ready(&self) -> anyhow::Result<()> {
         let until = Instant::now() + TIMEOUT;
         while !get(self.port, "/readyz")?.starts_with(OK) {
@@ -190,8 +190,8 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until every handler has had every event, and what else is done behind the answers is done;
-    /// asks for that every `pause`.
+    /// Waits until every handler has processed every event, and the store has finished its work
+    /// after the answers. Polls every `pause`.
     pub fn catch_up(&self, pause: Duration) -> anyhow::Result<()> {
         sleep(COMMIT_DELAY);
         let Events::Metrics(admin) = self.events else {
@@ -212,7 +212,7 @@ impl Server {
 }
 
 impl Server {
-    /// What the admin listener answers.
+    /// The answer of the admin listener.
     pub fn ask_admin(&self, path: &str) -> anyhow::Result<String> {
         match self.events {
             Events::Metrics(admin) => get(admin, path),
@@ -220,7 +220,7 @@ impl Server {
         }
     }
 
-    /// Waits until everything that is stored is on the board of streams.
+    /// Waits until all stored events are on the board of streams.
     pub fn wait_for_board(&self) -> anyhow::Result<()> {
         let until = Instant::now() + TIMEOUT;
         let Events::Metrics(admin) = self.events else {
@@ -238,7 +238,7 @@ impl Server {
     }
 }
 
-/// The sum of these series of livehook's metrics.
+/// The sum of the wanted series of livehook's metrics.
 fn metric(admin: u16, wanted: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
     let text = get(admin, "/metrics")?;
     ensure!(text.starts_with(OK), "the metrics cannot be read: {text}");

@@ -1,4 +1,4 @@
-//! What came out, as medians over the rounds.
+//! The table of results, as medians over the rounds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ pub struct Sample {
     pub cpu: f64,
     /// Bytes.
     pub memory: u64,
-    /// The share of the processors that went to programs which have nothing to do with it.
+    /// The share of the processors that unrelated programs used.
     pub others: f64,
 }
 
@@ -28,20 +28,20 @@ pub struct Sample {
 #[derive(Debug, Clone, Copy)]
 pub struct OpenLoop {
     pub answers: Answers,
-    /// Just before.
+    /// Measured just before the load.
     pub disk: Appends,
 }
 
-/// How fast an open loop goes.
+/// The rate of an open loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OpenPace {
-    /// Half of what the closed loop had.
+    /// Half the rate of the closed loop.
     Half,
     /// The same on every machine.
     Common,
 }
 
-/// All of them.
+/// All results.
 pub struct Table {
     head: String,
     samples: BTreeMap<(u32, Subject), Vec<Sample>>,
@@ -191,7 +191,7 @@ fn open_row(pace: OpenPace, open: &[OpenLoop], f: &mut fmt::Formatter<'_>) -> fm
     )
 }
 
-/// The smallest value that this share of them does not exceed; the one in the middle for 0.5.
+/// The smallest value that is not exceeded by this share of the values; 0.5 is the median.
 pub fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = (values.len() as f64 * share).ceil() as usize;

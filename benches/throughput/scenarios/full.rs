@@ -1,4 +1,4 @@
-//! Whether a large store makes the server slower.
+//! Measures whether a large store makes the server slower.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use crate::table::percentile;
 
 const EVENTS: u64 = 10_000_000;
 
-/// In turns with an empty store. What a load leaves in the full one is little against what is there.
+/// Alternates between an empty and a full store. A load adds few events compared with those in the
+/// full store.
 pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
     let events = EVENTS.min(extent.events);
     fill(dir, events)?;

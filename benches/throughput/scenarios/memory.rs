@@ -1,4 +1,4 @@
-//! What the server keeps in memory.
+//! Measures the memory of the server.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -12,10 +12,11 @@ use crate::subject::{livehook, program};
 
 const EVENTS: u64 = 5_000_000;
 const CONNECTIONS: usize = 256;
-/// After the start and after the load.
+/// The pause after the start and after the load.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Idle, and after a load that is inside the duplicate window as a whole and that a handler still has to get.
+/// Measures an idle server, and one after a load that is entirely inside the duplicate window and
+/// still undelivered.
 pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
     let number = EVENTS.min(extent.events);
     let server = livehook(program(), &dead_handler("dead")?, dir, &dir.join("log.txt"))?;

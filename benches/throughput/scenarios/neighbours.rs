@@ -1,4 +1,4 @@
-//! Whether handlers in trouble hold up the acknowledgement.
+//! Measures whether failing handlers delay the acknowledgement.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::measure::{OPEN_CONNECTIONS, folder};
 use crate::subject::{livehook, program};
 use crate::table::percentile;
 
-/// Done at once, so that what is in trouble is held against the least.
+/// Handlers that succeed at once, as the baseline.
 const HEALTHY: &str = "[log]\nlevel = \"warn\"\n[handlers.one]\nto = { type = \"log\" }\n[handlers.two]\nto = { type = \"log\" }\n";
-/// What the slow one takes for an event.
+/// The time of the slow handler for an event.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Pairs of fresh servers at half of the rate that the healthy one has in a closed loop.
+/// Measures pairs of new servers at half the rate that the healthy one reaches in a closed loop.
 pub fn run(extent: &Extent) -> anyhow::Result<Findings> {
     let slow = answer_slowly()?;
-    // Their attempts that fail are not to be logged either.
+    // Failed attempts must not be logged, as with the healthy handlers.
     let troubled = format!(
         "[log]\nlevel = \"error\"\n{}[handlers.slow]\nto = {{ type = \"http\", url = \"http://127.0.0.1:{slow}/\" }}\n",
         dead_handler("dead")?
@@ -67,7 +67,7 @@ pub fn run(extent: &Extent) -> anyhow::Result<Findings> {
     Ok(findings)
 }
 
-/// A server that takes its time, at this port until the program ends.
+/// Starts a slow server that runs until the program ends, and returns its port.
 fn answer_slowly() -> anyhow::Result<u16> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;

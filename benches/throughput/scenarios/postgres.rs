@@ -1,4 +1,4 @@
-//! `engine = "postgres"` beside the embedded store, and beside inserting the same rows with nothing around.
+//! Compares `engine = "postgres"` with the embedded store, and with plain inserts of the same rows.
 
 mod bare;
 #[allow(unused)]
@@ -18,15 +18,15 @@ use crate::table::percentile;
 
 const CONNECTIONS: [u32; 2] = [64, 256];
 
-/// As on a machine of its own, where the default of 128 MiB is the least.
+/// Settings as on a machine for PostgreSQL alone.
 const SETTINGS: &[(&str, &str)] = &[("shared_buffers", "256MB"), ("max_wal_size", "4GB")];
 
-/// What takes events.
+/// What stores the events.
 #[derive(Debug, Clone, Copy)]
 enum Setup {
     Sqlite,
     Bare,
-    /// So many receivers.
+    /// With this many receivers.
     Postgres(u32),
 }
 
@@ -48,7 +48,7 @@ impl Setup {
     }
 }
 
-/// In turns, each with a fresh store.
+/// Measures the set-ups in turns, each with a new store.
 pub fn run(extent: &Extent) -> anyhow::Result<Findings> {
     let tmp = std::env::temp_dir();
     if std::fs::metadata(&tmp)?.dev() != std::fs::metadata(extent.dir)?.dev() {
@@ -142,7 +142,7 @@ fn rate(way: Setup, connections: u32, database: &Postgres, extent: &Extent) -> a
     let rows: u64 = database
         .sql(name, "SELECT count(*) FROM livehook.events")
         .parse()?;
-    // Those are stored, too, whose sender went away meanwhile.
+    // Events whose sender has disconnected are stored, too.
     let accepted = stored(&servers)? - before;
     ensure!(
         rows >= accepted,

@@ -1,4 +1,4 @@
-//! How long a server takes from exec to ready, however it ended and whatever it still owes.
+//! Measures the time from exec to ready, after different ends and with many pending events.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -15,7 +15,7 @@ use crate::table::percentile;
 
 const EVENTS: u64 = 1_000_000;
 
-/// First with a handler that was never there before; then, in turns, after a clean stop and after a kill under load.
+/// Starts first with a new handler, then in turns after a clean stop and after a kill under load.
 pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
     let events = EVENTS.min(extent.events);
     fill(dir, events)?;

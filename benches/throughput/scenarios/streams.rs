@@ -1,4 +1,4 @@
-//! The board with many streams that are live.
+//! Measures the board with many live streams.
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,7 +13,8 @@ use crate::table::percentile;
 const STREAMS: u64 = 100_000;
 const PAGES: usize = 50;
 
-/// Made from the store, then asked: pages of the list, a search through all of them, one stream, the metrics.
+/// Builds the board from the store, then times requests: pages of the list, a search, one stream,
+/// the metrics.
 pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
     let streams = STREAMS.min(extent.events);
     fill_streams(dir, streams)?;

@@ -1,4 +1,5 @@
-//! The same rows in a table with the same keys, from as few lines as can be: what this PostgreSQL allows at most.
+//! Inserts the same rows into a table with the same keys, with little code: the upper limit of this
+//! PostgreSQL.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::callback::Template;
 use crate::measure::Effort;
 
-/// Connections that insert at a time, as livehook has; each inserts its share of what would wait for an answer.
+/// The connections that insert at a time, as in livehook. Each inserts its share of the rows that
+/// would wait for an answer.
 const WRITERS: u32 = 2;
 
 const TABLE: &str = "CREATE TABLE bare(
@@ -23,7 +25,7 @@ const TABLE: &str = "CREATE TABLE bare(
 const INSERT: &str = "INSERT INTO bare(received, stored, source, kind, id, body)
     SELECT $1, $1, 'css', 1, id, body FROM unnest($2::bytea[], $3::bytea[]) AS new(id, body)";
 
-/// Rows per second while so many may be under way, each batch with a commit of its own.
+/// Rows per second with this many rows in flight; each batch has its own commit.
 pub fn rate(url: &str, under_way: u32, effort: &Effort) -> anyhow::Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,7 +53,7 @@ pub fn rate(url: &str, under_way: u32, effort: &Effort) -> anyhow::Result<f64> {
     })
 }
 
-/// Until then; how many rows.
+/// Inserts until this time. Returns the number of rows.
 async fn insert(url: String, writer: u32, batch: u32, until: Instant) -> anyhow::Result<u64> {
     let client = connect(&url).await?;
     let mut template = Template::new(0, writer);
@@ -60,7 +62,7 @@ async fn insert(url: String, writer: u32, batch: u32, until: Instant) -> anyhow:
         let bodies: Vec<Vec<u8>> = (rows..rows + u64::from(batch))
             .map(|number| template.body(number).to_vec())
             .collect();
-        // As random as a hash.
+        // Random, like the hash of an event.
         let ids: Vec<Vec<u8>> = bodies
             .iter()
             .map(|_| rand::random::<[u8; 16]>().to_vec())
