@@ -1,4 +1,5 @@
-//! The admin listener from outside: who may use it, lists and their filters, parked deliveries, replay and discard.
+//! The admin listener from outside: who may use it, lists and their filters, parked deliveries,
+//! replay and discard.
 
 mod deletion;
 mod event_stream;

@@ -1,4 +1,4 @@
-//! The answers of the callback listener, one by one, as they go over the wire.
+//! The answers of the callback listener.
 
 mod connection_limit;
 mod connections;
@@ -42,7 +42,7 @@ fn write(connection: &mut BufReader<TcpStream>, bytes: impl AsRef<[u8]>) {
     connection.get_mut().write_all(bytes.as_ref()).unwrap();
 }
 
-/// Whether the other end closed: nothing more comes. A reset is a close, too.
+/// Whether the server closed the connection. A reset counts, too.
 fn is_closed(connection: &mut BufReader<TcpStream>) -> bool {
     match connection.read(&mut [0]) {
         Ok(read) => read == 0,
@@ -50,7 +50,7 @@ fn is_closed(connection: &mut BufReader<TcpStream>) -> bool {
     }
 }
 
-/// Whether nothing has come yet.
+/// Whether no data has arrived yet.
 fn waits(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

@@ -1,4 +1,4 @@
-//! The shape of the source: modules import only what stands before them in `lib.rs`.
+//! The structure of the source: each module imports only modules before it in `lib.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ fn packages(edges: &str) -> BTreeSet<String> {
     tree.lines().map(str::to_owned).collect()
 }
 
-/// Else a dependency is built twice: for `cargo test`, and for `cargo run`.
+/// Otherwise a dependency is built twice: for `cargo test` and for `cargo run`.
 #[test]
 fn the_tests_change_no_feature_of_what_the_program_uses() {
     let (program, tests) = (packages("normal,build"), packages("normal,build,dev"));

@@ -1,4 +1,5 @@
-//! Who is believed, from outside: keys, tokens, unsigned kinds, addresses, clocks, and what is kept of the refused.
+//! Authentication from outside: keys, tokens, unsigned kinds, addresses, clocks, and the rejected
+//! list.
 
 mod refused;
 
@@ -23,7 +24,7 @@ fn settings(sources: &str) -> Settings {
     }
 }
 
-/// A body like no other, with `event_type` if the kind is known.
+/// A unique body, with `event_type` if the kind is known.
 fn body(kind: Kind) -> Value {
     static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -198,7 +199,7 @@ fn a_key_is_rotated_by_a_reload() {
         (try_key(&mut client, KEY), try_key(&mut client, OTHER_KEY)),
         (200, 401)
     );
-    // A forger does the same as a mistake, so neither is called a fact.
+    // A forger and a mistake look the same, so the log names both possibilities.
     let told = "callbacks are refused: it is signed with another key than this source's: a forgery if other callbacks arrive, \
         else the keys here differ from the template's CallbackKey";
     wait_for("the log", || server.log().contains(told).then_some(()));
@@ -241,7 +242,7 @@ fn the_token_must_match_on_every_callback() {
     ] {
         assert_refused(&mut client, &format!("/css{query}"), signed(push()));
     }
-    // Without a key there is nothing to check a signature with.
+    // Without a key, no signature can be checked.
     assert_taken(
         &mut client,
         "/plain/stream-end?token=hush",
@@ -303,7 +304,7 @@ fn unsigned_callbacks_are_taken_only_of_their_kinds_and_with_a_token() {
             }
         }
     }
-    // Stripping the signature helps no more on another kind's URL, nor without a kind.
+    // Removing the signature does not help at the URL of another kind or without a kind.
     for path in ["/all/relay", "/token/relay?token=hush", "/relay/relay"] {
         assert_refused(&mut client, path, body(Kind::StreamEnd).to_string());
         assert_refused(&mut client, path, json!({ "event_type": 999 }).to_string());

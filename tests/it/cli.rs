@@ -30,7 +30,7 @@ fn run(server: &TestServer, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What a command that succeeds prints.
+/// The output of a command that must succeed.
 #[track_caller]
 fn lines(server: &TestServer, arguments: &[&str]) -> Vec<String> {
     let output = run(server, arguments);
@@ -41,7 +41,7 @@ fn lines(server: &TestServer, arguments: &[&str]) -> Vec<String> {
     out.lines().map(str::to_owned).collect()
 }
 
-/// The code of a command that fails, and what it says.
+/// The exit code and the message of a command that must fail.
 fn failed(output: Output) -> (i32, String) {
     assert_eq!(output.stdout, b"");
     let message = String::from_utf8(output.stderr).unwrap();
@@ -161,7 +161,7 @@ fn limit_0_shows_only_new_events() {
         .spawn()
         .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
-    // Nothing says when it has begun to follow.
+    // The command does not show when it begins to follow.
     let pushing = std::sync::atomic::AtomicBool::new(true);
     let first = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -395,7 +395,7 @@ fn the_configuration_gives_address_and_token_of_the_server() {
     let server = TestServer::start_in(directory.path(), &settings);
     let body = json!({ "event_type": 1 });
     assert_eq!(server.post("/css", signed(body)).status, 200);
-    // Nothing but [admin] has to be there.
+    // The configuration needs only [admin].
     let file = directory.path().join("admin.toml");
     fs::write(
         &file,

@@ -1,7 +1,8 @@
-//! Other people's clients: what they make of the API's document, of events that are posted, and of their signatures.
+//! Third-party clients: generated from the OpenAPI document, and SDKs that receive posted events
+//! and verify signatures.
 //!
-//! They come from PyPI and npm, in the versions that `clients/` names, into cargo's folder for tests: once, and again when
-//! the list changes. Without them these tests fail.
+//! They come from PyPI and npm, in the versions that `clients/` names, into cargo's folder for
+//! tests: once, and again when the list changes. Without them these tests fail.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +18,7 @@ use crate::support::{Settings, TestServer, now, signed, signed_raw, signed_with,
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw==";
 
-/// What the clients are told to do.
+/// The program and its arguments.
 fn part(name: &str) -> PathBuf {
     let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients");
     parts.join(name)
@@ -57,7 +58,7 @@ pub static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
     })
 });
 
-/// What a program prints that ends well.
+/// The output of a program that must succeed.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let output = command.output();
@@ -119,7 +120,7 @@ fn a_client_generated_from_the_document_uses_the_api() {
         .arg(&document)
         .arg("--output-path")
         .arg(folder.path().join("made"));
-    // It has its code formatted by a program from beside it.
+    // The generator runs a formatter from the same folder.
     run(make.env("PATH", path));
     let mut using = Command::new(bin.join("python"));
     using
@@ -129,7 +130,7 @@ fn a_client_generated_from_the_document_uses_the_api() {
     assert_eq!(run(&mut using), "used");
 }
 
-/// Bodies as the platform sends them, one of each kind at least, and what is hard on headers.
+/// Bodies of the platform, at least one of each kind, and values that are difficult in headers.
 fn bodies() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/css-callbacks/tests/fixtures");
     let files = std::fs::read_dir(folder)
@@ -154,7 +155,8 @@ fn bodies() -> Vec<Vec<u8>> {
     bodies
 }
 
-/// The requests that a handler of this mode makes of these bodies, each with the event as the API has it.
+/// The requests that a handler of this mode makes of these bodies, each with the event as the API
+/// has it.
 fn requests(mode: &str, bodies: &[Vec<u8>]) -> Vec<Value> {
     let target = Target::good();
     let server = TestServer::start(&Settings::with_handlers(&format!(

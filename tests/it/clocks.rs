@@ -1,4 +1,4 @@
-//! The machine's clock is set, on or back, while events wait for a target that is down.
+//! The clock is set forward or back while events wait for a target that is down.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ fn settings(clock: &ServerClock, inbox: &str, target: &Target, retry: &str) -> S
     }
 }
 
-/// One callback of each of many streams, by a platform whose clock is ahead by as much as the server's.
+/// Posts a callback of each of many streams. The platform's clock is ahead by as much as the
+/// server's.
 fn push(server: &TestServer, ahead: i64, streams: usize) {
     for number in 0..streams {
         let stream = format!("room-{number}-{ahead}");
@@ -45,7 +46,7 @@ fn lag(server: &TestServer) -> f64 {
     backend(server)["lag_seconds"].as_f64().unwrap()
 }
 
-/// The target is well again: everything has to come, and soon.
+/// Lets the target work again. All events must then arrive soon.
 fn assert_delivered(server: &TestServer, target: &Target) {
     target.change_to(|_| Reply::Status(200));
     wait_up_to(SOON, "everything to be delivered", || {

@@ -1,4 +1,5 @@
-//! `livehook simulate --conformance`: what is right passes, and each flaw fails the cases that are made for it, and no others.
+//! `livehook simulate --conformance`: a correct receiver passes, and each flaw fails exactly the
+//! cases for it.
 
 mod flawed;
 mod receiver;
@@ -15,7 +16,7 @@ use crate::support::server::livehook;
 use crate::support::target::{Reply, Target};
 use crate::support::{KEY, Settings, TestServer};
 
-/// What came out.
+/// The result of a conformance check.
 struct Grading {
     code: Option<i32>,
     error: String,
@@ -126,7 +127,7 @@ fn cases_that_need_other_secrets_are_skipped() {
     assert_eq!(grades.names("skip").len(), 2 + 11 + 4);
     assert_eq!(grades.code, Some(0));
 
-    // Told to, it sends them all the same, and this source takes none.
+    // With --unsigned it sends them anyway, and this source accepts none.
     let grades = grade(&url, &["--key", KEY, "--unsigned"]);
     assert_eq!(grades.names("fail").len(), 11);
     assert!(
@@ -165,7 +166,7 @@ fn without_a_key_only_the_token_is_looked_at() {
     assert_eq!(grades.with("fail"), []);
     let skipped = grades.names("skip");
     assert!(skipped.contains(&"forged-wrong-key") && !skipped.contains(&"forged-wrong-token"));
-    // All kinds, since the platform may leave out what would prove nothing.
+    // All kinds: without a key, the platform may send any kind unsigned.
     assert!(grades.names("pass").contains(&"unsigned-stream-begin"));
 }
 

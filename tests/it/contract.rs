@@ -1,5 +1,5 @@
-//! `docs/contract.md` says what a running server does: its kinds, its metrics, its API, its commands; `docs/storage-format.md`
-//! says what tables it has.
+//! `docs/contract.md` says what a running server does: its kinds, its metrics, its API, its
+//! commands; `docs/storage-format.md` says what tables it has.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(file).unwrap()
 }
 
-/// What is there, without what is planned.
+/// The contract, without the planned part.
 fn contract() -> String {
     let text = document("contract.md");
     let (there, _) = text.split_once("\n## Planned\n").unwrap();
@@ -90,7 +90,7 @@ fn every_kind_is_taken_as_the_table_says() {
 #[test]
 fn every_metric_is_named_and_no_other() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-    // Authentic but for expiry: it tells the sender's clock, and something is about to be lost.
+    // Authentic but expired: it shows the sender's clock, and opens a retry window.
     let late = signed_with(KEY, now() - 3600, json!({ "event_type": 1 }));
     assert_eq!(server.post("/css", late).status, 401);
     let metrics = server.get("/metrics").text();

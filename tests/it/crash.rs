@@ -1,4 +1,4 @@
-//! Killed again and again under load, it loses nothing that it acknowledged, also while another program uses its files.
+//! Kills under load lose no acknowledged event, also while another program uses the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -118,7 +118,7 @@ fn kills_under_load_lose_double_or_reorder_nothing_that_was_acknowledged() {
     );
 }
 
-/// Another program that opens the store, reads, writes, and closes it, again and again.
+/// Another program that repeatedly opens the store, reads, writes and closes it.
 #[derive(Default)]
 struct OtherProgram {
     over: AtomicBool,
@@ -147,7 +147,7 @@ impl OtherProgram {
     }
 }
 
-/// Moments from 30 to 730 ms that look random and are the same every time.
+/// Pseudo-random times from 30 to 730 ms, the same in each run.
 fn moment(crash: u64) -> Duration {
     let mixed = (crash + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     Duration::from_millis(30 + mixed % 700)

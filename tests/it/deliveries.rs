@@ -1,4 +1,4 @@
-//! What leaves the server: signed requests, both modes, programs that are started.
+//! What handlers send: signed requests in both modes, and input of programs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn push(stream: &str) -> String {
     )
 }
 
-/// The one request that a handler `http` with these settings makes of this body.
+/// The request that an `http` handler makes of this body.
 fn request(mode: &str, body: &str) -> Hit {
     let target = Target::good();
     let handlers = format!(
@@ -33,7 +33,7 @@ fn request(mode: &str, body: &str) -> Hit {
     wait_for("the request", || target.hits().first().cloned())
 }
 
-/// As a receiver would check it, by the words of the specification.
+/// Checks the signature like a receiver, following the specification.
 fn verify(hit: &Hit) {
     let id = hit.header("webhook-id").unwrap();
     let timestamp = hit.header("webhook-timestamp").unwrap();
@@ -97,7 +97,7 @@ fn a_retry_after_of_a_target_is_honoured() {
         target.url()
     );
     let server = TestServer::start(&Settings::with_handlers(&handlers));
-    // As many streams as bring it down: then the probes wait as well.
+    // So many streams that the target counts as down: then probes obey the header, too.
     for stream in 0..6 {
         assert_eq!(
             server
@@ -123,7 +123,8 @@ fn a_retry_after_of_a_target_is_honoured() {
     }
 }
 
-/// Writes what it gets; 65 for the stream `bad`; the stream `hang` starts a child and waits for it.
+/// A program that writes its input. It exits with 65 for the stream `bad`; for `hang` it waits for
+/// a child.
 const PROGRAM: &str = r#"
 case "$LIVEHOOK_STREAMID" in
 bad) exit 65 ;;
@@ -132,7 +133,7 @@ hang) echo $$ >> "$1/pids"; sleep 600 & echo $! >> "$1/pids"; wait ;;
 esac
 "#;
 
-/// Neither running nor sleeping; nobody may be there to bury it.
+/// Whether a process has ended. It may be a zombie, if nobody waits for it.
 fn is_dead(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.map_or(true, |stat| {

@@ -1,4 +1,5 @@
-//! The files in `config/` that start more than one process: that they fit together, and that livehook takes what they hold.
+//! The files in `config/` that start more than one process: that they fit together, and that
+//! livehook takes what they hold.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +20,7 @@ fn documents(name: &str) -> Vec<Yaml> {
     YamlLoader::load_from_str(&shipped(name)).unwrap()
 }
 
-/// The one document of this kind and name.
+/// The document with this kind and name.
 fn object<'a>(documents: &'a [Yaml], kind: &str, name: &str) -> &'a Yaml {
     let mut found = documents.iter().filter(|document| {
         document["kind"].as_str() == Some(kind)
@@ -35,7 +36,8 @@ fn texts(list: &Yaml) -> BTreeSet<&str> {
     items.map(|item| item.as_str().unwrap()).collect()
 }
 
-/// What `livehook check` says to a configuration whose secrets are files with these names in `folder`.
+/// The output of `livehook check` for a configuration whose secrets are files with these names in
+/// `folder`.
 fn check(toml: &str, folder: &str, secrets: &BTreeSet<&str>) -> String {
     let directory = tempfile::tempdir().unwrap();
     for secret in secrets {
@@ -163,7 +165,8 @@ fn the_receivers_of_the_compose_file_take_their_configuration() {
     let receiver = &services["receiver-a"];
     let toml = file["configs"]["livehook"]["content"].as_str().unwrap();
     check(toml, "/run/secrets", &texts(&receiver["secrets"]));
-    // The balancer has noticed before a receiver that ends takes nothing more: two looks that fail.
+    // The balancer must notice, by two failed checks, before an ending receiver accepts nothing
+    // more.
     assert!(toml.contains("drain_delay = \"3s\""));
     let balancer = file["configs"]["balancer"]["content"].as_str().unwrap();
     for part in [
@@ -194,7 +197,7 @@ fn the_manifests_fit_together() {
     }
     assert!(deployment["replicas"].as_i64() > budget["minAvailable"].as_i64());
     let spec = &pod["spec"];
-    // More than livehook takes.
+    // Longer than livehook needs to stop.
     assert!(spec["terminationGracePeriodSeconds"].as_i64() > Some(15));
 
     let container = &spec["containers"][0];

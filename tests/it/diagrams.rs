@@ -1,11 +1,12 @@
-//! The drawings in the documents are Mermaid that Mermaid itself understands.
+//! Mermaid itself must parse the diagrams in the documents.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::clients::{packages, run};
 
-/// Mermaid from npm, in the version that `diagrams/package.json` names, with the program that asks it.
+/// Mermaid from npm, in the version that `diagrams/package.json` names, with the program that asks
+/// it.
 fn parser() -> PathBuf {
     let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/diagrams");
     let folder = packages("mermaid", &parts.join("package.json"), |folder| {

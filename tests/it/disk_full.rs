@@ -1,4 +1,4 @@
-//! A full disk refuses callbacks, loses none, and is over as soon as there is room.
+//! With a full disk, callbacks are refused, none is lost, and work continues when there is space.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,11 +15,11 @@ use crate::support::server::FILE_HANDLER;
 use crate::support::target::{Target, reserve};
 use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for};
 
-/// A small volume of its own; unmounted when dropped.
+/// A small volume. Dropping it unmounts it.
 struct Volume(PathBuf);
 
 impl Volume {
-    /// Nothing if this user may not mount.
+    /// Mounts a volume. Returns none if this user may not mount.
     fn mount(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let size = format!("size={size}");
@@ -62,7 +62,7 @@ impl Drop for Volume {
     }
 }
 
-/// Senders that never give up an event, and what was acknowledged.
+/// Senders that repeat each event until it is acknowledged.
 #[derive(Default)]
 struct Load {
     over: AtomicBool,
@@ -106,7 +106,7 @@ fn ready(server: &TestServer) -> u16 {
     server.client().get("/readyz").unwrap().status
 }
 
-/// Fills the volume under load twice, makes room twice, and looks for every acknowledged event.
+/// Fills the volume under load and frees it again, both twice, and checks every acknowledged event.
 fn fills_up(min_free: &str, keep: u64) {
     let directory = tempfile::tempdir().unwrap();
     let Some(volume) = Volume::mount(&directory.path().join("data"), "24m") else {
@@ -276,7 +276,8 @@ fn a_limit_on_the_size_of_files_refuses_callbacks_and_kills_nothing() {
     limit(Some(64 << 10));
     assert_eq!(server.post("/css", callback(2)).status, 503);
     assert_eq!(server.post("/css", callback(3)).status, 503);
-    // Which of the files meets its limit first is a matter of chance; none is complained of for each callback.
+    // Which of the files meets its limit first is a matter of chance; none is complained of for
+    // each callback.
     for message in [
         "the journal could not be written",
         "the store failed: callbacks",

@@ -1,4 +1,5 @@
-//! The documents: that people can read them in a diff, that links lead somewhere, and that what they show works.
+//! The documents: that people can read them in a diff, that links lead somewhere, and that what
+//! they show works.
 //!
 //! `LIVEHOOK_PAGE=docs/start.md cargo test --test it docs::` looks at one page alone.
 

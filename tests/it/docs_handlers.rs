@@ -1,4 +1,5 @@
-//! What docs/handlers says of the handlers: their options and defaults, the event, and the programs that it shows.
+//! What docs/handlers says of the handlers: their options and defaults, the event, and the programs
+//! that it shows.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! The receivers of docs/verify.md, as they stand there: they take what livehook posts, once, and refuse everything else.
+//! The receivers of docs/verify.md, as they stand there: they take what livehook posts, once, and
+//! refuse everything else.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! The same callback again: at once, later, after a restart, after a crash; and what must not count as the same.
+//! Duplicates: at once, later, after a restart and after a crash; and events that must not count as
+//! duplicates.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -27,7 +28,8 @@ fn counted(server: &TestServer, result: &str) -> f64 {
     ))
 }
 
-/// The streams in the file, once `last` is among them: with one delivery at a time nothing is behind it.
+/// Waits for the stream `last` in the file, and returns all. With one delivery at a time, nothing
+/// comes after it.
 fn delivered(directory: &Path, last: &str) -> Vec<String> {
     let file = directory.join("events.jsonl");
     wait_for(last, || {
@@ -185,7 +187,7 @@ fn every_acknowledged_callback_survives_a_crash() {
     }
 }
 
-/// More than may wait to be moved out of the journal.
+/// More events than may wait in the journal.
 const FILLERS: usize = 12;
 
 #[test]
@@ -198,7 +200,7 @@ fn an_event_stored_after_a_503_is_known_when_it_is_repeated() {
     let hold = Connection::open(server.path().join("data/inbox.db")).unwrap();
     hold.busy_timeout(Duration::from_secs(10)).unwrap();
     hold.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // The journal takes what SQLite does not take now, but not without end.
+    // The journal holds what SQLite does not accept now, but only up to a limit.
     let filler = |n: usize| {
         let body =
             json!({ "event_type": 1, "stream_id": "filler", "n": n, "x": "x".repeat(1_000_000) });
@@ -304,7 +306,7 @@ fn a_relay_without_its_time_is_never_merged() {
 #[test]
 fn a_forged_sequence_does_not_suppress_the_genuine_event() {
     let server = TestServer::start(&one_at_a_time());
-    // The signature covers key and t only: whoever saw one callback can sign anything until t.
+    // The signature covers only key and t: with one callback, anybody can sign any body until t.
     let seen = signed(push("seen"));
     let junk = seen.replacen("\"seen\"", "\"room-7\",\"errmsg\":\"junk\"", 1);
     assert_ne!(junk, seen);

@@ -1,4 +1,4 @@
-//! The examples do what the documents say of them.
+//! The examples do what the documents say.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! Whatever hangs, callbacks are answered: a log that nobody reads, a secret that never comes, an attempt without an end, files
-//! that are taken away.
+//! Callbacks are answered whatever hangs: a log that nobody reads, a secret file without data, an
+//! endless attempt, files that are removed.
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +23,7 @@ fn push(stream: &str) -> serde_json::Value {
     json!({ "event_type": 1, "app": "d", "appname": "live", "stream_id": stream })
 }
 
-/// A process that does not outlive the test.
+/// A process that is killed at the end of the test.
 struct Process(Child);
 
 impl Drop for Process {
@@ -57,7 +57,7 @@ fn a_log_that_nobody_reads_blocks_nothing() {
             let body = signed(push(&format!("room-{sent}")));
             assert_eq!(client.post("/css", body).unwrap().status, 200);
             assert_eq!(client.get("/healthz").unwrap().status, 200);
-            // What is no HTTP is told at this level.
+            // A request that is not HTTP is logged at this level.
             for _ in 0..10 {
                 let client = TcpStream::connect(callbacks);
                 let _ = client.and_then(|mut client| client.write_all(b"no HTTP at all\r\n\r\n"));
@@ -137,7 +137,7 @@ fn a_secret_file_that_hangs_is_logged_and_blocks_nothing() {
             .then_some(())
     });
     assert!(server.log().contains("nothing came from it for 5s"));
-    // What comes after it is taken.
+    // The next configuration is loaded.
     fs::write(server.path().join("livehook.toml"), good.to_toml()).unwrap();
     wait_for("the reload", || {
         server.log().contains(RELOADED).then_some(())

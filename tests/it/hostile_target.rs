@@ -1,4 +1,5 @@
-//! Targets in every kind of trouble: nothing is lost, nobody else waits, and nobody is hammered.
+//! Failing targets: nothing is lost, other streams do not wait, and targets are not flooded with
+//! requests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -10,14 +11,15 @@ use crate::support::server::FILE_HANDLER;
 use crate::support::target::{Hit, Reply, Target, number_in_stream, reserve};
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for};
 
-/// A handler `http` for this URL that comes back soon, with more keys.
+/// An `http` handler for this URL with short pauses between retries, and additional options.
 fn http_handler(url: &str, more: &str) -> String {
     format!(
         "[handlers.http]\nretry = {{ initial = \"100ms\", max = \"300ms\" }}\n{more}\nto = {{ type = \"http\", url = \"{url}\" }}\n"
     )
 }
 
-/// Posts the numbers `from..to` of each of these streams, one stream after the other for each number.
+/// Posts the numbers `from..to` of each of these streams, one stream after the other for each
+/// number.
 fn post(server: &TestServer, streams: &[&str], numbers: std::ops::Range<u64>) {
     let mut client = server.client();
     for number in numbers {
@@ -109,7 +111,7 @@ fn every_kind_of_trouble_delays_parks_or_repeats_but_loses_nothing() {
         let expected: Vec<u64> = (0..15)
             .filter(|number| *number != 12 || !rejected)
             .collect();
-        // What took too long arrived, but nobody waited for its answer: it counts once it was answered in time.
+        // A request that timed out has arrived, but counts only when it is answered in time.
         assert_eq!(numbers, expected, "{stream}");
     }
     let mut errors: Vec<_> = parked(&server)
@@ -160,8 +162,8 @@ fn a_dead_target_is_probed_and_gets_everything_in_order_later() {
     let streams = names("room", 20);
     post(&server, &strs(&streams), 0..10);
     wait_for("probes", || (target.count() >= 24).then_some(()));
-    // The first wave may be the concurrency and what started before four streams had failed; then come pauses of 150 ms on
-    // average.
+    // The first wave may be the concurrency and what started before four streams had failed; then
+    // come pauses of 150 ms on average.
     let probes = &target.hits()[12..24];
     let lasted = probes[11].began - probes[0].began;
     assert!(lasted > Duration::from_millis(500), "hammered: {lasted:?}");
@@ -194,7 +196,7 @@ fn a_dead_target_is_probed_and_gets_everything_in_order_later() {
 
 #[test]
 fn streams_that_are_rejected_do_not_block_others() {
-    // More of them than it takes to think that the handler is down.
+    // More of them than are needed to count the target as down.
     let target = Target::start(
         |hit| match hit.number_in_stream().0.starts_with("poisoned") {
             true => Reply::Status(500),

@@ -1,5 +1,5 @@
-//! Every kind on its way from the URL to the handlers: the fixtures of `crates/css-callbacks/tests/fixtures`, and bodies that do not say what
-//! their URL says.
+//! Every kind on its way from the URL to the handlers: the fixtures of
+//! `crates/css-callbacks/tests/fixtures`, and bodies that do not say what their URL says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +24,7 @@ struct Fixture {
     typed: Value,
 }
 
-/// All of them; `relay.task-exit.json` is one more of the kind `relay`.
+/// All fixtures; `relay.task-exit.json` is a second one of the kind `relay`.
 fn fixtures() -> Vec<Fixture> {
     let directory =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/css-callbacks/tests/fixtures");
@@ -59,7 +59,7 @@ fn data_text(line: &str) -> &str {
     data.strip_suffix('}').unwrap()
 }
 
-/// The attributes that must be there; the others must not.
+/// The attributes that must exist. All others must not.
 fn expected_attributes(kind: Kind, body: &Value) -> BTreeMap<&'static str, String> {
     let text = |names: &[&str]| {
         names.iter().find_map(|name| match &body[*name] {

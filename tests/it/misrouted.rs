@@ -1,5 +1,6 @@
-//! Genuine callbacks that come to a wrong URL or in an odd form: taken where that is safe, else counted, told, and kept until
-//! somebody mends the template. Strangers leave nothing that calls for an operator.
+//! Genuine callbacks at a wrong URL or in an odd form: accepted where that is safe; else counted,
+//! logged, and kept until the template is corrected. Requests of others need no attention of an
+//! operator.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -32,7 +33,7 @@ fn listed(server: &TestServer) -> Vec<Value> {
     answer.json()["items"].as_array().unwrap().clone()
 }
 
-/// It is written behind the answers.
+/// Waits for the list, because entries are written after the answers.
 fn wait_for_listed(server: &TestServer, count: usize) -> Vec<Value> {
     wait_for("the list", || {
         Some(listed(server)).filter(|items| items.len() == count)
@@ -96,7 +97,7 @@ fn a_byte_order_mark_is_no_part_of_the_body() {
     let file = server.path().join("events.jsonl");
     let line = wait_for("the handler", || json_lines(&file).pop());
     assert_eq!(line["data"]["stream_id"], "room-7", "{line}");
-    // Only one, and only before the body.
+    // Only one mark, and only before the body.
     let twice = [BOM, &marked].concat();
     assert_eq!(server.post("/css/stream-begin", twice).status, 400);
     let behind = [body.as_bytes(), BOM].concat();
@@ -389,7 +390,7 @@ fn what_is_no_http_is_counted_and_logged() {
     {
         let mut connection = TcpStream::connect(server.addr).unwrap();
         connection.write_all(begin).unwrap();
-        // Some of it looks unfinished until nothing more comes.
+        // Some requests look incomplete until the client closes.
         connection.shutdown(std::net::Shutdown::Write).unwrap();
         wait_for("the counter", || {
             let counted = server.metric("livehook_unreadable_requests_total");
@@ -417,7 +418,7 @@ fn a_client_that_wants_tls_is_counted_also_if_it_resets_the_connection() {
         connection
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
-        // It does not say good-bye when it is dropped.
+        // Dropping it sends no TLS close message.
         set_socket_linger(&connection, Some(Duration::ZERO)).unwrap();
         let refused = tls.complete_io(&mut connection).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::InvalidData, "{refused}");

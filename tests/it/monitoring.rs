@@ -12,7 +12,7 @@ use crate::support::{KEY, Settings, TestServer, now, signed, signed_with, wait_f
 
 const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus-alerts.yaml");
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/grafana-dashboard.json");
-/// Given by whoever scrapes, or by the query itself.
+/// Labels that Prometheus or the query itself adds.
 const OTHERS: [&str; 2] = ["instance", "job"];
 
 /// The names of all series with those of their labels, after traffic of every sort.
@@ -51,7 +51,7 @@ fn series() -> BTreeMap<String, BTreeSet<String>> {
     series
 }
 
-/// The words of an expression, and what stands between them.
+/// The words of an expression, and the text between them.
 fn words(expression: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for letter in expression.chars() {
@@ -70,7 +70,8 @@ fn words(expression: &str) -> Vec<String> {
     words
 }
 
-/// Every metric is there, and every label in a selector or behind `by` belongs to a metric of the expression.
+/// Checks that every metric exists, and that every label in a selector or after `by` belongs to a
+/// metric of the expression.
 fn check(expression: &str, series: &BTreeMap<String, BTreeSet<String>>) {
     let words = words(expression);
     let metrics: Vec<_> = words
@@ -185,7 +186,7 @@ fn alerts_and_dashboard_use_what_is_there() {
     for expression in alerts.iter().chain(&dashboard) {
         check(expression, &series);
     }
-    // What an operator should look at is looked at.
+    // The dashboard shows the important metrics.
     let all: String = alerts.concat() + &dashboard.concat();
     for (name, _) in series
         .iter()
@@ -212,7 +213,7 @@ fn a_missing_metric_is_noticed() {
     }
 }
 
-/// Every sample by its series.
+/// All samples by series.
 fn samples(server: &TestServer) -> BTreeMap<String, f64> {
     let text = server.get("/metrics").text();
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -231,8 +232,9 @@ fn rule(name: &str) -> Yaml {
     found.unwrap_or_else(|| panic!("no {name}")).clone()
 }
 
-/// Prometheus sees growth only of a series that it has seen before. What is counted between two scrapes, the first of which is
-/// before anything happened, is growth of series of the first; and the alert is about that growth.
+/// Prometheus sees growth only of a series that it has seen before. What is counted between two
+/// scrapes, the first of which is before anything happened, is growth of series of the first; and
+/// the alert is about that growth.
 #[test]
 fn a_burst_between_two_scrapes_is_seen() {
     let server = TestServer::start(&Settings {
@@ -287,7 +289,7 @@ fn a_burst_between_two_scrapes_is_seen() {
     assert!(alert["for"].is_badvalue(), "a burst is over soon");
 }
 
-/// Whoever knows no key and no token must not be able to wake anybody.
+/// Without a key or a token, nobody must be able to raise an alert that wakes the operator.
 #[test]
 fn unauthentic_traffic_raises_no_alert() {
     let severity = |name| {
@@ -320,7 +322,7 @@ fn unauthentic_traffic_raises_no_alert() {
     }
 }
 
-/// Where Prometheus's own program is installed, it has to agree.
+/// If promtool is installed, it must accept the alerts.
 #[test]
 fn prometheus_understands_the_alerts() {
     let Ok(checked) = Command::new("promtool")

@@ -1,4 +1,4 @@
-//! What an operator does to the process: wrong configurations, the other commands, ports and directories in use.
+//! The process and its operator: commands, ports and directories in use, logs.
 
 mod setup;
 
@@ -159,7 +159,7 @@ fn a_server_that_waits_for_the_directory_can_be_stopped() {
         .env("LIVEHOOK__INBOX__LOCK_WAIT", "1h")
         .spawn()
         .unwrap();
-    // It minds signals before it opens the lock's file.
+    // Signals are handled before the lock file is opened.
     let waits = || {
         let files = fs::read_dir(format!("/proc/{}/fd", second.id())).ok()?;
         let mut links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());

@@ -1,4 +1,4 @@
-//! Order per stream, side by side otherwise; backlogs, and where handlers begin.
+//! The order of deliveries per stream, backlogs, and where handlers begin.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::target::{Hit, Reply, Target, number_in_stream, reserve};
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for, wait_up_to};
 
-/// Many share a sync.
+/// So many connections that callbacks share a sync.
 const CONNECTIONS: usize = 64;
 
 /// Posts the numbers of so many streams, each over one connection so that they arrive in order.
@@ -34,7 +34,7 @@ fn post(server: &TestServer, streams: usize, numbers: std::ops::Range<u64>) {
     });
 }
 
-/// The most that were being answered at one time.
+/// The largest number of requests that were open at one time.
 fn side_by_side(hits: &[Hit]) -> usize {
     let mut moments: Vec<(Instant, bool)> = hits
         .iter()
@@ -156,7 +156,7 @@ fn file_handler(name: &str, start: &str) -> String {
     )
 }
 
-/// The numbers in a handler's file, sorted, as soon as there are so many.
+/// Waits for this many numbers in a handler's file, and returns them sorted.
 fn numbers(directory: &Path, name: &str, count: usize) -> Vec<u64> {
     let file = directory.join(format!("{name}.jsonl"));
     let lines = wait_for(name, || {
@@ -225,8 +225,8 @@ fn a_new_handler_begins_at_its_start_and_a_returning_one_resumes() {
     );
 }
 
-/// The numbers of a stream in the order of their delivery, if the first one is under way until more than is read ahead waits
-/// behind it, and then does not succeed: the target fails, or the server is killed.
+/// The numbers of a stream in the order of their delivery. The first attempt lasts until more
+/// events wait than are read ahead, and then fails: the target fails, or the server is killed.
 fn delivered_behind_a_long_attempt(killed: bool) -> Vec<u64> {
     let released = Arc::new(AtomicBool::new(false));
     let tried = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! Several receivers that share one PostgreSQL: what they promise when one of them, or the database, goes away.
+//! Several receivers that share one PostgreSQL, and failures of a receiver or the database.
 
 mod failover;
 mod failures;
@@ -21,10 +21,10 @@ use crate::support::postgres::shared;
 use crate::support::target::{Hit, Target, number_in_stream, reserve};
 use crate::support::{Settings, TestServer, wait_up_to};
 
-/// A lease lasts at least this long. Whoever does not renew it loses its handlers by then.
+/// The shortest time of a lease. A receiver that does not renew it loses its handlers.
 const TERM: Duration = Duration::from_secs(6);
 
-/// Until another receiver has noticed that a lease is over, on a machine that is busy.
+/// The longest time until another receiver takes over an expired lease, on a busy machine.
 const TAKE_OVER: Duration = Duration::from_secs(20);
 
 /// `[inbox]` for a PostgreSQL.
@@ -37,7 +37,7 @@ fn database() -> String {
     shared().url(&shared().create_database())
 }
 
-/// One of the receivers, at an address that it keeps.
+/// A receiver whose addresses stay the same when it restarts.
 struct Receiver {
     callbacks: SocketAddr,
     settings: Settings,
@@ -77,7 +77,7 @@ impl Receiver {
         self.server.as_ref().unwrap()
     }
 
-    /// The handlers that it runs, and not another receiver.
+    /// The handlers that this receiver runs.
     fn handlers(&self) -> BTreeSet<String> {
         let page = self.server().get("/api/handlers").json();
         let items = page["items"].as_array().unwrap();
@@ -86,7 +86,7 @@ impl Receiver {
             .collect()
     }
 
-    /// Returns when it runs so many handlers, and how long that took.
+    /// Waits until it runs this many handlers. Returns the time that this took.
     fn wait_to_run(&self, handlers: usize) -> Duration {
         let began = Instant::now();
         wait_up_to(TAKE_OVER, "the handlers to be here", || {
@@ -96,7 +96,7 @@ impl Receiver {
     }
 }
 
-/// A target and a file that get everything, wherever their handlers run.
+/// A target and a file that receive all events, wherever their handlers run.
 struct Ends {
     target: Target,
     directory: TempDir,
@@ -124,7 +124,8 @@ impl Ends {
         self.directory.path().join("events.jsonl")
     }
 
-    /// Waits until everything has come, in order, and nothing else. Returns how many came again at the target and in the file.
+    /// Waits until all events have arrived, in order, and no others. Returns the numbers of repeats
+    /// at the target and in the file.
     #[track_caller]
     fn assert_complete(&self, acknowledged: &Acknowledged) -> [u64; 2] {
         let total: u64 = acknowledged.values().sum();
@@ -155,7 +156,7 @@ impl Ends {
     }
 }
 
-/// Every acknowledged event is stored once, and every receiver sees it.
+/// Fails unless every acknowledged event is stored once and every receiver sees it.
 fn assert_stored(receivers: &[&Receiver], acknowledged: &Acknowledged) {
     let total: u64 = acknowledged.values().sum();
     for receiver in receivers {

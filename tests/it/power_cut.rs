@@ -1,7 +1,8 @@
-//! Power cuts at any moment lose nothing that was acknowledged.
+//! Power cuts at any moment lose no acknowledged event.
 //!
-//! The server runs once, and what it does to its files is recorded. A simulated disk then shows what a power cut could have
-//! left at a moment of that: any part of what was not synced. On each such directory the server is started again.
+//! The server runs once, and what it does to its files is recorded. A simulated disk then shows
+//! what a power cut could have left at a moment of that: any part of what was not synced. On each
+//! such directory the server is started again.
 
 mod disk;
 mod recording;
@@ -25,12 +26,13 @@ use crate::support::{Client, Settings, TestServer, signed, wait_for, wait_up_to}
 
 /// More with `LIVEHOOK_POWER_CUTS=500`.
 const CUTS: u64 = 12;
-/// Few, so that batches are small and the journal's files fill with few events: each batch takes whole blocks.
+/// Few senders, so that batches are small. Each batch takes whole blocks, so few events fill the
+/// journal's files.
 const SENDERS: u64 = 3;
 /// The journal's files have been used in turn three times.
 const JOURNAL: u64 = 60 << 20;
 
-/// What the senders have sent, by marker.
+/// The events that were sent, by marker.
 #[derive(Default)]
 struct Sent {
     bodies: Mutex<BTreeMap<String, Value>>,
@@ -83,14 +85,15 @@ impl Run {
     }
 }
 
-/// What happens beside the load.
+/// What else happens during the load.
 #[derive(Default)]
 struct Beside {
     /// Which sync fails, as `record.c` has it.
     fail: Option<&'static str>,
     /// The server ends then, and is started again.
     ends: bool,
-    /// Another program reads and reads: SQLite cannot move what came later into its file, and depends on its log.
+    /// Another program holds a read transaction, so SQLite cannot checkpoint and depends on its
+    /// log.
     reader: bool,
 }
 
@@ -136,7 +139,7 @@ fn record(beside: &Beside) -> Run {
     run
 }
 
-/// Reads from after the first events until it is dropped.
+/// Holds a read transaction from after the first events until it is dropped.
 fn reader(data: &Path, sent: &Sent) -> Connection {
     wait_for("events", || {
         (sent.answered.load(Ordering::Relaxed) > 100).then_some(())
@@ -149,13 +152,13 @@ fn reader(data: &Path, sent: &Sent) -> Connection {
     reader
 }
 
-/// Bytes recorded so far.
+/// The number of recorded bytes.
 fn written(log: &Path) -> u64 {
     std::fs::metadata(log).map_or(0, |log| log.len())
 }
 
-/// The records after which the power fails: some of them anywhere, some where a sync, a name or a length has just changed, and
-/// some soon after a sync that failed.
+/// The records after which the power fails: some of them anywhere, some where a sync, a name or a
+/// length has just changed, and some soon after a sync that failed.
 fn moments(ops: &[Op], cuts: u64, chance: &mut Chance) -> Vec<u64> {
     let mut turns = Vec::new();
     let mut failed = None;
@@ -191,7 +194,7 @@ fn cut(name: &str, run: &Run) {
     );
 }
 
-/// How many events were acknowledged in all, or what was lost.
+/// The number of acknowledged events, or an error that names a loss.
 fn cut_in(ops: &[Op], cuts: u64, run: &Run) -> Result<u64, String> {
     let mut chance = Chance(cuts);
     let mut disk = Disk::default();
@@ -217,7 +220,7 @@ fn cut_in(ops: &[Op], cuts: u64, run: &Run) -> Result<u64, String> {
     Ok(acknowledged.len() as u64)
 }
 
-/// Starts the server on what is left and looks for everything that was acknowledged.
+/// Starts the server on the remaining files and checks every acknowledged event.
 fn check(directory: &Path, acknowledged: &[&str], sent: &Sent) -> Result<(), String> {
     let server = TestServer::start_in(directory, &Settings::default());
     let bodies = sent.bodies.lock().unwrap();

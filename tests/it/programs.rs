@@ -1,4 +1,4 @@
-//! Programs of exec handlers: what they get, how they end, and who waits for them.
+//! Programs of exec handlers: their input, their ends, and their processes.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -60,7 +60,7 @@ fn a_program_is_what_it_would_be_if_it_were_started_from_a_shell() {
         grep -E "^Sig(Blk|Ign)" /proc/self/status >signals
         cut -d" " -f1,4,5 /proc/$$/stat >family; cat >event; echo >>event"#;
     let mut settings = Settings::with_handlers(&shell(script, directory.path(), ""));
-    // livehook raises its own limit as far as it may.
+    // livehook raises its own limit as far as allowed.
     settings.under = ["sh", "-c", "ulimit -Sn 300; exec \"$@\"", "sh"]
         .map(Into::into)
         .into();
@@ -70,7 +70,7 @@ fn a_program_is_what_it_would_be_if_it_were_started_from_a_shell() {
     let event: serde_json::Value = serde_json::from_str(&found("event")).unwrap();
     assert_eq!(event["streamid"], "a");
     assert_eq!(found("limit"), "300\n");
-    // None of livehook's own; what this test was started with goes through all of them.
+    // No descriptors of livehook; those of this test are inherited by all.
     let mut plain = Command::new("sh");
     let plain = plain.args(["-c", "cd \"$1\"; ls /proc/$$/fd >plain", "sh"]);
     assert!(plain.arg(directory.path()).status().unwrap().success());
@@ -108,7 +108,8 @@ fn the_end_of_a_program_is_reported_exactly() {
         post(&server, stream);
         fails(&server, reason);
     }
-    // What a program says may be a secret or the event: an operator sees it, a log keeps it.
+    // The output of a program may contain a secret or the event: the operator may see it, but the
+    // log must not.
     assert!(
         server.log().contains("error=\"exit code 3\""),
         "{}",
@@ -124,14 +125,14 @@ fn the_end_of_a_program_is_reported_exactly() {
     post(&server, "b");
     let reason = format!("cannot start {shown}: No such file or directory (os error 2)");
     fails(&server, &reason);
-    // Nothing of all this is left but the guard.
+    // Only the guard is left.
     wait_up_to(TIMEOUT, "the ends", || {
         let left = children(server.pid());
         left.iter().all(Process::is_guard).then_some(())
     });
 }
 
-/// Starts a program with a child of its own that stays, and gives the numbers of both.
+/// Starts a program with a child that keeps running, and returns the ids of both.
 fn staying(server: &TestServer, directory: &Path) -> [u32; 2] {
     post(server, "a");
     let pids = text(&directory.join("pids"));
@@ -212,7 +213,7 @@ fn programs_are_started_although_an_upgrade_has_replaced_the_binary() {
     assert_eq!(text(&directory.path().join("ran")), "a\n");
 }
 
-/// `strace` that makes this call on this path hang; nothing if there is no strace.
+/// An `strace` that lets this call on this path hang; none if there is no strace.
 fn hanging(call: &str, path: &Path) -> Option<Vec<String>> {
     let mut strace = Command::new("strace");
     let found = strace.arg("--version").stdout(Stdio::null()).status();
@@ -239,7 +240,7 @@ fn hanging(call: &str, path: &Path) -> Option<Vec<String>> {
     Some(words.map(str::to_owned).collect())
 }
 
-/// Callbacks and health are answered, although something hangs.
+/// Fails unless callbacks and health checks are answered.
 fn is_well(server: &TestServer) {
     for stream in 0..5 {
         post(server, &format!("well-{stream}"));
@@ -247,7 +248,7 @@ fn is_well(server: &TestServer) {
     }
 }
 
-/// It stops although something hangs, as far as that is up to it: what strace holds ends with strace.
+/// Fails unless the server stops although something hangs. What strace holds ends with strace.
 fn stops(mut server: TestServer) {
     let tracer = processes::tracer(server.pid());
     server.signal("TERM");
@@ -282,7 +283,7 @@ fn a_program_on_a_file_system_that_hangs_blocks_nothing_else() {
     wait_up_to(TIMEOUT, told, || server.log().contains(told).then_some(()));
     is_well(&server);
     let file = server.path().join("events.jsonl");
-    // Those of the second time are repeats.
+    // The second ones are repeats.
     wait_up_to(TIMEOUT, "the file", || {
         (json_lines(&file).len() == 6).then_some(())
     });

@@ -1,7 +1,8 @@
-//! The proof that nothing is lost, by the simulator as the sender: kills, an outage, wrong clocks, crowds, slow connections.
+//! Checks with the simulator that nothing is lost: kills, an outage, wrong clocks, many
+//! connections, slow connections.
 //!
-//! `LIVEHOOK_CRASHES=100` makes the storm longer, and `soak`, which is ignored otherwise, does everything at once for
-//! `LIVEHOOK_SOAK` (such as `2h`; one minute if unset).
+//! `LIVEHOOK_CRASHES=100` makes the storm longer, and `soak`, which is ignored otherwise, does
+//! everything at once for `LIVEHOOK_SOAK` (such as `2h`; one minute if unset).
 
 mod clocks;
 mod kills;
@@ -20,7 +21,7 @@ use crate::support::server::FILE_HANDLER;
 use crate::support::target::reserve;
 use crate::support::{KEY, Settings, TestServer, wait_for};
 
-/// A server that can be killed and comes back with its store at its addresses.
+/// A server that can be killed and started again with the same store and addresses.
 struct RestartedServer {
     settings: Settings,
     directory: TempDir,
@@ -30,7 +31,7 @@ struct RestartedServer {
 }
 
 impl RestartedServer {
-    /// With a token beside the key, so that kinds without signature are taken, and a file handler.
+    /// Starts it with a key, a token (so that unsigned kinds are accepted too), and a file handler.
     fn start() -> Self {
         let (callbacks, admin) = (reserve(), reserve());
         let settings = Settings {
@@ -52,7 +53,7 @@ impl RestartedServer {
         format!("http://{}/css", self.callbacks)
     }
 
-    /// What a simulation needs to know beside the key.
+    /// The arguments of a simulation, except the key.
     fn arguments(&self) -> String {
         format!("--token hush --verify http://{}", self.admin)
     }
@@ -65,7 +66,7 @@ impl RestartedServer {
         self.server = Some(TestServer::start_in(self.directory.path(), &self.settings));
     }
 
-    /// Until callbacks arrive.
+    /// Waits until callbacks arrive.
     fn wait_for_callbacks(&self) {
         wait_for("the first callbacks", || {
             let metrics = self.server().get("/metrics").text();
@@ -81,7 +82,7 @@ impl RestartedServer {
     }
 }
 
-/// Every event reached the file: those that are stored, and no other.
+/// Fails unless the file has exactly the stored events.
 fn assert_delivered(server: &TestServer) {
     let stored = server.events();
     let ids = |events: &[Value]| -> BTreeSet<String> {
@@ -96,7 +97,7 @@ fn assert_delivered(server: &TestServer) {
     assert_eq!(ids(&lines(server.path())), ids(&stored));
 }
 
-/// The lines of the file but those that a kill tore.
+/// The lines of the file, except those that a kill left incomplete.
 fn lines(directory: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(directory.join("events.jsonl")).unwrap();
     text.lines()
@@ -104,7 +105,7 @@ fn lines(directory: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// The kinds that the platform repeats for longer than this, as `--kinds` takes them: the others may be given up by right.
+/// The kinds that the platform repeats for longer than this, for `--kinds`. Others may be given up.
 fn repeated_for(time: Duration) -> String {
     let kinds = Kind::ALL
         .into_iter()
@@ -112,7 +113,7 @@ fn repeated_for(time: Duration) -> String {
     kinds.map(Kind::slug).collect::<Vec<_>>().join(",")
 }
 
-/// Nothing was lost, altered, doubled, forged or given up.
+/// Fails if an event was lost, altered, doubled, forged or given up.
 #[track_caller]
 fn assert_proven(report: &Value) {
     assert_eq!(report["sent"], report["acknowledged"], "{report}");

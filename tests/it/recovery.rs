@@ -1,4 +1,5 @@
-//! What docs/operate tells to do on a bad day: backups, another machine, and the callbacks that a wrong key refused.
+//! The recoveries that docs/operate describes: backups, another machine, and callbacks that a wrong
+//! key refused.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde_json::json;
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for};
 
-/// A handler that parks everything, beside one that takes everything.
+/// A handler that parks all events, and one that accepts all.
 fn settings() -> Settings {
     let picky =
         "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }\n";
@@ -24,7 +25,7 @@ fn read_only(file: &Path) -> Connection {
     Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
-/// Until both handlers are done with everything.
+/// Waits until both handlers have processed all events.
 fn settled(server: &TestServer, parked: usize, written: usize) {
     wait_for("the handlers", || {
         let items = server.get("/api/handlers/picky/parked").json();

@@ -19,7 +19,7 @@ fn write(server: &TestServer, settings: &Settings) {
 pub const RELOADED: &str = "sources and handlers are reloaded";
 const REFUSED: &str = "the configuration was not reloaded, the old one stays active";
 
-/// Has the server read another configuration, and waits until it has said `word`.
+/// Reloads another configuration, and waits until the log contains `word`.
 pub fn reload(server: &TestServer, settings: &Settings, word: &str) {
     let before = server.log().matches(word).count();
     write(server, settings);
@@ -34,7 +34,7 @@ fn push(server: &TestServer, stream: &str) {
     assert_eq!(server.post("/css", body).status, 200);
 }
 
-/// The streams in the handler's file, once there are so many.
+/// Waits for this many events in the handler's file, and returns their streams.
 fn streams(directory: &Path, name: &str, count: usize) -> Vec<String> {
     wait_for(name, || {
         let lines = json_lines(&directory.join(format!("{name}.jsonl")));
@@ -125,7 +125,7 @@ fn a_bad_configuration_leaves_the_old_one_in_force() {
             ..Settings::default()
         },
         Settings::with_handlers(&format!("{}[handlers.none]\n", log_only())),
-        // Whole or not at all: the file handler cannot be set up, so the other one does not come either.
+        // All or nothing: one handler cannot be built, so the other one is not started either.
         Settings::with_handlers(&format!(
             "{}[handlers.z]\nto = {{ type = \"file\", path = \"livehook.toml/x\" }}\n",
             log_only()

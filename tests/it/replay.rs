@@ -1,4 +1,4 @@
-//! Parked deliveries, and what an operator does with them: replay and discard.
+//! Parked deliveries: replay and discard.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,7 +10,8 @@ use crate::support::server::both_engines;
 use crate::support::target::{Reply, Target};
 use crate::support::{Answer, Settings, TestServer, json_lines, signed, wait_for};
 
-/// A handler that rejects everything until a file `mended` is there, and then writes its standard input to `out`.
+/// A handler that rejects everything until a file `mended` is there, and then writes its standard
+/// input to `out`.
 const MENDABLE: &str = "[handlers.picky]\nkinds = [\"stream-begin\", \"stream-end\"]\nconcurrency = 1\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"\
     test -e DIR/mended || exit 65; cat >> DIR/out; echo >> DIR/out\"] }\n";
 
@@ -42,7 +43,7 @@ fn streams(items: &[Value]) -> Vec<&str> {
         .collect()
 }
 
-/// The parked deliveries, once there are so many.
+/// Waits for this many parked deliveries, and returns them.
 fn wait_parked(server: &TestServer, count: usize) -> Vec<Value> {
     wait_for("the parked list", || {
         Some(parked(server)).filter(|items| items.len() == count)
@@ -55,7 +56,7 @@ fn handled(directory: &Path, count: usize) -> Vec<Value> {
     })
 }
 
-/// The answer to a replay of a time that begins before the first of these events.
+/// The answer to a replay whose range begins before the first of these events.
 #[track_caller]
 fn assert_count_from(answer: &Answer, count: u64, events: &[Value]) {
     assert_eq!(
@@ -197,7 +198,7 @@ fn what_was_done_is_replayed_through_the_filters_and_past_the_duplicate_check() 
     let range = json!({ "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z" });
     let mut dry = range.clone();
     dry["dry_run"] = true.into();
-    // Done is known to the handler's loop a moment after the program has ended.
+    // The worker learns of the success a moment after the program has ended.
     wait_for("both to be settled", || {
         Some(()).filter(|()| server.command(replay, &dry).json()["count"] == 2)
     });

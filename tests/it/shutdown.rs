@@ -1,4 +1,4 @@
-//! How the process ends: soft, within its time, or at once.
+//! The end of the process: in order, within its time, or at once.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ fn draining_for(delay: &str, handlers: &str) -> Settings {
     }
 }
 
-/// A handler that posts to somebody who never answers, and the somebody.
+/// A handler that posts to a target that never answers, and that target.
 fn stuck() -> (TcpListener, String) {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", silent.local_addr().unwrap());
@@ -103,7 +103,7 @@ fn a_stuck_handler_delays_the_end_by_less_than_15_s_and_loses_nothing() {
     let server = TestServer::start_in(directory.path(), &settings);
     let (again, _) = silent.accept().unwrap();
     let mut again = BufReader::new(again);
-    // An answer that is there before the request is taken for none.
+    // An answer that is sent before the request does not count.
     assert!(!again.fill_buf().unwrap().is_empty());
     again
         .get_mut()
@@ -160,7 +160,7 @@ fn a_program_that_runs_is_killed_with_its_children_at_the_end() {
     let alive = || {
         let stat =
             std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-        // A zombie that nobody waits for is dead.
+        // A zombie counts as ended.
         stat.rsplit(')')
             .next()
             .is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))

@@ -1,4 +1,4 @@
-//! The simulator against receivers that do as they are told: is it as strict as the platform, and does it see what is wrong?
+//! The simulator against scripted receivers: it behaves like the platform, and reports errors.
 
 mod usage;
 mod verify;
@@ -163,7 +163,8 @@ fn a_signature_that_is_not_renewed_expires_as_it_would_in_twelve_minutes() {
             .or_default()
             .push(t - now());
     }
-    // At the end the first attempt is twelve minutes old, its `t` two minutes over; with a clock that ran three seconds.
+    // At the end the first attempt is twelve minutes old, its `t` two minutes over; with a clock
+    // that ran three seconds.
     let last: Vec<i64> = by_event
         .values()
         .map(|times| *times.last().unwrap())

@@ -1,4 +1,4 @@
-//! The board of streams over the admin API, on both engines, and what handlers are told.
+//! The board of streams over the admin API, on both engines, and the events that handlers receive.
 
 mod sharing;
 
@@ -22,7 +22,7 @@ fn post(server: &TestServer, body: Value) {
     assert_eq!(server.post("/css", signed(body)).status, 200);
 }
 
-/// A begin (1) or an end (0) of a push.
+/// Posts a begin (1) or an end (0) of a push.
 fn push(server: &TestServer, stream: &str, event_type: u8, sequence: u64, time: u64) {
     let mut body = json!({
         "event_type": event_type, "app": "push.example.com", "appname": "live", "stream_id": stream,
@@ -117,7 +117,7 @@ fn the_board_lists_live_streams() {
         ] {
             assert_eq!(streams(&server, query).len(), number, "{query}");
         }
-        // In parts, in the order in which they were first heard of.
+        // Page by page, in the order of their first events.
         let first = server.get("/api/streams?limit=3").json();
         let next = first["next"].as_str().unwrap();
         let rest = server
@@ -249,7 +249,7 @@ fn a_stream_has_a_detail_page() {
             ),
             (&json!("Block"), &json!("Abuse"))
         );
-        // In parts, the latest first.
+        // Page by page, the latest first.
         let mut seen = Vec::new();
         let mut after = String::new();
         loop {
@@ -306,7 +306,7 @@ fn handlers_get_lasting_changes_once_if_they_name_the_kinds() {
         wait_up_to(Duration::from_secs(60), "word of all", || {
             (state_events(&server).len() >= 3).then_some(())
         });
-        // What is settled has been told by the time that something newer is.
+        // When a newer change was delivered, earlier ones were delivered too.
         push(&server, "last", 1, 9, now);
         wait_for("word of the last", || {
             let events = state_events(&server);
@@ -330,14 +330,14 @@ fn handlers_get_lasting_changes_once_if_they_name_the_kinds() {
             (&first["data"]["live"], &first["pushsequence"]),
             (&json!(true), &json!("1"))
         );
-        // Who did not ask is not told.
+        // A handler that does not name the kinds receives none.
         let events = json_lines(&directory.path().join("events.jsonl"));
         assert!(
             events
                 .iter()
                 .all(|event| !event["type"].as_str().unwrap().contains("stream-live"))
         );
-        // They are events like the rest.
+        // They are stored like other events.
         let listed = server.get("/api/events?kind=stream-live").json();
         assert_eq!(listed["items"].as_array().unwrap().len(), 3);
         assert_eq!(server.post("/css/stream-live", "{}").status, 404);

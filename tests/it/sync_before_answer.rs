@@ -1,4 +1,5 @@
-//! No 200 leaves the server before the sync that covers its callback has returned: read off a trace of the system calls.
+//! A trace of system calls shows that no 200 is sent before the sync that covers its callback has
+//! returned.
 
 mod trace;
 
@@ -13,7 +14,7 @@ const CONNECTIONS: usize = 16;
 /// The contract speaks of 10,000 requests.
 const REQUESTS_EACH: usize = 640;
 
-/// What is traced: everything that moves bytes of requests, records and answers, and what makes them last.
+/// The traced calls: those that move bytes of requests, records and answers, and those that sync.
 const CALLS: &str = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync";
 
 #[test]
@@ -30,7 +31,8 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
     }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.txt");
-    // -D: the server stays our child. -y: descriptors show what they are. -s: a page is shown whole.
+    // -D: the server stays our child. -y: descriptors show what they are. -s: a page is shown
+    // whole.
     let under = [
         "strace",
         "-D",
@@ -78,7 +80,8 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
     println!("{proof:?} in a trace of {} MB", trace.len() >> 20);
     assert_eq!(proof.answers, CONNECTIONS * REQUESTS_EACH);
     assert!(proof.syncs > 0 && proof.syncs <= proof.answers);
-    // As SQLite is built by default it syncs with fsync, for which a journaling file system has more to do.
+    // As SQLite is built by default it syncs with fsync, for which a journaling file system has
+    // more to do.
     let sqlite_syncs = |call: &str| {
         trace
             .lines()
@@ -86,7 +89,7 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
     };
     assert!(sqlite_syncs(" fdatasync("), "SQLite was built without it");
 
-    // The same trace with the syncs gone, late, or of another file is no proof.
+    // The same trace with syncs that are missing, late, or of another file must fail.
     for (what, doctored) in [
         (
             "no sync",

@@ -1,4 +1,4 @@
-//! What is stored of a stream is deleted, everywhere and for good.
+//! Deletes the events of a stream everywhere.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn streams(server: &TestServer) -> String {
     each.map(Option::unwrap).collect::<Vec<_>>().join(" ")
 }
 
-/// Due, waiting and parked of a handler, and how far it is behind.
+/// The due, waiting and parked deliveries of a handler, and its lag.
 fn rows(server: &TestServer, handler: &str) -> [u64; 4] {
     let page = server
         .get(&format!("/api/handlers?handler={handler}"))
@@ -87,7 +87,7 @@ fn a_stream_is_deleted_with_its_pending_and_parked_deliveries() {
         assert_eq!(rows(&server, "rejects")[..3], [0, 0, 2]);
         assert!(!server.log().contains("anna"));
 
-        // Sent again it is new, and its stream is not held up by what was.
+        // Sent again, it is new, and deleted deliveries do not block its stream.
         post(&server, &again);
         assert_eq!(streams(&server), "bert bert anna");
         wait_for("an attempt of it", || {
@@ -198,7 +198,7 @@ fn what_has_no_appname_is_found_by_its_streamid_alone() {
             ("/css", words("bert", 2)),
             ("/css", relay("rtmp://push.example.com/live/bert?a=b")),
             ("/css", relay("rtmp://push.example.com/vod/bert")),
-            // Of another source: whatever its app, it is another stream.
+            // Another source, so another stream, whatever its app.
             ("/other", of_app("vod", "anna")),
             ("/other", words("bert", 1)),
         ] {
@@ -219,12 +219,13 @@ fn what_has_no_appname_is_found_by_its_streamid_alone() {
         let counted = |query: &str| delete(&server, &format!("{query}&dry_run=true")).json();
         let nobody = json!({ "count": 2, "without_appname": 1, "maybe_another_app": 0 });
         assert_eq!(counted("stream=live/anna"), nobody);
-        // The relay to vod says that source css has a bert there, too; of source other nothing is known.
+        // The relay to vod shows that source css has a stream bert there, too. Of source other
+        // nothing is known.
         let some = json!({ "count": 5, "without_appname": 3, "maybe_another_app": 2 });
         assert_eq!(counted("stream=live/bert"), some);
         let one = json!({ "count": 1, "without_appname": 1, "maybe_another_app": 0 });
         assert_eq!(counted("stream=live/bert&source=other"), one);
-        // Whoever names no app, or a domain, asks for nothing that could be another's.
+        // Without an app, or with a domain, no event can belong to another app's stream.
         assert_eq!(counted("stream=bert"), json!({ "count": 6 }));
         let domain = "stream=live/bert&domain=push.example.com";
         assert_eq!(counted(domain), json!({ "count": 2 }));

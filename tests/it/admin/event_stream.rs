@@ -1,4 +1,4 @@
-//! Server-sent events: what arrives while somebody watches.
+//! Server-sent events of the admin API.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -11,10 +11,10 @@ use super::assert_error;
 use crate::support::server::{FILE_HANDLER, both_engines};
 use crate::support::{Settings, TestServer, signed};
 
-/// Somebody who watches.
+/// A client that watches events.
 struct Watcher(BufReader<TcpStream>);
 
-/// What was said: its `event`, `id` and data.
+/// A message: its `event`, `id` and data.
 type Message = (String, String, Value);
 
 impl Watcher {
@@ -40,7 +40,7 @@ impl Watcher {
         line.trim_end().to_owned()
     }
 
-    /// The next of this sort.
+    /// The next message with this `event`.
     fn next(&mut self, sort: &str) -> Message {
         loop {
             let message = self.any();
@@ -50,7 +50,7 @@ impl Watcher {
         }
     }
 
-    /// The next. The sizes of chunks stand in between, and are none of the fields that are looked for.
+    /// The next message. Lines with chunk sizes in between are skipped.
     fn any(&mut self) -> Message {
         let mut message = Message::default();
         loop {
@@ -100,7 +100,7 @@ fn a_watcher_sees_what_arrives_and_resumes_where_it_ended() {
         for stream in ["room-7", "room-8"] {
             assert_eq!(again.next("event").2["streamid"], stream);
         }
-        // Of a store that is another by now.
+        // A position of another store.
         let mut lost = Watcher::of(&server, "", "Last-Event-ID: 999999\r\n");
         push(&server, "room-9");
         assert_eq!(lost.next("event").2["streamid"], "room-9");
@@ -131,7 +131,7 @@ fn many_events_reach_a_watcher_in_order_and_watchers_are_limited() {
         }
     }
     drop(watchers);
-    // Those who are gone make room, at the latest when something is sent to them.
+    // A client that disconnected makes room, at the latest when something is sent to it.
     crate::support::wait_for("room", || {
         push(&server, "another");
         let taken = TcpStream::connect(server.admin).ok()?;

@@ -1,4 +1,4 @@
-//! The document says what the API does.
+//! The OpenAPI document agrees with the API.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::support::{Client, KEY, Settings, TestServer, now, signed, signed_with
 const REJECTS: &str =
     "[handlers.rejects]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"exit 65\"] }\n";
 
-/// A server with something on every list, its document, and the id of an event.
+/// A server with an item on every list, its document, and the id of an event.
 fn described() -> (TestServer, Value, String) {
     let server = TestServer::start(&Settings::with_handlers(&format!(
         "{FILE_HANDLER}{REJECTS}"
@@ -33,7 +33,7 @@ fn described() -> (TestServer, Value, String) {
     (server, document, id)
 }
 
-/// A path with something in its places.
+/// A path with its parameters replaced.
 fn filled(path: &str, id: &str) -> String {
     let places = [
         ("{id}", id),
@@ -48,7 +48,7 @@ fn filled(path: &str, id: &str) -> String {
     })
 }
 
-/// Path, method and what is said of it.
+/// Path, method and description of each operation.
 fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     let paths = document["paths"].as_object().unwrap().iter();
     let operations = paths.flat_map(|(path, methods)| {
@@ -188,7 +188,7 @@ fn answers_have_the_members_of_the_document() {
     assert!(members(&event).is_subset(&said));
 }
 
-/// Every schema below a value of the document, with its place.
+/// Every schema below a value of the document, with its path.
 fn schemas<'a>(place: &str, schema: &'a Value, all: &mut Vec<(String, &'a Value)>) {
     all.push((place.to_owned(), schema));
     for (name, below) in schema["properties"].as_object().into_iter().flatten() {
@@ -266,7 +266,7 @@ fn types(schema: &Value) -> Vec<&str> {
     }
 }
 
-/// Fails unless the value is what the schema says: its type, what is required, nothing besides.
+/// Fails unless a value matches a schema: its type, its required members, and no others.
 #[track_caller]
 fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
     if let Some(reference) = schema["$ref"].as_str() {
@@ -312,7 +312,7 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
 #[test]
 fn answers_have_the_types_of_the_document() {
     let (server, document, id) = described();
-    // Beside the one that has everything, some that have little or much that is seldom.
+    // Besides the event with all members, some with few members or rare ones.
     let more = [
         json!({ "event_type": 1 }),
         json!({ "event_type": 1, "stream_id": "alone" }),

@@ -1,4 +1,4 @@
-//! The rejected list: what it shows, and judging it once more after a key was mended.
+//! The rejected list, and its recheck after a key was corrected.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::support::{KEY, Settings, TestServer, json_lines, now, signed, signed_
 const WRONG: &str = "MisMisMisMisMisMisMisMisMisMis12";
 const OTHER: &str = "ForgerForgerForgerForgerForger12";
 
-/// With this key, on the embedded store and on PostgreSQL.
+/// Servers with this key, on the embedded store and on PostgreSQL.
 fn on_both_engines(key: &str) -> [Settings; 2] {
     both_engines().map(|inbox| Settings {
         inbox,
@@ -27,7 +27,7 @@ fn items(server: &TestServer, query: &str) -> Vec<Value> {
     answer.json()["items"].as_array().unwrap().clone()
 }
 
-/// It is written behind the answers.
+/// Waits for the list, because entries are written after the answers.
 fn wait_for_items(server: &TestServer, count: usize) -> Vec<Value> {
     wait_for("the list", || {
         Some(items(server, "")).filter(|items| items.len() == count)
@@ -56,7 +56,7 @@ fn what_a_mistyped_key_refused_is_accepted_once_after_the_fix() {
         let t = now() + 600;
         let genuine: Vec<String> = (0..20).map(|n| push(KEY, t, n)).collect();
         let late = push(KEY, t - 3600, 100);
-        // As is the song that is played every hour: nothing in it tells one time from another.
+        // A relay without times: nothing distinguishes two of its callbacks.
         let song = signed_with(KEY, t, json!({ "event_type": 314, "stream_id": "song" }));
         let forged: Vec<String> = (0..5).map(|n| push(OTHER, t, n)).collect();
         for body in genuine.iter().chain([&late, &song]).chain(&forged) {
@@ -118,7 +118,8 @@ fn what_a_mistyped_key_refused_is_accepted_once_after_the_fix() {
     }
 }
 
-/// Else whoever had filled the list with forgeries would have them believed on the day the key is taken away.
+/// Otherwise a forger could fill the list, and the forgeries would be accepted when the key is
+/// removed.
 #[test]
 fn without_a_key_a_recheck_accepts_nothing() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
@@ -210,7 +211,7 @@ fn the_list_is_shown_page_by_page_and_filtered() {
     }
 }
 
-/// Half of what fits is far more than an answer should hold.
+/// Half of the list's capacity is much more than an answer should hold.
 #[test]
 fn long_bodies_make_short_pages() {
     for settings in on_both_engines(KEY) {

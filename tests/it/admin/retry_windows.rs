@@ -1,4 +1,4 @@
-//! What is not taken now, and for how long the platform still repeats it.
+//! Retry windows: what is not accepted now, and how long the platform still repeats it.
 
 use css_callbacks::Kind;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn windows(server: &TestServer) -> Vec<Value> {
     list["items"].as_array().unwrap().clone()
 }
 
-/// The metric is what is left of a window of `all` seconds that has just begun.
+/// Fails unless the metric shows the rest of a window of `all` seconds that has just begun.
 #[track_caller]
 fn assert_remaining(server: &TestServer, all: u32) {
     let (remaining, all) = (server.metric(REMAINING), f64::from(all));
@@ -30,7 +30,7 @@ fn each_kind_of_a_source_with_a_wrong_key_has_its_own_window() {
     let server = TestServer::start(&Settings::default());
     for round in 0..2 {
         for kind in Kind::all_and_unknown() {
-            // The body of a forgery is not believed, so the URL tells the kind.
+            // The body of a forgery is not trusted, so the URL decides the kind.
             let members = json!({ "event_type": 1, "stream_id": format!("{kind}-{round}") });
             let forged = signed_with("Forged", now() + 600, members);
             let path = match kind {
@@ -62,7 +62,7 @@ fn each_kind_of_a_source_with_a_wrong_key_has_its_own_window() {
         })
         .collect();
     assert_eq!(told, expected);
-    // Of that which is lost first, until it is taken.
+    // The metric shows the window that ends first, until that kind is accepted.
     assert_remaining(&server, 180);
     for code in [338, 347] {
         let body = signed(json!({ "event_type": code }));
@@ -71,7 +71,7 @@ fn each_kind_of_a_source_with_a_wrong_key_has_its_own_window() {
     assert_remaining(&server, 600);
     let left = windows(&server);
     let is_left = |slug: &str| left.iter().any(|item| item["kind"] == slug);
-    // A forgery at the URL for all kinds may have been any of them.
+    // A forgery at the URL for all kinds may be of any kind.
     for taken in ["subtitle", "smart-erase", "unknown"] {
         assert!(!is_left(taken), "{taken}");
     }
@@ -85,13 +85,13 @@ fn what_the_store_does_not_take_is_listed_under_its_own_kind() {
         inbox: "min_free = \"1000PiB\"".into(),
         ..Settings::default()
     });
-    // At another kind's URL: it is authentic, so the body tells the kind.
+    // At the URL of another kind: it is authentic, so the body decides the kind.
     let screenshot = signed(json!({ "event_type": 200 }));
     assert_eq!(server.post("/css/stream-begin", &screenshot).status, 503);
     let first = windows(&server);
     assert_eq!(first.len(), 1);
     assert_eq!(server.post("/css", &screenshot).status, 503);
-    // What is refused meanwhile is another matter, also of the same kind.
+    // Refusals meanwhile are counted separately, also of the same kind.
     let late = signed_with(KEY, now() - 3600, json!({ "event_type": 200 }));
     assert_eq!(server.post("/css/snapshot", late).status, 401);
     let items = windows(&server);
@@ -135,7 +135,7 @@ fn forgeries_without_a_source_token_open_no_window() {
         assert!(!metrics.contains(REMAINING), "{when}");
         assert_eq!(server.metric(DEAF_METRIC), 0.0, "{when}");
     };
-    // Not even a source that never heard anything takes an unsigned push for one that was meant for it.
+    // An unsigned push opens no window, even at a source that has had no authentic callback.
     refused(&unsigned);
     refused(&half);
     quiet("unsigned");

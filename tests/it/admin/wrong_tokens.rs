@@ -1,4 +1,4 @@
-//! What becomes of whoever tries tokens out, and of the operator meanwhile.
+//! Wrong tokens are slowed down, and do not disturb the operator.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn wrong_tokens_are_answered_slowly_and_hold_up_nobody_else() {
     let forged = format!("livehook_session=9900000000.1.{}", "0".repeat(64));
     let pause = Duration::from_secs(1);
     std::thread::scope(|scope| {
-        // One after the other, whatever way they come.
+        // Answers come one at a time, in whatever way the tokens arrive.
         let wrong = [
             scope.spawn(|| timed("authorization", "Bearer AdminTokenItsel")),
             scope.spawn(|| timed("authorization", "bearer x")),
@@ -72,7 +72,7 @@ fn many_wrong_tokens_leave_a_connection_for_the_right_one() {
                 }
             });
         }
-        // All but those that wait have had their answers.
+        // All others have had their answers.
         for _ in 0..WRONG_CLIENTS - 16 {
             answered.1.recv_timeout(Duration::from_secs(20)).unwrap();
         }

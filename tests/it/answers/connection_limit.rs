@@ -1,4 +1,4 @@
-//! More connections than there are places.
+//! More connections than the limit.
 
 use std::io::{BufReader, Read};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
@@ -15,7 +15,7 @@ use crate::support::{Settings, TestServer, wait_for};
 
 type Connection = BufReader<TcpStream>;
 
-/// From another address of this machine.
+/// Connects from another address of this machine.
 fn connect_from(address: [u8; 4], to: SocketAddr) -> Connection {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddrV4::new(address.into(), 0)).unwrap();
@@ -23,7 +23,7 @@ fn connect_from(address: [u8; 4], to: SocketAddr) -> Connection {
     patient(TcpStream::from(socket))
 }
 
-/// One that has had an answer, but brought nothing.
+/// A connection that got an answer, but sent no callback.
 fn idle_connection(to: SocketAddr) -> Connection {
     let mut connection = connect_to(to);
     assert_eq!(ask(&mut connection, "/healthz").status, 200);
@@ -37,7 +37,8 @@ fn incomplete_request(server: &TestServer, body: &str) -> Connection {
     connection
 }
 
-/// Takes all places with requests, for which one that came too soon may have made room again.
+/// Fills all connections with requests. One that came too early may have been closed, so this is
+/// retried.
 fn occupied<T>(server: &TestServer, occupy: impl Fn() -> T) -> T {
     wait_for("all places to be taken", || {
         let taken = occupy();
@@ -101,7 +102,7 @@ fn a_connection_with_a_request_under_way_stays() {
     write(&mut between, head(first.len()) + &first + "GET /hea");
     assert_stored(&read_answer(&mut between).unwrap());
     let mut last = idle_connection(server.addr);
-    // What was written before is read when this is answered.
+    // When this is answered, the server has read what was written before.
     assert_eq!(ask(&mut last, "/healthz").status, 200);
     let mut newest = last;
     for number in 0..10 {
@@ -161,7 +162,7 @@ fn if_no_connection_can_be_closed_probes_are_answered_and_the_rest_503() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert!(answer.ends_with("\r\n\r\n"), "{answer}");
     }
-    // More than there are spare places.
+    // More than the spare connections.
     let _silent: Vec<_> = (0..200).map(|_| connect(&server)).collect();
     assert_stored(&ask(&mut connect(&server), "/healthz"));
     let mut refused = connect(&server);

@@ -1,4 +1,4 @@
-//! Connections at their end: the server's, and the client's.
+//! The end of connections: while the server drains, and when a client closes its sending side.
 
 use std::net::Shutdown;
 use std::thread;
@@ -32,7 +32,7 @@ fn during_the_drain_each_answer_is_the_last_of_its_connection() {
     });
     for (number, connection) in open.iter_mut().enumerate() {
         let body = push(&format!("room-{number} again"));
-        // Another request behind it is not answered, and does not take the answer back.
+        // A pipelined second request is not answered, but the first answer still arrives.
         write(
             connection,
             head(body.len()) + &body + &head(10) + "0123456789",

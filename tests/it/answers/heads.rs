@@ -68,7 +68,7 @@ fn heads_that_are_not_complete_count_as_in_flight() {
         write(connection, begin);
         set_patience(connection, Duration::from_millis(10));
     }
-    // A half of the budget is for four of them.
+    // Half of the budget is enough for four of them.
     let mut refused = Vec::new();
     wait_for("six to be refused", || {
         open.retain_mut(|connection| {
@@ -91,7 +91,7 @@ fn heads_that_are_not_complete_count_as_in_flight() {
         set_patience(connection, Duration::from_secs(30));
         assert_stored(&read_answer(connection).unwrap());
     }
-    // What they had taken is there again.
+    // Their part of the budget is free again.
     let mut more: Vec<_> = (0..4).map(|_| connect(&server)).collect();
     for connection in &mut more {
         write(connection, begin);
@@ -127,7 +127,8 @@ fn an_idle_connection_holds_no_large_buffer() {
     }
 }
 
-/// The answer to a request with these lines in its head, and whether the connection was closed behind it.
+/// The answer to a request with these lines in its head, and whether the connection is closed after
+/// it.
 fn answer_to(server: &TestServer, version: &str, lines: &str, body: &str) -> Answer {
     let mut connection = connect(server);
     write(

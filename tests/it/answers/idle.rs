@@ -1,4 +1,4 @@
-//! Connections on which nothing happens, or nothing is read.
+//! Idle connections, and clients that never read.
 
 use std::io::Write;
 use std::time::Duration;

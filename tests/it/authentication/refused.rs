@@ -1,4 +1,4 @@
-//! What the refused leave behind: the offset of the clocks, the rejected list, and no secrets in the log.
+//! Effects of refused callbacks: the clock offset, the rejected list, and no secrets in the log.
 
 use std::fs;
 

@@ -24,7 +24,7 @@ fn rejecting_target() -> (Target, Settings) {
     (target, settings)
 }
 
-/// Has it wait for each answer until that is given, and say 200 once no more will be.
+/// Lets the target take each answer from a channel, and answer 200 when the channel is closed.
 fn answer_one_by_one(target: &Target) -> Sender<u16> {
     let (answers, given): (_, Receiver<u16>) = channel();
     let given = Mutex::new(given);
@@ -61,7 +61,7 @@ fn line(out: &mut BufReader<ChildStdout>) -> String {
     line.trim_end().to_owned()
 }
 
-/// Starts it, and comes back when it waits.
+/// Starts the command, and returns when it waits.
 fn start_waiting(mut command: Command, count: usize) -> (Child, BufReader<ChildStdout>) {
     let mut child = command.spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -70,7 +70,7 @@ fn start_waiting(mut command: Command, count: usize) -> (Child, BufReader<ChildS
     (child, out)
 }
 
-/// A terminal: what the user sees, and what a program writes to.
+/// A terminal: the side of the user, and the side of a program.
 fn terminal() -> (File, File) {
     let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&user).unwrap();

@@ -10,14 +10,14 @@ use crate::support::server::livehook;
 use crate::support::target::reserve;
 use crate::support::{Settings, TestServer, signed, wait_for};
 
-/// When the first of the pushes begins.
+/// The time at which the first push begins.
 const BEGIN: i64 = 1_795_420_800;
 
 fn server() -> TestServer {
     TestServer::start(&Settings::default())
 }
 
-/// A begin (1) or an end (0) of a session so many seconds after [`BEGIN`].
+/// Posts a begin (1) or an end (0) of a session, this many seconds after [`BEGIN`].
 fn push(server: &TestServer, event_type: i64, stream: &str, sequence: i64, after: i64) {
     post(
         server,
@@ -33,7 +33,7 @@ fn post(server: &TestServer, body: Value) {
     assert_eq!(server.post("/css", signed(body)).status, 200);
 }
 
-/// Waits until the board has everything that is stored.
+/// Waits until the board has all stored events.
 fn caught_up(server: &TestServer) {
     wait_for("the board", || {
         (server.metric("livehook_streams_lag_events") == 0.0).then_some(())
@@ -56,7 +56,7 @@ fn listed(server: &TestServer, more: &[&str]) -> Vec<String> {
 #[test]
 fn streams_are_filtered_by_state_and_listed_newest_last() {
     let server = server();
-    // Heard of in another order than they begin in.
+    // Their first events arrive in another order than they begin.
     for (stream, after) in [("Carl", 20), ("anna", 0), ("bert", 10)] {
         push(&server, 1, stream, after, after);
     }
@@ -271,7 +271,7 @@ fn a_stream_may_have_a_slash_or_lack_a_part() {
             shown[0],
             "a/b 直\\u{1b} of css: offline since 2026-11-23T08:00:00.000Z"
         );
-        // It is known by its end alone.
+        // Only its end is known.
         let session = shown.iter().find(|line| line.starts_with('~')).unwrap();
         let start = "~2026-11-23T07:58:30.000Z  2026-11-23T08:00:00.000Z  1m 30s";
         assert!(session.starts_with(start), "{session}");

@@ -1,4 +1,4 @@
-//! What the commands print where somebody looks at it: on a terminal.
+//! The output of the commands on a terminal.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -15,7 +15,7 @@ use super::{lines, server};
 use crate::support::server::livehook;
 use crate::support::{TestServer, signed};
 
-/// What a terminal with so many columns is sent.
+/// The output on a terminal with this many columns.
 fn on_terminal(server: &TestServer, columns: u16, arguments: &[&str]) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();

@@ -1,4 +1,4 @@
-//! Receivers with one flaw each. A grader that cannot fail is worthless, and so is one that fails everything.
+//! Receivers with one flaw each: the check must fail the right cases, and only those.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::support::KEY;
 /// At a time. Most of the time they wait.
 const AT_ONCE: usize = 16;
 
-/// Everything that must be acknowledged.
+/// All cases with callbacks that must be acknowledged.
 const ACKNOWLEDGED: &str = "genuine-* unsigned-* late-retry unknown-event-type missing-event-type mixed-up-url query-string t-as-string \
     shared-signature long-stream-param cjk-and-escapes spread-over-lines unknown-members null-lists numbers-as-strings repeat* counted-*";
 
@@ -277,7 +277,7 @@ fn each_flaw_fails_the_cases_that_are_made_for_it() {
             });
         }
     });
-    // There is no case that nobody fails.
+    // Each case fails for at least one flaw.
     assert_eq!(failed.into_inner().unwrap(), all.into_inner().unwrap());
 }
 

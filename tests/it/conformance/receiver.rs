@@ -1,4 +1,4 @@
-//! A small receiver that does everything right, or everything but one thing.
+//! A small receiver that is correct, or has one flaw.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use crate::support::{KEY, now};
 /// The secret of its URLs.
 pub const TOKEN: &str = "conformance-token";
 
-/// What comes without a signature at times.
+/// The types that may come without a signature.
 const UNSIGNED_TYPES: [i64; 11] = [8, 314, 315, 321, 328, 332, 343, 344, 345, 348, 349];
 
 /// The one thing that is wrong.
@@ -63,7 +63,7 @@ struct ReceiverState {
     acts: u64,
 }
 
-/// Runs one; its count is at `/count`.
+/// Starts a receiver. Its count is at `/count`.
 pub fn start(flaw: Flaw) -> Target {
     let state = Mutex::<ReceiverState>::default();
     Target::start(move |hit| match &*hit.method {
@@ -90,7 +90,7 @@ fn acknowledge(hit: &Hit, flaw: Flaw) -> Reply {
     }
 }
 
-/// Nothing, or what to answer instead of 200.
+/// Processes a request. The error is the status to answer instead of 200.
 fn receive(hit: &Hit, flaw: Flaw, state: &Mutex<ReceiverState>) -> Result<(), u16> {
     let query = hit.path.split_once('?').map_or("", |(_, query)| query);
     let token = format!("token={TOKEN}");
@@ -162,7 +162,7 @@ fn check_signature(body: &Map<String, Value>, flaw: Flaw) -> Result<(), u16> {
     }
 }
 
-/// What hasty readers of the documentation do with a genuine callback.
+/// Typical mistakes with genuine callbacks.
 fn read(hit: &Hit, text: &str, body: &Map<String, Value>, flaw: Flaw) -> Result<(), u16> {
     let code = event_type(body);
     let known = code.is_none_or(|code| Kind::from_code(code).is_some());
@@ -190,7 +190,7 @@ fn read(hit: &Hit, text: &str, body: &Map<String, Value>, flaw: Flaw) -> Result<
     }
 }
 
-/// Once for each body, whatever its signature.
+/// Counts each body once, whatever its signature.
 fn act(
     body: String,
     sign: Option<&str>,

@@ -1,4 +1,4 @@
-//! What it prints, and what it does not take.
+//! The output of the conformance check, and arguments that it refuses.
 
 use std::process::Stdio;
 use std::sync::Arc;

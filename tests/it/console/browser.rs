@@ -1,4 +1,4 @@
-//! The console as its user sees it: in a real browser.
+//! The console in a real browser.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -132,7 +132,7 @@ fn an_operator_sees_how_much_of_a_replay_is_left() {
     left("3 left to replay", 3);
     let status = "return document.querySelector('#status').textContent";
     browser.wait_for(&format!("{status} === 'Replay parked of backend: 3.'"));
-    // The one who is about to press a button keeps it, and what was said stays.
+    // A button that has the focus is not replaced, and the message stays.
     browser.run("document.querySelector('td button').focus()");
     allow.send(()).unwrap();
     left("2 left to replay", 2);

@@ -1,4 +1,4 @@
-//! What the live page shows of what arrives while it is opened.
+//! The page of new events shows events that arrive while it opens.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::browser::Browser;
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Settings, TestServer, signed};
 
-/// Has the page wait before it asks for the list, and again before it gets it.
+/// Delays the page before it asks for the list, and before it receives it.
 const GATES: &str = "
     const real = window.fetch;
     window.gate = (name) => new Promise((go) => { window[name] = go; });

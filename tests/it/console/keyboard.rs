@@ -6,7 +6,7 @@ use crate::support::browser::{Browser, ENTER, TAB};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Settings, TestServer, wait_for};
 
-/// What has the keyboard, once it is this, and that one sees it.
+/// Waits until the element with this text has the focus, and checks that this is visible.
 #[track_caller]
 fn assert_at(browser: &Browser, text: &str) {
     let text = json!(text);

@@ -1,11 +1,12 @@
-//! The console's colours, by what its user prefers.
+//! The colours of the console in dark and light mode.
 
 use crate::support::browser::Browser;
 use crate::support::server::FILE_HANDLER;
 use crate::support::{KEY, Settings, TestServer, now, signed_with};
 use serde_json::json;
 
-/// Luminance of the page's background and text, the worst contrast of anything that is written on it, and what that is.
+/// Luminance of the page's background and text, the worst contrast of anything that is written on
+/// it, and what that is.
 const COLOURS: &str = "
     const luminance = (colour) => {
       const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {

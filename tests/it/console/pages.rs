@@ -1,4 +1,4 @@
-//! The pages of the console: what they show, what they hide, and what their buttons do.
+//! The pages of the console: what they show, that they hide secrets, and their buttons.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::support::{KEY, Settings, TestServer, now, signed, signed_with, wait_f
 const SECRET: &str = "f85a2ab363fe4deaffef9754d79da6fe";
 const OTHER: &str = "OtherOtherOtherOtherOtherOther12";
 
-/// A handler that says what it was given, and that it wants none of it.
+/// A handler that prints its input and rejects it.
 const REJECTING: &str = "[handlers.picky]\nto = { type = \"exec\", command = [\"sh\", \"-c\", \"cat >&2; exit 65\"] }\n";
 
 fn parked(server: &TestServer) -> u64 {
@@ -24,7 +24,7 @@ fn settings(key: &str) -> Settings {
     }
 }
 
-/// Goes to a page and waits until it shows this; nothing of it may be the secret.
+/// Opens a page and waits until it shows this text. The secret must not appear.
 #[track_caller]
 fn visit(browser: &Browser, link: &str, shows: &str) {
     browser.click(link);

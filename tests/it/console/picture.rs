@@ -10,7 +10,8 @@ use crate::support::simulation::Simulation;
 use crate::support::target::{Reply, Target};
 use crate::support::{Settings, TestServer};
 
-/// Makes the picture again, from three minutes of simulated traffic. It needs pngquant, to have fewer colours.
+/// Makes the picture again, from three minutes of simulated traffic. It needs pngquant, to have
+/// fewer colours.
 ///
 /// `cargo test --test it picture_of_the_console -- --ignored`
 #[test]

@@ -1,4 +1,5 @@
-//! The page of one stream: facts, the picture of its history, its events, and names that are hard to write.
+//! The page of one stream: facts, the picture of its history, its events, and names that are hard
+//! to write.
 
 use std::path::Path;
 
@@ -56,7 +57,8 @@ fn recording(server: &TestServer, stream: &str, id: &str, step: &str, ago: i64) 
     );
 }
 
-/// The history of a live stream: a push that ended, one whose end was lost, one that goes on, and something of everything else.
+/// Posts the history of a live stream: a finished push, one whose end was lost, one that goes on,
+/// and some of all other kinds.
 pub fn post_history(server: &TestServer, stream: &str) {
     begin(server, stream, "101", 3300);
     recording(server, stream, "7001", "record_start_succeeded", 3290);
@@ -144,7 +146,8 @@ fn the_history_of_a_stream_is_a_picture_that_can_be_read() {
     let desc = desc.as_str().unwrap();
     let all = "3 pushes, 3 recordings, 5 snapshots, 2 exceptions, 1 audit, from ";
     assert!(desc.starts_with(all), "{desc}");
-    // Times are where they belong: the open one reaches to the end of the axis, an earlier one lies left of it.
+    // Bars are in the right places: the open one reaches the end of the axis, an earlier one is
+    // left of it.
     let order = browser.run(
         "const at = (kind) => { const { x, width } = document.querySelector(kind).getBBox(); return [x, x + width]; }; \
          const [first, open] = [at('.bar.push:not(.open, .superseded)'), at('.bar.push.open')]; \
@@ -181,7 +184,7 @@ fn the_history_of_a_stream_is_a_picture_that_can_be_read() {
     let url = "https://shots.example.com/room-7.jpg";
     assert_eq!(link, json!([url, "noreferrer", 0]));
 
-    // Every bar and mark is named for those who come to it with the keyboard, and for those who point at it.
+    // Every bar and mark has a name for the keyboard and for the pointer.
     browser.run("document.querySelector('form select').focus()");
     browser.press(TAB);
     let naming = "return document.querySelector('#naming').textContent";
@@ -210,7 +213,7 @@ fn the_history_of_a_stream_is_a_picture_that_can_be_read() {
         "{name}"
     );
 
-    // It changes as the stream does, and the keyboard stays where it was.
+    // The page follows the stream, and keeps the focus.
     snapshot(&server, "room-7", 60, url);
     browser.wait_for("return document.querySelectorAll('.mark.snapshot').length === 6");
     let focused = browser.run("return document.activeElement.getAttribute('aria-label')");
@@ -341,7 +344,7 @@ fn more_of_a_long_history_is_there_when_asked_for() {
     browser.click("More events");
     rows(111);
     assert_eq!(count(&browser, ".mark.snapshot"), 110);
-    // What was loaded stays when something comes.
+    // Loaded events stay when new ones arrive.
     snapshot(&server, "room-7", 1, "https://shots.example.com/x.jpg");
     rows(112);
     assert_eq!(

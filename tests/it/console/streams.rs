@@ -1,4 +1,4 @@
-//! The list of streams: live, searched, sorted, in parts, and made again.
+//! The list of streams: live updates, search, sorting, pages, and the rebuild.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ fn wait_for_names(browser: &Browser, names: &[&str]) {
     assert!(text.starts_with(&format!("{shown} stream")), "{text}");
 }
 
-/// Chooses or types into a field as its user does.
+/// Sets the value of a field, like a user.
 fn set(browser: &Browser, name: &str, value: &str) {
     browser.run(&format!(
         "const it = document.querySelector('[name={name}]'); it.value = {}; \

@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use super::page::{Link, Page};
 use super::{all_pages, assert_none, pages, root};
 
-/// Where a link within the repository leads: the file from the root, and the heading. None: elsewhere.
+/// Where a link within the repository leads: the file from the root, and the heading. None:
+/// elsewhere.
 fn destination(page: &Page, link: &Link) -> Option<(String, Option<String>)> {
     let target = &link.target;
     if target.contains("://") || target.starts_with("mailto:") {

@@ -118,7 +118,8 @@ fn heading(line: &str) -> Option<&str> {
         .then_some(text.strip_prefix(' ')?.trim())
 }
 
-/// The name that GitHub gives to a heading: what is shown of it, small, without punctuation, with hyphens for blanks.
+/// The name that GitHub gives to a heading: what is shown of it, small, without punctuation, with
+/// hyphens for blanks.
 fn anchor(heading: &str) -> String {
     let mut shown = String::new();
     let mut rest = heading;

@@ -1,4 +1,5 @@
-//! The programs in README.md that receive an event, in Python and JavaScript: they run as they stand there.
+//! The programs in README.md that receive an event, in Python and JavaScript: they run as they
+//! stand there.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

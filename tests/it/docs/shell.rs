@@ -1,11 +1,16 @@
-//! The `sh` blocks of a page are one script, which runs in a new directory that holds a copy of `config/`.
+//! The `sh` blocks of a page are one script, which runs in a new directory that holds a copy of
+//! `config/`.
 //!
 //! - `livehook` is the built program, and `cargo run -- X` is `livehook X`.
-//! - What would build, install or test is not run: [`NOT_RUN`]. That the files and variables are there is checked.
-//! - A block of any language that names a file behind its language, as in "toml livehook.toml", is that file from there on.
-//! - The usual ports become free ones, in the script and in `config/`: the page's own pair of addresses.
-//! - What does not end by itself stands last in its block and runs in the background from then on. A server is waited for until
-//!   it is ready. It ends when the page starts the next one at the same address, or at the end, and has to end well.
+//! - What would build, install or test is not run: [`NOT_RUN`]. That the files and variables are
+//!   there is checked.
+//! - A block of any language that names a file behind its language, as in "toml livehook.toml", is
+//!   that file from there on.
+//! - The usual ports become free ones, in the script and in `config/`: the page's own pair of
+//!   addresses.
+//! - What does not end by itself stands last in its block and runs in the background from then on.
+//!   A server is waited for until it is ready. It ends when the page starts the next one at the
+//!   same address, or at the end, and has to end well.
 
 use std::fmt::Write as _;
 use std::os::unix::process::CommandExt as _;

@@ -1,4 +1,4 @@
-//! What cannot work is said before anything is begun: wrong configurations, unwritable directories, bad usage.
+//! Errors at the start: wrong configurations, unwritable directories, wrong usage.
 
 use std::fs;
 use std::path::Path;
@@ -349,7 +349,8 @@ fn config(directory: &Path) -> std::path::PathBuf {
 fn an_unwritable_directory_ends_with_2() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("file"), "").unwrap();
-    // Below a file nobody can write, root included; in /proc neither, but that shows only when it is tried.
+    // Below a file nobody can write, root included; in /proc neither, but that shows only when it
+    // is tried.
     for (path, commands) in [
         ("file/data", &["serve", "check"][..]),
         ("file", &["serve", "check"]),

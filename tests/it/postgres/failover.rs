@@ -1,4 +1,4 @@
-//! The database goes away under load: the standby takes over, or it comes back by itself.
+//! The database fails under load: a standby takes over, or it comes back.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{Settings, wait_for};
 
 const PACE: Duration = Duration::from_millis(20);
 
-/// A second more than the deadline, for a machine that is busy.
+/// The deadline plus a second, for a busy machine.
 const LATEST: Duration = Duration::from_secs(3);
 
 fn receiver(url: &str, ends: &Ends) -> Receiver {
@@ -24,7 +24,7 @@ fn readiness(receiver: &Receiver) -> u16 {
     receiver.server().client().get("/readyz").unwrap().status
 }
 
-/// Waits until so many more are acknowledged.
+/// Waits until this many more events are acknowledged.
 fn wait_for_more(load: &Load, more: u64) {
     let before = load.acknowledged();
     wait_for("callbacks to be taken", || {

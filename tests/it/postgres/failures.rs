@@ -27,7 +27,7 @@ fn receivers_that_are_killed_or_frozen_lose_and_reorder_nothing_and_repeat_littl
         second.start_again();
         std::thread::sleep(Duration::from_secs(2));
 
-        // The one that has the target's handler in its hands.
+        // The receiver that runs the target's handler.
         let (cold, warm) = if first.handlers().contains("http") {
             (&first, &second)
         } else {
@@ -36,7 +36,7 @@ fn receivers_that_are_killed_or_frozen_lose_and_reorder_nothing_and_repeat_littl
         let frozen = Instant::now();
         cold.server().signal("STOP");
         times.push(warm.wait_to_run(2));
-        // Long after the leases are over it believes that it has them.
+        // When it continues, it still believes that it has the leases.
         std::thread::sleep((3 * TERM).saturating_sub(frozen.elapsed()));
         cold.server().signal("CONT");
         std::thread::sleep(Duration::from_secs(3));
@@ -52,7 +52,7 @@ fn receivers_that_are_killed_or_frozen_lose_and_reorder_nothing_and_repeat_littl
         load.unanswered()
     );
     assert!(load.unanswered() > 0, "nothing was in the way of a sender");
-    // What was under way or not yet written down, three times.
+    // Deliveries that were open or not yet recorded, three times.
     for repeats in repeats {
         assert!(repeats < 300, "{repeats} repeats");
     }

@@ -1,4 +1,4 @@
-//! That the servers the other tests work with do what those rely on.
+//! Tests of the PostgreSQL helpers that other tests rely on.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! An operator may ask any receiver, also one that does not run the handler.
+//! Commands work at every receiver, also at one that does not run the handler.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use super::{Receiver, database};
 use crate::support::postgres::shared;
 use crate::support::{json_lines, signed, wait_for, wait_up_to};
 
-/// A handler that rejects everything until a file `mended` is there, and then writes its standard input to `out`,
-/// a line in one piece: attempts may run side by side.
+/// A handler that rejects everything until a file `mended` is there, and then writes its standard
+/// input to `out`, a line in one piece: attempts may run side by side.
 fn mendable(directory: &Path) -> String {
     let path = directory.display();
     format!(

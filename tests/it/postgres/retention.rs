@@ -1,4 +1,4 @@
-//! What is old and done goes; what is parked stays.
+//! Retention on PostgreSQL.
 
 use std::time::Duration;
 

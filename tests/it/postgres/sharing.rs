@@ -1,4 +1,5 @@
-//! Receivers beside each other: one callback at two of them, and handlers that move as receivers come and go.
+//! Several receivers: the same callback at two of them, and handlers that move when receivers come
+//! and go.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

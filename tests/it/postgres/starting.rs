@@ -1,4 +1,4 @@
-//! A database that is not there, does not let the receiver in, or promises less than an acknowledgement does.
+//! Start-up with a database that does not answer, refuses the login, or is not durable enough.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::support::server::FILE_HANDLER;
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, json_lines, signed, wait_for, wait_up_to};
 
-/// A server that does not run, and the URL of a database of it.
+/// A stopped server, and the URL of one of its databases.
 fn stopped() -> (Postgres, String) {
     let postgres = Postgres::start();
     let database = postgres.create_database();
@@ -36,7 +36,7 @@ fn launch(inbox: String) -> TestServer {
     TestServer::launch(settings, reserve(), reserve())
 }
 
-/// Starts a receiver that has to end by itself. The exit code, and the last line that it logged.
+/// Starts a receiver that must end by itself. Returns the exit code and the last log line.
 fn ended(inbox: String) -> (Option<i32>, String) {
     let mut server = launch(inbox);
     let status = server.wait(Duration::from_secs(20));

@@ -1,9 +1,9 @@
-//! A disk that keeps what was synced, and of the rest whatever it likes.
+//! A simulated disk that keeps synced data, and any part of the rest.
 //!
-//! Files are kept by blocks of 4 KiB: of an unsynced write each block is lost, or on the disk, or torn between sectors of 512
-//! bytes, independent of all others. Names are kept likewise: one that was made, removed or changed is durable when its
-//! directory was synced. After a sync that failed the kernel takes what was to be synced for clean: a later sync says nothing of
-//! it.
+//! Files are kept by blocks of 4 KiB: of an unsynced write each block is lost, or on the disk, or
+//! torn between sectors of 512 bytes, independent of all others. Names are kept likewise: one that
+//! was made, removed or changed is durable when its directory was synced. After a sync that failed
+//! the kernel takes what was to be synced for clean: a later sync says nothing of it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use super::recording::Op;
 const BLOCK: u64 = 4096;
 const SECTOR: u64 = 512;
 
-/// Numbers that look random and are the same every time.
+/// Pseudo-random numbers, the same in each run.
 #[derive(Clone)]
 pub(super) struct Chance(pub(super) u64);
 
@@ -36,15 +36,16 @@ impl Chance {
 #[derive(Default)]
 pub(super) struct Disk {
     files: Vec<Inode>,
-    /// The file or directory that an inode now is.
+    /// The current file or directory of an inode.
     by_inode: BTreeMap<u64, Node>,
     /// The durable names.
     names: BTreeMap<PathBuf, usize>,
-    /// What was done to names and is not durable, in order.
+    /// The changes of names that are not durable, in order.
     renamed: Vec<Naming>,
     /// The names as the system shows them.
     shown: BTreeMap<PathBuf, usize>,
-    /// For each inode that is being synced, how much of it and of the names was there when the sync began.
+    /// For each inode that is being synced, how much of it and of the names was there when the sync
+    /// began.
     syncing: BTreeMap<u64, Vec<Began>>,
 }
 
@@ -102,7 +103,7 @@ enum Change {
 }
 
 impl Disk {
-    /// Does what was recorded as number `n`.
+    /// Applies the recorded operation number `n`.
     pub(super) fn apply(&mut self, n: u64, op: &Op, chance: &mut Chance) {
         match op {
             Op::Create { inode, path } => {
@@ -196,7 +197,7 @@ impl Disk {
 
     /// Writes what a power cut leaves into an empty directory that stands for `from`.
     pub(super) fn cut(&self, from: &Path, into: &Path, chance: &mut Chance) {
-        // From everything lost to everything kept.
+        // The chance is anything from losing all to keeping all.
         let survives = [0, 10, 50, 90, 100][chance.below(5) as usize];
         let mut names = self.names.clone();
         for naming in &self.renamed {
@@ -206,7 +207,7 @@ impl Disk {
         }
         for (path, file) in names {
             let name = path.strip_prefix(from).unwrap();
-            // The memory that SQLite's connections share; it makes it anew.
+            // SQLite's shared memory, which it makes again.
             if name.to_str().unwrap().ends_with("-shm") {
                 continue;
             }
@@ -228,7 +229,7 @@ impl Change {
         }
     }
 
-    /// Each block of it survives with this chance, or is torn.
+    /// Writes each block with this chance, or a part of it.
     fn apply_some(&self, content: &mut Vec<u8>, chance: &mut Chance, survives: u64) {
         let Self::Write(at, bytes) = self else {
             if chance.percent(survives) {
@@ -248,7 +249,7 @@ impl Change {
     }
 }
 
-/// What lies in each unit of so many bytes.
+/// Splits a write at multiples of this many bytes.
 fn pieces(mut at: u64, mut bytes: &[u8], unit: u64) -> Vec<(u64, &[u8])> {
     let mut pieces = Vec::new();
     while !bytes.is_empty() {

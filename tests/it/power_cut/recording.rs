@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One thing that the server did.
+/// A recorded operation of the server.
 #[derive(Debug)]
 pub(super) enum Op<'a> {
     /// A process began.
@@ -62,7 +62,7 @@ pub(super) fn library(directory: &Path) -> PathBuf {
     library
 }
 
-/// All that was recorded, in order.
+/// The recorded operations, in order.
 pub(super) fn read(bytes: &[u8]) -> Vec<Op<'_>> {
     let mut ops = Vec::new();
     let mut rest = bytes;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::*;
 use crate::programs::processes::descendants;
 
-/// What makes a program the first process of a namespace; nothing where that is not permitted.
+/// The command that runs a program as process 1 of a namespace; none if that is not permitted.
 fn namespace() -> Option<Vec<String>> {
     let plain = ["unshare", "--pid", "--fork", "--mount-proc"];
     let user = [
@@ -28,7 +28,7 @@ fn namespace() -> Option<Vec<String>> {
     Some(found?.iter().map(|word| (*word).to_owned()).collect())
 }
 
-/// The first process of the server's namespace, and the server that it looks after.
+/// Process 1 of the server's namespace, and the server that it started.
 fn first_and_server(server: &TestServer) -> (u32, u32) {
     let only_child = |pid| {
         let children = children(pid);

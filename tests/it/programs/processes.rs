@@ -1,4 +1,4 @@
-//! Looking at processes.
+//! Reads the states of processes.
 
 use std::fs;
 use std::process::Command;
@@ -44,7 +44,7 @@ pub(super) fn children(pid: u32) -> Vec<Process> {
     all
 }
 
-/// It and everything that comes from it.
+/// The process and its descendants.
 pub(super) fn descendants(pid: u32) -> Vec<Process> {
     let mut found: Vec<Process> = read(pid).into_iter().collect();
     for child in children(pid) {
@@ -53,7 +53,7 @@ pub(super) fn descendants(pid: u32) -> Vec<Process> {
     found
 }
 
-/// Whether the process runs; one that is dead but not waited for does not.
+/// Whether the process runs. A zombie does not.
 pub(super) fn lives(pid: u32) -> bool {
     read(pid).is_some_and(|process| !process.is_zombie())
 }
@@ -66,7 +66,7 @@ pub(super) fn kill(signal: &str, pid: u32) {
     assert!(sent.unwrap().success());
 }
 
-/// Who traces the process.
+/// The tracer of the process.
 pub(super) fn tracer(pid: u32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let tracer = status

@@ -1,4 +1,4 @@
-//! Killed under load, and away for as long as the platform just bears.
+//! Kills under load, and the longest outage that loses nothing.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -39,7 +39,8 @@ fn many_kills_lose_nothing() {
 
 #[test]
 fn after_eleven_minutes_of_outage_everything_is_accepted_at_last() {
-    // A minute is a second. Kinds that the platform repeats for less than eleven minutes are left out.
+    // A minute is a second. Kinds that the platform repeats for less than eleven minutes are left
+    // out.
     let mut restarted = RestartedServer::start();
     let mut simulation = Simulation::of(
         &restarted.css(),
@@ -67,7 +68,7 @@ fn after_eleven_minutes_of_outage_everything_is_accepted_at_last() {
     assert_delivered(restarted.server());
 }
 
-/// Everything at once, for as long as you like.
+/// Kills, bad requests and disorder together, for a chosen time.
 #[test]
 #[ignore = "takes as long as LIVEHOOK_SOAK says"]
 fn soak() {

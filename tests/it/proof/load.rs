@@ -1,4 +1,4 @@
-//! Many at once: streams that reconnect together, connections that never end, the same callback from all sides.
+//! Many at once: reconnecting streams, slow connections, the same callback twice at a time.
 
 use super::{RestartedServer, assert_delivered, assert_proven};
 use crate::support::simulation::simulate;

@@ -1,4 +1,4 @@
-//! What the simulator says to those who use it wrongly, and how it looks.
+//! The messages of the simulator for wrong usage, and its output.
 
 use std::process::Command;
 

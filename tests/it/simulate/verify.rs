@@ -1,4 +1,5 @@
-//! Does the oracle see what is wrong? A receiver that looks like a livehook, and loses, alters, doubles or invents.
+//! `--verify` finds errors: the receiver imitates livehook, and loses, alters, doubles or invents
+//! events.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use crate::support::simulation::{Ended, simulate};
 use crate::support::target::{Hit, Reply, Target};
 use crate::support::{Settings, TestServer};
 
-/// What it does with the tenth callback.
+/// What the receiver does with the tenth callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -129,7 +130,8 @@ fn a_receiver_without_flaw_passes() {
 
 #[test]
 fn every_flaw_is_reported_by_its_name() {
-    // What the receiver loses it has still answered: of every further callback, as the tenth is never stored.
+    // What the receiver loses it has still answered: of every further callback, as the tenth is
+    // never stored.
     let (ended, _) = with(Flaw::Loses);
     assert!(
         ended.stderr.contains("acknowledged and are not stored"),

@@ -1,4 +1,4 @@
-//! Does the board of streams agree with a sender that knows what it sent, and is it seen when it does not?
+//! `--verify-streams`: the board agrees with the sender, and differences are found.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::support::simulation::{Ended, Simulation, simulate};
 use crate::support::target::{Reply, Target, reserve};
 use crate::support::{Client, Settings, TestServer, wait_for};
 
-/// A hard day of so many events of a thousand streams.
+/// The arguments for this many events of a thousand streams, with duplicates and disorder.
 fn day(events: u64) -> String {
     format!(
         "--streams 1000 --events {events} --connections 64 --reorder --duplicates 0.1 --time-scale 6000"
@@ -23,7 +23,7 @@ fn asked(server: &TestServer, more: &str) -> Ended {
     simulate(&server.css(), &more)
 }
 
-/// The report's count of compared, undecided, other and wrong streams.
+/// The numbers of compared, undecided, other and wrong streams in the report.
 fn counts(report: &Value) -> [u64; 4] {
     let compared = &report["streams_verified"];
     let number = |name: &str| compared[name].as_u64().unwrap();
@@ -36,7 +36,7 @@ fn counts(report: &Value) -> [u64; 4] {
     ]
 }
 
-/// Everything that the board says when it has caught up, but for when something happened last.
+/// The board when it has caught up, without the times of the last events.
 fn board(server: &TestServer) -> BTreeMap<String, Value> {
     wait_for("the board", || {
         (server.metric("livehook_streams_lag_events") == 0.0).then_some(())
@@ -90,7 +90,7 @@ fn the_board_is_as_a_thousand_streams_were_left() {
 
         rebuild(&server);
         assert_eq!(board(&server), left, "made again, it is the same");
-        // The other engine leaves the board with the killed process until its lease is over.
+        // With PostgreSQL, the killed process keeps the board until its lease ends.
         let server = if inbox.is_empty() {
             server.kill();
             let server = TestServer::start_in(directory.path(), &settings);
@@ -136,8 +136,8 @@ fn the_board_is_as_the_streams_were_left_when_the_server_is_killed_meanwhile() {
     assert_eq!(live(&board(&server)), report["streams"]["live"]);
 }
 
-/// A receiver that hands callbacks on to the server, unless `keeps` has it keep one for itself; all are answered 200.
-/// `number` counts them.
+/// A receiver that hands callbacks on to the server, unless `keeps` has it keep one for itself; all
+/// are answered 200. `number` counts them.
 fn in_front_of(
     server: &TestServer,
     keeps: impl Fn(usize, &Value) -> bool + Send + Sync + 'static,
@@ -174,7 +174,7 @@ fn a_board_that_misses_a_stream_is_reported() {
         |_, _| false,
         move |number| {
             if number == 20 {
-                // What is on its way to the board while it is deleted is another matter.
+                // Events that reach the board during the deletion are tested elsewhere.
                 let caught_up = |text: String| text.contains("livehook_streams_lag_events 0\n");
                 wait_for("the board", || {
                     let metrics = Client::new(admin).get("/metrics").unwrap();
@@ -195,7 +195,7 @@ fn a_board_that_misses_a_stream_is_reported() {
     let wrong = &report["streams_verified"]["differences"][0];
     assert_eq!(wrong["stream"], "push.example.com/live/room-0");
     assert_eq!(wrong["expected"]["live"], true);
-    // What is known of it from then on is nothing, or nothing of a push.
+    // From then on, the board does not know it, or knows no push of it.
     assert!(wrong["found"]["since"].is_null(), "{wrong}");
 }
 

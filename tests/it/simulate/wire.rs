@@ -1,4 +1,4 @@
-//! What the simulator puts on the wire.
+//! The requests of the simulator.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ fn without_a_key_everything_is_signed_with_the_empty_one_or_unsigned() {
     );
 }
 
-/// The bodies without what depends on the time.
+/// The bodies without the parts that depend on the time.
 fn timeless(target: &Target) -> Vec<String> {
     let mut bodies: Vec<String> = target
         .hits()
@@ -172,7 +172,8 @@ fn duplicates_are_the_same_bytes_but_for_t_and_sign() {
 
 #[test]
 fn bad_requests_are_never_genuine() {
-    // Takes nothing, so that everything that is genuine is repeated; what comes once is bad.
+    // The receiver refuses everything, so genuine callbacks are repeated. Those that come once are
+    // bad ones.
     let target = Target::start(|_| Reply::Status(401));
     let report = simulate(
         &target.url(),

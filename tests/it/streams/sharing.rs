@@ -29,7 +29,7 @@ fn receivers_share_one_board_and_emit_each_change_once() {
     }
     let both = || [state_events(&first), state_events(&second)].concat();
     wait_for("word of all", || (both().len() >= 10).then_some(()));
-    // Whichever of them fed the board is gone.
+    // The receiver that fed the board may have ended.
     first.kill();
     push(&second, "s01", 0, 101, now - 5);
     push(&second, "new", 1, 999, now - 4);

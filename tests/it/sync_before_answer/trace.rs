@@ -1,12 +1,13 @@
 //! Reads what `strace -f -y` wrote.
 //!
-//! A call stands in the trace where it began, and, if other threads did something meanwhile, again where it returned
-//! (`resumed`). strace holds a thread until it has written its line down, so what one thread caused in another comes later in
-//! the trace, and a line that comes earlier cannot have been caused by it.
+//! A call stands in the trace where it began, and, if other threads did something meanwhile, again
+//! where it returned (`resumed`). strace holds a thread until it has written its line down, so what
+//! one thread caused in another comes later in the trace, and a line that comes earlier cannot have
+//! been caused by it.
 
 use std::collections::{HashMap, HashSet};
 
-/// What a trace proves.
+/// The findings of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Proof {
     /// Requests that were answered 200.
@@ -22,14 +23,14 @@ pub(super) struct Proof {
 struct Call<'a> {
     thread: &'a str,
     name: &'a str,
-    /// Its arguments and what it returned, in one or two pieces.
+    /// The arguments and the result, in one or two pieces.
     text: [&'a str; 2],
     began: usize,
     returned: usize,
 }
 
 impl Call<'_> {
-    /// What `-y` says of its first argument.
+    /// The file of the first argument, as shown by `-y`.
     fn file(&self) -> &str {
         let end = self.text[0].find('>').unwrap_or(0);
         &self.text[0][..end]
@@ -45,7 +46,8 @@ impl Call<'_> {
         result.is_some_and(|result| !result.starts_with('-') && result != "?")
     }
 
-    /// SQLite's own log gets the records as well, later, and is not what answers wait for.
+    /// Whether the call writes the journal. SQLite's own log gets the records later; answers do not
+    /// wait for it.
     fn on_journal(&self) -> bool {
         self.file().contains("/accepted.") && self.file().ends_with("-wal")
     }
@@ -63,7 +65,8 @@ fn markers(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Ties every request to its record, that to the sync by the thread that wrote it, and that to the answer.
+/// Matches each request with its record, the record with the sync by the thread that wrote it, and
+/// the sync with the answer.
 pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
     let calls = calls(trace);
     let mut flaws = Vec::new();
@@ -80,7 +83,7 @@ pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
             if call.name.starts_with("pwrite") {
                 let before = waiting.len();
                 for marker in call.markers() {
-                    // Whatever is written twice: the first time counts.
+                    // If something is written twice, the first time counts.
                     covered.entry(marker).or_insert_with(|| {
                         waiting.push(marker);
                         None
@@ -88,7 +91,8 @@ pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
                 }
                 records += usize::from(waiting.len() > before);
             } else if matches!(call.name, "fdatasync" | "fsync") {
-                // A sync that failed says nothing of what was written before, and neither does the next one.
+                // A failed sync makes nothing durable, and the next one does not cover the earlier
+                // writes either.
                 for marker in waiting.drain(..).filter(|_| call.is_good()) {
                     covered.insert(marker, Some((call.returned, call.began)));
                 }
@@ -138,7 +142,7 @@ pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
     }
 }
 
-/// The calls in the order in which they began; for a reader what it read counts when it returned.
+/// The calls in the order of their begin. A read counts when it returned.
 fn calls(trace: &str) -> Vec<Call<'_>> {
     let mut calls: Vec<Call> = Vec::new();
     let mut unfinished: HashMap<&str, usize> = HashMap::new();
