@@ -59,20 +59,24 @@ impl TargetConfig {
 
     /// Checks the section and reads the secrets that it names. `place` is its dotted key, such as
     /// `handlers.archive.to`.
-    pub(crate) fn validate(&self, place: &str, around: &Surroundings) -> Result<Target, Invalid> {
+    pub(crate) fn validate(
+        &self,
+        place: &str,
+        around: &Surroundings,
+    ) -> Result<HandlerTarget, Invalid> {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
             Self::File(config) => Checked::File(config.validate(place, around)?),
             Self::Http(config) => Checked::Http(config.validate(place, around)?),
             Self::Exec(config) => Checked::Exec(config.validate(place, around)?),
         };
-        Ok(Target(checked))
+        Ok(HandlerTarget(checked))
     }
 }
 
 /// A validated [`TargetConfig`]. Equal targets build handlers that do the same.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Target(Checked);
+pub(crate) struct HandlerTarget(Checked);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Checked {
@@ -82,7 +86,7 @@ enum Checked {
     Exec(exec::ExecTarget),
 }
 
-impl Target {
+impl HandlerTarget {
     /// Checks that the target can work, without changing anything. `place` is its dotted key, such
     /// as `handlers.archive.to`.
     pub(crate) fn check(&self, place: &str) -> Result<(), Invalid> {

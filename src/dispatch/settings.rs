@@ -8,7 +8,7 @@ use globset::{GlobBuilder, GlobSet};
 use serde::Deserialize;
 
 use crate::event::{Event, PayloadForm};
-use crate::handlers::{self, Target, TargetConfig};
+use crate::handlers::{self, HandlerTarget, TargetConfig};
 use crate::inbox::delivery::Start;
 use crate::settings::{self, Invalid, Surroundings};
 
@@ -114,7 +114,7 @@ pub(crate) struct HandlerSettings {
     /// The `type` of where the events go.
     pub target_type: Option<&'static str>,
     /// Where the events go; none: to code, through `Server::builder`.
-    pub target: Option<Target>,
+    pub target: Option<HandlerTarget>,
 }
 
 /// Compiled globs, the same if they were written the same.

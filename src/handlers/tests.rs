@@ -143,7 +143,8 @@ async fn a_program_that_is_not_there_is_found_before_the_first_event() {
         let around = surroundings(folder.path());
         to.validate("handlers.a.to", &around).unwrap()
     };
-    let build = |target: Target| target.build("a", PayloadForm::Original, &Clock::manual(NOW));
+    let build =
+        |target: HandlerTarget| target.build("a", PayloadForm::Original, &Clock::manual(NOW));
     assert_eq!(target("sh").check("handlers.a.to"), Ok(()));
     assert!(build(target("sh")).is_ok());
     let missing = target("./missing");

@@ -17,7 +17,7 @@ use crate::dispatch::settings::HandlerConfig;
 use crate::dispatch::{Built, Dispatch};
 use crate::event::PayloadForm;
 use crate::handler::Handler;
-use crate::handlers::Target;
+use crate::handlers::HandlerTarget;
 use crate::ingress::{Ingress, Sources};
 use crate::settings::Surroundings;
 use crate::streams::Subscribed;
@@ -191,7 +191,7 @@ pub(super) async fn build(
 
 /// Off the runtime and within a time: a file is opened, and its file system may hang.
 async fn build_target(
-    target: &Target,
+    target: &HandlerTarget,
     name: &str,
     form: PayloadForm,
     clock: &Clock,
