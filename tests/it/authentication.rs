@@ -200,9 +200,9 @@ fn a_key_is_rotated_by_a_reload() {
         (200, 401)
     );
     // A forger and a mistake look the same, so the log names both possibilities.
-    let told = "callbacks are refused: it is signed with another key than this source's: a forgery if other callbacks arrive, \
+    let logged = "callbacks are refused: it is signed with another key than this source's: a forgery if other callbacks arrive, \
         else the keys here differ from the template's CallbackKey";
-    wait_for("the log", || server.log().contains(told).then_some(()));
+    wait_for("the log", || server.log().contains(logged).then_some(()));
     reload(format!("{KEY}\n{OTHER_KEY}\n"), 1);
     assert_eq!(
         (try_key(&mut client, KEY), try_key(&mut client, OTHER_KEY)),

@@ -78,18 +78,18 @@ fn a_clock_set_back_neither_stops_deliveries_nor_hides_that_they_wait() {
             (lag(&server) > first.max(0.5)).then_some(())
         });
         assert!(server.metric("livehook_handler_lag_seconds{handler=\"backend\"}") > 0.0);
-        let told = || {
+        let logged = || {
             let log = server.log();
             let lines = log.lines().filter(|line| line.contains("clock.before="));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
-        wait_for("word of it", || (!told().is_empty()).then_some(()));
+        wait_for("word of it", || (!logged().is_empty()).then_some(()));
         assert_delivered(&server, &target);
-        let told = told();
-        assert_eq!(told.len(), 1, "{told:?}");
+        let logged = logged();
+        assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(
-            told[0].contains("WARN") && told[0].contains("clock.now="),
-            "{told:?}"
+            logged[0].contains("WARN") && logged[0].contains("clock.now="),
+            "{logged:?}"
         );
     }
 }
@@ -114,7 +114,9 @@ fn a_restart_after_the_clock_was_set_back_waits_for_nothing() {
         server.kill();
         clock.set(0);
         let server = TestServer::start_in(directory.path(), &settings);
-        wait_for("the lag to be told", || (lag(&server) > 0.0).then_some(()));
+        wait_for("the lag to be reported", || {
+            (lag(&server) > 0.0).then_some(())
+        });
         assert_delivered(&server, &target);
     }
 }
@@ -135,7 +137,9 @@ fn a_receiver_whose_clock_is_ahead_leaves_nothing_stuck_when_it_dies() {
     wait_up_to(SOON, "the handler to be here", || {
         (backend(&second)["state"] != "elsewhere").then_some(())
     });
-    wait_for("the lag to be told", || (lag(&second) > 0.0).then_some(()));
+    wait_for("the lag to be reported", || {
+        (lag(&second) > 0.0).then_some(())
+    });
     assert_delivered(&second, &target);
 }
 

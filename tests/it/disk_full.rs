@@ -282,8 +282,8 @@ fn a_limit_on_the_size_of_files_refuses_callbacks_and_kills_nothing() {
         "the journal could not be written",
         "the store failed: callbacks",
     ] {
-        let told = server.log().matches(message).count();
-        assert!(told <= 1, "{}", server.log());
+        let logged = server.log().matches(message).count();
+        assert!(logged <= 1, "{}", server.log());
     }
     limit(None);
     wait_for("the store to work again", || {

@@ -13,7 +13,7 @@ fn example(name: &str) -> PathBuf {
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--locked", "--example", name]);
-        // What cargo told this test would make it build the dependencies anew.
+        // Variables that cargo set for this test would make cargo build the dependencies again.
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("CARGO_"))
         {
             if !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&variable.as_str()) {

@@ -205,11 +205,11 @@ fn files_that_are_taken_away_are_noticed_before_anything_is_answered() {
         }
         let mut client = server.client();
         assert_eq!(client.get("/readyz").unwrap().status, 503, "{what}");
-        let told = server
+        let logged = server
             .log()
             .matches("the files of the store were taken away")
             .count();
-        assert_eq!(told, 1, "{what}: {}", server.log());
+        assert_eq!(logged, 1, "{what}: {}", server.log());
     }
 }
 

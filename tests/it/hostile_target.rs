@@ -101,11 +101,11 @@ fn every_kind_of_trouble_delays_parks_or_repeats_but_loses_nothing() {
     wait_for("the target", || {
         (complete(&target.hits()) && parked(&server).len() == 2).then_some(())
     });
-    let told = server
+    let logged = server
         .log()
         .matches("a delivery failed and is tried again")
         .count();
-    assert_eq!(told, 1, "once a minute:\n{}", server.log());
+    assert_eq!(logged, 1, "once a minute:\n{}", server.log());
     for (stream, numbers) in delivered(&target.hits()) {
         let rejected = stream.ends_with('1') || stream.ends_with('2');
         let expected: Vec<u64> = (0..15)

@@ -337,13 +337,13 @@ fn the_body_decides_on_the_kind_whatever_the_url_says() {
     check("/css", json!({ "event_type": [1] }), "css.unknown");
     let mixed_up = "livehook_mixed_up_urls_total{source=\"css\",url=\"stream-begin\"}";
     assert_eq!(server.metric(mixed_up), 2.0);
-    let told = server
+    let logged = server
         .log()
         .lines()
         .filter(|line| line.contains("callback.kind=\"stream-end\" url.kind=\"stream-begin\""))
         .count();
     assert_eq!(
-        told,
+        logged,
         1,
         "logged once per source and pair:\n{}",
         server.log()

@@ -156,17 +156,17 @@ fn callbacks_at_a_mistyped_url_are_counted_logged_and_taken_by_a_recheck() {
                 "{item}"
             );
         }
-        let told = wait_for("the log", || {
+        let logged = wait_for("the log", || {
             Some(lines(&server, "callbacks come to a URL")).filter(|lines| !lines.is_empty())
         });
-        assert_eq!(told.len(), 1, "once a minute: {told:?}");
+        assert_eq!(logged.len(), 1, "once a minute: {logged:?}");
         for part in [
             "WARN",
             "http.path=\"/CSS/stream-begin\"",
             "url.nearest=\"/css/stream-begin\"",
             "callback.source=\"css\"",
         ] {
-            assert!(told[0].contains(part), "{part} in {told:?}");
+            assert!(logged[0].contains(part), "{part} in {logged:?}");
         }
 
         assert_eq!(recheck(&server, json!({ "dry_run": true })), 6);
@@ -301,12 +301,12 @@ fn requests_of_scanners_are_not_listed() {
             .unwrap()
             .is_empty()
     );
-    let told = wait_for("the log", || {
+    let logged = wait_for("the log", || {
         lines(&server, "something comes to a URL").pop()
     });
     assert!(
-        told.contains("DEBUG") && told.contains("token=***"),
-        "{told}"
+        logged.contains("DEBUG") && logged.contains("token=***"),
+        "{logged}"
     );
     let log = server.log();
     assert!(!log.contains("TheToken"), "{log}");
@@ -355,15 +355,15 @@ fn wrong_bodies_at_right_urls_are_logged_once_a_minute() {
         }
         assert_eq!(server.post("/css", "x".repeat(5000)).status, 413);
     }
-    let told = wait_for("the log", || {
+    let logged = wait_for("the log", || {
         Some(lines(&server, "callbacks are not taken")).filter(|lines| lines.len() == 2)
     });
     assert!(
-        told[0].contains("WARN") && told[0].contains("url.kind=\"stream-begin\""),
-        "{told:?}"
+        logged[0].contains("WARN") && logged[0].contains("url.kind=\"stream-begin\""),
+        "{logged:?}"
     );
-    assert!(told[0].contains("callbacks are not taken: the body is not one JSON object"));
-    assert!(told[1].contains("callbacks are not taken: the body is too long"));
+    assert!(logged[0].contains("callbacks are not taken: the body is not one JSON object"));
+    assert!(logged[1].contains("callbacks are not taken: the body is too long"));
     assert!(!server.log().contains("secret-room"));
     let invalid = "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"invalid\"}";
     assert_eq!(server.metric(invalid), 9.0);

@@ -279,8 +279,10 @@ fn a_program_on_a_file_system_that_hangs_blocks_nothing_else() {
     post(&server, "a");
     is_well(&server);
     fails(&server, "no answer within 1s");
-    let told = "the program did not start in time";
-    wait_up_to(TIMEOUT, told, || server.log().contains(told).then_some(()));
+    let logged = "the program did not start in time";
+    wait_up_to(TIMEOUT, logged, || {
+        server.log().contains(logged).then_some(())
+    });
     is_well(&server);
     let file = server.path().join("events.jsonl");
     // The second ones are repeats.
@@ -313,10 +315,10 @@ fn a_file_that_hangs_when_it_is_opened_blocks_only_the_reload() {
     fs::write(server.path().join("livehook.toml"), settings.to_toml()).unwrap();
     server.signal("HUP");
     is_well(&server);
-    let told = "handlers.slow: could not be set up within 10s";
-    wait_up_to(TIMEOUT, told, || {
+    let logged = "handlers.slow: could not be set up within 10s";
+    wait_up_to(TIMEOUT, logged, || {
         is_well(&server);
-        server.log().contains(told).then_some(())
+        server.log().contains(logged).then_some(())
     });
     stops(server);
 }

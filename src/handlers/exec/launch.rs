@@ -2,7 +2,7 @@
 //!
 //! livehook first starts itself (`/proc/self/exe`, which exists even after an upgrade has replaced
 //! the file) as the leader of a new process group. Before anything else, it reports this group to
-//! the [guard](super::guard). The new process restores the limit of open files, which livehook had
+//! the [guard]. The new process restores the limit of open files, which livehook had
 //! raised for itself, and then becomes the program (exec). So only that process waits for the
 //! program's file system, and the program is an ordinary child of livehook with its own group.
 //!

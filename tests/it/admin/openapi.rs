@@ -180,9 +180,9 @@ fn answers_have_the_members_of_the_document() {
         lists += 1;
     }
     assert_eq!(lists, 7);
-    let story = server.get("/api/streams/css/d/live/room-7").json();
+    let detail = server.get("/api/streams/css/d/live/room-7").json();
     let said = properties(&json!({ "$ref": "#/components/schemas/Story" }));
-    assert!(members(&story).is_subset(&said) && story["sessions"][0].is_object());
+    assert!(members(&detail).is_subset(&said) && detail["sessions"][0].is_object());
     let event = server.get(&format!("/api/events/{id}")).json();
     let said = properties(&json!({ "$ref": "#/components/schemas/CloudEvent" }));
     assert!(members(&event).is_subset(&said));
@@ -332,11 +332,12 @@ fn answers_have_the_types_of_the_document() {
         .as_str()
         .unwrap()
         .to_owned();
-    let story = "/api/streams/css/d/live/room-7";
-    wait_for("the story", || {
-        let story = server.get(story).json();
-        let told = |list: &str| !story[list].as_array().unwrap().is_empty();
-        (told("recordings") && told("audits") && story["last_snapshot"].is_object()).then_some(())
+    let detail = "/api/streams/css/d/live/room-7";
+    wait_for("the detail", || {
+        let detail = server.get(detail).json();
+        let filled = |list: &str| !detail[list].as_array().unwrap().is_empty();
+        (filled("recordings") && filled("audits") && detail["last_snapshot"].is_object())
+            .then_some(())
     });
     for id in [id.as_str(), &of_binary] {
         for (path, method, operation) in operations(&document) {

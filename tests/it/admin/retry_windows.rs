@@ -42,7 +42,7 @@ fn each_kind_of_a_source_with_a_wrong_key_has_its_own_window() {
         }
     }
     assert_eq!(server.metric(DEAF_METRIC), 1.0);
-    let told: Vec<_> = windows(&server)
+    let listed: Vec<_> = windows(&server)
         .iter()
         .map(|item| {
             assert_eq!(item["source"], "css", "{item}");
@@ -61,7 +61,7 @@ fn each_kind_of_a_source_with_a_wrong_key_has_its_own_window() {
             (kind.slug().to_owned(), seconds)
         })
         .collect();
-    assert_eq!(told, expected);
+    assert_eq!(listed, expected);
     // The metric shows the window that ends first, until that kind is accepted.
     assert_remaining(&server, 180);
     for code in [338, 347] {
@@ -75,7 +75,7 @@ fn each_kind_of_a_source_with_a_wrong_key_has_its_own_window() {
     for taken in ["subtitle", "smart-erase", "unknown"] {
         assert!(!is_left(taken), "{taken}");
     }
-    assert_eq!(left.len(), told.len() - 3);
+    assert_eq!(left.len(), listed.len() - 3);
     assert_eq!(server.metric(DEAF_METRIC), 0.0);
 }
 
@@ -95,15 +95,15 @@ fn what_the_store_does_not_take_is_listed_under_its_own_kind() {
     let late = signed_with(KEY, now() - 3600, json!({ "event_type": 200 }));
     assert_eq!(server.post("/css/snapshot", late).status, 401);
     let items = windows(&server);
-    let told: Vec<_> = items
+    let listed: Vec<_> = items
         .iter()
         .map(|item| (item["kind"].as_str(), item["result"].as_str()))
         .collect();
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(listed.len(), 2, "{listed:?}");
     for result in ["refused", "failed"] {
         assert!(
-            told.contains(&(Some("snapshot"), Some(result))),
-            "{result} in {told:?}"
+            listed.contains(&(Some("snapshot"), Some(result))),
+            "{result} in {listed:?}"
         );
     }
     let failed = items.iter().find(|item| item["result"] == "failed");

@@ -32,15 +32,15 @@ fn the_offset_of_the_clocks_is_shown_and_a_large_one_logged() {
         "expired ones count"
     );
     let log = server.log();
-    let told: Vec<_> = log
+    let logged: Vec<_> = log
         .lines()
         .filter(|line| line.contains("clock.offset_seconds"))
         .collect();
-    assert_eq!(told.len(), 1, "{log}");
+    assert_eq!(logged.len(), 1, "{log}");
     assert!(
-        told[0].contains("ERROR")
-            && told[0].contains("clock.here=")
-            && told[0].contains("clock.sender="),
+        logged[0].contains("ERROR")
+            && logged[0].contains("clock.here=")
+            && logged[0].contains("clock.sender="),
         "{log}"
     );
 }

@@ -118,8 +118,8 @@ fn replay_and_discard_work_at_a_receiver_that_does_not_run_the_handler() {
     }
     let range = json!({ "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z" });
     let first = &elsewhere.server().events()[0]["receivedtime"];
-    let told = json!({ "count": 3, "oldest": first });
-    assert_eq!(command("replay", range), (202, told));
+    let answer = json!({ "count": 3, "oldest": first });
+    assert_eq!(command("replay", range), (202, answer));
     let mut all = handled(5);
     all[2..].sort();
     assert_eq!(all[2..], ["a", "b", "c"]);
@@ -197,8 +197,12 @@ fn a_stream_is_deleted_at_a_receiver_that_does_not_run_the_handler() {
         assert_eq!(server.events().len(), 2);
     }
     let (_, database) = url.rsplit_once('/').unwrap();
-    let told = "SELECT sum(answer) FROM livehook.orders WHERE what LIKE '%forget%'";
-    assert_eq!(shared().sql(database, told), "3", "rows that it let go");
+    let answers = "SELECT sum(answer) FROM livehook.orders WHERE what LIKE '%forget%'";
+    assert_eq!(
+        shared().sql(database, answers),
+        "3",
+        "rows that were forgotten"
+    );
     // It is the first of its stream again.
     std::fs::write(directory.path().join("mended"), "").unwrap();
     post("a", 1);
