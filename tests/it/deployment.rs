@@ -8,6 +8,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::support::server::livehook;
 use crate::support::{KEY, Settings, TestServer, wait_for};
+use crate::validators;
 
 fn shipped(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -133,6 +134,20 @@ fn the_admin_listener_of_the_image_is_open_only_with_a_token() {
     assert_eq!(lines(&with), 0);
 }
 
+/// nginx.conf is tried out in docs_deploy.rs, the alerts in monitoring.rs.
+#[test]
+fn each_file_is_taken_by_what_it_is_for() {
+    for name in ["compose.yaml", "compose-postgres.yaml"] {
+        validators::compose(&shipped(name)).unwrap_or_else(|said| panic!("{name}: {said}"));
+    }
+    validators::kubernetes(&shipped("kubernetes.yaml")).unwrap();
+    validators::systemd("").unwrap();
+    let compose = documents("compose-postgres.yaml").remove(0);
+    let balancer = &compose["configs"]["balancer"]["content"];
+    validators::haproxy(balancer.as_str().unwrap()).unwrap();
+}
+
+/// That what one section names stands in another one, no schema says.
 #[test]
 fn the_compose_files_are_whole() {
     for name in ["compose.yaml", "compose-postgres.yaml"] {

@@ -53,6 +53,30 @@ const OWN_TESTS: &[(&str, &str, &str)] = &[
     ("README.md", "js", "tests/it/docs/receivers.rs"),
     ("README.md", "python", "tests/it/docs/receivers.rs"),
     (
+        "docs/deploy/docker.md",
+        "console",
+        "tests/it/docs_deploy.rs",
+    ),
+    ("docs/deploy/docker.md", "yaml", "tests/it/docs_deploy.rs"),
+    (
+        "docs/deploy/kubernetes.md",
+        "console",
+        "tests/it/docs_deploy.rs",
+    ),
+    (
+        "docs/deploy/kubernetes.md",
+        "yaml",
+        "tests/it/docs_deploy.rs",
+    ),
+    ("docs/deploy/nginx.md", "console", "tests/it/docs_deploy.rs"),
+    ("docs/deploy/nginx.md", "nginx", "tests/it/docs_deploy.rs"),
+    (
+        "docs/deploy/systemd.md",
+        "console",
+        "tests/it/docs_deploy.rs",
+    ),
+    ("docs/deploy/systemd.md", "ini", "tests/it/docs_deploy.rs"),
+    (
         "docs/handlers/exec.md",
         "python",
         "tests/it/docs_handlers.rs",
@@ -63,6 +87,7 @@ const OWN_TESTS: &[(&str, &str, &str)] = &[
         "tests/it/docs_handlers.rs",
     ),
     ("docs/handlers/rust.md", "rust", "tests/it/docs_handlers.rs"),
+    ("docs/operate/metrics.md", "yaml", "tests/it/monitoring.rs"),
     ("docs/verify.md", "go", "tests/it/docs_verify.rs"),
     ("docs/verify.md", "js", "tests/it/docs_verify.rs"),
     ("docs/verify.md", "python", "tests/it/docs_verify.rs"),

@@ -1,22 +1,26 @@
-//! The alerts and the dashboard under `config/` use metrics and labels that a running server has.
+//! The alerts and the dashboard under `config/`, metrics.md and runbook.md in `docs/operate`: they use metrics and labels that a
+//! running server has, and log lines that livehook writes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use css_callbacks::Kind;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::docs_handlers::{blocks, read, table};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_with, wait_for};
+use crate::validators;
 
 const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus-alerts.yaml");
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/grafana-dashboard.json");
 /// Labels that Prometheus or the query itself adds.
 const OTHERS: [&str; 2] = ["instance", "job"];
 
-/// The names of all series with those of their labels, after traffic of every sort.
-fn series() -> BTreeMap<String, BTreeSet<String>> {
+/// What a server shows after traffic of every sort.
+fn shown() -> String {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     let refused = signed_with(KEY, now() - 3600, json!({ "event_type": 1 }));
     assert_eq!(
@@ -36,7 +40,15 @@ fn series() -> BTreeMap<String, BTreeSet<String>> {
     wait_for("the handler", || {
         server.get("/metrics").text().contains(done).then_some(())
     });
-    let text = server.get("/metrics").text();
+    server.get("/metrics").text()
+}
+
+/// The names of all series with those of their labels.
+fn series() -> BTreeMap<String, BTreeSet<String>> {
+    labels(&shown())
+}
+
+fn labels(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut series: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, labels) = match line.split_once('{') {
@@ -186,7 +198,14 @@ fn alerts_and_dashboard_use_what_is_there() {
     for expression in alerts.iter().chain(&dashboard) {
         check(expression, &series);
     }
-    // The dashboard shows the important metrics.
+    validators::promql(&alerts).unwrap();
+    // Grafana puts in what it alone knows.
+    let dashboard_shown = dashboard.iter().map(|expression| {
+        let expression = expression.replace("$__rate_interval", "5m");
+        expression.replace("$__range", "1h")
+    });
+    validators::promql(&dashboard_shown.collect::<Vec<_>>()).unwrap();
+    // What an operator should look at is looked at.
     let all: String = alerts.concat() + &dashboard.concat();
     for (name, _) in series
         .iter()
@@ -322,19 +341,144 @@ fn unauthentic_traffic_raises_no_alert() {
     }
 }
 
-/// If promtool is installed, it must accept the alerts.
+/// Where Prometheus's own program is installed, it has to agree. For the tests alone it would be too large.
+fn promtool(check: [&str; 2], file: &Path) {
+    if validators::is_there("promtool") {
+        let checked = Command::new("promtool").args(check).arg(file).output();
+        let checked = checked.unwrap();
+        let said = [checked.stdout, checked.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(checked.status.success(), "{said}");
+    }
+}
+
 #[test]
 fn prometheus_understands_the_alerts() {
-    let Ok(checked) = Command::new("promtool")
-        .args(["check", "rules", ALERTS])
-        .output()
-    else {
-        println!("there is no promtool");
-        return;
+    promtool(["check", "rules"], Path::new(ALERTS));
+}
+
+const METRICS_PAGE: &str = "docs/operate/metrics.md";
+const RUNBOOK: &str = "docs/operate/runbook.md";
+
+#[test]
+fn prometheus_understands_how_it_is_told_to_scrape() {
+    let blocks = blocks(METRICS_PAGE, "yaml");
+    let [block] = &blocks[..] else {
+        panic!("{} blocks", blocks.len());
     };
-    assert!(
-        checked.status.success(),
-        "{}",
-        String::from_utf8_lossy(&checked.stderr)
-    );
+    let document = &YamlLoader::load_from_str(block).unwrap()[0];
+    let job = &document["scrape_configs"][0];
+    let token = job["authorization"]["credentials_file"].as_str().unwrap();
+    assert!(job["static_configs"][0]["targets"][0].as_str().is_some());
+    // The files that it names have to be there.
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().join("token");
+    std::fs::write(&here, "AdminTokenItself").unwrap();
+    let rules = document["rule_files"][0].as_str().unwrap();
+    std::fs::copy(ALERTS, folder.path().join(rules)).unwrap();
+    let file = folder.path().join("prometheus.yml");
+    std::fs::write(&file, block.replace(token, here.to_str().unwrap())).unwrap();
+    promtool(["check", "config"], &file);
+}
+
+/// The rows of all tables whose first cell is the name of a metric.
+fn described() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let text = read(METRICS_PAGE);
+    let rows = text.lines().filter(|line| line.starts_with("| `livehook_"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        let labels = cells[2].split('`').skip(1).step_by(2).map(str::to_owned);
+        let name = cells[0].trim_matches('`').to_owned();
+        (name, (cells[1].to_owned(), labels.collect()))
+    })
+    .collect()
+}
+
+#[test]
+fn the_page_of_metrics_has_each_with_its_type_and_labels() {
+    let text = shown();
+    let labels = labels(&text);
+    let types = text.lines().filter_map(|line| {
+        let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        let suffix = if kind == "histogram" { "_bucket" } else { "" };
+        let mut labels = labels.get(&format!("{name}{suffix}")).cloned()?;
+        labels.remove("le");
+        Some((name.to_owned(), (kind.to_owned(), labels)))
+    });
+    assert_eq!(described(), types.collect());
+}
+
+#[test]
+fn the_page_of_metrics_has_every_result() {
+    let text = shown();
+    let of_label = |name: &str| -> BTreeSet<String> {
+        let label = format!("{name}=\"");
+        let lines = text.lines().filter_map(|line| line.split(&label).nth(1));
+        lines
+            .map(|rest| rest.split('"').next().unwrap().to_owned())
+            .collect()
+    };
+    let rows = table(METRICS_PAGE, "result");
+    let results = rows.iter().map(|row| row[0].trim_matches('`').to_owned());
+    assert_eq!(results.collect::<BTreeSet<_>>(), of_label("result"));
+    let page = read(METRICS_PAGE);
+    let outcomes = of_label("outcome");
+    assert!(outcomes.len() == 3 && outcomes.iter().all(|it| page.contains(&format!("`{it}`"))));
+}
+
+#[test]
+fn the_runbook_has_a_heading_for_each_alert() {
+    let text = std::fs::read_to_string(ALERTS).unwrap();
+    let alerts = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let page = read(RUNBOOK);
+    let headings = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("### Livehook"));
+    let headings: BTreeSet<String> = headings.map(|rest| format!("Livehook{rest}")).collect();
+    assert_eq!(headings, alerts.map(str::to_owned).collect());
+}
+
+/// The sources of a folder, each text in one line.
+fn sources(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut pieces = text.split("\\\n");
+            all += pieces.next().unwrap();
+            pieces.for_each(|piece| all += piece.trim_start());
+        }
+    }
+    all
+}
+
+#[test]
+fn the_runbook_names_what_livehook_says_and_counts() {
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let page = read(RUNBOOK);
+    let quoted = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("> log: `"));
+    let mut said: Vec<String> = quoted
+        .map(|rest| rest.split('`').next().unwrap().to_owned())
+        .collect();
+    let rows = table(RUNBOOK, "log");
+    said.extend(rows.iter().map(|row| row[0].trim_matches('`').to_owned()));
+    assert!(said.len() > 15, "{said:?}");
+    for text in said {
+        assert!(sources.contains(text.trim()), "nothing says `{text}`");
+    }
+    let described = described();
+    for (at, _) in page.match_indices("`livehook_") {
+        let name = &page[at + 1..];
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let name = &name[..end.unwrap()];
+        assert!(described.contains_key(name), "{name}");
+    }
 }
