@@ -2,56 +2,29 @@
 
 use std::path::Path;
 
+use css_callbacks::json;
+use serde_json::Value;
+
 /// Columns of what is shown.
 const WIDTH: usize = 80;
 /// Before a command, and before each line that goes on with it.
 const INDENT: [&str; 2] = ["     ", "       "];
 
-/// JSON with a member a line, in the order that it has.
-pub(super) fn pretty(json: &str) -> String {
-    let mut out = String::with_capacity(json.len() * 2);
-    let (mut depth, mut in_text, mut escaped) = (0, false, false);
-    let mut chars = json.chars().peekable();
-    while let Some(char) = chars.next() {
-        if in_text {
-            out.push(char);
-            in_text = escaped || char != '"';
-            escaped = !escaped && char == '\\';
-            continue;
-        }
-        match char {
-            '{' | '[' => {
-                out.push(char);
-                if let Some(end) = chars.next_if(|next| matches!(next, '}' | ']')) {
-                    out.push(end);
-                } else {
-                    depth += 1;
-                    new_line(&mut out, depth);
-                }
-            }
-            '}' | ']' => {
-                depth -= 1;
-                new_line(&mut out, depth);
-                out.push(char);
-            }
-            ',' => {
-                out.push(char);
-                new_line(&mut out, depth);
-            }
-            ':' => out.push_str(": "),
-            char if char.is_whitespace() => {}
-            char => {
-                in_text = char == '"';
-                out.push(char);
-            }
-        }
-    }
-    out
-}
-
-fn new_line(out: &mut String, depth: usize) {
-    out.push('\n');
-    out.extend(std::iter::repeat_n("  ", depth));
+/// A JSON object with a member a line, in the order that it has; what is inside of a member is sorted.
+pub(super) fn pretty(text: &str) -> String {
+    let Ok(members) = json::members(text.as_bytes()) else {
+        return text.to_owned();
+    };
+    let lines = members.iter().map(|member| {
+        let name = Value::from(String::from_utf8_lossy(&member.name));
+        let value = match serde_json::from_slice::<Value>(member.value) {
+            Ok(value) => format!("{value:#}"),
+            Err(_) => String::from_utf8_lossy(member.value).into_owned(),
+        };
+        // Within a text a line break is escaped.
+        format!("  {name}: {}", value.replace('\n', "\n  "))
+    });
+    format!("{{\n{}\n}}", lines.collect::<Vec<_>>().join(",\n"))
 }
 
 /// A command for a shell. One that is too long goes on in the next line: an option stays with its value.
@@ -116,7 +89,7 @@ pub(super) fn program() -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
