@@ -19,6 +19,7 @@ use crate::source::{Source, SourceConfig};
 
 /// As many share a transaction at most.
 const TASKS: usize = 512;
+
 /// Stores so many events as the server does but without HTTP, in the store that livehook has in this folder. Each of them is
 /// signed with the key, verified, and accepted.
 ///
