@@ -25,7 +25,7 @@ fn part(name: &str) -> PathBuf {
 }
 
 /// A folder with the packages that a list names, which `install` puts there.
-pub fn packages(name: &str, list: &Path, install: impl Fn(&Path)) -> PathBuf {
+fn packages(name: &str, list: &Path, install: impl Fn(&Path)) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let installed = folder.join("installed");
     let wanted = std::fs::read_to_string(list).unwrap();
@@ -38,25 +38,32 @@ pub fn packages(name: &str, list: &Path, install: impl Fn(&Path)) -> PathBuf {
     folder
 }
 
-/// The environment with Python's packages.
-pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-    packages("python", &part("requirements.txt"), |folder| {
+/// The environment with the packages from PyPI that a list names.
+pub fn python_packages(name: &str, list: &Path) -> PathBuf {
+    packages(name, list, |folder| {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder));
         let mut pip = Command::new(folder.join("bin/pip"));
         pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]);
-        run(pip.arg(part("requirements.txt")));
+        run(pip.arg(list));
     })
-});
+}
 
-/// The folder with JavaScript's.
-pub static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
-    packages("node", &part("package.json"), |folder| {
-        std::fs::copy(part("package.json"), folder.join("package.json")).unwrap();
+/// The folder with the packages from npm that a list names.
+pub fn node_packages(name: &str, list: &Path) -> PathBuf {
+    packages(name, list, |folder| {
+        std::fs::copy(list, folder.join("package.json")).unwrap();
         let mut npm = Command::new("npm");
         npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
         run(npm.current_dir(folder));
     })
-});
+}
+
+/// The environment with Python's packages.
+pub static PYTHON: LazyLock<PathBuf> =
+    LazyLock::new(|| python_packages("python", &part("requirements.txt")));
+
+/// The folder with JavaScript's.
+pub static NODE: LazyLock<PathBuf> = LazyLock::new(|| node_packages("node", &part("package.json")));
 
 /// The output of a program that must succeed.
 #[track_caller]

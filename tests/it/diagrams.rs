@@ -3,18 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::clients::{packages, run};
+use crate::clients::{node_packages, run};
 
 /// Mermaid from npm, in the version that `diagrams/package.json` names, with the program that asks
 /// it.
 fn parser() -> PathBuf {
     let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/diagrams");
-    let folder = packages("mermaid", &parts.join("package.json"), |folder| {
-        std::fs::copy(parts.join("package.json"), folder.join("package.json")).unwrap();
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
-        run(npm.current_dir(folder));
-    });
+    let folder = node_packages("mermaid", &parts.join("package.json"));
     // It finds its modules from where it lies.
     let program = folder.join("parse.mjs");
     std::fs::copy(parts.join("parse.mjs"), &program).unwrap();

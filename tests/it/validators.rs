@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-use crate::clients::{packages, run};
+use crate::clients::{node_packages, python_packages, run};
 
 /// No server is there.
 const NOBODY: &str = "127.0.0.1:1";
@@ -20,24 +20,13 @@ fn part(name: &str) -> PathBuf {
     parts.join(name)
 }
 
-static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-    packages("validators", &part("requirements.txt"), |folder| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(folder));
-        let mut pip = Command::new(folder.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]);
-        run(pip.arg(part("requirements.txt")));
-    })
-});
+static PYTHON: LazyLock<PathBuf> =
+    LazyLock::new(|| python_packages("validators", &part("requirements.txt")));
 
 /// dclint brings the schema of the compose specification along.
 static COMPOSE_SCHEMA: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = packages("compose", &part("package.json"), |folder| {
-        std::fs::copy(part("package.json"), folder.join("package.json")).unwrap();
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
-        run(npm.current_dir(folder));
-    });
-    folder.join("node_modules/dclint/schemas/compose.schema.json")
+    node_packages("compose", &part("package.json"))
+        .join("node_modules/dclint/schemas/compose.schema.json")
 });
 
 /// Whether a program is installed, if `tests/run` does not see to that.
