@@ -7,32 +7,16 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-use crate::support::server::{FILE_HANDLER, livehook};
+use crate::docs::page::{read, rows};
+use crate::docs::reference::commands;
+use crate::support::server::FILE_HANDLER;
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_raw, signed_with};
-
-fn document(name: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("docs")
-        .join(name);
-    std::fs::read_to_string(file).unwrap()
-}
 
 /// The contract, without the planned part.
 fn contract() -> String {
-    let text = document("contract.md");
+    let text = read("docs/contract.md");
     let (there, _) = text.split_once("\n## Planned\n").unwrap();
     there.to_owned()
-}
-
-/// The cells of the tables' rows.
-fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
-    rows.map(|row| {
-        row.trim_end_matches('|')
-            .split('|')
-            .map(str::trim)
-            .collect()
-    })
 }
 
 /// A token, and from it on whatever may stand in a name.
@@ -124,15 +108,9 @@ fn every_endpoint_of_the_api_is_named_and_no_other() {
 
 #[test]
 fn every_command_is_named() {
-    let help = livehook().arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let commands = help.split("Commands:\n").nth(1).unwrap();
-    let commands = commands.lines().take_while(|line| !line.is_empty());
-    // What a command is about goes on in lines that are set in further.
-    let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     let contract = contract();
     let mut count = 0;
-    for name in names.filter(|name| !name.is_empty() && *name != "help") {
+    for name in commands() {
         count += 1;
         let is_named = contract.contains(&format!("`livehook {name}"))
             || contract.contains(&format!("`{name}`"));
@@ -183,7 +161,7 @@ fn tables(file: &Path) -> BTreeSet<String> {
 #[test]
 fn the_tables_of_the_embedded_store_are_those_of_the_document() {
     let server = TestServer::start(&Settings::default());
-    let format = document("storage-format.md");
+    let format = read("docs/storage-format.md");
     for name in ["inbox.db", "streams.db", "rejected.db"] {
         let section = format.split(&format!("\n### `{name}`\n")).nth(1).unwrap();
         let section = section.split("\n#").next().unwrap();

@@ -5,14 +5,14 @@
 
 mod configuration;
 mod links;
-mod page;
+pub mod page;
 mod receivers;
-mod reference;
+pub mod reference;
 mod shell;
 
 use std::path::{Path, PathBuf};
 
-use self::page::{Block, Page};
+use self::page::{Block, Page, root};
 
 /// How the blocks of a language are checked on every page.
 enum Check {
@@ -93,10 +93,6 @@ const OWN_TESTS: &[(&str, &str, &str)] = &[
     ("docs/verify.md", "python", "tests/it/docs_verify.rs"),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// The Markdown files in a folder and the folders within.
 fn markdown_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
@@ -113,7 +109,7 @@ fn markdown_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Every document of the repository that is there.
-fn all_pages() -> Vec<Page> {
+pub fn all_pages() -> Vec<Page> {
     let crates = std::fs::read_dir(root().join("crates"));
     let crates = crates.into_iter().flatten();
     let mut files: Vec<PathBuf> = ["README", "CONTRIBUTING", "CHANGELOG", "SECURITY"]
@@ -125,7 +121,10 @@ fn all_pages() -> Vec<Page> {
         .filter(|path| path.exists() && !path.iter().any(|part| part == "node_modules"))
         .collect();
     files.sort();
-    files.iter().map(|file| Page::read(root(), file)).collect()
+    let paths = files.iter().map(|file| file.strip_prefix(root()).unwrap());
+    paths
+        .map(|path| Page::read(path.to_str().unwrap()))
+        .collect()
 }
 
 /// The pages to look at: all, or the one that `LIVEHOOK_PAGE` names.
@@ -235,7 +234,7 @@ fn lines_are_short_enough_to_be_read_in_a_diff() {
 
 #[test]
 fn the_readme_is_short() {
-    let readme = Page::read(root(), &root().join("README.md"));
+    let readme = Page::read("README.md");
     let bytes = std::fs::metadata(root().join("README.md")).unwrap().len();
     assert!(bytes <= 8_000, "{bytes} bytes");
     assert!(readme.lines.len() <= 160, "{} lines", readme.lines.len());

@@ -3,7 +3,8 @@
 //! `LIVEHOOK_BLESS=1` writes them again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+
+use crate::docs::page::{assert_page, read};
 
 /// An option as it stands in the file.
 struct Choice {
@@ -14,13 +15,7 @@ struct Choice {
     meaning: String,
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn page() -> PathBuf {
-    root().join("docs/configuration.md")
-}
+const PAGE: &str = "docs/configuration.md";
 
 /// The name of an option at the begin of a line, and what stands behind the `=`.
 fn option(line: &str) -> Option<(&str, &str, bool)> {
@@ -198,19 +193,9 @@ fn with_tables(page: &str, tables: &BTreeMap<String, Vec<String>>) -> String {
 
 #[test]
 fn the_page_of_the_configuration_has_every_option_of_the_file() {
-    let file = std::fs::read_to_string(root().join("config/livehook.toml")).unwrap();
-    let tables = tables(&file);
+    let tables = tables(&read("config/livehook.toml"));
     assert!(tables.len() >= 8, "{:?}", tables.keys());
-    let text = std::fs::read_to_string(page()).unwrap();
-    let expected = with_tables(&text, &tables);
-    if std::env::var_os("LIVEHOOK_BLESS").is_some() {
-        std::fs::write(page(), expected).unwrap();
-        return;
-    }
-    for (is, should) in text.lines().zip(expected.lines()) {
-        assert_eq!(is, should, "LIVEHOOK_BLESS=1 writes it again");
-    }
-    assert_eq!(text.lines().count(), expected.lines().count());
+    assert_page(PAGE, &with_tables(&read(PAGE), &tables));
 }
 
 #[test]

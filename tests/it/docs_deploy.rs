@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::clients::run;
-use crate::docs_handlers::{blocks, read};
+use crate::docs::page::{blocks, read};
 use crate::support::target::reserve;
 use crate::support::{Settings, TestServer, now, signed, signed_with, wait_for};
 use crate::validators;

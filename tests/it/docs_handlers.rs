@@ -1,52 +1,14 @@
 //! What docs/handlers says of the handlers: their options and defaults, the event, and the programs
 //! that it shows.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::clients::run;
+use crate::docs::page::{assert_page, blocks, code, read, table};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-pub fn read(page: &str) -> String {
-    let text = std::fs::read_to_string(root().join(page));
-    text.unwrap_or_else(|error| panic!("{page}: {error}"))
-}
-
-/// The code blocks of a page in this language.
-pub fn blocks(page: &str, language: &str) -> Vec<String> {
-    let text = read(page);
-    let opening = format!("\n```{language}\n");
-    let blocks = text.split(&opening).skip(1);
-    let whole = blocks.map(|rest| rest.split("\n```\n").next().unwrap());
-    whole.map(|block| format!("{block}\n")).collect()
-}
-
-/// The cells of the table whose first heading begins so, row by row.
-pub fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
-    let text = read(page);
-    let rows = text.lines();
-    let mut rows = rows.skip_while(|line| !line.starts_with(&format!("| {heading}")));
-    assert!(rows.next().is_some(), "{page}: no table of {heading}");
-    let rows = rows.skip(1).take_while(|line| line.starts_with('|'));
-    let cells = |row: &str| -> Vec<String> {
-        let cells = row.trim_matches(['|', ' ']).split('|');
-        cells.map(|cell| cell.trim().to_owned()).collect()
-    };
-    rows.map(cells).collect()
-}
-
-/// What a cell shows as code, if it shows nothing else.
-pub fn code(cell: &str) -> Option<&str> {
-    let code = cell.strip_prefix('`')?.strip_suffix('`')?;
-    (!code.contains('`')).then_some(code)
-}
 
 /// The names of a struct's fields, as they stand in the source.
 fn fields(source: &str, name: &str) -> Vec<String> {
@@ -228,14 +190,9 @@ fn the_program_of_the_rust_page_is_the_example() {
     let example = read("examples/custom_handler.rs");
     let text = read(page);
     let (before, rest) = text.split_once("```rust\n").unwrap();
-    let (shown, after) = rest.split_once("```\n").unwrap();
-    if std::env::var_os("LIVEHOOK_BLESS").is_some() {
-        let blessed = [before, "```rust\n", &example, "```\n", after].concat();
-        std::fs::write(root().join(page), blessed).unwrap();
-        return;
-    }
-    assert!(
-        shown == example,
-        "{page} shows another program: LIVEHOOK_BLESS=1 copies the example into it"
+    let (_, after) = rest.split_once("```\n").unwrap();
+    assert_page(
+        page,
+        &[before, "```rust\n", &example, "```\n", after].concat(),
     );
 }

@@ -2,7 +2,7 @@
 
 use css_callbacks::{Kind, UrlField};
 
-use crate::docs_handlers::table;
+use crate::docs::page::table;
 
 /// The first cells of a kind's row.
 fn row(kind: Kind) -> [String; 5] {

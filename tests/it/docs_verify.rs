@@ -14,7 +14,7 @@ use sha2::Sha256;
 use tempfile::TempDir;
 
 use crate::clients::{NODE, PYTHON, run};
-use crate::docs_handlers::blocks;
+use crate::docs::page::blocks;
 use crate::support::{Client, Settings, TestServer, now, signed, wait_for};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw==";

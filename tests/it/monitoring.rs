@@ -9,7 +9,7 @@ use css_callbacks::Kind;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::docs_handlers::{blocks, read, table};
+use crate::docs::page::{blocks, quoted, read, rows, table};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_with, wait_for};
 use crate::validators;
@@ -384,13 +384,12 @@ fn prometheus_understands_how_it_is_told_to_scrape() {
 /// The rows of all tables whose first cell is the name of a metric.
 fn described() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let text = read(METRICS_PAGE);
-    let rows = text.lines().filter(|line| line.starts_with("| `livehook_"));
+    let rows = rows(&text).filter(|row| row[0].starts_with("`livehook_"));
     rows.map(|row| {
-        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        assert_eq!(cells.len(), 5, "{row}");
-        let labels = cells[2].split('`').skip(1).step_by(2).map(str::to_owned);
-        let name = cells[0].trim_matches('`').to_owned();
-        (name, (cells[1].to_owned(), labels.collect()))
+        assert_eq!(row.len(), 5, "{row:?}");
+        let labels = quoted(row[2]).map(str::to_owned).collect();
+        let name = row[0].trim_matches('`').to_owned();
+        (name, (row[1].to_owned(), labels))
     })
     .collect()
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use config::{File, FileFormat};
 use serde_json::Value;
 
-use super::page::Block;
-use super::{assert_none, pages, root};
+use super::page::{Block, root};
+use super::{assert_none, pages};
 use crate::support::server::livehook;
 
 const KEY: &str = "DocsKeyDocsKeyDocsKeyDocsKey1234";

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::page::{Link, Page};
-use super::{all_pages, assert_none, pages, root};
+use super::page::{Link, Page, root};
+use super::{all_pages, assert_none, pages};
 
 /// Where a link within the repository leads: the file from the root, and the heading. None:
 /// elsewhere.

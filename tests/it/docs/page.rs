@@ -3,6 +3,71 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the repository.
+pub fn read(path: &str) -> String {
+    let text = std::fs::read_to_string(root().join(path));
+    text.unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The page must be this text. `LIVEHOOK_BLESS=1` makes it so.
+#[track_caller]
+pub fn assert_page(path: &str, expected: &str) {
+    if std::env::var_os("LIVEHOOK_BLESS").is_some() {
+        std::fs::write(root().join(path), expected).unwrap();
+        return;
+    }
+    let text = read(path);
+    let wrong = text.lines().zip(expected.lines()).zip(1..);
+    let mut wrong = wrong.filter(|((line, expected), _)| line != expected);
+    if let Some(((line, expected), number)) = wrong.next() {
+        panic!("{path}:{number}: `{line}` should be `{expected}`; LIVEHOOK_BLESS=1 writes it");
+    }
+    assert_eq!(text.lines().count(), expected.lines().count(), "{path}");
+}
+
+/// The code blocks of a page in this language.
+pub fn blocks(path: &str, language: &str) -> Vec<String> {
+    let page = Page::read(path);
+    let blocks = page.blocks_of(language);
+    blocks.map(|block| block.text.clone()).collect()
+}
+
+/// The rows of the tables in a text, as cells.
+pub fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.map(|row| {
+        let cells = row.trim_end_matches('|').split('|');
+        cells.map(str::trim).collect()
+    })
+}
+
+/// The rows of the page's table whose first heading begins so.
+pub fn table(path: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = read(path);
+    let begin = text.find(&format!("\n| {heading}"));
+    let begin = begin.unwrap_or_else(|| panic!("{path}: no table of {heading}"));
+    let whole = text[begin + 1..].split("\n\n").next().unwrap();
+    let rows = rows(whole).skip(1);
+    rows.map(|row| row.into_iter().map(str::to_owned).collect())
+        .collect()
+}
+
+/// What a cell shows as code.
+pub fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// What a cell shows as code, if it shows nothing else.
+pub fn code(cell: &str) -> Option<&str> {
+    let code = cell.strip_prefix('`')?.strip_suffix('`')?;
+    (!code.contains('`')).then_some(code)
+}
+
 /// A code block.
 pub struct Block {
     /// The first word behind the fence.
@@ -33,10 +98,8 @@ pub struct Page {
 }
 
 impl Page {
-    pub fn read(root: &Path, file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).unwrap();
-        let path = file.strip_prefix(root).unwrap().to_str().unwrap();
-        Self::parse(path, &text)
+    pub fn read(path: &str) -> Self {
+        Self::parse(path, &read(path))
     }
 
     fn parse(path: &str, text: &str) -> Self {

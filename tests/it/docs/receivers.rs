@@ -8,7 +8,6 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use super::page::Page;
-use super::root;
 use crate::clients::{NODE, PYTHON};
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, signed, wait_for};
@@ -27,7 +26,7 @@ impl Drop for Running {
 
 /// Writes the program into the folder, for this address in place of its own.
 fn program(folder: &Path, language: &str, address: SocketAddr) -> std::path::PathBuf {
-    let readme = Page::read(root(), &root().join("README.md"));
+    let readme = Page::read("README.md");
     let mut blocks = readme.blocks_of(language);
     let block = blocks.next().unwrap();
     assert!(blocks.next().is_none());

@@ -7,14 +7,13 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::page::Page;
-use super::{assert_none, root};
+use super::page::{Page, assert_page, quoted, read, root, rows};
 use crate::support::server::livehook;
 use crate::support::simulation::Simulation;
 use crate::support::{KEY, Settings, TestServer, signed_with};
 
 fn page(name: &str) -> Page {
-    Page::read(root(), &root().join("docs/reference").join(name))
+    Page::read(&format!("docs/reference/{name}"))
 }
 
 /// What a command says of itself, as wide as where there is no terminal.
@@ -27,7 +26,7 @@ fn help(command: &[&str]) -> String {
 }
 
 /// The commands in the help of the whole.
-fn commands() -> Vec<String> {
+pub fn commands() -> Vec<String> {
     let help = help(&[]);
     let (_, list) = help.split_once("Commands:\n").unwrap();
     let names = list
@@ -64,27 +63,7 @@ fn with_help(page: &Page) -> Result<String, String> {
 fn the_page_of_commands_has_the_help_of_each() {
     let page = page("cli.md");
     let expected = with_help(&page).unwrap();
-    if std::env::var_os("LIVEHOOK_BLESS").is_some() {
-        std::fs::write(root().join(&page.path), &expected).unwrap();
-        return;
-    }
-    let lines = page.lines.iter().map(String::as_str);
-    let wrong = lines.zip(expected.lines()).zip(1..);
-    let wrong =
-        wrong
-            .filter(|((line, expected), _)| line != expected)
-            .map(|((line, expected), number)| {
-                page.at(number, &format!("`{line}` should be `{expected}`"))
-            });
-    let wrong: Vec<_> = wrong.take(3).collect();
-    assert_none(&wrong);
-    assert_eq!(page.lines.len(), expected.lines().count());
-}
-
-/// The rows of a page's tables, as cells.
-fn rows(page: &Page) -> impl Iterator<Item = Vec<&str>> {
-    let rows = page.lines.iter().filter(|line| line.starts_with('|'));
-    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+    assert_page(&page.path, &expected);
 }
 
 fn texts(values: &Value) -> impl Iterator<Item = &str> {
@@ -92,18 +71,19 @@ fn texts(values: &Value) -> impl Iterator<Item = &str> {
     values.map(|value| value.as_str().unwrap())
 }
 
-fn quoted(cell: &str) -> BTreeSet<&str> {
-    cell.split('`').skip(1).step_by(2).collect()
-}
-
 #[test]
 fn the_page_of_the_api_lists_what_the_document_lists() {
     let server = TestServer::start(&Settings::default());
     let document = server.get("/api/openapi.json").json();
-    let page = page("api.md");
+    let page = read("docs/reference/api.md");
     let mut listed: Vec<_> = rows(&page)
         .filter(|row| row.len() == 3 && row[0].contains(" /api/"))
-        .map(|row| (row[0].trim_matches('`').to_owned(), quoted(row[1])))
+        .map(|row| {
+            (
+                row[0].trim_matches('`').to_owned(),
+                quoted(row[1]).collect::<BTreeSet<_>>(),
+            )
+        })
         .collect();
     let mut described = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -166,7 +146,8 @@ fn the_page_of_answers_has_every_status() {
         full.post("/css", good()).status,
     ];
     let page = page("answers.md");
-    let listed: Vec<u16> = rows(&page)
+    let text = read(&page.path);
+    let listed: Vec<u16> = rows(&text)
         .filter(|row| row.len() == 3)
         .filter_map(|row| row[0].parse().ok())
         .collect();
@@ -181,11 +162,11 @@ fn the_page_of_answers_has_every_status() {
 
 #[test]
 fn the_readme_has_the_fields_of_the_callback_template() {
-    let readme = Page::read(root(), &root().join("README.md"));
+    let readme = read("README.md");
     let fields = rows(&readme).filter(|row| row.len() == 2 && row[0].contains("NotifyUrl"));
     let fields = fields.flat_map(|row| {
-        let names = row[0].split('`').skip(1).step_by(2);
-        names.zip(row[1].split('`').skip(1).step_by(2))
+        let kinds = quoted(row[1]);
+        quoted(row[0]).zip(kinds)
     });
     let fields: BTreeSet<(&str, &str)> = fields.collect();
     let config = root().join("config/livehook.toml");
@@ -211,6 +192,5 @@ fn the_page_of_the_simulator_says_how_many_cases_there_are() {
     let lines = graded.stdout.lines();
     let cases = lines.filter(|line| line.starts_with("pass") || line.starts_with("skip"));
     let said = format!("each of {} cases", cases.count());
-    let page = Page::read(root(), &root().join("docs/simulate.md"));
-    assert!(page.lines.iter().any(|line| line.contains(&said)), "{said}");
+    assert!(read("docs/simulate.md").contains(&said), "{said}");
 }

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::page::{Block, Page};
-use super::{assert_none, pages, root};
+use super::page::{Block, Page, root};
+use super::{assert_none, pages};
 use crate::support::target::reserve;
 use crate::support::wait_up_to;
 
