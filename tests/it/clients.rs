@@ -12,11 +12,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::support::receiver::SECRET;
 use crate::support::server::FILE_HANDLER;
 use crate::support::target::{Hit, Target};
 use crate::support::{Settings, TestServer, now, signed, signed_raw, signed_with, wait_for};
-
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw==";
 
 /// The program and its arguments.
 fn part(name: &str) -> PathBuf {

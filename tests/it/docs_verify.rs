@@ -1,93 +1,51 @@
 //! The receivers of docs/verify.md, as they stand there: they take what livehook posts, once, and
 //! refuse everything else.
 
-use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::Sha256;
-use tempfile::TempDir;
 
 use crate::clients::{NODE, PYTHON, run};
 use crate::docs::page::blocks;
+use crate::support::receiver::{Receiver, SECRET};
+use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, now, signed, wait_for};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw==";
-
-/// A receiver that runs in a folder of its own. Dropping it kills the process.
-struct Receiver {
-    child: Child,
-    folder: TempDir,
-    address: SocketAddr,
+/// Starts what `prepare` makes of the page's program: it gets the folder and the text.
+fn start(language: &str, prepare: impl Fn(&Path, &str) -> Command) -> Receiver {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = blocks("docs/verify.md", language);
+    let [program] = &programs[..] else {
+        panic!("{} programs in {language}", programs.len());
+    };
+    let address = reserve();
+    let mut program = prepare(folder.path(), program);
+    program
+        .env("WEBHOOK_SECRET", SECRET)
+        .env("HOST", address.ip().to_string())
+        .env("PORT", address.port().to_string());
+    Receiver::start(program, folder, address)
 }
 
-impl Receiver {
-    /// Starts what `prepare` makes of the page's program: it gets the folder and the text.
-    fn start(language: &str, prepare: impl Fn(&Path, &str) -> Command) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let programs = blocks("docs/verify.md", language);
-        let [program] = &programs[..] else {
-            panic!("{} programs in {language}", programs.len());
-        };
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let child = prepare(folder.path(), program)
-            .current_dir(folder.path())
-            .env("WEBHOOK_SECRET", SECRET)
-            .env("PORT", address.port().to_string())
-            .stdout(File::create(folder.path().join("out.txt")).unwrap())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut receiver = Self {
-            child,
-            folder,
-            address,
-        };
-        wait_for("the receiver", || {
-            let ended = receiver.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the receiver has ended: {ended:?}");
-            TcpStream::connect(address).ok()
-        });
-        receiver
-    }
-
-    /// What it says of new events.
-    fn said(&self) -> Vec<String> {
-        let said = std::fs::read_to_string(self.folder.path().join("out.txt")).unwrap();
-        let lines = said.split_inclusive('\n');
-        let complete = lines.filter_map(|line| line.strip_suffix('\n'));
-        complete.map(str::to_owned).collect()
-    }
-
-    /// Posts an event as livehook would, signed at this time, and gives the status.
-    fn post(&self, signature: &str, timestamp: i64, body: &[u8]) -> u16 {
-        let timestamp = timestamp.to_string();
-        let headers = [
-            ("content-type", "application/cloudevents+json"),
-            ("webhook-id", ID),
-            ("webhook-timestamp", &timestamp),
-            ("webhook-signature", signature),
-        ];
-        let mut client = Client::new(self.address);
-        client
-            .request("POST", "/", &headers, Some(body))
-            .unwrap()
-            .status
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Posts an event as livehook would, signed at this time, and gives the status.
+fn post(receiver: &Receiver, signature: &str, timestamp: i64, body: &[u8]) -> u16 {
+    let timestamp = timestamp.to_string();
+    let headers = [
+        ("content-type", "application/cloudevents+json"),
+        ("webhook-id", ID),
+        ("webhook-timestamp", &timestamp),
+        ("webhook-signature", signature),
+    ];
+    let mut client = Client::new(receiver.address);
+    client
+        .request("POST", "/", &headers, Some(body))
+        .unwrap()
+        .status
 }
 
 /// The id of the event that the test makes itself.
@@ -120,14 +78,16 @@ fn receives_and_verifies(receiver: &Receiver) {
         ("another time", &*good, time + 1, &event),
         ("an old one", &*signature(stale, &event), stale, &event),
     ] {
-        let status = receiver.post(signature, timestamp, body);
+        let status = post(receiver, signature, timestamp, body);
         assert_eq!(status, 401, "{why}");
     }
-    assert_eq!(receiver.post(&good, time, &event), 204);
+    assert_eq!(post(receiver, &good, time, &event), 204);
     let mut expected = vec!["new: css.stream-end".to_owned()];
     let trimmed = || -> Vec<String> {
         let said = receiver.said();
-        said.iter().map(|line| line.trim_end().to_owned()).collect()
+        let lines = said.split_inclusive('\n');
+        let complete = lines.filter_map(|line| line.strip_suffix('\n'));
+        complete.map(|line| line.trim_end().to_owned()).collect()
     };
     wait_for("the event", || (trimmed() == expected).then_some(()));
 
@@ -153,7 +113,7 @@ fn receives_and_verifies(receiver: &Receiver) {
 
 #[test]
 fn the_receiver_in_python_verifies_and_takes_each_event_once() {
-    receives_and_verifies(&Receiver::start("python", |folder, program| {
+    receives_and_verifies(&start("python", |folder, program| {
         std::fs::write(folder.join("receiver.py"), program).unwrap();
         let mut python = Command::new(PYTHON.join("bin/python"));
         python.arg("receiver.py");
@@ -163,7 +123,7 @@ fn the_receiver_in_python_verifies_and_takes_each_event_once() {
 
 #[test]
 fn the_receiver_in_javascript_verifies_and_takes_each_event_once() {
-    receives_and_verifies(&Receiver::start("js", |folder, program| {
+    receives_and_verifies(&start("js", |folder, program| {
         std::fs::write(folder.join("receiver.js"), program).unwrap();
         let mut node = Command::new("node");
         node.arg("receiver.js");
@@ -174,7 +134,7 @@ fn the_receiver_in_javascript_verifies_and_takes_each_event_once() {
 
 #[test]
 fn the_receiver_in_go_verifies_and_takes_each_event_once() {
-    receives_and_verifies(&Receiver::start("go", |folder, program| {
+    receives_and_verifies(&start("go", |folder, program| {
         std::fs::write(folder.join("receiver.go"), program).unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
         let mut go = Command::new("go");

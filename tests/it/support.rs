@@ -5,6 +5,7 @@ pub mod client;
 pub mod clock;
 pub mod load;
 pub mod postgres;
+pub mod receiver;
 pub mod server;
 pub mod simulation;
 pub mod target;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::page::{Block, root};
 use super::{assert_none, pages};
+use crate::support::receiver::SECRET;
 use crate::support::server::livehook;
 
 const KEY: &str = "DocsKeyDocsKeyDocsKeyDocsKey1234";
@@ -16,7 +17,7 @@ fn secret_for(option: &str) -> &'static str {
     match option.split('_').next() {
         Some("key" | "keys") => KEY,
         Some("url") => "postgres://livehook:secret@127.0.0.1/livehook",
-        Some("secret") => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw==",
+        Some("secret") => SECRET,
         _ => "a-long-random-text",
     }
 }

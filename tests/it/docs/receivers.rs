@@ -1,28 +1,17 @@
 //! The programs in README.md that receive an event, in Python and JavaScript: they run as they
 //! stand there.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::json;
 
 use super::page::Page;
 use crate::clients::{NODE, PYTHON};
+use crate::support::receiver::{Receiver, SECRET};
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, signed, wait_for};
-
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw==";
-
-/// Ends with its owner.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Writes the program into the folder, for this address in place of its own.
 fn program(folder: &Path, language: &str, address: SocketAddr) -> std::path::PathBuf {
@@ -47,18 +36,11 @@ fn receives(language: &str, interpreter: &Path) {
     let modules = NODE.join("node_modules");
     std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).unwrap();
     let address = reserve();
-    let out = folder.path().join("out");
-    let written = || std::fs::File::create(&out).unwrap();
-    let _receiver = Running(
-        Command::new(interpreter)
-            .arg(program(folder.path(), language, address))
-            .env("SECRET", SECRET)
-            .stdout(written())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    wait_for("the receiver", || TcpStream::connect(address).ok());
+    let mut running = Command::new(interpreter);
+    running
+        .arg(program(folder.path(), language, address))
+        .env("SECRET", SECRET);
+    let receiver = Receiver::start(running, folder, address);
 
     let forged = [
         ("webhook-id", "1"),
@@ -83,7 +65,7 @@ fn receives(language: &str, interpreter: &Path) {
         let backend = &handlers["items"][0];
         (backend["lag_events"] == 0 && !backend["last_success"].is_null()).then_some(())
     });
-    let said = std::fs::read_to_string(&out).unwrap();
+    let said = receiver.said();
     let line = said.trim_end();
     assert!(
         line.starts_with(&format!("{id} css.stream-begin {{")),
