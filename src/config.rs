@@ -15,7 +15,7 @@ use self::flaw::unknown_key;
 use self::node::{Node, Table};
 use crate::admin::settings::{AdminConfig, AdminSettings};
 use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
-use crate::inbox::settings::{Engine, InboxConfig, InboxSettings};
+use crate::inbox::settings::{EngineName, InboxConfig, InboxSettings};
 use crate::ingress::settings::ServerConfig;
 use crate::log::{self, LogConfig};
 use crate::settings::{self, Invalid, Surroundings};
@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
         let by_variable = |key: &str| self.from_env.contains_key(&format!("inbox.{key}"));
         // The image's file and the unit name a directory for whichever engine is chosen.
         let in_one_file = !by_variable("engine") && !by_variable("path");
-        if inbox.engine == Engine::Postgres && inbox.path.is_some() && in_one_file {
+        if inbox.engine == EngineName::Postgres && inbox.path.is_some() && in_one_file {
             let problem =
                 "belongs to engine = \"sqlite\", but the engine is \"postgres\"; remove it";
             return Err(self.invalid(Invalid::at("inbox.path", problem)));

@@ -459,7 +459,7 @@ impl Dispatch {
         if is_here || !self.inbox.is_shared() {
             Ok(self.ask_here(name, ordered).await?)
         } else {
-            self.order(id, ordered).await
+            self.send_command(id, ordered).await
         }
     }
 

@@ -5,7 +5,7 @@
 //! 1. [`Inbox::accept`] returns a [`Receipt`] only after the event is on disk, and is idempotent: the same id
 //!    within the duplicate window gives the receipt of the first. Whoever waits may stop waiting; what was begun is finished.
 //! 2. Events are numbered in arrival order; what [`Inbox::after`] does not show yet never appears below what it has shown.
-//! 3. A [`Settlement`] is written whole or not at all, in the order in which settlements were given.
+//! 3. A [`DeliveryCommit`] is written whole or not at all, in the order in which commits were given.
 //! 4. Retention removes nothing that a handler still owes an attempt, and nothing that is parked. [`Inbox::delete`] does.
 
 mod arrivals;
@@ -14,7 +14,7 @@ pub(crate) mod contract;
 pub(crate) mod delivery;
 mod postgres;
 pub(crate) mod query;
-pub(crate) mod refused;
+pub(crate) mod rejected;
 pub(crate) mod settings;
 mod sqlite;
 mod sweep;
@@ -29,12 +29,12 @@ use tokio::task::spawn_blocking;
 
 use self::arrivals::Arrivals;
 use self::delivery::{
-    Again, HandlerId, InHand, Lane, Lease, Order, OutOfLine, Owed, Parked, Registered, RowCounts,
-    Selection, Settlement, Start,
+    CommandRequest, DeliveryCommit, HandlerId, InHand, Lane, Lease, OutOfLine, Owed, Parked,
+    Registered, ReplayedDelivery, RowCounts, Selection, Start,
 };
 pub(crate) use self::postgres::SharedBoard;
 use self::query::{EventFilter, Page};
-use self::refused::{Entry, RefusedRow, Wanted};
+use self::rejected::{RejectedEntry, RejectedQuery, RejectedRow};
 use self::settings::{InboxSettings, StoreSettings};
 use crate::auth::Authentic;
 use crate::budget::Charge;
@@ -148,7 +148,7 @@ pub(crate) struct Inbox {
 /// The engines, a closed set. They differ in storage, not in meaning.
 enum Engine {
     Sqlite(Box<sqlite::Store>),
-    Postgres(postgres::Store),
+    Postgres(postgres::PostgresStore),
 }
 
 macro_rules! on_engine {
@@ -181,7 +181,8 @@ impl Inbox {
                 Engine::Sqlite(Box::new(store))
             }
             StoreSettings::Postgres(own) => {
-                let store = postgres::Store::open(settings, own, clock.clone(), metrics).await?;
+                let store =
+                    postgres::PostgresStore::open(settings, own, clock.clone(), metrics).await?;
                 Engine::Postgres(store)
             }
         };
@@ -228,12 +229,12 @@ impl Inbox {
     }
 
     /// Remembers what became of a handler's deliveries.
-    pub(crate) async fn settle(
+    pub(crate) async fn commit(
         &self,
         handler: HandlerId,
-        settlement: Settlement,
+        commit: DeliveryCommit,
     ) -> Result<(), StoreError> {
-        on_engine!(self, store => store.settle(handler, settlement).await)
+        on_engine!(self, store => store.commit(handler, commit).await)
     }
 
     /// The events after `seq` in order: at most `limit`, at least one if there is one, and no more once their bodies have
@@ -290,10 +291,10 @@ impl Inbox {
     }
 
     /// Keeps events from retention for a handler, until [`discard_events`](Self::discard_events).
-    pub(crate) async fn hold(&self, handler: HandlerId, seqs: Vec<Seq>) -> Result<(), StoreError> {
+    pub(crate) async fn pin(&self, handler: HandlerId, seqs: Vec<Seq>) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(store) => store.hold(handler, seqs).await,
-            Engine::Postgres(store) => store.hold(handler, &seqs).await,
+            Engine::Postgres(store) => store.pin(handler, &seqs).await,
         }
     }
 
@@ -443,7 +444,7 @@ impl Inbox {
             };
             let again = |event: &Event| {
                 let in_hand = in_hand(event.seq());
-                (in_hand != InHand::Comes && wants(event)).then(|| Again {
+                (in_hand != InHand::Comes && wants(event)).then(|| ReplayedDelivery {
                     seq: event.seq(),
                     lane: event.lane(),
                     is_owed: in_hand == InHand::Owed,
@@ -626,7 +627,7 @@ impl Inbox {
     }
 
     /// Has the process that delivers for a handler do something, within so long: what came of it.
-    pub(crate) async fn order(
+    pub(crate) async fn send_command(
         &self,
         handler: HandlerId,
         what: &str,
@@ -634,62 +635,65 @@ impl Inbox {
     ) -> Result<u64, StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Err(StoreError::Failed), // nobody else could
-            Engine::Postgres(store) => store.order(handler, what, wait).await,
+            Engine::Postgres(store) => store.send_command(handler, what, wait).await,
         }
     }
 
     /// Takes what other processes have ordered for these handlers.
-    pub(crate) async fn orders(&self, handlers: &[HandlerId]) -> Result<Vec<Order>, StoreError> {
+    pub(crate) async fn take_commands(
+        &self,
+        handlers: &[HandlerId],
+    ) -> Result<Vec<CommandRequest>, StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Ok(Vec::new()),
-            Engine::Postgres(store) => store.orders(handlers).await,
+            Engine::Postgres(store) => store.take_commands(handlers).await,
         }
     }
 
     /// Adds refused callbacks to the list that all processes share, which keeps the newest `entries` and `bytes` per source
     /// and reason.
-    pub(crate) async fn keep_refused(
+    pub(crate) async fn add_rejected(
         &self,
-        rows: &[RefusedRow],
+        rows: &[RejectedRow],
         entries: u64,
         bytes: u64,
     ) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Err(StoreError::Failed), // its list is a file of its own
-            Engine::Postgres(store) => store.keep_refused(rows, entries, bytes).await,
+            Engine::Postgres(store) => store.add_rejected(rows, entries, bytes).await,
         }
     }
 
     /// A part of that list: up to `limit` entries, fewer if their bodies are longer than `bytes`.
-    pub(crate) async fn refused(
+    pub(crate) async fn rejected(
         &self,
-        wanted: &Wanted,
+        wanted: &RejectedQuery,
         limit: usize,
         bytes: u64,
-    ) -> Result<Vec<Entry>, StoreError> {
+    ) -> Result<Vec<RejectedEntry>, StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Err(StoreError::Failed),
-            Engine::Postgres(store) => store.refused(wanted, limit, bytes).await,
+            Engine::Postgres(store) => store.rejected(wanted, limit, bytes).await,
         }
     }
 
     /// Takes entries off that list.
-    pub(crate) async fn forget_refused(&self, ids: &[i64]) -> Result<(), StoreError> {
+    pub(crate) async fn remove_rejected(&self, ids: &[i64]) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Err(StoreError::Failed),
-            Engine::Postgres(store) => store.forget_refused(ids).await,
+            Engine::Postgres(store) => store.remove_rejected(ids).await,
         }
     }
 
     /// Tells what came of an order.
-    pub(crate) async fn answer_order(
+    pub(crate) async fn answer_command(
         &self,
-        order: &Order,
+        order: &CommandRequest,
         answer: Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(store) => store.answer_order(&order.id, answer).await,
+            Engine::Postgres(store) => store.answer_command(&order.id, answer).await,
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::task::spawn_blocking;
 use self::shared::SharedShelf;
 use self::shelf::{Reader, Shelf};
 use crate::inbox::query::Page;
-pub(crate) use crate::inbox::refused::{Entry, Reason, Wanted};
+pub(crate) use crate::inbox::rejected::{Reason, RejectedEntry, RejectedQuery};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::Metrics;
 pub(crate) use crate::source::NOBODY;
@@ -74,8 +74,11 @@ impl Rejected {
 }
 
 /// A part of the list from one row more than is wanted: no more once their bodies exceed [`PAGE`].
-fn page<E>(rows: impl Iterator<Item = Result<Entry, E>>, limit: usize) -> Result<Page<Entry>, E> {
-    let mut items: Vec<Entry> = Vec::new();
+fn page<E>(
+    rows: impl Iterator<Item = Result<RejectedEntry, E>>,
+    limit: usize,
+) -> Result<Page<RejectedEntry>, E> {
+    let mut items: Vec<RejectedEntry> = Vec::new();
     let mut held = 0;
     let mut has_more = false;
     for entry in rows {
@@ -194,12 +197,12 @@ impl RejectedList {
     /// A part of the list, up to `limit` entries.
     pub(crate) async fn part(
         &self,
-        wanted: Wanted,
+        wanted: RejectedQuery,
         limit: usize,
-    ) -> Result<Page<Entry>, StoreError> {
+    ) -> Result<Page<RejectedEntry>, StoreError> {
         let reader = match &self.place {
             Place::Shared(inbox) => {
-                let rows = inbox.refused(&wanted, limit + 1, PAGE).await?;
+                let rows = inbox.rejected(&wanted, limit + 1, PAGE).await?;
                 return page(rows.into_iter().map(Ok), limit);
             }
             Place::File(reader) => reader.clone(),

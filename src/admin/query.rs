@@ -123,12 +123,12 @@ impl Fields {
     }
 
     /// `source`, `reason`, `kind`, `from`, `to`, `order` of the rejected list.
-    pub(super) fn refused(&mut self) -> Result<rejected::Wanted, Problem> {
+    pub(super) fn refused(&mut self) -> Result<rejected::RejectedQuery, Problem> {
         let reasons: Vec<_> = Reason::all().map(Reason::slug).collect();
         let reasons = reasons.join(", ");
         let newest_first = self.newest_first()?;
         let filter = self.received_filter()?;
-        Ok(rejected::Wanted {
+        Ok(rejected::RejectedQuery {
             source: filter.source,
             kind: filter.kind,
             from: filter.from,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::api::{ApiResult, count_answer, list, parse_object};
 use super::query::Fields;
 use super::{Admin, Problem};
-use crate::rejected::Entry;
+use crate::rejected::RejectedEntry;
 
 /// `GET /api/rejected`
 pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
@@ -56,7 +56,7 @@ pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> Api
     Ok(count_answer(count))
 }
 
-fn item(entry: &Entry) -> Value {
+fn item(entry: &RejectedEntry) -> Value {
     let text = entry.body.as_deref().map(std::str::from_utf8);
     let mut item = json!({
         "id": entry.id.to_string(),

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::inbox::delivery::{Lease, Order};
+use crate::inbox::delivery::{CommandRequest, Lease};
 
 /// How often leases are renewed, and handlers taken and given back.
 const EVERY: Duration = Duration::from_secs(1);
@@ -213,9 +213,13 @@ impl Dispatch {
             .collect()
     }
 
-    pub(super) async fn order(&self, id: HandlerId, ordered: Ordered) -> Result<u64, ControlError> {
+    pub(super) async fn send_command(
+        &self,
+        id: HandlerId,
+        ordered: Ordered,
+    ) -> Result<u64, ControlError> {
         let what = serde_json::to_string(&ordered).map_err(|_| StoreError::Failed)?;
-        Ok(self.inbox.order(id, &what, ORDER_WAIT).await?)
+        Ok(self.inbox.send_command(id, &what, ORDER_WAIT).await?)
     }
 
     /// Does what other processes have ordered for handlers that are at work here.
@@ -230,19 +234,19 @@ impl Dispatch {
         if ids.is_empty() {
             return;
         }
-        for order in self.inbox.orders(&ids).await.unwrap_or_default() {
+        for order in self.inbox.take_commands(&ids).await.unwrap_or_default() {
             let name = names.get(&order.handler).cloned().unwrap_or_default();
             tokio::spawn(self.clone().obey(name, order));
         }
     }
 
-    async fn obey(self: Arc<Self>, name: String, order: Order) {
+    async fn obey(self: Arc<Self>, name: String, order: CommandRequest) {
         let answer = match serde_json::from_str(&order.what) {
             Ok(ordered) => self.ask_here(&name, ordered).await,
             // A newer release may know orders that this one does not.
             Err(_) => Err(StoreError::Failed),
         };
-        let _ = self.inbox.answer_order(&order, answer).await;
+        let _ = self.inbox.answer_command(&order, answer).await;
     }
 
     pub(super) async fn ask_here(&self, name: &str, ordered: Ordered) -> Result<u64, StoreError> {

@@ -23,9 +23,10 @@ use bytes::Bytes;
 use css_callbacks::{Callback, Timestamp};
 
 use super::delivery::{
-    Attempts, Change, HandlerId, InHand, Lane, Parked, Registered, Selection, Settlement, Start,
+    Attempts, DeliveryChange, DeliveryCommit, HandlerId, InHand, Lane, Parked, Registered,
+    Selection, Start,
 };
-use super::settings::{Engine, InboxConfig, InboxSettings, SqliteSettings, StoreSettings};
+use super::settings::{EngineName, InboxConfig, InboxSettings, SqliteSettings, StoreSettings};
 use super::{Inbox, Receipt};
 use crate::auth::{Authentic, Presented, authenticate};
 use crate::clock::Clock;
@@ -144,26 +145,26 @@ impl Bench {
         self.register(&["one"], Start::Oldest).await[0].id
     }
 
-    async fn settle(&self, handler: HandlerId, changes: Vec<Change>) {
-        let settlement = Settlement {
+    async fn commit(&self, handler: HandlerId, changes: Vec<DeliveryChange>) {
+        let commit = DeliveryCommit {
             epoch: None,
             position: None,
             changes,
         };
-        self.inbox().settle(handler, settlement).await.unwrap();
+        self.inbox().commit(handler, commit).await.unwrap();
     }
 
     async fn finish_upto(&self, handler: HandlerId, position: Seq) {
-        let settlement = Settlement {
+        let commit = DeliveryCommit {
             epoch: None,
             position: Some(position),
             changes: Vec::new(),
         };
-        self.inbox().settle(handler, settlement).await.unwrap();
+        self.inbox().commit(handler, commit).await.unwrap();
     }
 
     async fn park(&self, handler: HandlerId, event: &Event) {
-        self.settle(handler, vec![park(event, self.now())]).await;
+        self.commit(handler, vec![park(event, self.now())]).await;
     }
 
     /// What is due whenever it is due, in order.
@@ -266,7 +267,7 @@ pub(crate) fn settings(path: &Path) -> InboxSettings {
 /// As [`settings`], in a database of the tests' own server.
 pub(crate) fn postgres_settings(database: &str) -> InboxSettings {
     let config = InboxConfig {
-        engine: Engine::Postgres,
+        engine: EngineName::Postgres,
         url: Some(server::shared().url(database)),
         ..InboxConfig::default()
     };
@@ -317,22 +318,22 @@ fn seqs(events: &[Event]) -> Vec<Seq> {
     events.iter().map(Event::seq).collect()
 }
 
-fn wait(event: &Event) -> Change {
-    Change::Wait {
+fn wait(event: &Event) -> DeliveryChange {
+    DeliveryChange::Wait {
         seq: event.seq(),
         lane: event.lane(),
     }
 }
 
-fn done(event: &Event) -> Change {
-    Change::Done {
+fn done(event: &Event) -> DeliveryChange {
+    DeliveryChange::Done {
         seq: event.seq(),
         lane: event.lane(),
     }
 }
 
-fn retry(event: &Event, due: Timestamp) -> Change {
-    Change::Retry {
+fn retry(event: &Event, due: Timestamp) -> DeliveryChange {
+    DeliveryChange::Retry {
         seq: event.seq(),
         lane: event.lane(),
         attempts: attempts(1),
@@ -340,8 +341,8 @@ fn retry(event: &Event, due: Timestamp) -> Change {
     }
 }
 
-fn park(event: &Event, at: Timestamp) -> Change {
-    Change::Park {
+fn park(event: &Event, at: Timestamp) -> DeliveryChange {
+    DeliveryChange::Park {
         seq: event.seq(),
         lane: event.lane(),
         attempts: attempts(3),
@@ -382,7 +383,7 @@ macro_rules! clauses {
                 waiting_ones_follow_in_order, parking_lets_the_lane_go_on, waiting_in_an_empty_lane_is_due,
                 waiting_overwrites_nothing, a_retry_before_the_head_takes_its_place, lanes_do_not_meet,
                 handlers_do_not_meet, what_is_due_comes_in_order, what_is_due_too_far_ahead_is_due_now, attempts_are_remembered, rows_survive,
-                a_settlement_is_one_whole, settlements_keep_their_order, any_order_keeps_one_head,
+                a_commit_is_one_whole, commits_keep_their_order, any_order_keeps_one_head,
                 an_event_that_is_gone_gets_no_row,
             }
             replay::{

@@ -86,7 +86,7 @@ impl Lease {
 
 /// What another receiver asks of the one that delivers for a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Order {
+pub(crate) struct CommandRequest {
     /// Names it.
     pub id: String,
     /// The handler.
@@ -97,20 +97,20 @@ pub(crate) struct Order {
 
 /// What became of deliveries, to be remembered in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Settlement {
+pub(crate) struct DeliveryCommit {
     /// The epoch of the lease under which it came about; see [`Lease`].
     pub epoch: Option<i64>,
     /// Up to here everything is finished or has a row, once `changes` are written.
     pub position: Option<Seq>,
     /// In the order in which they happened.
-    pub changes: Vec<Change>,
+    pub changes: Vec<DeliveryChange>,
 }
 
-impl Settlement {}
+impl DeliveryCommit {}
 
 /// What became of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum DeliveryChange {
     /// It waits behind its stream's due row.
     Wait {
         /// The event.
@@ -149,7 +149,7 @@ pub(crate) enum Change {
     },
 }
 
-impl Change {
+impl DeliveryChange {
     /// The event.
     pub(crate) fn seq(&self) -> Seq {
         let (Self::Wait { seq, .. }
@@ -279,7 +279,7 @@ pub(crate) enum InHand {
 
 /// A delivery that is asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Again {
+pub(crate) struct ReplayedDelivery {
     /// The event.
     pub seq: Seq,
     /// Of its stream.

@@ -33,11 +33,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::types::Type;
 
-use self::accept::Request;
+use self::accept::AcceptRequest;
 pub(crate) use self::board::SharedBoard;
 use self::connect::{ConnectError, Pool};
-use self::query::Value;
-use self::schema::SchemaError;
+use self::query::Parameter;
+use self::schema::MigrationError;
 use super::delivery::HandlerId;
 use super::settings::{InboxSettings, PostgresSettings};
 use super::sweep::Sweep;
@@ -51,7 +51,7 @@ use crate::metrics::Metrics;
 /// Between tries to reach a server at the start.
 const RETRY: Duration = Duration::from_millis(500);
 /// How often it is looked at what other receivers have stored, if no word of it came.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Until it is tried again whether notifications come through.
 const LISTEN_AGAIN: Duration = Duration::from_secs(60);
 /// Between two sizes.
@@ -59,11 +59,11 @@ const MEASURE_EVERY: Duration = Duration::from_secs(30);
 /// Here receivers tell one another the number of the newest event that they have stored.
 const CHANNEL: &str = "livehook";
 /// Between two such words. Who delivers is woken by each, and a batch of its own is known anyway.
-const TELL_EVERY: Duration = Duration::from_millis(20);
+const NOTIFY_EVERY: Duration = Duration::from_millis(20);
 
-pub(super) struct Store {
+pub(super) struct PostgresStore {
     shared: Arc<Shared>,
-    requests: Mutex<Option<mpsc::UnboundedSender<Request>>>,
+    requests: Mutex<Option<mpsc::UnboundedSender<AcceptRequest>>>,
     committed: watch::Receiver<Seq>,
     /// What stores them.
     accepting: Mutex<Option<JoinHandle<()>>>,
@@ -81,19 +81,19 @@ struct Shared {
     receiver: String,
     committed: watch::Sender<Seq>,
     /// The newest that was stored by this receiver.
-    news: watch::Sender<Seq>,
+    stored_here: watch::Sender<Seq>,
     /// That others may have stored something.
-    hint: Notify,
+    poll_now: Notify,
     failing: AtomicBool,
     closed: AtomicBool,
     size: AtomicU64,
     /// The handlers that are configured here, as soon as that is known.
     configured: Mutex<Option<Vec<HandlerId>>>,
     /// Where retention looks next.
-    swept: Mutex<Sweep>,
+    sweep: Mutex<Sweep>,
 }
 
-impl Store {
+impl PostgresStore {
     pub(super) fn board(&self) -> SharedBoard {
         SharedBoard {
             shared: self.shared.clone(),
@@ -119,23 +119,23 @@ impl Store {
             metrics,
             receiver: hex::encode(bytes),
             committed,
-            news: watch::Sender::new(0),
-            hint: Notify::new(),
+            stored_here: watch::Sender::new(0),
+            poll_now: Notify::new(),
             failing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             size: AtomicU64::new(0),
             configured: Mutex::default(),
-            swept: Mutex::default(),
+            sweep: Mutex::default(),
         });
         let failed = |_| OpenError::Ended("its newest event could not be read".to_owned());
-        shared.look().await.map_err(failed)?;
+        shared.read_newest().await.map_err(failed)?;
         let (requests, received) = mpsc::unbounded_channel();
         let accepting = tokio::spawn(accept::run(shared.clone(), received));
         let tasks = vec![
-            tokio::spawn(shared.clone().keep_looking()),
-            tokio::spawn(shared.clone().keep_telling()),
-            tokio::spawn(shared.clone().keep_listening()),
-            tokio::spawn(shared.clone().keep_measuring()),
+            tokio::spawn(shared.clone().watch_newest()),
+            tokio::spawn(shared.clone().send_notifications()),
+            tokio::spawn(shared.clone().receive_notifications()),
+            tokio::spawn(shared.clone().measure_size()),
         ];
         Ok(Self {
             shared,
@@ -166,7 +166,7 @@ impl Store {
         unless_ever_stored: bool,
     ) -> Result<Receipt, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request {
+        let request = AcceptRequest {
             callback,
             charge,
             unless_ever_stored,
@@ -184,7 +184,7 @@ impl Store {
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let sql = "UPDATE livehook.meta SET value = value WHERE name = 'version'";
         let result = self.shared.ask(sql, &[]).await;
-        self.shared.works(result.is_ok());
+        self.shared.set_working(result.is_ok());
         result.map(drop)
     }
 
@@ -213,12 +213,12 @@ impl Store {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 
-    fn requests(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<Request>>> {
+    fn requests(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<AcceptRequest>>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Store {
+impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
@@ -226,71 +226,71 @@ impl Drop for Store {
 
 impl Shared {
     /// The time to judge by, if it is not the database's: a clock that was given is given on.
-    fn given_now(&self) -> Option<i64> {
+    fn manual_now(&self) -> Option<i64> {
         self.clock.is_manual().then(|| self.clock.now().millis())
     }
 
     /// Tells whether the store works; the log tells of a change.
-    fn works(&self, works: bool) {
+    fn set_working(&self, works: bool) {
         if self.failing.swap(!works, Ordering::Relaxed) && works {
             tracing::info!("the store takes callbacks again");
         }
     }
 
     /// Has everybody know that events up to here are stored.
-    fn has_committed(&self, seq: Seq) {
+    fn announce(&self, seq: Seq) {
         raise(&self.committed, seq);
     }
 
     /// Looks what there is.
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn read_newest(&self) -> Result<(), StoreError> {
         let sql = "SELECT greatest(
             (SELECT coalesce(max(seq), 0) FROM livehook.events),
             (SELECT coalesce(max(position), 0) FROM livehook.handlers),
             (SELECT coalesce(max(value), 0) FROM livehook.meta WHERE name = 'last_seq'))";
         let rows = self.ask(sql, &[]).await?;
-        self.has_committed(rows[0].get(0));
+        self.announce(rows[0].get(0));
         Ok(())
     }
 
-    async fn keep_looking(self: Arc<Self>) {
-        let mut looks = interval(LOOK_EVERY);
+    async fn watch_newest(self: Arc<Self>) {
+        let mut looks = interval(POLL_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.hint.notified() => {}
+                () = self.poll_now.notified() => {}
                 _ = looks.tick() => {}
             }
-            if self.look().await.is_err() && !self.failing.swap(true, Ordering::Relaxed) {
+            if self.read_newest().await.is_err() && !self.failing.swap(true, Ordering::Relaxed) {
                 // Whoever balances the load should know before the next callback does.
                 tracing::error!("the store does not answer");
             }
         }
     }
 
-    async fn keep_telling(self: Arc<Self>) {
-        let mut news = self.news.subscribe();
-        while news.changed().await.is_ok() {
-            let newest = news.borrow_and_update().to_string();
-            let values: [Value; 2] = [(&CHANNEL, Type::TEXT), (&newest, Type::TEXT)];
+    async fn send_notifications(self: Arc<Self>) {
+        let mut stored_here = self.stored_here.subscribe();
+        while stored_here.changed().await.is_ok() {
+            let newest = stored_here.borrow_and_update().to_string();
+            let values: [Parameter; 2] = [(&CHANNEL, Type::TEXT), (&newest, Type::TEXT)];
             // Whoever missed it looks by itself.
             let _ = self.ask("SELECT pg_notify($1, $2)", &values).await;
-            sleep(TELL_EVERY).await;
+            sleep(NOTIFY_EVERY).await;
         }
     }
 
-    async fn keep_listening(self: Arc<Self>) {
+    async fn receive_notifications(self: Arc<Self>) {
         let mut told = false;
         loop {
             let pause = match self.pool.listen(CHANNEL).await {
                 Ok(Some(mut heard)) => {
                     // What was stored in the meantime was announced to nobody.
-                    self.hint.notify_one();
+                    self.poll_now.notify_one();
                     while let Some(newest) = heard.recv().await {
                         // As numbers follow one another, all that are lower are there.
-                        self.has_committed(newest.parse().unwrap_or(0));
+                        self.announce(newest.parse().unwrap_or(0));
                     }
-                    LOOK_EVERY
+                    POLL_EVERY
                 }
                 Ok(None) => {
                     if !std::mem::replace(&mut told, true) {
@@ -301,13 +301,13 @@ impl Shared {
                     }
                     LISTEN_AGAIN
                 }
-                Err(_) => LOOK_EVERY,
+                Err(_) => POLL_EVERY,
             };
             sleep(pause).await;
         }
     }
 
-    async fn keep_measuring(self: Arc<Self>) {
+    async fn measure_size(self: Arc<Self>) {
         let mut looks = interval(MEASURE_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -367,7 +367,7 @@ async fn prepare(pool: &Pool) -> Result<(), ConnectError> {
     let mut connection = pool.get().await?;
     match schema::migrate(&mut connection).await {
         Ok(()) => Ok(()),
-        Err(SchemaError::Postgres(error)) => Err(connection.failed(&error)),
+        Err(MigrationError::Postgres(error)) => Err(connection.failed(&error)),
         Err(error) => Err(ConnectError::Setup(error.to_string())),
     }
 }

@@ -16,7 +16,7 @@ use crate::settings::{self, Invalid, SecretFields, Surroundings, access};
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct InboxConfig {
     /// What stores the events.
-    pub engine: Engine,
+    pub engine: EngineName,
     /// The directory of the embedded store; none: `data`. PostgreSQL passes over it: the image's file sets one.
     pub path: Option<PathBuf>,
     /// How long to wait for another process to leave the directory.
@@ -52,7 +52,7 @@ pub(crate) struct InboxConfig {
 impl Default for InboxConfig {
     fn default() -> Self {
         Self {
-            engine: Engine::default(),
+            engine: EngineName::default(),
             path: None,
             lock_wait: None,
             min_free: None,
@@ -85,7 +85,7 @@ const BEYOND_GRACE: Duration = Duration::from_secs(20 * 60);
 /// `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Engine {
+pub(crate) enum EngineName {
     /// Embedded, one directory, one process.
     #[default]
     Sqlite,
@@ -179,8 +179,8 @@ impl InboxConfig {
         let at = |key: &str| format!("{place}.{key}");
         self.check_owners(place)?;
         let store = match self.engine {
-            Engine::Sqlite => StoreSettings::Sqlite(self.sqlite(place, around)?),
-            Engine::Postgres => StoreSettings::Postgres(self.postgres(place, around)?),
+            EngineName::Sqlite => StoreSettings::Sqlite(self.sqlite(place, around)?),
+            EngineName::Postgres => StoreSettings::Postgres(self.postgres(place, around)?),
         };
         settings::check_duration(at("retention"), self.retention)?;
         settings::check_duration(at("parked_retention"), self.parked_retention)?;
@@ -207,8 +207,8 @@ impl InboxConfig {
             ("allow_async_commit", self.allow_async_commit.is_some()),
         ];
         let (others, owner, chosen) = match self.engine {
-            Engine::Sqlite => (&of_postgres[..], "postgres", "sqlite"),
-            Engine::Postgres => (&of_sqlite[..], "sqlite", "postgres"),
+            EngineName::Sqlite => (&of_postgres[..], "postgres", "sqlite"),
+            EngineName::Postgres => (&of_sqlite[..], "sqlite", "postgres"),
         };
         let Some((key, _)) = others.iter().find(|(_, given)| *given) else {
             return Ok(());

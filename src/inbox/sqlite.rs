@@ -45,7 +45,8 @@ use self::space::Space;
 use self::tail::Tail;
 use self::writer::{Command, Commands, Writer};
 use super::delivery::{
-    Again, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, Settlement, Start,
+    DeliveryCommit, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, ReplayedDelivery,
+    RowCounts, Start,
 };
 use super::query::{EventFilter, Page};
 use super::settings::{InboxSettings, SqliteSettings};
@@ -296,12 +297,12 @@ impl Store {
             .await
     }
 
-    pub(super) async fn settle(
+    pub(super) async fn commit(
         &self,
         handler: HandlerId,
-        settlement: Settlement,
+        commit: DeliveryCommit,
     ) -> Result<(), StoreError> {
-        self.write(move |conn| deliveries::settle(conn, handler, &settlement))
+        self.write(move |conn| deliveries::settle(conn, handler, &commit))
             .await
     }
 
@@ -400,7 +401,7 @@ impl Store {
     pub(super) async fn replay(
         &self,
         handler: HandlerId,
-        wanted: Vec<Again>,
+        wanted: Vec<ReplayedDelivery>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
         self.write(move |conn| deliveries::replay(conn, handler, &wanted, dry_run))

@@ -48,7 +48,7 @@ pub(super) struct Round {
 
 /// What a round has found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct RoundResult {
     /// Up to where it looked.
     pub(super) upto: Seq,
     /// Whether it looked at all that one round may.
@@ -84,7 +84,7 @@ impl Sweep {
     }
 
     /// Whether the pass goes on.
-    pub(super) fn found(&mut self, found: Found) -> bool {
+    pub(super) fn found(&mut self, found: RoundResult) -> bool {
         self.old = self.old.max(found.old.unwrap_or(0));
         if found.dropped {
             self.at = At::Left(0);
@@ -146,7 +146,7 @@ mod tests {
                 let looked: Vec<_> = looked.take(LIMIT).copied().collect();
                 let old = looked.iter().rfind(|(_, old)| *old);
                 events.retain(|event| !(event.1 && looked.contains(event)));
-                let found = Found {
+                let found = RoundResult {
                     upto: looked.last().map_or(from, |(seq, _)| *seq),
                     full: looked.len() == LIMIT,
                     old: old.map(|(seq, _)| *seq),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Ingress;
 use crate::auth::{self, Authentic, Presented, Refusal};
 use crate::inbox::StoreError;
-use crate::rejected::{Entry, Reason, Wanted};
+use crate::rejected::{Reason, RejectedEntry, RejectedQuery};
 use crate::source::Source;
 
 /// Entries that are looked at together.
@@ -31,16 +31,16 @@ impl Ingress {
         let _one = self.rechecking.lock().await;
         // What repeats another of the list joins once.
         let mut found = HashSet::new();
-        let of_source = |reason, source| Wanted {
+        let of_source = |reason, source| RejectedQuery {
             source,
             reason: Some(reason),
-            ..Wanted::default()
+            ..RejectedQuery::default()
         };
         let refused = of_source(Reason::Refused(Refusal::Signature), source.clone());
-        let judge = |entry: &Entry| self.authentic_now(entry);
+        let judge = |entry: &RejectedEntry| self.authentic_now(entry);
         let joined = self.judge(refused, judge, dry_run, &mut found).await?;
         let misrouted = of_source(Reason::Misrouted, None);
-        let judge = |entry: &Entry| {
+        let judge = |entry: &RejectedEntry| {
             let of_one = self.claimed_by_one(entry)?;
             let is_asked_for = source
                 .as_deref()
@@ -52,8 +52,8 @@ impl Ingress {
 
     async fn judge(
         &self,
-        mut wanted: Wanted,
-        judge: impl Fn(&Entry) -> Option<Authentic>,
+        mut wanted: RejectedQuery,
+        judge: impl Fn(&RejectedEntry) -> Option<Authentic>,
         dry_run: bool,
         found: &mut HashSet<EventId>,
     ) -> Result<u64, StoreError> {
@@ -101,14 +101,14 @@ impl Ingress {
         }
     }
 
-    fn authentic_now(&self, entry: &Entry) -> Option<Authentic> {
+    fn authentic_now(&self, entry: &RejectedEntry) -> Option<Authentic> {
         let source: Arc<Source> = self.desks.load().get(&entry.source)?.source.clone();
         let presented = presented(entry)?;
         let callback = Callback::parse(&presented.body).ok()?;
         auth::recheck(&source, &presented, &callback, || chance(entry))
     }
 
-    fn claimed_by_one(&self, entry: &Entry) -> Option<Authentic> {
+    fn claimed_by_one(&self, entry: &RejectedEntry) -> Option<Authentic> {
         let presented = presented(entry)?;
         let callback = Callback::parse(&presented.body).ok()?;
         let token = entry.token_hash.as_deref().map(<[u8; 32]>::try_from);
@@ -123,7 +123,7 @@ impl Ingress {
 }
 
 /// The request as far as it was kept; none without its body.
-fn presented(entry: &Entry) -> Option<Presented<'static>> {
+fn presented(entry: &RejectedEntry) -> Option<Presented<'static>> {
     let client = entry.client.as_deref();
     Some(Presented {
         url_kind: entry.url_kind,
@@ -135,7 +135,7 @@ fn presented(entry: &Entry) -> Option<Presented<'static>> {
 }
 
 /// The same for the same entry, so that it is the same event however often it is judged.
-fn chance(entry: &Entry) -> [u8; 16] {
+fn chance(entry: &RejectedEntry) -> [u8; 16] {
     let mut digest = Sha256::new();
     digest.update(entry.id.to_be_bytes());
     digest.update(entry.received.millis().to_be_bytes());

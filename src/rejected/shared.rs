@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 
 use super::{BYTES, ENTRIES, Rejected, Write};
 use crate::inbox::Inbox;
-use crate::inbox::refused::RefusedRow;
+use crate::inbox::rejected::RejectedRow;
 
 /// Writes from the list's thread.
 pub(super) struct SharedShelf {
@@ -24,21 +24,21 @@ impl SharedShelf {
 
 impl Write for SharedShelf {
     fn keep(&mut self, batch: &[Rejected]) -> Result<(), String> {
-        let rows: Vec<RefusedRow> = batch.iter().map(refused_row).collect();
+        let rows: Vec<RejectedRow> = batch.iter().map(refused_row).collect();
         self.runtime
-            .block_on(self.inbox.keep_refused(&rows, ENTRIES, BYTES))
+            .block_on(self.inbox.add_rejected(&rows, ENTRIES, BYTES))
             .map_err(|error| error.to_string())
     }
 
     fn remove(&mut self, ids: &[i64]) -> Result<(), String> {
         self.runtime
-            .block_on(self.inbox.forget_refused(ids))
+            .block_on(self.inbox.remove_rejected(ids))
             .map_err(|error| error.to_string())
     }
 }
 
-fn refused_row(rejected: &Rejected) -> RefusedRow {
-    RefusedRow {
+fn refused_row(rejected: &Rejected) -> RejectedRow {
+    RejectedRow {
         source: rejected.source.to_string(),
         reason: rejected.reason.slug(),
         received: rejected.received,

@@ -6,7 +6,7 @@ use std::path::Path;
 use css_callbacks::{Kind, Timestamp};
 use rusqlite::{Connection, OpenFlags, Row, named_params, params};
 
-use super::{BYTES, ENTRIES, Entry, Rejected, Wanted, Write, page};
+use super::{BYTES, ENTRIES, Rejected, RejectedEntry, RejectedQuery, Write, page};
 use crate::inbox::StoreError;
 use crate::inbox::query::{Page, sql_order};
 
@@ -153,7 +153,11 @@ impl Reader {
         Ok(Self(conn))
     }
 
-    pub(super) fn part(&self, wanted: &Wanted, limit: usize) -> Result<Page<Entry>, StoreError> {
+    pub(super) fn part(
+        &self,
+        wanted: &RejectedQuery,
+        limit: usize,
+    ) -> Result<Page<RejectedEntry>, StoreError> {
         self.try_part(wanted, limit).map_err(|error| {
             tracing::warn!(
                 store.error = error.to_string(),
@@ -163,7 +167,11 @@ impl Reader {
         })
     }
 
-    fn try_part(&self, wanted: &Wanted, limit: usize) -> rusqlite::Result<Page<Entry>> {
+    fn try_part(
+        &self,
+        wanted: &RejectedQuery,
+        limit: usize,
+    ) -> rusqlite::Result<Page<RejectedEntry>> {
         let (beyond, order) = sql_order(wanted.newest_first);
         let sql = format!(
             "SELECT id, reason, received, source, url_kind, kind, client, token_hash, size, body FROM rejected
@@ -189,8 +197,8 @@ impl Reader {
     }
 }
 
-fn entry(row: &Row) -> rusqlite::Result<Entry> {
-    Ok(Entry {
+fn entry(row: &Row) -> rusqlite::Result<RejectedEntry> {
+    Ok(RejectedEntry {
         id: row.get(0)?,
         reason: row.get(1)?,
         received: Timestamp::from_millis(row.get(2)?),

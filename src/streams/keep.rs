@@ -55,12 +55,12 @@ impl Board {
                     self.write(shelf, move |shelf| shelf.to_hold(after, old, CHUNK))
                         .await?
                 }
-                Place::Shared(board) => board.to_hold(after, old, CHUNK).await?,
+                Place::Shared(board) => board.to_pin(after, old, CHUNK).await?,
             };
             let Some(looked) = looked else { return Ok(()) };
             if !hold.is_empty() {
                 let seqs = hold.iter().map(|(seq, _)| *seq).collect();
-                self.inbox.hold(handler, seqs).await?;
+                self.inbox.pin(handler, seqs).await?;
                 self.note_held(hold, Vec::new()).await?;
             }
             passes.held = looked;
@@ -224,7 +224,7 @@ impl Board {
     pub(super) async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
         match &self.place {
             Place::File { shelf, .. } => self.write(shelf, |shelf| shelf.to_free()).await,
-            Place::Shared(board) => board.to_free().await,
+            Place::Shared(board) => board.to_unpin().await,
         }
     }
 
@@ -238,7 +238,7 @@ impl Board {
                 self.write(shelf, move |shelf| shelf.note_held(&hold, &free))
                     .await
             }
-            Place::Shared(board) => board.note_held(&hold, &free).await,
+            Place::Shared(board) => board.note_pinned(&hold, &free).await,
         }
     }
 }

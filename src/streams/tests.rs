@@ -115,7 +115,7 @@ impl Bench {
                     .write(shelf, move |shelf| shelf.to_hold(case, Old::ALL, 1000))
                     .await
             }
-            Place::Shared(board) => board.to_hold(case, Old::ALL, 1000).await,
+            Place::Shared(board) => board.to_pin(case, Old::ALL, 1000).await,
         }
         .unwrap();
         hold

@@ -93,11 +93,11 @@ pub(super) async fn rows_of_every_handler_go(bench: Bench) {
             wait(&events[2]),
             wait(&events[3]),
         ];
-        bench.settle(handler, changes).await;
+        bench.commit(handler, changes).await;
     }
     bench.park(y, &events[0]).await;
     bench.park(y, &events[3]).await;
-    bench.settle(y, vec![wait(&events[1])]).await;
+    bench.commit(y, vec![wait(&events[1])]).await;
     bench.replay(y, Selection::Event(events[0].seq())).await;
     bench.register(&["x", "y"], Start::Oldest).await;
     let deleted = bench.inbox().delete(of(&events, &[0])).await;
@@ -120,9 +120,9 @@ pub(super) async fn rows_of_every_handler_go(bench: Bench) {
 pub(super) async fn a_deleted_event_gets_no_row(mut bench: Bench) {
     let events = bench.store(&["a", "a", "b"]).await;
     let handler = bench.handler().await;
-    bench.settle(handler, vec![retry(&events[0], BEGIN)]).await;
+    bench.commit(handler, vec![retry(&events[0], BEGIN)]).await;
     assert_eq!(bench.inbox().delete(of(&events, &[0, 1])).await, Ok(2));
-    let replay = Change::Retry {
+    let replay = DeliveryChange::Retry {
         seq: events[0].seq(),
         lane: replay_lane(events[0].lane()),
         attempts: attempts(1),
@@ -136,7 +136,7 @@ pub(super) async fn a_deleted_event_gets_no_row(mut bench: Bench) {
         replay,
         retry(&events[2], BEGIN),
     ];
-    bench.settle(handler, changes).await;
+    bench.commit(handler, changes).await;
     bench.finish_upto(handler, 3).await;
     assert_eq!(bench.counts(handler).await, (1, 0, 0));
     assert_eq!(bench.replay(handler, Selection::Event(1)).await, 0);
@@ -170,12 +170,12 @@ pub(super) async fn outcomes_are_written_meanwhile(bench: Bench) {
         for _ in 0..5 {
             for event in &again {
                 let changes = vec![retry(event, BEGIN)];
-                let settlement = Settlement {
+                let commit = DeliveryCommit {
                     changes,
-                    ..Settlement::default()
+                    ..DeliveryCommit::default()
                 };
                 // One that meets a deletion may have to be written again.
-                let _ = inbox.settle(handler, settlement).await;
+                let _ = inbox.commit(handler, commit).await;
             }
         }
     });

@@ -45,7 +45,7 @@ pub(super) async fn a_missing_handler_resumes(mut bench: Bench) {
     let events = bench.store(&["a", "b", "c"]).await;
     let away = bench.register(&["away"], Start::Oldest).await[0].id;
     bench.finish_upto(away, 2).await;
-    bench.settle(away, vec![retry(&events[0], BEGIN)]).await;
+    bench.commit(away, vec![retry(&events[0], BEGIN)]).await;
     // Missing longer and longer: it counts from the first time.
     for _ in 0..3 {
         bench.register(&["here"], Start::Now).await;
@@ -69,7 +69,7 @@ pub(super) async fn a_forgotten_one_begins_anew(mut bench: Bench) {
     let old = bench.register(&["away", "here"], Start::Oldest).await;
     let (away, here) = (old[0].id, old[1].id);
     bench
-        .settle(
+        .commit(
             away,
             vec![retry(&events[0], BEGIN), park(&events[1], BEGIN)],
         )
@@ -96,7 +96,7 @@ pub(super) async fn blocked_lanes_are_told(bench: Bench) {
         panic!()
     };
     bench
-        .settle(
+        .commit(
             handler,
             vec![
                 retry(a, FOREVER),
@@ -143,12 +143,12 @@ pub(super) async fn a_pause_survives_and_stops_the_clock(mut bench: Bench) {
     let (one, other) = (registered[0].id, registered[1].id);
     for handler in [one, other] {
         bench
-            .settle(
+            .commit(
                 handler,
                 vec![retry(&events[0], BEGIN), park(&events[1], BEGIN)],
             )
             .await;
-        bench.settle(handler, vec![wait(&events[2])]).await;
+        bench.commit(handler, vec![wait(&events[2])]).await;
     }
     let firsts = async |bench: &Bench, handler| {
         let (owed, _) = bench

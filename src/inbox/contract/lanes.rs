@@ -10,12 +10,12 @@ pub(super) async fn waiting_ones_follow_in_order(bench: Bench) {
     let handler = bench.handler().await;
     let [a, b, c, d] = &events[..] else { panic!() };
     bench
-        .settle(handler, vec![retry(a, BEGIN), wait(c), wait(b), wait(d)])
+        .commit(handler, vec![retry(a, BEGIN), wait(c), wait(b), wait(d)])
         .await;
     assert_eq!(bench.counts(handler).await, (1, 3, 0));
     for event in &events {
         assert_eq!(bench.due(handler).await, [event.seq()]);
-        bench.settle(handler, vec![done(event)]).await;
+        bench.commit(handler, vec![done(event)]).await;
     }
     assert_eq!(bench.counts(handler).await, (0, 0, 0));
 }
@@ -25,11 +25,11 @@ pub(super) async fn parking_lets_the_lane_go_on(bench: Bench) {
     let handler = bench.handler().await;
     let [a, b, c] = &events[..] else { panic!() };
     bench
-        .settle(handler, vec![retry(a, BEGIN), wait(b), wait(c)])
+        .commit(handler, vec![retry(a, BEGIN), wait(b), wait(c)])
         .await;
-    bench.settle(handler, vec![park(a, BEGIN)]).await;
+    bench.commit(handler, vec![park(a, BEGIN)]).await;
     assert_eq!(bench.due(handler).await, [2]);
-    bench.settle(handler, vec![park(b, BEGIN)]).await;
+    bench.commit(handler, vec![park(b, BEGIN)]).await;
     assert_eq!(bench.due(handler).await, [3]);
     assert_eq!(bench.counts(handler).await, (1, 0, 2));
     // One that never had a row can be parked as well.
@@ -44,7 +44,7 @@ pub(super) async fn waiting_in_an_empty_lane_is_due(bench: Bench) {
     bench.park(handler, &events[2]).await;
     let more = bench.store(&["b"]).await;
     bench
-        .settle(
+        .commit(
             handler,
             vec![wait(&events[0]), wait(&events[1]), wait(&more[0])],
         )
@@ -64,13 +64,13 @@ pub(super) async fn waiting_overwrites_nothing(bench: Bench) {
     let handler = bench.handler().await;
     let later = BEGIN.plus(DAY);
     bench
-        .settle(
+        .commit(
             handler,
             vec![retry(&events[0], later), park(&events[1], BEGIN)],
         )
         .await;
     bench
-        .settle(handler, vec![wait(&events[0]), wait(&events[1])])
+        .commit(handler, vec![wait(&events[0]), wait(&events[1])])
         .await;
     let (owed, next) = bench
         .inbox()
@@ -88,11 +88,11 @@ pub(super) async fn a_retry_before_the_head_takes_its_place(bench: Bench) {
     let handler = bench.handler().await;
     let [a, b, c] = &events[..] else { panic!() };
     bench
-        .settle(handler, vec![retry(b, BEGIN), wait(c), retry(a, BEGIN)])
+        .commit(handler, vec![retry(b, BEGIN), wait(c), retry(a, BEGIN)])
         .await;
     assert_eq!(bench.due(handler).await, [1]);
     assert_eq!(bench.counts(handler).await, (1, 2, 0));
-    bench.settle(handler, vec![done(a)]).await;
+    bench.commit(handler, vec![done(a)]).await;
     assert_eq!(bench.due(handler).await, [2]);
 }
 
@@ -103,12 +103,12 @@ pub(super) async fn lanes_do_not_meet(bench: Bench) {
         panic!()
     };
     bench
-        .settle(
+        .commit(
             handler,
             vec![retry(a, BEGIN), retry(b, BEGIN), wait(a2), wait(b2)],
         )
         .await;
-    bench.settle(handler, vec![done(b)]).await;
+    bench.commit(handler, vec![done(b)]).await;
     let mut due = bench.due(handler).await;
     due.sort_unstable();
     assert_eq!(due, [1, 4]);
@@ -119,10 +119,10 @@ pub(super) async fn handlers_do_not_meet(bench: Bench) {
     let both = bench.register(&["x", "y"], Start::Oldest).await;
     for handler in &both {
         bench
-            .settle(handler.id, vec![retry(&events[0], BEGIN), wait(&events[1])])
+            .commit(handler.id, vec![retry(&events[0], BEGIN), wait(&events[1])])
             .await;
     }
-    bench.settle(both[0].id, vec![done(&events[0])]).await;
+    bench.commit(both[0].id, vec![done(&events[0])]).await;
     bench.park(both[0].id, &events[1]).await;
     bench.finish_upto(both[0].id, 2).await;
     assert_eq!(bench.counts(both[0].id).await, (0, 0, 1));
@@ -140,7 +140,7 @@ pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
         .iter()
         .zip(times)
         .map(|(event, seconds)| retry(event, at(seconds)));
-    bench.settle(handler, retries.collect()).await;
+    bench.commit(handler, retries.collect()).await;
     let due = async |until, limit| {
         let (owed, next) = bench
             .inbox()
@@ -166,7 +166,7 @@ pub(super) async fn what_is_due_too_far_ahead_is_due_now(bench: Bench) {
     let times = [BEGIN, latest, latest.plus(MILLISECOND), FOREVER];
     let retries = events.iter().zip(times);
     let retries = retries.map(|(event, due)| retry(event, due));
-    bench.settle(handler, retries.collect()).await;
+    bench.commit(handler, retries.collect()).await;
     let due = async |until, limit| {
         let due = bench.inbox().due(handler, until, latest, limit).await;
         let (owed, next) = due.unwrap();
@@ -181,14 +181,14 @@ pub(super) async fn what_is_due_too_far_ahead_is_due_now(bench: Bench) {
 pub(super) async fn attempts_are_remembered(mut bench: Bench) {
     let events = bench.store(&["a", "b"]).await;
     let handler = bench.handler().await;
-    let change = |event: &Event, count| Change::Retry {
+    let change = |event: &Event, count| DeliveryChange::Retry {
         seq: event.seq(),
         lane: event.lane(),
         attempts: attempts(count),
         due: BEGIN,
     };
     bench
-        .settle(
+        .commit(
             handler,
             vec![
                 change(&events[0], 1),
@@ -214,7 +214,7 @@ pub(super) async fn rows_survive(mut bench: Bench) {
     let events = bench.store(&["a", "a", "b"]).await;
     let handler = bench.handler().await;
     bench
-        .settle(
+        .commit(
             handler,
             vec![
                 retry(&events[0], FOREVER),
@@ -231,8 +231,8 @@ pub(super) async fn rows_survive(mut bench: Bench) {
     assert_eq!((parked.at, &parked.attempts), (BEGIN, &attempts(3)));
 }
 
-/// Whoever looks sees all of a settlement or nothing of it.
-pub(super) async fn a_settlement_is_one_whole(bench: Bench) {
+/// Whoever looks sees all of a commit or nothing of it.
+pub(super) async fn a_commit_is_one_whole(bench: Bench) {
     let events = bench.store(&["a"; 40]).await;
     let handler = bench.handler().await;
     let inbox = bench.inbox().clone();
@@ -253,20 +253,20 @@ pub(super) async fn a_settlement_is_one_whole(bench: Bench) {
             park(&four[2], BEGIN),
             park(&four[3], BEGIN),
         ];
-        bench.settle(handler, changes).await;
+        bench.commit(handler, changes).await;
     }
     looks.await.unwrap();
 }
 
-pub(super) async fn settlements_keep_their_order(bench: Bench) {
+pub(super) async fn commits_keep_their_order(bench: Bench) {
     let events = bench.store(&["a"]).await;
     let handler = bench.handler().await;
     let mut begun = Vec::new();
     for round in 1..=100 {
-        let settlement = Settlement {
+        let commit = DeliveryCommit {
             epoch: None,
             position: None,
-            changes: vec![Change::Retry {
+            changes: vec![DeliveryChange::Retry {
                 seq: events[0].seq(),
                 lane: events[0].lane(),
                 attempts: attempts(round),
@@ -274,18 +274,18 @@ pub(super) async fn settlements_keep_their_order(bench: Bench) {
             }],
         };
         // Given in order, by being looked at once each; awaited later.
-        let mut settle = Box::pin({
+        let mut commit = Box::pin({
             let inbox = bench.inbox().clone();
-            async move { inbox.settle(handler, settlement).await.unwrap() }
+            async move { inbox.commit(handler, commit).await.unwrap() }
         });
         tokio::select! {
             biased;
-            () = &mut settle => {}
-            () = std::future::ready(()) => begun.push(settle),
+            () = &mut commit => {}
+            () = std::future::ready(()) => begun.push(commit),
         }
     }
-    for settle in begun {
-        settle.await;
+    for commit in begun {
+        commit.await;
     }
     let (owed, _) = bench
         .inbox()
@@ -311,11 +311,11 @@ pub(super) async fn any_order_keeps_one_head(bench: Bench) {
         let (seq, lane) = (event.seq(), event.lane());
         match chance >> 32 & 7 {
             0 | 1 => {
-                bench.settle(handler, vec![wait(event)]).await;
+                bench.commit(handler, vec![wait(event)]).await;
                 rows.entry(seq).or_insert((lane, false));
             }
             2 => {
-                bench.settle(handler, vec![retry(event, BEGIN)]).await;
+                bench.commit(handler, vec![retry(event, BEGIN)]).await;
                 rows.insert(seq, (lane, false));
             }
             3 => {
@@ -323,7 +323,7 @@ pub(super) async fn any_order_keeps_one_head(bench: Bench) {
                 rows.insert(seq, (lane, true));
             }
             4 | 5 => {
-                bench.settle(handler, vec![done(event)]).await;
+                bench.commit(handler, vec![done(event)]).await;
                 rows.remove(&seq);
             }
             6 => {
@@ -368,7 +368,7 @@ pub(super) async fn an_event_that_is_gone_gets_no_row(bench: Bench) {
     bench.sweep().await;
     assert_eq!(bench.stored().await, NONE);
     bench
-        .settle(
+        .commit(
             handler,
             vec![
                 retry(&events[0], BEGIN),

@@ -8,12 +8,12 @@ use crate::inbox::query::{EventFilter, Page};
 async fn all_parked(bench: &Bench, events: &[Event]) -> HandlerId {
     let handler = bench.handler().await;
     let parks = events.iter().map(|event| park(event, bench.now()));
-    bench.settle(handler, parks.collect()).await;
+    bench.commit(handler, parks.collect()).await;
     handler
 }
 
-fn done_replaying(event: &Event) -> Change {
-    Change::Done {
+fn done_replaying(event: &Event) -> DeliveryChange {
+    DeliveryChange::Done {
         seq: event.seq(),
         lane: replay_lane(event.lane()),
     }
@@ -22,7 +22,7 @@ fn done_replaying(event: &Event) -> Change {
 pub(super) async fn parked_ones_come_in_pages(bench: Bench) {
     let events = bench.store(&["a"; 7]).await;
     let handler = all_parked(&bench, &events).await;
-    bench.settle(handler, vec![done(&events[3])]).await;
+    bench.commit(handler, vec![done(&events[3])]).await;
     let filter = EventFilter::default();
     let pages = async |newest_first| {
         let mut pages: Vec<Vec<Seq>> = Vec::new();
@@ -57,7 +57,7 @@ pub(super) async fn one_event_is_replayed(bench: Bench) {
     assert_eq!(bench.due(handler).await, [2]);
     assert_eq!(bench.replay(handler, Selection::Event(3)).await, 0, "none");
     bench
-        .settle(handler, vec![done_replaying(&events[1])])
+        .commit(handler, vec![done_replaying(&events[1])])
         .await;
     assert_eq!(bench.counts(handler).await, (0, 0, 0));
     let unwanted = bench
@@ -116,7 +116,7 @@ pub(super) async fn what_is_owed_is_not_doubled(bench: Bench) {
     let events = bench.store(&["a", "a", "b", "c", "d"]).await;
     let handler = bench.handler().await;
     bench
-        .settle(handler, vec![retry(&events[0], FOREVER), wait(&events[1])])
+        .commit(handler, vec![retry(&events[0], FOREVER), wait(&events[1])])
         .await;
     let in_hand = |seq| match seq {
         3 => InHand::Comes,
@@ -154,7 +154,7 @@ pub(super) async fn what_is_owed_is_due_now(bench: Bench) {
             wait(&events[1]),
             retry(&events[2], later),
         ];
-        bench.settle(handler, changes).await;
+        bench.commit(handler, changes).await;
         assert_eq!(due().await, (vec![], Some(later)));
         assert_eq!(bench.replay(handler, Selection::Event(seq)).await, 1);
         let expected = (vec![1], Some(later));
@@ -163,13 +163,13 @@ pub(super) async fn what_is_owed_is_due_now(bench: Bench) {
     // A replay that waits as well.
     bench.park(handler, &events[2]).await;
     bench.replay(handler, Selection::Parked).await;
-    let again = Change::Retry {
+    let again = DeliveryChange::Retry {
         seq: 3,
         lane: replay_lane(events[2].lane()),
         attempts: attempts(1),
         due: BEGIN.plus(DAY),
     };
-    bench.settle(handler, vec![again]).await;
+    bench.commit(handler, vec![again]).await;
     assert_eq!(due().await.0, [1]);
     assert_eq!(bench.replay(handler, Selection::Parked).await, 1);
     assert_eq!(due().await, (vec![1, 3], None));
@@ -179,7 +179,7 @@ pub(super) async fn replays_have_a_lane_of_their_own(bench: Bench) {
     let events = bench.store(&["a"; 5]).await;
     let handler = bench.handler().await;
     bench
-        .settle(
+        .commit(
             handler,
             vec![
                 park(&events[0], BEGIN),
@@ -200,7 +200,7 @@ pub(super) async fn replays_have_a_lane_of_their_own(bench: Bench) {
     let lane = events[0].lane();
     assert_eq!(heads, [(2, replay_lane(lane)), (4, lane)]);
     bench
-        .settle(handler, vec![done_replaying(&events[1])])
+        .commit(handler, vec![done_replaying(&events[1])])
         .await;
     let mut due = bench.due(handler).await;
     due.sort_unstable();
@@ -216,17 +216,17 @@ pub(super) async fn a_replay_stays_listed_until_it_is_done(mut bench: Bench) {
         assert_eq!((parked.len(), parked[0].replaying), (1, true));
         assert_eq!(bench.counts(handler).await, (1, 0, 1));
         // Another failure changes nothing.
-        let again = Change::Retry {
+        let again = DeliveryChange::Retry {
             seq: 1,
             lane: replay_lane(events[0].lane()),
             attempts: attempts(1),
             due: BEGIN,
         };
-        bench.settle(handler, vec![again]).await;
+        bench.commit(handler, vec![again]).await;
         bench.reopen().await;
     }
     bench
-        .settle(handler, vec![done_replaying(&events[0])])
+        .commit(handler, vec![done_replaying(&events[0])])
         .await;
     assert!(bench.parked(handler).await.is_empty());
     assert_eq!(bench.counts(handler).await, (0, 0, 0));
@@ -237,13 +237,13 @@ pub(super) async fn a_replay_may_be_parked_again(bench: Bench) {
     let handler = all_parked(&bench, &events).await;
     bench.replay(handler, Selection::Parked).await;
     bench.clock.advance(DAY);
-    let again = Change::Park {
+    let again = DeliveryChange::Park {
         seq: 1,
         lane: replay_lane(events[0].lane()),
         attempts: attempts(9),
         at: bench.now(),
     };
-    bench.settle(handler, vec![again]).await;
+    bench.commit(handler, vec![again]).await;
     assert_eq!(bench.due(handler).await, [2], "the next one of its lane");
     let parked = bench.parked(handler).await;
     assert_eq!(
@@ -259,7 +259,7 @@ pub(super) async fn what_is_being_replayed_is_counted(mut bench: Bench) {
     let events = bench.store(&["a", "a", "a", "b", "c", "d", "d"]).await;
     let handler = all_parked(&bench, &events[..4]).await;
     bench
-        .settle(handler, vec![retry(&events[5], BEGIN), wait(&events[6])])
+        .commit(handler, vec![retry(&events[5], BEGIN), wait(&events[6])])
         .await;
     let other = bench.register(&["one", "other"], Start::Oldest).await[1].id;
     bench.replay(other, Selection::Event(1)).await;
@@ -281,25 +281,25 @@ pub(super) async fn what_is_being_replayed_is_counted(mut bench: Bench) {
         bench.reopen().await;
     }
     let (seq, lane) = (1, replay_lane(events[0].lane()));
-    let again = Change::Retry {
+    let again = DeliveryChange::Retry {
         seq,
         lane,
         attempts: attempts(1),
         due: FOREVER,
     };
-    bench.settle(handler, vec![again]).await;
+    bench.commit(handler, vec![again]).await;
     assert_eq!(replaying(&bench).await, 5, "it is tried once more");
-    let given_up = Change::Park {
+    let given_up = DeliveryChange::Park {
         seq,
         lane,
         attempts: attempts(2),
         at: BEGIN,
     };
-    bench.settle(handler, vec![given_up]).await;
+    bench.commit(handler, vec![given_up]).await;
     assert_eq!(replaying(&bench).await, 4, "parked again");
     for (done, left) in [(1, 3), (3, 2), (4, 1)] {
         let done = done_replaying(&events[done]);
-        bench.settle(handler, vec![done]).await;
+        bench.commit(handler, vec![done]).await;
         assert_eq!(replaying(&bench).await, left);
     }
     bench.discard(handler, Selection::Event(3)).await;
@@ -312,7 +312,7 @@ pub(super) async fn one_event_is_discarded(bench: Bench) {
     let handler = bench.handler().await;
     let [a, b, b2] = &events[..] else { panic!() };
     bench
-        .settle(handler, vec![park(a, BEGIN), retry(b, BEGIN), wait(b2)])
+        .commit(handler, vec![park(a, BEGIN), retry(b, BEGIN), wait(b2)])
         .await;
     let discard = async |seq| bench.discard(handler, Selection::Event(seq)).await;
     assert_eq!(discard(1).await, (1, vec![]));
@@ -326,7 +326,7 @@ pub(super) async fn one_event_is_discarded(bench: Bench) {
 pub(super) async fn parked_ones_are_discarded(bench: Bench) {
     let events = bench.store(&["a", "b", "c", "d"]).await;
     let handler = all_parked(&bench, &events[..3]).await;
-    bench.settle(handler, vec![retry(&events[3], BEGIN)]).await;
+    bench.commit(handler, vec![retry(&events[3], BEGIN)]).await;
     bench.replay(handler, Selection::Event(1)).await;
     let lane = replay_lane(events[0].lane());
     let discarded = bench.discard(handler, Selection::Parked).await;
@@ -341,7 +341,7 @@ pub(super) async fn a_time_is_discarded(bench: Bench) {
         bench.clock.advance(MINUTE);
     }
     let handler = all_parked(&bench, &events[..3]).await;
-    bench.settle(handler, vec![retry(&events[3], BEGIN)]).await;
+    bench.commit(handler, vec![retry(&events[3], BEGIN)]).await;
     let range = Selection::Range(BEGIN.plus(MINUTE), FOREVER);
     assert_eq!(bench.discard(handler, range).await, (2, vec![]));
     assert_eq!(bench.parked_seqs(handler).await, [1]);
@@ -352,7 +352,7 @@ pub(super) async fn a_discarded_head_frees_its_lane(bench: Bench) {
     let events = bench.store(&["a"; 3]).await;
     let handler = bench.handler().await;
     bench
-        .settle(
+        .commit(
             handler,
             vec![
                 retry(&events[0], FOREVER),
@@ -366,7 +366,7 @@ pub(super) async fn a_discarded_head_frees_its_lane(bench: Bench) {
     assert_eq!(owed.len(), 1);
     assert_eq!(owed[0].event.seq(), 2);
     // The attempt that was running when it was discarded ends after all.
-    bench.settle(handler, vec![done(&events[0])]).await;
+    bench.commit(handler, vec![done(&events[0])]).await;
     assert_eq!(bench.due(handler).await, [2]);
     assert_eq!(bench.counts(handler).await, (1, 1, 0));
 }

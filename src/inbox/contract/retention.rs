@@ -50,17 +50,17 @@ pub(super) async fn what_waits_stays(bench: Bench) {
     let handler = bench.handler().await;
     let events = bench.store(&["a", "a", "b", "a"]).await;
     bench
-        .settle(handler, vec![retry(&events[0], FOREVER), wait(&events[3])])
+        .commit(handler, vec![retry(&events[0], FOREVER), wait(&events[3])])
         .await;
     bench.finish_upto(handler, 4).await;
     bench.clock.advance(100 * DAY);
     bench.sweep().await;
     assert_eq!(bench.stored().await, [1, 4]);
-    bench.settle(handler, vec![done(&events[0])]).await;
+    bench.commit(handler, vec![done(&events[0])]).await;
     bench.sweep().await;
     assert_eq!(bench.stored().await, [4]);
     assert_eq!(bench.due(handler).await, [4]);
-    bench.settle(handler, vec![done(&events[3])]).await;
+    bench.commit(handler, vec![done(&events[3])]).await;
     bench.sweep().await;
     assert_eq!(bench.stored().await, NONE);
 }
@@ -97,13 +97,13 @@ pub(super) async fn what_is_being_replayed_stays(bench: Bench) {
     assert_eq!(bench.due(handler).await, [1, 2]);
     // Parked again only now, it stays for another while.
     for event in &events {
-        let again = Change::Park {
+        let again = DeliveryChange::Park {
             seq: event.seq(),
             lane: replay_lane(event.lane()),
             attempts: attempts(1),
             at: bench.now(),
         };
-        bench.settle(handler, vec![again]).await;
+        bench.commit(handler, vec![again]).await;
     }
     bench.clock.advance(PARKED_RETENTION);
     bench.sweep().await;
@@ -220,7 +220,7 @@ pub(super) async fn events_from_far_ahead_go_as_well(mut bench: Bench) {
     bench.store(&["a"]).await;
     bench.finish_upto(handler, 1201).await;
     let owed = bench.all_after(6).await.swap_remove(0);
-    bench.settle(handler, vec![retry(&owed, BEGIN)]).await;
+    bench.commit(handler, vec![retry(&owed, BEGIN)]).await;
     bench.clock.advance(RETENTION);
     bench.sweep().await;
     assert_eq!(bench.stored().await.len(), 1201);
@@ -233,7 +233,7 @@ pub(super) async fn events_from_far_ahead_go_as_well(mut bench: Bench) {
         [owed.seq(), 1202],
         "what came before an old one is old, but what is owed stays"
     );
-    bench.settle(handler, vec![done(&owed)]).await;
+    bench.commit(handler, vec![done(&owed)]).await;
     bench.reopen().await;
     bench.sweep().await;
     assert_eq!(bench.stored().await, [owed.seq(), 1202]);

@@ -26,7 +26,7 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(6);
 
 const ACCEPT: &str = "SELECT number, duplicate FROM livehook.accept_2($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place";
 
-pub(super) struct Request {
+pub(super) struct AcceptRequest {
     pub(super) callback: Authentic,
     pub(super) charge: Option<Charge>,
     pub(super) unless_ever_stored: bool,
@@ -34,7 +34,7 @@ pub(super) struct Request {
 }
 
 /// Stores what is sent until nobody sends any more, and everything is answered.
-pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<Request>) {
+pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<AcceptRequest>) {
     let mut under_way = FuturesUnordered::new();
     let mut batch = Vec::new();
     let mut ended = false;
@@ -57,11 +57,11 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiv
 }
 
 impl Shared {
-    async fn accept(&self, batch: Vec<Request>) {
+    async fn accept(&self, batch: Vec<AcceptRequest>) {
         let began = Instant::now();
         match self.store(&batch).await {
             Ok(rows) => {
-                self.works(true);
+                self.set_working(true);
                 self.metrics.commit_batch_size.observe(batch.len() as f64);
                 self.metrics
                     .commit_duration
@@ -73,8 +73,8 @@ impl Shared {
                 // Whoever has a receipt finds its event counted.
                 let fresh = receipts.iter().filter(|receipt| !receipt.is_duplicate());
                 if let Some(newest) = fresh.map(Receipt::seq).max() {
-                    self.has_committed(newest);
-                    raise(&self.news, newest);
+                    self.announce(newest);
+                    raise(&self.stored_here, newest);
                 }
                 for (request, receipt) in batch.into_iter().zip(receipts) {
                     drop(request.charge);
@@ -95,7 +95,7 @@ impl Shared {
         }
     }
 
-    async fn store(&self, batch: &[Request]) -> Result<Vec<Row>, String> {
+    async fn store(&self, batch: &[AcceptRequest]) -> Result<Vec<Row>, String> {
         let each = || batch.iter().map(|request| &request.callback);
         let received: Vec<i64> = each()
             .map(|callback| callback.received().millis())
@@ -113,9 +113,9 @@ impl Shared {
             .map(|request| request.unless_ever_stored)
             .collect();
         let window = millis(self.settings.dedupe_window);
-        let now = self.given_now();
+        let now = self.manual_now();
         let insist = !self.own.allow_async_commit;
-        let values: [Value; 9] = [
+        let values: [Parameter; 9] = [
             (&received, Type::INT8_ARRAY),
             (&sources, Type::TEXT_ARRAY),
             (&kinds, Type::INT4_ARRAY),

@@ -7,7 +7,7 @@ use css_callbacks::{EventId, Kind};
 use tokio_postgres::Row;
 
 use super::accept::millis;
-use super::events::whole;
+use super::events::bigint;
 use super::*;
 use crate::clock::Old;
 use crate::stream::{
@@ -22,10 +22,10 @@ pub(crate) struct SharedBoard {
 }
 
 /// A stream and a push of it, none for those without a sequence.
-type Push = (i64, Option<String>);
+type PushKey = (i64, Option<String>);
 
 impl SharedBoard {
-    async fn ask(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+    async fn ask(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
         self.shared.ask(sql, values).await
     }
 
@@ -48,8 +48,8 @@ impl SharedBoard {
              AND ($5::text IS NULL OR strpos(lower(domain || '/' || appname || '/' || streamid), $5) > 0)
              ORDER BY no LIMIT $6"
         );
-        let limit = whole(limit);
-        let values: [Value; 6] = [
+        let limit = bigint(limit);
+        let values: [Parameter; 6] = [
             (&after, Type::INT8),
             (&wanted.source, Type::TEXT),
             (&wanted.domain, Type::TEXT),
@@ -67,7 +67,7 @@ impl SharedBoard {
              WHERE md5(source || chr(1) || domain || chr(1) || appname || chr(1) || streamid)
                 = md5($1 || chr(1) || $2 || chr(1) || $3 || chr(1) || $4)"
         );
-        let values: [Value; 4] = [
+        let values: [Parameter; 4] = [
             (&key.source, Type::TEXT),
             (&key.domain, Type::TEXT),
             (&key.appname, Type::TEXT),
@@ -86,13 +86,13 @@ impl SharedBoard {
         let sql =
             "SELECT key, sequence, start, begin_seq, end_at, end_seq FROM livehook.stream_sessions
             WHERE stream = $1 ORDER BY start DESC, rank DESC LIMIT $2";
-        let (newest, more) = (whole(limit), whole(limit + 1));
-        let values: [Value; 2] = [(&stream, Type::INT8), (&newest, Type::INT8)];
+        let (newest, more) = (bigint(limit), bigint(limit + 1));
+        let values: [Parameter; 2] = [(&stream, Type::INT8), (&newest, Type::INT8)];
         let sessions = self.ask(sql, &values).await?;
         let sql = "SELECT f.seq FROM livehook.stream_facts f LEFT JOIN livehook.stream_facts b ON b.seq = $2
             WHERE f.stream = $1 AND (b.seq IS NULL OR (f.at, f.seq) < (b.at, b.seq))
             ORDER BY f.at DESC, f.seq DESC LIMIT $3";
-        let values: [Value; 3] = [
+        let values: [Parameter; 3] = [
             (&stream, Type::INT8),
             (&before, Type::INT8),
             (&more, Type::INT8),
@@ -108,7 +108,7 @@ impl SharedBoard {
         let sql = "SELECT f.seq FROM unnest($2, $3) AS k(kind, number), LATERAL (
                 SELECT seq FROM livehook.stream_facts WHERE stream = $1 AND kind = k.kind AND NOT gone
                 ORDER BY at DESC, seq DESC LIMIT k.number) AS f";
-        let values: [Value; 3] = [
+        let values: [Parameter; 3] = [
             (&stream, Type::INT8),
             (&kinds, Type::INT4_ARRAY),
             (&numbers, Type::INT8_ARRAY),
@@ -143,8 +143,8 @@ impl SharedBoard {
         let sql = format!(
             "SELECT {STREAM} FROM livehook.streams WHERE revision > $1 ORDER BY revision LIMIT $2"
         );
-        let limit = whole(limit);
-        let values: [Value; 2] = [(&since, Type::INT8), (&limit, Type::INT8)];
+        let limit = bigint(limit);
+        let values: [Parameter; 2] = [(&since, Type::INT8), (&limit, Type::INT8)];
         let rows = self.ask(&sql, &values).await?;
         Ok(rows.iter().map(stream_of).collect())
     }
@@ -163,7 +163,7 @@ impl SharedBoard {
             "SELECT domain, count(*), count(*) FILTER (WHERE since < $1 OR since > $2) FROM livehook.streams
             WHERE live GROUP BY domain";
         let (before, beyond) = (stale.before.millis(), stale.beyond.millis());
-        let values: [Value; 2] = [(&before, Type::INT8), (&beyond, Type::INT8)];
+        let values: [Parameter; 2] = [(&before, Type::INT8), (&beyond, Type::INT8)];
         let rows = self.ask(sql, &values).await?;
         let count = |row: &Row, at| row.get::<_, i64>(at).unsigned_abs();
         let domains = rows.iter().map(|row| (row.get(0), count(row, 1))).collect();
@@ -209,8 +209,8 @@ impl SharedBoard {
             .map(|told| told.fact.lasted.map(millis))
             .collect();
         let (first, last) = instead.unzip();
-        let numberless = whole(NUMBERLESS);
-        let values: [Value; 14] = [
+        let numberless = bigint(NUMBERLESS);
+        let values: [Parameter; 14] = [
             (&sources, Type::TEXT_ARRAY),
             (&domains, Type::TEXT_ARRAY),
             (&appnames, Type::TEXT_ARRAY),
@@ -237,8 +237,8 @@ impl SharedBoard {
         seqs: &[Seq],
         settle_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let numberless = whole(NUMBERLESS);
-        let values: [Value; 2] = [(&seqs, Type::INT8_ARRAY), (&numberless, Type::INT8)];
+        let numberless = bigint(NUMBERLESS);
+        let values: [Parameter; 2] = [(&seqs, Type::INT8_ARRAY), (&numberless, Type::INT8)];
         let sql = "SELECT * FROM livehook.stream_forget_1($1, $2)";
         let touched = self.ask(sql, &values).await?;
         self.settle(&touched, settle_at).await.map(drop)
@@ -246,7 +246,7 @@ impl SharedBoard {
 
     /// Writes what follows from the facts of pushes.
     async fn settle(&self, touched: &[Row], settle_at: Timestamp) -> Result<Written, StoreError> {
-        let mut looks: HashMap<Push, i64> = HashMap::new();
+        let mut looks: HashMap<PushKey, i64> = HashMap::new();
         let mut facts: HashMap<i64, Vec<Fact>> = HashMap::new();
         for row in touched {
             let stream: i64 = row.get(0);
@@ -283,7 +283,7 @@ impl SharedBoard {
             .map(|session| session.end.map(|(_, seq)| seq))
             .collect();
         let settle_at = settle_at.millis();
-        let values: [Value; 12] = [
+        let values: [Parameter; 12] = [
             (&streams, Type::INT8_ARRAY),
             (&looked, Type::INT8_ARRAY),
             (&pushes, Type::TEXT_ARRAY),
@@ -316,8 +316,8 @@ impl SharedBoard {
             "SELECT {STREAM}, changes FROM livehook.streams
              WHERE settle_at <= $1 OR settle_at > $2 ORDER BY settle_at LIMIT $3"
         );
-        let (now, latest, limit) = (now.millis(), latest.millis(), whole(limit));
-        let values: [Value; 3] = [
+        let (now, latest, limit) = (now.millis(), latest.millis(), bigint(limit));
+        let values: [Parameter; 3] = [
             (&now, Type::INT8),
             (&latest, Type::INT8),
             (&limit, Type::INT8),
@@ -339,7 +339,7 @@ impl SharedBoard {
         let numbers: Vec<i64> = changes.iter().map(|change| change.number).collect();
         let live: Vec<bool> = changes.iter().map(|change| change.stream.live).collect();
         let settle_at = settle_at.millis();
-        let values: [Value; 4] = [
+        let values: [Parameter; 4] = [
             (&streams, Type::INT8_ARRAY),
             (&numbers, Type::INT8_ARRAY),
             (&live, Type::BOOL_ARRAY),
@@ -351,7 +351,7 @@ impl SharedBoard {
         self.ask(sql, &values).await.map(drop)
     }
 
-    pub(crate) async fn to_hold(
+    pub(crate) async fn to_pin(
         &self,
         after: Seq,
         old: Old,
@@ -362,20 +362,20 @@ impl SharedBoard {
             LEFT JOIN livehook.stream_sessions s ON s.stream = t.no AND s.key = t.session
             WHERE f.seq > $1 AND (f.received < $2 OR f.received > $3) AND f.kind = 1 ORDER BY f.seq LIMIT $4";
         let (before, beyond) = (old.before.millis(), old.beyond.millis());
-        let limit = whole(limit);
-        let values: [Value; 4] = [
+        let limit = bigint(limit);
+        let values: [Parameter; 4] = [
             (&after, Type::INT8),
             (&before, Type::INT8),
             (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
         let rows = self.ask(sql, &values).await?;
-        let hold = rows.iter().filter(|row| row.get(2));
-        let hold = hold.map(|row| (row.get(0), row.get(1))).collect();
-        Ok((rows.last().map(|row| row.get(0)), hold))
+        let pin = rows.iter().filter(|row| row.get(2));
+        let pin = pin.map(|row| (row.get(0), row.get(1))).collect();
+        Ok((rows.last().map(|row| row.get(0)), pin))
     }
 
-    pub(crate) async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
+    pub(crate) async fn to_unpin(&self) -> Result<Vec<Seq>, StoreError> {
         let sql = "SELECT h.seq FROM livehook.stream_held h LEFT JOIN livehook.streams t ON t.no = h.stream
             LEFT JOIN livehook.stream_sessions s ON s.stream = t.no AND s.key = t.session
             WHERE (t.live AND s.begin_seq = h.seq) IS NOT TRUE";
@@ -392,8 +392,8 @@ impl SharedBoard {
         let sql = "SELECT seq FROM livehook.stream_facts
             WHERE seq > $1 AND (received < $2 OR received > $3) AND NOT gone ORDER BY seq LIMIT $4";
         let (before, beyond) = (old.before.millis(), old.beyond.millis());
-        let limit = whole(limit);
-        let values: [Value; 4] = [
+        let limit = bigint(limit);
+        let values: [Parameter; 4] = [
             (&after, Type::INT8),
             (&before, Type::INT8),
             (&beyond, Type::INT8),
@@ -403,12 +403,12 @@ impl SharedBoard {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    pub(crate) async fn note_held(&self, hold: &[Begin], free: &[Seq]) -> Result<(), StoreError> {
-        let (seqs, streams): (Vec<Seq>, Vec<i64>) = hold.iter().copied().unzip();
-        let values: [Value; 3] = [
+    pub(crate) async fn note_pinned(&self, pin: &[Begin], unpin: &[Seq]) -> Result<(), StoreError> {
+        let (seqs, streams): (Vec<Seq>, Vec<i64>) = pin.iter().copied().unzip();
+        let values: [Parameter; 3] = [
             (&seqs, Type::INT8_ARRAY),
             (&streams, Type::INT8_ARRAY),
-            (&free, Type::INT8_ARRAY),
+            (&unpin, Type::INT8_ARRAY),
         ];
         let sql = "WITH freed AS (DELETE FROM livehook.stream_held WHERE seq = ANY ($3))
             INSERT INTO livehook.stream_held SELECT * FROM unnest($1, $2) ON CONFLICT DO NOTHING";

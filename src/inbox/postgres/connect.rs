@@ -8,10 +8,10 @@
 //! a transaction (`SET LOCAL`), and transactions only by [`Client::transaction`], which rolls back when it is dropped. What
 //! [`Pool::listen`] hears is the exception, and only ever a hint.
 
+mod durability;
 mod error;
 mod listen;
 mod open;
-mod promise;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
 pub(super) use self::error::ConnectError;
-use self::error::Refused;
+use self::error::HostError;
 use self::tls::Tls;
 use crate::inbox::settings::PostgresSettings;
 
@@ -37,16 +37,16 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The connections of this process. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pool(Arc<Shared>);
+pub(super) struct Pool(Arc<PoolState>);
 
-struct Shared {
+struct PoolState {
     settings: PostgresSettings,
     tls: Tls,
     /// The host that took the last connection: the others are likely to be standbys, or dead.
-    favourite: AtomicUsize,
+    preferred: AtomicUsize,
     /// What an acknowledgement means, as far as it was logged.
-    told: Mutex<BTreeSet<String>>,
-    free: Arc<Semaphore>,
+    logged: Mutex<BTreeSet<String>>,
+    permits: Arc<Semaphore>,
     idle: Mutex<Idle>,
 }
 
@@ -54,10 +54,10 @@ struct Shared {
 struct Idle {
     /// Connections of an earlier generation are not kept.
     generation: u64,
-    clients: Vec<Kept>,
+    clients: Vec<PooledClient>,
 }
 
-struct Kept {
+struct PooledClient {
     client: Client,
     host: usize,
     generation: u64,
@@ -67,11 +67,11 @@ struct Kept {
 impl Pool {
     /// A pool without connections; reads what the system trusts, if certificates are looked at.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, String> {
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(PoolState {
             tls: Tls::new(&settings.cluster.encryption)?,
-            favourite: AtomicUsize::new(0),
-            told: Mutex::default(),
-            free: Arc::new(Semaphore::new(settings.connections)),
+            preferred: AtomicUsize::new(0),
+            logged: Mutex::default(),
+            permits: Arc::new(Semaphore::new(settings.connections)),
             idle: Mutex::default(),
             settings: settings.clone(),
         })))
@@ -79,50 +79,50 @@ impl Pool {
 
     /// A connection of one's own until it is dropped; waits for a free one as long as it takes.
     pub(super) async fn get(&self) -> Result<Connection, ConnectError> {
-        let permit = self.0.free.clone().acquire_owned().await;
+        let permit = self.0.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| ConnectError::Away(closed.to_string()))?;
-        while let Some(kept) = self.0.take() {
-            if kept.used.elapsed() < TRUSTED_FOR || answers(&kept.client).await {
-                return Ok(self.connection(kept, permit));
+        while let Some(pooled) = self.0.take() {
+            if pooled.used.elapsed() < TRUSTED_FOR || answers(&pooled.client).await {
+                return Ok(self.connection(pooled, permit));
             }
-            self.0.forget(kept.generation);
+            self.0.forget(pooled.generation);
         }
         let generation = self.0.idle().generation;
         let (client, host, driver) = self.0.open(None).await?;
         tokio::spawn(watch(driver, Arc::downgrade(&self.0), generation));
-        let kept = Kept {
+        let pooled = PooledClient {
             client,
             host,
             generation,
             used: Instant::now(),
         };
-        Ok(self.connection(kept, permit))
+        Ok(self.connection(pooled, permit))
     }
 
-    fn connection(&self, kept: Kept, permit: OwnedSemaphorePermit) -> Connection {
+    fn connection(&self, pooled: PooledClient, permit: OwnedSemaphorePermit) -> Connection {
         Connection {
             pool: self.0.clone(),
-            parts: Some((kept, permit)),
+            parts: Some((pooled, permit)),
         }
     }
 }
 
-impl Shared {
+impl PoolState {
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The one that was used last: the others may age.
-    fn take(&self) -> Option<Kept> {
+    fn take(&self) -> Option<PooledClient> {
         let mut idle = self.idle();
-        std::iter::from_fn(|| idle.clients.pop()).find(|kept| !kept.client.is_closed())
+        std::iter::from_fn(|| idle.clients.pop()).find(|pooled| !pooled.client.is_closed())
     }
 
-    fn put(&self, mut kept: Kept) {
+    fn put(&self, mut pooled: PooledClient) {
         let mut idle = self.idle();
-        if kept.generation == idle.generation && !kept.client.is_closed() {
-            kept.used = Instant::now();
-            idle.clients.push(kept);
+        if pooled.generation == idle.generation && !pooled.client.is_closed() {
+            pooled.used = Instant::now();
+            idle.clients.push(pooled);
         }
     }
 
@@ -144,7 +144,7 @@ async fn answers(client: &Client) -> bool {
 }
 
 /// Waits for the end of a connection, which if it was not ours is the end of all.
-async fn watch(driver: open::Driver, pool: Weak<Shared>, generation: u64) {
+async fn watch(driver: open::Driver, pool: Weak<PoolState>, generation: u64) {
     if let Ok(Err(error)) = driver.await
         && let Some(pool) = pool.upgrade()
     {
@@ -156,16 +156,16 @@ async fn watch(driver: open::Driver, pool: Weak<Shared>, generation: u64) {
 
 /// A connection of one's own. Dropped, it goes back when it has shown that nothing of what was asked is still under way.
 pub(super) struct Connection {
-    pool: Arc<Shared>,
+    pool: Arc<PoolState>,
     /// There until it is dropped.
-    parts: Option<(Kept, OwnedSemaphorePermit)>,
+    parts: Option<(PooledClient, OwnedSemaphorePermit)>,
 }
 
 impl Connection {
     /// Gives it back at once and saves asking it: for who has an answer to everything and no transaction open.
     pub(super) fn give_back(mut self) {
-        if let Some((kept, permit)) = self.parts.take() {
-            self.pool.put(kept);
+        if let Some((pooled, permit)) = self.parts.take() {
+            self.pool.put(pooled);
             drop(permit);
         }
     }
@@ -173,17 +173,17 @@ impl Connection {
     /// What a statement's failure means for a start. If it says that this server takes no more writes, its connections are
     /// not handed out again.
     pub(super) fn failed(&self, error: &tokio_postgres::Error) -> ConnectError {
-        let kept = self.kept();
-        if error::is_the_end(error) {
-            self.pool.forget(kept.generation);
+        let pooled = self.pooled();
+        if error::ends_writes(error) {
+            self.pool.forget(pooled.generation);
         }
         self.pool
-            .error(vec![(kept.host, Refused::by_statement(error))])
+            .error(vec![(pooled.host, HostError::by_statement(error))])
     }
 
-    fn kept(&self) -> &Kept {
+    fn pooled(&self) -> &PooledClient {
         match &self.parts {
-            Some((kept, _)) => kept,
+            Some((pooled, _)) => pooled,
             None => unreachable!("it was given back"),
         }
     }
@@ -193,14 +193,14 @@ impl Deref for Connection {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        &self.kept().client
+        &self.pooled().client
     }
 }
 
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut Client {
         match &mut self.parts {
-            Some((kept, _)) => &mut kept.client,
+            Some((pooled, _)) => &mut pooled.client,
             None => unreachable!("it was given back"),
         }
     }
@@ -208,11 +208,11 @@ impl DerefMut for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some((kept, permit)) = self.parts.take() else {
+        let Some((pooled, permit)) = self.parts.take() else {
             return;
         };
-        if kept.client.is_closed() {
-            self.pool.forget(kept.generation);
+        if pooled.client.is_closed() {
+            self.pool.forget(pooled.generation);
             return;
         }
         let Ok(runtime) = Handle::try_current() else {
@@ -220,10 +220,10 @@ impl Drop for Connection {
         };
         let pool = self.pool.clone();
         runtime.spawn(async move {
-            if answers(&kept.client).await {
-                pool.put(kept);
+            if answers(&pooled.client).await {
+                pool.put(pooled);
             } else {
-                pool.forget(kept.generation);
+                pool.forget(pooled.generation);
             }
             drop(permit);
         });

@@ -2,11 +2,11 @@
 
 use tokio_postgres::Row;
 
-use super::events::{EVENT_COLUMNS, event_of, whole};
+use super::events::{EVENT_COLUMNS, bigint, event_of};
 use super::*;
 use crate::inbox::delivery::{
-    Again, Attempts, Change, Lane, OutOfLine, Owed, Parked, Registered, RowCounts, RowState,
-    Settlement, Start, replay_lane,
+    Attempts, DeliveryChange, DeliveryCommit, Lane, OutOfLine, Owed, Parked, Registered,
+    ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 
@@ -36,15 +36,15 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(changes: &[Change]) -> Self {
+    fn of(changes: &[DeliveryChange]) -> Self {
         let mut columns = Self::default();
         let none = Attempts::default();
         for change in changes {
             let (what, attempts, at) = match change {
-                Change::Wait { .. } => (WAIT, &none, 0),
-                Change::Retry { attempts, due, .. } => (RETRY, attempts, due.millis()),
-                Change::Park { attempts, at, .. } => (PARK, attempts, at.millis()),
-                Change::Done { .. } => (DONE, &none, 0),
+                DeliveryChange::Wait { .. } => (WAIT, &none, 0),
+                DeliveryChange::Retry { attempts, due, .. } => (RETRY, attempts, due.millis()),
+                DeliveryChange::Park { attempts, at, .. } => (PARK, attempts, at.millis()),
+                DeliveryChange::Done { .. } => (DONE, &none, 0),
             };
             columns.what.push(what);
             columns.seqs.push(change.seq());
@@ -61,7 +61,7 @@ impl Columns {
     }
 }
 
-impl Store {
+impl PostgresStore {
     pub(in crate::inbox) async fn register(
         &self,
         configured: Vec<(String, Start)>,
@@ -71,8 +71,8 @@ impl Store {
             .iter()
             .map(|(_, start)| *start == Start::Oldest)
             .collect();
-        let now = self.shared.given_now();
-        let values: [Value; 3] = [
+        let now = self.shared.manual_now();
+        let values: [Parameter; 3] = [
             (&names, Type::TEXT_ARRAY),
             (&oldest, Type::BOOL_ARRAY),
             (&now, Type::INT8),
@@ -105,7 +105,7 @@ impl Store {
             (lane.cast_unsigned(), number.unsigned_abs())
         };
         let beyond = "SELECT seq FROM livehook.deliveries WHERE handler = $1 AND seq > $2";
-        let values: [Value; 2] = [(&id, Type::INT8), (&position, Type::INT8)];
+        let values: [Parameter; 2] = [(&id, Type::INT8), (&position, Type::INT8)];
         let beyond = self.shared.ask(beyond, &values).await?;
         Ok(Registered {
             id,
@@ -116,12 +116,12 @@ impl Store {
         })
     }
 
-    pub(in crate::inbox) async fn hold(
+    pub(in crate::inbox) async fn pin(
         &self,
         handler: HandlerId,
         seqs: &[Seq],
     ) -> Result<(), StoreError> {
-        let values: [Value; 2] = [(&handler, Type::INT8), (&seqs, Type::INT8_ARRAY)];
+        let values: [Parameter; 2] = [(&handler, Type::INT8), (&seqs, Type::INT8_ARRAY)];
         let sql = "INSERT INTO livehook.deliveries(handler, seq, lane, state, attempts, due, error)
             SELECT $1, seq, 0, 2, 0, 0, '' FROM livehook.events WHERE seq = ANY ($2) FOR KEY SHARE
             ON CONFLICT DO NOTHING";
@@ -135,7 +135,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let now = now.millis();
-        let values: [Value; 3] = [
+        let values: [Parameter; 3] = [
             (&handler, Type::INT8),
             (&paused, Type::BOOL),
             (&now, Type::INT8),
@@ -150,16 +150,16 @@ impl Store {
         rows.first().map(|row| row.get(0)).ok_or(StoreError::Failed)
     }
 
-    pub(in crate::inbox) async fn settle(
+    pub(in crate::inbox) async fn commit(
         &self,
         handler: HandlerId,
-        settlement: Settlement,
+        commit: DeliveryCommit,
     ) -> Result<(), StoreError> {
-        let columns = Columns::of(&settlement.changes);
-        let position = settlement.position.unwrap_or(0);
-        let values: [Value; 10] = [
+        let columns = Columns::of(&commit.changes);
+        let position = commit.position.unwrap_or(0);
+        let values: [Parameter; 10] = [
             (&handler, Type::INT8),
-            (&settlement.epoch, Type::INT8),
+            (&commit.epoch, Type::INT8),
             (&position, Type::INT8),
             (&columns.what, Type::INT4_ARRAY),
             (&columns.seqs, Type::INT8_ARRAY),
@@ -195,8 +195,8 @@ impl Store {
                 (SELECT * FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due <= least($2, $3) ORDER BY due, seq LIMIT $4)
              ) d JOIN livehook.events e USING (seq) ORDER BY d.due <= $3, d.due, d.seq LIMIT $4"
         );
-        let (until, latest, limit) = (until.millis(), latest.millis(), whole(limit));
-        let values: [Value; 4] = [
+        let (until, latest, limit) = (until.millis(), latest.millis(), bigint(limit));
+        let values: [Parameter; 4] = [
             (&handler, Type::INT8),
             (&until, Type::INT8),
             (&latest, Type::INT8),
@@ -247,8 +247,8 @@ impl Store {
              FROM livehook.deliveries d JOIN livehook.events e USING (seq)
              WHERE d.handler = $1 AND d.parked IS NOT NULL AND d.seq {comparison} $2 ORDER BY d.seq {order} LIMIT $3"
         );
-        let limit = whole(limit);
-        let values: [Value; 3] = [
+        let limit = bigint(limit);
+        let values: [Parameter; 3] = [
             (&handler, Type::INT8),
             (&beyond, Type::INT8),
             (&limit, Type::INT8),
@@ -271,7 +271,7 @@ impl Store {
         let sql =
             "SELECT state, attempts, first_attempt, error, due, parked FROM livehook.deliveries
             WHERE handler = $1 AND seq = $2";
-        let values: [Value; 2] = [(&handler, Type::INT8), (&seq, Type::INT8)];
+        let values: [Parameter; 2] = [(&handler, Type::INT8), (&seq, Type::INT8)];
         let rows = self.shared.ask(sql, &values).await?;
         Ok(rows.first().map(|row| {
             let state = RowState::of(row.get::<_, i16>(0).into());
@@ -288,14 +288,14 @@ impl Store {
     pub(in crate::inbox) async fn replay(
         &self,
         handler: HandlerId,
-        wanted: Vec<Again>,
+        wanted: Vec<ReplayedDelivery>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
         let seqs: Vec<Seq> = wanted.iter().map(|again| again.seq).collect();
         let lanes = wanted.iter().map(|again| stored(replay_lane(again.lane)));
         let lanes: Vec<i64> = lanes.collect();
         let owed: Vec<bool> = wanted.iter().map(|again| again.is_owed).collect();
-        let values: [Value; 5] = [
+        let values: [Parameter; 5] = [
             (&handler, Type::INT8),
             (&seqs, Type::INT8_ARRAY),
             (&lanes, Type::INT8_ARRAY),
@@ -312,7 +312,7 @@ impl Store {
         handler: HandlerId,
         wanted: Vec<Seq>,
     ) -> Result<(u64, Vec<Lane>), StoreError> {
-        let values: [Value; 2] = [(&handler, Type::INT8), (&wanted, Type::INT8_ARRAY)];
+        let values: [Parameter; 2] = [(&handler, Type::INT8), (&wanted, Type::INT8_ARRAY)];
         let sql = "SELECT lane FROM livehook.discard_1($1, $2)";
         let rows = self.shared.ask(sql, &values).await?;
         let lanes = rows.iter().filter_map(|row| row.get::<_, Option<i64>>(0));
@@ -322,7 +322,7 @@ impl Store {
     /// Handler by handler, then the events: who writes rows of one waits for nobody who writes those of another. A row that
     /// comes in between, as by a replay, keeps its event for another round.
     pub(in crate::inbox) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
-        let values: [Value; 1] = [(&seqs, Type::INT8_ARRAY)];
+        let values: [Parameter; 1] = [(&seqs, Type::INT8_ARRAY)];
         let mut removed = 0;
         for _ in 0..DELETE_ROUNDS {
             let sql = "SELECT DISTINCT handler FROM livehook.deliveries WHERE seq = ANY ($1)";

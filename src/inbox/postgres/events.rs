@@ -8,7 +8,7 @@ use super::accept::millis;
 use super::*;
 use crate::event::Event;
 use crate::inbox::query::{EventFilter, Page, sql_order};
-use crate::inbox::sweep::{Found, Round};
+use crate::inbox::sweep::{Round, RoundResult};
 
 /// The columns that [`event_of`] reads, first in a row.
 pub(super) const EVENT_COLUMNS: &str = "e.seq, e.received, e.source, e.kind, e.id, e.body";
@@ -34,7 +34,7 @@ pub(super) fn event_of(row: &Row) -> Event {
     )
 }
 
-impl Store {
+impl PostgresStore {
     pub(in crate::inbox) async fn after(
         &self,
         seq: Seq,
@@ -48,8 +48,8 @@ impl Store {
                 ) AS chosen
              ) AS e WHERE before < $3 ORDER BY seq"
         );
-        let (limit, bytes) = (whole(limit), whole(bytes));
-        let values: [Value; 3] = [
+        let (limit, bytes) = (bigint(limit), bigint(bytes));
+        let values: [Parameter; 3] = [
             (&seq, Type::INT8),
             (&limit, Type::INT8),
             (&bytes, Type::INT8),
@@ -127,7 +127,7 @@ impl Store {
         let to = filter.to.map_or(i64::MAX, Timestamp::millis);
         let mut looked = 0;
         while looked < SEARCH {
-            let values: [Value; 7] = [
+            let values: [Parameter; 7] = [
                 (&low, Type::INT8),
                 (&high, Type::INT8),
                 (&STEP, Type::INT8),
@@ -174,7 +174,7 @@ impl Store {
             SELECT seq FROM livehook.events WHERE received >= $1 AND received < $2 OFFSET 0) AS chosen";
         let from = filter.from.map_or(i64::MIN, Timestamp::millis);
         let to = filter.to.map_or(i64::MAX, Timestamp::millis);
-        let values: [Value; 2] = [(&from, Type::INT8), (&to, Type::INT8)];
+        let values: [Parameter; 2] = [(&from, Type::INT8), (&to, Type::INT8)];
         let rows = self.shared.ask(sql, &values).await?;
         let row = &rows[0];
         Ok(row.get::<_, Option<Seq>>(0).zip(row.get(1)))
@@ -183,13 +183,13 @@ impl Store {
     /// One round of retention; `true` if there is more to do.
     pub(in crate::inbox) async fn sweep(&self) -> Result<bool, StoreError> {
         let shared = &self.shared;
-        let swept = || shared.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Round { from, upto, old } = swept().round();
+        let sweep = || shared.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        let Round { from, upto, old } = sweep().round();
         let configured = shared.configured();
         let retention = millis(shared.settings.retention);
         let parked_retention = millis(shared.settings.parked_retention);
-        let now = shared.given_now();
-        let values: [Value; 8] = [
+        let now = shared.manual_now();
+        let values: [Parameter; 8] = [
             (&configured, Type::INT8_ARRAY),
             (&from, Type::INT8),
             (&upto, Type::INT8),
@@ -204,7 +204,7 @@ impl Store {
         let Some(row) = rows.first() else {
             return Ok(false);
         };
-        let found = Found {
+        let found = RoundResult {
             upto: row.get(0),
             full: row.get::<_, i64>(1) == SWEEP,
             old: row.get(2),
@@ -219,11 +219,11 @@ impl Store {
                 "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
             );
         }
-        Ok(swept().found(found))
+        Ok(sweep().found(found))
     }
 }
 
 /// For the database, which counts with signs.
-pub(super) fn whole(number: usize) -> i64 {
+pub(super) fn bigint(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

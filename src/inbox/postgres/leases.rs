@@ -9,10 +9,10 @@ use std::sync::MutexGuard;
 
 use super::accept::millis;
 use super::*;
-use crate::inbox::delivery::{Lease, Order};
+use crate::inbox::delivery::{CommandRequest, Lease};
 
 /// Between two looks for the answer of an order.
-const ANSWER_LOOK: Duration = Duration::from_millis(100);
+const ANSWER_POLL: Duration = Duration::from_millis(100);
 
 impl Shared {
     pub(super) fn configured(&self) -> Option<Vec<HandlerId>> {
@@ -33,12 +33,12 @@ impl Shared {
     pub(super) async fn leave(&self) {
         let sql = "WITH gone AS (DELETE FROM livehook.receivers WHERE id = $1::uuid)
             UPDATE livehook.handlers SET receiver = NULL, until = clock_timestamp() WHERE receiver = $1::uuid";
-        let values: [Value; 1] = [(&self.receiver, Type::TEXT)];
-        let _ = timeout(LOOK_EVERY, self.ask(sql, &values)).await;
+        let values: [Parameter; 1] = [(&self.receiver, Type::TEXT)];
+        let _ = timeout(POLL_EVERY, self.ask(sql, &values)).await;
     }
 }
 
-impl Store {
+impl PostgresStore {
     /// Renews the leases of these handlers and takes those that are to be had, for a term each.
     pub(in crate::inbox) async fn lease(
         &self,
@@ -46,7 +46,7 @@ impl Store {
     ) -> Result<Vec<Lease>, StoreError> {
         let ids: Vec<HandlerId> = wanted.iter().map(|(id, _)| *id).collect();
         let terms: Vec<i64> = wanted.iter().map(|(_, term)| millis(*term)).collect();
-        let values: [Value; 3] = [
+        let values: [Parameter; 3] = [
             (&self.shared.receiver, Type::TEXT),
             (&ids, Type::INT8_ARRAY),
             (&terms, Type::INT8_ARRAY),
@@ -76,7 +76,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let sql = "UPDATE livehook.handlers SET receiver = NULL, until = clock_timestamp()
             WHERE id = $1 AND epoch = $2 AND receiver = $3::uuid";
-        let values: [Value; 3] = [
+        let values: [Parameter; 3] = [
             (&handler, Type::INT8),
             (&epoch, Type::INT8),
             (&self.shared.receiver, Type::TEXT),
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Has the receiver that delivers for a handler do something: what came of it.
-    pub(in crate::inbox) async fn order(
+    pub(in crate::inbox) async fn send_command(
         &self,
         handler: HandlerId,
         what: &str,
@@ -93,7 +93,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let number: [u8; 16] = random();
         let id = hex::encode(number);
-        let values: [Value; 3] = [
+        let values: [Parameter; 3] = [
             (&id, Type::TEXT),
             (&handler, Type::INT8),
             (&what, Type::TEXT),
@@ -102,7 +102,7 @@ impl Store {
         self.shared.ask(sql, &values).await?;
         let answer = async {
             loop {
-                sleep(ANSWER_LOOK).await;
+                sleep(ANSWER_POLL).await;
                 let sql =
                     "SELECT answer FROM livehook.orders WHERE id = $1::uuid AND answer IS NOT NULL";
                 let rows = self.shared.ask(sql, &values[..1]).await?;
@@ -124,10 +124,10 @@ impl Store {
     }
 
     /// Takes what others have ordered for these handlers.
-    pub(in crate::inbox) async fn orders(
+    pub(in crate::inbox) async fn take_commands(
         &self,
         handlers: &[HandlerId],
-    ) -> Result<Vec<Order>, StoreError> {
+    ) -> Result<Vec<CommandRequest>, StoreError> {
         let sql = "UPDATE livehook.orders SET taken = true
             WHERE handler = ANY ($1) AND NOT taken AND asked > clock_timestamp() - interval '1 minute'
             RETURNING id::text, handler, what";
@@ -135,7 +135,7 @@ impl Store {
             .shared
             .ask(sql, &[(&handlers, Type::INT8_ARRAY)])
             .await?;
-        let order = |row: &tokio_postgres::Row| Order {
+        let order = |row: &tokio_postgres::Row| CommandRequest {
             id: row.get(0),
             handler: row.get(1),
             what: row.get(2),
@@ -143,14 +143,14 @@ impl Store {
         Ok(rows.iter().map(order).collect())
     }
 
-    pub(in crate::inbox) async fn answer_order(
+    pub(in crate::inbox) async fn answer_command(
         &self,
         id: &str,
         answer: Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
         let answer = answer.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
         let sql = "UPDATE livehook.orders SET answer = $2, answered = clock_timestamp() WHERE id = $1::uuid";
-        let values: [Value; 2] = [(&id, Type::TEXT), (&answer, Type::INT8)];
+        let values: [Parameter; 2] = [(&id, Type::TEXT), (&answer, Type::INT8)];
         self.shared.ask(sql, &values).await.map(drop)
     }
 }

@@ -15,14 +15,14 @@ use crate::inbox::StoreError;
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// A parameter and its type: nothing is prepared under a name, so the server need not be asked for it.
-pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Shared {
     /// One statement. The log tells once that it does not work.
     pub(super) async fn ask(
         &self,
         sql: &str,
-        values: &[Value<'_>],
+        values: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
         self.ask_within(ANSWER_WITHIN, sql, values)
             .await
@@ -36,7 +36,7 @@ impl Shared {
         &self,
         limit: Duration,
         sql: &str,
-        values: &[Value<'_>],
+        values: &[Parameter<'_>],
     ) -> Result<Vec<Row>, String> {
         if self.closed.load(Ordering::SeqCst) {
             return Err("it is closed".to_owned());
@@ -61,7 +61,7 @@ impl Shared {
 async fn answer(
     connection: &Connection,
     sql: &str,
-    values: &[Value<'_>],
+    values: &[Parameter<'_>],
 ) -> Result<Vec<Row>, ConnectError> {
     let answer = connection.query_typed(sql, values).await;
     answer.map_err(|error| connection.failed(&error))

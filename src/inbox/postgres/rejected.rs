@@ -4,13 +4,13 @@ use css_callbacks::Kind;
 
 use super::*;
 use crate::inbox::query::sql_order;
-use crate::inbox::refused::{Entry, RefusedRow, Wanted};
+use crate::inbox::rejected::{RejectedEntry, RejectedQuery, RejectedRow};
 
-impl Store {
+impl PostgresStore {
     /// Adds them, and keeps no more than so many entries and bytes of bodies per source and reason, the newest.
-    pub(in crate::inbox) async fn keep_refused(
+    pub(in crate::inbox) async fn add_rejected(
         &self,
-        rows: &[RefusedRow],
+        rows: &[RejectedRow],
         entries: u64,
         bytes: u64,
     ) -> Result<(), StoreError> {
@@ -24,7 +24,7 @@ impl Store {
         let sizes: Vec<i64> = rows.iter().map(|row| row.size).collect();
         let bodies: Vec<Option<&[u8]>> = rows.iter().map(|row| row.body.as_deref()).collect();
         let (entries, bytes) = (entries.cast_signed(), bytes.cast_signed());
-        let values: [Value; 11] = [
+        let values: [Parameter; 11] = [
             (&sources, Type::TEXT_ARRAY),
             (&reasons, Type::TEXT_ARRAY),
             (&received, Type::INT8_ARRAY),
@@ -42,12 +42,12 @@ impl Store {
     }
 
     /// A part of the list: up to `limit` entries, and of those with more than `bytes` of bodies the first few.
-    pub(in crate::inbox) async fn refused(
+    pub(in crate::inbox) async fn rejected(
         &self,
-        wanted: &Wanted,
+        wanted: &RejectedQuery,
         limit: usize,
         bytes: u64,
-    ) -> Result<Vec<Entry>, StoreError> {
+    ) -> Result<Vec<RejectedEntry>, StoreError> {
         let (beyond, order) = sql_order(wanted.newest_first);
         let sql = format!(
             "SELECT id, reason, received, source, url_kind, kind, client, token_hash, size, body FROM (
@@ -65,7 +65,7 @@ impl Store {
         let from = wanted.from.map(|time| time.millis());
         let to = wanted.to.map(|time| time.millis());
         let (limit, bytes) = (limit as i64, bytes.cast_signed());
-        let values: [Value; 8] = [
+        let values: [Parameter; 8] = [
             (&wanted.source, Type::TEXT),
             (&reason, Type::TEXT),
             (&kind, Type::INT4),
@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// Takes entries off the list.
-    pub(in crate::inbox) async fn forget_refused(&self, ids: &[i64]) -> Result<(), StoreError> {
+    pub(in crate::inbox) async fn remove_rejected(&self, ids: &[i64]) -> Result<(), StoreError> {
         let sql = "DELETE FROM livehook.rejected WHERE id = ANY($1)";
         self.shared
             .ask(sql, &[(&ids, Type::INT8_ARRAY)])
@@ -89,9 +89,9 @@ impl Store {
     }
 }
 
-fn entry(row: &tokio_postgres::Row) -> Entry {
+fn entry(row: &tokio_postgres::Row) -> RejectedEntry {
     let kind = |code: i32| Kind::from_stored(code.into());
-    Entry {
+    RejectedEntry {
         id: row.get(0),
         reason: row.get(1),
         received: Timestamp::from_millis(row.get(2)),

@@ -20,7 +20,7 @@ const LOCK: i64 = 7_810_209_847_122;
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SchemaError {
+pub(super) enum MigrationError {
     #[error(
         "the schema \"livehook\" was made by a newer livehook (format {found}, this one reads up to {known})"
     )]
@@ -39,24 +39,24 @@ pub(super) enum SchemaError {
 }
 
 /// Creates the schema or brings it up to date.
-pub(super) async fn migrate(client: &mut Client) -> Result<(), SchemaError> {
+pub(super) async fn migrate(client: &mut Client) -> Result<(), MigrationError> {
     let known = STEPS.len() as i64;
     // Without the lock first: where nothing is to be done, nothing has to be waited for.
-    if done(client).await? >= known {
-        newer(client, known).await?;
+    if applied_steps(client).await? >= known {
+        check_readable(client, known).await?;
     } else {
-        make(client).await?;
+        apply(client).await?;
     }
     columns::check(client).await
 }
 
-async fn make(client: &mut Client) -> Result<(), SchemaError> {
+async fn apply(client: &mut Client) -> Result<(), MigrationError> {
     let transaction = client.transaction().await?;
     transaction
         .batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))
         .await?;
-    let done = done(transaction.client()).await?;
-    let first = usize::try_from(done).unwrap_or(0).min(STEPS.len());
+    let applied = applied_steps(transaction.client()).await?;
+    let first = usize::try_from(applied).unwrap_or(0).min(STEPS.len());
     for (number, step) in STEPS.iter().enumerate().skip(first) {
         if number == 0 && !has_schema(transaction.client()).await? {
             transaction.batch_execute("CREATE SCHEMA livehook").await?;
@@ -79,14 +79,14 @@ async fn has_schema(client: &Client) -> Result<bool, tokio_postgres::Error> {
 }
 
 /// How many changes were made. An operator may have created the schema for a role that may not.
-async fn done(client: &Client) -> Result<i64, SchemaError> {
+async fn applied_steps(client: &Client) -> Result<i64, MigrationError> {
     // Read as a table, not by to_regclass, which may not know yet what another receiver has just committed.
     let sql = "SELECT coalesce(bool_or(relname = 'meta'), false), coalesce(bool_or(relname = 'events'), false)
         FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'livehook')";
     let row = &client.query_typed(sql, &[]).await?[0];
     if !row.get::<_, bool>(0) {
         return if row.get(1) {
-            Err(SchemaError::Foreign)
+            Err(MigrationError::Foreign)
         } else {
             Ok(0)
         };
@@ -95,15 +95,15 @@ async fn done(client: &Client) -> Result<i64, SchemaError> {
     let rows = client.query_typed(sql, &[]).await?;
     rows.first()
         .map(|row| row.get(0))
-        .ok_or(SchemaError::Foreign)
+        .ok_or(MigrationError::Foreign)
 }
 
-async fn newer(client: &Client, known: i64) -> Result<(), SchemaError> {
+async fn check_readable(client: &Client, known: i64) -> Result<(), MigrationError> {
     let sql = "SELECT value FROM livehook.meta WHERE name = 'readable_by'";
     let rows = client.query_typed(sql, &[]).await?;
     let found = rows.first().map_or(0, |row| row.get(0));
     if found > known {
-        return Err(SchemaError::Newer { found, known });
+        return Err(MigrationError::Newer { found, known });
     }
     Ok(())
 }

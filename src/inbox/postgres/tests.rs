@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::inbox::Inbox;
 use crate::inbox::contract::{authentic, postgres_settings, push, server};
-use crate::inbox::delivery::{Attempts, Change, Lease, Settlement, Start};
+use crate::inbox::delivery::{Attempts, DeliveryChange, DeliveryCommit, Lease, Start};
 
 const TERM: Duration = Duration::from_secs(2);
 /// Longer than a statement takes.
@@ -265,10 +265,10 @@ async fn outcomes_of_an_earlier_lease_are_not_written() {
     first.release(&old).await.unwrap();
     let new = second.lease(&wanted).await.unwrap()[0];
     assert!(new.epoch > old.epoch);
-    let settlement = |epoch| Settlement {
+    let commit = |epoch| DeliveryCommit {
         epoch,
         position: Some(seq),
-        changes: vec![Change::Park {
+        changes: vec![DeliveryChange::Park {
             seq,
             lane: 2,
             attempts: Attempts::default(),
@@ -276,11 +276,11 @@ async fn outcomes_of_an_earlier_lease_are_not_written() {
         }],
     };
     for epoch in [old.epoch, None] {
-        assert!(first.settle(handler, settlement(epoch)).await.is_err());
+        assert!(first.commit(handler, commit(epoch)).await.is_err());
         assert_eq!(second.count(handler).await.unwrap().parked, 0);
         assert_eq!(second.position(handler).await.unwrap(), 0);
     }
-    second.settle(handler, settlement(new.epoch)).await.unwrap();
+    second.commit(handler, commit(new.epoch)).await.unwrap();
     assert_eq!(first.count(handler).await.unwrap().parked, 1);
     assert_eq!(first.position(handler).await.unwrap(), seq);
 }
@@ -289,7 +289,7 @@ async fn outcomes_of_an_earlier_lease_are_not_written() {
 async fn the_rejected_list_keeps_the_newest_of_each_reason() {
     let name = database();
     let inbox = open(&name).await;
-    let row = |reason, second, size: usize| crate::inbox::refused::RefusedRow {
+    let row = |reason, second, size: usize| crate::inbox::rejected::RejectedRow {
         source: "css".to_owned(),
         reason,
         received: Timestamp::from_seconds(second),
@@ -301,7 +301,7 @@ async fn the_rejected_list_keeps_the_newest_of_each_reason() {
         body: Some(vec![b'x'; size]),
     };
     inbox
-        .keep_refused(&[row("token", 1, 10)], 3, 100)
+        .add_rejected(&[row("token", 1, 10)], 3, 100)
         .await
         .unwrap();
     for second in 0..10 {
@@ -309,13 +309,13 @@ async fn the_rejected_list_keeps_the_newest_of_each_reason() {
             row("signature", 2 * second, 10),
             row("signature", 2 * second + 1, 10),
         ];
-        inbox.keep_refused(&batch, 3, 100).await.unwrap();
+        inbox.add_rejected(&batch, 3, 100).await.unwrap();
     }
     let held = |sql: &str| server::shared().sql(&name, sql);
     let times = "SELECT string_agg(received::text, ' ' ORDER BY received) FROM livehook.rejected";
     assert_eq!(held(times), "1000 17000 18000 19000");
     inbox
-        .keep_refused(&[row("signature", 20, 95)], 3, 100)
+        .add_rejected(&[row("signature", 20, 95)], 3, 100)
         .await
         .unwrap();
     assert_eq!(held(times), "1000 20000");

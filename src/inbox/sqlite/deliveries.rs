@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::events::{EVENT_COLUMNS, event_of};
 use crate::event::Seq;
 use crate::inbox::delivery::{
-    Again, Attempts, Change, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, RowCounts,
-    RowState, Settlement, Start, replay_lane,
+    Attempts, DeliveryChange, DeliveryCommit, HandlerId, Lane, OutOfLine, Owed, Parked, Registered,
+    ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 
@@ -231,14 +231,14 @@ pub(super) fn floor(conn: &Connection) -> rusqlite::Result<Seq> {
 pub(super) fn settle(
     conn: &Connection,
     handler: HandlerId,
-    settlement: &Settlement,
+    settlement: &DeliveryCommit,
 ) -> rusqlite::Result<()> {
     for change in &settlement.changes {
         match change {
-            Change::Wait { seq, lane } => {
+            DeliveryChange::Wait { seq, lane } => {
                 wait(conn, handler, *seq, *lane)?;
             }
-            Change::Retry {
+            DeliveryChange::Retry {
                 seq,
                 lane,
                 attempts,
@@ -254,7 +254,7 @@ pub(super) fn settle(
                 }
                 promote(conn, handler, left.unwrap_or(*lane))?;
             }
-            Change::Park {
+            DeliveryChange::Park {
                 seq,
                 lane,
                 attempts,
@@ -264,7 +264,7 @@ pub(super) fn settle(
                 upsert(conn, handler, *seq, *lane, PARKED, attempts, *at, Some(*at))?;
                 promote(conn, handler, left.unwrap_or(*lane))?;
             }
-            Change::Done { seq, lane } => {
+            DeliveryChange::Done { seq, lane } => {
                 let left = lane_of(conn, handler, *seq)?;
                 conn.prepare_cached("DELETE FROM deliveries WHERE handler = ?1 AND seq = ?2")?
                     .execute(params![handler, seq])?;
@@ -490,7 +490,7 @@ pub(super) fn out_of_line(
 pub(super) fn replay(
     conn: &Connection,
     handler: HandlerId,
-    wanted: &[Again],
+    wanted: &[ReplayedDelivery],
     dry_run: bool,
 ) -> rusqlite::Result<u64> {
     let mut row =
@@ -504,7 +504,7 @@ pub(super) fn replay(
         "UPDATE deliveries SET due = 0 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND due <> 0",
     )?;
     let mut replayed = 0;
-    for &Again { seq, lane, is_owed } in wanted {
+    for &ReplayedDelivery { seq, lane, is_owed } in wanted {
         let lane = replay_lane(lane);
         let row = row.query_row(params![handler, seq], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))

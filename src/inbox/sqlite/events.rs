@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::event::{Event, Seq};
 use crate::inbox::query::{EventFilter, Page, sql_order};
-use crate::inbox::sweep::{Found, Round};
+use crate::inbox::sweep::{Round, RoundResult};
 
 /// The columns that [`event_of`] reads, first in a row.
 pub(super) const EVENT_COLUMNS: &str = "events.seq, received, source, kind, id, body";
@@ -175,7 +175,7 @@ pub(super) fn sweep(
     now: Timestamp,
     retention: Duration,
     limit: usize,
-) -> rusqlite::Result<(usize, Found)> {
+) -> rusqlite::Result<(usize, RoundResult)> {
     let (cutoff, ahead) = (now.minus(retention), now.plus(retention));
     let mut select = conn.prepare_cached(
         "SELECT seq, received FROM events WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
@@ -205,7 +205,7 @@ pub(super) fn sweep(
             ])?;
         note_given(conn, upto)?;
     }
-    let found = Found {
+    let found = RoundResult {
         upto,
         full: looked == limit,
         old,

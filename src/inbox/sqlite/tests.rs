@@ -301,7 +301,10 @@ async fn below_the_floor_callbacks_are_refused_and_positions_written() {
     assert_eq!(store.condition(), Condition::Full);
     let handlers = vec![("one".to_owned(), Start::Now)];
     let handler = store.register(handlers).await.unwrap()[0].id;
-    store.settle(handler, Settlement::default()).await.unwrap();
+    store
+        .commit(handler, DeliveryCommit::default())
+        .await
+        .unwrap();
     store.sweep().await.unwrap();
     assert_eq!(store.condition(), Condition::Full);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::inbox::contract::authentic;
-use crate::inbox::delivery::{HandlerId, Settlement, Start};
+use crate::inbox::delivery::{DeliveryCommit, HandlerId, Start};
 use crate::inbox::query::EventFilter;
 use crate::inbox::{Condition, StoreError};
 use crate::streams::NAME;
@@ -28,17 +28,14 @@ impl Bench {
         let events = self.inbox.these(vec![receipt.seq()]).await.unwrap();
         let told = events.iter().filter_map(Told::by).collect();
         self.board.apply(told, None).await.unwrap();
-        let settlement = Settlement {
+        let commit = DeliveryCommit {
             position: Some(receipt.seq()),
-            ..Settlement::default()
+            ..DeliveryCommit::default()
         };
         let lease = self.inbox.lease(&[(handler, DAY)]).await.unwrap()[0];
         let epoch = lease.epoch;
-        let settlement = Settlement {
-            epoch,
-            ..settlement
-        };
-        self.inbox.settle(handler, settlement).await.unwrap();
+        let commit = DeliveryCommit { epoch, ..commit };
+        self.inbox.commit(handler, commit).await.unwrap();
     }
 
     async fn pass(&self, handler: HandlerId) {

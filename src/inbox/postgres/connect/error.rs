@@ -19,13 +19,13 @@ pub(in crate::inbox::postgres) enum ConnectError {
 
 /// What one host said.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct HostError {
     /// Whether the operator has to mend something.
     pub(super) is_setup: bool,
     pub(super) problem: String,
 }
 
-impl Refused {
+impl HostError {
     pub(super) fn setup(problem: impl Into<String>) -> Self {
         Self {
             is_setup: true,
@@ -87,7 +87,7 @@ fn is_ours_to_mend(error: &io::Error) -> bool {
 }
 
 /// Whether a statement's error says that its server takes no more writes.
-pub(super) fn is_the_end(error: &Error) -> bool {
+pub(super) fn ends_writes(error: &Error) -> bool {
     let codes = [
         SqlState::ADMIN_SHUTDOWN,
         SqlState::CRASH_SHUTDOWN,

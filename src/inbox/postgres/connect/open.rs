@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 
-use super::error::{ConnectError, Refused};
-use super::promise;
+use super::durability;
+use super::error::{ConnectError, HostError};
 use super::tls::Tls;
-use super::{Shared, error};
+use super::{PoolState, error};
 use crate::inbox::settings::Host;
 
 /// From the socket to a connection that was checked.
@@ -24,19 +24,19 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 /// What moves a connection's bytes. An error: it did not end by our will.
 pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
 
-impl Shared {
+impl PoolState {
     /// Opens a connection; gives also the index of its host.
     pub(super) async fn open(
         &self,
-        heard: Option<mpsc::Sender<String>>,
+        notifications: Option<mpsc::Sender<String>>,
     ) -> Result<(Client, usize, Driver), ConnectError> {
         let hosts = &self.settings.cluster.hosts;
-        let favourite = self.favourite.load(Relaxed);
+        let preferred = self.preferred.load(Relaxed);
         let mut refused = Vec::new();
-        for index in (favourite..hosts.len()).chain(0..favourite) {
-            match self.try_host(&hosts[index], heard.clone()).await {
+        for index in (preferred..hosts.len()).chain(0..preferred) {
+            match self.try_host(&hosts[index], notifications.clone()).await {
                 Ok((client, driver)) => {
-                    self.favourite.store(index, Relaxed);
+                    self.preferred.store(index, Relaxed);
                     return Ok((client, index, driver));
                 }
                 Err(problem) => refused.push((index, problem)),
@@ -48,30 +48,30 @@ impl Shared {
     async fn try_host(
         &self,
         host: &Host,
-        heard: Option<mpsc::Sender<String>>,
-    ) -> Result<(Client, Driver), Refused> {
+        notifications: Option<mpsc::Sender<String>>,
+    ) -> Result<(Client, Driver), HostError> {
         let connect_timeout = host.config.get_connect_timeout().copied();
         let limit = connect_timeout.unwrap_or_default() + HANDSHAKE_WITHIN;
         let opening = async {
             let (client, driver) = match &self.tls {
-                Tls::Off => connect(&host.config, NoTls, heard).await,
-                Tls::On(tls) => connect(&host.config, tls.clone(), heard).await,
+                Tls::Off => connect(&host.config, NoTls, notifications).await,
+                Tls::On(tls) => connect(&host.config, tls.clone(), notifications).await,
             }
-            .map_err(|error| Refused::by_connecting(&error))?;
-            let promise = promise::of(&client, self.settings.allow_async_commit).await?;
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.insert(promise.meaning.clone()) {
-                promise.tell(&host.name);
+            .map_err(|error| HostError::by_connecting(&error))?;
+            let durability = durability::of(&client, self.settings.allow_async_commit).await?;
+            let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+            if logged.insert(durability.meaning.clone()) {
+                durability.log(&host.name);
             }
             Ok((client, driver))
         };
         timeout(limit, opening)
             .await
-            .unwrap_or_else(|_| Err(Refused::silent()))
+            .unwrap_or_else(|_| Err(HostError::silent()))
     }
 
     /// What the hosts said, in one message.
-    pub(super) fn error(&self, refused: Vec<(usize, Refused)>) -> ConnectError {
+    pub(super) fn error(&self, refused: Vec<(usize, HostError)>) -> ConnectError {
         let cluster = &self.settings.cluster;
         // One that is away, or a standby, may be the one to write to in a moment.
         let setup = refused.iter().all(|(_, refused)| refused.is_setup);
@@ -95,7 +95,7 @@ impl Shared {
 async fn connect<T>(
     config: &Config,
     tls: T,
-    heard: Option<mpsc::Sender<String>>,
+    notifications: Option<mpsc::Sender<String>>,
 ) -> Result<(Client, Driver), tokio_postgres::Error>
 where
     T: MakeTlsConnect<Socket>,
@@ -104,12 +104,12 @@ where
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
     let (client, connection) = config.connect(tls).await?;
-    Ok((client, tokio::spawn(drive(connection, heard))))
+    Ok((client, tokio::spawn(drive(connection, notifications))))
 }
 
 async fn drive<S, T>(
     mut connection: tokio_postgres::Connection<S, T>,
-    heard: Option<mpsc::Sender<String>>,
+    notifications: Option<mpsc::Sender<String>>,
 ) -> Result<(), tokio_postgres::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -118,8 +118,8 @@ where
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message? {
             AsyncMessage::Notification(notification) => {
-                if let Some(heard) = &heard {
-                    let _ = heard.try_send(notification.payload().to_owned());
+                if let Some(notifications) = &notifications {
+                    let _ = notifications.try_send(notification.payload().to_owned());
                 }
             }
             AsyncMessage::Notice(notice) => {

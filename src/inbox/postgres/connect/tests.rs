@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::inbox::settings::{Engine, InboxConfig, StoreSettings};
+use crate::inbox::settings::{EngineName, InboxConfig, StoreSettings};
 use crate::settings::Surroundings;
 
 mod server;
@@ -12,7 +12,7 @@ use self::server::Server;
 
 fn settings(base: &Path, url: &str) -> PostgresSettings {
     let config = InboxConfig {
-        engine: Engine::Postgres,
+        engine: EngineName::Postgres,
         url: Some(url.to_owned()),
         connections: Some(2),
         ..InboxConfig::default()
@@ -111,7 +111,7 @@ async fn what_the_operator_has_to_mend_is_told_from_what_passes() {
     assert_eq!(
         several
             .0
-            .favourite
+            .preferred
             .load(std::sync::atomic::Ordering::Relaxed),
         1
     );
@@ -183,12 +183,12 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
 async fn notifications_are_heard_as_long_as_the_connection_lasts() {
     let mut server = Server::start();
     let pool = pool(&server, &server.url());
-    let mut heard = pool.listen("new \"events\"").await.unwrap().unwrap();
+    let mut notifications = pool.listen("new \"events\"").await.unwrap().unwrap();
     let connection = pool.get().await.unwrap();
     for payload in ["1", "2"] {
         let notify = format!("NOTIFY \"new \"\"events\"\"\", '{payload}'");
         connection.batch_execute(&notify).await.unwrap();
-        assert_eq!(heard.recv().await.unwrap(), payload);
+        assert_eq!(notifications.recv().await.unwrap(), payload);
     }
     let listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
     let other = pool.listen("other").await.unwrap().unwrap();
@@ -200,7 +200,7 @@ async fn notifications_are_heard_as_long_as_the_connection_lasts() {
     drop(other);
     while count().await != 1 {}
     server.stop();
-    assert_eq!(heard.recv().await, None);
+    assert_eq!(notifications.recv().await, None);
 }
 
 #[tokio::test]

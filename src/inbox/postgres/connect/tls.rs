@@ -22,7 +22,7 @@ impl Tls {
         let crypto = Arc::new(ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match encryption {
             Encryption::Disable => return Ok(Self::Off),
-            Encryption::Require => Arc::new(Anybody(crypto.clone())),
+            Encryption::Require => Arc::new(AcceptAnyCertificate(crypto.clone())),
             Encryption::VerifyFull(None) => Arc::new(Verifier::new(crypto.clone()).map_err(text)?),
             Encryption::VerifyFull(Some(certificates)) => {
                 let mut roots = RootCertStore::empty();
@@ -51,9 +51,9 @@ fn text(error: impl std::fmt::Display) -> String {
 
 /// Takes every certificate, as `sslmode=require` says, but only from who has its key.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _certificate: &CertificateDer<'_>,

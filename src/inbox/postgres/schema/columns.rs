@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::SchemaError;
+use super::MigrationError;
 
 /// Each table with its columns, as the server describes them. A later release may have added others.
 const COLUMNS: [(&str, &[&str]); 11] = [
@@ -143,7 +143,7 @@ const FOUND: &str = "
         AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// Fails if a column is missing or is another one than the steps made.
-pub(super) async fn check(client: &Client) -> Result<(), SchemaError> {
+pub(super) async fn check(client: &Client) -> Result<(), MigrationError> {
     let rows = client.query_typed(FOUND, &[]).await?;
     let found: Vec<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let wanted = COLUMNS
@@ -151,7 +151,7 @@ pub(super) async fn check(client: &Client) -> Result<(), SchemaError> {
         .flat_map(|(table, columns)| columns.iter().map(move |column| (*table, *column)));
     for (table, column) in wanted {
         if !found.contains(&(table, column)) {
-            return Err(SchemaError::Changed { table, column });
+            return Err(MigrationError::Changed { table, column });
         }
     }
     Ok(())

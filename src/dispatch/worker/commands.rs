@@ -140,7 +140,7 @@ impl Runner {
                 .iter()
                 .map(|seq| (*seq, InHand::Nothing)),
         );
-        let ended = self.unwritten.changes.iter().map(Change::seq);
+        let ended = self.unwritten.changes.iter().map(DeliveryChange::seq);
         known.extend(ended.map(|seq| (seq, waits)));
         for Running { attempt, .. } in self.running.values() {
             let is_first = attempt.attempts.count == 0;
@@ -310,9 +310,12 @@ impl Runner {
             return;
         }
         self.in_doubt.remove(&seq);
-        let ended = |change: &mut Change| change.seq() == seq;
+        let ended = |change: &mut DeliveryChange| change.seq() == seq;
         for change in self.unwritten.changes.extract_if(.., ended) {
-            let freed = matches!(change, Change::Done { .. } | Change::Park { .. });
+            let freed = matches!(
+                change,
+                DeliveryChange::Done { .. } | DeliveryChange::Park { .. }
+            );
             if freed && change.lane() == stream_lane(change.lane()) {
                 // Its lane was told already that it has one row less, and is told again.
                 *self.blocked.entry(change.lane()).or_default() += 1;

@@ -2,9 +2,9 @@
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::error::Refused;
+use super::error::HostError;
 
-const OLDEST: u32 = 13;
+const OLDEST_VERSION: u32 = 13;
 
 const QUESTION: &str = "SELECT current_setting('server_version_num'), current_setting('transaction_read_only'), \
     pg_is_in_recovery()::text, current_setting('synchronous_commit'), current_setting('fsync'), \
@@ -13,24 +13,24 @@ const QUESTION: &str = "SELECT current_setting('server_version_num'), current_se
 
 /// What an acknowledgement means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Promise {
+pub(super) struct Durability {
     pub(super) meaning: String,
     is_weak: bool,
 }
 
 /// Asks a new connection. Refuses a server that is too old, takes no writes, or, unless told otherwise, answers too early.
-pub(super) async fn of(client: &Client, allow_async_commit: bool) -> Result<Promise, Refused> {
+pub(super) async fn of(client: &Client, allow_async_commit: bool) -> Result<Durability, HostError> {
     let answer = client.simple_query(QUESTION).await;
-    let answer = answer.map_err(|error| Refused::by_statement(&error))?;
+    let answer = answer.map_err(|error| HostError::by_statement(&error))?;
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    let row = row.ok_or_else(|| Refused::setup("it does not answer as PostgreSQL does"))?;
-    judge(&Settings::read(row), allow_async_commit)
+    let row = row.ok_or_else(|| HostError::setup("it does not answer as PostgreSQL does"))?;
+    judge(&ServerSettings::read(row), allow_async_commit)
 }
 
-struct Settings<'a> {
+struct ServerSettings<'a> {
     version: u32,
     writes: bool,
     synchronous_commit: &'a str,
@@ -40,7 +40,7 @@ struct Settings<'a> {
     encoding: &'a str,
 }
 
-impl<'a> Settings<'a> {
+impl<'a> ServerSettings<'a> {
     fn read(row: &'a SimpleQueryRow) -> Self {
         let text = |index| row.try_get(index).ok().flatten().unwrap_or_default();
         Self {
@@ -55,19 +55,19 @@ impl<'a> Settings<'a> {
     }
 }
 
-fn judge(server: &Settings, allow_async_commit: bool) -> Result<Promise, Refused> {
+fn judge(server: &ServerSettings, allow_async_commit: bool) -> Result<Durability, HostError> {
     let version = server.version / 10_000;
-    if version < OLDEST {
-        return Err(Refused::setup(format!(
-            "the server is PostgreSQL {version}, but {OLDEST} or newer is needed"
+    if version < OLDEST_VERSION {
+        return Err(HostError::setup(format!(
+            "the server is PostgreSQL {version}, but {OLDEST_VERSION} or newer is needed"
         )));
     }
     if !server.writes {
-        return Err(Refused::away("the server is read-only"));
+        return Err(HostError::away("the server is read-only"));
     }
     // Else a statement that has waited for another receiver's batch would not see it, and store the same again.
     if server.isolation != "read committed" {
-        return Err(Refused::setup(format!(
+        return Err(HostError::setup(format!(
             "transactions are `{}` by default, but livehook needs `read committed`; \
              set default_transaction_isolation so for this role",
             server.isolation
@@ -75,7 +75,7 @@ fn judge(server: &Settings, allow_async_commit: bool) -> Result<Promise, Refused
     }
     // Names and errors can hold any character. One of SQL_ASCII takes them as bytes.
     if !["UTF8", "SQL_ASCII"].contains(&server.encoding) {
-        return Err(Refused::setup(format!(
+        return Err(HostError::setup(format!(
             "the database is encoded in {}, but livehook needs UTF8; \
              create one with `createdb --encoding=UTF8 --template=template0`",
             server.encoding
@@ -87,12 +87,12 @@ fn judge(server: &Settings, allow_async_commit: bool) -> Result<Promise, Refused
     ];
     if let Some((name, _)) = off.iter().find(|(_, value)| *value == "off") {
         if allow_async_commit {
-            return Ok(Promise {
+            return Ok(Durability {
                 meaning: format!("not yet on any disk, because {name} is off"),
                 is_weak: true,
             });
         }
-        return Err(Refused::setup(format!(
+        return Err(HostError::setup(format!(
             "{name} is off, so a crash of the server would lose what was acknowledged; \
              turn it on for this role, or accept that with inbox.allow_async_commit = true"
         )));
@@ -112,7 +112,7 @@ fn judge(server: &Settings, allow_async_commit: bool) -> Result<Promise, Refused
         }
         (Some(standbys), _) => format!("on the disk of the primary and of {standbys}"),
     };
-    Ok(Promise {
+    Ok(Durability {
         meaning,
         is_weak: false,
     })
@@ -131,8 +131,8 @@ fn standbys(names: &str) -> u32 {
     number.unwrap_or(1)
 }
 
-impl Promise {
-    pub(super) fn tell(&self, host: &str) {
+impl Durability {
+    pub(super) fn log(&self, host: &str) {
         let meaning = &*self.meaning;
         if self.is_weak {
             tracing::warn!(
@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    const GOOD: Settings = Settings {
+    const GOOD: ServerSettings = ServerSettings {
         version: 150_004,
         writes: true,
         synchronous_commit: "on",
@@ -188,7 +188,7 @@ mod tests {
                 "on the disk of the primary and of 3 standbys, where it can be read too",
             ),
         ] {
-            let server = Settings {
+            let server = ServerSettings {
                 synchronous_commit,
                 standbys,
                 ..GOOD
@@ -199,34 +199,34 @@ mod tests {
 
     #[test]
     fn what_promises_too_little_is_refused() {
-        let old = Settings {
+        let old = ServerSettings {
             version: 120_012,
             ..GOOD
         };
         let refused = judge(&old, true).unwrap_err();
         assert!(refused.is_setup && refused.problem.contains("is PostgreSQL 12, but 13"));
-        let standby = Settings {
+        let standby = ServerSettings {
             writes: false,
             ..GOOD
         };
         assert!(!judge(&standby, false).unwrap_err().is_setup);
-        let stuck = Settings {
+        let stuck = ServerSettings {
             isolation: "repeatable read",
             ..GOOD
         };
         let refused = judge(&stuck, true).unwrap_err();
         assert!(refused.is_setup && refused.problem.contains("default_transaction_isolation"));
-        let narrow = Settings {
+        let narrow = ServerSettings {
             encoding: "LATIN1",
             ..GOOD
         };
         let refused = judge(&narrow, true).unwrap_err();
         assert!(refused.is_setup && refused.problem.contains("--encoding=UTF8"));
-        let hasty = Settings {
+        let hasty = ServerSettings {
             synchronous_commit: "off",
             ..GOOD
         };
-        let careless = Settings {
+        let careless = ServerSettings {
             fsync: "off",
             ..GOOD
         };

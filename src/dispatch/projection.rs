@@ -13,7 +13,7 @@ use super::runner::{Command, Leased};
 use super::status::{InMemory, State, Status};
 use super::*;
 use crate::handler::Parts;
-use crate::inbox::delivery::Settlement;
+use crate::inbox::delivery::DeliveryCommit;
 
 /// Events taken at once. A long look at the store would keep its log from being taken up again.
 const PART: usize = 512;
@@ -213,13 +213,13 @@ impl Loop {
             return;
         }
         self.next_position = Instant::now() + POSITION_EVERY;
-        let settlement = Settlement {
+        let settlement = DeliveryCommit {
             epoch: self.epoch,
             position: Some(self.position),
             changes: Vec::new(),
         };
         // What fails is tried again; a receiver that has lost its lease fails until it is told to stop.
-        if self.inbox.settle(self.id, settlement).await.is_ok() {
+        if self.inbox.commit(self.id, settlement).await.is_ok() {
             self.written = self.position;
         }
     }

@@ -33,7 +33,7 @@ use crate::clock::Clock;
 use crate::event::{Event, Seq};
 use crate::handler::{Failure, Handler, Outcome};
 use crate::inbox::delivery::{
-    Attempts, Change, HandlerId, InHand, Lane, Owed, Registered, Selection, Settlement,
+    Attempts, DeliveryChange, DeliveryCommit, HandlerId, InHand, Lane, Owed, Registered, Selection,
     replay_lane, stream_lane,
 };
 use crate::inbox::{Inbox, StoreError};
@@ -177,7 +177,7 @@ pub(super) struct Runner {
     probed: bool,
 
     /// Outcomes that are not written yet.
-    unwritten: Settlement,
+    unwritten: DeliveryCommit,
     written_position: Seq,
     next_position: Instant,
     reading: bool,
@@ -191,7 +191,7 @@ pub(super) struct Runner {
     /// Whose turn it is when there is something to write and something to look for.
     wrote_last: bool,
     /// What is being written: kept until it is confirmed.
-    writing: Option<Settlement>,
+    writing: Option<DeliveryCommit>,
     /// How often that has begun.
     written: u64,
     /// The store failed: it is left alone until then.
@@ -258,7 +258,7 @@ impl Runner {
             look_for_due: true,
             new_first: false,
             probed: false,
-            unwritten: Settlement::default(),
+            unwritten: DeliveryCommit::default(),
             written_position: registered.position,
             next_position: Instant::now(),
             reading: false,
@@ -417,7 +417,9 @@ impl Runner {
             if let Some(rows) = self.blocked.get_mut(&lane) {
                 *rows += 1;
                 self.window.settle(seq);
-                self.unwritten.changes.push(Change::Wait { seq, lane });
+                self.unwritten
+                    .changes
+                    .push(DeliveryChange::Wait { seq, lane });
             } else {
                 self.window.queue(lane, event);
             }
@@ -509,7 +511,7 @@ impl Runner {
                 self.window.settle(seq);
                 self.in_doubt.insert(seq);
                 *self.blocked.entry(attempt.lane).or_default() += 1;
-                self.unwritten.changes.push(Change::Retry {
+                self.unwritten.changes.push(DeliveryChange::Retry {
                     seq,
                     lane: attempt.lane,
                     attempts: attempt.attempts.clone(),
@@ -573,7 +575,7 @@ impl Runner {
         // One transaction: a position never goes without the rows of what lies below it.
         if let Some(settlement) = self.settlement(true)
             && !matches!(
-                timeout(STORE_PAUSE, self.inbox.settle(self.id, settlement)).await,
+                timeout(STORE_PAUSE, self.inbox.commit(self.id, settlement)).await,
                 Ok(Ok(()))
             )
         {
@@ -603,8 +605,13 @@ impl Runner {
         let owed = || {
             let changes = writing.clone().chain(&self.unwritten.changes);
             changes
-                .filter(|change| matches!(change, Change::Wait { .. } | Change::Retry { .. }))
-                .map(Change::seq)
+                .filter(|change| {
+                    matches!(
+                        change,
+                        DeliveryChange::Wait { .. } | DeliveryChange::Retry { .. }
+                    )
+                })
+                .map(DeliveryChange::seq)
         };
         self.status.show(InMemory {
             state,

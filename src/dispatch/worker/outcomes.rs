@@ -34,7 +34,9 @@ impl Runner {
         gaps.sort_unstable();
         for (seq, lane) in gaps {
             self.window.settle(seq);
-            self.unwritten.changes.push(Change::Wait { seq, lane });
+            self.unwritten
+                .changes
+                .push(DeliveryChange::Wait { seq, lane });
         }
     }
 
@@ -125,7 +127,7 @@ impl Runner {
     pub(super) fn done(&mut self, attempt: &Attempt) {
         let seq = attempt.event.seq();
         if attempt.has_row {
-            self.unwritten.changes.push(Change::Done {
+            self.unwritten.changes.push(DeliveryChange::Done {
                 seq,
                 lane: attempt.lane,
             });
@@ -147,7 +149,7 @@ impl Runner {
         // From here on these times are only shown, and compared by whoever cleans up.
         let mut attempts = attempt.attempts.clone();
         attempts.first = attempts.first.map(|first| self.clock.shown(first));
-        let change = Change::Park {
+        let change = DeliveryChange::Park {
             seq,
             lane: attempt.lane,
             attempts,
@@ -187,7 +189,7 @@ impl Runner {
         } else {
             tell!(debug);
         }
-        self.unwritten.changes.push(Change::Retry {
+        self.unwritten.changes.push(DeliveryChange::Retry {
             seq,
             lane,
             attempts: attempt.attempts.clone(),
@@ -213,7 +215,9 @@ impl Runner {
     /// Gives rows to what is queued in a lane.
     pub(super) fn make_wait(&mut self, lane: Lane) {
         for seq in self.window.take_lane(lane) {
-            self.unwritten.changes.push(Change::Wait { seq, lane });
+            self.unwritten
+                .changes
+                .push(DeliveryChange::Wait { seq, lane });
             *self.blocked.entry(lane).or_default() += 1;
         }
     }

@@ -37,7 +37,7 @@ impl Reason {
 
 /// What is kept of a refused callback.
 #[derive(Debug, Clone)]
-pub(crate) struct RefusedRow {
+pub(crate) struct RejectedRow {
     pub(crate) source: String,
     pub(crate) reason: &'static str,
     pub(crate) received: Timestamp,
@@ -51,7 +51,7 @@ pub(crate) struct RefusedRow {
 
 /// An entry of the rejected list.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct RejectedEntry {
     /// Its number: a later one is higher.
     pub id: i64,
     /// Why it is there: [`Reason::slug`].
@@ -76,7 +76,7 @@ pub(crate) struct Entry {
 
 /// Which entries of the rejected list are wanted. What is not set lets everything pass.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct RejectedQuery {
     /// Of this source.
     pub source: Option<String>,
     /// There for this reason.

@@ -22,7 +22,7 @@ impl Runner {
             self.written += 1;
             self.writing = Some(settlement.clone());
             self.tasks
-                .spawn(async move { Report::Settled(inbox.settle(id, settlement).await) });
+                .spawn(async move { Report::Settled(inbox.commit(id, settlement).await) });
         } else if let Some(discard) = self.discards.pop_front() {
             self.wrote_last = false;
             self.discard(discard);
@@ -58,7 +58,7 @@ impl Runner {
     }
 
     /// What is to be written now.
-    pub(super) fn settlement(&mut self, position_at_once: bool) -> Option<Settlement> {
+    pub(super) fn settlement(&mut self, position_at_once: bool) -> Option<DeliveryCommit> {
         let position = self.window.position();
         let moved = position > self.written_position;
         let timely = position_at_once || Instant::now() >= self.next_position;
@@ -67,7 +67,7 @@ impl Runner {
         }
         self.next_position = Instant::now() + POSITION_EVERY;
         let changes = std::mem::take(&mut self.unwritten.changes);
-        Some(Settlement {
+        Some(DeliveryCommit {
             epoch: self.epoch,
             position: moved.then_some(position),
             changes,
@@ -178,7 +178,7 @@ impl Runner {
         let running = self.running.values();
         let known_better: HashSet<Seq> = running
             .map(|running| running.attempt.event.seq())
-            .chain(self.unwritten.changes.iter().map(Change::seq))
+            .chain(self.unwritten.changes.iter().map(DeliveryChange::seq))
             .collect();
         for change in settlement.changes {
             if !known_better.contains(&change.seq()) {
