@@ -1,6 +1,6 @@
 //! Hands what the inbox holds to the handlers, each at its own pace.
 //!
-//! Every handler has a loop of its own (`runner`), so that a slow or broken one is nobody else's business. Order per stream,
+//! Every handler has a loop of its own (`worker`), so that a slow or broken one is nobody else's business. Order per stream,
 //! at least once: an event is remembered as done only after its handler said so. What one handler cannot do now is tried again
 //! with pauses; what it refuses, or could not do for too long, is parked.
 //!
@@ -9,11 +9,11 @@
 mod deletion;
 mod health;
 mod leases;
-mod parts;
-mod runner;
+mod projection;
+mod read_ahead;
 pub(crate) mod settings;
 mod status;
-mod window;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,21 +24,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use self::leases::{Held, Ordered};
-use self::parts::Taking;
-use self::runner::{Command, Leased, Runner};
+use self::leases::{HeldLease, RemoteCommand};
+use self::projection::ProjectionWorker;
 use self::settings::HandlerSettings;
-use self::status::{InMemory, Status};
-pub(crate) use self::status::{Last, State};
+pub(crate) use self::status::{HandlerState, Last};
+use self::status::{Status, WorkerView};
+use self::worker::{LeasedHandler, Worker, WorkerCommand};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
-use crate::handler::Taker;
+use crate::handler::Consumer;
 use crate::inbox::delivery::{HandlerId, OutOfLine, RowCounts, RowState, Selection};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::{HandlerLabel, Metrics};
 
 /// Between tries to have handlers begin that a failing store kept from it.
-const ARRANGE_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_START: Duration = Duration::from_secs(1);
 
 /// A handler that is ready to take events.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub(crate) struct Built {
     /// Its section of the configuration.
     pub settings: Arc<HandlerSettings>,
     /// The handler itself.
-    pub handler: Taker,
+    pub handler: Consumer,
 }
 
 /// All handlers at work.
@@ -54,11 +54,11 @@ pub(crate) struct Dispatch {
     inbox: Inbox,
     clock: Clock,
     metrics: Arc<Metrics>,
-    at_work: Mutex<BTreeMap<String, AtWork>>,
+    configured: Mutex<BTreeMap<String, ConfiguredHandler>>,
     /// The leases of those at work and of those that leave.
-    held: Mutex<HashMap<HandlerId, Held>>,
+    held_leases: Mutex<HashMap<HandlerId, HeldLease>>,
     /// The loops that were told to stop and have not ended. Nothing else delivers for their handlers before they have.
-    leaving: watch::Sender<HashMap<HandlerId, Leaving>>,
+    stopping_workers: watch::Sender<HashMap<HandlerId, StoppingWorker>>,
     /// One change of the handlers at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
     /// One deletion at a time.
@@ -67,31 +67,31 @@ pub(crate) struct Dispatch {
 }
 
 /// A handler that is configured.
-struct AtWork {
+struct ConfiguredHandler {
     id: HandlerId,
     built: Built,
     /// None while another receiver delivers for it.
-    work: Option<Work>,
+    worker: Option<WorkerHandle>,
 }
 
-impl AtWork {
-    fn is_internal(&self) -> bool {
-        matches!(self.built.handler, Taker::Parts(_))
+impl ConfiguredHandler {
+    fn is_projection(&self) -> bool {
+        matches!(self.built.handler, Consumer::Projection(_))
     }
 }
 
-struct Work {
+struct WorkerHandle {
     id: HandlerId,
     epoch: Option<i64>,
     timeout: Duration,
     status: Arc<Status>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<WorkerCommand>,
     task: JoinHandle<()>,
 }
 
-struct Leaving {
+struct StoppingWorker {
     status: Arc<Status>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<WorkerCommand>,
 }
 
 /// How a handler is doing.
@@ -102,7 +102,7 @@ pub(crate) struct HandlerReport {
     /// The `type` of its target; none if it is code.
     pub target_type: Option<&'static str>,
     /// Whether it works.
-    pub state: State,
+    pub state: HandlerState,
     /// Events it has not finished; those that were not read yet count even if its filters will not let them through.
     pub lag_events: u64,
     /// The age of the oldest of them.
@@ -119,32 +119,32 @@ pub(crate) struct DeliveryReport {
     /// Its name.
     pub handler: String,
     /// How far it is.
-    pub progress: Progress,
+    pub progress: DeliveryProgress,
     /// What is known of a delivery that is out of line.
     pub row: Option<OutOfLine>,
 }
 
 /// How far a handler is with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum DeliveryProgress {
     /// Its filters do not let it through.
     NotWanted,
     /// It is done, was discarded, or had been stored when the handler began.
     Done,
     /// It was read, and may be done in a moment or be so already.
-    AtWork,
+    InProgress,
     /// The handler has not come so far.
     Ahead,
     /// It failed, or waits behind one that did.
     OutOfLine(RowState),
 }
 
-impl Progress {
+impl DeliveryProgress {
     /// All of them.
     pub(crate) const ALL: [Self; 7] = [
         Self::NotWanted,
         Self::Done,
-        Self::AtWork,
+        Self::InProgress,
         Self::Ahead,
         Self::OutOfLine(RowState::Due),
         Self::OutOfLine(RowState::Waiting),
@@ -156,7 +156,7 @@ impl Progress {
         match self {
             Self::NotWanted => "not wanted",
             Self::Done => "done",
-            Self::AtWork => "at work",
+            Self::InProgress => "at work",
             Self::Ahead => "ahead",
             Self::OutOfLine(RowState::Due) => "retrying",
             Self::OutOfLine(RowState::Waiting) => "waiting",
@@ -183,9 +183,9 @@ impl Dispatch {
             inbox,
             clock,
             metrics,
-            at_work: Mutex::default(),
-            held: Mutex::default(),
-            leaving: watch::Sender::default(),
+            configured: Mutex::default(),
+            held_leases: Mutex::default(),
+            stopping_workers: watch::Sender::default(),
             changing: Arc::default(),
             deleting: tokio::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -204,87 +204,87 @@ impl Dispatch {
             .map(|(name, built)| (name.clone(), built.settings.start));
         // If the store does not work now, nothing has been stopped.
         let registered = self.inbox.register(starts.collect()).await?;
-        let leaving = self.take_out(|name, at_work| {
+        let removed = self.remove_handlers(|name, configured| {
             handlers
                 .get(name)
-                .is_none_or(|built| built.settings != at_work.built.settings)
+                .is_none_or(|built| built.settings != configured.built.settings)
         });
-        for work in leaving {
-            self.retire(work, None);
+        for worker in removed {
+            self.stop_worker(worker, None);
         }
         {
-            let mut at_work = self.at_work();
+            let mut configured = self.configured();
             for ((name, built), registered) in handlers.into_iter().zip(registered) {
-                if let Taker::Handler(_) = built.handler {
+                if let Consumer::Handler(_) = built.handler {
                     // Its counters begin at 0 here, also while it is at work elsewhere.
                     self.metrics.of_handler(&name);
                 }
-                at_work.entry(name).or_insert(AtWork {
+                configured.entry(name).or_insert(ConfiguredHandler {
                     id: registered.id,
                     built,
-                    work: None,
+                    worker: None,
                 });
             }
         }
         // The change is made. What cannot begin now does so as soon as the store lets it.
-        if self.renew_and_arrange().await.is_err() {
-            tokio::spawn(self.clone().begin_later());
+        if self.renew_and_apply().await.is_err() {
+            tokio::spawn(self.clone().start_later());
         }
         Ok(())
     }
 
     /// Has a loop stop, and takes up its handler again when it has ended. Without a grace it may use the time that an attempt
     /// may take.
-    fn retire(self: &Arc<Self>, work: Work, grace: Option<Duration>) {
-        let leaving = Leaving {
-            status: work.status,
-            commands: work.commands.clone(),
+    fn stop_worker(self: &Arc<Self>, worker: WorkerHandle, grace: Option<Duration>) {
+        let leaving = StoppingWorker {
+            status: worker.status,
+            commands: worker.commands.clone(),
         };
-        self.leaving.send_modify(|all| {
-            all.insert(work.id, leaving);
+        self.stopping_workers.send_modify(|all| {
+            all.insert(worker.id, leaving);
         });
         let dispatch = self.clone();
         tokio::spawn(async move {
-            let grace = grace.unwrap_or(work.timeout);
-            let _ = work.commands.send(Command::Stop { grace }).await;
-            if work.task.await.is_err() {
+            let grace = grace.unwrap_or(worker.timeout);
+            let _ = worker.commands.send(WorkerCommand::Stop { grace }).await;
+            if worker.task.await.is_err() {
                 tracing::error!("the loop of a handler had panicked");
             }
-            dispatch.take_up(work.id).await;
+            dispatch.worker_ended(worker.id).await;
         });
     }
 
     /// A loop has ended. If its handler is configured, the next loop begins.
-    async fn take_up(self: Arc<Self>, ended: HandlerId) {
+    async fn worker_ended(self: Arc<Self>, ended: HandlerId) {
         let begun = {
             let _changing = self.changing.lock().await;
-            self.leaving.send_modify(|all| {
+            self.stopping_workers.send_modify(|all| {
                 all.remove(&ended);
             });
-            self.have_begun().await
+            self.start_missing().await
         };
         if !begun {
-            self.begin_later().await;
+            self.start_later().await;
         }
     }
 
     /// Has those begin that are configured and do not run, as soon as the store lets them.
-    async fn begin_later(self: Arc<Self>) {
+    async fn start_later(self: Arc<Self>) {
         loop {
-            sleep(ARRANGE_AGAIN).await;
+            sleep(RETRY_START).await;
             let _changing = self.changing.lock().await;
-            if self.have_begun().await {
+            if self.start_missing().await {
                 return;
             }
         }
     }
 
     /// Has those begin that are configured: whether all that may have, which are none once it stops.
-    async fn have_begun(self: &Arc<Self>) -> bool {
-        self.stopping.load(Ordering::SeqCst) || self.renew_and_arrange().await.is_ok()
+    async fn start_missing(self: &Arc<Self>) -> bool {
+        self.stopping.load(Ordering::SeqCst) || self.renew_and_apply().await.is_ok()
     }
 
-    fn begin(&self, name: &str, built: &Built, leased: Leased) -> Work {
+    fn start_worker(&self, name: &str, built: &Built, leased: LeasedHandler) -> WorkerHandle {
         let status = Arc::new(Status::starting_at(
             leased.registered.position,
             leased.registered.paused,
@@ -292,8 +292,8 @@ impl Dispatch {
         let (commands, received) = mpsc::channel(16);
         let (id, epoch) = (leased.registered.id, leased.epoch);
         let task = match &built.handler {
-            Taker::Handler(handler) => {
-                let runner = Runner::new(
+            Consumer::Handler(handler) => {
+                let worker = Worker::new(
                     name.to_owned(),
                     leased,
                     built.settings.clone(),
@@ -303,20 +303,19 @@ impl Dispatch {
                     self.metrics.of_handler(name),
                     status.clone(),
                 );
-                tokio::spawn(runner.run(received))
+                tokio::spawn(worker.run(received))
             }
-            Taker::Parts(parts) => {
-                let taking = Taking {
-                    name: name.to_owned(),
+            Consumer::Projection(projection) => {
+                let worker = ProjectionWorker::new(
                     leased,
-                    parts: parts.clone(),
-                    inbox: self.inbox.clone(),
-                    status: status.clone(),
-                };
-                parts::spawn(taking, received)
+                    projection.clone(),
+                    self.inbox.clone(),
+                    status.clone(),
+                );
+                projection::spawn(name, worker, received)
             }
         };
-        Work {
+        WorkerHandle {
             id,
             epoch,
             timeout: built.settings.timeout,
@@ -331,44 +330,57 @@ impl Dispatch {
         self.stopping.store(true, Ordering::SeqCst);
         {
             let _changing = self.changing.lock().await;
-            for leaving in self.leaving.borrow().values() {
-                let _ = leaving.commands.try_send(Command::Stop { grace });
+            for leaving in self.stopping_workers.borrow().values() {
+                let _ = leaving.commands.try_send(WorkerCommand::Stop { grace });
             }
-            for work in self.take_out(|_, _| true) {
-                self.retire(work, Some(grace));
+            for worker in self.remove_handlers(|_, _| true) {
+                self.stop_worker(worker, Some(grace));
             }
         }
-        let _ = self.leaving.subscribe().wait_for(HashMap::is_empty).await;
+        let _ = self
+            .stopping_workers
+            .subscribe()
+            .wait_for(HashMap::is_empty)
+            .await;
     }
 
-    fn at_work(&self) -> MutexGuard<'_, BTreeMap<String, AtWork>> {
-        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    fn configured(&self) -> MutexGuard<'_, BTreeMap<String, ConfiguredHandler>> {
+        self.configured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_out(&self, leaves: impl Fn(&str, &AtWork) -> bool) -> Vec<Work> {
-        self.at_work()
-            .extract_if(.., |name, at_work| leaves(name, at_work))
-            .filter_map(|(_, at_work)| at_work.work)
+    fn remove_handlers(
+        &self,
+        leaves: impl Fn(&str, &ConfiguredHandler) -> bool,
+    ) -> Vec<WorkerHandle> {
+        self.configured()
+            .extract_if(.., |name, configured| leaves(name, configured))
+            .filter_map(|(_, configured)| configured.worker)
             .collect()
     }
 
     /// The number of a handler in the inbox.
     pub(crate) fn id(&self, name: &str) -> Result<HandlerId, ControlError> {
-        let at_work = self.at_work();
-        let at_work = at_work.get(name).filter(|at_work| !at_work.is_internal());
-        Ok(at_work.ok_or(ControlError::NoSuchHandler)?.id)
+        let configured = self.configured();
+        let configured = configured
+            .get(name)
+            .filter(|configured| !configured.is_projection());
+        Ok(configured.ok_or(ControlError::NoSuchHandler)?.id)
     }
 
     /// The number of a part of livehook, if it is here that events are delivered to it.
-    pub(crate) fn internal_here(&self, name: &str) -> Option<HandlerId> {
-        let at_work = self.at_work();
-        let at_work = at_work.get(name).filter(|at_work| at_work.work.is_some())?;
-        Some(at_work.id)
+    pub(crate) fn projection_here(&self, name: &str) -> Option<HandlerId> {
+        let configured = self.configured();
+        let configured = configured
+            .get(name)
+            .filter(|configured| configured.worker.is_some())?;
+        Some(configured.id)
     }
 
     /// The number of a part of livehook, wherever events are delivered to it.
-    pub(crate) fn internal_id(&self, name: &str) -> Option<HandlerId> {
-        Some(self.at_work().get(name)?.id)
+    pub(crate) fn projection_id(&self, name: &str) -> Option<HandlerId> {
+        Some(self.configured().get(name)?.id)
     }
 
     /// Makes deliveries due again, as far as the handler's filters let them through: how many. A dry run only counts.
@@ -379,8 +391,8 @@ impl Dispatch {
         dry_run: bool,
     ) -> Result<u64, ControlError> {
         self.id(name)?;
-        let ordered = Ordered::Replay { selection, dry_run };
-        self.ask(name, ordered).await
+        let command = RemoteCommand::Replay { selection, dry_run };
+        self.send(name, command).await
     }
 
     /// Gives deliveries up for good: how many. A dry run only counts.
@@ -391,8 +403,8 @@ impl Dispatch {
         dry_run: bool,
     ) -> Result<u64, ControlError> {
         self.id(name)?;
-        let ordered = Ordered::Discard { selection, dry_run };
-        self.ask(name, ordered).await
+        let command = RemoteCommand::Discard { selection, dry_run };
+        self.send(name, command).await
     }
 
     /// What became of an event at each handler, by name.
@@ -401,15 +413,17 @@ impl Dispatch {
         event: &Event,
     ) -> Result<Vec<DeliveryReport>, StoreError> {
         let handlers: Vec<_> = {
-            let at_work = self.at_work();
-            let handlers = at_work.iter().filter(|(_, at_work)| !at_work.is_internal());
-            let shown = handlers.map(|(name, at_work)| {
-                let read_to = at_work
-                    .work
+            let configured = self.configured();
+            let handlers = configured
+                .iter()
+                .filter(|(_, configured)| !configured.is_projection());
+            let shown = handlers.map(|(name, configured)| {
+                let read_to = configured
+                    .worker
                     .as_ref()
-                    .map(|work| work.status.shown().read_to);
-                let wants = at_work.built.settings.wants(event);
-                (name.clone(), at_work.id, wants, read_to)
+                    .map(|worker| worker.status.view().read_to);
+                let wants = configured.built.settings.wants(event);
+                (name.clone(), configured.id, wants, read_to)
             });
             shown.collect()
         };
@@ -426,13 +440,15 @@ impl Dispatch {
             let progress = match &row {
                 // Replayed, or its turn has just come.
                 Some(row) if row.state == RowState::Due && row.attempts.count == 0 => {
-                    Progress::OutOfLine(RowState::Waiting)
+                    DeliveryProgress::OutOfLine(RowState::Waiting)
                 }
-                Some(row) => Progress::OutOfLine(row.state),
-                None if !wants => Progress::NotWanted,
-                None if event.seq() <= position => Progress::Done,
-                None if read_to.is_some_and(|read_to| event.seq() <= read_to) => Progress::AtWork,
-                None => Progress::Ahead,
+                Some(row) => DeliveryProgress::OutOfLine(row.state),
+                None if !wants => DeliveryProgress::NotWanted,
+                None if event.seq() <= position => DeliveryProgress::Done,
+                None if read_to.is_some_and(|read_to| event.seq() <= read_to) => {
+                    DeliveryProgress::InProgress
+                }
+                None => DeliveryProgress::Ahead,
             };
             reports.push(DeliveryReport {
                 handler,
@@ -446,48 +462,51 @@ impl Dispatch {
     /// Has a handler begin no more attempts, or go on; also after a restart.
     pub(crate) async fn pause(&self, name: &str, paused: bool) -> Result<(), ControlError> {
         self.id(name)?;
-        self.ask(name, Ordered::Pause { paused }).await.map(drop)
+        self.send(name, RemoteCommand::Pause { paused })
+            .await
+            .map(drop)
     }
 
     /// Asks whoever delivers for the handler, here or elsewhere.
-    async fn ask(&self, name: &str, ordered: Ordered) -> Result<u64, ControlError> {
+    async fn send(&self, name: &str, command: RemoteCommand) -> Result<u64, ControlError> {
         let (id, is_here) = {
-            let at_work = self.at_work();
-            let at_work = at_work.get(name).ok_or(ControlError::NoSuchHandler)?;
-            (at_work.id, at_work.work.is_some())
+            let configured = self.configured();
+            let configured = configured.get(name).ok_or(ControlError::NoSuchHandler)?;
+            (configured.id, configured.worker.is_some())
         };
         if is_here || !self.inbox.is_shared() {
-            Ok(self.ask_here(name, ordered).await?)
+            Ok(self.send_here(name, command).await?)
         } else {
-            self.send_command(id, ordered).await
+            self.send_remote(id, command).await
         }
     }
 
     /// How every handler is doing, by name.
     pub(crate) async fn report(&self) -> Result<Vec<HandlerReport>, StoreError> {
-        self.report_of(|at_work| !at_work.is_internal()).await
+        self.report_of(|configured| !configured.is_projection())
+            .await
     }
 
     async fn report_of(
         &self,
-        wanted: impl Fn(&AtWork) -> bool,
+        wanted: impl Fn(&ConfiguredHandler) -> bool,
     ) -> Result<Vec<HandlerReport>, StoreError> {
         let handlers: Vec<_> = {
-            let at_work = self.at_work();
-            let leaving = self.leaving.borrow();
-            let shown = |at_work: &AtWork| {
-                let work = at_work.work.as_ref().map(|work| &work.status);
-                let leaving = || leaving.get(&at_work.id).map(|leaving| &leaving.status);
+            let configured = self.configured();
+            let leaving = self.stopping_workers.borrow();
+            let shown = |configured: &ConfiguredHandler| {
+                let worker = configured.worker.as_ref().map(|worker| &worker.status);
+                let leaving = || leaving.get(&configured.id).map(|leaving| &leaving.status);
                 (
-                    at_work.id,
-                    work.or_else(leaving).cloned(),
-                    at_work.built.settings.target_type,
+                    configured.id,
+                    worker.or_else(leaving).cloned(),
+                    configured.built.settings.target_type,
                 )
             };
-            at_work
+            configured
                 .iter()
-                .filter(|(_, at_work)| wanted(at_work))
-                .map(|(name, at_work)| (name.clone(), shown(at_work)))
+                .filter(|(_, configured)| wanted(configured))
+                .map(|(name, configured)| (name.clone(), shown(configured)))
                 .collect()
         };
         let last_seq = *self.inbox.committed().borrow();
@@ -495,15 +514,15 @@ impl Dispatch {
         for (name, (id, status, target_type)) in handlers {
             // In this order: what moves from memory into a row meanwhile is counted twice rather than not at all.
             let (shown, last) = match status {
-                Some(status) => (status.shown(), status.last()),
+                Some(status) => (status.view(), status.last()),
                 None => (
-                    InMemory::elsewhere(self.inbox.position(id).await?),
+                    WorkerView::elsewhere(self.inbox.position(id).await?),
                     Last::default(),
                 ),
             };
             let rows = self.inbox.count(id).await?;
             let unread = (last_seq - shown.read_to).max(0).unsigned_abs();
-            let lag_events = unread + shown.unsettled + rows.due + rows.waiting;
+            let lag_events = unread + shown.open + rows.due + rows.waiting;
             let first_unread: Option<Seq> = (unread > 0).then_some(shown.read_to + 1);
             let lag = match [first_unread, shown.oldest, rows.oldest]
                 .into_iter()
@@ -547,7 +566,7 @@ impl Dispatch {
                 .get_or_create(&label)
                 .set(signed(report.rows.parked));
         }
-        let internal = self.report_of(AtWork::is_internal).await?;
+        let internal = self.report_of(ConfiguredHandler::is_projection).await?;
         let behind = internal.iter().map(|report| report.lag_events).sum::<u64>();
         let signed = i64::try_from(behind).unwrap_or(i64::MAX);
         self.metrics.streams_lag_events.set(signed);

@@ -43,26 +43,26 @@ pub trait Handler: Send + Sync + 'static {
     fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a>;
 }
 
-/// The future of a [`Parts`].
-pub(crate) type Taking<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
+/// The future of a [`Projection`].
+pub(crate) type Applying<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
 /// A part of livehook that takes events in arrival order, many at once. What fails is tried again until it works; what was taken
 /// may come again.
-pub(crate) trait Parts: Send + Sync + 'static {
+pub(crate) trait Projection: Send + Sync + 'static {
     /// Takes events. Called in a thread that may be blocked.
-    fn take(&self, events: Vec<Event>) -> Taking<'_>;
+    fn apply_events(&self, events: Vec<Event>) -> Applying<'_>;
 }
 
 /// Who gets events.
 #[derive(Clone)]
-pub(crate) enum Taker {
+pub(crate) enum Consumer {
     /// A handler, which gets them one by one.
     Handler(Arc<dyn Handler>),
     /// A part of livehook.
-    Parts(Arc<dyn Parts>),
+    Projection(Arc<dyn Projection>),
 }
 
-impl From<Arc<dyn Handler>> for Taker {
+impl From<Arc<dyn Handler>> for Consumer {
     fn from(handler: Arc<dyn Handler>) -> Self {
         Self::Handler(handler)
     }

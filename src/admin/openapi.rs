@@ -12,7 +12,7 @@ use super::Problem;
 use super::api::json_text;
 use super::endpoints::{AnswerForm, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
-use crate::dispatch::State;
+use crate::dispatch::HandlerState;
 use crate::rejected::Reason;
 
 mod schemas;
@@ -172,7 +172,7 @@ fn query_parameter(name: &str) -> (&'static str, Value) {
         "handler" => ("only this handler", text),
         "state" => (
             "only handlers in this state",
-            one_of(State::ALL.map(State::slug)),
+            one_of(HandlerState::ALL.map(HandlerState::slug)),
         ),
         "reason" => (
             "only callbacks rejected for this reason",

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use css_callbacks::{Kind, Timestamp};
 
 use super::Problem;
-use crate::dispatch::State;
+use crate::dispatch::HandlerState;
 use crate::event::{PayloadForm, Seq};
 use crate::inbox::query::EventFilter;
 use crate::rejected::{self, Reason};
@@ -176,11 +176,15 @@ impl Fields {
     }
 
     /// `state` of a handler.
-    pub(super) fn handler_state(&mut self) -> Result<Option<State>, Problem> {
+    pub(super) fn handler_state(&mut self) -> Result<Option<HandlerState>, Problem> {
         self.parsed(
             "state",
             "`running`, `failing`, `paused` or `elsewhere`",
-            |text| State::ALL.into_iter().find(|state| state.slug() == text),
+            |text| {
+                HandlerState::ALL
+                    .into_iter()
+                    .find(|state| state.slug() == text)
+            },
         )
     }
 

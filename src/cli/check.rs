@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use css_callbacks::{Kind, UrlField};
 
 use crate::config::Config;
-use crate::dispatch::settings::{HandlerSettings, Order};
+use crate::dispatch::settings::{DeliveryOrder, HandlerSettings};
 use crate::inbox::settings::StoreSettings;
 use crate::settings::{Invalid, access};
 use crate::source::{Source, token_query};
@@ -173,8 +173,8 @@ fn write_handler(out: &mut String, name: &str, handler: &HandlerSettings) -> fmt
         write!(out, "; streams {}", handler.streams().join(", "))?;
     }
     match handler.order {
-        Order::Stream => writeln!(out, "; in order per stream"),
-        Order::None => writeln!(out, "; in no order"),
+        DeliveryOrder::Stream => writeln!(out, "; in order per stream"),
+        DeliveryOrder::None => writeln!(out, "; in no order"),
     }
 }
 

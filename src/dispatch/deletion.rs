@@ -9,7 +9,7 @@ use super::*;
 use crate::inbox::query::{EventFilter, app_in};
 
 /// Events that handlers are told of in one go: one that is at work in another process hears of orders once a second.
-const PART: usize = 4000;
+const PAGE: usize = 4000;
 /// Events deleted in one go: others write in between.
 const CHUNK: usize = 500;
 
@@ -43,39 +43,39 @@ impl Dispatch {
         let all = EventFilter::default();
         let newest = self.inbox.search(all, None, true, 1).await?;
         let newest = newest.items.first().map_or(0, Event::seq);
-        let mut deaf = HashSet::new();
+        let mut unreachable = HashSet::new();
         let mut deleted = Deleted::default();
         let mut nameless = Nameless::new();
         let mut after = Some(0);
         while let Some(from) = after {
             let page = self
                 .inbox
-                .search(filter.clone(), Some(from), false, PART)
+                .search(filter.clone(), Some(from), false, PAGE)
                 .await?;
             after = page.next.filter(|next| *next < newest);
             let found = page.items.iter().map(Event::seq);
             let found: Vec<Seq> = found.filter(|seq| *seq <= newest).collect();
             if dry_run {
                 deleted.count += found.len() as u64;
-                note_nameless(&mut nameless, &filter, &page.items);
+                count_nameless(&mut nameless, &filter, &page.items);
                 continue;
             }
             if !found.is_empty() {
-                self.let_go(&found, &mut deaf).await;
+                self.forget_everywhere(&found, &mut unreachable).await;
             }
             for chunk in found.chunks(CHUNK) {
                 deleted.count += self.inbox.delete(chunk.to_vec()).await?;
             }
         }
         // Whatever was read before is through with by now.
-        self.let_go(&[], &mut deaf).await;
+        self.forget_everywhere(&[], &mut unreachable).await;
         deleted.without_appname = nameless.values().sum();
-        deleted.maybe_another_app = self.of_another_app(&filter, nameless).await?;
+        deleted.maybe_another_app = self.count_other_apps(&filter, nameless).await?;
         Ok(deleted)
     }
 
     /// How many of these may be of another app than the filter's, because the store knows their stream under one.
-    async fn of_another_app(
+    async fn count_other_apps(
         &self,
         filter: &EventFilter,
         mut nameless: Nameless,
@@ -95,7 +95,7 @@ impl Dispatch {
             {
                 let page = self
                     .inbox
-                    .search(namesakes.clone(), Some(from), false, PART);
+                    .search(namesakes.clone(), Some(from), false, PAGE);
                 let page = page.await?;
                 after = page.next;
                 for event in &page.items {
@@ -114,23 +114,23 @@ impl Dispatch {
     }
 
     /// Has every handler give these events up. One that does not hear is not told again: the inbox removes its rows without it.
-    async fn let_go(&self, seqs: &[Seq], deaf: &mut HashSet<String>) {
-        let names: Vec<String> = self.at_work().keys().cloned().collect();
+    async fn forget_everywhere(&self, seqs: &[Seq], unreachable: &mut HashSet<String>) {
+        let names: Vec<String> = self.configured().keys().cloned().collect();
         let told = names
             .into_iter()
-            .filter(|name| !deaf.contains(name))
+            .filter(|name| !unreachable.contains(name))
             .map(async |name| {
                 let seqs = seqs.to_vec();
-                let told = self.ask(&name, Ordered::Forget { seqs }).await;
+                let told = self.send(&name, RemoteCommand::Forget { seqs }).await;
                 told.err().map(|_| name)
             });
         let unheard: Vec<_> = join_all(told).await.into_iter().flatten().collect();
-        deaf.extend(unheard);
+        unreachable.extend(unheard);
     }
 }
 
 /// Counts events that tell no appname, if the filter names one.
-fn note_nameless(nameless: &mut Nameless, filter: &EventFilter, events: &[Event]) {
+fn count_nameless(nameless: &mut Nameless, filter: &EventFilter, events: &[Event]) {
     let asked = filter.stream.as_deref().unwrap_or_default();
     for event in events {
         let own = event.attributes();

@@ -24,7 +24,7 @@ const MOST_POISONED: usize = 10_000;
 
 /// What is known of a handler since its last success.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct HandlerHealth {
     failed: HashSet<Lane>,
     /// Failed while others succeeded, and not well since.
     poisoned: HashSet<Lane>,
@@ -39,7 +39,7 @@ struct Down {
     next: Timestamp,
 }
 
-impl Health {
+impl HandlerHealth {
     /// Whether nothing but probes is sent.
     pub(super) fn is_down(&self) -> bool {
         self.down.is_some()
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn one_poisoned_stream_brings_nothing_down() {
-        let mut health = Health::default();
+        let mut health = HandlerHealth::default();
         for _ in 0..1000 {
             assert!(!health.failed(8, false, NOW, pause));
             assert!(
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn several_failing_streams_do_until_one_success() {
-        let mut health = Health::default();
-        let fails = |health: &mut Health, lane| health.failed(lane, false, NOW, pause);
+        let mut health = HandlerHealth::default();
+        let fails = |health: &mut HandlerHealth, lane| health.failed(lane, false, NOW, pause);
         assert!([2, 4, 6].into_iter().all(|lane| !fails(&mut health, lane)));
         assert!(fails(&mut health, 8));
         assert!(!fails(&mut health, 10), "it is down already");
@@ -199,10 +199,10 @@ mod tests {
 
     #[test]
     fn streams_that_fail_beside_successes_bring_it_down_no_more() {
-        let mut health = Health::default();
-        let fails = |health: &mut Health, lane| health.failed(lane, false, NOW, pause);
+        let mut health = HandlerHealth::default();
+        let fails = |health: &mut HandlerHealth, lane| health.failed(lane, false, NOW, pause);
         let poisoned = [2, 4, 6, 8];
-        let fail_all = |health: &mut Health| poisoned.map(|lane| fails(health, lane));
+        let fail_all = |health: &mut HandlerHealth| poisoned.map(|lane| fails(health, lane));
         assert_eq!(fail_all(&mut health), [false, false, false, true]);
         assert!(health.succeeded(20));
         assert_eq!(fail_all(&mut health), [false; 4]);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn only_so_many_rejects_in_a_row_are_believed() {
-        let mut health = Health::default();
+        let mut health = HandlerHealth::default();
         assert!((0..50).all(|_| health.believes_reject()));
         assert!(!health.believes_reject());
         health.nothing_to_probe_with();

@@ -1,7 +1,7 @@
 //! Which handlers are at work here, where several processes share an inbox.
 //!
 //! The inbox gives out leases: whoever has one of a handler delivers for it, and nobody else does. They are renewed every second.
-//! An attempt begins only if it will be over before the lease is ([`Runner`] sees to that), so a process that cannot renew, or
+//! An attempt begins only if it will be over before the lease is ([`Worker`] sees to that), so a process that cannot renew, or
 //! slept for long, begins nothing that another one may have begun. What one process is asked about a handler that is at work
 //! in another is ordered there through the inbox.
 
@@ -17,10 +17,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The shortest term of a lease.
 const SHORTEST: Duration = Duration::from_secs(6);
 /// How long another process may take for what it was asked.
-const ORDER_WAIT: Duration = Duration::from_secs(20);
+const COMMAND_WAIT: Duration = Duration::from_secs(20);
 
 /// A lease, and word of its end for whoever delivers under it.
-pub(super) struct Held {
+pub(super) struct HeldLease {
     lease: Lease,
     until: watch::Sender<Instant>,
 }
@@ -28,28 +28,31 @@ pub(super) struct Held {
 /// What is asked of the process that delivers for a handler.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Ordered {
+pub(super) enum RemoteCommand {
     Replay { selection: Selection, dry_run: bool },
     Discard { selection: Selection, dry_run: bool },
     Pause { paused: bool },
     Forget { seqs: Vec<Seq> },
 }
 
-impl Ordered {
-    pub(super) fn command(self, reply: oneshot::Sender<Result<u64, StoreError>>) -> Command {
+impl RemoteCommand {
+    pub(super) fn with_reply(
+        self,
+        reply: oneshot::Sender<Result<u64, StoreError>>,
+    ) -> WorkerCommand {
         match self {
-            Self::Replay { selection, dry_run } => Command::Replay {
+            Self::Replay { selection, dry_run } => WorkerCommand::Replay {
                 selection,
                 dry_run,
                 reply,
             },
-            Self::Discard { selection, dry_run } => Command::Discard {
+            Self::Discard { selection, dry_run } => WorkerCommand::Discard {
                 selection,
                 dry_run,
                 reply,
             },
-            Self::Pause { paused } => Command::Pause { paused, reply },
-            Self::Forget { seqs } => Command::Forget { seqs, reply },
+            Self::Pause { paused } => WorkerCommand::Pause { paused, reply },
+            Self::Forget { seqs } => WorkerCommand::Forget { seqs, reply },
         }
     }
 }
@@ -81,30 +84,32 @@ impl Dispatch {
                 tokio::spawn(async move {
                     let _changing = changing;
                     // What did not work is tried again at the next tick.
-                    let _ = dispatch.arrange(&leases).await;
+                    let _ = dispatch.apply_leases(&leases).await;
                 });
             }
-            self.obey_orders().await;
+            self.execute_remote_commands().await;
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<HandlerId, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held_leases(&self) -> MutexGuard<'_, HashMap<HandlerId, HeldLease>> {
+        self.held_leases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the leases of all that are configured, and those of handlers that are still about to leave.
     pub(super) async fn renew(&self) -> Result<Vec<Lease>, StoreError> {
         let mut wanted: BTreeMap<HandlerId, Duration> = BTreeMap::new();
         let stopping = self.stopping.load(Ordering::SeqCst);
-        for at_work in self.at_work().values().filter(|_| !stopping) {
-            wanted.insert(at_work.id, term(at_work.built.settings.timeout));
+        for configured in self.configured().values().filter(|_| !stopping) {
+            wanted.insert(configured.id, term(configured.built.settings.timeout));
         }
-        for id in self.held().keys() {
+        for id in self.held_leases().keys() {
             wanted.entry(*id).or_insert(SHORTEST);
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
         let leases = self.inbox.lease(&wanted).await?;
-        let mut held = self.held();
+        let mut held = self.held_leases();
         for lease in &leases {
             match held.get_mut(&lease.handler) {
                 Some(held) if held.lease.epoch == lease.epoch => {
@@ -115,7 +120,7 @@ impl Dispatch {
                     let (until, _) = watch::channel(lease.until);
                     let lost = held.insert(
                         lease.handler,
-                        Held {
+                        HeldLease {
                             lease: *lease,
                             until,
                         },
@@ -132,55 +137,60 @@ impl Dispatch {
         Ok(leases)
     }
 
-    pub(super) async fn renew_and_arrange(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(super) async fn renew_and_apply(self: &Arc<Self>) -> Result<(), StoreError> {
         let leases = self.renew().await?;
-        self.arrange(&leases).await
+        self.apply_leases(&leases).await
     }
 
     /// Has those at work whose leases these are, and no others.
-    async fn arrange(self: &Arc<Self>, leases: &[Lease]) -> Result<(), StoreError> {
-        let has = |work: &Work, surplus: bool| {
+    async fn apply_leases(self: &Arc<Self>, leases: &[Lease]) -> Result<(), StoreError> {
+        let has = |worker: &WorkerHandle, surplus: bool| {
             leases.iter().any(|lease| {
-                (lease.handler, lease.epoch) == (work.id, work.epoch) && lease.surplus <= surplus
+                (lease.handler, lease.epoch) == (worker.id, worker.epoch)
+                    && lease.surplus <= surplus
             })
         };
-        for lost in self.interrupt(|work| !has(work, true)) {
-            self.retire(lost, Some(Duration::ZERO));
+        for lost in self.take_workers(|worker| !has(worker, true)) {
+            self.stop_worker(lost, Some(Duration::ZERO));
         }
         // Another one should have these; what runs is finished first.
-        for given_up in self.interrupt(|work| !has(work, false)) {
-            self.retire(given_up, None);
+        for given_up in self.take_workers(|worker| !has(worker, false)) {
+            self.stop_worker(given_up, None);
         }
         for lease in leases {
-            if self.leaving.borrow().contains_key(&lease.handler) {
+            if self.stopping_workers.borrow().contains_key(&lease.handler) {
                 continue; // it is arranged again when that loop has ended
             }
             let configured = self
-                .at_work()
+                .configured()
                 .iter()
-                .find(|(_, at_work)| at_work.id == lease.handler)
-                .map(|(name, at_work)| {
-                    (name.clone(), at_work.built.clone(), at_work.work.is_some())
+                .find(|(_, configured)| configured.id == lease.handler)
+                .map(|(name, configured)| {
+                    (
+                        name.clone(),
+                        configured.built.clone(),
+                        configured.worker.is_some(),
+                    )
                 });
             match configured {
                 Some((_, _, true)) => {}
                 Some((name, built, false))
                     if !lease.surplus && !self.stopping.load(Ordering::SeqCst) =>
                 {
-                    self.begin_under(lease, name, &built).await?;
+                    self.start_leased(lease, name, &built).await?;
                 }
                 _ => {
-                    self.held().remove(&lease.handler);
+                    self.held_leases().remove(&lease.handler);
                     self.inbox.release(lease).await?;
                 }
             }
         }
-        self.held()
+        self.held_leases()
             .retain(|id, _| leases.iter().any(|lease| lease.handler == *id));
         Ok(())
     }
 
-    async fn begin_under(
+    async fn start_leased(
         &self,
         lease: &Lease,
         name: String,
@@ -188,47 +198,47 @@ impl Dispatch {
     ) -> Result<(), StoreError> {
         let registered = self.inbox.resume(lease.handler).await?;
         let until = self
-            .held()
+            .held_leases()
             .get(&lease.handler)
             .filter(|held| held.lease.epoch == lease.epoch)
             .map(|held| held.until.subscribe());
-        let mut at_work = self.at_work();
-        if let (Some(until), Some(at_work)) = (until, at_work.get_mut(&name)) {
-            let leased = Leased {
+        let mut configured = self.configured();
+        if let (Some(until), Some(configured)) = (until, configured.get_mut(&name)) {
+            let leased = LeasedHandler {
                 registered,
                 epoch: lease.epoch,
                 until,
             };
-            let begun = self.begin(&name, built, leased);
-            at_work.work = Some(begun);
+            let begun = self.start_worker(&name, built, leased);
+            configured.worker = Some(begun);
         }
         Ok(())
     }
 
     /// Takes out what is at work and must not be.
-    fn interrupt(&self, must_stop: impl Fn(&Work) -> bool) -> Vec<Work> {
-        self.at_work()
+    fn take_workers(&self, must_stop: impl Fn(&WorkerHandle) -> bool) -> Vec<WorkerHandle> {
+        self.configured()
             .values_mut()
-            .filter_map(|at_work| at_work.work.take_if(|work| must_stop(work)))
+            .filter_map(|configured| configured.worker.take_if(|worker| must_stop(worker)))
             .collect()
     }
 
-    pub(super) async fn send_command(
+    pub(super) async fn send_remote(
         &self,
         id: HandlerId,
-        ordered: Ordered,
+        command: RemoteCommand,
     ) -> Result<u64, ControlError> {
-        let what = serde_json::to_string(&ordered).map_err(|_| StoreError::Failed)?;
-        Ok(self.inbox.send_command(id, &what, ORDER_WAIT).await?)
+        let what = serde_json::to_string(&command).map_err(|_| StoreError::Failed)?;
+        Ok(self.inbox.send_command(id, &what, COMMAND_WAIT).await?)
     }
 
     /// Does what other processes have ordered for handlers that are at work here.
-    async fn obey_orders(self: &Arc<Self>) {
+    async fn execute_remote_commands(self: &Arc<Self>) {
         let names: BTreeMap<HandlerId, String> = self
-            .at_work()
+            .configured()
             .iter()
-            .filter(|(_, at_work)| at_work.work.is_some())
-            .map(|(name, at_work)| (at_work.id, name.clone()))
+            .filter(|(_, configured)| configured.worker.is_some())
+            .map(|(name, configured)| (configured.id, name.clone()))
             .collect();
         let ids: Vec<HandlerId> = names.keys().copied().collect();
         if ids.is_empty() {
@@ -236,50 +246,54 @@ impl Dispatch {
         }
         for order in self.inbox.take_commands(&ids).await.unwrap_or_default() {
             let name = names.get(&order.handler).cloned().unwrap_or_default();
-            tokio::spawn(self.clone().obey(name, order));
+            tokio::spawn(self.clone().execute_remote(name, order));
         }
     }
 
-    async fn obey(self: Arc<Self>, name: String, order: CommandRequest) {
+    async fn execute_remote(self: Arc<Self>, name: String, order: CommandRequest) {
         let answer = match serde_json::from_str(&order.what) {
-            Ok(ordered) => self.ask_here(&name, ordered).await,
+            Ok(command) => self.send_here(&name, command).await,
             // A newer release may know orders that this one does not.
             Err(_) => Err(StoreError::Failed),
         };
         let _ = self.inbox.answer_command(&order, answer).await;
     }
 
-    pub(super) async fn ask_here(&self, name: &str, ordered: Ordered) -> Result<u64, StoreError> {
-        let commands = match self.commands_of(name) {
+    pub(super) async fn send_here(
+        &self,
+        name: &str,
+        command: RemoteCommand,
+    ) -> Result<u64, StoreError> {
+        let commands = match self.sender_of(name) {
             Some(commands) => commands,
-            None => timeout(ORDER_WAIT, self.commands_soon(name))
+            None => timeout(COMMAND_WAIT, self.wait_for_sender(name))
                 .await
                 .unwrap_or_default()
                 .ok_or(StoreError::Failed)?,
         };
         let (reply, answer) = oneshot::channel();
         // A handler that leaves drops the command, and so the reply.
-        let _ = commands.send(ordered.command(reply)).await;
+        let _ = commands.send(command.with_reply(reply)).await;
         answer.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    fn commands_of(&self, name: &str) -> Option<mpsc::Sender<Command>> {
-        let at_work = self.at_work();
-        let work = at_work.get(name)?.work.as_ref()?;
-        Some(work.commands.clone())
+    fn sender_of(&self, name: &str) -> Option<mpsc::Sender<WorkerCommand>> {
+        let configured = self.configured();
+        let worker = configured.get(name)?.worker.as_ref()?;
+        Some(worker.commands.clone())
     }
 
     /// Waits for a handler that has yet to finish what it is at under its old settings.
-    async fn commands_soon(&self, name: &str) -> Option<mpsc::Sender<Command>> {
-        let mut leaving = self.leaving.subscribe();
+    async fn wait_for_sender(&self, name: &str) -> Option<mpsc::Sender<WorkerCommand>> {
+        let mut leaving = self.stopping_workers.subscribe();
         loop {
             {
                 // A loop leaves, and the next one begins, within this lock.
                 let _changing = self.changing.lock().await;
-                if let Some(commands) = self.commands_of(name) {
+                if let Some(commands) = self.sender_of(name) {
                     return Some(commands);
                 }
-                let id = self.at_work().get(name)?.id;
+                let id = self.configured().get(name)?.id;
                 if !leaving.borrow_and_update().contains_key(&id) {
                     return None;
                 }
@@ -290,7 +304,7 @@ impl Dispatch {
 }
 
 /// Whoever delivers under it begins nothing more.
-fn end(lost: Option<&Held>) {
+fn end(lost: Option<&HeldLease>) {
     if let Some(lost) = lost {
         lost.until.send_replace(Instant::now());
     }

@@ -9,44 +9,36 @@ use tokio::runtime::Handle;
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
-use super::runner::{Command, Leased};
-use super::status::{InMemory, State, Status};
+use super::status::{HandlerState, Status, WorkerView};
+use super::worker::{LeasedHandler, WorkerCommand};
 use super::*;
-use crate::handler::Parts;
+use crate::handler::Projection;
 use crate::inbox::delivery::DeliveryCommit;
 
 /// Events taken at once. A long look at the store would keep its log from being taken up again.
-const PART: usize = 512;
-const PART_BYTES: usize = 1 << 20;
+const PAGE: usize = 512;
+const PAGE_BYTES: usize = 1 << 20;
 /// More comes together meanwhile.
-const GATHER: Duration = Duration::from_millis(20);
+const BATCH_DELAY: Duration = Duration::from_millis(20);
 /// What has not come to rest after so long is fetched.
-const PATIENCE: Duration = Duration::from_millis(200);
+const REST_WAIT: Duration = Duration::from_millis(200);
 /// The position is written this often: after a crash, what was taken since comes again.
 const POSITION_EVERY: Duration = Duration::from_millis(500);
 /// Above so many events a second it is busy here, and whoever answers senders needs the disk and the processors.
-const BUSY: f64 = 1000.0;
+const BUSY_RATE: f64 = 1000.0;
 /// The arrival of events is measured over this time.
 const MEASURE: Duration = Duration::from_millis(100);
 /// While it is busy: for each time that taking took, how many are left to others, as long as what is taken is not older.
-const LEFT: [(Duration, u32); 2] = [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
+const YIELD: [(Duration, u32); 2] = [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
 /// Between tries of what failed.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) struct Taking {
-    pub(super) name: String,
-    pub(super) leased: Leased,
-    pub(super) parts: Arc<dyn Parts>,
-    pub(super) inbox: Inbox,
-    pub(super) status: Arc<Status>,
-}
-
-struct Loop {
+pub(super) struct ProjectionWorker {
     id: HandlerId,
     epoch: Option<i64>,
     until: watch::Receiver<Instant>,
     committed: watch::Receiver<Seq>,
-    taking: Arc<dyn Parts>,
+    projection: Arc<dyn Projection>,
     inbox: Inbox,
     status: Arc<Status>,
     position: Seq,
@@ -59,16 +51,19 @@ struct Loop {
 }
 
 /// Takes events until it is told to stop.
-pub(super) fn spawn(taking: Taking, commands: mpsc::Receiver<Command>) -> JoinHandle<()> {
+pub(super) fn spawn(
+    name: &str,
+    worker: ProjectionWorker,
+    commands: mpsc::Receiver<WorkerCommand>,
+) -> JoinHandle<()> {
     let (ended, end) = oneshot::channel::<()>();
     let runtime = Handle::current();
-    let name = taking.name.clone();
     let spawned = std::thread::Builder::new()
         .name("livehook-parts".to_owned())
         .spawn(move || {
             let _ended = ended;
-            step_back();
-            runtime.block_on(Loop::of(taking).run(commands));
+            lower_priority();
+            runtime.block_on(worker.run(commands));
         });
     if let Err(error) = spawned {
         tracing::error!(%error, handler.name = name, "a thread could not be started");
@@ -79,24 +74,29 @@ pub(super) fn spawn(taking: Taking, commands: mpsc::Receiver<Command>) -> JoinHa
 }
 
 /// What answers senders goes first.
-fn step_back() {
+fn lower_priority() {
     let thread = rustix::thread::gettid();
     if let Err(error) = rustix::process::setpriority_process(Some(thread), 19) {
         tracing::debug!(%error, "a thread runs with the priority of all others");
     }
 }
 
-impl Loop {
-    fn of(taking: Taking) -> Self {
-        let registered = taking.leased.registered;
+impl ProjectionWorker {
+    pub(super) fn new(
+        leased: LeasedHandler,
+        projection: Arc<dyn Projection>,
+        inbox: Inbox,
+        status: Arc<Status>,
+    ) -> Self {
+        let registered = leased.registered;
         Self {
             id: registered.id,
-            epoch: taking.leased.epoch,
-            until: taking.leased.until,
-            committed: taking.inbox.committed(),
-            taking: taking.parts,
-            inbox: taking.inbox,
-            status: taking.status,
+            epoch: leased.epoch,
+            until: leased.until,
+            committed: inbox.committed(),
+            projection,
+            inbox,
+            status,
             position: registered.position,
             written: registered.position,
             next_position: Instant::now(),
@@ -105,7 +105,7 @@ impl Loop {
         }
     }
 
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         loop {
             let mut wake = Instant::now() + self.step().await;
             self.show();
@@ -115,7 +115,7 @@ impl Loop {
                 select! {
                     biased;
                     command = commands.recv() => match command {
-                        None | Some(Command::Stop { .. }) => {
+                        None | Some(WorkerCommand::Stop { .. }) => {
                             self.write_position().await;
                             return;
                         }
@@ -124,7 +124,7 @@ impl Loop {
                     },
                     Ok(()) = self.committed.changed(), if idle => {
                         idle = false;
-                        wake = Instant::now() + GATHER;
+                        wake = Instant::now() + BATCH_DELAY;
                     }
                     () = sleep_until(wake), if !idle => break,
                 }
@@ -138,55 +138,59 @@ impl Loop {
             self.write_position().await;
         }
         // A part has to be over before somebody else may take the next.
-        if Instant::now() + PAUSE >= *self.until.borrow() {
-            return PAUSE;
+        if Instant::now() + RETRY_DELAY >= *self.until.borrow() {
+            return RETRY_DELAY;
         }
         let upto = *self.committed.borrow_and_update();
         self.measure(upto);
         if upto <= self.position {
-            return GATHER;
+            return BATCH_DELAY;
         }
         match self.read(upto).await {
-            Ok(None) => GATHER,
-            Ok(Some(events)) => self.take(upto, events).await,
-            Err(_) => PAUSE,
+            Ok(None) => BATCH_DELAY,
+            Ok(Some(events)) => self.apply(upto, events).await,
+            Err(_) => RETRY_DELAY,
         }
     }
 
     /// The next events; nothing if they have not come to rest yet.
     async fn read(&mut self, upto: Seq) -> Result<Option<Vec<Event>>, StoreError> {
-        let settled = self.inbox.after_at_rest(self.position, PART, PART_BYTES);
-        let events = settled.await?;
+        let events = self.inbox.after_at_rest(self.position, PAGE, PAGE_BYTES);
+        let events = events.await?;
         if !events.is_empty() {
             self.waiting = None;
             return Ok(Some(events));
         }
         let since = *self.waiting.get_or_insert_with(Instant::now);
-        if since.elapsed() < PATIENCE {
+        if since.elapsed() < REST_WAIT {
             return Ok(None);
         }
         self.waiting = None;
-        let events = self.inbox.after(self.position, PART, PART_BYTES).await?;
+        let events = self.inbox.after(self.position, PAGE, PAGE_BYTES).await?;
         if events.is_empty() {
             self.position = upto; // retention has removed whatever was there
         }
         Ok(Some(events))
     }
 
-    async fn take(&mut self, upto: Seq, events: Vec<Event>) -> Duration {
+    async fn apply(&mut self, upto: Seq, events: Vec<Event>) -> Duration {
         let Some((last, received)) = events.last().map(|event| (event.seq(), event.received()))
         else {
-            return GATHER;
+            return BATCH_DELAY;
         };
         let began = Instant::now();
-        match self.taking.take(events).await {
+        match self.projection.apply_events(events).await {
             Ok(()) => {
                 self.position = last;
                 let age = self.inbox.age(last, received);
-                let left = self.left_to_others(began.elapsed(), age);
-                if last < upto { left } else { left.max(GATHER) }
+                let left = self.yield_time(began.elapsed(), age);
+                if last < upto {
+                    left
+                } else {
+                    left.max(BATCH_DELAY)
+                }
             }
-            Err(_) => PAUSE,
+            Err(_) => RETRY_DELAY,
         }
     }
 
@@ -195,16 +199,16 @@ impl Loop {
         let elapsed = since.elapsed();
         if elapsed >= MEASURE {
             let rate = (upto - from) as f64 / elapsed.as_secs_f64();
-            self.measured = (Instant::now(), upto, rate > BUSY);
+            self.measured = (Instant::now(), upto, rate > BUSY_RATE);
         }
     }
 
     /// A burst has the machine to itself; if it does not end, the backlog is worked off all the same.
-    fn left_to_others(&self, took: Duration, age: Duration) -> Duration {
+    fn yield_time(&self, took: Duration, age: Duration) -> Duration {
         if !self.measured.2 {
             return Duration::ZERO;
         }
-        let left = LEFT.iter().find(|(older, _)| age < *older);
+        let left = YIELD.iter().find(|(older, _)| age < *older);
         left.map_or(Duration::ZERO, |(_, times)| took * *times)
     }
 
@@ -225,10 +229,10 @@ impl Loop {
     }
 
     fn show(&self) {
-        self.status.show(InMemory {
-            state: State::Running,
+        self.status.publish(WorkerView {
+            state: HandlerState::Running,
             read_to: self.position,
-            ..InMemory::default()
+            ..WorkerView::default()
         });
     }
 }

@@ -6,27 +6,27 @@ use crate::event::{Event, Seq};
 use crate::inbox::delivery::Lane;
 
 /// At most so many events are read ahead.
-const EVENTS: usize = 512;
+const MAX_EVENTS: usize = 512;
 /// Nothing more is read once their bodies have so many bytes.
-const BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Events between a handler's position and what was read last.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(super) struct ReadAhead {
     /// Not finished and without a row, with the size of the body.
-    unsettled: BTreeMap<Seq, usize>,
+    open: BTreeMap<Seq, usize>,
     bytes: usize,
     read_to: Seq,
     /// The highest event that is.
-    settled: Seq,
+    highest_closed: Seq,
     /// Not in a lane yet. They come after everything that is in one.
-    unsorted: VecDeque<Event>,
+    unassigned: VecDeque<Event>,
     queues: HashMap<Lane, VecDeque<Event>>,
     /// Lanes with a queue, in the order in which they may go on.
     ready: VecDeque<Lane>,
 }
 
-impl Window {
+impl ReadAhead {
     pub(super) fn starting_at(position: Seq) -> Self {
         Self {
             read_to: position,
@@ -36,7 +36,7 @@ impl Window {
 
     /// Up to here everything is settled.
     pub(super) fn position(&self) -> Seq {
-        self.unsettled
+        self.open
             .first_key_value()
             .map_or(self.read_to, |(seq, _)| seq - 1)
     }
@@ -48,25 +48,25 @@ impl Window {
 
     /// The lowest event that is not settled.
     pub(super) fn oldest(&self) -> Option<Seq> {
-        self.unsettled.first_key_value().map(|(seq, _)| *seq)
+        self.open.first_key_value().map(|(seq, _)| *seq)
     }
 
     /// How many events are not settled.
     pub(super) fn len(&self) -> usize {
-        self.unsettled.len()
+        self.open.len()
     }
 
     /// Every event that is not settled.
-    pub(super) fn unsettled(&self) -> impl Iterator<Item = Seq> {
-        self.unsettled.keys().copied()
+    pub(super) fn open(&self) -> impl Iterator<Item = Seq> {
+        self.open.keys().copied()
     }
 
     /// How many more events may be read.
     pub(super) fn room(&self) -> usize {
-        if self.bytes >= BYTES {
+        if self.bytes >= MAX_BYTES {
             0
         } else {
-            EVENTS - self.unsettled.len().min(EVENTS)
+            MAX_EVENTS - self.open.len().min(MAX_EVENTS)
         }
     }
 
@@ -79,18 +79,18 @@ impl Window {
     pub(super) fn push(&mut self, event: Event) {
         self.read(event.seq());
         self.bytes += event.body().len();
-        self.unsettled.insert(event.seq(), event.body().len());
-        self.unsorted.push_back(event);
+        self.open.insert(event.seq(), event.body().len());
+        self.unassigned.push_back(event);
     }
 
     /// Whether there is an event that is in no lane.
-    pub(super) fn has_unsorted(&self) -> bool {
-        !self.unsorted.is_empty()
+    pub(super) fn has_unassigned(&self) -> bool {
+        !self.unassigned.is_empty()
     }
 
     /// Takes out the next event that is in no lane.
-    pub(super) fn next_unsorted(&mut self) -> Option<Event> {
-        self.unsorted.pop_front()
+    pub(super) fn next_unassigned(&mut self) -> Option<Event> {
+        self.unassigned.pop_front()
     }
 
     /// Puts an event that was in no lane into one.
@@ -128,16 +128,16 @@ impl Window {
     }
 
     /// An event is finished or gets a row.
-    pub(super) fn settle(&mut self, seq: Seq) {
-        if let Some(bytes) = self.unsettled.remove(&seq) {
+    pub(super) fn close(&mut self, seq: Seq) {
+        if let Some(bytes) = self.open.remove(&seq) {
             self.bytes -= bytes;
-            self.settled = self.settled.max(seq);
+            self.highest_closed = self.highest_closed.max(seq);
         }
     }
 
     /// Whether an event keeps the position below something that is settled.
     pub(super) fn is_gap(&self, seq: Seq) -> bool {
-        seq < self.settled && self.unsettled.contains_key(&seq)
+        seq < self.highest_closed && self.open.contains_key(&seq)
     }
 
     /// Takes the queue of a lane out, settled: each of its events gets a row.
@@ -145,7 +145,7 @@ impl Window {
         let queue = self.queues.remove(&lane).unwrap_or_default();
         self.ready.retain(|other| *other != lane);
         let seqs: Vec<Seq> = queue.iter().map(Event::seq).collect();
-        seqs.iter().for_each(|seq| self.settle(*seq));
+        seqs.iter().for_each(|seq| self.close(*seq));
         seqs
     }
 
@@ -159,14 +159,14 @@ impl Window {
     /// Lets events go that are not to be started, settled.
     pub(super) fn forget(&mut self, gone: &HashSet<Seq>) {
         let is_gone = |event: &Event| gone.contains(&event.seq());
-        let mut settled: Vec<Seq> = Vec::new();
-        for events in self.queues.values_mut().chain([&mut self.unsorted]) {
-            settled.extend(events.iter().filter(|event| is_gone(event)).map(Event::seq));
+        let mut closed: Vec<Seq> = Vec::new();
+        for events in self.queues.values_mut().chain([&mut self.unassigned]) {
+            closed.extend(events.iter().filter(|event| is_gone(event)).map(Event::seq));
             events.retain(|event| !is_gone(event));
         }
         self.queues.retain(|_, queue| !queue.is_empty());
         self.ready.retain(|lane| self.queues.contains_key(lane));
-        settled.iter().for_each(|seq| self.settle(*seq));
+        closed.iter().for_each(|seq| self.close(*seq));
     }
 
     /// The lanes that have a queue.

@@ -24,7 +24,7 @@ pub(crate) struct HandlerConfig {
     /// `**` crosses slashes. An event without an appname is matched by its streamid alone.
     pub streams: Vec<String>,
     /// Whether the events of a stream come one after the other.
-    pub order: Order,
+    pub order: DeliveryOrder,
     /// Attempts that run side by side; none: what suits the target.
     pub concurrency: Option<usize>,
     /// How long an attempt may take.
@@ -46,7 +46,7 @@ impl Default for HandlerConfig {
             kinds: Kind::all_and_unknown().collect(),
             sources: BTreeSet::new(),
             streams: Vec::new(),
-            order: Order::default(),
+            order: DeliveryOrder::default(),
             concurrency: None,
             timeout: Duration::from_secs(10),
             payload: PayloadForm::default(),
@@ -60,7 +60,7 @@ impl Default for HandlerConfig {
 /// `order`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Order {
+pub(crate) enum DeliveryOrder {
     /// Events of one stream come in arrival order, one at a time.
     #[default]
     Stream,
@@ -98,9 +98,9 @@ impl Default for Retry {
 pub(crate) struct HandlerSettings {
     kinds: BTreeSet<Kind>,
     sources: BTreeSet<String>,
-    streams: Streams,
+    streams: StreamGlobs,
     /// Whether the events of a stream come one after the other.
-    pub order: Order,
+    pub order: DeliveryOrder,
     /// Attempts that run side by side.
     pub concurrency: usize,
     /// How long an attempt may take.
@@ -119,14 +119,14 @@ pub(crate) struct HandlerSettings {
 
 /// Compiled globs, the same if they were written the same.
 #[derive(Debug, Clone)]
-struct Streams {
+struct StreamGlobs {
     globs: Vec<String>,
     set: GlobSet,
     /// What they say of the streamid alone.
     of_streamid: GlobSet,
 }
 
-impl PartialEq for Streams {
+impl PartialEq for StreamGlobs {
     fn eq(&self, other: &Self) -> bool {
         self.globs == other.globs
     }
@@ -176,7 +176,7 @@ impl HandlerConfig {
         Ok(HandlerSettings {
             kinds: self.kinds.clone(),
             sources: self.sources.clone(),
-            streams: Streams::compile(&self.streams, &at("streams"))?,
+            streams: StreamGlobs::compile(&self.streams, &at("streams"))?,
             order: self.order,
             concurrency,
             timeout: self.timeout,
@@ -202,7 +202,7 @@ impl Retry {
     }
 }
 
-impl Streams {
+impl StreamGlobs {
     fn compile(globs: &[String], place: &str) -> Result<Self, Invalid> {
         let set = |globs: &[String]| {
             let mut set = GlobSet::builder();
@@ -289,16 +289,16 @@ fn of_streamid(glob: &str) -> Vec<String> {
 
 impl HandlerSettings {
     /// Of a part of livehook, which gets every event.
-    pub(crate) fn of_parts() -> Self {
+    pub(crate) fn of_projection() -> Self {
         Self {
             kinds: Kind::all_and_unknown().collect(),
             sources: BTreeSet::new(),
-            streams: Streams {
+            streams: StreamGlobs {
                 globs: Vec::new(),
                 set: GlobSet::empty(),
                 of_streamid: GlobSet::empty(),
             },
-            order: Order::None,
+            order: DeliveryOrder::None,
             concurrency: 1,
             // Also how long after the death of a receiver another one goes on.
             timeout: Duration::from_secs(5),

@@ -8,7 +8,7 @@ use crate::event::Seq;
 
 /// How a handler is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum State {
+pub(crate) enum HandlerState {
     /// Events are handed to it.
     #[default]
     Running,
@@ -20,7 +20,7 @@ pub(crate) enum State {
     Elsewhere,
 }
 
-impl State {
+impl HandlerState {
     /// All of them.
     pub(crate) const ALL: [Self; 4] = [Self::Running, Self::Failing, Self::Paused, Self::Elsewhere];
 
@@ -38,7 +38,7 @@ impl State {
 /// Written by the loop, read by whoever asks.
 #[derive(Debug, Default)]
 pub(super) struct Status {
-    shown: Mutex<InMemory>,
+    shown: Mutex<WorkerView>,
     last: Mutex<Last>,
     /// How often the loop has gone round.
     #[cfg(test)]
@@ -56,21 +56,21 @@ pub(crate) struct Last {
 
 /// What the loop holds in memory.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct InMemory {
-    pub(super) state: State,
+pub(super) struct WorkerView {
+    pub(super) state: HandlerState,
     /// Up to here events were read.
     pub(super) read_to: Seq,
     /// The lowest event that was read, is not settled and has no row.
     pub(super) oldest: Option<Seq>,
     /// How many are not settled, those included whose row is not written yet.
-    pub(super) unsettled: u64,
+    pub(super) open: u64,
 }
 
-impl InMemory {
+impl WorkerView {
     /// What is known of a handler that is at work elsewhere.
     pub(super) fn elsewhere(position: Seq) -> Self {
         Self {
-            state: State::Elsewhere,
+            state: HandlerState::Elsewhere,
             read_to: position,
             ..Self::default()
         }
@@ -80,26 +80,26 @@ impl InMemory {
 impl Status {
     pub(super) fn starting_at(position: Seq, paused: bool) -> Self {
         let status = Self::default();
-        status.show(InMemory {
+        status.publish(WorkerView {
             state: if paused {
-                State::Paused
+                HandlerState::Paused
             } else {
-                State::Running
+                HandlerState::Running
             },
             read_to: position,
-            ..InMemory::default()
+            ..WorkerView::default()
         });
         status
     }
 
-    pub(super) fn show(&self, shown: InMemory) {
+    pub(super) fn publish(&self, shown: WorkerView) {
         #[cfg(test)]
         self.steps
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
-    pub(super) fn shown(&self) -> InMemory {
+    pub(super) fn view(&self) -> WorkerView {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

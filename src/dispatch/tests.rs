@@ -9,8 +9,8 @@ mod failures;
 mod idle;
 mod model;
 mod order;
-mod parts;
 mod pauses;
+mod projection;
 mod restarts;
 
 use std::time::Duration;

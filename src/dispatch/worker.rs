@@ -1,6 +1,6 @@
 //! One handler's deliveries: a loop that starts attempts, takes their outcomes, and has them remembered.
 //!
-//! What is in order lives in the [`Window`] and costs the store nothing but a position now and then. What failed, and what
+//! What is in order lives in the [`ReadAhead`] and costs the store nothing but a position now and then. What failed, and what
 //! waits behind it, has a row. A row is never attempted while the store has not confirmed its last change, and the store does
 //! one thing at a time for a handler, so that a row that was read is never older than what is known here.
 //!
@@ -25,10 +25,10 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::commands::{Discard, Discarded, Pause, Replay};
-use super::health::{Health, backoff};
-use super::settings::{HandlerSettings, Order};
-use super::status::{InMemory, State, Status};
-use super::window::Window;
+use super::health::{HandlerHealth, backoff};
+use super::read_ahead::ReadAhead;
+use super::settings::{DeliveryOrder, HandlerSettings};
+use super::status::{HandlerState, Status, WorkerView};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
 use crate::handler::{Failure, Handler, Outcome};
@@ -44,18 +44,18 @@ const POSITION_EVERY: Duration = Duration::from_millis(100);
 /// Between tries to write to a store that fails.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Failed deliveries are told of this often.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const LOG_EVERY: Duration = Duration::from_secs(60);
 /// So long one step may start attempts, most of which may be over at once; then others have their turn.
 const SLICE: Duration = Duration::from_micros(500);
 /// Events read in one go.
-const READ: usize = 512;
+const READ_EVENTS: usize = 512;
 const READ_BYTES: usize = 1 << 20;
 /// With so many outcomes to write nothing more is read.
-const UNWRITTEN: usize = 1024;
+const MAX_UNWRITTEN: usize = 1024;
 /// With so many streams in trouble nothing more is read: what is remembered of them is held in memory.
-const BLOCKED_LANES: usize = 10_000;
+const MAX_BLOCKED_LANES: usize = 10_000;
 
-pub(super) enum Command {
+pub(super) enum WorkerCommand {
     Replay {
         selection: Selection,
         dry_run: bool,
@@ -81,12 +81,12 @@ pub(super) enum Command {
 }
 
 /// What a task of the loop ended with.
-enum Report {
+enum TaskOutput {
     Attempted(Outcome),
     /// What was read, and up to where there was something to read.
     Read(Seq, Result<Vec<Event>, StoreError>),
     Due(Result<(Vec<Owed>, Option<Timestamp>), StoreError>),
-    Settled(Result<(), StoreError>),
+    Committed(Result<(), StoreError>),
     Discarded(Discarded),
     /// Whether it is paused now.
     Paused(bool),
@@ -117,7 +117,7 @@ struct Running {
 }
 
 /// The right to deliver, and where to go on.
-pub(super) struct Leased {
+pub(super) struct LeasedHandler {
     pub(super) registered: Registered,
     /// Of the lease.
     pub(super) epoch: Option<i64>,
@@ -125,13 +125,13 @@ pub(super) struct Leased {
     pub(super) until: watch::Receiver<Instant>,
 }
 
-pub(super) struct Runner {
+pub(super) struct Worker {
     name: String,
     id: HandlerId,
     /// Of the lease under which it delivers.
     epoch: Option<i64>,
     /// Until then nobody else delivers.
-    leased: watch::Receiver<Instant>,
+    lease_until: watch::Receiver<Instant>,
     settings: Arc<HandlerSettings>,
     handler: Arc<dyn Handler>,
     inbox: Inbox,
@@ -140,54 +140,54 @@ pub(super) struct Runner {
     status: Arc<Status>,
     committed: watch::Receiver<Seq>,
 
-    tasks: JoinSet<Report>,
+    tasks: JoinSet<TaskOutput>,
     running: HashMap<Id, Running>,
     busy: HashSet<Lane>,
-    window: Window,
-    health: Health,
+    read_ahead: ReadAhead,
+    health: HandlerHealth,
     /// When the clock was last looked at.
-    looked: Instant,
+    step_time: Instant,
     /// An attempt was done in this step.
     succeeded: bool,
 
     /// Lanes of streams (not of replays) that have due or waiting rows, counted.
     blocked: HashMap<Lane, u64>,
     /// Events beyond the position that have rows from before the last start.
-    settled_before: HashSet<Seq>,
+    rows_ahead: HashSet<Seq>,
     /// Rows that are due and were read.
     due: Vec<Owed>,
     /// Rows that were read and whose last change is not confirmed.
-    in_doubt: HashSet<Seq>,
+    unconfirmed: HashSet<Seq>,
     /// Deliveries to forget however their running attempt ends.
     discarded: HashSet<Seq>,
     /// Events beyond what was read that are being deleted.
-    deleted: HashSet<Seq>,
+    deleted_ahead: HashSet<Seq>,
     /// Asked for, and not begun.
     replays: Vec<Replay>,
     discards: VecDeque<Discard>,
     pauses: VecDeque<Pause>,
     /// No attempt is begun.
     paused: bool,
-    told_failure: Option<Timestamp>,
+    failure_logged: Option<Timestamp>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
     /// Whose turn it is when both a due row and a new event could be started.
-    new_first: bool,
+    prefer_new: bool,
     /// A probe failed, and nothing was read since.
-    probed: bool,
+    probe_failed: bool,
 
     /// Outcomes that are not written yet.
-    unwritten: DeliveryCommit,
+    unwritten: Vec<DeliveryChange>,
     written_position: Seq,
     next_position: Instant,
     reading: bool,
     /// Due rows are being read.
-    looking: bool,
+    reading_due: bool,
     /// Rows are being discarded, or the handler paused or resumed.
     discarding: bool,
     replaying: Vec<AbortHandle>,
     /// Without rows, and not to be finished here.
-    released: Vec<(Seq, Lane)>,
+    aborted: Vec<(Seq, Lane)>,
     /// Whose turn it is when there is something to write and something to look for.
     wrote_last: bool,
     /// What is being written: kept until it is confirmed.
@@ -195,10 +195,10 @@ pub(super) struct Runner {
     /// How often that has begun.
     written: u64,
     /// The store failed: it is left alone until then.
-    store_pause: Option<Instant>,
+    store_retry_at: Option<Instant>,
 }
 
-impl Command {
+impl WorkerCommand {
     /// Tells who asked that nothing was to be done.
     pub(super) fn answer_nothing(self) {
         match self {
@@ -211,11 +211,11 @@ impl Command {
     }
 }
 
-impl Runner {
+impl Worker {
     #[expect(clippy::too_many_arguments, reason = "what a handler needs to deliver")]
     pub(super) fn new(
         name: String,
-        leased: Leased,
+        leased: LeasedHandler,
         settings: Arc<HandlerSettings>,
         handler: Arc<dyn Handler>,
         inbox: Inbox,
@@ -229,7 +229,7 @@ impl Runner {
             name,
             id: registered.id,
             epoch: leased.epoch,
-            leased: leased.until,
+            lease_until: leased.until,
             settings,
             handler,
             committed: inbox.committed(),
@@ -239,42 +239,42 @@ impl Runner {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             busy: HashSet::new(),
-            window: Window::starting_at(registered.position),
-            health: Health::default(),
-            looked: Instant::now(),
+            read_ahead: ReadAhead::starting_at(registered.position),
+            health: HandlerHealth::default(),
+            step_time: Instant::now(),
             succeeded: false,
             blocked: registered.blocked.into_iter().collect(),
-            settled_before: registered.beyond.into_iter().collect(),
+            rows_ahead: registered.beyond.into_iter().collect(),
             due: Vec::new(),
-            in_doubt: HashSet::new(),
+            unconfirmed: HashSet::new(),
             discarded: HashSet::new(),
-            deleted: HashSet::new(),
+            deleted_ahead: HashSet::new(),
             replays: Vec::new(),
             discards: VecDeque::new(),
             pauses: VecDeque::new(),
             paused: registered.paused,
-            told_failure: None,
+            failure_logged: None,
             next_due: None,
             look_for_due: true,
-            new_first: false,
-            probed: false,
-            unwritten: DeliveryCommit::default(),
+            prefer_new: false,
+            probe_failed: false,
+            unwritten: Vec::new(),
             written_position: registered.position,
             next_position: Instant::now(),
             reading: false,
-            looking: false,
+            reading_due: false,
             discarding: false,
             replaying: Vec::new(),
-            released: Vec::new(),
+            aborted: Vec::new(),
             wrote_last: false,
             writing: None,
             written: 0,
-            store_pause: None,
+            store_retry_at: None,
         }
     }
 
     /// Delivers until it is told to stop.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         let grace = loop {
             let now = self.clock.steady();
             let more = self.step(now);
@@ -285,19 +285,19 @@ impl Runner {
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
-                    Some(Command::Stop { grace }) => break grace,
-                    Some(command) => self.obey(command),
+                    Some(WorkerCommand::Stop { grace }) => break grace,
+                    Some(command) => self.execute(command),
                     None => break Duration::ZERO,
                 },
                 Some(ended) = self.tasks.join_next_with_id() => {
-                    self.take(ended);
+                    self.task_ended(ended);
                     while let Some(ended) = self.tasks.try_join_next_with_id() {
-                        self.take(ended);
+                        self.task_ended(ended);
                     }
                 }
                 () = ready(()), if more => {}
                 Ok(()) = self.committed.changed() => {}
-                Ok(()) = self.leased.changed() => {}
+                Ok(()) = self.lease_until.changed() => {}
                 () = until(wake) => {}
             }
         };
@@ -306,19 +306,19 @@ impl Runner {
 
     /// Everything that can be begun now; `true` if its time was over before that was all.
     fn step(&mut self, now: Timestamp) -> bool {
-        self.looked = Instant::now();
-        let until = self.looked + SLICE;
+        self.step_time = Instant::now();
+        let until = self.step_time + SLICE;
         let more = loop {
             let all = self.start_attempts(now, until);
             if all {
-                self.spill();
+                self.store_blocked_lanes();
             }
-            self.use_store(now);
+            self.start_store_work(now);
             if !self.read() || !all {
                 break !all;
             }
         };
-        self.show();
+        self.publish_status();
         more
     }
 
@@ -334,9 +334,9 @@ impl Runner {
             .map(at);
         let probe = self.health.next_probe().filter(later);
         let probe = probe.filter(|_| !self.paused).map(at);
-        let moved = self.window.position() > self.written_position;
+        let moved = self.read_ahead.position() > self.written_position;
         let store = self
-            .store_pause
+            .store_retry_at
             .or(moved.then_some(self.next_position))
             .filter(|_| !self.store_is_busy());
         [due, probe, store].into_iter().flatten().min()
@@ -354,20 +354,20 @@ impl Runner {
                 Some(_) => 0,
             };
             // An attempt has to be over before somebody else may begin one.
-            let over = self.looked + self.settings.timeout;
-            if self.running.len() >= limit || over >= *self.leased.borrow() {
+            let over = self.step_time + self.settings.timeout;
+            if self.running.len() >= limit || over >= *self.lease_until.borrow() {
                 return true;
             }
-            if self.looked >= until {
+            if self.step_time >= until {
                 return false;
             }
-            let started = (self.new_first && self.start_new(now))
+            let started = (self.prefer_new && self.start_new(now))
                 || self.start_due(now)
                 || self.start_new(now);
             if !started {
                 return true;
             }
-            self.new_first = !self.new_first;
+            self.prefer_new = !self.prefer_new;
         }
     }
 
@@ -381,13 +381,13 @@ impl Runner {
     }
 
     fn start_new(&mut self, now: Timestamp) -> bool {
-        self.sort();
-        if let Some(event) = self.window.next_unsorted() {
+        self.assign_lanes();
+        if let Some(event) = self.read_ahead.next_unassigned() {
             self.start(event, None, false, Attempts::default(), now);
             return true;
         }
         let busy = |lane: Lane| self.busy.contains(&stream_lane(lane));
-        let Some((lane, event)) = self.window.next(busy) else {
+        let Some((lane, event)) = self.read_ahead.next(busy) else {
             return false;
         };
         self.start(event, Some(lane), false, Attempts::default(), now);
@@ -400,36 +400,34 @@ impl Runner {
 
     /// Nothing runs, waits, or is in trouble: nothing can be in the way of an event, so its lane need not be known. To know
     /// it takes longer than many a handler.
-    fn is_free(&self) -> bool {
+    fn has_no_conflicts(&self) -> bool {
         self.busy.is_empty()
             && self.blocked.is_empty()
-            && !self.window.has_queues()
+            && !self.read_ahead.has_queues()
             && self.health.is_perfect()
     }
 
     /// Puts what was read into its lanes, unless nothing can be in its way.
-    fn sort(&mut self) {
-        if !self.window.has_unsorted() || self.is_free() {
+    fn assign_lanes(&mut self) {
+        if !self.read_ahead.has_unassigned() || self.has_no_conflicts() {
             return;
         }
-        while let Some(event) = self.window.next_unsorted() {
+        while let Some(event) = self.read_ahead.next_unassigned() {
             let (seq, lane) = (event.seq(), self.lane(&event));
             if let Some(rows) = self.blocked.get_mut(&lane) {
                 *rows += 1;
-                self.window.settle(seq);
-                self.unwritten
-                    .changes
-                    .push(DeliveryChange::Wait { seq, lane });
+                self.read_ahead.close(seq);
+                self.unwritten.push(DeliveryChange::Wait { seq, lane });
             } else {
-                self.window.queue(lane, event);
+                self.read_ahead.queue(lane, event);
             }
         }
     }
 
     fn lane(&self, event: &Event) -> Lane {
         match self.settings.order {
-            Order::Stream => event.lane(),
-            Order::None => event.seq().unsigned_abs() << 1,
+            DeliveryOrder::Stream => event.lane(),
+            DeliveryOrder::None => event.seq().unsigned_abs() << 1,
         }
     }
 
@@ -441,12 +439,12 @@ impl Runner {
         attempts: Attempts,
         began: Timestamp,
     ) {
-        let timer = self.looked;
-        let looked_at = self.look_at(&event);
-        self.looked = Instant::now();
-        let took = self.looked - timer;
-        if let (None, Ok(Ok(()))) = (lane, &looked_at) {
-            self.window.settle(event.seq());
+        let timer = self.step_time;
+        let polled = self.poll_once(&event);
+        self.step_time = Instant::now();
+        let took = self.step_time - timer;
+        if let (None, Ok(Ok(()))) = (lane, &polled) {
+            self.read_ahead.close(event.seq());
             self.succeeded = true;
             self.count_untyped(&event);
             self.metrics.count(DeliveryOutcome::Done, took);
@@ -461,28 +459,28 @@ impl Runner {
             is_probe: self.health.is_down(),
             timer,
         };
-        match looked_at {
-            Ok(outcome) => self.attempted(attempt, outcome, took),
-            Err(pending) => self.go_on(attempt, pending),
+        match polled {
+            Ok(outcome) => self.finish_attempt(attempt, outcome, took),
+            Err(pending) => self.spawn_attempt(attempt, pending),
         }
     }
 
     /// An attempt's outcome if it is over at once, as most are of a handler that waits for nothing: a task with a timer would
     /// cost more than all the rest.
-    fn look_at(&self, event: &Event) -> Result<Outcome, Pending<Outcome>> {
+    fn poll_once(&self, event: &Event) -> Result<Outcome, Pending<Outcome>> {
         let (handler, event) = (self.handler.clone(), event.clone());
         let attempt = Box::pin(async move { handler.handle(&event).await });
-        let looked_at = catch_unwind(AssertUnwindSafe(|| at_once(attempt)));
-        looked_at.unwrap_or_else(|_| Ok(Err(panicked())))
+        let polled = catch_unwind(AssertUnwindSafe(|| ready_now(attempt)));
+        polled.unwrap_or_else(|_| Ok(Err(panicked())))
     }
 
     /// An attempt takes longer.
-    fn go_on(&mut self, attempt: Attempt, pending: Pending<Outcome>) {
+    fn spawn_attempt(&mut self, attempt: Attempt, pending: Pending<Outcome>) {
         self.busy.insert(stream_lane(attempt.lane));
         let limit = self.settings.timeout;
         let task = self.tasks.spawn(async move {
             let outcome = timeout(limit, pending).await;
-            Report::Attempted(outcome.unwrap_or_else(|_| {
+            TaskOutput::Attempted(outcome.unwrap_or_else(|_| {
                 Err(Failure::retry(format_args!(
                     "no answer within {}",
                     humantime::format_duration(limit)
@@ -494,24 +492,24 @@ impl Runner {
 
     /// If the window is full of events behind running ones, gives all of these rows, so that other streams go on. The running
     /// one comes first in its lane: after a crash, too, nothing overtakes it.
-    fn spill(&mut self) {
-        if self.window.room() > 0
+    fn store_blocked_lanes(&mut self) {
+        if self.read_ahead.room() > 0
             || self.health.is_down()
             || self.running.len() >= self.settings.concurrency
         {
             return;
         }
-        let lanes = self.window.lanes();
+        let lanes = self.read_ahead.lanes();
         let now = self.clock.steady();
         for Running { attempt, .. } in self.running.values_mut() {
             if !attempt.has_row && lanes.contains(&attempt.lane) {
                 let seq = attempt.event.seq();
                 attempt.has_row = true;
                 attempt.attempts.first = Some(attempt.began);
-                self.window.settle(seq);
-                self.in_doubt.insert(seq);
+                self.read_ahead.close(seq);
+                self.unconfirmed.insert(seq);
                 *self.blocked.entry(attempt.lane).or_default() += 1;
-                self.unwritten.changes.push(DeliveryChange::Retry {
+                self.unwritten.push(DeliveryChange::Retry {
                     seq,
                     lane: attempt.lane,
                     attempts: attempt.attempts.clone(),
@@ -522,40 +520,40 @@ impl Runner {
         // What waits behind a replay of its stream gets a row as well.
         for lane in lanes {
             if self.busy.contains(&stream_lane(lane)) {
-                self.make_wait(lane);
+                self.store_lane(lane);
             }
         }
     }
 
-    fn take(&mut self, ended: Result<(Id, Report), JoinError>) {
+    fn task_ended(&mut self, ended: Result<(Id, TaskOutput), JoinError>) {
         match ended {
-            Ok((id, Report::Attempted(outcome))) => self.ended(id, outcome),
-            Ok((_, Report::Read(upto, events))) => self.took_events(upto, events),
-            Ok((_, Report::Due(rows))) => self.took_due(rows),
-            Ok((_, Report::Settled(result))) => self.settled(result),
-            Ok((_, Report::Discarded(discarded))) => self.took_discarded(discarded),
-            Ok((_, Report::Paused(paused))) => self.is_paused(paused),
-            Ok((_, Report::Replayed(is_due))) => self.is_replayed(is_due),
+            Ok((id, TaskOutput::Attempted(outcome))) => self.attempt_ended(id, outcome),
+            Ok((_, TaskOutput::Read(upto, events))) => self.events_read(upto, events),
+            Ok((_, TaskOutput::Due(rows))) => self.due_read(rows),
+            Ok((_, TaskOutput::Committed(result))) => self.commit_ended(result),
+            Ok((_, TaskOutput::Discarded(discarded))) => self.rows_discarded(discarded),
+            Ok((_, TaskOutput::Paused(paused))) => self.pause_written(paused),
+            Ok((_, TaskOutput::Replayed(is_due))) => self.replay_ended(is_due),
             // Released: it stays as it was, and comes again.
-            Err(error) if error.is_cancelled() => self.release(error.id()),
+            Err(error) if error.is_cancelled() => self.attempt_aborted(error.id()),
             Err(error) if self.running.contains_key(&error.id()) => {
-                self.ended(error.id(), Err(panicked()));
+                self.attempt_ended(error.id(), Err(panicked()));
             }
             Err(_) => self.recover(),
         }
     }
 
     /// Lets what runs finish, releases what does not, and has everything remembered. A second stop can only hurry it.
-    async fn finish(mut self, grace: Duration, mut commands: mpsc::Receiver<Command>) {
+    async fn finish(mut self, grace: Duration, mut commands: mpsc::Receiver<WorkerCommand>) {
         let mut until = Instant::now() + grace;
         let mut released = false;
         loop {
             tokio::select! {
                 ended = self.tasks.join_next_with_id() => match ended {
-                    Some(ended) => self.take(ended),
+                    Some(ended) => self.task_ended(ended),
                     None => break,
                 },
-                Some(Command::Stop { grace }) = commands.recv(), if !released => {
+                Some(WorkerCommand::Stop { grace }) = commands.recv(), if !released => {
                     until = until.min(Instant::now() + grace);
                 }
                 () = sleep_until(until), if !released => {
@@ -566,44 +564,44 @@ impl Runner {
                 }
                 () = sleep_until(until), if released => {
                     // What is being written holds together; what comes after it must not go without it.
-                    self.could_not_remember();
+                    self.warn_not_stored();
                     return;
                 }
             }
         }
-        self.fill_gaps();
+        self.store_gaps();
         // One transaction: a position never goes without the rows of what lies below it.
-        if let Some(settlement) = self.settlement(true)
+        if let Some(commit) = self.next_commit(true)
             && !matches!(
-                timeout(STORE_PAUSE, self.inbox.commit(self.id, settlement)).await,
+                timeout(STORE_PAUSE, self.inbox.commit(self.id, commit)).await,
                 Ok(Ok(()))
             )
         {
-            self.could_not_remember();
+            self.warn_not_stored();
         }
     }
 
-    fn could_not_remember(&self) {
+    fn warn_not_stored(&self) {
         tracing::warn!(
             handler.name = self.name,
             "the last outcomes could not be stored, some events will come again"
         );
     }
 
-    fn show(&mut self) {
+    fn publish_status(&mut self) {
         if std::mem::take(&mut self.succeeded) {
             self.status.succeeded(self.clock.now());
         }
         let state = if self.paused {
-            State::Paused
+            HandlerState::Paused
         } else if self.health.is_down() {
-            State::Failing
+            HandlerState::Failing
         } else {
-            State::Running
+            HandlerState::Running
         };
         let writing = self.writing.iter().flat_map(|writing| &writing.changes);
         let owed = || {
-            let changes = writing.clone().chain(&self.unwritten.changes);
+            let changes = writing.clone().chain(&self.unwritten);
             changes
                 .filter(|change| {
                     matches!(
@@ -613,11 +611,16 @@ impl Runner {
                 })
                 .map(DeliveryChange::seq)
         };
-        self.status.show(InMemory {
+        self.status.publish(WorkerView {
             state,
-            read_to: self.window.read_to(),
-            oldest: self.window.oldest().into_iter().chain(owed().min()).min(),
-            unsettled: (self.window.len() + owed().count()) as u64,
+            read_to: self.read_ahead.read_to(),
+            oldest: self
+                .read_ahead
+                .oldest()
+                .into_iter()
+                .chain(owed().min())
+                .min(),
+            open: (self.read_ahead.len() + owed().count()) as u64,
         });
     }
 }
@@ -626,7 +629,7 @@ impl Runner {
 const _: () = assert!(stream_lane(replay_lane(2)) == 2);
 
 /// What a future gives if it is ready at once. Otherwise it has to be polled again: nobody is woken by it.
-fn at_once<T>(mut future: Pending<T>) -> Result<T, Pending<T>> {
+fn ready_now<T>(mut future: Pending<T>) -> Result<T, Pending<T>> {
     let mut context = Context::from_waker(Waker::noop());
     match future.as_mut().poll(&mut context) {
         Poll::Ready(value) => Ok(value),

@@ -16,7 +16,7 @@ use crate::event::{Event, Seq};
 pub(crate) type HandlerId = i64;
 
 /// Whether a name is one of a part of livehook: those of handlers have no dot.
-pub(crate) fn is_of_parts(name: &str) -> bool {
+pub(crate) fn is_projection(name: &str) -> bool {
     name.contains('.')
 }
 

@@ -271,7 +271,7 @@ impl Store {
         self.tail.want(
             configured
                 .iter()
-                .any(|(name, _)| !super::delivery::is_of_parts(name)),
+                .any(|(name, _)| !super::delivery::is_projection(name)),
         );
         self.write(move |conn| deliveries::register(conn, &configured, last_seq(conn)?, now))
             .await

@@ -50,7 +50,7 @@ impl Boards {
     pub(super) fn of(board: &Board) -> Self {
         Self {
             fed: Built {
-                settings: Arc::new(HandlerSettings::of_parts()),
+                settings: Arc::new(HandlerSettings::of_projection()),
                 handler: board.feed(),
             },
             subscribed: Arc::default(),
@@ -81,7 +81,7 @@ impl Boards {
 /// A pass of retention, which leaves what the board needs.
 pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, retention: Duration) {
     let pass = async {
-        if let Some(id) = dispatch.internal_id(streams::NAME) {
+        if let Some(id) = dispatch.projection_id(streams::NAME) {
             board.catch_up(id).await?;
             board.before_sweep(id, retention).await?;
             board.be_sure(id).await?;
@@ -97,7 +97,7 @@ pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, ret
 /// Brings the board up to date, then tells what changes as long as the board is fed here.
 pub(super) async fn announce(board: Board, dispatch: Arc<Dispatch>, subscribed: Arc<Subscribed>) {
     loop {
-        match dispatch.internal_id(streams::NAME) {
+        match dispatch.projection_id(streams::NAME) {
             Some(id) if board.catch_up(id).await.is_ok() => break,
             _ => sleep(RETRY).await,
         }
@@ -106,7 +106,7 @@ pub(super) async fn announce(board: Board, dispatch: Arc<Dispatch>, subscribed: 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Some(id) = dispatch.internal_here(streams::NAME) {
+        if let Some(id) = dispatch.projection_here(streams::NAME) {
             while let Ok(true) = board.announce(id, &subscribed).await {}
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::{Board, Place};
 use crate::event::Event;
-use crate::handler::{Parts, Taker, Taking};
+use crate::handler::{Applying, Consumer, Projection};
 use crate::inbox::StoreError;
 use crate::stream::Told;
 
@@ -13,8 +13,8 @@ pub(crate) const NAME: &str = "streams.board";
 
 impl Board {
     /// What the board is fed through.
-    pub(crate) fn feed(&self) -> Taker {
-        Taker::Parts(Arc::new(self.clone()))
+    pub(crate) fn feed(&self) -> Consumer {
+        Consumer::Projection(Arc::new(self.clone()))
     }
 
     /// Takes facts in, in the thread that calls.
@@ -30,8 +30,8 @@ impl Board {
     }
 }
 
-impl Parts for Board {
-    fn take(&self, events: Vec<Event>) -> Taking<'_> {
+impl Projection for Board {
+    fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
         Box::pin(async move {
             let told: Vec<Told> = events.iter().filter_map(Told::by).collect();
             if told.is_empty() {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{one_of, schema_ref};
-use crate::dispatch::{Progress, State};
+use crate::dispatch::{DeliveryProgress, HandlerState};
 use crate::metrics::CallbackResult;
 use crate::rejected::Reason;
 
@@ -76,11 +76,11 @@ pub(super) fn schemas() -> Value {
             "attempts": number(), "first_attempt": maybe_time(), "parked_at": time(), "error": text(), "replaying": flag(),
         }), &not_always),
         "Delivery": object(json!({
-            "handler": text(), "state": one_of(Progress::ALL.map(Progress::slug)), "attempts": maybe_number(), "first_attempt": maybe_time(),
+            "handler": text(), "state": one_of(DeliveryProgress::ALL.map(DeliveryProgress::slug)), "attempts": maybe_number(), "first_attempt": maybe_time(),
             "due": maybe_time(), "parked_at": maybe_time(), "error": maybe(),
         })),
         "Handler": object(json!({
-            "name": text(), "type": text(), "state": one_of(State::ALL.map(State::slug)), "lag_events": number(),
+            "name": text(), "type": text(), "state": one_of(HandlerState::ALL.map(HandlerState::slug)), "lag_events": number(),
             "lag_seconds": { "type": "number" }, "retrying": number(), "waiting": number(), "parked": number(), "replaying": number(),
             "last_success": maybe_time(), "last_failure": maybe_object(json!({ "time": time(), "error": text() })),
         })),

@@ -304,13 +304,13 @@ impl Bench {
         self.status().steps.load(Ordering::Relaxed)
     }
 
-    pub(super) fn unsettled(&self) -> u64 {
-        self.status().shown().unsettled
+    pub(super) fn open(&self) -> u64 {
+        self.status().view().open
     }
 
     fn status(&self) -> Arc<Status> {
-        let at_work = self.dispatch.at_work();
-        at_work["h"].work.as_ref().unwrap().status.clone()
+        let configured = self.dispatch.configured();
+        configured["h"].worker.as_ref().unwrap().status.clone()
     }
 }
 

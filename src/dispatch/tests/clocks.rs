@@ -15,7 +15,7 @@ fn pauses(config: &mut HandlerConfig) {
 }
 
 async fn failing(bench: &Bench) {
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
 }
 
 fn sorted(mut seqs: Vec<Seq>) -> Vec<Seq> {

@@ -119,7 +119,7 @@ async fn what_is_owed_is_not_doubled() {
     }
     let rows = bench.rows().await;
     assert_eq!((rows.due, rows.waiting, rows.replaying), (1, 1, 0));
-    assert_eq!(bench.unsettled(), 2);
+    assert_eq!(bench.open(), 2);
     assert_eq!(fake.begun().len(), 4);
 }
 
@@ -165,7 +165,7 @@ async fn a_handler_that_is_down_is_probed_at_once_and_all_that_it_owes_counted()
     let fake = Fake::always(Act::RetryAfter(HOUR));
     let bench = Bench::with(&fake, |config| config.retry.max = HOUR).await;
     bench.store_many(700, |n| format!("s{}", n % 300)).await;
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
     // What ran when it came down has ended.
     eventually(async || bench.dispatch.replay("h", range(), true).await == Ok(700)).await;
     let begun = fake.begun().len();
@@ -243,7 +243,7 @@ async fn a_delivery_is_discarded_while_its_attempt_runs() {
             .hand_to_any("h", slow.clone(), |config| config.retry.max = HOUR / 10_000)
             .await;
         bench.store_all(&["a", "a", "a", "a"]).await;
-        eventually(async || bench.rows().await.waiting == 3 && slow.held() == 1).await;
+        eventually(async || bench.rows().await.waiting == 3 && slow.held_leases() == 1).await;
         assert_eq!(bench.discard(Selection::Event(1)).await, 1);
         slow.hold.add_permits(2);
         // The second one fails for long; what comes then must stay behind the third and fourth.
@@ -273,7 +273,7 @@ struct Slow {
 
 impl Slow {
     /// Attempts that came through.
-    fn held(&self) -> usize {
+    fn held_leases(&self) -> usize {
         self.fake.begun().len()
     }
 }

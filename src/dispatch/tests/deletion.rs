@@ -61,7 +61,7 @@ async fn an_attempt_that_runs_may_end_as_it_does() {
     for act in [Act::Done, Act::Retry, Act::Reject] {
         let fake = Fake::always(Act::Hang);
         let open = Arc::new(tokio::sync::Semaphore::new(0));
-        let held = Arc::new(Held {
+        let held = Arc::new(HeldLease {
             fake: fake.clone(),
             open: open.clone(),
         });
@@ -71,10 +71,10 @@ async fn an_attempt_that_runs_may_end_as_it_does() {
             .await;
         fake.follow(move |_, _| act);
         bench.store_all(&["a", "a", "b", "a"]).await;
-        eventually(async || bench.unsettled() == 4).await;
+        eventually(async || bench.open() == 4).await;
         assert_eq!(bench.delete("a").await, 3);
         // What is left is the one of the other stream.
-        eventually(async || bench.unsettled() == 1).await;
+        eventually(async || bench.open() == 1).await;
         assert_eq!(bench.delete("b").await, 1);
         open.add_permits(1000);
         eventually(async || fake.begun().len() == 2).await;
@@ -87,12 +87,12 @@ async fn an_attempt_that_runs_may_end_as_it_does() {
 }
 
 /// Needs a permit per attempt.
-struct Held {
+struct HeldLease {
     fake: Arc<Fake>,
     open: Arc<tokio::sync::Semaphore>,
 }
 
-impl Handler for Held {
+impl Handler for HeldLease {
     fn handle<'a>(&'a self, event: &'a Event) -> crate::handler::Handling<'a> {
         Box::pin(async move {
             if let Ok(permit) = self.open.acquire().await {

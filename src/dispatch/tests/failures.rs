@@ -61,7 +61,7 @@ async fn fifty_rejects_are_believed_and_then_none_until_one_success() {
     let fake = Fake::always(Act::Reject);
     let bench = Bench::with(&fake, |config| config.concurrency = Some(1)).await;
     bench.store_many(80, |n| format!("s{n}")).await;
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
     eventually(async || bench.rows().await.parked == 50).await;
     fake.follow(|_, _| Act::Done);
     bench.idle().await;
@@ -81,12 +81,12 @@ async fn a_handler_that_is_down_is_probed_and_gets_everything_when_it_is_back() 
     })
     .await;
     bench.store_many(20_000, |n| format!("s{}", n % 5000)).await;
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
     let before = fake.begun().len();
     sleep(Duration::from_millis(400)).await;
     let report = bench.report().await;
     assert!(fake.begun().len() < before + 100);
-    assert!(bench.unsettled() <= 512);
+    assert!(bench.open() <= 512);
     let rows = report.rows.due + report.rows.waiting;
     assert!(rows < 5000, "the backlog stays where it is: {rows}");
     assert!(report.lag_events >= 19_999);
@@ -95,7 +95,7 @@ async fn a_handler_that_is_down_is_probed_and_gets_everything_when_it_is_back() 
     let mut done = fake.done();
     done.sort_unstable();
     assert_eq!(done, (1..=20_000).collect::<Vec<_>>());
-    assert_eq!(bench.report().await.state, State::Running);
+    assert_eq!(bench.report().await.state, HandlerState::Running);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn streams_in_trouble_on_a_quiet_day_do_not_keep_others_out() {
     });
     let bench = Bench::with(&fake, |_| {}).await;
     bench.store_all(&["a", "b", "c", "d", "a", "e"]).await;
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
     for _ in 0..5 {
         let seq = bench.store("fine").await;
         eventually(async || fake.done().contains(&seq)).await;
@@ -123,7 +123,7 @@ async fn one_poisoned_stream_brings_nothing_down() {
     let bench = Bench::with(&fake, |_| {}).await;
     bench.store_all(&["bad", "bad"]).await;
     eventually(async || fake.attempts(1) > 20).await;
-    assert_eq!(bench.report().await.state, State::Running);
+    assert_eq!(bench.report().await.state, HandlerState::Running);
     let fine = bench.store("fine").await;
     eventually(async || fake.done() == [fine]).await;
 }
@@ -143,7 +143,7 @@ async fn retry_after_is_honoured_up_to_the_longest_pause() {
     bench
         .store_all(&["b", "c", "d", "e", "f", "g", "h", "i"])
         .await;
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
     let before = fake.begun().len();
     sleep(Duration::from_millis(200)).await;
     assert!(fake.begun().len() <= before + 9, "{:?}", fake.begun());

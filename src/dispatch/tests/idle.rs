@@ -35,7 +35,7 @@ async fn it_sleeps_while_a_probe_hangs() {
     let fake = Fake::always(Act::Retry);
     let bench = Bench::with(&fake, |_| {}).await;
     bench.store_all(&["a", "b", "c", "d"]).await;
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
     let before = fake.begun().len();
     fake.follow(|_, _| Act::Hang);
     eventually(async || fake.begun().len() > before).await;
@@ -54,7 +54,7 @@ async fn it_sleeps_between_far_retries() {
     bench
         .store_all(&["a", "b", "a", "b", "c", "d", "e", "f"])
         .await;
-    eventually(async || bench.report().await.state == State::Failing).await;
+    eventually(async || bench.report().await.state == HandlerState::Failing).await;
     sleep(A_WHILE).await;
     assert!(steps_in_a_while(&bench).await < 5);
 }

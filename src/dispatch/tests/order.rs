@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::dispatch::settings::Order;
+use crate::dispatch::settings::DeliveryOrder;
 
 const MOMENT: Duration = Duration::from_millis(5);
 
@@ -47,7 +47,7 @@ async fn without_order_one_stream_fills_all_places() {
     bench.store_all(&["a"; 9]).await;
     bench
         .hand_to("h", &fake, |config| {
-            config.order = Order::None;
+            config.order = DeliveryOrder::None;
             config.concurrency = Some(4);
         })
         .await;

@@ -1,7 +1,7 @@
 //! Pause and resume.
 
 use super::*;
-use crate::dispatch::State;
+use crate::dispatch::HandlerState;
 
 async fn pause(bench: &Bench, paused: bool) {
     bench.dispatch.pause("h", paused).await.unwrap();
@@ -20,7 +20,7 @@ async fn a_paused_handler_finishes_what_runs_and_begins_nothing_until_it_is_resu
     // Also after a restart and a crash.
     bench.restart(Duration::from_secs(1)).await;
     bench.crash().await;
-    assert_eq!(bench.report().await.state, State::Paused);
+    assert_eq!(bench.report().await.state, HandlerState::Paused);
     let replayed = bench.replay(Selection::Event(1)).await;
     // Longer than anything here takes to begin.
     sleep(Duration::from_millis(200)).await;
@@ -31,7 +31,7 @@ async fn a_paused_handler_finishes_what_runs_and_begins_nothing_until_it_is_resu
     assert!(bench.steps() - steps < 20, "it spins");
 
     pause(&bench, false).await;
-    eventually(async || bench.report().await.state == State::Running).await;
+    eventually(async || bench.report().await.state == HandlerState::Running).await;
     bench.idle().await;
     let mut begun = fake.begun();
     begun.sort_unstable();

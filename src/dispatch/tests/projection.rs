@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::dispatch::settings::HandlerSettings;
-use crate::handler::{Parts, Taking};
+use crate::handler::{Applying, Projection};
 
 /// Takes everything but what comes while it fails.
 #[derive(Default)]
@@ -13,8 +13,8 @@ struct Taken {
     fails: AtomicU32,
 }
 
-impl Parts for Taken {
-    fn take(&self, events: Vec<Event>) -> Taking<'_> {
+impl Projection for Taken {
+    fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
         let fails = self.fails.load(Ordering::Relaxed);
         Box::pin(async move {
             if fails > 0 {
@@ -37,8 +37,8 @@ impl Taken {
 async fn bench(parts: &Arc<Taken>) -> Bench {
     let mut bench = Bench::new().await;
     let built = Built {
-        settings: Arc::new(HandlerSettings::of_parts()),
-        handler: Taker::Parts(parts.clone()),
+        settings: Arc::new(HandlerSettings::of_projection()),
+        handler: Consumer::Projection(parts.clone()),
     };
     bench.handlers.insert("a.part".to_owned(), built);
     bench.change().await;
@@ -69,5 +69,5 @@ async fn it_goes_on_where_it_was_and_is_no_handler() {
     assert!(bench.dispatch.report().await.unwrap().is_empty());
     let error = bench.dispatch.pause("a.part", true).await;
     assert_eq!(error, Err(ControlError::NoSuchHandler));
-    assert!(bench.dispatch.internal_here("a.part").is_some());
+    assert!(bench.dispatch.projection_here("a.part").is_some());
 }

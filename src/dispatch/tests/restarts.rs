@@ -112,7 +112,7 @@ async fn a_change_waits_for_no_running_attempt() {
     assert_eq!(hangs.begun(), [1], "never twice side by side");
     let report = bench.dispatch.report().await.unwrap();
     let leaving = report.iter().find(|report| report.name == "h").unwrap();
-    assert_eq!(leaving.state, State::Running);
+    assert_eq!(leaving.state, HandlerState::Running);
     let stop = bench.dispatch.stop(Duration::ZERO);
     let stopped = tokio::time::timeout(Duration::from_secs(60), stop).await;
     assert!(

@@ -41,15 +41,15 @@ pub(super) struct Discarded {
     gone: Vec<Seq>,
 }
 
-impl Runner {
-    pub(super) fn obey(&mut self, command: Command) {
+impl Worker {
+    pub(super) fn execute(&mut self, command: WorkerCommand) {
         match command {
-            Command::Replay {
+            WorkerCommand::Replay {
                 selection,
                 dry_run,
                 reply,
             } => self.replay(selection, dry_run, reply),
-            Command::Discard {
+            WorkerCommand::Discard {
                 selection,
                 dry_run,
                 reply,
@@ -57,11 +57,11 @@ impl Runner {
                 what: What::Selected { selection, dry_run },
                 reply,
             }),
-            Command::Forget { seqs, reply } => self.discards.push_back(Discard {
+            WorkerCommand::Forget { seqs, reply } => self.discards.push_back(Discard {
                 what: What::Events(seqs.into_iter().collect()),
                 reply,
             }),
-            Command::Pause { paused, reply } => {
+            WorkerCommand::Pause { paused, reply } => {
                 // At once; whether it holds is told when the store knows it.
                 let before = self.paused;
                 self.paused |= paused;
@@ -71,7 +71,7 @@ impl Runner {
                     reply,
                 });
             }
-            Command::Stop { .. } => {}
+            WorkerCommand::Stop { .. } => {}
         }
     }
 
@@ -81,7 +81,7 @@ impl Runner {
         dry_run: bool,
         reply: oneshot::Sender<Result<u64, StoreError>>,
     ) {
-        let unwritten = !self.unwritten.changes.is_empty();
+        let unwritten = !self.unwritten.is_empty();
         self.replays.push(Replay {
             selection,
             dry_run,
@@ -91,7 +91,7 @@ impl Runner {
     }
 
     /// Whether a replay cannot begin before something is written.
-    pub(super) fn replays_wait(&self) -> bool {
+    pub(super) fn replay_must_wait(&self) -> bool {
         let mut replays = self.replays.iter();
         replays.any(|replay| replay.after > self.written)
     }
@@ -121,7 +121,7 @@ impl Runner {
             let result = inbox.replay(id, selection, wants, in_hand, dry_run).await;
             let is_due = !dry_run && result.is_ok_and(|count| count > 0);
             let _ = reply.send(result);
-            Report::Replayed(is_due)
+            TaskOutput::Replayed(is_due)
         }));
     }
 
@@ -134,20 +134,16 @@ impl Runner {
             InHand::Comes
         };
         let mut known: HashMap<Seq, InHand> = HashMap::new();
-        known.extend(self.window.unsettled().map(|seq| (seq, waits)));
-        known.extend(
-            self.settled_before
-                .iter()
-                .map(|seq| (*seq, InHand::Nothing)),
-        );
-        let ended = self.unwritten.changes.iter().map(DeliveryChange::seq);
+        known.extend(self.read_ahead.open().map(|seq| (seq, waits)));
+        known.extend(self.rows_ahead.iter().map(|seq| (*seq, InHand::Nothing)));
+        let ended = self.unwritten.iter().map(DeliveryChange::seq);
         known.extend(ended.map(|seq| (seq, waits)));
         for Running { attempt, .. } in self.running.values() {
             let is_first = attempt.attempts.count == 0;
             let in_hand = if is_first { waits } else { InHand::Owed };
             known.insert(attempt.event.seq(), in_hand);
         }
-        let read_to = self.window.read_to();
+        let read_to = self.read_ahead.read_to();
         move |seq| match known.get(&seq) {
             Some(in_hand) => *in_hand,
             None if seq > read_to => waits,
@@ -155,7 +151,7 @@ impl Runner {
         }
     }
 
-    pub(super) fn is_replayed(&mut self, is_due: bool) {
+    pub(super) fn replay_ended(&mut self, is_due: bool) {
         self.look_for_due = true;
         if is_due {
             self.health.probe_at(self.clock.steady());
@@ -167,7 +163,7 @@ impl Runner {
         let Discard { what, reply } = discard;
         let (selection, dry_run) = match what {
             What::Selected { selection, dry_run } => (selection, dry_run),
-            What::Events(gone) => return self.let_go(gone, reply),
+            What::Events(gone) => return self.forget(gone, reply),
         };
         let replaying: Vec<Seq> = self.replaying().collect();
         let (inbox, id) = (self.inbox.clone(), self.id);
@@ -184,16 +180,16 @@ impl Runner {
                 };
             }
             let _ = reply.send(result.map(|(count, _)| count));
-            Report::Discarded(discarded)
+            TaskOutput::Discarded(discarded)
         });
     }
 
     /// Whether the next discard has to wait until what is known of its events is written: then each of them that has a row
     /// counts in its lane, and no other does.
-    pub(super) fn forgets_unwritten(&self) -> bool {
+    pub(super) fn forget_must_wait(&self) -> bool {
         match self.discards.front().map(|discard| &discard.what) {
             Some(What::Events(gone)) => {
-                let changes = &self.unwritten.changes;
+                let changes = &self.unwritten;
                 changes.iter().any(|change| gone.contains(&change.seq()))
             }
             _ => false,
@@ -202,14 +198,14 @@ impl Runner {
 
     /// Gives up events that are about to be deleted: at once what is held of them here, so that no attempt begins and nothing
     /// is remembered of one that runs, then their rows. Should they not be deleted after all, they stay given up.
-    fn let_go(&mut self, gone: HashSet<Seq>, reply: oneshot::Sender<Result<u64, StoreError>>) {
-        self.window.forget(&gone);
+    fn forget(&mut self, gone: HashSet<Seq>, reply: oneshot::Sender<Result<u64, StoreError>>) {
+        self.read_ahead.forget(&gone);
         for Running { attempt, .. } in self.running.values_mut() {
             let seq = attempt.event.seq();
             if gone.contains(&seq) {
                 // As one whose row is discarded.
                 attempt.has_row = true;
-                self.window.settle(seq);
+                self.read_ahead.close(seq);
                 self.discarded.insert(seq);
             }
         }
@@ -217,15 +213,15 @@ impl Runner {
             .due
             .extract_if(.., |owed| gone.contains(&owed.event.seq()))
         {
-            self.in_doubt.remove(&owed.event.seq());
+            self.unconfirmed.remove(&owed.event.seq());
         }
         // Those of before are deleted by now, and what is read from here on is without them.
         if !self.reading {
-            self.deleted.clear();
+            self.deleted_ahead.clear();
         }
-        let read_to = self.window.read_to();
+        let read_to = self.read_ahead.read_to();
         let unread = gone.iter().filter(|seq| **seq > read_to);
-        self.deleted.extend(unread);
+        self.deleted_ahead.extend(unread);
         let (inbox, id) = (self.inbox.clone(), self.id);
         self.discarding = true;
         self.tasks.spawn(async move {
@@ -245,7 +241,7 @@ impl Runner {
                 }
             }
             let _ = reply.send(result);
-            Report::Discarded(discarded)
+            TaskOutput::Discarded(discarded)
         });
     }
 
@@ -262,16 +258,16 @@ impl Runner {
             let result = inbox.pause(id, paused, now).await;
             let is_paused = if result.is_ok() { paused } else { before };
             let _ = reply.send(result.map(|()| 1));
-            Report::Paused(is_paused)
+            TaskOutput::Paused(is_paused)
         });
     }
 
-    pub(super) fn is_paused(&mut self, paused: bool) {
+    pub(super) fn pause_written(&mut self, paused: bool) {
         self.discarding = false;
         self.paused = paused || self.pauses.iter().any(|pause| pause.paused);
         // They were read with the age they had.
         for owed in std::mem::take(&mut self.due) {
-            self.in_doubt.remove(&owed.event.seq());
+            self.unconfirmed.remove(&owed.event.seq());
         }
         self.look_for_due = true;
     }
@@ -285,7 +281,6 @@ impl Runner {
             .map(|running| (running.attempt.event.seq(), running.attempt.lane));
         let ended = self
             .unwritten
-            .changes
             .iter()
             .map(|change| (change.seq(), change.lane()));
         due.chain(running)
@@ -294,24 +289,27 @@ impl Runner {
             .map(|(seq, _)| seq)
     }
 
-    pub(super) fn took_discarded(&mut self, discarded: Discarded) {
+    pub(super) fn rows_discarded(&mut self, discarded: Discarded) {
         self.discarding = false;
         self.look_for_due = true;
-        discarded.gone.iter().for_each(|seq| self.forget(*seq));
+        discarded
+            .gone
+            .iter()
+            .for_each(|seq| self.drop_from_memory(*seq));
         discarded.lanes.iter().for_each(|lane| self.unblock(*lane));
     }
 
     /// A delivery whose row is gone may be on its way: waiting in memory, running, or ended and not written.
-    fn forget(&mut self, seq: Seq) {
+    fn drop_from_memory(&mut self, seq: Seq) {
         self.due.retain(|owed| owed.event.seq() != seq);
         let is_it = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
         if self.running.values().any(|running| is_it(&running.attempt)) {
             self.discarded.insert(seq);
             return;
         }
-        self.in_doubt.remove(&seq);
+        self.unconfirmed.remove(&seq);
         let ended = |change: &mut DeliveryChange| change.seq() == seq;
-        for change in self.unwritten.changes.extract_if(.., ended) {
+        for change in self.unwritten.extract_if(.., ended) {
             let freed = matches!(
                 change,
                 DeliveryChange::Done { .. } | DeliveryChange::Park { .. }

@@ -7,40 +7,46 @@ use crate::handler::loggable;
 /// So many characters of a reason are remembered: 500 of what the other side said, some of them escaped, and what goes before.
 const MAX_REASON: usize = 1000;
 
-impl Runner {
+impl Worker {
     /// The task of an attempt has ended.
-    pub(super) fn ended(&mut self, id: Id, outcome: Outcome) {
+    pub(super) fn attempt_ended(&mut self, id: Id, outcome: Outcome) {
         if let Some(Running { attempt, .. }) = self.running.remove(&id) {
             self.busy.remove(&stream_lane(attempt.lane));
             let took = attempt.timer.elapsed();
-            self.attempted(attempt, outcome, took);
+            self.finish_attempt(attempt, outcome, took);
         }
     }
 
     /// The task of an attempt was ended.
-    pub(super) fn release(&mut self, id: Id) {
+    pub(super) fn attempt_aborted(&mut self, id: Id) {
         if let Some(Running { attempt, .. }) = self.running.remove(&id)
             && !attempt.has_row
         {
-            self.released.push((attempt.event.seq(), attempt.lane));
+            self.aborted.push((attempt.event.seq(), attempt.lane));
         }
     }
 
     /// Nothing more is attempted: what is not finished gets a row if something after it is, which would come again otherwise.
-    pub(super) fn fill_gaps(&mut self) {
-        let released = std::mem::take(&mut self.released);
-        let mut gaps: Vec<_> = released.into_iter().chain(self.window.queued()).collect();
-        gaps.retain(|(seq, _)| self.window.is_gap(*seq));
+    pub(super) fn store_gaps(&mut self) {
+        let released = std::mem::take(&mut self.aborted);
+        let mut gaps: Vec<_> = released
+            .into_iter()
+            .chain(self.read_ahead.queued())
+            .collect();
+        gaps.retain(|(seq, _)| self.read_ahead.is_gap(*seq));
         gaps.sort_unstable();
         for (seq, lane) in gaps {
-            self.window.settle(seq);
-            self.unwritten
-                .changes
-                .push(DeliveryChange::Wait { seq, lane });
+            self.read_ahead.close(seq);
+            self.unwritten.push(DeliveryChange::Wait { seq, lane });
         }
     }
 
-    pub(super) fn attempted(&mut self, mut attempt: Attempt, outcome: Outcome, took: Duration) {
+    pub(super) fn finish_attempt(
+        &mut self,
+        mut attempt: Attempt,
+        outcome: Outcome,
+        took: Duration,
+    ) {
         attempt.attempts.count += 1;
         // One that lies ahead, or before the event had arrived, is of another clock.
         let began = attempt.began;
@@ -55,7 +61,7 @@ impl Runner {
         let discarded = self.discarded.remove(&attempt.event.seq());
         if discarded {
             // Its row went, and its lane went on, when it was discarded.
-            self.in_doubt.remove(&attempt.event.seq());
+            self.unconfirmed.remove(&attempt.event.seq());
             self.look_for_due = true;
         }
         let result = match outcome {
@@ -67,7 +73,7 @@ impl Runner {
                 self.succeeded = true;
                 self.count_untyped(&attempt.event);
                 if !discarded {
-                    self.done(&attempt);
+                    self.complete(&attempt);
                 }
                 DeliveryOutcome::Done
             }
@@ -84,7 +90,7 @@ impl Runner {
                 if rejected {
                     self.look_for_due = true;
                 } else {
-                    self.note_failure(&attempt, now, after);
+                    self.record_failure(&attempt, now, after);
                 }
                 if discarded {
                     DeliveryOutcome::Parked
@@ -108,10 +114,10 @@ impl Runner {
         }
     }
 
-    pub(super) fn note_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {
+    pub(super) fn record_failure(&mut self, attempt: &Attempt, now: Timestamp, after: Duration) {
         let retry = self.settings.retry;
         let pause = |probes| backoff(&retry, probes, rand::random()).max(after);
-        self.probed = true;
+        self.probe_failed = true;
         if self
             .health
             .failed(attempt.lane, attempt.is_probe, now, pause)
@@ -124,16 +130,16 @@ impl Runner {
         }
     }
 
-    pub(super) fn done(&mut self, attempt: &Attempt) {
+    pub(super) fn complete(&mut self, attempt: &Attempt) {
         let seq = attempt.event.seq();
         if attempt.has_row {
-            self.unwritten.changes.push(DeliveryChange::Done {
+            self.unwritten.push(DeliveryChange::Done {
                 seq,
                 lane: attempt.lane,
             });
             self.unblock(attempt.lane);
         } else {
-            self.window.settle(seq);
+            self.read_ahead.close(seq);
         }
     }
 
@@ -155,11 +161,11 @@ impl Runner {
             attempts,
             at: self.clock.now(),
         };
-        self.unwritten.changes.push(change);
+        self.unwritten.push(change);
         if attempt.has_row {
             self.unblock(attempt.lane);
         } else {
-            self.window.settle(seq);
+            self.read_ahead.close(seq);
         }
     }
 
@@ -168,7 +174,7 @@ impl Runner {
         let pause = backoff(retry, attempt.attempts.count, rand::random());
         let due = now.plus(pause.max(after));
         let (seq, lane) = (attempt.event.seq(), attempt.lane);
-        macro_rules! tell {
+        macro_rules! log_failure {
             ($level:ident) => {
                 tracing::$level!(
                     handler.name = self.name,
@@ -181,24 +187,24 @@ impl Runner {
         }
         // An operator has to hear of it, but not of every one.
         if self
-            .told_failure
-            .is_none_or(|told| now.since(told) >= TELL_EVERY)
+            .failure_logged
+            .is_none_or(|told| now.since(told) >= LOG_EVERY)
         {
-            self.told_failure = Some(now);
-            tell!(warn);
+            self.failure_logged = Some(now);
+            log_failure!(warn);
         } else {
-            tell!(debug);
+            log_failure!(debug);
         }
-        self.unwritten.changes.push(DeliveryChange::Retry {
+        self.unwritten.push(DeliveryChange::Retry {
             seq,
             lane,
             attempts: attempt.attempts.clone(),
             due,
         });
         if !attempt.has_row {
-            self.window.settle(seq);
+            self.read_ahead.close(seq);
             *self.blocked.entry(lane).or_default() += 1;
-            self.make_wait(lane);
+            self.store_lane(lane);
         }
     }
 
@@ -213,11 +219,9 @@ impl Runner {
     }
 
     /// Gives rows to what is queued in a lane.
-    pub(super) fn make_wait(&mut self, lane: Lane) {
-        for seq in self.window.take_lane(lane) {
-            self.unwritten
-                .changes
-                .push(DeliveryChange::Wait { seq, lane });
+    pub(super) fn store_lane(&mut self, lane: Lane) {
+        for seq in self.read_ahead.take_lane(lane) {
+            self.unwritten.push(DeliveryChange::Wait { seq, lane });
             *self.blocked.entry(lane).or_default() += 1;
         }
     }
