@@ -90,7 +90,7 @@ impl Admin {
 }
 
 /// Builds the router of the admin listener.
-pub(crate) fn router(admin: Arc<Admin>, health: health::Health) -> Router {
+pub(crate) fn router(admin: Arc<Admin>, health: health::ReadyState) -> Router {
     let mut router = Router::new().route("/metrics", get(metrics));
     for endpoint in ENDPOINTS {
         router = router.route(endpoint.path, (endpoint.route)());

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::inbox::settings::InboxConfig;
 use crate::metrics::Metrics;
-use crate::settings::Surroundings;
+use crate::settings::Env;
 use crate::source::{Source, SourceConfig};
 
 /// As many share a transaction at most.
@@ -35,7 +35,7 @@ pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
     bodies: impl Fn() -> B,
 ) -> anyhow::Result<()> {
     let begin = Instant::now();
-    let around = Surroundings {
+    let around = Env {
         base: dir,
         variable: &|_| None,
     };

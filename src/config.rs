@@ -11,20 +11,20 @@ use ::config::{FileFormat, Source as _};
 use serde::Deserialize;
 use tracing_subscriber::util::TryInitError;
 
-use self::flaw::unknown_key;
-use self::node::{Node, Table};
+use self::key_error::unknown_key;
+use self::value::{ConfigValue, Table};
 use crate::admin::settings::{AdminConfig, AdminSettings};
 use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
 use crate::inbox::settings::{EngineName, InboxConfig, InboxSettings};
 use crate::ingress::settings::ServerConfig;
 use crate::log::{self, LogConfig};
-use crate::settings::{self, Invalid, Surroundings};
+use crate::settings::{self, Env, Invalid};
 use crate::source::{Source, SourceConfig};
 use crate::streams::settings::{StreamsConfig, StreamsSettings};
 
-mod flaw;
-mod node;
+mod key_error;
 mod place;
+mod value;
 mod variables;
 
 /// A configuration that was checked as a whole. Two are equal if a reload from one to the other changes nothing.
@@ -103,11 +103,11 @@ impl Config {
         let advice = "name another file with --config, or the server with --admin";
         let (text, base) = open(path, advice)?;
         let variable = |name: &str| env.get(name).cloned();
-        let around = Surroundings {
+        let around = Env {
             base: &base,
             variable: &variable,
         };
-        let reader = Reader::of(&text, path, env)?;
+        let reader = ConfigReader::of(&text, path, env)?;
         let admin: AdminConfig = reader.section(&["admin"])?;
         let invalid = |invalid| reader.invalid(invalid);
         admin.validate("admin", &around).map_err(invalid)
@@ -115,11 +115,11 @@ impl Config {
 
     fn read(text: &str, file: &Path, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
         let variable = |name: &str| env.get(name).cloned();
-        let around = Surroundings {
+        let around = Env {
             base,
             variable: &variable,
         };
-        Reader::of(text, file, env)?.config(&around)
+        ConfigReader::of(text, file, env)?.config(&around)
     }
 
     /// Where a key stands, as `file:line:column`, as far as the file can still be read.
@@ -147,8 +147,8 @@ fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
     let parsed = ::config::File::from_str(text, FileFormat::Toml)
         .collect()
         .map_err(|error| malformed(&error, text, file))?;
-    match Node::table(parsed) {
-        Node::Table(table) => Ok(table),
+    match ConfigValue::table(parsed) {
+        ConfigValue::Table(table) => Ok(table),
         _ => Ok(Table::new()),
     }
 }
@@ -178,7 +178,7 @@ fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigEr
 }
 
 /// A parsed configuration on its way to a checked one.
-struct Reader<'a> {
+struct ConfigReader<'a> {
     file: &'a Path,
     text: &'a str,
     root: Table,
@@ -186,7 +186,7 @@ struct Reader<'a> {
     from_env: BTreeMap<String, String>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigReader<'a> {
     fn of(text: &'a str, file: &'a Path, env: &Environment) -> Result<Self, ConfigError> {
         let mut root = parse(text, file)?;
         let from_env = variables::apply(&mut root, env).map_err(ConfigError)?;
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn config(&self, around: &Surroundings) -> Result<Config, ConfigError> {
+    fn config(&self, around: &Env) -> Result<Config, ConfigError> {
         if let Some(key) = self
             .root
             .keys()
@@ -245,7 +245,7 @@ impl<'a> Reader<'a> {
     fn inbox(
         &self,
         inbox: &InboxConfig,
-        around: &Surroundings,
+        around: &Env,
         longest_grace: Duration,
     ) -> Result<InboxSettings, ConfigError> {
         let by_variable = |key: &str| self.from_env.contains_key(&format!("inbox.{key}"));
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
     fn handlers(
         &self,
         sources: &BTreeMap<String, Source>,
-        around: &Surroundings,
+        around: &Env,
     ) -> Result<BTreeMap<String, HandlerSettings>, ConfigError> {
         let known: BTreeSet<_> = sources.keys().map(String::as_str).collect();
         let mut handlers = BTreeMap::new();
@@ -282,7 +282,7 @@ impl<'a> Reader<'a> {
     fn names(&self, section: &str) -> Result<Vec<&str>, ConfigError> {
         match self.root.get(section) {
             None => Ok(Vec::new()),
-            Some(Node::Table(table)) => Ok(table.keys().map(String::as_str).collect()),
+            Some(ConfigValue::Table(table)) => Ok(table.keys().map(String::as_str).collect()),
             Some(_) => {
                 let problem = format!("expected tables such as [{section}.css]");
                 Err(self.invalid(Invalid::at(section, problem)))
@@ -292,11 +292,11 @@ impl<'a> Reader<'a> {
 
     /// Reads one section; an absent one is all defaults.
     fn section<T: for<'de> Deserialize<'de>>(&self, place: &[&str]) -> Result<T, ConfigError> {
-        let nothing = Node::Table(Table::new());
+        let nothing = ConfigValue::Table(Table::new());
         let mut node = place.first().and_then(|first| self.root.get(*first));
         for key in &place[1..] {
             node = match node {
-                Some(Node::Table(table)) => table.get(*key),
+                Some(ConfigValue::Table(table)) => table.get(*key),
                 _ => None,
             };
         }

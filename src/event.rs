@@ -49,7 +49,7 @@ pub enum PayloadForm {
 
 /// `data` of a CloudEvent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Data<'a> {
+pub enum EventData<'a> {
     /// JSON text.
     Json(Cow<'a, [u8]>),
     /// A body that is no UTF-8, and therefore goes into no JSON document as it is.
@@ -205,11 +205,11 @@ impl Event {
             _ => None,
         };
         let data = match typed.and_then(|typed| typed.ok().map(|(data, _)| data)) {
-            Some(typed) => Data::Json(Cow::Owned(typed)),
+            Some(typed) => EventData::Json(Cow::Owned(typed)),
             None if std::str::from_utf8(&self.0.body).is_ok() => {
-                Data::Json(Cow::Borrowed(&self.0.body))
+                EventData::Json(Cow::Borrowed(&self.0.body))
             }
-            None => Data::Binary(&self.0.body),
+            None => EventData::Binary(&self.0.body),
         };
         CloudEvent {
             attributes: self.all_attributes(untyped),
@@ -266,7 +266,7 @@ impl Event {
 #[derive(Debug, Clone)]
 pub struct CloudEvent<'a> {
     attributes: Vec<(&'static str, Cow<'a, str>)>,
-    data: Data<'a>,
+    data: EventData<'a>,
 }
 
 impl CloudEvent<'_> {
@@ -278,22 +278,22 @@ impl CloudEvent<'_> {
     }
 
     /// The data.
-    pub fn data(&self) -> &Data<'_> {
+    pub fn data(&self) -> &EventData<'_> {
         &self.data
     }
 
     /// The JSON form, `data` as it is.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = self.attributes_before(match &self.data {
-            Data::Json(text) => text.len(),
-            Data::Binary(bytes) => 2 * bytes.len(),
+            EventData::Json(text) => text.len(),
+            EventData::Binary(bytes) => 2 * bytes.len(),
         });
         match &self.data {
-            Data::Json(text) => {
+            EventData::Json(text) => {
                 out.extend_from_slice(b",\"data\":");
                 out.extend_from_slice(text);
             }
-            Data::Binary(bytes) => {
+            EventData::Binary(bytes) => {
                 out.extend_from_slice(b",\"data_base64\":\"");
                 out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
                 out.push(b'"');

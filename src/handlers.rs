@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::clock::Clock;
 use crate::event::PayloadForm;
 use crate::handler::Handler;
-use crate::settings::{Invalid, Surroundings};
+use crate::settings::{Env, Invalid};
 
 pub(crate) mod exec;
 pub(crate) mod file;
@@ -59,11 +59,7 @@ impl TargetConfig {
 
     /// Checks the section and reads the secrets that it names. `place` is its dotted key, such as
     /// `handlers.archive.to`.
-    pub(crate) fn validate(
-        &self,
-        place: &str,
-        around: &Surroundings,
-    ) -> Result<HandlerTarget, Invalid> {
+    pub(crate) fn validate(&self, place: &str, around: &Env) -> Result<HandlerTarget, Invalid> {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
             Self::File(config) => Checked::File(config.validate(place, around)?),

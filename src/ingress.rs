@@ -6,12 +6,12 @@
 pub(crate) mod answer;
 mod body;
 mod client;
-mod desk;
 pub(crate) mod health;
 mod hearing;
 mod misrouted;
 mod recheck;
 pub(crate) mod settings;
+mod source_state;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,12 +27,12 @@ use css_callbacks::{Callback, Kind, Signed};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout_at};
 
-use self::answer::Answer;
-use self::client::Head;
-use self::desk::Desk;
+use self::answer::CallbackAnswer;
+use self::client::RequestHead;
 use self::settings::ServerConfig;
+use self::source_state::SourceState;
 pub(crate) use self::watch::RetryWindow;
-use self::watch::{Refused, SourceWatch};
+use self::watch::{RefusedCallback, SourceWatch};
 use crate::auth::{self, Authentic, Presented, token_hash};
 use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
@@ -46,7 +46,7 @@ pub(crate) type Sources = BTreeMap<String, Arc<Source>>;
 
 /// What the callback endpoints work with.
 pub(crate) struct Ingress {
-    desks: ArcSwap<HashMap<String, Arc<Desk>>>,
+    desks: ArcSwap<HashMap<String, Arc<SourceState>>>,
     /// Of every source there ever was.
     watches: Mutex<BTreeMap<Arc<str>, Arc<SourceWatch>>>,
     settings: ServerConfig,
@@ -96,17 +96,20 @@ impl Ingress {
         let mut watches = self.watches();
         let before = self.desks.load();
         let desks = sources.into_iter().map(|(name, source)| {
-            if let Some(same) = before.get(&name).filter(|desk| desk.source == source) {
+            if let Some(same) = before
+                .get(&name)
+                .filter(|source_state| source_state.source == source)
+            {
                 return (name, same.clone());
             }
             let watch = watches.entry(source.name().clone()).or_default();
             watch.hearing.begin_anew();
-            let desk = Desk {
+            let source_state = SourceState {
                 watch: watch.clone(),
                 metrics: self.metrics.of_source(source.name()),
                 source,
             };
-            (name, Arc::new(desk))
+            (name, Arc::new(source_state))
         });
         self.desks.store(Arc::new(desks.collect()));
     }
@@ -154,39 +157,44 @@ impl Ingress {
     }
 
     /// A request to the path of an endpoint; whether there is such a source is not known yet.
-    async fn receive(&self, source: &str, url_kind: Option<Kind>, request: Request) -> Answer {
-        let desk = self.desks.load().get(source).cloned();
-        match desk {
-            Some(desk) => self.receive_at(&desk, url_kind, request).await,
+    async fn receive(
+        &self,
+        source: &str,
+        url_kind: Option<Kind>,
+        request: Request,
+    ) -> CallbackAnswer {
+        let source_state = self.desks.load().get(source).cloned();
+        match source_state {
+            Some(source_state) => self.receive_at(&source_state, url_kind, request).await,
             None => self.receive_astray(request).await,
         }
     }
 
     async fn receive_at(
         &self,
-        desk: &Desk,
+        source_state: &SourceState,
         url_kind: Option<Kind>,
         mut request: Request,
-    ) -> Answer {
-        let head = Head::of(&mut request, &self.settings.trusted_proxies);
+    ) -> CallbackAnswer {
+        let head = RequestHead::of(&mut request, &self.settings.trusted_proxies);
         let deadline = head.at + self.settings.deadline;
         // What it counts as; an authentic callback has a kind.
         let mut kind = None;
         // The store finishes what was begun, whether somebody still waits for it or not.
-        let taken = self.take(desk, url_kind, &head, request, deadline, &mut kind);
+        let taken = self.take(source_state, url_kind, &head, request, deadline, &mut kind);
         let answer = match timeout_at(deadline, taken).await {
             Ok(answer) => answer,
-            Err(_) if kind.is_some() => Answer::TooSlow,
-            Err(_) => Answer::BodyTooSlow,
+            Err(_) if kind.is_some() => CallbackAnswer::TooSlow,
+            Err(_) => CallbackAnswer::BodyTooSlow,
         };
-        desk.count(kind, url_kind, &answer, || self.clock.now());
+        source_state.count(kind, url_kind, &answer, || self.clock.now());
         if answer.counts_as() == CallbackResult::Invalid
-            && desk
+            && source_state
                 .watch
                 .is_time_to_tell(answer.message(), self.clock.now())
         {
             tracing::warn!(
-                callback.source = &**desk.source.name(),
+                callback.source = &**source_state.source.name(),
                 url.kind = url_kind.map(Kind::slug),
                 client = head.client.map(tracing::field::display),
                 "callbacks are not taken: {}",
@@ -201,13 +209,13 @@ impl Ingress {
 
     async fn take(
         &self,
-        desk: &Desk,
+        source_state: &SourceState,
         url_kind: Option<Kind>,
-        head: &Head,
+        head: &RequestHead,
         request: Request,
         deadline: Instant,
         kind: &mut Option<Kind>,
-    ) -> Answer {
+    ) -> CallbackAnswer {
         let read = self.read(request, head, deadline);
         let (body, charge) = match read.await {
             Ok(body) => body,
@@ -220,18 +228,18 @@ impl Ingress {
             received: self.clock.now(),
             body: without_mark(body),
         };
-        let authentic = match self.authenticate(desk, presented) {
+        let authentic = match self.authenticate(source_state, presented) {
             Ok(authentic) => authentic,
             Err(answer) => return answer,
         };
         head.vouch();
         let is = *kind.insert(authentic.kind());
         if let Some(url_kind) = url_kind.filter(|url| *url != is && is != Kind::Unknown) {
-            self.note_mixed_up(desk, url_kind, is);
+            self.note_mixed_up(source_state, url_kind, is);
         }
         match self.inbox.accept(authentic, Some(charge)).await {
-            Ok(receipt) => Answer::Stored(receipt),
-            Err(error) => Answer::NotStored(error),
+            Ok(receipt) => CallbackAnswer::Stored(receipt),
+            Err(error) => CallbackAnswer::NotStored(error),
         }
     }
 
@@ -239,29 +247,36 @@ impl Ingress {
     async fn read(
         &self,
         request: Request,
-        head: &Head,
+        head: &RequestHead,
         deadline: Instant,
-    ) -> Result<(Bytes, Charge), Answer> {
+    ) -> Result<(Bytes, Charge), CallbackAnswer> {
         let (limit, long_head) = (self.settings.max_body, head.long_head());
         body::read(request, limit, &self.budget, long_head, deadline).await
     }
 
     /// What the members of the body take is given back before anything waits for the store.
-    fn authenticate(&self, desk: &Desk, presented: Presented) -> Result<Authentic, Answer> {
-        let callback = Callback::parse(&presented.body).map_err(|_| Answer::NotOneObject)?;
-        let verdict = auth::authenticate(&desk.source, &presented, &callback, rand::random);
+    fn authenticate(
+        &self,
+        source_state: &SourceState,
+        presented: Presented,
+    ) -> Result<Authentic, CallbackAnswer> {
+        let callback =
+            Callback::parse(&presented.body).map_err(|_| CallbackAnswer::NotOneObject)?;
+        let verdict = auth::authenticate(&source_state.source, &presented, &callback, rand::random);
         if let Some(t) = verdict.signed_t {
-            desk.watch.signed(desk.source.name(), t, presented.received);
+            source_state
+                .watch
+                .signed(source_state.source.name(), t, presented.received);
         }
         let kind = verdict.kind;
         let reason = match verdict.outcome {
             Ok(authentic) => {
-                desk.watch.hearing.heard(presented.received);
+                source_state.watch.hearing.heard(presented.received);
                 return Ok(authentic);
             }
             Err(reason) => reason,
         };
-        let refused = Refused {
+        let refused = RefusedCallback {
             reason,
             kind: match verdict.signed_t {
                 Some(_) => kind,
@@ -270,19 +285,24 @@ impl Ingress {
             is_signed: matches!(callback.signed(), Signed::Both { .. }),
             signed_t: verdict.signed_t,
         };
-        self.note_refused(desk, &refused, &presented);
-        let source = desk.source.name().clone();
+        self.note_refused(source_state, &refused, &presented);
+        let source = source_state.source.name().clone();
         self.keep(source, Reason::Refused(reason), &presented, kind);
-        Err(Answer::NotAuthentic)
+        Err(CallbackAnswer::NotAuthentic)
     }
 
-    fn note_refused(&self, desk: &Desk, refused: &Refused, presented: &Presented) {
-        let (source, reason) = (desk.source.name(), refused.reason);
+    fn note_refused(
+        &self,
+        source_state: &SourceState,
+        refused: &RefusedCallback,
+        presented: &Presented,
+    ) {
+        let (source, reason) = (source_state.source.name(), refused.reason);
         let now = presented.received;
-        if desk.watch.refused(source, refused, now) {
-            desk.metrics.forgeries(reason).inc();
+        if source_state.watch.refused(source, refused, now) {
+            source_state.metrics.forgeries(reason).inc();
         }
-        if desk.watch.is_time_to_tell(reason.slug(), now) {
+        if source_state.watch.is_time_to_tell(reason.slug(), now) {
             tracing::warn!(
                 callback.source = &**source,
                 reason = reason.slug(),
@@ -311,9 +331,9 @@ impl Ingress {
         }
     }
 
-    fn note_mixed_up(&self, desk: &Desk, url: Kind, body: Kind) {
-        desk.metrics.mixed_up(url).inc();
-        let source = &desk.source;
+    fn note_mixed_up(&self, source_state: &SourceState, url: Kind, body: Kind) {
+        source_state.metrics.mixed_up(url).inc();
+        let source = &source_state.source;
         let mut seen = self.mixed_up.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.insert((source.name().clone(), url, body)) {
             tracing::warn!(
@@ -336,7 +356,7 @@ fn without_mark(body: Bytes) -> Bytes {
 }
 
 /// The endpoints: `POST /{source}/{kind}` for every kind, and `POST /{source}`.
-pub(crate) fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
+pub(crate) fn router(ingress: Arc<Ingress>, health: health::ReadyState) -> Router {
     let endpoint = |url_kind: Option<Kind>| {
         post(
             move |State(ingress): State<Arc<Ingress>>,
@@ -365,5 +385,5 @@ pub(crate) fn router(ingress: Arc<Ingress>, health: health::Health) -> Router {
     router
         .with_state(ingress)
         .merge(health::router(health))
-        .method_not_allowed_fallback(async || Answer::NotPost)
+        .method_not_allowed_fallback(async || CallbackAnswer::NotPost)
 }

@@ -102,7 +102,7 @@ mod tests;
 pub use self::cli::main;
 pub use self::clock::Clock;
 pub use self::config::{Config, ConfigError, Environment, environment};
-pub use self::event::{CloudEvent, Data, Event, PayloadForm};
+pub use self::event::{CloudEvent, Event, EventData, PayloadForm};
 pub use self::handler::{Failure, Handler, Handling, Outcome};
 pub use self::handlers::exec::main as program_guard;
 pub use self::inbox::StoreError;

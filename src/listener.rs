@@ -36,9 +36,9 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::caller::{Caller, Rules};
-use self::crowd::{Crowd, Place};
+use self::crowd::{Crowd, CrowdPlace};
 use self::patience::{Impatience, LINGER, Patience};
-use self::refusal::Refusal;
+use self::refusal::FixedAnswer;
 use self::requests::Answering;
 use self::socket::Socket;
 pub(crate) use self::unreadable::Unreadable;
@@ -310,7 +310,7 @@ async fn attend(
     router: Router,
     caller: Arc<Caller>,
     is_spare: bool,
-    _place: Place,
+    _place: CrowdPlace,
     mut bell: watch::Receiver<()>,
 ) -> hyper::Result<()> {
     let mut connection = connection(stream, router, &caller, is_spare);
@@ -368,7 +368,7 @@ fn connection(
 }
 
 /// Answers without a request, and waits for the client to have read it: closing at once could take the answer back.
-async fn turn_away(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
+async fn turn_away(mut stream: TcpStream, refusal: &FixedAnswer) -> io::Result<()> {
     stream.write_all(&refusal.bytes()).await?;
     stream.shutdown().await?;
     let mut rest = [0; 4096];

@@ -164,11 +164,11 @@ pub(crate) fn last_words(message: String) {
 /// What is logged, for tests to read.
 #[cfg(test)]
 #[derive(Clone, Default)]
-pub(crate) struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+pub(crate) struct CapturedLog(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-impl Written {
+impl CapturedLog {
     /// All of it so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
@@ -177,7 +177,7 @@ impl Written {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-impl std::io::Write for Written {
+impl std::io::Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }

@@ -8,7 +8,7 @@
 //! have the same reason, and share what is kept: with a token in the URL, forgeries have another.
 
 mod shared;
-mod shelf;
+mod sqlite;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use self::shared::SharedShelf;
-use self::shelf::{Reader, Shelf};
+use self::sqlite::{RejectedReader, SqliteStore};
 use crate::inbox::query::Page;
 pub(crate) use crate::inbox::rejected::{Reason, RejectedEntry, RejectedQuery};
 use crate::inbox::{Inbox, StoreError};
@@ -102,22 +102,22 @@ fn page<E>(
 type Second = (i64, u32);
 
 /// What is to be done to the list.
-enum Work {
+enum ListCommand {
     Keep(Rejected),
     Remove(Vec<i64>, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// Where the list is.
-enum Place {
-    File(Arc<Mutex<Reader>>),
+enum RejectedBackend {
+    File(Arc<Mutex<RejectedReader>>),
     Shared(Inbox),
 }
 
 /// Takes refused callbacks.
 pub(crate) struct RejectedList {
-    queue: Mutex<Option<SyncSender<Work>>>,
+    queue: Mutex<Option<SyncSender<ListCommand>>>,
     taken: Mutex<HashMap<(Arc<str>, Reason), Second>>,
-    place: Place,
+    backend: RejectedBackend,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -132,21 +132,25 @@ impl RejectedList {
     /// Opens or creates the list in the inbox's directory.
     pub(crate) fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
         let file = directory.join("rejected.db");
-        let shelf = Shelf::open(&file)?;
-        let reader = Arc::new(Mutex::new(Reader::open(&file)?));
-        Ok(Self::written_by(shelf, Place::File(reader), metrics))
+        let shelf = SqliteStore::open(&file)?;
+        let reader = Arc::new(Mutex::new(RejectedReader::open(&file)?));
+        Ok(Self::written_by(
+            shelf,
+            RejectedBackend::File(reader),
+            metrics,
+        ))
     }
 
     /// The list in an inbox that several processes share, and the list with it. Belongs into a runtime.
     pub(crate) fn shared(inbox: Inbox, metrics: Arc<Metrics>) -> Self {
         Self::written_by(
             SharedShelf::new(inbox.clone()),
-            Place::Shared(inbox),
+            RejectedBackend::Shared(inbox),
             metrics,
         )
     }
 
-    fn written_by(shelf: impl Write, place: Place, metrics: Arc<Metrics>) -> Self {
+    fn written_by(shelf: impl Write, backend: RejectedBackend, metrics: Arc<Metrics>) -> Self {
         let (queue, received) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("rejected".to_owned())
@@ -154,7 +158,7 @@ impl RejectedList {
         Self {
             queue: Mutex::new(Some(queue)),
             taken: Mutex::default(),
-            place,
+            backend,
             metrics,
             thread: Mutex::new(thread.ok()),
         }
@@ -168,7 +172,7 @@ impl RejectedList {
         }
         let kept = self.is_in_time(&rejected)
             && match self.queue() {
-                Some(queue) => queue.try_send(Work::Keep(rejected)).is_ok(),
+                Some(queue) => queue.try_send(ListCommand::Keep(rejected)).is_ok(),
                 None => false,
             };
         if !kept {
@@ -176,7 +180,7 @@ impl RejectedList {
         }
     }
 
-    fn queue(&self) -> Option<SyncSender<Work>> {
+    fn queue(&self) -> Option<SyncSender<ListCommand>> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.clone()
     }
@@ -200,12 +204,12 @@ impl RejectedList {
         wanted: RejectedQuery,
         limit: usize,
     ) -> Result<Page<RejectedEntry>, StoreError> {
-        let reader = match &self.place {
-            Place::Shared(inbox) => {
+        let reader = match &self.backend {
+            RejectedBackend::Shared(inbox) => {
                 let rows = inbox.rejected(&wanted, limit + 1, PAGE).await?;
                 return page(rows.into_iter().map(Ok), limit);
             }
-            Place::File(reader) => reader.clone(),
+            RejectedBackend::File(reader) => reader.clone(),
         };
         let part = spawn_blocking(move || {
             let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,7 +225,7 @@ impl RejectedList {
         };
         let (reply, answer) = oneshot::channel();
         // It waits for room, as others must not.
-        let sent = spawn_blocking(move || queue.send(Work::Remove(ids, reply)).is_ok());
+        let sent = spawn_blocking(move || queue.send(ListCommand::Remove(ids, reply)).is_ok());
         if !sent.await.unwrap_or(false) {
             return Err(StoreError::Failed);
         }
@@ -251,13 +255,13 @@ impl Drop for RejectedList {
     }
 }
 
-fn run(queue: &Receiver<Work>, mut shelf: impl Write) {
+fn run(queue: &Receiver<ListCommand>, mut shelf: impl Write) {
     while let Ok(first) = queue.recv() {
         let mut batch = Vec::new();
         for work in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
             match work {
-                Work::Keep(rejected) => batch.push(rejected),
-                Work::Remove(ids, reply) => {
+                ListCommand::Keep(rejected) => batch.push(rejected),
+                ListCommand::Remove(ids, reply) => {
                     let removed = shelf.remove(&ids);
                     let removed = removed.map_err(|error| failed("taken off", &error));
                     // Whoever asked may have gone.

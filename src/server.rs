@@ -27,7 +27,7 @@ use crate::dispatch::{Built, Dispatch};
 use crate::handler::Handler;
 use crate::inbox::settings::StoreSettings;
 use crate::inbox::{Condition, Inbox, OpenError, StoreError};
-use crate::ingress::health::{self, Health};
+use crate::ingress::health::{self, ReadyState};
 use crate::ingress::{self, Ingress};
 use crate::listener::{self, SPARE, Stage, Unreadable};
 use crate::metrics::Metrics;
@@ -156,7 +156,7 @@ impl Builder {
                 return Err(error);
             }
         };
-        let health = Health::new(inbox.clone());
+        let health = ReadyState::new(inbox.clone());
         let reloader = Reloader::new(
             config,
             custom,
@@ -215,7 +215,7 @@ pub struct Server {
     dispatch: Arc<Dispatch>,
     metrics: Arc<Metrics>,
     board: Board,
-    health: Health,
+    health: ReadyState,
     reloader: Arc<Reloader>,
     clock: Clock,
 }
@@ -282,7 +282,7 @@ impl Server {
             unreadable,
         ));
         let retention = config.inbox.retention;
-        let housekeeping = tokio::spawn(keep_house(
+        let housekeeping = tokio::spawn(maintain(
             self.inbox.clone(),
             self.dispatch.clone(),
             self.board.clone(),
@@ -433,7 +433,7 @@ fn listening<T>(
 }
 
 /// Retention, and a look at a store in trouble: without callbacks it would not notice that it is well again.
-async fn keep_house(
+async fn maintain(
     inbox: Inbox,
     dispatch: Arc<Dispatch>,
     board: Board,

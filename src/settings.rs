@@ -42,14 +42,14 @@ impl Invalid {
 
 /// What a configuration refers to beyond its own text.
 #[derive(Clone, Copy)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct Env<'a> {
     /// The folder that relative paths start from: the configuration file's.
     pub base: &'a Path,
     /// Looks an environment variable up.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl Surroundings<'_> {
+impl Env<'_> {
     /// The path as seen from the configuration file.
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
@@ -71,11 +71,7 @@ pub(crate) struct SecretFields<'a> {
 
 impl SecretFields<'_> {
     /// The secret, if one is given.
-    pub(crate) fn resolve(
-        &self,
-        place: &str,
-        around: &Surroundings,
-    ) -> Result<Option<Secret>, Invalid> {
+    pub(crate) fn resolve(&self, place: &str, around: &Env) -> Result<Option<Secret>, Invalid> {
         let name = self.name;
         let given = [
             self.text.is_some(),
@@ -106,11 +102,7 @@ impl SecretFields<'_> {
 }
 
 /// The text of a secret's file.
-pub(crate) fn read_file(
-    place: &str,
-    file: &Path,
-    around: &Surroundings,
-) -> Result<String, Invalid> {
+pub(crate) fn read_file(place: &str, file: &Path, around: &Env) -> Result<String, Invalid> {
     let path = around.path(file);
     read_text(&path)
         .map_err(|error| Invalid::at(place, format!("cannot read {}: {error}", path.display())))
@@ -174,7 +166,7 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 pub(crate) fn read_variable(
     place: &str,
     name: &str,
-    around: &Surroundings,
+    around: &Env,
 ) -> Result<Option<String>, Invalid> {
     let (name, optional) = match name.strip_suffix('?') {
         Some(name) => (name, true),
@@ -225,12 +217,12 @@ pub(crate) fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
     untagged,
     expecting = "expected a text with a unit, such as \"10s\" or \"1MiB\""
 )]
-enum Written {
+enum SecretSource {
     Text(String),
     Number(i64),
 }
 
-impl Written {
+impl SecretSource {
     fn text(self) -> String {
         match self {
             Self::Text(text) => text,
@@ -256,7 +248,7 @@ pub(crate) fn check_duration(place: impl Into<String>, value: Duration) -> Resul
 
 /// Reads a duration such as `30m` or `1h 30m`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = Written::deserialize(deserializer)?.text();
+    let text = SecretSource::deserialize(deserializer)?.text();
     humantime::parse_duration(&text).map_err(|_| {
         serde::de::Error::custom(format_args!(
             "`{text}` is no duration, write one such as \"10s\", \"30m\" or \"7d\""
@@ -273,7 +265,7 @@ pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
 
 /// Reads a size in bytes such as `1MiB`.
 pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = Written::deserialize(deserializer)?.text();
+    let text = SecretSource::deserialize(deserializer)?.text();
     text.parse::<bytesize::ByteSize>()
         .map(|size| size.as_u64())
         .map_err(|_| {
@@ -326,7 +318,7 @@ mod tests {
         };
         fields.resolve(
             "sources.css",
-            &Surroundings {
+            &Env {
                 base: Path::new("/nowhere"),
                 variable: &variable,
             },

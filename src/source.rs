@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use crate::settings::{self, Invalid, SecretFields, Surroundings};
+use crate::settings::{self, Env, Invalid, SecretFields};
 
 /// `[sources.NAME]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -111,7 +111,7 @@ const TAKEN: [&str; 3] = ["healthz", "readyz", NOBODY];
 
 impl SourceConfig {
     /// Checks the section and reads the secrets it refers to.
-    pub(crate) fn validate(&self, name: &str, around: &Surroundings) -> Result<Source, Invalid> {
+    pub(crate) fn validate(&self, name: &str, around: &Env) -> Result<Source, Invalid> {
         let place = format!("sources.{name}");
         settings::check_name(&place, name)?;
         if TAKEN.contains(&name) {
@@ -152,7 +152,7 @@ impl SourceConfig {
         })
     }
 
-    fn keys(&self, place: &str, around: &Surroundings) -> Result<Vec<Secret>, Invalid> {
+    fn keys(&self, place: &str, around: &Env) -> Result<Vec<Secret>, Invalid> {
         let given = [
             !self.keys.is_empty(),
             self.key_file.is_some(),
@@ -290,7 +290,7 @@ mod tests {
         std::fs::write(&file, "\u{FEFF}first\r\n\r\n  second\t\n").unwrap();
         let variable = |_: &str| Some(" first,\nsecond, ".to_owned());
         let keys = |config: &SourceConfig| {
-            let around = Surroundings {
+            let around = Env {
                 base: Path::new("/"),
                 variable: &variable,
             };

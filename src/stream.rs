@@ -81,12 +81,12 @@ pub(crate) const NOTABLE: [(Kind, i64); 5] = [
 
 /// A fact, and the stream it is about.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct StreamFact {
     pub(crate) stream: StreamKey,
     pub(crate) fact: Fact,
 }
 
-impl Told {
+impl StreamFact {
     /// What an event tells.
     pub(crate) fn by(event: &Event) -> Option<Self> {
         let fact = Fact::of(event)?;
@@ -106,7 +106,7 @@ impl StreamRow {
 
 /// What came of writing facts.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Written {
+pub(crate) struct FactsWritten {
     /// Streams that were again as they had been before a change was told.
     pub(crate) flaps: u64,
 }
@@ -116,7 +116,7 @@ pub(crate) type Begin = (Seq, i64);
 
 /// A change to be told.
 #[derive(Debug, Clone)]
-pub(crate) struct Change {
+pub(crate) struct StreamChange {
     pub(crate) stream: StreamRow,
     /// Counts the changes of the stream.
     pub(crate) number: i64,
@@ -124,7 +124,7 @@ pub(crate) struct Change {
 
 /// Which streams to list. What is not set lets everything pass.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct StreamQuery {
     /// Live or not.
     pub live: Option<bool>,
     /// Of this source.
@@ -137,7 +137,7 @@ pub(crate) struct Wanted {
     pub search: Option<String>,
 }
 
-impl Wanted {
+impl StreamQuery {
     /// Whether a stream passes.
     pub(crate) fn lets(&self, stream: &StreamRow) -> bool {
         let key = &stream.key;
@@ -158,7 +158,7 @@ impl Wanted {
 
 /// What is known of one stream.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Found {
+pub(crate) struct StreamRecord {
     /// Its newest sessions, the newest first.
     pub sessions: Vec<Session>,
     /// Its events, the latest first.

@@ -4,11 +4,11 @@
 //! own. A change that lasts for `settle` is told to handlers that ask for it, as an event in the inbox.
 
 mod announce;
+mod detail;
 mod feed;
-mod keep;
+mod retention;
 pub(crate) mod settings;
 mod shelf;
-mod story;
 #[cfg(test)]
 mod tests;
 
@@ -20,20 +20,20 @@ use css_callbacks::Timestamp;
 use tokio::task::spawn_blocking;
 
 pub(crate) use self::announce::Subscribed;
+pub(crate) use self::detail::{Recording, SessionDetail, StreamDetail};
 pub(crate) use self::feed::NAME;
 use self::settings::StreamsSettings;
 use self::shelf::{Reader, Shelf};
-pub(crate) use self::story::{Recording, Story, Told};
 use crate::clock::{Clock, Old};
 use crate::event::Seq;
 use crate::inbox::query::Page;
 use crate::inbox::{Inbox, SharedBoard, StoreError};
 use crate::metrics::Metrics;
-use crate::stream::{self, Found, StreamKey, StreamRow, Wanted, Written};
+use crate::stream::{self, FactsWritten, StreamKey, StreamQuery, StreamRecord, StreamRow};
 
 /// Where the board is.
 #[derive(Clone)]
-enum Place {
+enum BoardBackend {
     File {
         shelf: Arc<Mutex<Shelf>>,
         reader: Arc<Mutex<Reader>>,
@@ -44,12 +44,12 @@ enum Place {
 /// A handle to the board.
 #[derive(Clone)]
 pub(crate) struct Board {
-    place: Place,
+    backend: BoardBackend,
     inbox: Inbox,
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: StreamsSettings,
-    passes: Arc<tokio::sync::Mutex<keep::Passes>>,
+    passes: Arc<tokio::sync::Mutex<retention::Passes>>,
 }
 
 impl Board {
@@ -61,19 +61,19 @@ impl Board {
         metrics: Arc<Metrics>,
         settings: StreamsSettings,
     ) -> rusqlite::Result<Self> {
-        let place = match inbox.shared_board() {
-            Some(board) => Place::Shared(board),
+        let backend = match inbox.shared_board() {
+            Some(board) => BoardBackend::Shared(board),
             None => {
                 let file = directory.join("streams.db");
                 let shelf = Shelf::open(&file)?;
-                Place::File {
+                BoardBackend::File {
                     shelf: Arc::new(Mutex::new(shelf)),
                     reader: Arc::new(Mutex::new(Reader::open(&file)?)),
                 }
             }
         };
         Ok(Self {
-            place,
+            backend,
             inbox,
             clock,
             metrics,
@@ -85,15 +85,15 @@ impl Board {
     /// The streams after `after`, in the order in which they were first heard of.
     pub(crate) async fn list(
         &self,
-        wanted: Wanted,
+        wanted: StreamQuery,
         after: i64,
         limit: usize,
     ) -> Result<Page<StreamRow>, StoreError> {
-        let mut items = match &self.place {
-            Place::File { reader, .. } => {
+        let mut items = match &self.backend {
+            BoardBackend::File { reader, .. } => {
                 read(reader, move |reader| reader.list(&wanted, after, limit + 1)).await?
             }
-            Place::Shared(board) => board.list(&wanted, after, limit + 1).await?,
+            BoardBackend::Shared(board) => board.list(&wanted, after, limit + 1).await?,
         };
         let more = items.len() > limit;
         items.truncate(limit);
@@ -103,9 +103,11 @@ impl Board {
 
     /// One stream.
     pub(crate) async fn find(&self, key: StreamKey) -> Result<Option<StreamRow>, StoreError> {
-        match &self.place {
-            Place::File { reader, .. } => read(reader, move |reader| reader.find(&key)).await,
-            Place::Shared(board) => board.find(&key).await,
+        match &self.backend {
+            BoardBackend::File { reader, .. } => {
+                read(reader, move |reader| reader.find(&key)).await
+            }
+            BoardBackend::Shared(board) => board.find(&key).await,
         }
     }
 
@@ -115,13 +117,13 @@ impl Board {
         stream: &StreamRow,
         before: Option<Seq>,
         limit: usize,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<StreamRecord, StoreError> {
         let no = stream.no;
-        match &self.place {
-            Place::File { reader, .. } => {
+        match &self.backend {
+            BoardBackend::File { reader, .. } => {
                 read(reader, move |reader| reader.details(no, before, limit)).await
             }
-            Place::Shared(board) => board.details(no, before, limit).await,
+            BoardBackend::Shared(board) => board.details(no, before, limit).await,
         }
     }
 
@@ -131,28 +133,30 @@ impl Board {
         since: i64,
         limit: usize,
     ) -> Result<Vec<StreamRow>, StoreError> {
-        match &self.place {
-            Place::File { reader, .. } => {
+        match &self.backend {
+            BoardBackend::File { reader, .. } => {
                 read(reader, move |reader| reader.changed(since, limit)).await
             }
-            Place::Shared(board) => board.changed(since, limit).await,
+            BoardBackend::Shared(board) => board.changed(since, limit).await,
         }
     }
 
     /// The newest revision.
     pub(crate) async fn revision(&self) -> Result<i64, StoreError> {
-        match &self.place {
-            Place::File { reader, .. } => read(reader, |reader| reader.revision()).await,
-            Place::Shared(board) => board.revision().await,
+        match &self.backend {
+            BoardBackend::File { reader, .. } => read(reader, |reader| reader.revision()).await,
+            BoardBackend::Shared(board) => board.revision().await,
         }
     }
 
     /// Brings its gauges up to date.
     pub(crate) async fn measure(&self) -> Result<(), StoreError> {
         let stale = Old::than(self.settings.stale_after, self.clock.now());
-        let (live, stale) = match &self.place {
-            Place::File { reader, .. } => read(reader, move |reader| reader.measure(stale)).await?,
-            Place::Shared(board) => board.measure(stale).await?,
+        let (live, stale) = match &self.backend {
+            BoardBackend::File { reader, .. } => {
+                read(reader, move |reader| reader.measure(stale)).await?
+            }
+            BoardBackend::Shared(board) => board.measure(stale).await?,
         };
         self.metrics.show_live(&self.settings.domains, live);
         let stale = i64::try_from(stale).unwrap_or(i64::MAX);
@@ -163,16 +167,16 @@ impl Board {
     /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
     async fn apply(
         &self,
-        told: Vec<stream::Told>,
+        told: Vec<stream::StreamFact>,
         instead: Option<(Seq, Seq)>,
     ) -> Result<(), StoreError> {
         let settle_at = self.settle_at();
-        let written = match &self.place {
-            Place::File { shelf, .. } => {
+        let written = match &self.backend {
+            BoardBackend::File { shelf, .. } => {
                 self.write(shelf, move |shelf| shelf.apply(&told, instead, settle_at))
                     .await?
             }
-            Place::Shared(board) => board.apply(&told, instead, settle_at).await?,
+            BoardBackend::Shared(board) => board.apply(&told, instead, settle_at).await?,
         };
         self.count(written);
         Ok(())
@@ -181,12 +185,12 @@ impl Board {
     /// Forgets facts.
     async fn forget(&self, seqs: Vec<Seq>) -> Result<(), StoreError> {
         let settle_at = self.settle_at();
-        match &self.place {
-            Place::File { shelf, .. } => {
+        match &self.backend {
+            BoardBackend::File { shelf, .. } => {
                 let forget = move |shelf: &mut Shelf| shelf.forget(&seqs, settle_at);
                 self.write(shelf, forget).await.map(drop)
             }
-            Place::Shared(board) => board.forget(&seqs, settle_at).await,
+            BoardBackend::Shared(board) => board.forget(&seqs, settle_at).await,
         }
     }
 
@@ -213,7 +217,7 @@ impl Board {
         told_of(result)
     }
 
-    fn count(&self, written: Written) {
+    fn count(&self, written: FactsWritten) {
         self.metrics.stream_flaps.inc_by(written.flaps);
     }
 

@@ -12,7 +12,7 @@ use crate::dispatch::HandlerState;
 use crate::event::{PayloadForm, Seq};
 use crate::inbox::query::EventFilter;
 use crate::rejected::{self, Reason};
-use crate::stream::Wanted;
+use crate::stream::StreamQuery;
 
 pub(super) const DEFAULT_LIMIT: usize = 100;
 pub(super) const MAX_LIMIT: usize = 1000;
@@ -144,8 +144,8 @@ impl Fields {
     }
 
     /// `live`, `source`, `domain`, `stream`, `search`.
-    pub(super) fn streams(&mut self) -> Result<Wanted, Problem> {
-        Ok(Wanted {
+    pub(super) fn streams(&mut self) -> Result<StreamQuery, Problem> {
+        Ok(StreamQuery {
             live: self.parsed("live", "`true` or `false`", |text| text.parse().ok())?,
             source: self.take("source"),
             domain: self.take("domain"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use css_callbacks::Secret;
 use serde::Deserialize;
 
-use crate::settings::{self, Invalid, SecretFields, Surroundings};
+use crate::settings::{self, Env, Invalid, SecretFields};
 
 /// `[admin]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -49,11 +49,7 @@ pub struct AdminSettings {
 
 impl AdminConfig {
     /// Checks the section and reads the token it refers to.
-    pub(crate) fn validate(
-        &self,
-        place: &str,
-        around: &Surroundings,
-    ) -> Result<AdminSettings, Invalid> {
+    pub(crate) fn validate(&self, place: &str, around: &Env) -> Result<AdminSettings, Invalid> {
         let token = SecretFields {
             name: "token",
             text: self.token.as_deref(),

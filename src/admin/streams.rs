@@ -21,8 +21,8 @@ use super::api::{ApiResult, count_answer, expect_empty, json_answer, list, with_
 use super::query::{self, Fields};
 use super::{Admin, Problem};
 use crate::event::Event;
-use crate::stream::{StreamKey, StreamRow, Wanted};
-use crate::streams::{Recording, Story, Told};
+use crate::stream::{StreamKey, StreamQuery, StreamRow};
+use crate::streams::{Recording, SessionDetail, StreamDetail};
 
 /// How often the board is asked for changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -113,7 +113,7 @@ fn item(stream: &StreamRow) -> Value {
     item.into()
 }
 
-fn stream_detail(detail: &Story) -> Value {
+fn stream_detail(detail: &StreamDetail) -> Value {
     let mut answer = item(&detail.stream);
     let events = |events: &[Event]| -> Vec<Value> { events.iter().map(attributes).collect() };
     answer["sessions"] = detail.sessions.iter().map(session).collect();
@@ -126,7 +126,7 @@ fn stream_detail(detail: &Story) -> Value {
     answer
 }
 
-fn session(detail: &Told) -> Value {
+fn session(detail: &SessionDetail) -> Value {
     let session = &detail.session;
     let end = session.end.map(|(end, _)| end);
     json!({
@@ -193,7 +193,7 @@ fn attributes(event: &Event) -> Value {
 
 struct StreamFeed {
     admin: Arc<Admin>,
-    wanted: Wanted,
+    wanted: StreamQuery,
     /// The last revision that was read.
     after: i64,
     unsent: VecDeque<StreamRow>,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::settings::Surroundings;
+use crate::settings::Env;
 use crate::source::SourceConfig;
 
 const T: i64 = 1_545_030_873;
@@ -16,7 +16,7 @@ fn source(text: &str) -> Source {
         .build()
         .unwrap();
     let config: SourceConfig = config.try_deserialize().unwrap();
-    let around = Surroundings {
+    let around = Env {
         base: Path::new("/"),
         variable: &|_| None,
     };

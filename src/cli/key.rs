@@ -40,7 +40,7 @@ mod tests {
             keys: vec![key.clone()],
             ..Default::default()
         };
-        let around = crate::settings::Surroundings {
+        let around = crate::settings::Env {
             base: std::path::Path::new("/"),
             variable: &|_| None,
         };

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::flaw::nearest;
-use super::node::{Node, Table};
+use super::key_error::nearest;
+use super::value::{ConfigValue, Table};
 use crate::admin::settings::AdminConfig;
 use crate::inbox::settings::InboxConfig;
 use crate::ingress::settings::ServerConfig;
@@ -34,12 +34,12 @@ pub(super) fn apply(
         };
         let table = root
             .entry((*section).to_owned())
-            .or_insert_with(|| Node::Table(Table::new()));
-        if let Node::Table(table) = table {
-            let value = Node::Variable(value.trim().to_owned());
+            .or_insert_with(|| ConfigValue::Table(Table::new()));
+        if let ConfigValue::Table(table) = table {
+            let value = ConfigValue::Variable(value.trim().to_owned());
             // A secret that the file gives in another way is replaced as well.
             table.retain(|other, node| {
-                stem(other) != stem(key) || matches!(node, Node::Variable(_))
+                stem(other) != stem(key) || matches!(node, ConfigValue::Variable(_))
             });
             table.insert((*key).to_owned(), value);
             set.insert(format!("{section}.{key}"), name.clone());
@@ -78,8 +78,8 @@ fn check_underscores(
 /// Whether an `…_env` of the file names this variable.
 fn names(table: &Table, variable: &str) -> bool {
     table.iter().any(|(key, node)| match node {
-        Node::Table(below) => names(below, variable),
-        Node::Text(text) => key.ends_with("_env") && text.trim_end_matches('?') == variable,
+        ConfigValue::Table(below) => names(below, variable),
+        ConfigValue::Text(text) => key.ends_with("_env") && text.trim_end_matches('?') == variable,
         _ => false,
     })
 }

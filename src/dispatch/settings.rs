@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::event::{Event, PayloadForm};
 use crate::handlers::{self, HandlerTarget, TargetConfig};
 use crate::inbox::delivery::Start;
-use crate::settings::{self, Invalid, Surroundings};
+use crate::settings::{self, Env, Invalid};
 
 /// `[handlers.NAME]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -138,7 +138,7 @@ impl HandlerConfig {
         &self,
         name: &str,
         sources: &BTreeSet<&str>,
-        around: &Surroundings,
+        around: &Env,
     ) -> Result<HandlerSettings, Invalid> {
         let place = format!("handlers.{name}");
         let at = |key: &str| format!("{place}.{key}");

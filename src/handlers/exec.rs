@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::event::{CloudEvent, Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
-use crate::settings::{Invalid, Surroundings, access};
+use crate::settings::{Env, Invalid, access};
 
 mod guard;
 mod launch;
@@ -47,11 +47,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(super) fn validate(
-        &self,
-        place: &str,
-        around: &Surroundings,
-    ) -> Result<ExecTarget, Invalid> {
+    pub(super) fn validate(&self, place: &str, around: &Env) -> Result<ExecTarget, Invalid> {
         let invalid = |problem| Err(Invalid::at(format!("{place}.command"), problem));
         let (program, arguments) = match self.command.split_first() {
             Some((program, arguments)) if !program.trim().is_empty() => (program, arguments),

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::clock::Clock;
 use crate::event::{Event, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
-use crate::settings::{Invalid, Surroundings, access};
+use crate::settings::{Env, Invalid, access};
 
 mod active;
 
@@ -77,11 +77,7 @@ impl Rotate {
 }
 
 impl Config {
-    pub(super) fn validate(
-        &self,
-        place: &str,
-        around: &Surroundings,
-    ) -> Result<FileTarget, Invalid> {
+    pub(super) fn validate(&self, place: &str, around: &Env) -> Result<FileTarget, Invalid> {
         let names_a_file = self.path.file_name().is_some()
             && !self.path.as_os_str().as_encoded_bytes().ends_with(b"/");
         if !names_a_file {

@@ -15,7 +15,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use crate::outbound;
-use crate::settings::{self, Invalid, SecretFields, Surroundings, check_duration, duration};
+use crate::settings::{self, Env, Invalid, SecretFields, check_duration, duration};
 
 mod post;
 mod signature;
@@ -88,11 +88,7 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    pub(super) fn validate(
-        &self,
-        place: &str,
-        around: &Surroundings,
-    ) -> Result<HttpTarget, Invalid> {
+    pub(super) fn validate(&self, place: &str, around: &Env) -> Result<HttpTarget, Invalid> {
         let url = outbound::url(&self.url, "\"https://example.com/hook\"")
             .map_err(|problem| Invalid::at(format!("{place}.url"), problem))?;
         let headers = self.checked_headers(&url).map_err(|(name, problem)| {

@@ -22,8 +22,8 @@ pub(super) fn event(body: impl AsRef<[u8]>) -> Event {
     )
 }
 
-pub(super) fn surroundings(base: &Path) -> Surroundings<'_> {
-    Surroundings {
+pub(super) fn surroundings(base: &Path) -> Env<'_> {
+    Env {
         base,
         variable: &|name| (name == "SET").then(|| "whsec_aHVzaA==\n".to_owned()),
     }

@@ -31,7 +31,7 @@ use super::{Inbox, Receipt};
 use crate::auth::{Authentic, Presented, authenticate};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
-use crate::settings::Surroundings;
+use crate::settings::Env;
 use crate::source::{Source, SourceConfig};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -271,7 +271,7 @@ pub(crate) fn postgres_settings(database: &str) -> InboxSettings {
         url: Some(server::shared().url(database)),
         ..InboxConfig::default()
     };
-    let around = Surroundings {
+    let around = Env {
         base: Path::new("/"),
         variable: &|_| None,
     };
@@ -289,7 +289,7 @@ pub(crate) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authe
         let config = config::Config::builder().add_source(text).build().unwrap();
         config.try_deserialize().unwrap()
     });
-    let around = Surroundings {
+    let around = Env {
         base: Path::new("/"),
         variable: &|_| None,
     };

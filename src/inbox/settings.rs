@@ -9,7 +9,7 @@ use humantime::format_duration;
 use serde::Deserialize;
 
 pub(crate) use self::cluster::{Cluster, Encryption, Host};
-use crate::settings::{self, Invalid, SecretFields, Surroundings, access};
+use crate::settings::{self, Env, Invalid, SecretFields, access};
 
 /// `[inbox]` as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -173,7 +173,7 @@ impl InboxConfig {
     pub(crate) fn validate(
         &self,
         place: &str,
-        around: &Surroundings,
+        around: &Env,
         longest_grace: Duration,
     ) -> Result<InboxSettings, Invalid> {
         let at = |key: &str| format!("{place}.{key}");
@@ -217,7 +217,7 @@ impl InboxConfig {
         Err(Invalid::at(format!("{place}.{key}"), problem))
     }
 
-    fn sqlite(&self, place: &str, around: &Surroundings) -> Result<SqliteSettings, Invalid> {
+    fn sqlite(&self, place: &str, around: &Env) -> Result<SqliteSettings, Invalid> {
         let path = self.path.as_deref().unwrap_or(Path::new("data"));
         if path.as_os_str().is_empty() {
             let problem = "is empty; name a directory";
@@ -230,7 +230,7 @@ impl InboxConfig {
         })
     }
 
-    fn postgres(&self, place: &str, around: &Surroundings) -> Result<PostgresSettings, Invalid> {
+    fn postgres(&self, place: &str, around: &Env) -> Result<PostgresSettings, Invalid> {
         let at = |key: &str| format!("{place}.{key}");
         let fields = SecretFields {
             name: "url",

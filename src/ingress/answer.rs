@@ -10,7 +10,7 @@ use crate::metrics::CallbackResult;
 
 /// What came of a request. Its words are fixed: causes are for the log.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum CallbackAnswer {
     /// It is on disk.
     Stored(Receipt),
     /// The body is not one JSON object, or nested too deep.
@@ -39,7 +39,7 @@ pub(crate) enum Answer {
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-impl Answer {
+impl CallbackAnswer {
     /// The status, and the message where it is not 200.
     fn parts(&self) -> (StatusCode, &'static str) {
         match self {
@@ -94,7 +94,7 @@ impl Answer {
     }
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for CallbackAnswer {
     fn into_response(self) -> Response {
         let (status, message) = self.parts();
         let body = match self {

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::Answer;
+use super::answer::CallbackAnswer;
 use crate::budget::{Budget, Charge};
 
 /// What a request takes beside its body.
@@ -26,7 +26,7 @@ pub(super) async fn read(
     budget: &Budget,
     long_head: u64,
     deadline: Instant,
-) -> Result<(Bytes, Charge), Answer> {
+) -> Result<(Bytes, Charge), CallbackAnswer> {
     let asks_first = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
     let announced = body.size_hint().lower();
@@ -35,26 +35,26 @@ pub(super) async fn read(
         if !asks_first {
             drain(body, deadline).await;
         }
-        return Err(Answer::BodyTooLong);
+        return Err(CallbackAnswer::BodyTooLong);
     }
     // What has arrived is charged, not what is announced: a few connections that announce much and send nothing would keep
     // everybody else out.
     let mut charge = budget
         .charge(OVERHEAD + long_head)
-        .ok_or(Answer::Overloaded)?;
+        .ok_or(CallbackAnswer::Overloaded)?;
     let mut whole: Option<Bytes> = None;
     let mut parts = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Answer::BodyBroken)?.into_data() else {
+        let Ok(data) = frame.map_err(|_| CallbackAnswer::BodyBroken)?.into_data() else {
             continue;
         };
         let length = (whole.as_ref().map_or(parts.len(), Bytes::len) + data.len()) as u64;
         if length > max {
             drain(body, deadline).await;
-            return Err(Answer::BodyTooLong);
+            return Err(CallbackAnswer::BodyTooLong);
         }
         if !charge.grow(data.len() as u64) {
-            return Err(Answer::Overloaded);
+            return Err(CallbackAnswer::Overloaded);
         }
         // Most bodies come in one piece. One that is short does not hold the connection's buffer, which would have to be
         // replaced while it waits for the store; a longer one needs no copy.

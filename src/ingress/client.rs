@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::listener::Arrival;
 
 /// What the head of a request says.
-pub(super) struct Head {
+pub(super) struct RequestHead {
     /// When it was complete.
     pub(super) at: Instant,
     pub(super) client: Option<IpAddr>,
@@ -20,7 +20,7 @@ pub(super) struct Head {
     arrival: Option<Arrival>,
 }
 
-impl Head {
+impl RequestHead {
     pub(super) fn of(request: &mut Request, trusted: &[IpNet]) -> Self {
         let arrival = request.extensions_mut().remove::<Arrival>();
         let address = |arrival: &Arrival| address(arrival.peer, request.headers(), trusted);

@@ -10,17 +10,17 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::answer::{Answer, error_body};
+use super::answer::{CallbackAnswer, error_body};
 use crate::inbox::{Condition, Inbox, StoreError};
 
 /// Whether this process should get callbacks.
 #[derive(Clone)]
-pub(crate) struct Health {
+pub(crate) struct ReadyState {
     inbox: Inbox,
     draining: Arc<AtomicBool>,
 }
 
-impl Health {
+impl ReadyState {
     /// Healthy as long as the inbox is.
     pub(crate) fn new(inbox: Inbox) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Health {
 }
 
 /// The two pages.
-pub(crate) fn router(health: Health) -> Router {
+pub(crate) fn router(health: ReadyState) -> Router {
     Router::new()
         .route("/healthz", get(async || page(None)))
         .route("/readyz", get(ready))
@@ -63,10 +63,10 @@ pub(crate) fn starting() -> Router {
             "/readyz",
             get(async || page(Some("the store is not there yet"))),
         )
-        .fallback(async || Answer::NotStored(StoreError::Failed))
+        .fallback(async || CallbackAnswer::NotStored(StoreError::Failed))
 }
 
-async fn ready(State(health): State<Health>) -> Response {
+async fn ready(State(health): State<ReadyState>) -> Response {
     page(health.trouble())
 }
 

@@ -13,9 +13,9 @@ use css_callbacks::{Callback, Kind, Signed};
 use percent_encoding::percent_decode_str;
 use tokio::time::timeout_at;
 
-use super::answer::Answer;
-use super::client::Head;
-use super::desk::Desk;
+use super::answer::CallbackAnswer;
+use super::client::RequestHead;
+use super::source_state::SourceState;
 use super::{Ingress, without_mark};
 use crate::auth::{self, Presented, token_hash};
 use crate::rejected::{NOBODY, Reason};
@@ -27,16 +27,16 @@ const COMPARED: usize = 32;
 
 impl Ingress {
     /// A request to a path that is no endpoint as it stands.
-    pub(super) async fn receive_astray(&self, mut request: Request) -> Answer {
+    pub(super) async fn receive_astray(&self, mut request: Request) -> CallbackAnswer {
         if request.method() != Method::POST {
-            return Answer::NotFound;
+            return CallbackAnswer::NotFound;
         }
         let path = request.uri().path().to_owned();
-        if let Some((desk, url_kind)) = self.endpoint_but_for_slashes(&path) {
-            return self.receive_at(&desk, url_kind, request).await;
+        if let Some((source_state, url_kind)) = self.endpoint_but_for_slashes(&path) {
+            return self.receive_at(&source_state, url_kind, request).await;
         }
         self.misrouted.inc();
-        let head = Head::of(&mut request, &self.settings.trusted_proxies);
+        let head = RequestHead::of(&mut request, &self.settings.trusted_proxies);
         let deadline = head.at + self.settings.deadline;
         let read = self.read(request, &head, deadline);
         // The charge is held until the body was looked at.
@@ -52,29 +52,44 @@ impl Ingress {
                 self.note_misrouted(&path, &presented);
             }
         }
-        Answer::NotFound
+        CallbackAnswer::NotFound
     }
 
-    fn endpoint_but_for_slashes(&self, path: &str) -> Option<(Arc<Desk>, Option<Kind>)> {
+    fn endpoint_but_for_slashes(&self, path: &str) -> Option<(Arc<SourceState>, Option<Kind>)> {
         let mut segments = segments(path);
-        let desk = self.desks.load().get(segments.next()?)?.clone();
+        let source_state = self.desks.load().get(segments.next()?)?.clone();
         let url_kind = match segments.next() {
             Some(slug) => Some(received_kind(slug)?),
             None => None,
         };
-        segments.next().is_none().then_some((desk, url_kind))
+        segments
+            .next()
+            .is_none()
+            .then_some((source_state, url_kind))
     }
 
     fn note_misrouted(&self, path: &str, presented: &Presented) {
         let callback = Callback::parse(&presented.body).ok();
         let token = presented.token.map(token_hash);
         let desks = self.desks.load();
-        let mut owners: Vec<&Desk> = Vec::new();
+        let mut owners: Vec<&SourceState> = Vec::new();
         if let Some(callback) = &callback {
-            let claims = |desk: &&Arc<Desk>| {
-                auth::claim(&desk.source, presented, token, callback, rand::random).is_some()
+            let claims = |source_state: &&Arc<SourceState>| {
+                auth::claim(
+                    &source_state.source,
+                    presented,
+                    token,
+                    callback,
+                    rand::random,
+                )
+                .is_some()
             };
-            owners.extend(desks.values().filter(claims).map(|desk| &**desk));
+            owners.extend(
+                desks
+                    .values()
+                    .filter(claims)
+                    .map(|source_state| &**source_state),
+            );
         }
         for owner in &owners {
             owner.metrics.misrouted().inc();
@@ -94,7 +109,7 @@ impl Ingress {
         if !self.nowhere.is_time_to_tell(what, presented.received) {
             return;
         }
-        let all: Vec<&Desk> = desks.values().map(|desk| &**desk).collect();
+        let all: Vec<&SourceState> = desks.values().map(|source_state| &**source_state).collect();
         let nearest = nearest(path, if owners.is_empty() { &all } else { &owners });
         let path = shown(path, &all);
         let client = presented.client.map(tracing::field::display);
@@ -130,7 +145,7 @@ fn kind_at_end(path: &str) -> Option<Kind> {
 }
 
 /// The endpoint of these sources that is most like one or two segments of the path; none if no one is like them.
-fn nearest(path: &str, desks: &[&Desk]) -> Option<String> {
+fn nearest(path: &str, desks: &[&SourceState]) -> Option<String> {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let path = decoded.to_ascii_lowercase();
     let segments: Vec<String> = segments(&path)
@@ -139,8 +154,8 @@ fn nearest(path: &str, desks: &[&Desk]) -> Option<String> {
         .collect();
     let parts = segments.windows(1).chain(segments.windows(2));
     let parts: Vec<String> = parts.map(|part| part.join("/")).collect();
-    let endpoints = desks.iter().flat_map(|desk| {
-        let source = desk.source.name();
+    let endpoints = desks.iter().flat_map(|source_state| {
+        let source = source_state.source.name();
         let of_kinds = Kind::ALL.map(|kind| format!("{source}/{kind}"));
         of_kinds.into_iter().chain([source.to_string()])
     });
@@ -159,11 +174,15 @@ fn nearest(path: &str, desks: &[&Desk]) -> Option<String> {
 }
 
 /// The path as it is logged: escaped, cut, and without secrets, as a mis-typed URL may have its token there.
-fn shown(path: &str, desks: &[&Desk]) -> String {
+fn shown(path: &str, desks: &[&SourceState]) -> String {
     let mut shown = path.to_owned();
     let decoded = percent_decode_str(path).decode_utf8_lossy().into_owned();
-    for desk in desks {
-        let secrets = desk.source.token().into_iter().chain(desk.source.keys());
+    for source_state in desks {
+        let secrets = source_state
+            .source
+            .token()
+            .into_iter()
+            .chain(source_state.source.keys());
         for secret in secrets.map(|secret| secret.reveal()) {
             if shown.contains(secret) || decoded.contains(secret) {
                 shown = decoded.replace(secret, "***");
@@ -186,20 +205,20 @@ mod tests {
     use super::super::watch::SourceWatch;
     use super::*;
     use crate::metrics::Metrics;
-    use crate::settings::Surroundings;
+    use crate::settings::Env;
     use crate::source::SourceConfig;
 
-    fn desk(name: &str) -> Desk {
+    fn source_state(name: &str) -> SourceState {
         let config = SourceConfig {
             keys: vec!["KeyOfTheSource".to_owned()],
             token: Some("Token+Of/It".to_owned()),
             ..SourceConfig::default()
         };
-        let around = Surroundings {
+        let around = Env {
             base: Path::new("/"),
             variable: &|_| None,
         };
-        Desk {
+        SourceState {
             source: Arc::new(config.validate(name, &around).unwrap()),
             watch: Arc::new(SourceWatch::default()),
             metrics: Metrics::default().of_source(name),
@@ -208,8 +227,8 @@ mod tests {
 
     #[test]
     fn the_nearest_endpoint_is_what_was_meant() {
-        let desks = [desk("css"), desk("backup")];
-        let desks: Vec<&Desk> = desks.iter().collect();
+        let desks = [source_state("css"), source_state("backup")];
+        let desks: Vec<&SourceState> = desks.iter().collect();
         for (path, expected) in [
             ("/CSS/stream-begin", Some("/css/stream-begin")),
             ("/css/streambegin", Some("/css/stream-begin")),
@@ -230,15 +249,15 @@ mod tests {
             assert_eq!(nearest(path, &desks).as_deref(), expected, "{path}");
         }
         assert_eq!(nearest(&"/x".repeat(30_000), &desks), None);
-        let alike = [desk("css"), desk("stage")];
-        let alike: Vec<&Desk> = alike.iter().collect();
+        let alike = [source_state("css"), source_state("stage")];
+        let alike: Vec<&SourceState> = alike.iter().collect();
         assert_eq!(nearest("/css/stagf", &alike).as_deref(), Some("/css"));
     }
 
     #[test]
     fn a_path_is_shown_escaped_and_cut_and_without_secrets() {
-        let desk = desk("css");
-        let shown = |path: &str| shown(path, &[&desk]);
+        let source_state = source_state("css");
+        let shown = |path: &str| shown(path, &[&source_state]);
         assert_eq!(shown("/CSS/stream-begin"), "/CSS/stream-begin");
         assert_eq!(shown("/a%0Ab\n\u{202e}\""), "/a%0Ab\\n\\u{202e}\\\"");
         assert_eq!(shown(&"/x".repeat(300)), format!("{}…", "/x".repeat(50)));

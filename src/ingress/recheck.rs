@@ -114,8 +114,10 @@ impl Ingress {
         let token = entry.token_hash.as_deref().map(<[u8; 32]>::try_from);
         let token = token.and_then(Result::ok);
         let desks = self.desks.load();
-        let mut claims = desks.values().filter_map(|desk| {
-            auth::claim(&desk.source, &presented, token, &callback, || chance(entry))
+        let mut claims = desks.values().filter_map(|source_state| {
+            auth::claim(&source_state.source, &presented, token, &callback, || {
+                chance(entry)
+            })
         });
         let first = claims.next();
         first.filter(|_| claims.next().is_none())

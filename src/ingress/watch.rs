@@ -85,7 +85,7 @@ impl Failing {
 
 /// A refusal, and what it says of who was refused.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RefusedCallback {
     pub(super) reason: Refusal,
     /// What the body says if its signature was right, else the URL.
     pub(super) kind: Kind,
@@ -194,7 +194,7 @@ impl SourceWatch {
 
     /// A callback of `source` was refused. Returns whether it was a forgery, as far as can be told: all but those that are
     /// authentic but for expiry. A forgery is no loss, unless the source is deaf and every genuine callback looks like one.
-    pub(super) fn refused(&self, source: &str, refused: &Refused, now: Timestamp) -> bool {
+    pub(super) fn refused(&self, source: &str, refused: &RefusedCallback, now: Timestamp) -> bool {
         if refused.is_signed {
             self.hearing.refused(now);
         }

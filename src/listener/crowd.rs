@@ -42,7 +42,7 @@ struct Resting {
 }
 
 /// A place in the crowd, given back when dropped.
-pub(super) struct Place {
+pub(super) struct CrowdPlace {
     members: Members,
     id: u64,
 }
@@ -58,7 +58,7 @@ impl Crowd {
     }
 
     /// A place, which may have been another's; none if nobody can go.
-    pub(super) fn place(&mut self, caller: &Arc<Caller>) -> Option<Place> {
+    pub(super) fn place(&mut self, caller: &Arc<Caller>) -> Option<CrowdPlace> {
         if self.members.lock().callers.len() >= self.limit && !self.make_room() {
             return None;
         }
@@ -66,7 +66,7 @@ impl Crowd {
         let id = present.next;
         present.next += 1;
         present.callers.insert(id, caller.clone());
-        Some(Place {
+        Some(CrowdPlace {
             members: self.members.clone(),
             id,
         })
@@ -148,7 +148,7 @@ fn ip(caller: &Caller) -> IpAddr {
     caller.peer.ip().to_canonical()
 }
 
-impl Drop for Place {
+impl Drop for CrowdPlace {
     fn drop(&mut self) {
         self.members.lock().callers.remove(&self.id);
     }

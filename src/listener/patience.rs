@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::caller::{Caller, Phase, Writing};
-use super::refusal::{LONG_HEAD, Refusal, TOO_MANY, TOO_MUCH};
+use super::refusal::{FixedAnswer, LONG_HEAD, TOO_MANY, TOO_MUCH};
 use crate::budget::Charge;
 
 /// How long a client that was sent everything may take to read it.
@@ -23,7 +23,7 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 pub(super) enum Impatience {
     /// There is nobody to tell.
     Leave,
-    Tell(&'static Refusal),
+    Tell(&'static FixedAnswer),
 }
 
 pub(super) struct Patience<'a> {
@@ -73,7 +73,7 @@ impl<'a> Patience<'a> {
     }
 
     /// Notes what has changed; a refusal, if it is too much.
-    fn look(&mut self) -> Option<&'static Refusal> {
+    fn look(&mut self) -> Option<&'static FixedAnswer> {
         let caller = self.caller;
         if caller.writing() == Writing::Stops {
             self.stuck_since = Instant::now();

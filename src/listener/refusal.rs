@@ -6,39 +6,39 @@ use axum::http::{HeaderValue, Response, StatusCode};
 
 /// A status and fixed words. The connection is closed behind it: what follows on it is not to be trusted, or has no place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct FixedAnswer {
     status: StatusCode,
     message: &'static str,
 }
 
-pub(super) const TOO_MANY: Refusal = Refusal {
+pub(super) const TOO_MANY: FixedAnswer = FixedAnswer {
     status: StatusCode::SERVICE_UNAVAILABLE,
     message: "too many connections",
 };
-pub(super) const TOO_MUCH: Refusal = Refusal {
+pub(super) const TOO_MUCH: FixedAnswer = FixedAnswer {
     status: StatusCode::SERVICE_UNAVAILABLE,
     message: "too much at once",
 };
-pub(super) const LONG_HEAD: Refusal = Refusal {
+pub(super) const LONG_HEAD: FixedAnswer = FixedAnswer {
     status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     message: "the head of the request is too long",
 };
-pub(super) const HOST: Refusal = Refusal {
+pub(super) const HOST: FixedAnswer = FixedAnswer {
     status: StatusCode::BAD_REQUEST,
     message: "the request must have one Host header",
 };
-pub(super) const CODING: Refusal = Refusal {
+pub(super) const CODING: FixedAnswer = FixedAnswer {
     status: StatusCode::BAD_REQUEST,
     message: "the only transfer coding is chunked, once",
 };
-pub(super) const EXPECTATION: Refusal = Refusal {
+pub(super) const EXPECTATION: FixedAnswer = FixedAnswer {
     status: StatusCode::EXPECTATION_FAILED,
     message: "the only expectation is 100-continue",
 };
 
 const RETRY_SECONDS: &str = "5";
 
-impl Refusal {
+impl FixedAnswer {
     fn body(&self) -> String {
         let (status, message) = (self.status.as_u16(), self.message);
         format!("{{\"code\":{status},\"message\":\"{message}\"}}")

@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::Arrival;
 use super::caller::{Caller, Phase};
-use super::refusal::{self, Refusal};
+use super::refusal::{self, FixedAnswer};
 
 /// A longer head is counted with what the request takes, and a longer head or body is large.
 const LONG: u64 = 8192;
@@ -96,7 +96,7 @@ fn long_head(caller: &Caller, request: &Request<Incoming>) -> u64 {
 }
 
 /// What makes it no request of HTTP/1.1, beside what was found while it was read.
-fn flaw(request: &Request<Incoming>) -> Option<&'static Refusal> {
+fn flaw(request: &Request<Incoming>) -> Option<&'static FixedAnswer> {
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::shelf::count;
+use super::sqlite::count;
 use super::*;
 use crate::auth::Refusal;
 
@@ -31,7 +31,7 @@ fn ask(directory: &Path, what: &str) -> i64 {
 #[test]
 fn the_newest_are_kept_across_restarts_and_reasons_do_not_push_each_other_out() {
     let directory = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     shelf.write(&[rejected(Refusal::Expired, 1, 10)]).unwrap();
     for second in 0..700 {
         shelf
@@ -39,7 +39,7 @@ fn the_newest_are_kept_across_restarts_and_reasons_do_not_push_each_other_out() 
             .unwrap();
     }
     drop(shelf);
-    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     for second in 700..1100 {
         shelf
             .write(&[rejected(Refusal::Signature, second, 10)])
@@ -56,7 +56,7 @@ fn the_newest_are_kept_across_restarts_and_reasons_do_not_push_each_other_out() 
 #[test]
 fn bodies_are_bounded_and_long_ones_left_out() {
     let directory = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     for second in 0..300 {
         shelf
             .write(&[rejected(Refusal::Token, second, MAX_BODY)])
@@ -78,7 +78,7 @@ fn bodies_are_bounded_and_long_ones_left_out() {
 #[test]
 fn what_could_not_be_written_does_not_count() {
     let directory = tempfile::tempdir().unwrap();
-    let mut shelf = Shelf::open(&directory.path().join("rejected.db")).unwrap();
+    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     let batch = || vec![rejected(Refusal::Signature, 1, 10); 600];
     shelf.write(&batch()).unwrap();
     shelf

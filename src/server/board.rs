@@ -84,7 +84,7 @@ pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, ret
         if let Some(id) = dispatch.projection_id(streams::NAME) {
             board.catch_up(id).await?;
             board.before_sweep(id, retention).await?;
-            board.be_sure(id).await?;
+            board.record_checkpoint(id).await?;
         }
         while inbox.sweep().await? {}
         board.after_sweep(retention).await?;

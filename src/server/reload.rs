@@ -19,7 +19,7 @@ use crate::event::PayloadForm;
 use crate::handler::Handler;
 use crate::handlers::HandlerTarget;
 use crate::ingress::{Ingress, Sources};
-use crate::settings::Surroundings;
+use crate::settings::Env;
 use crate::streams::Subscribed;
 
 /// Setting up one handler takes no longer.
@@ -170,7 +170,7 @@ pub(super) async fn build(
     }
     for (name, handler) in custom {
         if !built.contains_key(name) {
-            let around = Surroundings {
+            let around = Env {
                 base: &config.file,
                 variable: &|_| None,
             };

@@ -7,15 +7,15 @@ use css_callbacks::{EventId, Kind};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Board, Place};
+use super::{Board, BoardBackend};
 use crate::auth::Authentic;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
-use crate::stream::Change;
+use crate::stream::StreamChange;
 
 /// The first bytes that are hashed into an id.
 const VERSION: &[u8] = b"livehook streams/1";
-/// Told in one go.
+/// StreamFact in one go.
 const BATCH: usize = 100;
 
 /// Which derived kinds a handler asks for.
@@ -45,12 +45,12 @@ impl Board {
         subscribed: &Subscribed,
     ) -> Result<bool, StoreError> {
         let (now, latest) = (self.clock.steady(), self.settle_at());
-        let changes = match &self.place {
-            Place::File { shelf, .. } => {
+        let changes = match &self.backend {
+            BoardBackend::File { shelf, .. } => {
                 self.write(shelf, move |shelf| shelf.unsettled(now, latest, BATCH))
                     .await?
             }
-            Place::Shared(board) => board.unsettled(now, latest, BATCH).await?,
+            BoardBackend::Shared(board) => board.unsettled(now, latest, BATCH).await?,
         };
         // In this order: most of the time there is nothing to tell.
         if changes.is_empty() || self.is_behind(handler).await? {
@@ -69,12 +69,12 @@ impl Board {
             }
         }
         let settle_at = self.settle_at();
-        match &self.place {
-            Place::File { shelf, .. } => {
+        match &self.backend {
+            BoardBackend::File { shelf, .. } => {
                 self.write(shelf, move |shelf| shelf.announced(&changes, settle_at))
                     .await?;
             }
-            Place::Shared(board) => board.announced(&changes, settle_at).await?,
+            BoardBackend::Shared(board) => board.announced(&changes, settle_at).await?,
         }
         Ok(more)
     }
@@ -92,7 +92,7 @@ impl Board {
         Ok(waiting.is_some_and(|age| age > patience))
     }
 
-    fn event(&self, kind: Kind, change: &Change) -> Authentic {
+    fn event(&self, kind: Kind, change: &StreamChange) -> Authentic {
         let (stream, key) = (&change.stream, &change.stream.key);
         let session = stream.session.as_deref().unwrap_or_default();
         let mut hash = Sha256::new();

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Board, Place};
+use super::{Board, BoardBackend};
 use crate::event::Event;
 use crate::handler::{Applying, Consumer, Projection};
 use crate::inbox::StoreError;
-use crate::stream::Told;
+use crate::stream::StreamFact;
 
 /// Under this name it has its position. No handler can have it.
 pub(crate) const NAME: &str = "streams.board";
@@ -18,8 +18,8 @@ impl Board {
     }
 
     /// Takes facts in, in the thread that calls.
-    fn apply_here(&self, told: &[Told]) -> Result<(), StoreError> {
-        let Place::File { shelf, .. } = &self.place else {
+    fn apply_here(&self, told: &[StreamFact]) -> Result<(), StoreError> {
+        let BoardBackend::File { shelf, .. } = &self.backend else {
             return Err(StoreError::Failed);
         };
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,13 +33,13 @@ impl Board {
 impl Projection for Board {
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
         Box::pin(async move {
-            let told: Vec<Told> = events.iter().filter_map(Told::by).collect();
+            let told: Vec<StreamFact> = events.iter().filter_map(StreamFact::by).collect();
             if told.is_empty() {
                 return Ok(());
             }
-            match &self.place {
-                Place::File { .. } => self.apply_here(&told),
-                Place::Shared(_) => self.apply(told, None).await,
+            match &self.backend {
+                BoardBackend::File { .. } => self.apply_here(&told),
+                BoardBackend::Shared(_) => self.apply(told, None).await,
             }
         })
     }

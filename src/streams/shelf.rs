@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use crate::clock::Old;
 use crate::event::Seq;
 use crate::stream::{
-    Begin, Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted,
-    Written, sessions,
+    Begin, Fact, FactsWritten, NOTABLE, NUMBERLESS, Session, StreamChange, StreamFact, StreamKey,
+    StreamQuery, StreamRecord, StreamRow, sessions,
 };
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -101,10 +101,10 @@ impl Shelf {
     /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
     pub(super) fn apply(
         &mut self,
-        told: &[Told],
+        told: &[StreamFact],
         instead: Option<(Seq, Seq)>,
         settle_at: Timestamp,
-    ) -> rusqlite::Result<Written> {
+    ) -> rusqlite::Result<FactsWritten> {
         let tx = self.conn.transaction()?;
         let mut touched = Touched::default();
         if let Some((first, last)) = instead {
@@ -114,7 +114,7 @@ impl Shelf {
             take_out(&mut delete, params![first, last], &mut touched)?;
         }
         let mut numbers: HashMap<&StreamKey, i64> = HashMap::new();
-        for Told { stream, fact } in told {
+        for StreamFact { stream, fact } in told {
             let number = match numbers.get(stream) {
                 Some(number) => *number,
                 None => number_of(&tx, stream, fact.at)?,
@@ -149,7 +149,7 @@ impl Shelf {
         &mut self,
         seqs: &[Seq],
         settle_at: Timestamp,
-    ) -> rusqlite::Result<Written> {
+    ) -> rusqlite::Result<FactsWritten> {
         let tx = self.conn.transaction()?;
         let mut touched = Touched::default();
         for seq in seqs {
@@ -199,13 +199,13 @@ impl Shelf {
         now: Timestamp,
         latest: Timestamp,
         limit: usize,
-    ) -> rusqlite::Result<Vec<Change>> {
+    ) -> rusqlite::Result<Vec<StreamChange>> {
         let mut select = self.conn.prepare_cached(&format!(
             "SELECT {STREAM}, changes FROM streams WHERE settle_at <= ?1 OR settle_at > ?2 ORDER BY settle_at LIMIT ?3"
         ))?;
         let values = params![now.millis(), latest.millis(), limit as i64];
         let rows = select.query_map(values, |row| {
-            Ok(Change {
+            Ok(StreamChange {
                 stream: stream_of(row)?,
                 number: row.get(10)?,
             })
@@ -216,7 +216,7 @@ impl Shelf {
     /// A change was told, or nobody wanted to hear of it.
     pub(super) fn announced(
         &mut self,
-        changes: &[Change],
+        changes: &[StreamChange],
         settle_at: Timestamp,
     ) -> rusqlite::Result<()> {
         let tx = self.conn.transaction()?;
@@ -325,7 +325,7 @@ impl Reader {
 
     pub(super) fn list(
         &self,
-        wanted: &Wanted,
+        wanted: &StreamQuery,
         after: i64,
         limit: usize,
     ) -> rusqlite::Result<Vec<StreamRow>> {
@@ -374,7 +374,7 @@ impl Reader {
         stream: i64,
         before: Option<Seq>,
         limit: usize,
-    ) -> rusqlite::Result<Found> {
+    ) -> rusqlite::Result<StreamRecord> {
         let sessions = newest(&self.0, stream, limit)?;
         let mut select = self.0.prepare_cached(
             "SELECT f.seq FROM facts f LEFT JOIN facts b ON b.seq = ?2
@@ -401,7 +401,7 @@ impl Reader {
                 notable.push(seq?);
             }
         }
-        Ok(Found {
+        Ok(StreamRecord {
             sessions,
             timeline,
             exceptions,
@@ -520,8 +520,12 @@ fn take_out(
 }
 
 /// Brings what is derived from the facts up to date.
-fn refresh(tx: &Transaction, touched: Touched, settle_at: Timestamp) -> rusqlite::Result<Written> {
-    let mut written = Written::default();
+fn refresh(
+    tx: &Transaction,
+    touched: Touched,
+    settle_at: Timestamp,
+) -> rusqlite::Result<FactsWritten> {
+    let mut written = FactsWritten::default();
     for (stream, pushes) in touched.0 {
         for push in &pushes {
             refresh_push(tx, stream, push.as_deref())?;

@@ -15,12 +15,12 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::settings::StreamsConfig;
-use super::{Board, Place};
+use super::{Board, BoardBackend};
 use crate::clock::{Clock, Old};
 use crate::event::Seq;
 use crate::inbox::Inbox;
 use crate::inbox::contract::{postgres_settings, server, settings};
-use crate::stream::{Fact, StreamKey, Told, Wanted};
+use crate::stream::{Fact, StreamFact, StreamKey, StreamQuery};
 
 /// Between the numbers of two cases on one board.
 const APART: Seq = 1000;
@@ -99,30 +99,38 @@ impl Bench {
     }
 
     async fn streams(&self, live: Option<bool>) -> Vec<crate::stream::StreamRow> {
-        let wanted = Wanted {
+        let wanted = StreamQuery {
             live,
             domain: Some(format!("push-{}.example.com", self.case)),
-            ..Wanted::default()
+            ..StreamQuery::default()
         };
         self.board.list(wanted, 0, 1000).await.unwrap().items
     }
 
     async fn to_hold(&self) -> Vec<crate::stream::Begin> {
         let case = self.case;
-        let (_, hold) = match &self.board.place {
-            Place::File { shelf, .. } => {
+        let (_, hold) = match &self.board.backend {
+            BoardBackend::File { shelf, .. } => {
                 self.board
                     .write(shelf, move |shelf| shelf.to_hold(case, Old::ALL, 1000))
                     .await
             }
-            Place::Shared(board) => board.to_pin(case, Old::ALL, 1000).await,
+            BoardBackend::Shared(board) => board.to_pin(case, Old::ALL, 1000).await,
         }
         .unwrap();
         hold
     }
 }
 
-fn told(case: Seq, stream: u8, number: u8, seq: Seq, kind: Kind, second: i64, lasted: u8) -> Told {
+fn told(
+    case: Seq,
+    stream: u8,
+    number: u8,
+    seq: Seq,
+    kind: Kind,
+    second: i64,
+    lasted: u8,
+) -> StreamFact {
     let sequence = (number > 0).then(|| number.to_string());
     let mut id = [
         stream,
@@ -143,7 +151,7 @@ fn told(case: Seq, stream: u8, number: u8, seq: Seq, kind: Kind, second: i64, la
         0,
     ];
     id[15] = kind.stored() as u8;
-    Told {
+    StreamFact {
         stream: StreamKey {
             source: "css".to_owned(),
             domain: format!("push-{case}.example.com"),
@@ -175,7 +183,7 @@ fn arriving() -> impl Strategy<Value = Vec<Arrival>> {
     proptest::collection::vec((0..3u8, 0..5u8, kind, 0..30i64, 0..15u8), 1..24)
 }
 
-fn numbered(case: Seq, arriving: &[Arrival]) -> Vec<Told> {
+fn numbered(case: Seq, arriving: &[Arrival]) -> Vec<StreamFact> {
     arriving
         .iter()
         .enumerate()
@@ -193,7 +201,7 @@ fn numbered(case: Seq, arriving: &[Arrival]) -> Vec<Told> {
         .collect()
 }
 
-fn ids<'a>(all: impl IntoIterator<Item = &'a Told>) -> BTreeMap<Seq, EventId> {
+fn ids<'a>(all: impl IntoIterator<Item = &'a StreamFact>) -> BTreeMap<Seq, EventId> {
     all.into_iter()
         .map(|told| (told.fact.seq, told.fact.id))
         .collect()
@@ -273,7 +281,7 @@ async fn retention(
 }
 
 /// Of sessions of their own: one whose events are gone would be taken for new.
-fn more(case: Seq, from: Seq, arriving: &[Arrival]) -> Vec<Told> {
+fn more(case: Seq, from: Seq, arriving: &[Arrival]) -> Vec<StreamFact> {
     let mut more = numbered(case, arriving);
     for told in &mut more {
         let fact = &mut told.fact;

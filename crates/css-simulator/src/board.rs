@@ -23,7 +23,7 @@ const LAG: &str = "livehook_streams_lag_events";
 const STANDSTILL: Duration = Duration::from_secs(300);
 
 /// The board of streams of a livehook, as its admin listener shows it.
-pub struct Board {
+pub struct LiveBoard {
     admin: AdminClient,
     source: String,
 }
@@ -68,7 +68,7 @@ impl fmt::Display for Difference {
     }
 }
 
-impl Board {
+impl LiveBoard {
     /// Will ask the admin listener at `endpoint` about the streams of a source. The error is the rest of a sentence that begins
     /// with the option's name.
     pub fn new(

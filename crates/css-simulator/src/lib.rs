@@ -51,7 +51,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, interval, timeout};
 
-use self::board::Board;
+use self::board::LiveBoard;
 pub use self::connections::RequestEnd;
 use self::plan::PlannedRequest;
 use self::report::Report;
@@ -146,12 +146,12 @@ pub struct Checks {
     /// What is stored.
     pub stored: Option<Verifier>,
     /// Which streams are live.
-    pub streams: Option<Board>,
+    pub streams: Option<LiveBoard>,
 }
 
 /// How far it is.
 #[derive(Debug, Clone)]
-pub struct Progress {
+pub struct SendProgress {
     /// Events that were sent.
     pub sent: u64,
     /// Those that were acknowledged.
@@ -173,7 +173,7 @@ pub async fn run(
     checks: Checks,
     now: Now,
     stop: watch::Receiver<Stop>,
-    mut watch: impl FnMut(Progress),
+    mut watch: impl FnMut(SendProgress),
 ) -> anyhow::Result<Report> {
     reach(&settings.template).await?;
     let baseline = match &checks.stored {
@@ -250,7 +250,7 @@ async fn send(
     sender: &Arc<Sender>,
     now: &Now,
     stop: watch::Receiver<Stop>,
-    watch: &mut impl FnMut(Progress),
+    watch: &mut impl FnMut(SendProgress),
 ) -> anyhow::Result<bool> {
     let began = Instant::now();
     let enough = Arc::new(AtomicBool::new(false));
@@ -268,7 +268,7 @@ async fn send(
     let mut report = |sender: &Sender| {
         let ack_log = sender.ack_log();
         let sent = ack_log.entries.len() as u64;
-        watch(Progress {
+        watch(SendProgress {
             sent,
             acknowledged: ack_log.acknowledged,
             under_way: sent - ack_log.acknowledged - ack_log.given_up - ack_log.pending,

@@ -21,7 +21,7 @@ use super::bad::{Bad, Secrets};
 use super::content::Content;
 use super::oracle::{PushEdge, StreamName};
 use super::scenario::Scenario;
-use super::sender::{Planned, Repeat};
+use super::sender::{Planned, RepeatTime};
 use super::{Pace, Settings, time_ahead};
 use crate::Now;
 
@@ -134,10 +134,10 @@ impl Planner {
         // With its places as they are: neither is part of an identity.
         let identity = SentIdentity::of(source, url_kind, written.body(None).as_bytes());
         let repeat = match self.rng.random_bool(settings.duplicates) {
-            false => Repeat::Never,
-            true => *[Repeat::AtOnce, Repeat::Later]
+            false => RepeatTime::Never,
+            true => *[RepeatTime::AtOnce, RepeatTime::Later]
                 .choose(&mut self.rng)
-                .unwrap_or(&Repeat::Later),
+                .unwrap_or(&RepeatTime::Later),
         };
         let late = if settings.reorder && self.rng.random_bool(0.05) {
             // The rest of the attempts are enough for a receiver that is away for a moment.

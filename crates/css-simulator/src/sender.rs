@@ -47,14 +47,14 @@ pub(super) struct Planned {
     pub(super) renewed: bool,
     /// Attempts that came to nothing before the first one that is sent.
     pub(super) late: u32,
-    pub(super) repeat: Repeat,
+    pub(super) repeat: RepeatTime,
     /// When the first attempt is due; none: as soon as it can be sent.
     pub(super) due: Option<Instant>,
 }
 
 /// Whether the platform sends the same callback twice although it was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(super) enum RepeatTime {
     Never,
     /// Twice at the same moment.
     AtOnce,
@@ -129,7 +129,7 @@ impl Sender {
             number,
             good: false,
         };
-        let good = if delivery.planned.repeat == Repeat::AtOnce {
+        let good = if delivery.planned.repeat == RepeatTime::AtOnce {
             let (first, _) = tokio::join!(
                 self.attempt(&delivery, Purpose::First, Some(due)),
                 self.attempt(&delivery, Purpose::Repeat, Some(due))
@@ -160,7 +160,7 @@ impl Sender {
             }
             delivery.good = self.attempt(&delivery, Purpose::Retry, None).await;
         }
-        if delivery.planned.repeat == Repeat::Later && self.wait(pause / 4).await {
+        if delivery.planned.repeat == RepeatTime::Later && self.wait(pause / 4).await {
             self.attempt(&delivery, Purpose::Repeat, None).await;
         }
     }

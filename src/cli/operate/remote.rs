@@ -15,7 +15,7 @@ use crate::cli::Failed;
 use crate::cli::health::local;
 use crate::config::{Config, environment};
 use crate::outbound;
-use crate::settings::Surroundings;
+use crate::settings::Env;
 
 /// The longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ impl Remote {
                     token_file: access.admin_token_file.clone(),
                     ..AdminConfig::default()
                 };
-                let around = Surroundings {
+                let around = Env {
                     base: Path::new(""),
                     variable: &|_| None,
                 };

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{ArgGroup, ValueEnum};
 use css_callbacks::{Kind, Secret};
 use css_simulator::{
-    Checks, HttpEndpoint, Pace, Settings, board::Board, template::Template, verify::Verifier,
+    Checks, HttpEndpoint, Pace, Settings, board::LiveBoard, template::Template, verify::Verifier,
 };
 
 use crate::outbound;
@@ -228,7 +228,7 @@ impl SimulateArgs {
                 "--verify-streams",
                 &self.verify_streams,
                 template,
-                |endpoint, source| Board::new(endpoint, token.clone(), source),
+                |endpoint, source| LiveBoard::new(endpoint, token.clone(), source),
             )?,
         })
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use css_simulator::Progress;
+use css_simulator::SendProgress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Seconds between two lines if there is no terminal.
@@ -37,8 +37,8 @@ impl ProgressDisplay {
         }
     }
 
-    pub(super) fn show(&self, progress: Progress) {
-        let Progress {
+    pub(super) fn show(&self, progress: SendProgress) {
+        let SendProgress {
             sent,
             acknowledged,
             under_way,

@@ -8,7 +8,7 @@ use css_callbacks::{EventId, Timestamp};
 use super::*;
 
 fn settings(config: &HandlerConfig) -> HandlerSettings {
-    let around = Surroundings {
+    let around = Env {
         base: Path::new("/base"),
         variable: &|_| None,
     };

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::handler::{Failure, Handling};
 use crate::inbox::delivery::{Lane, Start};
 use crate::inbox::settings::InboxConfig;
-use crate::settings::Surroundings;
+use crate::settings::Env;
 use crate::source::SourceConfig;
 
 /// What the handler does with an attempt.
@@ -322,8 +322,8 @@ impl Drop for Bench {
     }
 }
 
-fn surroundings() -> Surroundings<'static> {
-    Surroundings {
+fn surroundings() -> Env<'static> {
+    Env {
         base: Path::new("/"),
         variable: &|_| None,
     }

@@ -11,7 +11,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::{HttpTarget, Mode};
 use crate::clock::Clock;
-use crate::event::{CloudEvent, Data, Event, PayloadForm};
+use crate::event::{CloudEvent, Event, EventData, PayloadForm};
 use crate::handler::{Failure, Handler, Handling, Outcome};
 use crate::outbound::Clients;
 
@@ -105,8 +105,8 @@ fn binary(mut request: RequestBuilder, event: &CloudEvent) -> (RequestBuilder, V
         };
     }
     let body = match event.data() {
-        Data::Json(text) => text.to_vec(),
-        Data::Binary(bytes) => bytes.to_vec(),
+        EventData::Json(text) => text.to_vec(),
+        EventData::Binary(bytes) => bytes.to_vec(),
     };
     (request, body)
 }

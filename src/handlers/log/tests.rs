@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::handlers::tests::event;
-use crate::log::{Format, Written};
+use crate::log::{CapturedLog, Format};
 
 fn log(format: Format, writer: impl std::io::Write + Send + 'static) -> Log {
     Log {
@@ -18,7 +18,7 @@ fn log(format: Format, writer: impl std::io::Write + Send + 'static) -> Log {
 
 #[tokio::test]
 async fn one_line_has_the_attributes_and_no_body() {
-    let written = Written::default();
+    let written = CapturedLog::default();
     let log = log(Format::Text, written.clone());
     let event = event(
         r#"{"app":"push.example.com","appname":"live","stream_id":"a\nb\u001b","user_ip":"192.0.2.7"}"#,
@@ -48,7 +48,7 @@ async fn lines_are_json_if_the_log_is_and_whatever_its_level_is() {
         .with_max_level(tracing::Level::ERROR)
         .finish();
     let _guard = tracing::subscriber::set_default(quiet);
-    let written = Written::default();
+    let written = CapturedLog::default();
     let log = log(Format::Json, written.clone());
     log.handle(&event(r#"{"stream_id":"a"}"#)).await.unwrap();
     let line: serde_json::Value = serde_json::from_str(&written.text()).unwrap();

@@ -11,8 +11,8 @@ use super::events::bigint;
 use super::*;
 use crate::clock::Old;
 use crate::stream::{
-    Begin, Change, Fact, Found, NOTABLE, NUMBERLESS, Session, StreamKey, StreamRow, Told, Wanted,
-    Written, sessions,
+    Begin, Fact, FactsWritten, NOTABLE, NUMBERLESS, Session, StreamChange, StreamFact, StreamKey,
+    StreamQuery, StreamRecord, StreamRow, sessions,
 };
 
 /// The board in the database.
@@ -31,7 +31,7 @@ impl SharedBoard {
 
     pub(crate) async fn list(
         &self,
-        wanted: &Wanted,
+        wanted: &StreamQuery,
         after: i64,
         limit: usize,
     ) -> Result<Vec<StreamRow>, StoreError> {
@@ -82,7 +82,7 @@ impl SharedBoard {
         stream: i64,
         before: Option<Seq>,
         limit: usize,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<StreamRecord, StoreError> {
         let sql =
             "SELECT key, sequence, start, begin_seq, end_at, end_seq FROM livehook.stream_sessions
             WHERE stream = $1 ORDER BY start DESC, rank DESC LIMIT $2";
@@ -124,7 +124,7 @@ impl SharedBoard {
                 end: end.0.map(Timestamp::from_millis).zip(end.1),
             }
         };
-        Ok(Found {
+        Ok(StreamRecord {
             sessions: sessions.iter().map(session).collect(),
             timeline: timeline.iter().map(|row| row.get(0)).collect(),
             exceptions: exceptions
@@ -173,10 +173,10 @@ impl SharedBoard {
     /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
     pub(crate) async fn apply(
         &self,
-        told: &[Told],
+        told: &[StreamFact],
         instead: Option<(Seq, Seq)>,
         settle_at: Timestamp,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<FactsWritten, StoreError> {
         let text = |part: fn(&StreamKey) -> &String| -> Vec<&str> {
             told.iter()
                 .map(|told| part(&told.stream).as_str())
@@ -245,7 +245,11 @@ impl SharedBoard {
     }
 
     /// Writes what follows from the facts of pushes.
-    async fn settle(&self, touched: &[Row], settle_at: Timestamp) -> Result<Written, StoreError> {
+    async fn settle(
+        &self,
+        touched: &[Row],
+        settle_at: Timestamp,
+    ) -> Result<FactsWritten, StoreError> {
         let mut looks: HashMap<PushKey, i64> = HashMap::new();
         let mut facts: HashMap<i64, Vec<Fact>> = HashMap::new();
         for row in touched {
@@ -256,7 +260,7 @@ impl SharedBoard {
             facts.extend(fact_of(row, push));
         }
         if looks.is_empty() {
-            return Ok(Written::default());
+            return Ok(FactsWritten::default());
         }
         let streams: Vec<i64> = looks.keys().map(|(stream, _)| *stream).collect();
         let pushes: Vec<Option<&str>> = looks.keys().map(|(_, push)| push.as_deref()).collect();
@@ -301,7 +305,7 @@ impl SharedBoard {
             "SELECT livehook.stream_settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let rows = self.ask(sql, &values).await?;
         let flaps = rows.first().map_or(0, |row| row.get::<_, i64>(0));
-        Ok(Written {
+        Ok(FactsWritten {
             flaps: flaps.unsigned_abs(),
         })
     }
@@ -311,7 +315,7 @@ impl SharedBoard {
         now: Timestamp,
         latest: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Change>, StoreError> {
+    ) -> Result<Vec<StreamChange>, StoreError> {
         let sql = format!(
             "SELECT {STREAM}, changes FROM livehook.streams
              WHERE settle_at <= $1 OR settle_at > $2 ORDER BY settle_at LIMIT $3"
@@ -323,7 +327,7 @@ impl SharedBoard {
             (&limit, Type::INT8),
         ];
         let rows = self.ask(&sql, &values).await?;
-        let change = |row: &Row| Change {
+        let change = |row: &Row| StreamChange {
             stream: stream_of(row),
             number: row.get(10),
         };
@@ -332,7 +336,7 @@ impl SharedBoard {
 
     pub(crate) async fn announced(
         &self,
-        changes: &[Change],
+        changes: &[StreamChange],
         settle_at: Timestamp,
     ) -> Result<(), StoreError> {
         let streams: Vec<i64> = changes.iter().map(|change| change.stream.no).collect();

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Address, SslMode, TargetSessionAttrs};
 
-use crate::settings::{self, Surroundings};
+use crate::settings::{self, Env};
 
 pub(super) const EXAMPLE: &str = "postgres://livehook@db.example.com/livehook";
 
@@ -58,7 +58,7 @@ pub(crate) enum Encryption {
 
 impl Cluster {
     /// Reads a URL; the problem as the rest of a sentence that begins with its place.
-    pub(super) fn parse(text: &str, around: &Surroundings) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, around: &Env) -> Result<Self, String> {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         if !matches!(scheme, Some("postgres" | "postgresql")) {
             return Err(format!(
@@ -147,7 +147,7 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    fn encryption(&self, hosts: &[Address], around: &Surroundings) -> Result<Encryption, String> {
+    fn encryption(&self, hosts: &[Address], around: &Env) -> Result<Encryption, String> {
         match (self.sslmode.as_deref(), self.sslrootcert.as_deref()) {
             (None, None) if hosts.iter().all(is_on_this_machine) => Ok(Encryption::Disable),
             (None | Some("verify-full"), None | Some("system")) => Ok(Encryption::VerifyFull(None)),
@@ -179,7 +179,7 @@ fn is_on_this_machine(host: &Address) -> bool {
 }
 
 /// The certificates in a file of its own.
-fn roots(file: &str, around: &Surroundings) -> Result<Vec<CertificateDer<'static>>, String> {
+fn roots(file: &str, around: &Env) -> Result<Vec<CertificateDer<'static>>, String> {
     let path = around.path(Path::new(file));
     let problem = |problem: &dyn std::fmt::Display| {
         format!("cannot use its sslrootcert {}: {problem}", path.display())

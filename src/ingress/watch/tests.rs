@@ -1,14 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::log::Written;
+use crate::log::CapturedLog;
 use crate::metrics::TextFormat;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// A callback that would be authentic, had it come an hour earlier.
-fn expired(kind: Kind, now: Timestamp) -> Refused {
-    Refused {
+fn expired(kind: Kind, now: Timestamp) -> RefusedCallback {
+    RefusedCallback {
         reason: Refusal::Expired,
         kind,
         is_signed: true,
@@ -16,8 +16,8 @@ fn expired(kind: Kind, now: Timestamp) -> Refused {
     }
 }
 
-fn forged(is_signed: bool) -> Refused {
-    Refused {
+fn forged(is_signed: bool) -> RefusedCallback {
+    RefusedCallback {
         reason: match is_signed {
             true => Refusal::Signature,
             false => Refusal::Unsigned,
@@ -130,7 +130,7 @@ fn a_stranger_opens_no_window() {
 
 #[test]
 fn with_a_wrong_key_what_looks_forged_opens_windows() {
-    let written = Written::default();
+    let written = CapturedLog::default();
     let writer = written.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(move || writer.clone())
@@ -166,7 +166,7 @@ fn with_a_wrong_key_what_looks_forged_opens_windows() {
 
 #[test]
 fn the_log_says_once_a_minute_what_is_about_to_be_lost() {
-    let written = Written::default();
+    let written = CapturedLog::default();
     let writer = written.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)

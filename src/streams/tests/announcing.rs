@@ -118,7 +118,7 @@ async fn what_was_told_before_a_crash_is_not_told_again() {
     bench.clock.advance(SETTLE);
     bench.announce(handler, &everything()).await;
     // As if the crash had come before it was noted.
-    let Place::File { shelf, .. } = &bench.board.place else {
+    let BoardBackend::File { shelf, .. } = &bench.board.backend else {
         panic!("it is in a file");
     };
     let undo = |shelf: &mut super::super::Shelf| shelf.unannounce();

@@ -26,7 +26,7 @@ impl Bench {
         let callback = authentic("css", body.as_bytes(), self.clock.now());
         let receipt = self.inbox.accept(callback, None).await.unwrap();
         let events = self.inbox.these(vec![receipt.seq()]).await.unwrap();
-        let told = events.iter().filter_map(Told::by).collect();
+        let told = events.iter().filter_map(StreamFact::by).collect();
         self.board.apply(told, None).await.unwrap();
         let commit = DeliveryCommit {
             position: Some(receipt.seq()),
@@ -165,7 +165,11 @@ async fn what_is_deleted_is_forgotten(engine: &str) {
     };
     bench.board.forget_deleted(&filter).await.unwrap();
     assert_eq!(bench.known().await, ["b"]);
-    let found = bench.board.list(Wanted::default(), 0, 10).await.unwrap();
+    let found = bench
+        .board
+        .list(StreamQuery::default(), 0, 10)
+        .await
+        .unwrap();
     let story = bench
         .board
         .story(found.items[0].clone(), None, 10)

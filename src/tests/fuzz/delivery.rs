@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::auth::{Authentic, authenticate};
-use crate::event::{CloudEvent, Data, Event, PayloadForm};
+use crate::event::{CloudEvent, Event, EventData, PayloadForm};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use css_callbacks::{Callback, json};
@@ -34,7 +34,7 @@ pub fn comes_out_as_it_went_in(authentic: &Authentic) -> Result<(), TestCaseErro
     match event.payload() {
         Ok(payload) => {
             let text = serde_json::to_vec(&payload).unwrap();
-            prop_assert_eq!(typed.data(), &Data::Json(text.into()));
+            prop_assert_eq!(typed.data(), &EventData::Json(text.into()));
             let named = typed.attributes().find(|(name, _)| *name == "untyped");
             let misfits: Vec<_> = payload.misfits().collect();
             prop_assert_eq!(event.misfits(), misfits.len());
@@ -62,13 +62,13 @@ pub fn comes_out_as_it_went_in(authentic: &Authentic) -> Result<(), TestCaseErro
 }
 
 /// The data is the received text itself.
-fn holds_the_body(data: &Data, body: &[u8]) -> Result<(), TestCaseError> {
+fn holds_the_body(data: &EventData, body: &[u8]) -> Result<(), TestCaseError> {
     match data {
-        Data::Json(text) => {
+        EventData::Json(text) => {
             prop_assert_eq!(&**text, body);
             prop_assert!(std::str::from_utf8(body).is_ok());
         }
-        Data::Binary(bytes) => {
+        EventData::Binary(bytes) => {
             prop_assert_eq!(*bytes, body);
             prop_assert!(std::str::from_utf8(body).is_err());
         }
@@ -80,8 +80,8 @@ fn holds_the_body(data: &Data, body: &[u8]) -> Result<(), TestCaseError> {
 fn is_one_object(event: &CloudEvent) -> Result<(), TestCaseError> {
     let whole = event.to_json();
     let data = match event.data() {
-        Data::Json(text) => text.trim_ascii().to_vec(),
-        Data::Binary(bytes) => format!("\"{}\"", STANDARD.encode(bytes)).into_bytes(),
+        EventData::Json(text) => text.trim_ascii().to_vec(),
+        EventData::Binary(bytes) => format!("\"{}\"", STANDARD.encode(bytes)).into_bytes(),
     };
     has_members(event, &whole, &data)?;
     let line = event.to_json_line();
@@ -103,8 +103,8 @@ fn has_members(event: &CloudEvent, whole: &[u8], data: &[u8]) -> Result<(), Test
     let names: BTreeSet<_> = members.iter().map(|member| &member.name).collect();
     prop_assert_eq!(names.len(), members.len(), "no name comes twice");
     let name = match event.data() {
-        Data::Json(_) => "data",
-        Data::Binary(_) => "data_base64",
+        EventData::Json(_) => "data",
+        EventData::Binary(_) => "data_base64",
     };
     let expected = Member {
         name: Some(name.into()),

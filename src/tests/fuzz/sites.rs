@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::settings::{Invalid, Surroundings};
+use crate::settings::{Env, Invalid};
 use crate::source::{AllowUnsigned, Source, SourceConfig};
 use css_callbacks::Kind;
 use proptest::prelude::*;
@@ -68,7 +68,7 @@ impl Site {
                 .collect(),
             ..SourceConfig::default()
         };
-        let around = Surroundings {
+        let around = Env {
             base: Path::new("/"),
             variable: &|_| None,
         };

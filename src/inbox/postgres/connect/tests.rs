@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::inbox::settings::{EngineName, InboxConfig, StoreSettings};
-use crate::settings::Surroundings;
+use crate::settings::Env;
 
 mod server;
 
@@ -17,7 +17,7 @@ fn settings(base: &Path, url: &str) -> PostgresSettings {
         connections: Some(2),
         ..InboxConfig::default()
     };
-    let around = Surroundings {
+    let around = Env {
         base,
         variable: &|_| None,
     };

@@ -3,7 +3,7 @@
 use super::*;
 
 fn parse_in(base: &Path, text: &str) -> Result<Cluster, String> {
-    let around = Surroundings {
+    let around = Env {
         base,
         variable: &|_| None,
     };

@@ -22,11 +22,11 @@ const LONGEST: usize = 64 << 10;
 
 /// One stream, as it is shown.
 #[derive(Debug, Clone)]
-pub(crate) struct Story {
+pub(crate) struct StreamDetail {
     /// What the board says.
     pub stream: StreamRow,
     /// The newest sessions, the newest first.
-    pub sessions: Vec<Told>,
+    pub sessions: Vec<SessionDetail>,
     /// Push exceptions of all sessions that are kept.
     pub exceptions: u64,
     /// The last screenshot.
@@ -43,7 +43,7 @@ pub(crate) struct Story {
 
 /// A session with what its begin and its end say.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct SessionDetail {
     /// The session.
     pub session: Session,
     /// It has no end, but a newer one came.
@@ -84,7 +84,7 @@ impl Board {
         stream: StreamRow,
         before: Option<Seq>,
         limit: usize,
-    ) -> Result<Story, StoreError> {
+    ) -> Result<StreamDetail, StoreError> {
         let mut found = self.details(&stream, before, limit).await?;
         found.sessions.truncate(SESSIONS);
         let next = (found.timeline.len() > limit).then(|| {
@@ -129,9 +129,9 @@ impl Board {
                 .sequence
                 .as_deref()
                 .and_then(|sequence| exceptions.get(&Some(sequence)));
-            Told::of(session, at > 0, number.copied().unwrap_or(0), &events)
+            SessionDetail::of(session, at > 0, number.copied().unwrap_or(0), &events)
         });
-        Ok(Story {
+        Ok(StreamDetail {
             sessions: sessions.collect(),
             exceptions: exceptions.values().sum(),
             snapshot: of_kinds(&[Kind::Snapshot]).pop(),
@@ -144,7 +144,7 @@ impl Board {
     }
 }
 
-impl Told {
+impl SessionDetail {
     fn of(
         session: &Session,
         has_newer: bool,
@@ -178,11 +178,11 @@ impl Told {
 }
 
 /// A step of a recording, and when it was.
-type Step = (Option<Timestamp>, Box<RecordStatus>);
+type RecordingStep = (Option<Timestamp>, Box<RecordStatus>);
 
 /// From the steps of recordings and the files that came of them, the latest of each first.
 fn recordings(events: &[Event]) -> Vec<Recording> {
-    let mut steps: BTreeMap<String, Vec<Step>> = BTreeMap::new();
+    let mut steps: BTreeMap<String, Vec<RecordingStep>> = BTreeMap::new();
     let mut recordings = Vec::new();
     for event in events {
         match event.payload() {

@@ -9,25 +9,25 @@ use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::flaw::Flaw;
+use super::key_error::KeyError;
 
 /// A value of the configuration.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(super) enum ConfigValue {
     Text(String),
     Number(i64),
     Float(f64),
     Switch(bool),
-    List(Vec<Node>),
+    List(Vec<ConfigValue>),
     Table(Table),
     /// From the environment: whatever its place expects, and literal where that is a text.
     Variable(String),
 }
 
 /// Ordered, so that of several errors always the same one is shown.
-pub(super) type Table = BTreeMap<String, Node>;
+pub(super) type Table = BTreeMap<String, ConfigValue>;
 
-impl Node {
+impl ConfigValue {
     /// The tree of what the `config` crate parsed.
     pub(super) fn new(value: ::config::Value) -> Self {
         use ::config::ValueKind;
@@ -68,21 +68,21 @@ impl Node {
     }
 
     /// The node below this one.
-    pub(super) fn at(&self, place: &[String]) -> Option<&Node> {
+    pub(super) fn at(&self, place: &[String]) -> Option<&ConfigValue> {
         place.iter().try_fold(self, |node, key| match node {
-            Node::Table(table) => table.get(key),
+            ConfigValue::Table(table) => table.get(key),
             _ => None,
         })
     }
 
     /// A copy in which the table at this place has only `type` and, if given, one key.
-    pub(super) fn reduced(&self, place: &[String], only: Option<&String>) -> Node {
+    pub(super) fn reduced(&self, place: &[String], only: Option<&String>) -> ConfigValue {
         let mut copy = self.clone();
         let end = place.iter().try_fold(&mut copy, |node, key| match node {
-            Node::Table(table) => table.get_mut(key),
+            ConfigValue::Table(table) => table.get_mut(key),
             _ => None,
         });
-        if let Some(Node::Table(table)) = end {
+        if let Some(ConfigValue::Table(table)) = end {
             table.retain(|key, _| key == "type" || Some(key) == only);
         }
         copy
@@ -91,11 +91,11 @@ impl Node {
 
 macro_rules! numbers {
     ($($method:ident => $visit:ident: $number:ty),* $(,)?) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
             match self {
-                Node::Variable(text) => match text.parse::<$number>() {
+                ConfigValue::Variable(text) => match text.parse::<$number>() {
                     Ok(number) => visitor.$visit(number),
-                    Err(_) => Err(Flaw::invalid_type(Unexpected::Str(text), &visitor)),
+                    Err(_) => Err(KeyError::invalid_type(Unexpected::Str(text), &visitor)),
                 },
                 node => node.deserialize_any(visitor),
             }
@@ -103,29 +103,31 @@ macro_rules! numbers {
     )*};
 }
 
-impl<'de> Deserializer<'de> for &'de Node {
-    type Error = Flaw;
+impl<'de> Deserializer<'de> for &'de ConfigValue {
+    type Error = KeyError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
         match self {
-            Node::Text(text) | Node::Variable(text) => visitor.visit_borrowed_str(text),
-            Node::Number(number) => visitor.visit_i64(*number),
-            Node::Float(number) => visitor.visit_f64(*number),
-            Node::Switch(switch) => visitor.visit_bool(*switch),
-            Node::List(items) => visitor.visit_seq(Items(items.iter())),
-            Node::Table(table) => visitor.visit_map(Entries {
+            ConfigValue::Text(text) | ConfigValue::Variable(text) => {
+                visitor.visit_borrowed_str(text)
+            }
+            ConfigValue::Number(number) => visitor.visit_i64(*number),
+            ConfigValue::Float(number) => visitor.visit_f64(*number),
+            ConfigValue::Switch(switch) => visitor.visit_bool(*switch),
+            ConfigValue::List(items) => visitor.visit_seq(Items(items.iter())),
+            ConfigValue::Table(table) => visitor.visit_map(Entries {
                 rest: table.iter(),
                 value: None,
             }),
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
         match self {
-            Node::Variable(text) => match text.as_str() {
+            ConfigValue::Variable(text) => match text.as_str() {
                 "true" => visitor.visit_bool(true),
                 "false" => visitor.visit_bool(false),
-                _ => Err(Flaw::invalid_type(Unexpected::Str(text), &visitor)),
+                _ => Err(KeyError::invalid_type(Unexpected::Str(text), &visitor)),
             },
             node => node.deserialize_any(visitor),
         }
@@ -144,7 +146,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         deserialize_f64 => visit_f64: f64,
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
         visitor.visit_some(self)
     }
 
@@ -152,7 +154,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Flaw> {
+    ) -> Result<V::Value, KeyError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -161,13 +163,17 @@ impl<'de> Deserializer<'de> for &'de Node {
         _name: &'static str,
         _words: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Flaw> {
+    ) -> Result<V::Value, KeyError> {
         match self {
-            Node::Text(text) | Node::Variable(text) => {
+            ConfigValue::Text(text) | ConfigValue::Variable(text) => {
                 visitor.visit_enum(BorrowedStrDeserializer::new(text))
             }
-            Node::Number(_) | Node::Float(_) | Node::Switch(_) | Node::List(_) | Node::Table(_) => {
-                Err(Flaw::invalid_type(self.found(), &"a text in quotes"))
+            ConfigValue::Number(_)
+            | ConfigValue::Float(_)
+            | ConfigValue::Switch(_)
+            | ConfigValue::List(_)
+            | ConfigValue::Table(_) => {
+                Err(KeyError::invalid_type(self.found(), &"a text in quotes"))
             }
         }
     }
@@ -178,32 +184,32 @@ impl<'de> Deserializer<'de> for &'de Node {
 }
 
 /// The items of a list.
-struct Items<'de>(std::slice::Iter<'de, Node>);
+struct Items<'de>(std::slice::Iter<'de, ConfigValue>);
 
 impl<'de> SeqAccess<'de> for Items<'de> {
-    type Error = Flaw;
+    type Error = KeyError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, Flaw> {
+    ) -> Result<Option<T::Value>, KeyError> {
         self.0.next().map(|item| seed.deserialize(item)).transpose()
     }
 }
 
 /// The entries of a table.
 struct Entries<'de> {
-    rest: std::collections::btree_map::Iter<'de, String, Node>,
-    value: Option<(&'de str, &'de Node)>,
+    rest: std::collections::btree_map::Iter<'de, String, ConfigValue>,
+    value: Option<(&'de str, &'de ConfigValue)>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'de> {
-    type Error = Flaw;
+    type Error = KeyError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Flaw> {
+    ) -> Result<Option<K::Value>, KeyError> {
         let Some((key, value)) = self.rest.next() else {
             return Ok(None);
         };
@@ -212,9 +218,9 @@ impl<'de> MapAccess<'de> for Entries<'de> {
             .map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Flaw> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, KeyError> {
         let Some((key, value)) = self.value.take() else {
-            return Err(Flaw::custom("a value without a key"));
+            return Err(KeyError::custom("a value without a key"));
         };
         seed.deserialize(value).map_err(|flaw| flaw.under(key))
     }

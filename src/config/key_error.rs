@@ -4,18 +4,18 @@ use std::fmt;
 
 use serde::de::{Error, Expected, Unexpected};
 
-use super::node::Node;
+use super::value::ConfigValue;
 
 /// Why a section could not be read, and where in it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Flaw {
+pub(super) struct KeyError {
     /// Keys from the section down.
     pub(super) place: Vec<String>,
-    problem: Problem,
+    problem: KeyProblem,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Problem {
+enum KeyProblem {
     UnknownKey(&'static [&'static str]),
     UnknownWord(String, &'static [&'static str]),
     Missing,
@@ -23,14 +23,14 @@ enum Problem {
     Other(String),
 }
 
-impl Flaw {
+impl KeyError {
     /// The same, seen from one level up.
     pub(super) fn under(mut self, key: &str) -> Self {
         self.place.insert(0, key.to_owned());
         self
     }
 
-    fn new(problem: Problem) -> Self {
+    fn new(problem: KeyProblem) -> Self {
         Self {
             place: Vec::new(),
             problem,
@@ -40,22 +40,22 @@ impl Flaw {
     /// The message for the operator, given the dotted place.
     pub(super) fn message(&self, place: &str) -> String {
         match &self.problem {
-            Problem::UnknownKey(known) => {
+            KeyProblem::UnknownKey(known) => {
                 let last = self.place.last().map_or("", String::as_str);
                 unknown_key(place, last, known)
             }
-            Problem::UnknownWord(word, known) => match nearest(word, known) {
+            KeyProblem::UnknownWord(word, known) => match nearest(word, known) {
                 Some(nearest) => {
                     format!("{place}: unknown value `{word}`, did you mean `{nearest}`?")
                 }
                 None => format!("{place}: unknown value `{word}`"),
             },
-            Problem::Missing => format!("{place}: is missing"),
-            Problem::TextForList(problem) => {
+            KeyProblem::Missing => format!("{place}: is missing"),
+            KeyProblem::TextForList(problem) => {
                 let last = self.place.last().map_or("", String::as_str);
                 format!("{place}: {problem}; write {last} = [\"\u{2026}\"]")
             }
-            Problem::Other(problem) => format!("{place}: {problem}"),
+            KeyProblem::Other(problem) => format!("{place}: {problem}"),
         }
     }
 
@@ -63,9 +63,13 @@ impl Flaw {
     ///
     /// A table with a `type` is read by serde in two steps, and the second one has lost the way. So it is read again with one
     /// key at a time until the same flaw shows; if it shows without any key, the table as a whole is at fault.
-    pub(super) fn locate(mut self, section: &Node, read: impl Fn(&Node) -> Option<Flaw>) -> Self {
+    pub(super) fn locate(
+        mut self,
+        section: &ConfigValue,
+        read: impl Fn(&ConfigValue) -> Option<KeyError>,
+    ) -> Self {
         let original = self.clone();
-        while let Some(Node::Table(table)) = section.at(&self.place) {
+        while let Some(ConfigValue::Table(table)) = section.at(&self.place) {
             let still_there = |only: Option<&String>| {
                 read(&section.reduced(&self.place, only)).as_ref() == Some(&original)
             };
@@ -99,9 +103,9 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
-impl Error for Flaw {
+impl Error for KeyError {
     fn custom<T: fmt::Display>(problem: T) -> Self {
-        Self::new(Problem::Other(problem.to_string()))
+        Self::new(KeyProblem::Other(problem.to_string()))
     }
 
     /// Shows what kind of value was found but not the value: it could be a secret in the wrong place.
@@ -117,8 +121,8 @@ impl Error for Flaw {
         let expected = plain(expected);
         let problem = format!("expected {expected}, found {found}");
         match found == "a text" && expected.contains("a list") {
-            true => Self::new(Problem::TextForList(problem)),
-            false => Self::new(Problem::Other(problem)),
+            true => Self::new(KeyProblem::TextForList(problem)),
+            false => Self::new(KeyProblem::Other(problem)),
         }
     }
 
@@ -132,15 +136,15 @@ impl Error for Flaw {
     }
 
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
-        Self::new(Problem::UnknownKey(known)).under(field)
+        Self::new(KeyProblem::UnknownKey(known)).under(field)
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        Self::new(Problem::UnknownWord(word.to_owned(), known))
+        Self::new(KeyProblem::UnknownWord(word.to_owned(), known))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(Problem::Missing).under(field)
+        Self::new(KeyProblem::Missing).under(field)
     }
 }
 
@@ -159,10 +163,10 @@ fn plain(expected: &dyn Expected) -> String {
     }
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message(&self.place.join(".")))
     }
 }
 
-impl std::error::Error for Flaw {}
+impl std::error::Error for KeyError {}

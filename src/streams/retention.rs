@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Board, Place};
+use super::{Board, BoardBackend};
 use crate::clock::Old;
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
 use crate::inbox::query::EventFilter;
-use crate::stream::{Begin, StreamRow, Told, Wanted};
+use crate::stream::{Begin, StreamFact, StreamQuery, StreamRow};
 
 /// Looked at in one go.
 const CHUNK: usize = 500;
@@ -50,12 +50,12 @@ impl Board {
         let old = Old::than(retention / 2, self.clock.now());
         loop {
             let after = passes.held;
-            let (looked, hold) = match &self.place {
-                Place::File { shelf, .. } => {
+            let (looked, hold) = match &self.backend {
+                BoardBackend::File { shelf, .. } => {
                     self.write(shelf, move |shelf| shelf.to_hold(after, old, CHUNK))
                         .await?
                 }
-                Place::Shared(board) => board.to_pin(after, old, CHUNK).await?,
+                BoardBackend::Shared(board) => board.to_pin(after, old, CHUNK).await?,
             };
             let Some(looked) = looked else { return Ok(()) };
             if !hold.is_empty() {
@@ -83,12 +83,12 @@ impl Board {
     /// Of facts beyond `after` of events that are old: up to where was looked.
     async fn forget_gone(&self, mut after: Seq, old: Old) -> Result<Seq, StoreError> {
         loop {
-            let seqs = match &self.place {
-                Place::File { shelf, .. } => {
+            let seqs = match &self.backend {
+                BoardBackend::File { shelf, .. } => {
                     self.write(shelf, move |shelf| shelf.old_facts(after, old, CHUNK))
                         .await?
                 }
-                Place::Shared(board) => board.old_facts(after, old, CHUNK).await?,
+                BoardBackend::Shared(board) => board.old_facts(after, old, CHUNK).await?,
             };
             let Some(last) = seqs.last().copied() else {
                 return Ok(after);
@@ -127,11 +127,11 @@ impl Board {
         name: Option<&str>,
         nameless: bool,
     ) -> Result<(), StoreError> {
-        let wanted = Wanted {
+        let wanted = StreamQuery {
             source: of.source.clone(),
             domain: of.domain.clone(),
             stream: name.map(str::to_owned),
-            ..Wanted::default()
+            ..StreamQuery::default()
         };
         let mut streams = Some(0);
         while let Some(after) = streams {
@@ -167,7 +167,7 @@ impl Board {
     /// of streams.
     pub(crate) async fn rebuild(&self) -> Result<u64, StoreError> {
         let upto = *self.inbox.committed().borrow();
-        let told = self.retell(0, upto).await?;
+        let told = self.reindex(0, upto).await?;
         let _passes = self.passes.lock().await;
         self.forget_gone(0, Old::ALL).await?;
         Ok(told)
@@ -175,7 +175,7 @@ impl Board {
 
     /// Takes again what a power cut may have taken from the board, or all if it is new; once. `handler` is the board's number.
     pub(crate) async fn catch_up(&self, handler: HandlerId) -> Result<(), StoreError> {
-        let Place::File { shelf, .. } = &self.place else {
+        let BoardBackend::File { shelf, .. } = &self.backend else {
             return Ok(()); // one store, one fate
         };
         let mut passes = self.passes.lock().await;
@@ -185,16 +185,16 @@ impl Board {
         let position = self.inbox.position(handler).await?;
         let sure = self.write(shelf, |shelf| shelf.noted("sure")).await?;
         if sure < position {
-            self.retell(sure, position).await?;
+            self.reindex(sure, position).await?;
         }
-        self.be_sure(handler).await?;
+        self.record_checkpoint(handler).await?;
         passes.caught_up = true;
         Ok(())
     }
 
     /// Notes up to where the board is complete: in its file, so behind everything that was written to it.
-    pub(crate) async fn be_sure(&self, handler: HandlerId) -> Result<(), StoreError> {
-        let Place::File { shelf, .. } = &self.place else {
+    pub(crate) async fn record_checkpoint(&self, handler: HandlerId) -> Result<(), StoreError> {
+        let BoardBackend::File { shelf, .. } = &self.backend else {
             return Ok(());
         };
         let position = self.inbox.position(handler).await?;
@@ -203,16 +203,16 @@ impl Board {
     }
 
     /// Replaces the facts of all events beyond `after` up to `upto`: how many there are.
-    async fn retell(&self, after: Seq, upto: Seq) -> Result<u64, StoreError> {
+    async fn reindex(&self, after: Seq, upto: Seq) -> Result<u64, StoreError> {
         let mut from = after;
         let mut number = 0;
         while from < upto {
             let events = self.inbox.after(from, CHUNK, CHUNK_BYTES).await?;
             let last = events.last().map_or(upto, |event| event.seq().min(upto));
-            let told: Vec<Told> = events
+            let told: Vec<StreamFact> = events
                 .iter()
                 .filter(|event| event.seq() <= upto)
-                .filter_map(Told::by)
+                .filter_map(StreamFact::by)
                 .collect();
             number += told.len() as u64;
             self.apply(told, Some((from + 1, last))).await?;
@@ -222,9 +222,9 @@ impl Board {
     }
 
     pub(super) async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
-        match &self.place {
-            Place::File { shelf, .. } => self.write(shelf, |shelf| shelf.to_free()).await,
-            Place::Shared(board) => board.to_unpin().await,
+        match &self.backend {
+            BoardBackend::File { shelf, .. } => self.write(shelf, |shelf| shelf.to_free()).await,
+            BoardBackend::Shared(board) => board.to_unpin().await,
         }
     }
 
@@ -233,12 +233,12 @@ impl Board {
         hold: Vec<Begin>,
         free: Vec<Seq>,
     ) -> Result<(), StoreError> {
-        match &self.place {
-            Place::File { shelf, .. } => {
+        match &self.backend {
+            BoardBackend::File { shelf, .. } => {
                 self.write(shelf, move |shelf| shelf.note_held(&hold, &free))
                     .await
             }
-            Place::Shared(board) => board.note_pinned(&hold, &free).await,
+            BoardBackend::Shared(board) => board.note_pinned(&hold, &free).await,
         }
     }
 }

@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use css_callbacks::{Kind, Timestamp};
 
-use super::answer::Answer;
+use super::answer::CallbackAnswer;
 use super::watch::SourceWatch;
 use crate::metrics::SourceMetrics;
 use crate::source::Source;
 
 /// A source with what is counted and known of it, so that a request looks it up once.
-pub(super) struct Desk {
+pub(super) struct SourceState {
     pub(super) source: Arc<Source>,
     pub(super) watch: Arc<SourceWatch>,
     pub(super) metrics: SourceMetrics,
 }
 
-impl Desk {
+impl SourceState {
     /// Counts an answer; `kind` is that of an authentic callback, `url_kind` that of the URL.
     pub(super) fn count(
         &self,
         kind: Option<Kind>,
         url_kind: Option<Kind>,
-        answer: &Answer,
+        answer: &CallbackAnswer,
         now: impl FnOnce() -> Timestamp,
     ) {
         let likely = kind.or(url_kind).unwrap_or(Kind::Unknown);

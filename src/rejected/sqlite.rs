@@ -11,15 +11,15 @@ use crate::inbox::StoreError;
 use crate::inbox::query::{Page, sql_order};
 
 /// The list on disk.
-pub(super) struct Shelf {
+pub(super) struct SqliteStore {
     pub(super) conn: Connection,
-    pub(super) held: Held,
+    pub(super) held: StoredSizes,
 }
 
 /// Entries and bytes per source and reason.
-pub(super) type Held = HashMap<(String, String), (u64, u64)>;
+pub(super) type StoredSizes = HashMap<(String, String), (u64, u64)>;
 
-pub(super) fn count(conn: &Connection) -> rusqlite::Result<Held> {
+pub(super) fn count(conn: &Connection) -> rusqlite::Result<StoredSizes> {
     let mut held = HashMap::new();
     let mut select = conn
         .prepare("SELECT source, reason, count(*), sum(coalesce(length(body), 0)) FROM rejected GROUP BY 1, 2")?;
@@ -31,7 +31,7 @@ pub(super) fn count(conn: &Connection) -> rusqlite::Result<Held> {
     Ok(held)
 }
 
-impl Shelf {
+impl SqliteStore {
     pub(super) fn open(file: &Path) -> rusqlite::Result<Self> {
         let conn = Connection::open(file)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -127,7 +127,7 @@ impl Shelf {
     }
 }
 
-impl Write for Shelf {
+impl Write for SqliteStore {
     fn keep(&mut self, batch: &[Rejected]) -> Result<(), String> {
         self.write(batch).map_err(|error| error.to_string())
     }
@@ -144,9 +144,9 @@ impl Write for Shelf {
 }
 
 /// Reads beside what is written.
-pub(super) struct Reader(Connection);
+pub(super) struct RejectedReader(Connection);
 
-impl Reader {
+impl RejectedReader {
     pub(super) fn open(file: &Path) -> rusqlite::Result<Self> {
         let conn = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         conn.pragma_update(None, "cache_size", -512)?;
