@@ -12,6 +12,8 @@ mod arrivals;
 #[cfg(test)]
 pub(crate) mod contract;
 pub(crate) mod delivery;
+#[allow(dead_code, unused_imports)]
+mod event_log;
 mod postgres;
 pub(crate) mod query;
 pub(crate) mod rejected;

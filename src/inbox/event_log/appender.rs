@@ -1,0 +1,286 @@
+//! Appends events: one write and one sync for a batch.
+//!
+//! A write consists of whole blocks. The block that the batch before did not fill is written again, with the same bytes in front.
+//! A sector of 512 bytes is assumed to be either as before or as written, so what is in front stays whatever happens.
+//!
+//! After a write or a sync that failed, nothing more is written to that file. The records of the block that was written again
+//! go to a new segment first, synced, and then the next batch does.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::{self, HEAD, Head, Record};
+use super::segment::{Catalog, Entries, Find, Segment, lock, name};
+use super::volume::{BLOCK, LogFile, Volume};
+use super::{Layout, SPARE};
+use crate::event::Seq;
+
+/// Under this name a segment begins.
+const NEW: &str = "segment.new";
+/// A longer buffer is not kept for the next batch.
+const BUFFER: usize = 1 << 20;
+
+/// Writes the log. There is one for a log.
+pub(in super::super) struct Appender<V: Volume> {
+    volume: Arc<V>,
+    layout: Layout,
+    catalog: Arc<Catalog>,
+    /// The last event that is on the disk.
+    last: Seq,
+    open: Option<OpenSegment<V::File>>,
+    /// Segments that became full.
+    full: Vec<Full>,
+    buffer: Vec<u8>,
+}
+
+/// The segment that is written to.
+struct OpenSegment<F> {
+    segment: Arc<Segment>,
+    file: F,
+    /// Where the next record begins.
+    end: u64,
+    /// What the file holds from the begin of the block where `end` is.
+    block: Vec<u8>,
+    /// The records that have a part in this block, whole.
+    records: Vec<u8>,
+    /// The first of those.
+    records_from: Seq,
+    /// When it was begun, by the clock that only goes forward.
+    since: Duration,
+    /// Its name survives a power cut.
+    named: bool,
+    failed: bool,
+}
+
+/// A segment that nothing more is written to, and where its last record ends.
+pub(in super::super) struct Full {
+    pub(super) segment: Arc<Segment>,
+    pub(super) end: u64,
+}
+
+impl<V: Volume> Appender<V> {
+    pub(super) fn new(volume: Arc<V>, layout: Layout, catalog: Arc<Catalog>, last: Seq) -> Self {
+        Self {
+            volume,
+            layout,
+            catalog,
+            last,
+            open: None,
+            full: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The last event that is on the disk.
+    pub(in super::super) fn last(&self) -> Seq {
+        self.last
+    }
+
+    /// Writes a batch and syncs it. Its events have consecutive numbers from the one after [`last`](Self::last) on. If it succeeds,
+    /// they are on the disk and can be read. If not, the same numbers may be given to other events. `now` is of a clock that only
+    /// goes forward. `number` makes a number that no segment has yet.
+    pub(in super::super) fn append(
+        &mut self,
+        batch: &[Record],
+        now: Duration,
+        number: impl FnOnce() -> u64,
+    ) -> io::Result<()> {
+        debug_assert!(
+            (self.last + 1..)
+                .zip(batch)
+                .all(|(seq, record)| record.seq == seq)
+        );
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|open| self.wants_new(open, now))
+        {
+            self.begin(number(), now)?;
+        }
+        let written = self.write(batch);
+        if let (Err(_), Some(open)) = (&written, &mut self.open) {
+            open.failed = true;
+        }
+        written
+    }
+
+    /// The segments that became full since the last call. [`LogKeeper::seal`](super::LogKeeper::seal) has to be told of them. None
+    /// while a power cut could take the segment after them, which may repeat their last records.
+    pub(in super::super) fn take_full(&mut self) -> Vec<Full> {
+        match &self.open {
+            Some(open) if !open.named => Vec::new(),
+            _ => std::mem::take(&mut self.full),
+        }
+    }
+
+    /// Ends the segment that is written to: nothing more comes for now.
+    pub(in super::super) fn end(&mut self) {
+        let next = self.last + 1;
+        self.full
+            .extend(self.open.take().map(|open| open.full(next)));
+    }
+
+    fn wants_new(&self, open: &OpenSegment<V::File>, now: Duration) -> bool {
+        let old = now.saturating_sub(open.since) >= self.layout.span;
+        open.failed || open.end >= self.layout.segment || old
+    }
+
+    /// Begins a segment. After a failure it begins with the records of the unfinished block.
+    fn begin(&mut self, number: u64, now: Duration) -> io::Result<()> {
+        let failed = self.open.as_ref().filter(|open| open.failed);
+        let first = failed.map_or(self.last + 1, |open| open.records_from);
+        let mut start = record::segment_head(number, first).to_vec();
+        start.extend_from_slice(failed.map_or(&[], |open| &open.records));
+        record::move_to(&mut start[HEAD..], number);
+        let file = self.new_file(first, &start)?;
+        let segment = Arc::new(Segment::new(number, first, entries_of(&start)));
+        let before = self.open.take().map(|open| open.full(first));
+        self.full
+            .extend(before.filter(|full| full.segment.count() > 0));
+        self.catalog.change(|segments| {
+            segments.retain(|other| other.first != first);
+            segments.push(segment.clone());
+        });
+        let mut open = OpenSegment {
+            segment,
+            file,
+            end: start.len() as u64,
+            block: Vec::new(),
+            records: Vec::new(),
+            records_from: first,
+            since: now,
+            named: false,
+            failed: false,
+        };
+        open.note(&start, 0, first);
+        self.open = Some(open);
+        Ok(())
+    }
+
+    /// A file under the name of a segment. If events are in `start`, they are synced before the file takes that name.
+    fn new_file(&self, first: Seq, start: &[u8]) -> io::Result<V::File> {
+        let (file, from) = match self.volume.open(SPARE) {
+            Ok(file) => (file, SPARE),
+            Err(_) => (self.volume.create(NEW)?, NEW),
+        };
+        if start.len() > HEAD {
+            let mut buffer = Vec::new();
+            let begin = aligned(&mut buffer, start.len());
+            buffer.extend_from_slice(start);
+            buffer.resize(begin + start.len().next_multiple_of(BLOCK), 0);
+            file.write_blocks(&buffer[begin..], 0)?;
+            file.sync()?;
+        }
+        self.volume.rename(from, &name(first))?;
+        Ok(file)
+    }
+
+    fn write(&mut self, batch: &[Record]) -> io::Result<()> {
+        let Some(open) = &mut self.open else {
+            return Err(io::Error::other("no segment is open"));
+        };
+        if !open.named {
+            self.volume.sync()?;
+            open.named = true;
+        }
+        let length: usize = batch.iter().map(Record::stored_length).sum();
+        let begin = aligned(&mut self.buffer, open.block.len() + length);
+        self.buffer.extend_from_slice(&open.block);
+        let records = self.buffer.len();
+        for event in batch {
+            record::write(&mut self.buffer, event, open.segment.number, self.last)
+                .ok_or_else(|| io::Error::other("an event is longer than a record can be"))?;
+        }
+        let end = self.buffer.len();
+        let padded = begin + (end - begin).next_multiple_of(BLOCK);
+        self.buffer.resize(padded, 0);
+        let at = open.end - open.block.len() as u64;
+        open.file.write_blocks(&self.buffer[begin..], at)?;
+        open.file.sync()?;
+        open.add(batch, &self.buffer[records..end], self.last + 1);
+        self.last += batch.len() as Seq;
+        self.buffer.shrink_to(BUFFER);
+        Ok(())
+    }
+}
+
+impl<F> OpenSegment<F> {
+    /// Takes in a batch that is on the disk.
+    fn add(&mut self, batch: &[Record], bytes: &[u8], first: Seq) {
+        if let Find::Memory(entries) = &self.segment.find {
+            let mut entries = lock(entries);
+            let mut at = self.end;
+            for event in batch {
+                entries.add(at as u32, &event.id, event.received);
+                at += event.stored_length() as u64;
+            }
+        }
+        let at = self.end;
+        self.end += bytes.len() as u64;
+        self.note(bytes, at, first);
+    }
+
+    /// Remembers what the unfinished block holds. `bytes` were written at `at`, and begin with the record of `first`, or with the
+    /// head of the segment.
+    fn note(&mut self, bytes: &[u8], at: u64, first: Seq) {
+        let begin = self.end - self.end % BLOCK as u64;
+        if begin <= at {
+            self.block.extend_from_slice(bytes);
+        } else {
+            self.block.clear();
+            self.block
+                .extend_from_slice(&bytes[(begin - at) as usize..]);
+            self.records.clear();
+            self.records_from = first;
+        }
+        let (mut offset, mut seq) = (if at == 0 { HEAD } else { 0 }, first);
+        while let Some(head) = bytes.get(offset..).and_then(Head::read) {
+            let end = offset + head.length();
+            if at + end as u64 > begin {
+                self.records.extend_from_slice(&bytes[offset..end]);
+            } else {
+                self.records_from = seq + 1;
+            }
+            (offset, seq) = (end, seq + 1);
+        }
+    }
+
+    /// Leaves the events from `next` on to the segment that comes now.
+    fn full(self, next: Seq) -> Full {
+        let mut end = self.end;
+        if let Find::Memory(entries) = &self.segment.find {
+            let mut entries = lock(entries);
+            let count = (next - self.segment.first).max(0) as usize;
+            if let Some(at) = entries.offsets.get(count) {
+                end = u64::from(*at);
+                entries.truncate(count);
+            }
+        }
+        Full {
+            segment: self.segment,
+            end,
+        }
+    }
+}
+
+/// What the begin of a segment holds.
+fn entries_of(start: &[u8]) -> Entries {
+    let mut entries = Entries::default();
+    let mut at = HEAD;
+    while let Some(head) = start.get(at..).and_then(Head::read) {
+        entries.add(at as u32, &head.id, head.received);
+        at += head.length();
+    }
+    entries
+}
+
+/// Empties a buffer and makes room in it: what is appended next begins at a multiple of a block in memory.
+fn aligned(buffer: &mut Vec<u8>, length: usize) -> usize {
+    buffer.clear();
+    // From here on it must not be moved.
+    buffer.reserve(length.next_multiple_of(BLOCK) + BLOCK);
+    let begin = buffer.as_ptr().align_offset(BLOCK);
+    buffer.resize(begin, 0);
+    begin
+}

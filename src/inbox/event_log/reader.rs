@@ -1,0 +1,276 @@
+//! Reads events: by number, in order, and by id.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use css_callbacks::{EventId, Kind, Timestamp};
+
+use super::record::{self, HEAD, Head};
+use super::segment::{self, Catalog, Find, Segment, Span, lock};
+use super::volume::{LogFile, Volume};
+use crate::event::{Event, Seq};
+
+/// Read at once, unless a record is longer.
+const CHUNK: u32 = 1 << 20;
+
+/// What the log holds under a number.
+#[derive(Debug, Clone)]
+pub(in super::super) enum Stored {
+    Event(Event),
+    /// The record is there, but it is not as it was written.
+    Damaged(Seq),
+}
+
+impl Stored {
+    pub(in super::super) fn seq(&self) -> Seq {
+        match self {
+            Self::Event(event) => event.seq(),
+            Self::Damaged(seq) => *seq,
+        }
+    }
+}
+
+/// Reads the log. Any number of them read beside the one that writes.
+pub(in super::super) struct LogReader<V: Volume> {
+    volume: Arc<V>,
+    catalog: Arc<Catalog>,
+}
+
+impl<V: Volume> Clone for LogReader<V> {
+    fn clone(&self) -> Self {
+        Self::new(self.volume.clone(), self.catalog.clone())
+    }
+}
+
+impl<V: Volume> LogReader<V> {
+    pub(super) fn new(volume: Arc<V>, catalog: Arc<Catalog>) -> Self {
+        Self { volume, catalog }
+    }
+
+    /// The first and the last event of the log, if it has any.
+    pub(in super::super) fn range(&self) -> Option<(Seq, Seq)> {
+        let segments = self.catalog.segments();
+        let last = segments.iter().map(|segment| segment.last()).max()?;
+        let first = segments.first()?.first;
+        (first <= last).then_some((first, last))
+    }
+
+    /// The events after `seq` in order: at most `limit`, at least one if there is one, and no more once their bodies have more
+    /// than `bytes` bytes.
+    pub(in super::super) fn after(
+        &self,
+        mut seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> io::Result<Vec<Stored>> {
+        let segments = self.catalog.segments();
+        let mut found = Vec::new();
+        let mut size = 0;
+        while found.len() < limit && size < bytes.max(1) {
+            let at = segments.partition_point(|segment| segment.first <= seq + 1);
+            let holds = at.checked_sub(1).map(|at| &segments[at]);
+            let segment = match holds.filter(|segment| segment.last() > seq) {
+                Some(segment) => segment,
+                None => match segments.get(at) {
+                    Some(next) if next.count() > 0 => next,
+                    _ => break,
+                },
+            };
+            let end = segments.get(at).map_or(Seq::MAX, |next| next.first);
+            seq = seq.max(segment.first - 1);
+            let wanted = (limit - found.len()).min((end - seq - 1) as usize);
+            for stored in self.read(segment, seq + 1, wanted, bytes - size.min(bytes))? {
+                seq = stored.seq();
+                if let Stored::Event(event) = &stored {
+                    size += event.body().len();
+                }
+                found.push(stored);
+            }
+        }
+        Ok(found)
+    }
+
+    /// One event.
+    pub(in super::super) fn get(&self, seq: Seq) -> io::Result<Option<Stored>> {
+        let found = self.after(seq - 1, 1, 0)?;
+        Ok(found.into_iter().find(|stored| stored.seq() == seq))
+    }
+
+    /// The newest event with this id.
+    pub(in super::super) fn find(&self, id: &EventId) -> io::Result<Option<Seq>> {
+        self.find_if(id, |_| true, |_| true)
+    }
+
+    /// The newest event with this id that arrived within `window` before `now`. An event that arrived later than `window` after
+    /// `now` does not count: the clock was wrong.
+    pub(in super::super) fn find_within(
+        &self,
+        id: &EventId,
+        now: Timestamp,
+        window: Duration,
+    ) -> io::Result<Option<Seq>> {
+        let (cutoff, ahead) = (now.minus(window), now.plus(window));
+        self.find_if(
+            id,
+            |span| span.newest > cutoff && span.oldest <= ahead,
+            |received| received > cutoff && received <= ahead,
+        )
+    }
+
+    fn find_if(
+        &self,
+        id: &EventId,
+        in_span: impl Fn(Span) -> bool,
+        in_time: impl Fn(Timestamp) -> bool,
+    ) -> io::Result<Option<Seq>> {
+        let fingerprint = id.fingerprint();
+        for segment in self.catalog.segments().iter().rev() {
+            let found = match &segment.find {
+                Find::Memory(entries) => lock(entries).ids.get(&fingerprint).copied(),
+                Find::Disk(index) if in_span(index.span()) => {
+                    index.find(&*self.volume, fingerprint)?
+                }
+                Find::Disk(_) => None,
+            };
+            if let Some(ordinal) = found
+                && let Some(head) = self.head(segment, ordinal as usize)?
+                && head.id == *id
+                && in_time(head.received)
+            {
+                return Ok(Some(head.seq));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The head of a record, if it is whole and the body was not erased.
+    fn head(&self, segment: &Segment, ordinal: usize) -> io::Result<Option<Head>> {
+        let offsets = self.offsets(segment, ordinal, 1)?;
+        let Some(at) = offsets.first() else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; HEAD + usize::from(u16::MAX)];
+        let file = self.volume.open(&segment.name())?;
+        let read = file.read_at(&mut bytes, u64::from(*at))?;
+        let head = Head::read(&bytes[..read]);
+        Ok(head.filter(|head| head.fits(&bytes[..read]) && !head.erased))
+    }
+
+    /// Where so many records begin, and where the last of them ends, if there is one more.
+    fn offsets(&self, segment: &Segment, from: usize, wanted: usize) -> io::Result<Vec<u32>> {
+        match &segment.find {
+            Find::Memory(entries) => {
+                let entries = lock(entries);
+                let until = entries.offsets.len().min(from + wanted + 1);
+                Ok(entries
+                    .offsets
+                    .get(from..until)
+                    .unwrap_or_default()
+                    .to_vec())
+            }
+            Find::Disk(index) => index.offsets(&*self.volume, from, wanted),
+        }
+    }
+
+    /// Up to `limit` records from the event `seq` on, the first one whatever its size, and no more once their bodies have more
+    /// than `bytes` bytes.
+    fn read(
+        &self,
+        segment: &Segment,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> io::Result<Vec<Stored>> {
+        let from = (seq - segment.first) as usize;
+        let limit = limit.min(segment.count().saturating_sub(from));
+        let offsets = self.offsets(segment, from, limit)?;
+        let file = self.volume.open(&segment.name())?;
+        let mut found = Vec::new();
+        let mut size = 0;
+        let mut part = Part::default();
+        for (seq, n) in (seq..).zip(0..limit) {
+            if !found.is_empty() && size >= bytes {
+                break;
+            }
+            let record = part.read(&file, offsets.get(n..).unwrap_or_default())?;
+            let stored = match event(segment, seq, record) {
+                Stored::Damaged(_) => Self::event_without_index(&file, segment, seq)?,
+                event => event,
+            };
+            if let Stored::Event(event) = &stored {
+                size += event.body().len();
+            }
+            found.push(stored);
+        }
+        Ok(found)
+    }
+
+    /// The record may be whole, and its offset in the index be damaged.
+    fn event_without_index(file: &V::File, segment: &Segment, seq: Seq) -> io::Result<Stored> {
+        let scan = segment::scan(file, seq + 1)?.filter(|scan| scan.number == segment.number);
+        let offset = scan.and_then(|scan| {
+            let ordinal = (seq - segment.first) as usize;
+            scan.entries.offsets.get(ordinal).copied()
+        });
+        match offset {
+            Some(at) => Ok(event(segment, seq, Part::default().read(file, &[at])?)),
+            None => Ok(Stored::Damaged(seq)),
+        }
+    }
+}
+
+/// A part of a segment in memory.
+#[derive(Default)]
+struct Part {
+    begin: u32,
+    bytes: Vec<u8>,
+}
+
+impl Part {
+    /// The bytes from the first of these offsets on: at least one record. Offsets are of records that follow each other.
+    fn read(&mut self, file: &impl LogFile, offsets: &[u32]) -> io::Result<&[u8]> {
+        let Some((at, next)) = offsets.split_first() else {
+            return Ok(&[]);
+        };
+        let skip = at
+            .checked_sub(self.begin)
+            .map_or(usize::MAX, |skip| skip as usize);
+        let fits = self.bytes.get(skip..).is_some_and(|bytes| {
+            Head::read(bytes).is_some_and(|head| head.length() <= bytes.len())
+        });
+        if fits {
+            return Ok(&self.bytes[skip..]);
+        }
+        let mut head = [0; HEAD];
+        let read = file.read_at(&mut head, u64::from(*at))?;
+        let record = Head::read(&head[..read]).map_or(HEAD as u64, |head| head.length() as u64);
+        // The next records as well, as far as their offsets are known.
+        let upto = next
+            .iter()
+            .rfind(|upto| (*at..at.saturating_add(CHUNK)).contains(upto));
+        let length = record.max(upto.map_or(0, |upto| u64::from(upto - at)));
+        let rest = file.length()?.saturating_sub(u64::from(*at));
+        self.bytes.resize(length.min(rest) as usize, 0);
+        let read = file.read_at(&mut self.bytes, u64::from(*at))?;
+        self.bytes.truncate(read);
+        self.begin = *at;
+        Ok(&self.bytes)
+    }
+}
+
+/// The event of the record at the begin of `bytes`.
+fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> Stored {
+    match record::read(bytes, segment.number) {
+        Some((_, record)) if record.seq == seq => Stored::Event(Event::new(
+            seq,
+            record.id,
+            record.source.into(),
+            Kind::from_stored(record.code),
+            record.received,
+            Bytes::copy_from_slice(record.body),
+        )),
+        _ => Stored::Damaged(seq),
+    }
+}

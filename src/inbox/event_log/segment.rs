@@ -1,0 +1,275 @@
+//! A file of the log: a head, then records with consecutive numbers. What of it is needed to find a record.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use css_callbacks::{EventId, Timestamp};
+
+use super::index::Index;
+use super::record::{self, ALIGN, HEAD, Head};
+use super::volume::LogFile;
+use crate::event::Seq;
+
+/// Read at once while a file is walked through.
+const WINDOW: usize = 1 << 20;
+
+/// Fingerprints of ids are hashes already.
+#[derive(Default)]
+pub(super) struct Unhashed(u64);
+
+impl Hasher for Unhashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// From when to when the events of a segment arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) oldest: Timestamp,
+    pub(super) newest: Timestamp,
+}
+
+impl Span {
+    pub(super) const EMPTY: Self = Self {
+        oldest: Timestamp::from_millis(i64::MAX),
+        newest: Timestamp::from_millis(i64::MIN),
+    };
+
+    fn add(&mut self, received: Timestamp) {
+        self.oldest = self.oldest.min(received);
+        self.newest = self.newest.max(received);
+    }
+}
+
+/// Where the records of a segment begin, and which of them has which id.
+#[derive(Debug)]
+pub(super) struct Entries {
+    /// In the order of their numbers.
+    pub(super) offsets: Vec<u32>,
+    /// The newest record with each fingerprint, counted from the first one of the segment.
+    pub(super) ids: HashMap<u64, u32, BuildHasherDefault<Unhashed>>,
+    pub(super) span: Span,
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self {
+            offsets: Vec::new(),
+            ids: HashMap::default(),
+            span: Span::EMPTY,
+        }
+    }
+}
+
+impl Entries {
+    pub(super) fn add(&mut self, offset: u32, id: &EventId, received: Timestamp) {
+        self.ids.insert(id.fingerprint(), self.offsets.len() as u32);
+        self.offsets.push(offset);
+        self.span.add(received);
+    }
+
+    /// Forgets all records but the first `count`.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.offsets.truncate(count);
+        self.ids.retain(|_, ordinal| (*ordinal as usize) < count);
+    }
+}
+
+/// A segment that can be read.
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) first: Seq,
+    pub(super) find: Find,
+}
+
+/// What finds the records of a segment.
+pub(super) enum Find {
+    /// In memory: the segment is written to, or its index is not on the disk yet.
+    Memory(Mutex<Entries>),
+    /// On the disk.
+    Disk(Index),
+}
+
+impl Segment {
+    pub(super) fn new(number: u64, first: Seq, entries: Entries) -> Self {
+        Self {
+            number,
+            first,
+            find: Find::Memory(Mutex::new(entries)),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        name(self.first)
+    }
+
+    /// How many records it has.
+    pub(super) fn count(&self) -> usize {
+        match &self.find {
+            Find::Memory(entries) => lock(entries).offsets.len(),
+            Find::Disk(index) => index.count(),
+        }
+    }
+
+    /// The last event in it. Of an empty segment, the one before its first.
+    pub(super) fn last(&self) -> Seq {
+        self.first + self.count() as Seq - 1
+    }
+
+    pub(super) fn span(&self) -> Span {
+        match &self.find {
+            Find::Memory(entries) => lock(entries).span,
+            Find::Disk(index) => index.span(),
+        }
+    }
+}
+
+/// The file of the segment that begins with this event.
+pub(super) fn name(first: Seq) -> String {
+    format!("{first:020}.log")
+}
+
+/// The first event of the segment with this file.
+pub(super) fn first_of(name: &str) -> Option<Seq> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+pub(super) fn lock(entries: &Mutex<Entries>) -> MutexGuard<'_, Entries> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All segments that can be read, in the order of their events. A segment begins where the one before it ends, or earlier: the
+/// later segment counts then.
+#[derive(Default)]
+pub(super) struct Catalog(ArcSwap<Vec<Arc<Segment>>>);
+
+impl Catalog {
+    pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.0.load_full()
+    }
+
+    /// Changes the list. Who reads the one before goes on with that.
+    pub(super) fn change(&self, change: impl Fn(&mut Vec<Arc<Segment>>)) {
+        self.0.rcu(|segments| {
+            let mut segments = Vec::clone(segments);
+            change(&mut segments);
+            segments
+        });
+    }
+}
+
+/// What a file holds.
+pub(super) struct Scan {
+    pub(super) number: u64,
+    pub(super) first: Seq,
+    pub(super) entries: Entries,
+    /// Where the last whole record ends.
+    pub(super) end: u64,
+    /// The last event that was on the disk once, as far as the file proves it.
+    pub(super) proven: Seq,
+}
+
+impl Scan {
+    /// The event after the last one that can be read.
+    pub(super) fn next(&self) -> Seq {
+        self.first + self.entries.offsets.len() as Seq
+    }
+}
+
+/// Walks through a segment. Records before the event `upto` count. `None` if there is not even a head.
+pub(super) fn scan(file: &impl LogFile, upto: Seq) -> io::Result<Option<Scan>> {
+    let length = file.length()?;
+    let mut window = Window::new(file, length);
+    let Some((number, first)) = record::read_segment_head(window.at(0, HEAD)?) else {
+        return Ok(None);
+    };
+    let mut scan = Scan {
+        number,
+        first,
+        entries: Entries::default(),
+        end: HEAD as u64,
+        proven: first - 1,
+    };
+    while scan.next() < upto {
+        let Some(head) = Head::read(window.at(scan.end, HEAD)?) else {
+            break;
+        };
+        let bytes = window.at(scan.end, head.length())?;
+        match record::read(bytes, number) {
+            Some((head, record)) if head.seq == scan.next() => {
+                let Ok(offset) = u32::try_from(scan.end) else {
+                    break;
+                };
+                scan.entries.add(offset, &record.id, record.received);
+                scan.end += head.length() as u64;
+            }
+            _ => break,
+        }
+    }
+    scan.proven = proven_behind(&mut window, &scan, length)?.max(scan.proven);
+    Ok(Some(scan))
+}
+
+/// A record behind the end proves that events before it were synced when it was written.
+fn proven_behind(window: &mut Window<impl LogFile>, scan: &Scan, length: u64) -> io::Result<Seq> {
+    let mut proven = 0;
+    let mut at = scan.end;
+    while at + HEAD as u64 <= length {
+        if let Some(head) = Head::read(window.at(at, HEAD)?)
+            && head.segment == scan.number
+            && head.fits(window.at(at, HEAD + usize::from(head.source))?)
+        {
+            proven = proven.max(head.synced);
+        }
+        at += ALIGN as u64;
+    }
+    Ok(proven)
+}
+
+/// A part of a file in memory, which moves forward.
+struct Window<'a, F> {
+    file: &'a F,
+    length: u64,
+    begin: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a, F: LogFile> Window<'a, F> {
+    fn new(file: &'a F, length: u64) -> Self {
+        Self {
+            file,
+            length,
+            begin: 0,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// The bytes from `at` on: at least `wanted`, unless the file ends before.
+    fn at(&mut self, at: u64, wanted: usize) -> io::Result<&[u8]> {
+        let end = self.length.min(at + wanted as u64);
+        if at < self.begin || end > self.begin + self.bytes.len() as u64 {
+            let size = (self.length - at.min(self.length)).min(wanted.max(WINDOW) as u64);
+            self.bytes.resize(size as usize, 0);
+            let read = self.file.read_at(&mut self.bytes, at)?;
+            self.bytes.truncate(read);
+            self.begin = at;
+        }
+        let skipped = (at - self.begin) as usize;
+        Ok(self.bytes.get(skipped..).unwrap_or_default())
+    }
+}

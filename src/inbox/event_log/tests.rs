@@ -1,0 +1,387 @@
+#![allow(clippy::unwrap_used)]
+
+mod cuts;
+mod disk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use css_callbacks::{EventId, Timestamp};
+
+use self::disk::Chance;
+use super::recovery::LogKeeper;
+use super::*;
+
+/// Small segments, so that a few events fill several.
+fn layout() -> Layout {
+    Layout {
+        segment: 16 << 10,
+        room: 0,
+        ..Layout::default()
+    }
+}
+
+/// A log on a directory.
+struct Log {
+    appender: Appender<Directory>,
+    reader: LogReader<Directory>,
+    keeper: LogKeeper<Directory>,
+    chance: Chance,
+}
+
+fn open_in(path: &std::path::Path) -> Result<Log, LogError> {
+    let volume = Arc::new(Directory::new(path.to_owned()));
+    let (appender, reader, keeper) = open(volume, layout(), 0)?;
+    Ok(Log {
+        appender,
+        reader,
+        keeper,
+        chance: Chance(7),
+    })
+}
+
+fn id_of(seq: Seq) -> EventId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&Chance(seq.unsigned_abs()).next().to_be_bytes());
+    bytes[8..].copy_from_slice(&seq.to_be_bytes());
+    EventId::from_bytes(bytes)
+}
+
+fn body_of(seq: Seq) -> Vec<u8> {
+    format!("{seq} ")
+        .repeat(40 + (seq % 60) as usize)
+        .into_bytes()
+}
+
+fn record(seq: Seq, body: &[u8]) -> Record<'_> {
+    Record {
+        seq,
+        received: Timestamp::from_seconds(seq),
+        id: id_of(seq),
+        code: 1,
+        source: "css",
+        body,
+    }
+}
+
+impl Log {
+    /// Appends so many events as a batch.
+    fn append(&mut self, count: usize) {
+        self.append_at(count, Duration::ZERO);
+    }
+
+    fn append_at(&mut self, count: usize, now: Duration) {
+        let first = self.appender.last() + 1;
+        let seqs = first..first + count as Seq;
+        let bodies: Vec<_> = seqs.clone().map(body_of).collect();
+        let batch: Vec<_> = seqs
+            .zip(&bodies)
+            .map(|(seq, body)| record(seq, body))
+            .collect();
+        let number = self.chance.next();
+        self.appender.append(&batch, now, || number).unwrap();
+        for full in self.appender.take_full() {
+            self.keeper.seal(&full).unwrap();
+            self.keeper.make_spare().unwrap();
+        }
+    }
+
+    /// Checks that exactly the events up to `last` are there, read in parts of `limit`.
+    fn check(&self, last: Seq, limit: usize) {
+        let mut next = 1;
+        loop {
+            let found = self.reader.after(next - 1, limit, 8000).unwrap();
+            if found.is_empty() {
+                break;
+            }
+            assert!(found.len() <= limit);
+            for stored in found {
+                check_event(&stored, next);
+                next += 1;
+            }
+        }
+        assert_eq!(next, last + 1);
+    }
+
+    fn damaged(&self) -> Vec<Seq> {
+        let all = self.reader.after(0, usize::MAX, usize::MAX).unwrap();
+        all.iter()
+            .filter(|stored| matches!(stored, Stored::Damaged(_)))
+            .map(Stored::seq)
+            .collect()
+    }
+}
+
+fn check_event(stored: &Stored, seq: Seq) {
+    let Stored::Event(event) = stored else {
+        panic!("event {seq} is damaged");
+    };
+    assert_eq!(event.seq(), seq);
+    assert_eq!(&event.body()[..], &body_of(seq)[..]);
+    assert_eq!(event.id(), id_of(seq));
+    assert_eq!(&**event.source(), "css");
+    assert_eq!(event.received(), Timestamp::from_seconds(seq));
+}
+
+fn files(path: &std::path::Path, ending: &str) -> Vec<std::path::PathBuf> {
+    let names = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut names: Vec<_> = names
+        .filter(|path| path.to_string_lossy().ends_with(ending))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn events_are_read_as_they_were_written_before_and_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    log.check(0, 10);
+    assert_eq!(log.reader.range(), None);
+    for batch in [1, 1, 2, 30, 60, 40, 100, 3, 1, 91] {
+        log.append(batch);
+    }
+    for limit in [1, 7, 1000] {
+        log.check(329, limit);
+    }
+    assert!(files(dir.path(), ".log").len() >= 2);
+    assert!(files(dir.path(), ".idx").len() >= 1);
+    drop(log);
+    let mut log = open_in(dir.path()).unwrap();
+    log.check(329, 50);
+    assert_eq!(log.reader.range(), Some((1, 329)));
+    log.append(2);
+    log.append(5);
+    log.check(336, 50);
+    let Some(Stored::Event(event)) = log.reader.get(17).unwrap() else {
+        panic!("event 17 is not there");
+    };
+    assert_eq!(event.seq(), 17);
+    assert!(log.reader.get(337).unwrap().is_none());
+}
+
+#[test]
+fn a_lone_event_takes_no_block_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    let one = record(1, &body_of(1)).stored_length() as u64;
+    for _ in 0..20 {
+        log.append(1);
+    }
+    log.appender.end();
+    let full = log.appender.take_full().pop().unwrap();
+    assert!(full.end < 20 * one * 3);
+    log.keeper.seal(&full).unwrap();
+    let length = files(dir.path(), ".log")[0].metadata().unwrap().len();
+    assert_eq!(length, full.end);
+    log.check(20, 3);
+}
+
+#[test]
+fn a_start_without_events_leaves_no_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let mut log = open_in(dir.path()).unwrap();
+        log.appender.end();
+        assert!(log.appender.take_full().is_empty());
+    }
+    assert!(files(dir.path(), "").is_empty());
+}
+
+#[test]
+fn a_segment_ends_when_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    log.append_at(1, Duration::from_secs(10));
+    log.append_at(1, Duration::from_secs(3000));
+    assert_eq!(files(dir.path(), ".log").len(), 1);
+    log.append_at(1, Duration::from_secs(10 + 3600));
+    assert_eq!(files(dir.path(), ".log").len(), 2);
+    log.check(3, 10);
+}
+
+#[test]
+fn ids_are_found_in_memory_and_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..40 {
+        log.append(10);
+    }
+    let check = |log: &Log| {
+        for seq in 1..=400 {
+            assert_eq!(log.reader.find(&id_of(seq)).unwrap(), Some(seq));
+        }
+        for seq in 401..=2000 {
+            assert_eq!(log.reader.find(&id_of(seq)).unwrap(), None);
+        }
+        let within = |seq, now, window| {
+            let window = Duration::from_secs(window);
+            let now = Timestamp::from_seconds(now);
+            log.reader.find_within(&id_of(seq), now, window).unwrap()
+        };
+        assert_eq!(within(5, 10, 6), Some(5));
+        assert_eq!(within(5, 10, 5), None, "it is older");
+        assert_eq!(within(390, 10, 6), None, "it arrived in the future");
+    };
+    check(&log);
+    drop(log);
+    let mut log = open_in(dir.path()).unwrap();
+    check(&log);
+    // Without any filter, too.
+    log.keeper = LogKeeper::for_test(
+        &log.keeper,
+        Layout {
+            filters: 0,
+            ..layout()
+        },
+    );
+    check(&log);
+}
+
+#[test]
+fn a_bit_that_flips_in_a_full_segment_damages_one_event_and_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..12 {
+        log.append(10);
+    }
+    drop(log);
+    drop(open_in(dir.path()).unwrap());
+    let paths = files(dir.path(), ".log");
+    let mut chance = Chance(3);
+    for _ in 0..300 {
+        let path = &paths[chance.below(paths.len() as u64) as usize];
+        let whole = std::fs::read(path).unwrap();
+        let mut bytes = whole.clone();
+        let at = chance.below(bytes.len() as u64) as usize;
+        bytes[at] ^= 1 << chance.below(8);
+        std::fs::write(path, &bytes).unwrap();
+        let log = open_in(dir.path()).unwrap();
+        let damaged = log.damaged();
+        assert!(damaged.len() <= 1, "{damaged:?}");
+        let all = log.reader.after(0, usize::MAX, usize::MAX).unwrap();
+        assert_eq!(all.len(), 120);
+        for (seq, stored) in (1..).zip(&all) {
+            assert_eq!(stored.seq(), seq);
+            if !damaged.contains(&seq) {
+                check_event(stored, seq);
+            }
+        }
+        std::fs::write(path, &whole).unwrap();
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_or_gone_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..12 {
+        log.append(10);
+    }
+    drop(log);
+    drop(open_in(dir.path()).unwrap());
+    let paths = files(dir.path(), ".idx");
+    let mut chance = Chance(3);
+    for _ in 0..200 {
+        let path = &paths[chance.below(paths.len() as u64) as usize];
+        let whole = std::fs::read(path).unwrap();
+        match chance.below(3) {
+            0 => std::fs::remove_file(path).unwrap(),
+            1 => std::fs::write(path, &whole[..chance.below(whole.len() as u64) as usize]).unwrap(),
+            _ => {
+                let mut bytes = whole.clone();
+                bytes[chance.below(80) as usize] ^= 1 << chance.below(8);
+                std::fs::write(path, &bytes).unwrap();
+            }
+        }
+        let log = open_in(dir.path()).unwrap();
+        log.check(120, 50);
+        assert_eq!(std::fs::read(path).unwrap().len(), whole.len());
+        for seq in 1..=120 {
+            assert_eq!(log.reader.find(&id_of(seq)).unwrap(), Some(seq));
+        }
+    }
+}
+
+#[test]
+fn a_flipped_offset_or_id_in_an_index_gives_no_wrong_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..12 {
+        log.append(10);
+    }
+    drop(log);
+    drop(open_in(dir.path()).unwrap());
+    let paths = files(dir.path(), ".idx");
+    let mut chance = Chance(11);
+    for _ in 0..300 {
+        let path = &paths[chance.below(paths.len() as u64) as usize];
+        let whole = std::fs::read(path).unwrap();
+        let mut bytes = whole.clone();
+        let at = 80 + chance.below(whole.len() as u64 - 80);
+        bytes[at as usize] ^= 1 << chance.below(8);
+        std::fs::write(path, &bytes).unwrap();
+        let log = open_in(dir.path()).unwrap();
+        let all = log.reader.after(0, usize::MAX, usize::MAX).unwrap();
+        assert_eq!(all.len(), 120);
+        for (seq, stored) in (1..).zip(&all) {
+            check_event(stored, seq);
+        }
+        for seq in 1..=120 {
+            let found = log.reader.find(&id_of(seq)).unwrap();
+            assert!(found.is_none_or(|found| found == seq));
+        }
+        std::fs::write(path, &whole).unwrap();
+    }
+}
+
+#[test]
+fn damage_before_something_that_was_synced_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..6 {
+        log.append(3);
+    }
+    drop(log);
+    let path = &files(dir.path(), ".log")[0];
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = HEAD_OF_SEGMENT
+        + (1..5)
+            .map(|seq| record(seq, &body_of(seq)).stored_length())
+            .sum::<usize>();
+    bytes[at + 100] ^= 1;
+    std::fs::write(path, &bytes).unwrap();
+    let Err(LogError::Lost {
+        first,
+        last,
+        path: named,
+    }) = open_in(dir.path())
+    else {
+        panic!("it was opened");
+    };
+    assert_eq!((first, last), (5, 15), "the last batch may have been torn");
+    assert_eq!(&named, path);
+}
+
+#[test]
+fn a_segment_that_is_missing_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..20 {
+        log.append(10);
+    }
+    drop(log);
+    let paths = files(dir.path(), ".log");
+    let first = segment::first_of(&paths[1].file_name().unwrap().to_string_lossy()).unwrap();
+    let next = segment::first_of(&paths[2].file_name().unwrap().to_string_lossy()).unwrap();
+    std::fs::remove_file(&paths[1]).unwrap();
+    let error = open_in(dir.path()).err().unwrap().to_string();
+    assert!(
+        error.contains(&format!("events {first} to {} were accepted", next - 1)),
+        "{error}"
+    );
+}
+
+const HEAD_OF_SEGMENT: usize = record::HEAD;
