@@ -11,6 +11,7 @@
 
 mod appender;
 mod index;
+mod keeper;
 mod reader;
 mod record;
 mod recovery;
@@ -25,9 +26,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::appender::{Appender, Full};
+pub(super) use self::keeper::LogKeeper;
 pub(super) use self::reader::{LogReader, Stored};
 pub(super) use self::record::Record;
-pub(super) use self::recovery::open;
+pub(super) use self::recovery::{Known, open};
 pub(super) use self::volume::{Directory, Volume};
 use crate::event::Seq;
 

@@ -1,5 +1,6 @@
 //! Reads events: by number, in order, and by id.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use css_callbacks::{EventId, Kind, Timestamp};
 
-use super::record::{self, HEAD, Head};
+use super::record::{self, Found, HEAD, Head};
 use super::segment::{self, Catalog, Find, Segment, Span, lock};
 use super::volume::{LogFile, Volume};
 use crate::event::{Event, Seq};
@@ -19,6 +20,8 @@ const CHUNK: u32 = 1 << 20;
 #[derive(Debug, Clone)]
 pub(in super::super) enum Stored {
     Event(Event),
+    /// The body was erased.
+    Erased(Seq),
     /// The record is there, but it is not as it was written.
     Damaged(Seq),
 }
@@ -27,7 +30,7 @@ impl Stored {
     pub(in super::super) fn seq(&self) -> Seq {
         match self {
             Self::Event(event) => event.seq(),
-            Self::Damaged(seq) => *seq,
+            Self::Erased(seq) | Self::Damaged(seq) => *seq,
         }
     }
 }
@@ -92,6 +95,14 @@ impl<V: Volume> LogReader<V> {
         Ok(found)
     }
 
+    /// The segment that holds an event.
+    pub(super) fn segment_of(&self, seq: Seq) -> Option<Arc<Segment>> {
+        let segments = self.catalog.segments();
+        let at = segments.partition_point(|segment| segment.first <= seq);
+        let segment = segments.get(at.checked_sub(1)?)?;
+        (segment.last() >= seq).then(|| segment.clone())
+    }
+
     /// One event.
     pub(in super::super) fn get(&self, seq: Seq) -> io::Result<Option<Stored>> {
         let found = self.after(seq - 1, 1, 0)?;
@@ -135,31 +146,32 @@ impl<V: Volume> LogReader<V> {
                 Find::Disk(_) => None,
             };
             if let Some(ordinal) = found
-                && let Some(head) = self.head(segment, ordinal as usize)?
-                && head.id == *id
-                && in_time(head.received)
+                && let Some(event) = self.nth(segment, ordinal as usize)?
+                && event.id() == *id
+                && in_time(event.received())
             {
-                return Ok(Some(head.seq));
+                return Ok(Some(event.seq()));
             }
         }
         Ok(None)
     }
 
-    /// The head of a record, if it is whole and the body was not erased.
-    fn head(&self, segment: &Segment, ordinal: usize) -> io::Result<Option<Head>> {
-        let offsets = self.offsets(segment, ordinal, 1)?;
-        let Some(at) = offsets.first() else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; HEAD + usize::from(u16::MAX)];
-        let file = self.volume.open(&segment.name())?;
-        let read = file.read_at(&mut bytes, u64::from(*at))?;
-        let head = Head::read(&bytes[..read]);
-        Ok(head.filter(|head| head.fits(&bytes[..read]) && !head.erased))
+    /// The event of a record, if it is whole and was not erased.
+    fn nth(&self, segment: &Segment, ordinal: usize) -> io::Result<Option<Event>> {
+        let found = self.read(segment, segment.first + ordinal as Seq, 1, 0)?;
+        Ok(found.into_iter().find_map(|stored| match stored {
+            Stored::Event(event) => Some(event),
+            Stored::Erased(_) | Stored::Damaged(_) => None,
+        }))
     }
 
     /// Where so many records begin, and where the last of them ends, if there is one more.
-    fn offsets(&self, segment: &Segment, from: usize, wanted: usize) -> io::Result<Vec<u32>> {
+    pub(super) fn offsets(
+        &self,
+        segment: &Segment,
+        from: usize,
+        wanted: usize,
+    ) -> io::Result<Vec<u32>> {
         match &segment.find {
             Find::Memory(entries) => {
                 let entries = lock(entries);
@@ -197,7 +209,7 @@ impl<V: Volume> LogReader<V> {
             let record = part.read(&file, offsets.get(n..).unwrap_or_default())?;
             let stored = match event(segment, seq, record) {
                 Stored::Damaged(_) => Self::event_without_index(&file, segment, seq)?,
-                event => event,
+                event @ (Stored::Event(_) | Stored::Erased(_)) => event,
             };
             if let Stored::Event(event) = &stored {
                 size += event.body().len();
@@ -209,7 +221,8 @@ impl<V: Volume> LogReader<V> {
 
     /// The record may be whole, and its offset in the index be damaged.
     fn event_without_index(file: &V::File, segment: &Segment, seq: Seq) -> io::Result<Stored> {
-        let scan = segment::scan(file, seq + 1)?.filter(|scan| scan.number == segment.number);
+        let scan = segment::scan(file, seq + 1, &BTreeSet::new())?
+            .filter(|scan| scan.number == segment.number);
         let offset = scan.and_then(|scan| {
             let ordinal = (seq - segment.first) as usize;
             scan.entries.offsets.get(ordinal).copied()
@@ -263,7 +276,7 @@ impl Part {
 /// The event of the record at the begin of `bytes`.
 fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> Stored {
     match record::read(bytes, segment.number) {
-        Some((_, record)) if record.seq == seq => Stored::Event(Event::new(
+        Found::Whole(head, record) if head.seq == seq => Stored::Event(Event::new(
             seq,
             record.id,
             record.source.into(),
@@ -271,6 +284,7 @@ fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> Stored {
             record.received,
             Bytes::copy_from_slice(record.body),
         )),
+        Found::Erased(head) if head.seq == seq => Stored::Erased(seq),
         _ => Stored::Damaged(seq),
     }
 }

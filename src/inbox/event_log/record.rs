@@ -1,7 +1,10 @@
 //! One event as it stands in a segment: a head of [`HEAD`] bytes, the name of the source, the body, zeros up to a multiple of 8.
 //!
-//! All numbers are little-endian. Head and body have a checksum each, so that a body can be erased and its head still be read.
+//! All numbers are little-endian. Head and body have a checksum each. A body is erased by writing [`ERASED`] over it: the head
+//! stays as it is, so nothing is lost if that is interrupted.
 //! The head repeats the number of its segment: what an earlier segment left in a file that is used again is never taken for new.
+
+use std::ops::Range;
 
 use css_callbacks::{EventId, Timestamp};
 
@@ -16,8 +19,8 @@ pub(super) const ALIGN: usize = 8;
 const MARK: [u8; 4] = *b"lhr1";
 /// Begins every segment; the last digit is the version of the format.
 const SEGMENT_MARK: [u8; 8] = *b"lhlog001";
-/// The flag of a record whose body was erased.
-const ERASED: u8 = 1;
+/// What stands, again and again, in place of a body that was erased.
+const ERASED: &[u8; 8] = b"-erased-";
 
 /// An event to be written, or one that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,6 @@ pub(super) struct Head {
     pub(super) id: EventId,
     pub(super) code: i32,
     pub(super) source: u16,
-    pub(super) erased: bool,
     pub(super) body: u32,
     body_crc: u32,
     crc: u32,
@@ -69,8 +71,10 @@ impl Head {
             id: EventId::from_bytes(take(&mut rest)?),
             code: i32::from_le_bytes(take(&mut rest)?),
             source: u16::from_le_bytes(take(&mut rest)?),
-            erased: take::<2>(&mut rest)?[0] == ERASED,
-            body: u32::from_le_bytes(take(&mut rest)?),
+            body: {
+                take::<2>(&mut rest)?;
+                u32::from_le_bytes(take(&mut rest)?)
+            },
             body_crc: u32::from_le_bytes(take(&mut rest)?),
         })
     }
@@ -88,14 +92,10 @@ impl Head {
             .is_some_and(|head| self.crc == crc32fast::hash(head))
     }
 
-    /// The body, if it is as it was written. Of an erased record it is empty.
-    pub(super) fn body<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        if self.erased {
-            return Some(&[]);
-        }
+    /// Where the body is, counted from the begin of the record.
+    pub(super) fn body(&self) -> Range<usize> {
         let begin = HEAD + usize::from(self.source);
-        let body = bytes.get(begin..begin + self.body as usize)?;
-        (self.body_crc == crc32fast::hash(body)).then_some(body)
+        begin..begin + self.body as usize
     }
 
     /// The name of the source.
@@ -105,21 +105,48 @@ impl Head {
     }
 }
 
-/// Reads the record at the begin of `bytes` if it is whole and of this segment.
-pub(super) fn read(bytes: &[u8], segment: u64) -> Option<(Head, Record<'_>)> {
-    let head = Head::read(bytes)?;
-    if head.segment != segment || !head.fits(bytes) {
-        return None;
-    }
-    let record = Record {
-        seq: head.seq,
-        received: head.received,
-        id: head.id,
-        code: i64::from(head.code),
-        source: head.source(bytes)?,
-        body: head.body(bytes)?,
+/// What stands where a record should begin.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    Whole(Head, Record<'a>),
+    /// The head is whole, the body was erased.
+    Erased(Head),
+    /// The head is whole, the body is not.
+    DamagedBody(Head),
+    /// There is no record of this segment.
+    Nothing,
+}
+
+/// Reads the record at the begin of `bytes`.
+pub(super) fn read(bytes: &[u8], segment: u64) -> Found<'_> {
+    let head = Head::read(bytes).filter(|head| head.segment == segment && head.fits(bytes));
+    let Some((head, source)) = head.and_then(|head| Some((head, head.source(bytes)?))) else {
+        return Found::Nothing;
     };
-    Some((head, record))
+    match bytes.get(head.body()) {
+        Some(body) if head.body_crc == crc32fast::hash(body) => {
+            let record = Record {
+                seq: head.seq,
+                received: head.received,
+                id: head.id,
+                code: i64::from(head.code),
+                source,
+                body,
+            };
+            Found::Whole(head, record)
+        }
+        Some(body) if is_erased(body) => Found::Erased(head),
+        _ => Found::DamagedBody(head),
+    }
+}
+
+/// What is written over a body of this length to erase it.
+pub(super) fn erased(length: usize) -> Vec<u8> {
+    ERASED.iter().copied().cycle().take(length).collect()
+}
+
+fn is_erased(body: &[u8]) -> bool {
+    body.iter().eq(ERASED.iter().cycle().take(body.len()))
 }
 
 /// Appends a record to `buffer`. `None` if it is longer than a record can be.

@@ -1,27 +1,34 @@
-//! Opens a log, and does what is to be done to a segment that is full.
+//! Opens a log: what an earlier process left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::appender::{Appender, Full};
+use super::appender::Appender;
 use super::index::{self, Index};
+use super::keeper::LogKeeper;
 use super::reader::LogReader;
-use super::segment::{self, Catalog, Find, Scan, Segment, lock};
-use super::volume::{BLOCK, LogFile, Volume};
+use super::segment::{self, Catalog, Find, Scan, Segment};
+use super::volume::{LogFile, Volume};
 use super::{Layout, LogError, SPARE};
 use crate::event::Seq;
 
-/// Zeros that are written at once.
-const ZEROS: usize = 1 << 20;
-/// Under this name a spare file is made.
-const NEW_SPARE: &str = "spare.new";
+/// What others know of a log.
+#[derive(Debug, Default)]
+pub(in super::super) struct Known {
+    /// The last event that was ever given a number.
+    pub(in super::super) last: Seq,
+    /// Retention is finished with the events up to this one.
+    pub(in super::super) removed: Seq,
+    /// The bodies of these events were being erased.
+    pub(in super::super) erasing: BTreeSet<Seq>,
+}
 
-/// Opens the log on a volume. `last` is the last event that was ever given a number, as far as others know.
+/// Opens the log on a volume.
 pub(in super::super) fn open<V: Volume>(
     volume: Arc<V>,
     layout: Layout,
-    last: Seq,
+    known: &Known,
 ) -> Result<(Appender<V>, LogReader<V>, LogKeeper<V>), LogError> {
     let files: BTreeMap<String, u64> = volume.list()?.into_iter().collect();
     let firsts: Vec<Seq> = files
@@ -32,7 +39,11 @@ pub(in super::super) fn open<V: Volume>(
     let mut next = None;
     for (n, first) in firsts.iter().enumerate() {
         let upto = firsts.get(n + 1).copied();
-        let Some((segment, end)) = load(&*volume, *first, upto)? else {
+        if upto.is_some_and(|upto| upto <= known.removed + 1) {
+            volume.remove(&segment::name(*first))?;
+            continue;
+        }
+        let Some((segment, end)) = load(&*volume, *first, upto, &known.erasing)? else {
             continue;
         };
         if let Some(next) = next.filter(|next| *next < segment.first) {
@@ -44,12 +55,8 @@ pub(in super::super) fn open<V: Volume>(
     remove_leftovers(&*volume, &layout, &files)?;
     let catalog = Arc::new(Catalog::default());
     catalog.change(|list| list.clone_from(&segments));
-    let last = last.max(next.map_or(0, |next| next - 1));
-    let keeper = LogKeeper {
-        volume: volume.clone(),
-        layout: layout.clone(),
-        catalog: catalog.clone(),
-    };
+    let last = known.last.max(next.map_or(0, |next| next - 1));
+    let keeper = LogKeeper::new(volume.clone(), layout.clone(), catalog.clone());
     keeper.drop_filters();
     let reader = LogReader::new(volume.clone(), catalog.clone());
     Ok((Appender::new(volume, layout, catalog, last), reader, keeper))
@@ -61,6 +68,7 @@ fn load<V: Volume>(
     volume: &V,
     first: Seq,
     upto: Option<Seq>,
+    erasing: &BTreeSet<Seq>,
 ) -> Result<Option<(Segment, Seq)>, LogError> {
     if let Some(index) = Index::read(volume, first)?
         && volume.open(&segment::name(first))?.length()? == index.end()
@@ -74,7 +82,7 @@ fn load<V: Volume>(
         return Ok(Some((segment, next)));
     }
     let file = volume.open(&segment::name(first))?;
-    let scan = segment::scan(&file, upto.unwrap_or(Seq::MAX))?;
+    let scan = segment::scan(&file, upto.unwrap_or(Seq::MAX), erasing)?;
     let Some(scan) = scan.filter(|scan| scan.first == first) else {
         return match upto {
             // It was begun, and nothing was ever synced in it.
@@ -137,98 +145,5 @@ fn lost(volume: &impl Volume, file: Seq, first: Seq, last: Seq) -> LogError {
         path: volume.path().join(segment::name(file)),
         first,
         last,
-    }
-}
-
-/// Does what no answer has to wait for.
-pub(in super::super) struct LogKeeper<V: Volume> {
-    volume: Arc<V>,
-    layout: Layout,
-    catalog: Arc<Catalog>,
-}
-
-impl<V: Volume> LogKeeper<V> {
-    /// The same one with another layout.
-    #[cfg(test)]
-    pub(super) fn for_test(other: &Self, layout: Layout) -> Self {
-        let keeper = Self {
-            volume: other.volume.clone(),
-            layout,
-            catalog: other.catalog.clone(),
-        };
-        keeper.drop_filters();
-        keeper
-    }
-
-    /// Cuts a segment to its length and writes its index. If it fails, the index stays in memory, and the next start does it.
-    pub(in super::super) fn seal(&self, full: &Full) -> io::Result<()> {
-        let Full { segment, end } = full;
-        let file = self.volume.open(&segment.name())?;
-        file.set_length(*end)?;
-        file.sync()?;
-        let Find::Memory(entries) = &segment.find else {
-            return Ok(());
-        };
-        let of = (segment.number, segment.first);
-        let index = index::write(&*self.volume, of, &lock(entries), *end)?;
-        let sealed = Arc::new(Segment {
-            number: segment.number,
-            first: segment.first,
-            find: Find::Disk(index),
-        });
-        self.replace(segment.number, &sealed);
-        self.drop_filters();
-        Ok(())
-    }
-
-    fn replace(&self, number: u64, with: &Arc<Segment>) {
-        self.catalog.change(|segments| {
-            for segment in segments {
-                if segment.number == number {
-                    segment.clone_from(with);
-                }
-            }
-        });
-    }
-
-    /// Keeps the filters of the newest segments in memory, as far as they fit.
-    fn drop_filters(&self) {
-        let mut left = self.layout.filters;
-        for segment in self.catalog.segments().iter().rev() {
-            let Find::Disk(index) = &segment.find else {
-                continue;
-            };
-            match left.checked_sub(index.filter_size()) {
-                Some(less) => left = less,
-                None => {
-                    left = 0;
-                    let smaller = Arc::new(Segment {
-                        number: segment.number,
-                        first: segment.first,
-                        find: Find::Disk(index.without_filter()),
-                    });
-                    self.replace(segment.number, &smaller);
-                }
-            }
-        }
-    }
-
-    /// Makes a spare file for the next segment, if there is none and the volume has room.
-    pub(in super::super) fn make_spare(&self) -> io::Result<()> {
-        if self.volume.free()? < self.layout.room || self.volume.open(SPARE).is_ok() {
-            return Ok(());
-        }
-        let file = self.volume.create(NEW_SPARE)?;
-        let zeros = vec![0; ZEROS + BLOCK];
-        let begin = zeros.as_ptr().align_offset(BLOCK);
-        let mut at = 0;
-        while at < self.layout.segment {
-            let step = (ZEROS as u64).min(self.layout.segment - at);
-            file.write_blocks(&zeros[begin..begin + step as usize], at)?;
-            at += step;
-        }
-        file.sync()?;
-        self.volume.rename(NEW_SPARE, SPARE)?;
-        self.volume.sync()
     }
 }

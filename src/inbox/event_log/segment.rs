@@ -1,6 +1,6 @@
 //! A file of the log: a head, then records with consecutive numbers. What of it is needed to find a record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use css_callbacks::{EventId, Timestamp};
 
 use super::index::Index;
-use super::record::{self, ALIGN, HEAD, Head};
+use super::record::{self, ALIGN, Found, HEAD, Head};
 use super::volume::LogFile;
 use crate::event::Seq;
 
@@ -191,8 +191,13 @@ impl Scan {
     }
 }
 
-/// Walks through a segment. Records before the event `upto` count. `None` if there is not even a head.
-pub(super) fn scan(file: &impl LogFile, upto: Seq) -> io::Result<Option<Scan>> {
+/// Walks through a segment. Records before the event `upto` count. `erasing`: their bodies were being erased, and may be anything.
+/// `None` if there is not even a head.
+pub(super) fn scan(
+    file: &impl LogFile,
+    upto: Seq,
+    erasing: &BTreeSet<Seq>,
+) -> io::Result<Option<Scan>> {
     let length = file.length()?;
     let mut window = Window::new(file, length);
     let Some((number, first)) = record::read_segment_head(window.at(0, HEAD)?) else {
@@ -210,16 +215,19 @@ pub(super) fn scan(file: &impl LogFile, upto: Seq) -> io::Result<Option<Scan>> {
             break;
         };
         let bytes = window.at(scan.end, head.length())?;
-        match record::read(bytes, number) {
-            Some((head, record)) if head.seq == scan.next() => {
-                let Ok(offset) = u32::try_from(scan.end) else {
-                    break;
-                };
-                scan.entries.add(offset, &record.id, record.received);
-                scan.end += head.length() as u64;
-            }
-            _ => break,
-        }
+        let head = match record::read(bytes, number) {
+            Found::Whole(head, _) | Found::Erased(head) => head,
+            Found::DamagedBody(head) if erasing.contains(&head.seq) => head,
+            Found::DamagedBody(_) | Found::Nothing => break,
+        };
+        let Some(offset) = u32::try_from(scan.end)
+            .ok()
+            .filter(|_| head.seq == scan.next())
+        else {
+            break;
+        };
+        scan.entries.add(offset, &head.id, head.received);
+        scan.end += head.length() as u64;
     }
     scan.proven = proven_behind(&mut window, &scan, length)?.max(scan.proven);
     Ok(Some(scan))

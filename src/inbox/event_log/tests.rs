@@ -9,7 +9,6 @@ use std::time::Duration;
 use css_callbacks::{EventId, Timestamp};
 
 use self::disk::Chance;
-use super::recovery::LogKeeper;
 use super::*;
 
 /// Small segments, so that a few events fill several.
@@ -31,7 +30,7 @@ struct Log {
 
 fn open_in(path: &std::path::Path) -> Result<Log, LogError> {
     let volume = Arc::new(Directory::new(path.to_owned()));
-    let (appender, reader, keeper) = open(volume, layout(), 0)?;
+    let (appender, reader, keeper) = open(volume, layout(), &Known::default())?;
     Ok(Log {
         appender,
         reader,
@@ -229,14 +228,13 @@ fn ids_are_found_in_memory_and_on_disk() {
     drop(log);
     let mut log = open_in(dir.path()).unwrap();
     check(&log);
-    // Without any filter, too.
-    log.keeper = LogKeeper::for_test(
-        &log.keeper,
-        Layout {
-            filters: 0,
-            ..layout()
-        },
-    );
+    // Without any filter in memory, too.
+    let volume = Arc::new(Directory::new(dir.path().to_owned()));
+    let layout = Layout {
+        filters: 0,
+        ..layout()
+    };
+    (log.appender, log.reader, log.keeper) = open(volume, layout, &Known::default()).unwrap();
     check(&log);
 }
 
@@ -385,3 +383,128 @@ fn a_segment_that_is_missing_is_named() {
 }
 
 const HEAD_OF_SEGMENT: usize = record::HEAD;
+
+#[test]
+fn old_segments_are_removed_whole_and_a_start_goes_on_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..20 {
+        log.append(10);
+    }
+    let before = files(dir.path(), ".log");
+    let oldest = std::fs::read(&before[0]).unwrap();
+    log.keeper.remove(120).unwrap();
+    let (first, last) = log.reader.range().unwrap();
+    assert!((60..=121).contains(&first), "{first}");
+    assert_eq!(last, 200);
+    let left = files(dir.path(), ".log");
+    assert_eq!(files(dir.path(), ".idx").len() + 1, left.len());
+    assert!(left.len() < before.len());
+    assert_eq!(log.reader.after(0, 1, 0).unwrap()[0].seq(), first);
+    assert_eq!(log.reader.find(&id_of(3)).unwrap(), None);
+    // Everything but what is written to.
+    log.keeper.remove(1000).unwrap();
+    log.append(1);
+    assert_eq!(log.reader.range().unwrap().1, 201);
+    drop(log);
+    // A removal that a power cut interrupted: the first file came back, the second did not.
+    std::fs::write(&before[0], &oldest).unwrap();
+    assert!(
+        open_in(dir.path()).is_err(),
+        "the files in between are missing"
+    );
+    let volume = Arc::new(Directory::new(dir.path().to_owned()));
+    let known = Known {
+        removed: 200,
+        ..Known::default()
+    };
+    let (_, reader, _) = open(volume, layout(), &known).unwrap();
+    assert!(reader.range().unwrap().0 > 60);
+    assert!(!before[0].exists());
+}
+
+#[test]
+fn an_erased_body_is_gone_from_the_files_also_if_it_was_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..20 {
+        log.append(10);
+    }
+    let seqs = [3, 4, 77, 150, 9999];
+    log.appender.end();
+    let full = log.appender.take_full();
+    full.iter().for_each(|full| log.keeper.seal(full).unwrap());
+    log.keeper.erase(&seqs).unwrap();
+    log.append(1);
+    let check = |log: &Log| {
+        for seq in 1..=201 {
+            let stored = log.reader.get(seq).unwrap().unwrap();
+            if seqs.contains(&seq) {
+                assert!(matches!(stored, Stored::Erased(_)));
+                assert_eq!(log.reader.find(&id_of(seq)).unwrap(), None);
+            } else {
+                check_event(&stored, seq);
+            }
+        }
+        assert_eq!(
+            log.reader.after(0, usize::MAX, usize::MAX).unwrap().len(),
+            201
+        );
+    };
+    check(&log);
+    let mut damage = Vec::new();
+    log.keeper.check(|found| damage.push(found)).unwrap();
+    assert!(damage.is_empty(), "{damage:?}");
+    drop(log);
+    check(&open_in(dir.path()).unwrap());
+    for file in files(dir.path(), ".log") {
+        let bytes = std::fs::read(file).unwrap();
+        for seq in [3, 4, 77, 150] {
+            let body = body_of(seq);
+            assert!(!bytes.windows(20).any(|part| part == &body[..20]), "{seq}");
+        }
+    }
+    // Half a body of a segment that has no index yet.
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    log.append(5);
+    drop(log);
+    let path = &files(dir.path(), ".log")[0];
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = HEAD_OF_SEGMENT + record(1, &body_of(1)).stored_length() + record::HEAD + 3;
+    bytes[at..at + 20].copy_from_slice(&record::erased(20));
+    std::fs::write(path, &bytes).unwrap();
+    let volume = Arc::new(Directory::new(dir.path().to_owned()));
+    let known = Known {
+        erasing: [2].into(),
+        ..Known::default()
+    };
+    let (_, reader, keeper) = open(volume, layout(), &known).unwrap();
+    keeper.erase(&[2]).unwrap();
+    assert!(matches!(reader.get(2).unwrap(), Some(Stored::Erased(2))));
+    check_event(&reader.get(5).unwrap().unwrap(), 5);
+}
+
+#[test]
+fn a_check_names_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    for _ in 0..12 {
+        log.append(10);
+    }
+    drop(log);
+    drop(open_in(dir.path()).unwrap());
+    let flip = |path: &std::path::Path, at: usize| {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[at] ^= 4;
+        std::fs::write(path, &bytes).unwrap();
+    };
+    flip(&files(dir.path(), ".log")[0], HEAD_OF_SEGMENT + 100);
+    flip(&files(dir.path(), ".idx")[1], 90);
+    let log = open_in(dir.path()).unwrap();
+    let mut damage = Vec::new();
+    log.keeper.check(|found| damage.push(found)).unwrap();
+    assert_eq!(damage.len(), 2, "{damage:?}");
+    assert_eq!(damage[0], "00000000000000000001.log: event 1 is damaged");
+    assert!(damage[1].ends_with(".idx: its checksum does not match"));
+}

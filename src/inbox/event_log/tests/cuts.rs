@@ -8,7 +8,7 @@ use super::disk::{Chance, SimulatedDisk};
 use super::*;
 
 /// More with `LIVEHOOK_LOG_CUTS=20000`.
-const RUNS: u64 = 300;
+const RUNS: u64 = 60;
 
 /// What was given to a log, and what it has acknowledged.
 #[derive(Default)]
@@ -66,7 +66,7 @@ fn process(
     chance: &mut Chance,
     faults: u64,
 ) -> SimulatedDisk {
-    let opened = open(Arc::new(disk.clone()), layout(), 0);
+    let opened = open(Arc::new(disk.clone()), layout(), &Known::default());
     let (mut appender, reader, keeper) = opened.unwrap_or_else(|error| panic!("{error}"));
     truth.check(&reader);
     let next = truth

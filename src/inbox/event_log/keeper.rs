@@ -1,0 +1,179 @@
+//! What is done to a log beside writing it, while no answer waits: indexes, removal, erasure, a check of everything.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::appender::Full;
+use super::reader::{LogReader, Stored};
+use super::record::{self, HEAD, Head};
+use super::segment::{self, Catalog, Find, Segment, lock};
+use super::volume::{BLOCK, LogFile, Volume};
+use super::{Layout, SPARE, index};
+use crate::event::Seq;
+
+/// Zeros that are written at once.
+const ZEROS: usize = 1 << 20;
+/// Under this name a spare file is made.
+const NEW_SPARE: &str = "spare.new";
+/// Events that are checked at once.
+const CHECKED: usize = 256;
+
+/// Does what no answer has to wait for.
+pub(in super::super) struct LogKeeper<V: Volume> {
+    volume: Arc<V>,
+    layout: Layout,
+    catalog: Arc<Catalog>,
+}
+
+impl<V: Volume> LogKeeper<V> {
+    pub(super) fn new(volume: Arc<V>, layout: Layout, catalog: Arc<Catalog>) -> Self {
+        Self {
+            volume,
+            layout,
+            catalog,
+        }
+    }
+
+    /// Cuts a segment to its length and writes its index. If it fails, the index stays in memory, and the next start does it.
+    pub(in super::super) fn seal(&self, full: &Full) -> io::Result<()> {
+        let Full { segment, end } = full;
+        let file = self.volume.open(&segment.name())?;
+        file.set_length(*end)?;
+        file.sync()?;
+        let Find::Memory(entries) = &segment.find else {
+            return Ok(());
+        };
+        let of = (segment.number, segment.first);
+        let index = index::write(&*self.volume, of, &lock(entries), *end)?;
+        let sealed = Arc::new(Segment {
+            number: segment.number,
+            first: segment.first,
+            find: Find::Disk(index),
+        });
+        self.replace(segment.number, &sealed);
+        self.drop_filters();
+        Ok(())
+    }
+
+    fn replace(&self, number: u64, with: &Arc<Segment>) {
+        self.catalog.change(|segments| {
+            for segment in segments {
+                if segment.number == number {
+                    segment.clone_from(with);
+                }
+            }
+        });
+    }
+
+    /// Keeps the filters of the newest segments in memory, as far as they fit.
+    pub(super) fn drop_filters(&self) {
+        let mut left = self.layout.filters;
+        for segment in self.catalog.segments().iter().rev() {
+            let Find::Disk(index) = &segment.find else {
+                continue;
+            };
+            match left.checked_sub(index.filter_size()) {
+                Some(less) => left = less,
+                None => {
+                    left = 0;
+                    let smaller = Arc::new(Segment {
+                        number: segment.number,
+                        first: segment.first,
+                        find: Find::Disk(index.without_filter()),
+                    });
+                    self.replace(segment.number, &smaller);
+                }
+            }
+        }
+    }
+
+    /// Makes a spare file for the next segment, if there is none and the volume has room.
+    pub(in super::super) fn make_spare(&self) -> io::Result<()> {
+        if self.volume.free()? < self.layout.room || self.volume.open(SPARE).is_ok() {
+            return Ok(());
+        }
+        let file = self.volume.create(NEW_SPARE)?;
+        let zeros = vec![0; ZEROS + BLOCK];
+        let begin = zeros.as_ptr().align_offset(BLOCK);
+        let mut at = 0;
+        while at < self.layout.segment {
+            let step = (ZEROS as u64).min(self.layout.segment - at);
+            file.write_blocks(&zeros[begin..begin + step as usize], at)?;
+            at += step;
+        }
+        file.sync()?;
+        self.volume.rename(NEW_SPARE, SPARE)?;
+        self.volume.sync()
+    }
+
+    /// Removes the segments that end with the event `upto` or before it. The one that is written to stays. Others must know before
+    /// that the events up to `upto` are removed ([`Known::removed`](super::Known)): a power cut may leave any of the files.
+    pub(in super::super) fn remove(&self, upto: Seq) -> io::Result<()> {
+        let segments = self.catalog.segments();
+        let sealed = |segment: &&Arc<Segment>| matches!(segment.find, Find::Disk(_));
+        let old: Vec<Seq> = segments
+            .iter()
+            .filter(sealed)
+            .filter(|segment| segment.last() <= upto)
+            .map(|segment| segment.first)
+            .collect();
+        self.catalog
+            .change(|segments| segments.retain(|segment| !old.contains(&segment.first)));
+        for first in &old {
+            self.volume.remove(&segment::name(*first))?;
+            self.volume.remove(&index::name(*first))?;
+        }
+        self.volume.sync()
+    }
+
+    /// Writes over the bodies of these events, synced. They must not be in the segment that is written to. Others must know of it
+    /// before ([`Known::erasing`](super::Known)), and have it done again after a start if this does not return.
+    pub(in super::super) fn erase(&self, seqs: &[Seq]) -> io::Result<()> {
+        let reader = LogReader::new(self.volume.clone(), self.catalog.clone());
+        let mut touched = BTreeMap::new();
+        for seq in seqs {
+            let Some(segment) = reader.segment_of(*seq) else {
+                continue;
+            };
+            let offsets = reader.offsets(&segment, (seq - segment.first) as usize, 1)?;
+            let Some(at) = offsets.first().map(|at| u64::from(*at)) else {
+                continue;
+            };
+            let name = segment.name();
+            if !touched.contains_key(&name) {
+                touched.insert(name.clone(), self.volume.open(&name)?);
+            }
+            let file = &touched[&name];
+            let mut head = [0; HEAD];
+            file.read_at(&mut head, at)?;
+            if let Some(head) = Head::read(&head).filter(|head| head.seq == *seq) {
+                let body = head.body();
+                file.write_at(&record::erased(body.len()), at + body.start as u64)?;
+            }
+        }
+        touched.values().try_for_each(LogFile::sync)
+    }
+
+    /// Reads everything, and gives each damage to `found`, as a sentence.
+    pub(in super::super) fn check(&self, mut found: impl FnMut(String)) -> io::Result<()> {
+        let reader = LogReader::new(self.volume.clone(), self.catalog.clone());
+        for segment in self.catalog.segments().iter() {
+            if let Find::Disk(index) = &segment.find
+                && let Some(problem) = index.check(&*self.volume)?
+            {
+                found(format!("{}: {problem}", index::name(segment.first)));
+            }
+            let mut seq = segment.first - 1;
+            while seq < segment.last() {
+                for stored in reader.after(seq, CHECKED, usize::MAX)? {
+                    seq = stored.seq();
+                    if matches!(stored, Stored::Damaged(_)) {
+                        found(format!("{}: event {seq} is damaged", segment.name()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
