@@ -1,6 +1,6 @@
 //! The event log: an append-only log in segments, the only place where the embedded store keeps an event.
 //!
-//! A segment is one file, `<first event>.log`. Only the newest one is written to ([`Appender`]). A segment that is full is cut to
+//! A segment is one file, `<first event>.log`. Only the newest one is written to ([`LogAppender`]). A segment that is full is cut to
 //! its length and gets an index, `<first event>.idx`, which finds events by number and by id ([`index`]). Segments are removed
 //! whole. Every record has checksums, which are checked whenever it is read ([`LogReader`]): a damaged one is told as damaged,
 //! never given out as an event.
@@ -25,11 +25,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(super) use self::appender::{Appender, Full};
+pub(super) use self::appender::{FullSegment, LogAppender};
 pub(super) use self::keeper::LogKeeper;
-pub(super) use self::reader::{LogReader, Stored};
-pub(super) use self::record::Record;
-pub(super) use self::recovery::{Known, open};
+pub(super) use self::reader::{LogEntry, LogReader};
+pub(super) use self::record::LogRecord;
+pub(super) use self::recovery::{KnownState, open};
 pub(super) use self::volume::{Directory, Volume};
 use crate::event::Seq;
 

@@ -10,8 +10,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{self, HEAD, Head, Record};
-use super::segment::{Catalog, Entries, Find, Segment, lock, name};
+use super::record::{self, HEAD, LogRecord, RecordHead};
+use super::segment::{Catalog, Find, RecordTable, Segment, lock, name};
 use super::volume::{BLOCK, LogFile, Volume};
 use super::{Layout, SPARE};
 use crate::event::Seq;
@@ -22,7 +22,7 @@ const NEW: &str = "segment.new";
 const BUFFER: usize = 1 << 20;
 
 /// Writes the log. There is one for a log.
-pub(in super::super) struct Appender<V: Volume> {
+pub(in super::super) struct LogAppender<V: Volume> {
     volume: Arc<V>,
     layout: Layout,
     catalog: Arc<Catalog>,
@@ -30,7 +30,7 @@ pub(in super::super) struct Appender<V: Volume> {
     last: Seq,
     open: Option<OpenSegment<V::File>>,
     /// Segments that became full.
-    full: Vec<Full>,
+    full: Vec<FullSegment>,
     buffer: Vec<u8>,
 }
 
@@ -54,12 +54,12 @@ struct OpenSegment<F> {
 }
 
 /// A segment that nothing more is written to, and where its last record ends.
-pub(in super::super) struct Full {
+pub(in super::super) struct FullSegment {
     pub(super) segment: Arc<Segment>,
     pub(super) end: u64,
 }
 
-impl<V: Volume> Appender<V> {
+impl<V: Volume> LogAppender<V> {
     pub(super) fn new(volume: Arc<V>, layout: Layout, catalog: Arc<Catalog>, last: Seq) -> Self {
         Self {
             volume,
@@ -82,7 +82,7 @@ impl<V: Volume> Appender<V> {
     /// goes forward. `number` makes a number that no segment has yet.
     pub(in super::super) fn append(
         &mut self,
-        batch: &[Record],
+        batch: &[LogRecord],
         now: Duration,
         number: impl FnOnce() -> u64,
     ) -> io::Result<()> {
@@ -107,7 +107,7 @@ impl<V: Volume> Appender<V> {
 
     /// The segments that became full since the last call. [`LogKeeper::seal`](super::LogKeeper::seal) has to be told of them. None
     /// while a power cut could take the segment after them, which may repeat their last records.
-    pub(in super::super) fn take_full(&mut self) -> Vec<Full> {
+    pub(in super::super) fn take_full(&mut self) -> Vec<FullSegment> {
         match &self.open {
             Some(open) if !open.named => Vec::new(),
             _ => std::mem::take(&mut self.full),
@@ -176,7 +176,7 @@ impl<V: Volume> Appender<V> {
         Ok(file)
     }
 
-    fn write(&mut self, batch: &[Record]) -> io::Result<()> {
+    fn write(&mut self, batch: &[LogRecord]) -> io::Result<()> {
         let Some(open) = &mut self.open else {
             return Err(io::Error::other("no segment is open"));
         };
@@ -184,7 +184,7 @@ impl<V: Volume> Appender<V> {
             self.volume.sync()?;
             open.named = true;
         }
-        let length: usize = batch.iter().map(Record::stored_length).sum();
+        let length: usize = batch.iter().map(LogRecord::stored_length).sum();
         let begin = aligned(&mut self.buffer, open.block.len() + length);
         self.buffer.extend_from_slice(&open.block);
         let records = self.buffer.len();
@@ -207,7 +207,7 @@ impl<V: Volume> Appender<V> {
 
 impl<F> OpenSegment<F> {
     /// Takes in a batch that is on the disk.
-    fn add(&mut self, batch: &[Record], bytes: &[u8], first: Seq) {
+    fn add(&mut self, batch: &[LogRecord], bytes: &[u8], first: Seq) {
         if let Find::Memory(entries) = &self.segment.find {
             let mut entries = lock(entries);
             let mut at = self.end;
@@ -235,7 +235,7 @@ impl<F> OpenSegment<F> {
             self.records_from = first;
         }
         let (mut offset, mut seq) = (if at == 0 { HEAD } else { 0 }, first);
-        while let Some(head) = bytes.get(offset..).and_then(Head::read) {
+        while let Some(head) = bytes.get(offset..).and_then(RecordHead::read) {
             let end = offset + head.length();
             if at + end as u64 > begin {
                 self.records.extend_from_slice(&bytes[offset..end]);
@@ -247,7 +247,7 @@ impl<F> OpenSegment<F> {
     }
 
     /// Leaves the events from `next` on to the segment that comes now.
-    fn full(self, next: Seq) -> Full {
+    fn full(self, next: Seq) -> FullSegment {
         let mut end = self.end;
         if let Find::Memory(entries) = &self.segment.find {
             let mut entries = lock(entries);
@@ -257,7 +257,7 @@ impl<F> OpenSegment<F> {
                 entries.truncate(count);
             }
         }
-        Full {
+        FullSegment {
             segment: self.segment,
             end,
         }
@@ -265,10 +265,10 @@ impl<F> OpenSegment<F> {
 }
 
 /// What the begin of a segment holds.
-fn entries_of(start: &[u8]) -> Entries {
-    let mut entries = Entries::default();
+fn entries_of(start: &[u8]) -> RecordTable {
+    let mut entries = RecordTable::default();
     let mut at = HEAD;
-    while let Some(head) = start.get(at..).and_then(Head::read) {
+    while let Some(head) = start.get(at..).and_then(RecordHead::read) {
         entries.add(at as u32, &head.id, head.received);
         at += head.length();
     }

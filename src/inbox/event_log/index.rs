@@ -11,7 +11,7 @@ use css_callbacks::Timestamp;
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
 use super::record::take;
-use super::segment::{Entries, Span};
+use super::segment::{RecordTable, TimeSpan};
 use super::volume::{LogFile, Volume};
 use crate::event::Seq;
 
@@ -30,7 +30,7 @@ const NEW: &str = "index.new";
 
 /// What is in memory of the index of a segment.
 #[derive(Debug, Clone)]
-pub(super) struct Index {
+pub(super) struct SegmentIndex {
     head: IndexHead,
     /// The first fingerprint of each page.
     pages: Vec<u64>,
@@ -47,7 +47,7 @@ struct IndexHead {
     filter: u32,
     /// The length of the segment.
     end: u64,
-    span: Span,
+    span: TimeSpan,
     /// Of what is held in memory.
     crc: u32,
     /// Of the rest.
@@ -63,9 +63,9 @@ pub(super) fn name(first: Seq) -> String {
 pub(super) fn write(
     volume: &impl Volume,
     (segment, first): (u64, Seq),
-    entries: &Entries,
+    entries: &RecordTable,
     end: u64,
-) -> io::Result<Index> {
+) -> io::Result<SegmentIndex> {
     let mut ids: Vec<(u64, u32)> = entries.ids.iter().map(|(id, at)| (*id, *at)).collect();
     ids.sort_unstable();
     let fingerprints: Vec<u64> = ids.iter().map(|(fingerprint, _)| *fingerprint).collect();
@@ -96,7 +96,7 @@ pub(super) fn write(
     file.sync()?;
     volume.rename(NEW, &name(first))?;
     volume.sync()?;
-    Ok(Index {
+    Ok(SegmentIndex {
         head,
         pages,
         filter,
@@ -149,7 +149,7 @@ impl IndexHead {
                 take::<4>(&mut rest)?;
                 u64::from_le_bytes(take(&mut rest)?)
             },
-            span: Span {
+            span: TimeSpan {
                 oldest: Timestamp::from_millis(i64::from_le_bytes(take(&mut rest)?)),
                 newest: Timestamp::from_millis(i64::from_le_bytes(take(&mut rest)?)),
             },
@@ -178,7 +178,7 @@ impl IndexHead {
     }
 }
 
-impl Index {
+impl SegmentIndex {
     /// Reads the index of a segment that begins with `first`. `None` if it is missing or damaged.
     pub(super) fn read(volume: &impl Volume, first: Seq) -> io::Result<Option<Self>> {
         let file = match volume.open(&name(first)) {
@@ -224,7 +224,7 @@ impl Index {
         self.head.end
     }
 
-    pub(super) fn span(&self) -> Span {
+    pub(super) fn span(&self) -> TimeSpan {
         self.head.span
     }
 

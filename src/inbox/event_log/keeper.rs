@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::appender::Full;
-use super::reader::{LogReader, Stored};
-use super::record::{self, HEAD, Head};
+use super::appender::FullSegment;
+use super::reader::{LogEntry, LogReader};
+use super::record::{self, HEAD, RecordHead};
 use super::segment::{self, Catalog, Find, Segment, lock};
 use super::volume::{BLOCK, LogFile, Volume};
 use super::{Layout, SPARE, index};
@@ -36,8 +36,8 @@ impl<V: Volume> LogKeeper<V> {
     }
 
     /// Cuts a segment to its length and writes its index. If it fails, the index stays in memory, and the next start does it.
-    pub(in super::super) fn seal(&self, full: &Full) -> io::Result<()> {
-        let Full { segment, end } = full;
+    pub(in super::super) fn seal(&self, full: &FullSegment) -> io::Result<()> {
+        let FullSegment { segment, end } = full;
         let file = self.volume.open(&segment.name())?;
         file.set_length(*end)?;
         file.sync()?;
@@ -108,7 +108,7 @@ impl<V: Volume> LogKeeper<V> {
     }
 
     /// Removes the segments that end with the event `upto` or before it. The one that is written to stays. Others must know before
-    /// that the events up to `upto` are removed ([`Known::removed`](super::Known)): a power cut may leave any of the files.
+    /// that the events up to `upto` are removed ([`KnownState::removed`](super::KnownState)): a power cut may leave any of the files.
     pub(in super::super) fn remove(&self, upto: Seq) -> io::Result<()> {
         let segments = self.catalog.segments();
         let sealed = |segment: &&Arc<Segment>| matches!(segment.find, Find::Disk(_));
@@ -128,7 +128,7 @@ impl<V: Volume> LogKeeper<V> {
     }
 
     /// Writes over the bodies of these events, synced. They must not be in the segment that is written to. Others must know of it
-    /// before ([`Known::erasing`](super::Known)), and have it done again after a start if this does not return.
+    /// before ([`KnownState::erasing`](super::KnownState)), and have it done again after a start if this does not return.
     pub(in super::super) fn erase(&self, seqs: &[Seq]) -> io::Result<()> {
         let reader = LogReader::new(self.volume.clone(), self.catalog.clone());
         let mut touched = BTreeMap::new();
@@ -147,7 +147,7 @@ impl<V: Volume> LogKeeper<V> {
             let file = &touched[&name];
             let mut head = [0; HEAD];
             file.read_at(&mut head, at)?;
-            if let Some(head) = Head::read(&head).filter(|head| head.seq == *seq) {
+            if let Some(head) = RecordHead::read(&head).filter(|head| head.seq == *seq) {
                 let body = head.body();
                 file.write_at(&record::erased(body.len()), at + body.start as u64)?;
             }
@@ -168,7 +168,7 @@ impl<V: Volume> LogKeeper<V> {
             while seq < segment.last() {
                 for stored in reader.after(seq, CHECKED, usize::MAX)? {
                     seq = stored.seq();
-                    if matches!(stored, Stored::Damaged(_)) {
+                    if matches!(stored, LogEntry::Damaged(_)) {
                         found(format!("{}: event {seq} is damaged", segment.name()));
                     }
                 }

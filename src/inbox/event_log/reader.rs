@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use css_callbacks::{EventId, Kind, Timestamp};
 
-use super::record::{self, Found, HEAD, Head};
-use super::segment::{self, Catalog, Find, Segment, Span, lock};
+use super::record::{self, HEAD, RecordHead, RecordState};
+use super::segment::{self, Catalog, Find, Segment, TimeSpan, lock};
 use super::volume::{LogFile, Volume};
 use crate::event::{Event, Seq};
 
@@ -18,7 +18,7 @@ const CHUNK: u32 = 1 << 20;
 
 /// What the log holds under a number.
 #[derive(Debug, Clone)]
-pub(in super::super) enum Stored {
+pub(in super::super) enum LogEntry {
     Event(Event),
     /// The body was erased.
     Erased(Seq),
@@ -26,7 +26,7 @@ pub(in super::super) enum Stored {
     Damaged(Seq),
 }
 
-impl Stored {
+impl LogEntry {
     pub(in super::super) fn seq(&self) -> Seq {
         match self {
             Self::Event(event) => event.seq(),
@@ -67,7 +67,7 @@ impl<V: Volume> LogReader<V> {
         mut seq: Seq,
         limit: usize,
         bytes: usize,
-    ) -> io::Result<Vec<Stored>> {
+    ) -> io::Result<Vec<LogEntry>> {
         let segments = self.catalog.segments();
         let mut found = Vec::new();
         let mut size = 0;
@@ -86,7 +86,7 @@ impl<V: Volume> LogReader<V> {
             let wanted = (limit - found.len()).min((end - seq - 1) as usize);
             for stored in self.read(segment, seq + 1, wanted, bytes - size.min(bytes))? {
                 seq = stored.seq();
-                if let Stored::Event(event) = &stored {
+                if let LogEntry::Event(event) = &stored {
                     size += event.body().len();
                 }
                 found.push(stored);
@@ -104,7 +104,7 @@ impl<V: Volume> LogReader<V> {
     }
 
     /// One event.
-    pub(in super::super) fn get(&self, seq: Seq) -> io::Result<Option<Stored>> {
+    pub(in super::super) fn get(&self, seq: Seq) -> io::Result<Option<LogEntry>> {
         let found = self.after(seq - 1, 1, 0)?;
         Ok(found.into_iter().find(|stored| stored.seq() == seq))
     }
@@ -133,7 +133,7 @@ impl<V: Volume> LogReader<V> {
     fn find_if(
         &self,
         id: &EventId,
-        in_span: impl Fn(Span) -> bool,
+        in_span: impl Fn(TimeSpan) -> bool,
         in_time: impl Fn(Timestamp) -> bool,
     ) -> io::Result<Option<Seq>> {
         let fingerprint = id.fingerprint();
@@ -160,8 +160,8 @@ impl<V: Volume> LogReader<V> {
     fn nth(&self, segment: &Segment, ordinal: usize) -> io::Result<Option<Event>> {
         let found = self.read(segment, segment.first + ordinal as Seq, 1, 0)?;
         Ok(found.into_iter().find_map(|stored| match stored {
-            Stored::Event(event) => Some(event),
-            Stored::Erased(_) | Stored::Damaged(_) => None,
+            LogEntry::Event(event) => Some(event),
+            LogEntry::Erased(_) | LogEntry::Damaged(_) => None,
         }))
     }
 
@@ -194,7 +194,7 @@ impl<V: Volume> LogReader<V> {
         seq: Seq,
         limit: usize,
         bytes: usize,
-    ) -> io::Result<Vec<Stored>> {
+    ) -> io::Result<Vec<LogEntry>> {
         let from = (seq - segment.first) as usize;
         let limit = limit.min(segment.count().saturating_sub(from));
         let offsets = self.offsets(segment, from, limit)?;
@@ -208,10 +208,10 @@ impl<V: Volume> LogReader<V> {
             }
             let record = part.read(&file, offsets.get(n..).unwrap_or_default())?;
             let stored = match event(segment, seq, record) {
-                Stored::Damaged(_) => Self::event_without_index(&file, segment, seq)?,
-                event @ (Stored::Event(_) | Stored::Erased(_)) => event,
+                LogEntry::Damaged(_) => Self::event_without_index(&file, segment, seq)?,
+                event @ (LogEntry::Event(_) | LogEntry::Erased(_)) => event,
             };
-            if let Stored::Event(event) = &stored {
+            if let LogEntry::Event(event) = &stored {
                 size += event.body().len();
             }
             found.push(stored);
@@ -220,7 +220,7 @@ impl<V: Volume> LogReader<V> {
     }
 
     /// The record may be whole, and its offset in the index be damaged.
-    fn event_without_index(file: &V::File, segment: &Segment, seq: Seq) -> io::Result<Stored> {
+    fn event_without_index(file: &V::File, segment: &Segment, seq: Seq) -> io::Result<LogEntry> {
         let scan = segment::scan(file, seq + 1, &BTreeSet::new())?
             .filter(|scan| scan.number == segment.number);
         let offset = scan.and_then(|scan| {
@@ -229,7 +229,7 @@ impl<V: Volume> LogReader<V> {
         });
         match offset {
             Some(at) => Ok(event(segment, seq, Part::default().read(file, &[at])?)),
-            None => Ok(Stored::Damaged(seq)),
+            None => Ok(LogEntry::Damaged(seq)),
         }
     }
 }
@@ -251,14 +251,15 @@ impl Part {
             .checked_sub(self.begin)
             .map_or(usize::MAX, |skip| skip as usize);
         let fits = self.bytes.get(skip..).is_some_and(|bytes| {
-            Head::read(bytes).is_some_and(|head| head.length() <= bytes.len())
+            RecordHead::read(bytes).is_some_and(|head| head.length() <= bytes.len())
         });
         if fits {
             return Ok(&self.bytes[skip..]);
         }
         let mut head = [0; HEAD];
         let read = file.read_at(&mut head, u64::from(*at))?;
-        let record = Head::read(&head[..read]).map_or(HEAD as u64, |head| head.length() as u64);
+        let record =
+            RecordHead::read(&head[..read]).map_or(HEAD as u64, |head| head.length() as u64);
         // The next records as well, as far as their offsets are known.
         let upto = next
             .iter()
@@ -274,9 +275,9 @@ impl Part {
 }
 
 /// The event of the record at the begin of `bytes`.
-fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> Stored {
+fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> LogEntry {
     match record::read(bytes, segment.number) {
-        Found::Whole(head, record) if head.seq == seq => Stored::Event(Event::new(
+        RecordState::Whole(head, record) if head.seq == seq => LogEntry::Event(Event::new(
             seq,
             record.id,
             record.source.into(),
@@ -284,7 +285,7 @@ fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> Stored {
             record.received,
             Bytes::copy_from_slice(record.body),
         )),
-        Found::Erased(head) if head.seq == seq => Stored::Erased(seq),
-        _ => Stored::Damaged(seq),
+        RecordState::Erased(head) if head.seq == seq => LogEntry::Erased(seq),
+        _ => LogEntry::Damaged(seq),
     }
 }

@@ -1,6 +1,6 @@
 //! One event as it stands in a segment: a head of [`HEAD`] bytes, the name of the source, the body, zeros up to a multiple of 8.
 //!
-//! All numbers are little-endian. Head and body have a checksum each. A body is erased by writing [`ERASED`] over it: the head
+//! All numbers are little-endian. RecordHead and body have a checksum each. A body is erased by writing [`ERASED`] over it: the head
 //! stays as it is, so nothing is lost if that is interrupted.
 //! The head repeats the number of its segment: what an earlier segment left in a file that is used again is never taken for new.
 
@@ -24,7 +24,7 @@ const ERASED: &[u8; 8] = b"-erased-";
 
 /// An event to be written, or one that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Record<'a> {
+pub(in super::super) struct LogRecord<'a> {
     pub(in super::super) seq: Seq,
     pub(in super::super) received: Timestamp,
     pub(in super::super) id: EventId,
@@ -34,7 +34,7 @@ pub(in super::super) struct Record<'a> {
     pub(in super::super) body: &'a [u8],
 }
 
-impl Record<'_> {
+impl LogRecord<'_> {
     /// How many bytes it takes in a segment.
     pub(super) fn stored_length(&self) -> usize {
         (HEAD + self.source.len() + self.body.len()).next_multiple_of(ALIGN)
@@ -43,7 +43,7 @@ impl Record<'_> {
 
 /// The head of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct RecordHead {
     /// The number of the segment.
     pub(super) segment: u64,
     pub(super) seq: Seq,
@@ -58,7 +58,7 @@ pub(super) struct Head {
     crc: u32,
 }
 
-impl Head {
+impl RecordHead {
     /// Reads the head of a record. `None` if there is no record. [`fits`](Self::fits) tells whether it is whole.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.get(..HEAD)?.strip_prefix(&MARK)?;
@@ -107,25 +107,25 @@ impl Head {
 
 /// What stands where a record should begin.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
-    Whole(Head, Record<'a>),
+pub(super) enum RecordState<'a> {
+    Whole(RecordHead, LogRecord<'a>),
     /// The head is whole, the body was erased.
-    Erased(Head),
+    Erased(RecordHead),
     /// The head is whole, the body is not.
-    DamagedBody(Head),
+    DamagedBody(RecordHead),
     /// There is no record of this segment.
     Nothing,
 }
 
 /// Reads the record at the begin of `bytes`.
-pub(super) fn read(bytes: &[u8], segment: u64) -> Found<'_> {
-    let head = Head::read(bytes).filter(|head| head.segment == segment && head.fits(bytes));
+pub(super) fn read(bytes: &[u8], segment: u64) -> RecordState<'_> {
+    let head = RecordHead::read(bytes).filter(|head| head.segment == segment && head.fits(bytes));
     let Some((head, source)) = head.and_then(|head| Some((head, head.source(bytes)?))) else {
-        return Found::Nothing;
+        return RecordState::Nothing;
     };
     match bytes.get(head.body()) {
         Some(body) if head.body_crc == crc32fast::hash(body) => {
-            let record = Record {
+            let record = LogRecord {
                 seq: head.seq,
                 received: head.received,
                 id: head.id,
@@ -133,10 +133,10 @@ pub(super) fn read(bytes: &[u8], segment: u64) -> Found<'_> {
                 source,
                 body,
             };
-            Found::Whole(head, record)
+            RecordState::Whole(head, record)
         }
-        Some(body) if is_erased(body) => Found::Erased(head),
-        _ => Found::DamagedBody(head),
+        Some(body) if is_erased(body) => RecordState::Erased(head),
+        _ => RecordState::DamagedBody(head),
     }
 }
 
@@ -152,7 +152,7 @@ fn is_erased(body: &[u8]) -> bool {
 /// Appends a record to `buffer`. `None` if it is longer than a record can be.
 pub(super) fn write(
     buffer: &mut Vec<u8>,
-    record: &Record,
+    record: &LogRecord,
     segment: u64,
     synced: Seq,
 ) -> Option<()> {
@@ -182,7 +182,7 @@ pub(super) fn write(
 /// Gives the whole records in `bytes` the number of another segment.
 pub(super) fn move_to(bytes: &mut [u8], segment: u64) {
     let mut at = 0;
-    while let Some(head) = bytes.get(at..).and_then(Head::read) {
+    while let Some(head) = bytes.get(at..).and_then(RecordHead::read) {
         let end = at + HEAD + usize::from(head.source);
         bytes[at + 8..at + 16].copy_from_slice(&segment.to_le_bytes());
         let crc = crc32fast::hash(&bytes[at + 8..end]);

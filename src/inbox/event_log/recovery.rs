@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::appender::Appender;
-use super::index::{self, Index};
+use super::appender::LogAppender;
+use super::index::{self, SegmentIndex};
 use super::keeper::LogKeeper;
 use super::reader::LogReader;
 use super::segment::{self, Catalog, Find, Scan, Segment};
@@ -15,7 +15,7 @@ use crate::event::Seq;
 
 /// What others know of a log.
 #[derive(Debug, Default)]
-pub(in super::super) struct Known {
+pub(in super::super) struct KnownState {
     /// The last event that was ever given a number.
     pub(in super::super) last: Seq,
     /// Retention is finished with the events up to this one.
@@ -28,8 +28,8 @@ pub(in super::super) struct Known {
 pub(in super::super) fn open<V: Volume>(
     volume: Arc<V>,
     layout: Layout,
-    known: &Known,
-) -> Result<(Appender<V>, LogReader<V>, LogKeeper<V>), LogError> {
+    known: &KnownState,
+) -> Result<(LogAppender<V>, LogReader<V>, LogKeeper<V>), LogError> {
     let files: BTreeMap<String, u64> = volume.list()?.into_iter().collect();
     let firsts: Vec<Seq> = files
         .keys()
@@ -59,7 +59,11 @@ pub(in super::super) fn open<V: Volume>(
     let keeper = LogKeeper::new(volume.clone(), layout.clone(), catalog.clone());
     keeper.drop_filters();
     let reader = LogReader::new(volume.clone(), catalog.clone());
-    Ok((Appender::new(volume, layout, catalog, last), reader, keeper))
+    Ok((
+        LogAppender::new(volume, layout, catalog, last),
+        reader,
+        keeper,
+    ))
 }
 
 /// A segment of an earlier process, and the event after its last one. `upto`: the first event of the segment that follows. `None`
@@ -70,7 +74,7 @@ fn load<V: Volume>(
     upto: Option<Seq>,
     erasing: &BTreeSet<Seq>,
 ) -> Result<Option<(Segment, Seq)>, LogError> {
-    if let Some(index) = Index::read(volume, first)?
+    if let Some(index) = SegmentIndex::read(volume, first)?
         && volume.open(&segment::name(first))?.length()? == index.end()
     {
         let next = first + index.count() as Seq;

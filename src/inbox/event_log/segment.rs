@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use css_callbacks::{EventId, Timestamp};
 
-use super::index::Index;
-use super::record::{self, ALIGN, Found, HEAD, Head};
+use super::index::SegmentIndex;
+use super::record::{self, ALIGN, HEAD, RecordHead, RecordState};
 use super::volume::LogFile;
 use crate::event::Seq;
 
@@ -38,12 +38,12 @@ impl Hasher for Unhashed {
 
 /// From when to when the events of a segment arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct TimeSpan {
     pub(super) oldest: Timestamp,
     pub(super) newest: Timestamp,
 }
 
-impl Span {
+impl TimeSpan {
     pub(super) const EMPTY: Self = Self {
         oldest: Timestamp::from_millis(i64::MAX),
         newest: Timestamp::from_millis(i64::MIN),
@@ -57,25 +57,25 @@ impl Span {
 
 /// Where the records of a segment begin, and which of them has which id.
 #[derive(Debug)]
-pub(super) struct Entries {
+pub(super) struct RecordTable {
     /// In the order of their numbers.
     pub(super) offsets: Vec<u32>,
     /// The newest record with each fingerprint, counted from the first one of the segment.
     pub(super) ids: HashMap<u64, u32, BuildHasherDefault<Unhashed>>,
-    pub(super) span: Span,
+    pub(super) span: TimeSpan,
 }
 
-impl Default for Entries {
+impl Default for RecordTable {
     fn default() -> Self {
         Self {
             offsets: Vec::new(),
             ids: HashMap::default(),
-            span: Span::EMPTY,
+            span: TimeSpan::EMPTY,
         }
     }
 }
 
-impl Entries {
+impl RecordTable {
     pub(super) fn add(&mut self, offset: u32, id: &EventId, received: Timestamp) {
         self.ids.insert(id.fingerprint(), self.offsets.len() as u32);
         self.offsets.push(offset);
@@ -99,13 +99,13 @@ pub(super) struct Segment {
 /// What finds the records of a segment.
 pub(super) enum Find {
     /// In memory: the segment is written to, or its index is not on the disk yet.
-    Memory(Mutex<Entries>),
+    Memory(Mutex<RecordTable>),
     /// On the disk.
-    Disk(Index),
+    Disk(SegmentIndex),
 }
 
 impl Segment {
-    pub(super) fn new(number: u64, first: Seq, entries: Entries) -> Self {
+    pub(super) fn new(number: u64, first: Seq, entries: RecordTable) -> Self {
         Self {
             number,
             first,
@@ -130,7 +130,7 @@ impl Segment {
         self.first + self.count() as Seq - 1
     }
 
-    pub(super) fn span(&self) -> Span {
+    pub(super) fn span(&self) -> TimeSpan {
         match &self.find {
             Find::Memory(entries) => lock(entries).span,
             Find::Disk(index) => index.span(),
@@ -149,7 +149,7 @@ pub(super) fn first_of(name: &str) -> Option<Seq> {
     (digits.len() == 20).then(|| digits.parse().ok()).flatten()
 }
 
-pub(super) fn lock(entries: &Mutex<Entries>) -> MutexGuard<'_, Entries> {
+pub(super) fn lock(entries: &Mutex<RecordTable>) -> MutexGuard<'_, RecordTable> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -177,7 +177,7 @@ impl Catalog {
 pub(super) struct Scan {
     pub(super) number: u64,
     pub(super) first: Seq,
-    pub(super) entries: Entries,
+    pub(super) entries: RecordTable,
     /// Where the last whole record ends.
     pub(super) end: u64,
     /// The last event that was on the disk once, as far as the file proves it.
@@ -206,19 +206,19 @@ pub(super) fn scan(
     let mut scan = Scan {
         number,
         first,
-        entries: Entries::default(),
+        entries: RecordTable::default(),
         end: HEAD as u64,
         proven: first - 1,
     };
     while scan.next() < upto {
-        let Some(head) = Head::read(window.at(scan.end, HEAD)?) else {
+        let Some(head) = RecordHead::read(window.at(scan.end, HEAD)?) else {
             break;
         };
         let bytes = window.at(scan.end, head.length())?;
         let head = match record::read(bytes, number) {
-            Found::Whole(head, _) | Found::Erased(head) => head,
-            Found::DamagedBody(head) if erasing.contains(&head.seq) => head,
-            Found::DamagedBody(_) | Found::Nothing => break,
+            RecordState::Whole(head, _) | RecordState::Erased(head) => head,
+            RecordState::DamagedBody(head) if erasing.contains(&head.seq) => head,
+            RecordState::DamagedBody(_) | RecordState::Nothing => break,
         };
         let Some(offset) = u32::try_from(scan.end)
             .ok()
@@ -238,7 +238,7 @@ fn proven_behind(window: &mut Window<impl LogFile>, scan: &Scan, length: u64) ->
     let mut proven = 0;
     let mut at = scan.end;
     while at + HEAD as u64 <= length {
-        if let Some(head) = Head::read(window.at(at, HEAD)?)
+        if let Some(head) = RecordHead::read(window.at(at, HEAD)?)
             && head.segment == scan.number
             && head.fits(window.at(at, HEAD + usize::from(head.source))?)
         {

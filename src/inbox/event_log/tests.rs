@@ -22,7 +22,7 @@ fn layout() -> Layout {
 
 /// A log on a directory.
 struct Log {
-    appender: Appender<Directory>,
+    appender: LogAppender<Directory>,
     reader: LogReader<Directory>,
     keeper: LogKeeper<Directory>,
     chance: Chance,
@@ -30,7 +30,7 @@ struct Log {
 
 fn open_in(path: &std::path::Path) -> Result<Log, LogError> {
     let volume = Arc::new(Directory::new(path.to_owned()));
-    let (appender, reader, keeper) = open(volume, layout(), &Known::default())?;
+    let (appender, reader, keeper) = open(volume, layout(), &KnownState::default())?;
     Ok(Log {
         appender,
         reader,
@@ -52,8 +52,8 @@ fn body_of(seq: Seq) -> Vec<u8> {
         .into_bytes()
 }
 
-fn record(seq: Seq, body: &[u8]) -> Record<'_> {
-    Record {
+fn record(seq: Seq, body: &[u8]) -> LogRecord<'_> {
+    LogRecord {
         seq,
         received: Timestamp::from_seconds(seq),
         id: id_of(seq),
@@ -105,14 +105,14 @@ impl Log {
     fn damaged(&self) -> Vec<Seq> {
         let all = self.reader.after(0, usize::MAX, usize::MAX).unwrap();
         all.iter()
-            .filter(|stored| matches!(stored, Stored::Damaged(_)))
-            .map(Stored::seq)
+            .filter(|stored| matches!(stored, LogEntry::Damaged(_)))
+            .map(LogEntry::seq)
             .collect()
     }
 }
 
-fn check_event(stored: &Stored, seq: Seq) {
-    let Stored::Event(event) = stored else {
+fn check_event(stored: &LogEntry, seq: Seq) {
+    let LogEntry::Event(event) = stored else {
         panic!("event {seq} is damaged");
     };
     assert_eq!(event.seq(), seq);
@@ -154,7 +154,7 @@ fn events_are_read_as_they_were_written_before_and_after_a_start() {
     log.append(2);
     log.append(5);
     log.check(336, 50);
-    let Some(Stored::Event(event)) = log.reader.get(17).unwrap() else {
+    let Some(LogEntry::Event(event)) = log.reader.get(17).unwrap() else {
         panic!("event 17 is not there");
     };
     assert_eq!(event.seq(), 17);
@@ -234,7 +234,7 @@ fn ids_are_found_in_memory_and_on_disk() {
         filters: 0,
         ..layout()
     };
-    (log.appender, log.reader, log.keeper) = open(volume, layout, &Known::default()).unwrap();
+    (log.appender, log.reader, log.keeper) = open(volume, layout, &KnownState::default()).unwrap();
     check(&log);
 }
 
@@ -414,9 +414,9 @@ fn old_segments_are_removed_whole_and_a_start_goes_on_with_it() {
         "the files in between are missing"
     );
     let volume = Arc::new(Directory::new(dir.path().to_owned()));
-    let known = Known {
+    let known = KnownState {
         removed: 200,
-        ..Known::default()
+        ..KnownState::default()
     };
     let (_, reader, _) = open(volume, layout(), &known).unwrap();
     assert!(reader.range().unwrap().0 > 60);
@@ -440,7 +440,7 @@ fn an_erased_body_is_gone_from_the_files_also_if_it_was_interrupted() {
         for seq in 1..=201 {
             let stored = log.reader.get(seq).unwrap().unwrap();
             if seqs.contains(&seq) {
-                assert!(matches!(stored, Stored::Erased(_)));
+                assert!(matches!(stored, LogEntry::Erased(_)));
                 assert_eq!(log.reader.find(&id_of(seq)).unwrap(), None);
             } else {
                 check_event(&stored, seq);
@@ -475,13 +475,13 @@ fn an_erased_body_is_gone_from_the_files_also_if_it_was_interrupted() {
     bytes[at..at + 20].copy_from_slice(&record::erased(20));
     std::fs::write(path, &bytes).unwrap();
     let volume = Arc::new(Directory::new(dir.path().to_owned()));
-    let known = Known {
+    let known = KnownState {
         erasing: [2].into(),
-        ..Known::default()
+        ..KnownState::default()
     };
     let (_, reader, keeper) = open(volume, layout(), &known).unwrap();
     keeper.erase(&[2]).unwrap();
-    assert!(matches!(reader.get(2).unwrap(), Some(Stored::Erased(2))));
+    assert!(matches!(reader.get(2).unwrap(), Some(LogEntry::Erased(2))));
     check_event(&reader.get(5).unwrap().unwrap(), 5);
 }
 

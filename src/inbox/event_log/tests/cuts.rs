@@ -38,7 +38,7 @@ impl Truth {
         loop {
             let events = reader.after(seq, 40, 20_000).unwrap();
             for stored in &events {
-                let Stored::Event(event) = stored else {
+                let LogEntry::Event(event) = stored else {
                     panic!("event {} is damaged", stored.seq());
                 };
                 assert_eq!(event.seq(), seq + 1);
@@ -66,7 +66,7 @@ fn process(
     chance: &mut Chance,
     faults: u64,
 ) -> SimulatedDisk {
-    let opened = open(Arc::new(disk.clone()), layout(), &Known::default());
+    let opened = open(Arc::new(disk.clone()), layout(), &KnownState::default());
     let (mut appender, reader, keeper) = opened.unwrap_or_else(|error| panic!("{error}"));
     truth.check(&reader);
     let next = truth
