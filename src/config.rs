@@ -88,38 +88,47 @@ impl Config {
     }
 
     /// Reads and checks a file.
-    pub fn load(path: &Path, env: &Environment) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, variables: &Environment) -> Result<Self, ConfigError> {
         let (text, base) = open(path, "name another file with --config")?;
-        Self::read(&text, path, &base, env)
+        Self::read(&text, path, &base, variables)
     }
 
     /// Reads and checks a text as if it stood in `livehook.toml` in the folder `base`.
-    pub fn from_toml(text: &str, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
-        Self::read(text, &base.join("livehook.toml"), base, env)
+    pub fn from_toml(
+        text: &str,
+        base: &Path,
+        variables: &Environment,
+    ) -> Result<Self, ConfigError> {
+        Self::read(text, &base.join("livehook.toml"), base, variables)
     }
 
     /// Reads and checks nothing but `[admin]`, for those who only want to ask a server.
-    pub fn load_admin(path: &Path, env: &Environment) -> Result<AdminSettings, ConfigError> {
+    pub fn load_admin(path: &Path, variables: &Environment) -> Result<AdminSettings, ConfigError> {
         let advice = "name another file with --config, or the server with --admin";
         let (text, base) = open(path, advice)?;
-        let variable = |name: &str| env.get(name).cloned();
-        let around = Env {
+        let variable = |name: &str| variables.get(name).cloned();
+        let env = Env {
             base: &base,
             variable: &variable,
         };
-        let reader = ConfigReader::of(&text, path, env)?;
+        let reader = ConfigReader::of(&text, path, variables)?;
         let admin: AdminConfig = reader.section(&["admin"])?;
         let invalid = |invalid| reader.invalid(invalid);
-        admin.validate("admin", &around).map_err(invalid)
+        admin.validate("admin", &env).map_err(invalid)
     }
 
-    fn read(text: &str, file: &Path, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
-        let variable = |name: &str| env.get(name).cloned();
-        let around = Env {
+    fn read(
+        text: &str,
+        file: &Path,
+        base: &Path,
+        variables: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let variable = |name: &str| variables.get(name).cloned();
+        let env = Env {
             base,
             variable: &variable,
         };
-        ConfigReader::of(text, file, env)?.config(&around)
+        ConfigReader::of(text, file, variables)?.config(&env)
     }
 
     /// Where a key stands, as `file:line:column`, as far as the file can still be read.
@@ -156,8 +165,8 @@ fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
 /// Brings the parser's picture of the line into one line, without the text of the file: it may hold a secret.
 fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigError {
     let file = file.display();
-    let told = error.to_string();
-    let mut lines = told.lines();
+    let message = error.to_string();
+    let mut lines = message.lines();
     let position = lines
         .next()
         .and_then(|line| line.strip_prefix("TOML parse error at line "))
@@ -165,15 +174,15 @@ fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigEr
     let position =
         position.and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
     let Some(position) = position else {
-        return ConfigError(format!("{file}: {}", told.trim()));
+        return ConfigError(format!("{file}: {}", message.trim()));
     };
     let problem: Vec<_> = lines
         .skip_while(|line| !line.trim_start().starts_with("| ") || !line.ends_with('^'))
         .skip(1)
         .collect();
     let problem = problem.join("; ");
-    let guessed = place::guess(text, position, &problem);
-    let ((line, column), problem) = guessed.unwrap_or((position, problem));
+    let likely = place::likely_problem(text, position, &problem);
+    let ((line, column), problem) = likely.unwrap_or((position, problem));
     ConfigError(format!("{file}:{line}:{column}: {problem}"))
 }
 
@@ -187,9 +196,9 @@ struct ConfigReader<'a> {
 }
 
 impl<'a> ConfigReader<'a> {
-    fn of(text: &'a str, file: &'a Path, env: &Environment) -> Result<Self, ConfigError> {
+    fn of(text: &'a str, file: &'a Path, variables: &Environment) -> Result<Self, ConfigError> {
         let mut root = parse(text, file)?;
-        let from_env = variables::apply(&mut root, env).map_err(ConfigError)?;
+        let from_env = variables::apply(&mut root, variables).map_err(ConfigError)?;
         Ok(Self {
             file,
             text,
@@ -198,7 +207,7 @@ impl<'a> ConfigReader<'a> {
         })
     }
 
-    fn config(&self, around: &Env) -> Result<Config, ConfigError> {
+    fn config(&self, env: &Env) -> Result<Config, ConfigError> {
         if let Some(key) = self
             .root
             .keys()
@@ -217,7 +226,7 @@ impl<'a> ConfigReader<'a> {
         let mut sources = BTreeMap::new();
         for name in self.names("sources")? {
             let source: SourceConfig = self.section(&["sources", name])?;
-            let source = source.validate(name, around).map_err(invalid)?;
+            let source = source.validate(name, env).map_err(invalid)?;
             sources.insert(name.to_owned(), source);
         }
         let Some(longest_grace) = sources.values().map(Source::expiry_grace).max() else {
@@ -226,7 +235,7 @@ impl<'a> ConfigReader<'a> {
             return Err(self.invalid(Invalid::at("sources", problem)));
         };
         let server = server.validate("server").map_err(invalid)?;
-        let admin = admin.validate("admin", around).map_err(invalid)?;
+        let admin = admin.validate("admin", env).map_err(invalid)?;
         if let Some(problem) = admin.collides_with(server.listen) {
             return Err(self.invalid(Invalid::at("admin.listen", problem)));
         }
@@ -234,9 +243,9 @@ impl<'a> ConfigReader<'a> {
             server,
             admin,
             log: log.validate("log").map_err(invalid)?,
-            inbox: self.inbox(&inbox, around, longest_grace)?,
+            inbox: self.inbox(&inbox, env, longest_grace)?,
             streams: streams.validate("streams").map_err(invalid)?,
-            handlers: self.handlers(&sources, around)?,
+            handlers: self.handlers(&sources, env)?,
             sources,
             file: self.file.to_owned(),
         })
@@ -245,7 +254,7 @@ impl<'a> ConfigReader<'a> {
     fn inbox(
         &self,
         inbox: &InboxConfig,
-        around: &Env,
+        env: &Env,
         longest_grace: Duration,
     ) -> Result<InboxSettings, ConfigError> {
         let by_variable = |key: &str| self.from_env.contains_key(&format!("inbox.{key}"));
@@ -257,21 +266,21 @@ impl<'a> ConfigReader<'a> {
             return Err(self.invalid(Invalid::at("inbox.path", problem)));
         }
         inbox
-            .validate("inbox", around, longest_grace)
+            .validate("inbox", env, longest_grace)
             .map_err(|invalid| self.invalid(invalid))
     }
 
     fn handlers(
         &self,
         sources: &BTreeMap<String, Source>,
-        around: &Env,
+        env: &Env,
     ) -> Result<BTreeMap<String, HandlerSettings>, ConfigError> {
         let known: BTreeSet<_> = sources.keys().map(String::as_str).collect();
         let mut handlers = BTreeMap::new();
         for name in self.names("handlers")? {
             let handler: HandlerConfig = self.section(&["handlers", name])?;
             let handler = handler
-                .validate(name, &known, around)
+                .validate(name, &known, env)
                 .map_err(|invalid| self.invalid(invalid))?;
             handlers.insert(name.to_owned(), handler);
         }
@@ -293,20 +302,20 @@ impl<'a> ConfigReader<'a> {
     /// Reads one section; an absent one is all defaults.
     fn section<T: for<'de> Deserialize<'de>>(&self, place: &[&str]) -> Result<T, ConfigError> {
         let nothing = ConfigValue::Table(Table::new());
-        let mut node = place.first().and_then(|first| self.root.get(*first));
+        let mut value = place.first().and_then(|first| self.root.get(*first));
         for key in &place[1..] {
-            node = match node {
+            value = match value {
                 Some(ConfigValue::Table(table)) => table.get(*key),
                 _ => None,
             };
         }
-        let node = node.unwrap_or(&nothing);
-        T::deserialize(node).map_err(|flaw| {
-            let flaw = flaw.locate(node, |node| T::deserialize(node).err());
-            let below = flaw.place.iter().map(String::as_str);
+        let value = value.unwrap_or(&nothing);
+        T::deserialize(value).map_err(|error| {
+            let error = error.locate(value, |value| T::deserialize(value).err());
+            let below = error.place.iter().map(String::as_str);
             let place: Vec<_> = place.iter().copied().chain(below).collect();
             let place = dotted(&place);
-            self.error(&place, &flaw.message(&self.with_variable(&place)))
+            self.error(&place, &error.message(&self.with_variable(&place)))
         })
     }
 

@@ -59,12 +59,12 @@ impl TargetConfig {
 
     /// Checks the section and reads the secrets that it names. `place` is its dotted key, such as
     /// `handlers.archive.to`.
-    pub(crate) fn validate(&self, place: &str, around: &Env) -> Result<HandlerTarget, Invalid> {
+    pub(crate) fn validate(&self, place: &str, env: &Env) -> Result<HandlerTarget, Invalid> {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
-            Self::File(config) => Checked::File(config.validate(place, around)?),
-            Self::Http(config) => Checked::Http(config.validate(place, around)?),
-            Self::Exec(config) => Checked::Exec(config.validate(place, around)?),
+            Self::File(config) => Checked::File(config.validate(place, env)?),
+            Self::Http(config) => Checked::Http(config.validate(place, env)?),
+            Self::Exec(config) => Checked::Exec(config.validate(place, env)?),
         };
         Ok(HandlerTarget(checked))
     }

@@ -83,7 +83,7 @@ impl Ingress {
             rechecking: tokio::sync::Mutex::default(),
             mixed_up: Mutex::default(),
             nowhere: SourceWatch::default(),
-            misrouted: metrics.of_nobody(),
+            misrouted: metrics.of_no_source(),
             clock,
             metrics,
         };

@@ -104,7 +104,7 @@ impl LogConfig {
 /// Lines that may wait to be written.
 const QUEUE: usize = 4096;
 /// The last message waits no longer for its reader.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the log of this process looks, once it is begun.
 static FORMAT: OnceLock<Format> = OnceLock::new();
@@ -152,13 +152,13 @@ pub(crate) fn dropped_lines() -> u64 {
 }
 
 /// Writes a message to standard error at the end of the process; gives up after a second if nobody reads it.
-pub(crate) fn last_words(message: String) {
+pub(crate) fn write_last_message(message: String) {
     let (done, written) = channel();
     std::thread::spawn(move || {
         let _ = writeln!(std::io::stderr(), "{message}");
         let _ = done.send(());
     });
-    let _ = written.recv_timeout(LAST_WORDS);
+    let _ = written.recv_timeout(LAST_MESSAGE_TIMEOUT);
 }
 
 /// What is logged, for tests to read.

@@ -106,7 +106,7 @@ pub(crate) fn choose_crypto() {
 /// Reads the URL of an HTTP endpoint; the problem as the rest of a sentence that begins with its place. It does not repeat
 /// the URL, which may hold secrets.
 pub(crate) fn url(text: &str, example: &str) -> Result<Url, String> {
-    settings::check_filled(text)?;
+    settings::check_no_placeholder(text)?;
     // The parser's own messages do not repeat the text.
     let url = Url::parse(text)
         .map_err(|error| format!("is no URL ({error}), write one such as {example}"))?;

@@ -17,7 +17,7 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use self::answers::Answers;
-use self::board::Boards;
+use self::board::BoardProjection;
 pub use self::reload::Reloader;
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
@@ -126,7 +126,7 @@ impl Builder {
         let metrics = Arc::new(Metrics::default());
         let built = reload::build(&config, &custom, &BTreeMap::new(), &clock).await?;
         let answers = Answers::start().map_err(StartError::Threads)?;
-        let waiting = match &config.inbox.store {
+        let not_ready = match &config.inbox.store {
             StoreSettings::Postgres(_) => {
                 Some(NotReady::begin(&config, max_connections, &metrics, &answers).await?)
             }
@@ -135,8 +135,8 @@ impl Builder {
         let inbox = open_inbox(&config, &clock, &metrics, &answers).await?;
         let rejected = open_rejected(&config, &inbox, &metrics)?;
         let board = board::open(&config, &inbox, &clock, &metrics)?;
-        let boards = Boards::of(&board);
-        boards.serve(&built);
+        let board_projection = BoardProjection::of(&board);
+        board_projection.subscribe(&built);
         let ingress = Arc::new(Ingress::new(
             reload::sources(&config),
             config.server.clone(),
@@ -146,8 +146,8 @@ impl Builder {
             metrics.clone(),
         ));
         let dispatch = Arc::new(Dispatch::new(inbox.clone(), clock.clone(), metrics.clone()));
-        let all = boards.and(&built);
-        let listeners = Self::start(&config, &answers, &dispatch, all, waiting).await;
+        let all = board_projection.with(&built);
+        let listeners = Self::start(&config, &answers, &dispatch, all, not_ready).await;
         let (callbacks, admin) = match listeners {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -163,7 +163,7 @@ impl Builder {
             built,
             ingress.clone(),
             dispatch.clone(),
-            boards,
+            board_projection,
             clock.clone(),
         );
         Ok(Server {
@@ -188,17 +188,17 @@ impl Builder {
         answers: &Answers,
         dispatch: &Arc<Dispatch>,
         built: BTreeMap<String, Built>,
-        waiting: Option<NotReady>,
+        not_ready: Option<NotReady>,
     ) -> Result<(TcpListener, TcpListener), StartError> {
         dispatch.change_to(built).await?;
         let address = config.server.listen;
         let callbacks = answers.spawn(async move {
-            match waiting {
-                Some(waiting) => waiting.end().await,
+            match not_ready {
+                Some(not_ready) => not_ready.end().await,
                 None => TcpListener::bind(address).await,
             }
         });
-        let callbacks = listening("server", address, callbacks.await)?;
+        let callbacks = listen_result("server", address, callbacks.await)?;
         let admin = listen("admin", config.admin.listen).await?;
         Ok((callbacks, admin))
     }
@@ -253,8 +253,8 @@ impl Server {
     /// The store failed so that only a new start can tell what is on the disk. The process should end and be started again.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
         let config = self.reloader.config().await;
-        let (callbacks_stage, callbacks_told) = watch::channel(Stage::Serving);
-        let (admin_stage, admin_told) = watch::channel(Stage::Serving);
+        let (callbacks_stage, callbacks_stages) = watch::channel(Stage::Serving);
+        let (admin_stage, admin_stages) = watch::channel(Stage::Serving);
         let inflight = self.ingress.budget().clone();
         let limits = |max_connections| config.server.limits(max_connections, &inflight);
         let unreadable = Arc::new(Unreadable::new(self.metrics.unreadable.clone()));
@@ -262,7 +262,7 @@ impl Server {
             self.callbacks,
             ingress::router(self.ingress.clone(), self.health.clone()),
             limits(self.max_connections),
-            callbacks_told,
+            callbacks_stages,
             unreadable.clone(),
         ));
         let admin = Admin::new(
@@ -278,11 +278,11 @@ impl Server {
             self.admin,
             admin::router(Arc::new(admin), self.health.clone()),
             limits(ADMIN_CONNECTIONS),
-            admin_told,
+            admin_stages,
             unreadable,
         ));
         let retention = config.inbox.retention;
-        let housekeeping = tokio::spawn(maintain(
+        let maintenance = tokio::spawn(maintain(
             self.inbox.clone(),
             self.dispatch.clone(),
             self.board.clone(),
@@ -300,7 +300,7 @@ impl Server {
             () = shutdown => Ok(()),
             () = self.inbox.until_condemned() => Err(StoreError::Failed),
         };
-        let over = Instant::now() + SHUTDOWN;
+        let deadline = Instant::now() + SHUTDOWN;
         self.health.drain();
         for stage in [&callbacks_stage, &admin_stage] {
             stage.send_replace(Stage::Draining);
@@ -310,10 +310,10 @@ impl Server {
             sleep(config.server.drain_delay).await;
         }
         callbacks_stage.send_replace(Stage::Stopping);
-        let grace = DELIVERY_GRACE.min(over.saturating_duration_since(Instant::now()));
+        let grace = DELIVERY_GRACE.min(deadline.saturating_duration_since(Instant::now()));
         let (unanswered, undelivered) = tokio::join!(
-            timeout_at(over, &mut callbacks),
-            timeout_at(over, self.dispatch.stop(grace)),
+            timeout_at(deadline, &mut callbacks),
+            timeout_at(deadline, self.dispatch.stop(grace)),
         );
         if undelivered.is_err() {
             tracing::warn!("some handlers have not stopped in time: what they were at comes again");
@@ -323,7 +323,7 @@ impl Server {
             callbacks.abort();
         }
         admin.abort();
-        housekeeping.abort();
+        maintenance.abort();
         announcing.abort();
         leases.abort();
         // The list of what was refused may be in the inbox.
@@ -332,7 +332,7 @@ impl Server {
             let _ = spawn_blocking(move || ingress.close()).await;
             inbox.close().await;
         };
-        match timeout_at(over + CLOSING, close).await {
+        match timeout_at(deadline + CLOSING, close).await {
             Ok(()) => tracing::info!("stopped"),
             Err(_) => {
                 tracing::warn!("the store could not be closed in time: the next start recovers it")
@@ -350,7 +350,7 @@ async fn open_inbox(
 ) -> Result<Inbox, OpenError> {
     if matches!(config.inbox.store, StoreSettings::Sqlite(_)) {
         // If it panics, the log says so, and the server can start all the same.
-        let _ = spawn_blocking(sqlite_flags::look).await;
+        let _ = spawn_blocking(sqlite_flags::warn_if_missing).await;
     }
     let (settings, clock, metrics) = (config.inbox.clone(), clock.clone(), metrics.clone());
     let opened = answers.spawn(async move { Inbox::open(&settings, clock, metrics).await });
@@ -393,17 +393,17 @@ impl NotReady {
         let unreadable = Arc::new(Unreadable::new(metrics.unreadable.clone()));
         let begun = answers.spawn(async move {
             let listener = TcpListener::bind(address).await?.into_std()?;
-            let twin = TcpListener::from_std(listener.try_clone()?)?;
-            let (stage, told) = watch::channel(Stage::Serving);
+            let same_listener = TcpListener::from_std(listener.try_clone()?)?;
+            let (stage, stages) = watch::channel(Stage::Serving);
             let router = health::starting();
-            let serving = listener::serve(twin, router, limits, told, unreadable);
+            let serving = listener::serve(same_listener, router, limits, stages, unreadable);
             Ok(Self {
                 listener,
                 stage,
                 serving: tokio::spawn(serving),
             })
         });
-        listening("server", address, begun.await)
+        listen_result("server", address, begun.await)
     }
 
     /// Connections that come from here on wait for the server.
@@ -415,11 +415,11 @@ impl NotReady {
 }
 
 async fn listen(section: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    listening(section, address, Ok(TcpListener::bind(address).await))
+    listen_result(section, address, Ok(TcpListener::bind(address).await))
 }
 
 /// What a task that opened a listener came to.
-fn listening<T>(
+fn listen_result<T>(
     section: &'static str,
     address: SocketAddr,
     opened: Result<std::io::Result<T>, JoinError>,

@@ -16,9 +16,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) mod access;
-mod filled;
+mod placeholder;
 
-pub(crate) use self::filled::{check_filled, trimmed};
+pub(crate) use self::placeholder::{check_no_placeholder, trimmed};
 
 /// A configuration that cannot be used: where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +71,7 @@ pub(crate) struct SecretFields<'a> {
 
 impl SecretFields<'_> {
     /// The secret, if one is given.
-    pub(crate) fn resolve(&self, place: &str, around: &Env) -> Result<Option<Secret>, Invalid> {
+    pub(crate) fn resolve(&self, place: &str, env: &Env) -> Result<Option<Secret>, Invalid> {
         let name = self.name;
         let given = [
             self.text.is_some(),
@@ -87,12 +87,12 @@ impl SecretFields<'_> {
         }
         if let Some(file) = self.file {
             let place = format!("{place}.{name}_file");
-            let text = read_file(&place, file, around)?;
+            let text = read_file(&place, file, env)?;
             return checked(trimmed(&text), place).map(Some);
         }
         if let Some(variable) = self.variable {
             let place = format!("{place}.{name}_env");
-            return match read_variable(&place, variable, around)? {
+            return match read_variable(&place, variable, env)? {
                 Some(text) => checked(trimmed(&text), place).map(Some),
                 None => Ok(None),
             };
@@ -102,8 +102,8 @@ impl SecretFields<'_> {
 }
 
 /// The text of a secret's file.
-pub(crate) fn read_file(place: &str, file: &Path, around: &Env) -> Result<String, Invalid> {
-    let path = around.path(file);
+pub(crate) fn read_file(place: &str, file: &Path, env: &Env) -> Result<String, Invalid> {
+    let path = env.path(file);
     read_text(&path)
         .map_err(|error| Invalid::at(place, format!("cannot read {}: {error}", path.display())))
 }
@@ -118,7 +118,7 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// No file of the configuration is longer.
-const LONGEST_FILE: u64 = 16 << 20;
+const MAX_FILE: u64 = 16 << 20;
 
 /// Reads a file, and gives up after five seconds: a pipe that nobody writes to, or a file system that hangs, must not hold a
 /// start or a reload up for ever. Nor must one that has no end take all the memory, so no more than 16 MiB is read.
@@ -153,9 +153,9 @@ pub(crate) fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
 fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
-        .take(LONGEST_FILE + 1)
+        .take(MAX_FILE + 1)
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST_FILE {
+    if bytes.len() as u64 > MAX_FILE {
         let problem = "it is longer than 16 MiB";
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
@@ -163,20 +163,16 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The text of a named variable; none if it is unset and its name ends in `?`.
-pub(crate) fn read_variable(
-    place: &str,
-    name: &str,
-    around: &Env,
-) -> Result<Option<String>, Invalid> {
+pub(crate) fn read_variable(place: &str, name: &str, env: &Env) -> Result<Option<String>, Invalid> {
     let (name, optional) = match name.strip_suffix('?') {
         Some(name) => (name, true),
         None => (name, false),
     };
-    if name.is_empty() || check_filled(name).is_err() {
+    if name.is_empty() || check_no_placeholder(name).is_err() {
         let problem = "is no name of a variable, write one such as \"CSS_KEY\"";
         return Err(Invalid::at(place, problem));
     }
-    match (around.variable)(name) {
+    match (env.variable)(name) {
         None if !optional => Err(Invalid::at(
             place,
             format!("the environment variable `{name}` is not set"),
@@ -191,7 +187,7 @@ pub(crate) fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
         let problem = "is empty; set it or leave the option out";
         return Err(Invalid::at(place, problem));
     }
-    match filled::check_secret(text) {
+    match placeholder::check_secret(text) {
         Ok(()) => Ok(Secret::new(text)),
         Err(problem) => Err(Invalid::at(place, problem)),
     }
@@ -217,12 +213,12 @@ pub(crate) fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
     untagged,
     expecting = "expected a text with a unit, such as \"10s\" or \"1MiB\""
 )]
-enum SecretSource {
+enum TextOrNumber {
     Text(String),
     Number(i64),
 }
 
-impl SecretSource {
+impl TextOrNumber {
     fn text(self) -> String {
         match self {
             Self::Text(text) => text,
@@ -232,11 +228,11 @@ impl SecretSource {
 }
 
 /// The longest duration that an option takes: longer ones are slips, and adding them to a time could overflow.
-pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A duration that is not zero and not absurd.
 pub(crate) fn check_duration(place: impl Into<String>, value: Duration) -> Result<(), Invalid> {
-    if !value.is_zero() && value <= LONGEST {
+    if !value.is_zero() && value <= MAX_DURATION {
         return Ok(());
     }
     let problem = format!(
@@ -248,7 +244,7 @@ pub(crate) fn check_duration(place: impl Into<String>, value: Duration) -> Resul
 
 /// Reads a duration such as `30m` or `1h 30m`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = SecretSource::deserialize(deserializer)?.text();
+    let text = TextOrNumber::deserialize(deserializer)?.text();
     humantime::parse_duration(&text).map_err(|_| {
         serde::de::Error::custom(format_args!(
             "`{text}` is no duration, write one such as \"10s\", \"30m\" or \"7d\""
@@ -265,7 +261,7 @@ pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
 
 /// Reads a size in bytes such as `1MiB`.
 pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = SecretSource::deserialize(deserializer)?.text();
+    let text = TextOrNumber::deserialize(deserializer)?.text();
     text.parse::<bytesize::ByteSize>()
         .map(|size| size.as_u64())
         .map_err(|_| {
@@ -404,10 +400,10 @@ mod tests {
     #[test]
     fn a_file_is_read_to_16_mib_and_no_further() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(LONGEST_FILE).unwrap();
+        file.as_file().set_len(MAX_FILE).unwrap();
         let read = read_in_time(file.path()).unwrap();
-        assert_eq!(read.len() as u64, LONGEST_FILE);
-        file.as_file().set_len(LONGEST_FILE + 1).unwrap();
+        assert_eq!(read.len() as u64, MAX_FILE);
+        file.as_file().set_len(MAX_FILE + 1).unwrap();
         for endless in [file.path(), Path::new("/dev/zero")] {
             let error = read_in_time(endless).unwrap_err();
             assert_eq!(error.to_string(), "it is longer than 16 MiB");

@@ -70,13 +70,13 @@ impl KeyError {
     ) -> Self {
         let original = self.clone();
         while let Some(ConfigValue::Table(table)) = section.at(&self.place) {
-            let still_there = |only: Option<&String>| {
+            let has_same_error = |only: Option<&String>| {
                 read(&section.reduced(&self.place, only)).as_ref() == Some(&original)
             };
-            if still_there(None) {
+            if has_same_error(None) {
                 break;
             }
-            let Some(key) = table.keys().find(|key| still_there(Some(key))) else {
+            let Some(key) = table.keys().find(|key| has_same_error(Some(key))) else {
                 break;
             };
             let key = key.clone();

@@ -39,20 +39,20 @@ fn nearest(root: &DeTable, place: &str) -> Option<usize> {
 
 /// What most likely is wrong, and where, if the parser found a problem at this line and column; the parser itself speaks of the
 /// character that it would have liked instead.
-pub(super) fn guess(
+pub(super) fn likely_problem(
     text: &str,
     (line, column): (usize, usize),
     problem: &str,
 ) -> Option<((usize, usize), String)> {
     let mut lines = text.lines().map(str::trim_end);
-    let is_said = |line: &&str| !line.is_empty() && !line.trim_start().starts_with('#');
-    if lines.clone().find(is_said).is_some_and(is_yaml) {
+    let is_content = |line: &&str| !line.is_empty() && !line.trim_start().starts_with('#');
+    if lines.clone().find(is_content).is_some_and(is_yaml) {
         return Some((
             (line, column),
             "this is YAML, livehook reads TOML".to_owned(),
         ));
     }
-    if let Some(open) = open_text(text, line) {
+    if let Some(open) = unclosed_text(text, line) {
         // Where the parser is in the same line, it knows the column better.
         let at = if open.0 == line { (line, column) } else { open };
         return Some((at, format!("a quote is missing ({problem})")));
@@ -65,17 +65,17 @@ pub(super) fn guess(
 }
 
 /// Where the first text begins that has no closing quote, in this line or above; one of several lines may end below.
-fn open_text(text: &str, last: usize) -> Option<(usize, usize)> {
+fn unclosed_text(text: &str, last: usize) -> Option<(usize, usize)> {
     // One of several lines: where it begins, and its quotes.
-    let mut long: Option<((usize, usize), &str)> = None;
+    let mut multiline: Option<((usize, usize), &str)> = None;
     for (number, line) in (1..).zip(text.lines()) {
         let mut rest = line;
         loop {
-            if let Some((_, quotes)) = long {
-                let Some(after) = behind_text(rest, quotes) else {
+            if let Some((_, quotes)) = multiline {
+                let Some(after) = after_text(rest, quotes) else {
                     break;
                 };
-                (long, rest) = (None, after);
+                (multiline, rest) = (None, after);
             }
             let Some(found) = rest.find(['"', '\'', '#']) else {
                 break;
@@ -85,23 +85,23 @@ fn open_text(text: &str, last: usize) -> Option<(usize, usize)> {
                 break;
             }
             let column = line[..line.len() - rest.len()].chars().count() + 1;
-            let is_long = rest.starts_with("\"\"\"") || rest.starts_with("'''");
-            let (quotes, inside) = rest.split_at(if is_long { 3 } else { 1 });
-            match behind_text(inside, quotes) {
+            let is_multiline = rest.starts_with("\"\"\"") || rest.starts_with("'''");
+            let (quotes, inside) = rest.split_at(if is_multiline { 3 } else { 1 });
+            match after_text(inside, quotes) {
                 Some(after) => rest = after,
-                None if is_long => {
-                    long = Some(((number, column), quotes));
+                None if is_multiline => {
+                    multiline = Some(((number, column), quotes));
                     break;
                 }
                 None => return Some((number, column)),
             }
         }
     }
-    long.map(|(begin, _)| begin)
+    multiline.map(|(begin, _)| begin)
 }
 
 /// What comes behind a text and its closing quotes; none if they are not in this line.
-fn behind_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
+fn after_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
     let mut is_escaped = false;
     for (at, letter) in inside.char_indices() {
         if is_escaped {

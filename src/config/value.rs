@@ -56,7 +56,7 @@ impl ConfigValue {
         )
     }
 
-    fn found(&self) -> Unexpected<'_> {
+    fn unexpected(&self) -> Unexpected<'_> {
         match self {
             Self::Text(text) | Self::Variable(text) => Unexpected::Str(text),
             Self::Number(number) => Unexpected::Signed(*number),
@@ -69,7 +69,7 @@ impl ConfigValue {
 
     /// The node below this one.
     pub(super) fn at(&self, place: &[String]) -> Option<&ConfigValue> {
-        place.iter().try_fold(self, |node, key| match node {
+        place.iter().try_fold(self, |value, key| match value {
             ConfigValue::Table(table) => table.get(key),
             _ => None,
         })
@@ -78,7 +78,7 @@ impl ConfigValue {
     /// A copy in which the table at this place has only `type` and, if given, one key.
     pub(super) fn reduced(&self, place: &[String], only: Option<&String>) -> ConfigValue {
         let mut copy = self.clone();
-        let end = place.iter().try_fold(&mut copy, |node, key| match node {
+        let end = place.iter().try_fold(&mut copy, |value, key| match value {
             ConfigValue::Table(table) => table.get_mut(key),
             _ => None,
         });
@@ -97,7 +97,7 @@ macro_rules! numbers {
                     Ok(number) => visitor.$visit(number),
                     Err(_) => Err(KeyError::invalid_type(Unexpected::Str(text), &visitor)),
                 },
-                node => node.deserialize_any(visitor),
+                value => value.deserialize_any(visitor),
             }
         }
     )*};
@@ -129,7 +129,7 @@ impl<'de> Deserializer<'de> for &'de ConfigValue {
                 "false" => visitor.visit_bool(false),
                 _ => Err(KeyError::invalid_type(Unexpected::Str(text), &visitor)),
             },
-            node => node.deserialize_any(visitor),
+            value => value.deserialize_any(visitor),
         }
     }
 
@@ -172,9 +172,10 @@ impl<'de> Deserializer<'de> for &'de ConfigValue {
             | ConfigValue::Float(_)
             | ConfigValue::Switch(_)
             | ConfigValue::List(_)
-            | ConfigValue::Table(_) => {
-                Err(KeyError::invalid_type(self.found(), &"a text in quotes"))
-            }
+            | ConfigValue::Table(_) => Err(KeyError::invalid_type(
+                self.unexpected(),
+                &"a text in quotes",
+            )),
         }
     }
 
@@ -222,6 +223,6 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         let Some((key, value)) = self.value.take() else {
             return Err(KeyError::custom("a value without a key"));
         };
-        seed.deserialize(value).map_err(|flaw| flaw.under(key))
+        seed.deserialize(value).map_err(|error| error.under(key))
     }
 }

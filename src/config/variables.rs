@@ -38,8 +38,8 @@ pub(super) fn apply(
         if let ConfigValue::Table(table) = table {
             let value = ConfigValue::Variable(value.trim().to_owned());
             // A secret that the file gives in another way is replaced as well.
-            table.retain(|other, node| {
-                stem(other) != stem(key) || matches!(node, ConfigValue::Variable(_))
+            table.retain(|other, value| {
+                stem(other) != stem(key) || matches!(value, ConfigValue::Variable(_))
             });
             table.insert((*key).to_owned(), value);
             set.insert(format!("{section}.{key}"), name.clone());
@@ -65,7 +65,7 @@ fn check_underscores(
     let ours = variables
         .keys()
         .filter(|name| name.starts_with("LIVEHOOK_"));
-    for name in ours.filter(|name| !options.contains_key(*name) && !names(root, name)) {
+    for name in ours.filter(|name| !options.contains_key(*name) && !mentions(root, name)) {
         if let Some(meant) = options.keys().find(|option| single(option) == single(name)) {
             return Err(format!(
                 "environment: `{name}` sets nothing, did you mean `{meant}`?"
@@ -76,9 +76,9 @@ fn check_underscores(
 }
 
 /// Whether an `…_env` of the file names this variable.
-fn names(table: &Table, variable: &str) -> bool {
-    table.iter().any(|(key, node)| match node {
-        ConfigValue::Table(below) => names(below, variable),
+fn mentions(table: &Table, variable: &str) -> bool {
+    table.iter().any(|(key, value)| match value {
+        ConfigValue::Table(below) => mentions(below, variable),
         ConfigValue::Text(text) => key.ends_with("_env") && text.trim_end_matches('?') == variable,
         _ => false,
     })
@@ -118,20 +118,20 @@ fn variable(section: &str, key: &str) -> String {
 
 /// The keys of a section, as its type tells serde.
 pub(super) fn keys<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
-    match T::deserialize(Ask) {
+    match T::deserialize(KeyCollector) {
         Err(Keys(keys)) => keys,
         Ok(_) => &[],
     }
 }
 
 /// Reads nothing but learns which keys a struct asks for.
-struct Ask;
+struct KeyCollector;
 
 /// The answer, on the only way out of a deserializer that has no value.
 #[derive(Debug)]
 struct Keys(&'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Ask {
+impl<'de> Deserializer<'de> for KeyCollector {
     type Error = Keys;
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Keys> {

@@ -47,7 +47,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(super) fn validate(&self, place: &str, around: &Env) -> Result<ExecTarget, Invalid> {
+    pub(super) fn validate(&self, place: &str, env: &Env) -> Result<ExecTarget, Invalid> {
         let invalid = |problem| Err(Invalid::at(format!("{place}.command"), problem));
         let (program, arguments) = match self.command.split_first() {
             Some((program, arguments)) if !program.trim().is_empty() => (program, arguments),
@@ -58,7 +58,7 @@ impl Config {
         }
         Ok(ExecTarget {
             program: match program.contains('/') {
-                true => around.path(Path::new(program)),
+                true => env.path(Path::new(program)),
                 false => PathBuf::from(program),
             },
             arguments: arguments.to_vec(),

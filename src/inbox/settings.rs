@@ -285,7 +285,7 @@ impl InboxConfig {
 /// A time to wait, which may be none.
 fn wait(given: Option<Duration>, default: Duration, place: String) -> Result<Duration, Invalid> {
     let wait = given.unwrap_or(default);
-    if wait > settings::LONGEST {
+    if wait > settings::MAX_DURATION {
         return Err(Invalid::at(place, "must be at most ten years"));
     }
     Ok(wait)

@@ -164,7 +164,7 @@ impl ServerConfig {
 
 /// The URL without slashes at its end.
 fn public_url(text: &str, place: String) -> Result<String, Invalid> {
-    if let Err(problem) = settings::check_filled(text) {
+    if let Err(problem) = settings::check_no_placeholder(text) {
         return Err(Invalid::at(place, problem));
     }
     let trimmed = text.trim().trim_end_matches('/');

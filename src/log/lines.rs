@@ -63,11 +63,11 @@ impl Lines {
     pub(crate) async fn write(&self, event: impl FnOnce()) -> Result<(), String> {
         tracing::dispatcher::with_default(&self.format, event);
         let text = FORMATTED.take();
-        let gone = |_| "the thread that writes the log has ended".to_owned();
+        let ended = |_| "the thread that writes the log has ended".to_owned();
         let (reply, written) = oneshot::channel();
         let line = Line { text, reply };
-        self.queue.send(line).await.map_err(|_| gone(()))?;
-        written.await.map_err(|_| gone(()))?
+        self.queue.send(line).await.map_err(|_| ended(()))?;
+        written.await.map_err(|_| ended(()))?
     }
 }
 

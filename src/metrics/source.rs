@@ -47,7 +47,7 @@ impl Metrics {
         let of_kind = |kind: Kind| {
             let results = CallbackResult::ALL.iter().map(|result| match result {
                 // Nobody knows whose that is.
-                CallbackResult::Misrouted => self.of_nobody(),
+                CallbackResult::Misrouted => self.of_no_source(),
                 result => self.callbacks.get_or_create_owned(&CallbackLabels {
                     source: source.clone(),
                     kind: kind.slug(),
@@ -77,7 +77,7 @@ impl Metrics {
     }
 
     /// Requests to URLs that are nobody's.
-    pub(crate) fn of_nobody(&self) -> Counter {
+    pub(crate) fn of_no_source(&self) -> Counter {
         self.callbacks.get_or_create_owned(&CallbackLabels {
             source: Kind::Unknown.slug().to_owned(),
             kind: Kind::Unknown.slug(),

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::streams::{self, Board, Subscribed};
 
 /// How often is looked for what is to be told.
-const TELL_EVERY: Duration = Duration::from_millis(200);
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
 /// Between tries to bring the board up to date.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -41,15 +41,15 @@ pub(super) fn open(
 }
 
 /// The board beside the handlers: it is fed as they are, and tells those that ask.
-pub(super) struct Boards {
-    fed: Built,
+pub(super) struct BoardProjection {
+    projection: Built,
     subscribed: Arc<Subscribed>,
 }
 
-impl Boards {
+impl BoardProjection {
     pub(super) fn of(board: &Board) -> Self {
         Self {
-            fed: Built {
+            projection: Built {
                 settings: Arc::new(HandlerSettings::of_projection()),
                 handler: board.feed(),
             },
@@ -62,7 +62,7 @@ impl Boards {
     }
 
     /// Tells what these handlers ask for from now on.
-    pub(super) fn serve(&self, handlers: &BTreeMap<String, Built>) {
+    pub(super) fn subscribe(&self, handlers: &BTreeMap<String, Built>) {
         let asked = |kind: Kind| {
             let mut settings = handlers.values().map(|built| &built.settings);
             settings.any(|settings| settings.kinds().contains(&kind))
@@ -71,9 +71,9 @@ impl Boards {
     }
 
     /// The handlers, and the board.
-    pub(super) fn and(&self, handlers: &BTreeMap<String, Built>) -> BTreeMap<String, Built> {
+    pub(super) fn with(&self, handlers: &BTreeMap<String, Built>) -> BTreeMap<String, Built> {
         let mut all = handlers.clone();
-        all.insert(streams::NAME.to_owned(), self.fed.clone());
+        all.insert(streams::NAME.to_owned(), self.projection.clone());
         all
     }
 }
@@ -102,7 +102,7 @@ pub(super) async fn announce(board: Board, dispatch: Arc<Dispatch>, subscribed: 
             _ => sleep(RETRY).await,
         }
     }
-    let mut ticks = interval(TELL_EVERY);
+    let mut ticks = interval(ANNOUNCE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

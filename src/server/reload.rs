@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::board::Boards;
+use super::board::BoardProjection;
 use super::{CustomHandlers, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,7 +31,7 @@ pub struct Reloader {
     custom: CustomHandlers,
     ingress: Arc<Ingress>,
     dispatch: Arc<Dispatch>,
-    boards: Boards,
+    board_projection: BoardProjection,
     clock: Clock,
 }
 
@@ -42,7 +42,7 @@ impl Reloader {
         built: BTreeMap<String, Built>,
         ingress: Arc<Ingress>,
         dispatch: Arc<Dispatch>,
-        boards: Boards,
+        board_projection: BoardProjection,
         clock: Clock,
     ) -> Self {
         Self {
@@ -50,14 +50,14 @@ impl Reloader {
             custom,
             ingress,
             dispatch,
-            boards,
+            board_projection,
             clock,
         }
     }
 
     /// Which derived kinds handlers ask for.
     pub(super) fn subscribed(&self) -> Arc<Subscribed> {
-        self.boards.subscribed()
+        self.board_projection.subscribed()
     }
 
     /// The configuration in force.
@@ -73,7 +73,9 @@ impl Reloader {
         self.ingress.change_to(sources(&config));
         let changed = async {
             let built = build(&config, &self.custom, &current.1, &self.clock).await?;
-            self.dispatch.change_to(self.boards.and(&built)).await?;
+            self.dispatch
+                .change_to(self.board_projection.with(&built))
+                .await?;
             Ok::<_, StartError>(built)
         };
         let built = match changed.await {
@@ -86,7 +88,7 @@ impl Reloader {
         for section in sections_that_differ(&current.0, &config) {
             tracing::warn!(section, "this section has changed, which needs a restart");
         }
-        self.boards.serve(&built);
+        self.board_projection.subscribe(&built);
         // The sections that need a restart stay what they are in the running server.
         let (old, _) = &*current;
         let config = Config {
@@ -170,12 +172,12 @@ pub(super) async fn build(
     }
     for (name, handler) in custom {
         if !built.contains_key(name) {
-            let around = Env {
+            let env = Env {
                 base: &config.file,
                 variable: &|_| None,
             };
             let sources = config.sources.keys().map(String::as_str).collect();
-            let settings = HandlerConfig::default().validate(name, &sources, &around);
+            let settings = HandlerConfig::default().validate(name, &sources, &env);
             let settings = settings.map_err(|error| problem(name, error.problem))?;
             built.insert(
                 name.clone(),

@@ -9,7 +9,7 @@ const CARGO_CONFIG: &str = include_str!("../../.cargo/config.toml");
 const MARK: &str = "DEFAULT_MEMSTATUS=0";
 
 /// Warns if it was not. All that it does with SQLite is in memory.
-pub(super) fn look() {
+pub(super) fn warn_if_missing() {
     match compile_options() {
         Ok(options) if lacks_flags(&options) => tracing::warn!(
             "SQLite was built without the flags that livehook sets for it, so storing takes longer; install livehook again \

@@ -58,20 +58,24 @@ fn resolved(path: &Path) -> PathBuf {
 /// Refuses a program that is not there or that we may not run. One without a slash is looked for in `path`, as `PATH` has it.
 pub(crate) fn check_program(program: &Path, path: &std::ffi::OsStr) -> anyhow::Result<()> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return runnable(program);
+        return check_runnable(program);
     }
     let found: Vec<PathBuf> = std::env::split_paths(path)
         .map(|folder| folder.join(program))
         .filter(|file| file.is_file())
         .collect();
-    match found.iter().map(|file| runnable(file)).find(Result::is_ok) {
+    match found
+        .iter()
+        .map(|file| check_runnable(file))
+        .find(Result::is_ok)
+    {
         Some(_) => Ok(()),
         None if found.is_empty() => bail!("there is no {} in PATH", program.display()),
-        None => found.iter().try_for_each(|file| runnable(file)),
+        None => found.iter().try_for_each(|file| check_runnable(file)),
     }
 }
 
-fn runnable(file: &Path) -> anyhow::Result<()> {
+fn check_runnable(file: &Path) -> anyhow::Result<()> {
     let shown = file.display();
     let metadata = std::fs::metadata(file).with_context(|| format!("cannot find {shown}"))?;
     if !metadata.is_file() {

@@ -37,7 +37,7 @@ pub(crate) fn trimmed(text: &str) -> &str {
 
 /// Refuses a placeholder, and a character that nobody sees. The problem is the rest of a sentence that begins with the
 /// place. It does not repeat the text, which may be a secret.
-pub(crate) fn check_filled(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_no_placeholder(text: &str) -> Result<(), &'static str> {
     if text.contains("replace-me") {
         return Err("still is the placeholder `replace-me`");
     }
@@ -55,7 +55,7 @@ pub(crate) fn check_filled(text: &str) -> Result<(), &'static str> {
 
 /// The same for a secret, which is all value: quotes around it would belong to it.
 pub(super) fn check_secret(text: &str) -> Result<(), &'static str> {
-    check_filled(text)?;
+    check_no_placeholder(text)?;
     let inner = |(open, close)| text.strip_prefix(open)?.strip_suffix(close);
     if QUOTES.into_iter().find_map(inner).is_some() {
         return Err("stands in quotes, which would be a part of it; remove them");
@@ -134,12 +134,12 @@ mod tests {
             "\u{202E}abc",
             "abc\ndef",
         ] {
-            assert!(check_filled(text).is_err(), "{text:?}");
+            assert!(check_no_placeholder(text).is_err(), "{text:?}");
             assert!(check_secret(text).is_err(), "{text:?}");
         }
         for text in ["\"abc\"", "'abc'", "\u{201C}abc\u{201D}", "\"\""] {
             assert!(check_secret(text).is_err(), "{text:?}");
-            assert!(check_filled(text).is_ok(), "{text:?}");
+            assert!(check_no_placeholder(text).is_ok(), "{text:?}");
         }
     }
 
