@@ -1,9 +1,9 @@
-//! Where in the file something stands, and what a file is that is no TOML.
+//! Finds the position of a key in the file, and common mistakes in a file that is not TOML.
 
 use toml::de::{DeTable, DeValue};
 
-/// Where a dotted key stands, as `:line:column`. Of one that is not in the file, where the table is that it belongs to;
-/// empty if that is not there either.
+/// The position of a dotted key, as `:line:column`. If the key is not in the file, the position of
+/// the nearest table around it, or an empty text if there is none.
 pub(super) fn position(text: &str, place: &str) -> String {
     let found = DeTable::parse(text).ok();
     let found = found.and_then(|root| nearest(root.get_ref(), place));
@@ -19,7 +19,7 @@ pub(super) fn position(text: &str, place: &str) -> String {
     })
 }
 
-/// The offset of the deepest key of the place that is there.
+/// The offset of the deepest key of `place` that is in the file.
 fn nearest(root: &DeTable, place: &str) -> Option<usize> {
     let mut table = root;
     let mut found = None;
@@ -37,8 +37,8 @@ fn nearest(root: &DeTable, place: &str) -> Option<usize> {
     found
 }
 
-/// What most likely is wrong, and where, if the parser found a problem at this line and column; the parser itself speaks of the
-/// character that it would have liked instead.
+/// The probable mistake and its position, if the parser failed at this line and column. The
+/// parser's own message only names the character that it expected.
 pub(super) fn likely_problem(
     text: &str,
     (line, column): (usize, usize),
@@ -53,7 +53,7 @@ pub(super) fn likely_problem(
         ));
     }
     if let Some(open) = unclosed_text(text, line) {
-        // Where the parser is in the same line, it knows the column better.
+        // If the parser stopped in the same line, its column is more exact.
         let at = if open.0 == line { (line, column) } else { open };
         return Some((at, format!("a quote is missing ({problem})")));
     }
@@ -64,9 +64,10 @@ pub(super) fn likely_problem(
     })
 }
 
-/// Where the first text begins that has no closing quote, in this line or above; one of several lines may end below.
+/// The position of the first text without a closing quote, up to line `last`. A text of several
+/// lines may be closed after `last`.
 fn unclosed_text(text: &str, last: usize) -> Option<(usize, usize)> {
-    // One of several lines: where it begins, and its quotes.
+    // The start and the quotes of a text of several lines that is not closed yet.
     let mut multiline: Option<((usize, usize), &str)> = None;
     for (number, line) in (1..).zip(text.lines()) {
         let mut rest = line;
@@ -100,7 +101,7 @@ fn unclosed_text(text: &str, last: usize) -> Option<(usize, usize)> {
     multiline.map(|(begin, _)| begin)
 }
 
-/// What comes behind a text and its closing quotes; none if they are not in this line.
+/// The rest of the line after a text and its closing quotes; none if this line does not close it.
 fn after_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
     let mut is_escaped = false;
     for (at, letter) in inside.char_indices() {
@@ -109,7 +110,7 @@ fn after_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
         } else if letter == '\\' && quotes.starts_with('"') {
             is_escaped = true;
         } else if let Some(after) = inside[at..].strip_prefix(quotes) {
-            // A text of several lines may end in quotes itself.
+            // A text of several lines may itself end in quotes.
             let own = after.chars().take_while(|next| *next == letter).count();
             return Some(&after[if quotes.len() > 1 { own.min(2) } else { 0 }..]);
         }
@@ -117,7 +118,8 @@ fn after_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
     None
 }
 
-/// `key = text` with a text that is nothing else that TOML knows, such as an address, a path, a time or a word.
+/// Whether the line is `key = text` without quotes, where the text is an address, a path, a time or
+/// a word, and not a value that TOML knows.
 fn is_bare_text(line: &str) -> bool {
     let line = line.split('#').next().unwrap_or_default();
     let Some((_, value)) = line.split_once('=') else {
@@ -131,7 +133,7 @@ fn is_bare_text(line: &str) -> bool {
     is_word && !is_boolean && DeTable::parse(&format!("x = {value}")).is_err()
 }
 
-/// `---`, `- item`, `key:` or `key: value`, which no line of TOML begins with.
+/// Whether the line is `---`, `- item`, `key:` or `key: value`. No line of TOML is like that.
 fn is_yaml(line: &str) -> bool {
     let key_fits = |c: char| c.is_alphanumeric() || "_-. \"'".contains(c);
     let key = line
