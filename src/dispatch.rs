@@ -33,7 +33,7 @@ use self::worker::{LeasedHandler, Worker, WorkerCommand};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
 use crate::handler::Consumer;
-use crate::inbox::delivery::{HandlerId, OutOfLine, RowCounts, RowState, Selection};
+use crate::inbox::delivery::{DeliveryRow, HandlerId, RowCounts, RowState, Selection};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::{HandlerLabel, Metrics};
 
@@ -121,7 +121,7 @@ pub(crate) struct DeliveryReport {
     /// How far it is.
     pub progress: DeliveryProgress,
     /// What is known of a delivery that is out of line.
-    pub row: Option<OutOfLine>,
+    pub row: Option<DeliveryRow>,
 }
 
 /// How far a handler is with an event.
@@ -431,7 +431,7 @@ impl Dispatch {
         for (handler, id, wants, read_to) in handlers {
             // In this order: what fails meanwhile is out of line rather than done.
             let position = self.inbox.position(id).await?;
-            let mut row = self.inbox.out_of_line(id, event.seq()).await?;
+            let mut row = self.inbox.delivery_row(id, event.seq()).await?;
             if let Some(row) = row.as_mut().filter(|row| row.state != RowState::Parked) {
                 let shown = |steady| self.clock.shown(steady);
                 row.attempts.first = row.attempts.first.map(shown);

@@ -29,7 +29,7 @@ use tokio::task::spawn_blocking;
 
 use self::arrivals::Arrivals;
 use self::delivery::{
-    CommandRequest, DeliveryCommit, HandlerId, InHand, Lane, Lease, OutOfLine, Owed, Parked,
+    CommandRequest, DeliveryCommit, DeliveryRow, HandlerId, InHand, Lane, Lease, Owed, Parked,
     Registered, ReplayedDelivery, RowCounts, Selection, Start,
 };
 pub(crate) use self::postgres::SharedBoard;
@@ -274,11 +274,11 @@ impl Inbox {
     }
 
     /// Those of these events that are there, by number.
-    pub(crate) async fn these(&self, mut seqs: Vec<Seq>) -> Result<Vec<Event>, StoreError> {
+    pub(crate) async fn by_seq(&self, mut seqs: Vec<Seq>) -> Result<Vec<Event>, StoreError> {
         seqs.sort_unstable();
         match &*self.engine {
             Engine::Sqlite(store) => store.these(seqs).await,
-            Engine::Postgres(store) => store.these(&seqs).await,
+            Engine::Postgres(store) => store.by_seq(&seqs).await,
         }
     }
 
@@ -331,8 +331,8 @@ impl Inbox {
     }
 
     /// Takes note of how far it has come, so that [`age`](Self::age) can tell. Once a second is enough.
-    pub(crate) fn note_arrivals(&self) {
-        self.arrivals.look();
+    pub(crate) fn sample_arrivals(&self) {
+        self.arrivals.sample();
     }
 
     /// The parked deliveries of a handler beyond the event `beyond`, in the order of their events or newest first. The events
@@ -444,7 +444,7 @@ impl Inbox {
             };
             let again = |event: &Event| {
                 let in_hand = in_hand(event.seq());
-                (in_hand != InHand::Comes && wants(event)).then(|| ReplayedDelivery {
+                (in_hand != InHand::InProgress && wants(event)).then(|| ReplayedDelivery {
                     seq: event.seq(),
                     lane: event.lane(),
                     is_owed: in_hand == InHand::Owed,
@@ -466,7 +466,7 @@ impl Inbox {
     ) -> Result<(u64, Vec<Lane>), StoreError> {
         if let Selection::Event(seq) = selection {
             if dry_run {
-                let owed = on_engine!(self, store => store.out_of_line(handler, seq).await)?;
+                let owed = on_engine!(self, store => store.delivery_row(handler, seq).await)?;
                 return Ok((owed.is_some().into(), Vec::new()));
             }
             return on_engine!(self, store => store.discard(handler, vec![seq]).await);
@@ -613,12 +613,12 @@ impl Inbox {
     }
 
     /// A handler's delivery of an event, if it is out of line.
-    pub(crate) async fn out_of_line(
+    pub(crate) async fn delivery_row(
         &self,
         handler: HandlerId,
         seq: Seq,
-    ) -> Result<Option<OutOfLine>, StoreError> {
-        on_engine!(self, store => store.out_of_line(handler, seq).await)
+    ) -> Result<Option<DeliveryRow>, StoreError> {
+        on_engine!(self, store => store.delivery_row(handler, seq).await)
     }
 
     /// Up to where a handler is finished, or has rows.
@@ -688,12 +688,12 @@ impl Inbox {
     /// Tells what came of an order.
     pub(crate) async fn answer_command(
         &self,
-        order: &CommandRequest,
+        command: &CommandRequest,
         answer: Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(store) => store.answer_command(&order.id, answer).await,
+            Engine::Postgres(store) => store.answer_command(&command.id, answer).await,
         }
     }
 }

@@ -22,7 +22,7 @@ use css_callbacks::{Kind, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use self::shared::SharedShelf;
+use self::shared::SharedStore;
 use self::sqlite::{RejectedReader, SqliteStore};
 use crate::inbox::query::Page;
 pub(crate) use crate::inbox::rejected::{Reason, RejectedEntry, RejectedQuery};
@@ -74,7 +74,7 @@ impl Rejected {
 }
 
 /// A part of the list from one row more than is wanted: no more once their bodies exceed [`PAGE`].
-fn page<E>(
+fn to_page<E>(
     rows: impl Iterator<Item = Result<RejectedEntry, E>>,
     limit: usize,
 ) -> Result<Page<RejectedEntry>, E> {
@@ -116,7 +116,7 @@ enum RejectedBackend {
 /// Takes refused callbacks.
 pub(crate) struct RejectedList {
     queue: Mutex<Option<SyncSender<ListCommand>>>,
-    taken: Mutex<HashMap<(Arc<str>, Reason), Second>>,
+    rates: Mutex<HashMap<(Arc<str>, Reason), Second>>,
     backend: RejectedBackend,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -132,32 +132,28 @@ impl RejectedList {
     /// Opens or creates the list in the inbox's directory.
     pub(crate) fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
         let file = directory.join("rejected.db");
-        let shelf = SqliteStore::open(&file)?;
+        let store = SqliteStore::open(&file)?;
         let reader = Arc::new(Mutex::new(RejectedReader::open(&file)?));
-        Ok(Self::written_by(
-            shelf,
-            RejectedBackend::File(reader),
-            metrics,
-        ))
+        Ok(Self::start(store, RejectedBackend::File(reader), metrics))
     }
 
     /// The list in an inbox that several processes share, and the list with it. Belongs into a runtime.
     pub(crate) fn shared(inbox: Inbox, metrics: Arc<Metrics>) -> Self {
-        Self::written_by(
-            SharedShelf::new(inbox.clone()),
+        Self::start(
+            SharedStore::new(inbox.clone()),
             RejectedBackend::Shared(inbox),
             metrics,
         )
     }
 
-    fn written_by(shelf: impl Write, backend: RejectedBackend, metrics: Arc<Metrics>) -> Self {
+    fn start(store: impl Write, backend: RejectedBackend, metrics: Arc<Metrics>) -> Self {
         let (queue, received) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("rejected".to_owned())
-            .spawn(move || run(&received, shelf));
+            .spawn(move || run(&received, store));
         Self {
             queue: Mutex::new(Some(queue)),
-            taken: Mutex::default(),
+            rates: Mutex::default(),
             backend,
             metrics,
             thread: Mutex::new(thread.ok()),
@@ -170,7 +166,7 @@ impl RejectedList {
         if rejected.size > MAX_BODY {
             rejected.body = Bytes::new();
         }
-        let kept = self.is_in_time(&rejected)
+        let kept = self.is_within_rate(&rejected)
             && match self.queue() {
                 Some(queue) => queue.try_send(ListCommand::Keep(rejected)).is_ok(),
                 None => false,
@@ -185,10 +181,10 @@ impl RejectedList {
         queue.clone()
     }
 
-    fn is_in_time(&self, rejected: &Rejected) -> bool {
+    fn is_within_rate(&self, rejected: &Rejected) -> bool {
         let second = rejected.received.seconds();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = taken
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = rates
             .entry((rejected.source.clone(), rejected.reason))
             .or_default();
         if entry.0 != second {
@@ -199,7 +195,7 @@ impl RejectedList {
     }
 
     /// A part of the list, up to `limit` entries.
-    pub(crate) async fn part(
+    pub(crate) async fn page(
         &self,
         wanted: RejectedQuery,
         limit: usize,
@@ -207,15 +203,15 @@ impl RejectedList {
         let reader = match &self.backend {
             RejectedBackend::Shared(inbox) => {
                 let rows = inbox.rejected(&wanted, limit + 1, PAGE).await?;
-                return page(rows.into_iter().map(Ok), limit);
+                return to_page(rows.into_iter().map(Ok), limit);
             }
             RejectedBackend::File(reader) => reader.clone(),
         };
-        let part = spawn_blocking(move || {
+        let page = spawn_blocking(move || {
             let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            reader.part(&wanted, limit)
+            reader.page(&wanted, limit)
         });
-        part.await.unwrap_or(Err(StoreError::Failed))
+        page.await.unwrap_or(Err(StoreError::Failed))
     }
 
     /// Takes entries off the list; those that are not there any more are passed over.
@@ -255,14 +251,14 @@ impl Drop for RejectedList {
     }
 }
 
-fn run(queue: &Receiver<ListCommand>, mut shelf: impl Write) {
+fn run(queue: &Receiver<ListCommand>, mut store: impl Write) {
     while let Ok(first) = queue.recv() {
         let mut batch = Vec::new();
         for work in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
             match work {
                 ListCommand::Keep(rejected) => batch.push(rejected),
                 ListCommand::Remove(ids, reply) => {
-                    let removed = shelf.remove(&ids);
+                    let removed = store.remove(&ids);
                     let removed = removed.map_err(|error| failed("taken off", &error));
                     // Whoever asked may have gone.
                     let _ = reply.send(removed);
@@ -270,7 +266,7 @@ fn run(queue: &Receiver<ListCommand>, mut shelf: impl Write) {
             }
         }
         if !batch.is_empty()
-            && let Err(error) = shelf.keep(&batch)
+            && let Err(error) = store.keep(&batch)
         {
             failed("added to", &error);
         }

@@ -443,7 +443,7 @@ async fn maintain(
     let mut seconds = interval(Duration::from_secs(1));
     for second in 0u64.. {
         seconds.tick().await;
-        inbox.note_arrivals();
+        inbox.sample_arrivals();
         if let Some((before, now)) = steps.look() {
             tracing::warn!(
                 clock.before = %before,

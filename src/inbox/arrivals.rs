@@ -14,13 +14,13 @@ use crate::clock::Clock;
 use crate::event::Seq;
 
 /// With more looks than these the one is forgotten that is missed least.
-const LOOKS: usize = 256;
+const MAX_SAMPLES: usize = 256;
 
 pub(super) struct Arrivals {
     clock: Clock,
     committed: watch::Receiver<Seq>,
     /// The newest event at a look, and its steady time. Both only rise.
-    looks: Mutex<VecDeque<(Seq, Timestamp)>>,
+    samples: Mutex<VecDeque<(Seq, Timestamp)>>,
 }
 
 impl Arrivals {
@@ -28,38 +28,38 @@ impl Arrivals {
         let arrivals = Self {
             clock,
             committed,
-            looks: Mutex::default(),
+            samples: Mutex::default(),
         };
-        arrivals.look();
+        arrivals.sample();
         arrivals
     }
 
     /// Remembers how far the inbox has come by now.
-    pub(super) fn look(&self) {
+    pub(super) fn sample(&self) {
         let newest = *self.committed.borrow();
         let now = self.clock.steady();
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        if looks.back().is_some_and(|(seen, _)| *seen >= newest) {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples.back().is_some_and(|(seen, _)| *seen >= newest) {
             return;
         }
-        looks.push_back((newest, now));
-        if looks.len() > LOOKS {
+        samples.push_back((newest, now));
+        if samples.len() > MAX_SAMPLES {
             // The longer ago, the less it matters how long exactly.
             let gap = |at: usize| {
-                let (before, after) = (looks[at - 1].1, looks[at + 1].1);
-                let age = now.since(looks[at].1).max(Duration::from_millis(1));
+                let (before, after) = (samples[at - 1].1, samples[at + 1].1);
+                let age = now.since(samples[at].1).max(Duration::from_millis(1));
                 after.since(before).as_secs_f64() / age.as_secs_f64()
             };
-            let least = (1..looks.len() - 1).min_by(|a, b| gap(*a).total_cmp(&gap(*b)));
-            least.and_then(|at| looks.remove(at));
+            let least = (1..samples.len() - 1).min_by(|a, b| gap(*a).total_cmp(&gap(*b)));
+            least.and_then(|at| samples.remove(at));
         }
     }
 
     /// How long ago an event arrived, by the clock or by what was seen of it.
     pub(super) fn age(&self, seq: Seq, received: Timestamp) -> Duration {
-        self.look();
-        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = looks.get(looks.partition_point(|(newest, _)| *newest < seq));
+        self.sample();
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = samples.get(samples.partition_point(|(newest, _)| *newest < seq));
         let seen = seen.map_or(Duration::ZERO, |(_, at)| self.clock.steady().since(*at));
         seen.max(self.clock.now().since(received))
     }
@@ -99,9 +99,9 @@ mod tests {
         for seq in 1..5000 {
             clock.advance(Duration::from_secs(1));
             committed.send_replace(seq);
-            arrivals.look();
+            arrivals.sample();
         }
-        assert!(arrivals.looks.lock().unwrap().len() <= LOOKS);
+        assert!(arrivals.samples.lock().unwrap().len() <= MAX_SAMPLES);
         for seq in [1, 100, 2500, 4900, 4999] {
             let age = arrivals.age(seq, BEGIN).as_secs();
             let true_age = 4999 - seq.unsigned_abs();

@@ -182,7 +182,7 @@ pub(crate) struct Attempts {
 
 /// A delivery that is out of line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OutOfLine {
+pub(crate) struct DeliveryRow {
     /// What it waits for.
     pub state: RowState,
     /// What was tried.
@@ -272,7 +272,7 @@ pub(crate) enum InHand {
     /// Nothing that its row, if it has one, does not tell.
     Nothing,
     /// It is being delivered, or will be in a moment: to be left alone.
-    Comes,
+    InProgress,
     /// It is owed, and needs no row to be delivered again.
     Owed,
 }

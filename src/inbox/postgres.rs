@@ -66,7 +66,7 @@ pub(super) struct PostgresStore {
     requests: Mutex<Option<mpsc::UnboundedSender<AcceptRequest>>>,
     committed: watch::Receiver<Seq>,
     /// What stores them.
-    accepting: Mutex<Option<JoinHandle<()>>>,
+    accept_task: Mutex<Option<JoinHandle<()>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -108,7 +108,7 @@ impl PostgresStore {
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let pool = Pool::new(own).map_err(OpenError::Refused)?;
-        reach(&pool, own.connect_wait).await?;
+        connect(&pool, own.connect_wait).await?;
         let bytes: [u8; 16] = random();
         let (committed, watched) = watch::channel(0);
         let shared = Arc::new(Shared {
@@ -130,7 +130,7 @@ impl PostgresStore {
         let failed = |_| OpenError::Ended("its newest event could not be read".to_owned());
         shared.read_newest().await.map_err(failed)?;
         let (requests, received) = mpsc::unbounded_channel();
-        let accepting = tokio::spawn(accept::run(shared.clone(), received));
+        let accept_task = tokio::spawn(accept::run(shared.clone(), received));
         let tasks = vec![
             tokio::spawn(shared.clone().watch_newest()),
             tokio::spawn(shared.clone().send_notifications()),
@@ -141,7 +141,7 @@ impl PostgresStore {
             shared,
             requests: Mutex::new(Some(requests)),
             committed: watched,
-            accepting: Mutex::new(Some(accepting)),
+            accept_task: Mutex::new(Some(accept_task)),
             tasks,
         })
     }
@@ -183,7 +183,7 @@ impl PostgresStore {
     /// Finds out whether the server takes writes.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let sql = "UPDATE livehook.meta SET value = value WHERE name = 'version'";
-        let result = self.shared.ask(sql, &[]).await;
+        let result = self.shared.query(sql, &[]).await;
         self.shared.set_working(result.is_ok());
         result.map(drop)
     }
@@ -196,18 +196,18 @@ impl PostgresStore {
     /// Answers what was sent before, and ends.
     pub(super) async fn close(&self) {
         drop(self.requests().take());
-        let accepting = self
-            .accepting
+        let accept_task = self
+            .accept_task
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(accepting) = accepting
-            && accepting.await.is_err()
+        if let Some(accept_task) = accept_task
+            && accept_task.await.is_err()
         {
             tracing::error!("a task of the inbox had panicked");
         }
         if !self.shared.closed.load(Ordering::SeqCst) {
-            self.shared.leave().await;
+            self.shared.deregister().await;
         }
         self.shared.closed.store(true, Ordering::SeqCst);
         self.tasks.iter().for_each(JoinHandle::abort);
@@ -239,7 +239,7 @@ impl Shared {
 
     /// Has everybody know that events up to here are stored.
     fn announce(&self, seq: Seq) {
-        raise(&self.committed, seq);
+        raise_to(&self.committed, seq);
     }
 
     /// Looks what there is.
@@ -248,18 +248,18 @@ impl Shared {
             (SELECT coalesce(max(seq), 0) FROM livehook.events),
             (SELECT coalesce(max(position), 0) FROM livehook.handlers),
             (SELECT coalesce(max(value), 0) FROM livehook.meta WHERE name = 'last_seq'))";
-        let rows = self.ask(sql, &[]).await?;
+        let rows = self.query(sql, &[]).await?;
         self.announce(rows[0].get(0));
         Ok(())
     }
 
     async fn watch_newest(self: Arc<Self>) {
-        let mut looks = interval(POLL_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(POLL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.poll_now.notified() => {}
-                _ = looks.tick() => {}
+                _ = ticks.tick() => {}
             }
             if self.read_newest().await.is_err() && !self.failing.swap(true, Ordering::Relaxed) {
                 // Whoever balances the load should know before the next callback does.
@@ -274,26 +274,26 @@ impl Shared {
             let newest = stored_here.borrow_and_update().to_string();
             let values: [Parameter; 2] = [(&CHANNEL, Type::TEXT), (&newest, Type::TEXT)];
             // Whoever missed it looks by itself.
-            let _ = self.ask("SELECT pg_notify($1, $2)", &values).await;
+            let _ = self.query("SELECT pg_notify($1, $2)", &values).await;
             sleep(NOTIFY_EVERY).await;
         }
     }
 
     async fn receive_notifications(self: Arc<Self>) {
-        let mut told = false;
+        let mut logged = false;
         loop {
             let pause = match self.pool.listen(CHANNEL).await {
-                Ok(Some(mut heard)) => {
+                Ok(Some(mut notifications)) => {
                     // What was stored in the meantime was announced to nobody.
                     self.poll_now.notify_one();
-                    while let Some(newest) = heard.recv().await {
+                    while let Some(newest) = notifications.recv().await {
                         // As numbers follow one another, all that are lower are there.
                         self.announce(newest.parse().unwrap_or(0));
                     }
                     POLL_EVERY
                 }
                 Ok(None) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         tracing::info!(
                             "no notifications come through, as behind a pooler of transactions: \
                              events that other receivers store are noticed within a second"
@@ -308,13 +308,13 @@ impl Shared {
     }
 
     async fn measure_size(self: Arc<Self>) {
-        let mut looks = interval(MEASURE_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(MEASURE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            ticks.tick().await;
             let sql = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'livehook' AND c.relkind = 'r'";
-            if let Ok(rows) = self.ask(sql, &[]).await {
+            if let Ok(rows) = self.query(sql, &[]).await {
                 let size: i64 = rows.first().map_or(0, |row| row.get(0));
                 self.size.store(size.unsigned_abs(), Ordering::Relaxed);
             }
@@ -323,7 +323,7 @@ impl Shared {
 }
 
 /// Batches may tell of themselves in another order.
-fn raise(newest: &watch::Sender<Seq>, seq: Seq) {
+fn raise_to(newest: &watch::Sender<Seq>, seq: Seq) {
     newest.send_if_modified(|newest| {
         let newer = seq > *newest;
         *newest = seq.max(*newest);
@@ -332,13 +332,13 @@ fn raise(newest: &watch::Sender<Seq>, seq: Seq) {
 }
 
 /// Tries until there is a server that takes writes and has the schema.
-async fn reach(pool: &Pool, wait: Duration) -> Result<(), OpenError> {
+async fn connect(pool: &Pool, wait: Duration) -> Result<(), OpenError> {
     let began = Instant::now();
-    let mut told = None;
+    let mut logged = None;
     loop {
         let problem = match prepare(pool).await {
             Ok(()) => {
-                if told.is_some() {
+                if logged.is_some() {
                     tracing::info!("PostgreSQL is there");
                 }
                 return Ok(());
@@ -352,12 +352,12 @@ async fn reach(pool: &Pool, wait: Duration) -> Result<(), OpenError> {
                 waited: wait,
             });
         }
-        if told.as_ref() != Some(&problem) {
+        if logged.as_ref() != Some(&problem) {
             tracing::warn!(
                 "inbox.url: {problem}; trying again for up to {}",
                 humantime::format_duration(wait)
             );
-            told = Some(problem);
+            logged = Some(problem);
         }
         sleep(RETRY).await;
     }
@@ -367,7 +367,7 @@ async fn prepare(pool: &Pool) -> Result<(), ConnectError> {
     let mut connection = pool.get().await?;
     match schema::migrate(&mut connection).await {
         Ok(()) => Ok(()),
-        Err(MigrationError::Postgres(error)) => Err(connection.failed(&error)),
+        Err(MigrationError::Postgres(error)) => Err(connection.classify(&error)),
         Err(error) => Err(ConnectError::Setup(error.to_string())),
     }
 }

@@ -73,14 +73,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 8;
-const MOST_CONNECTIONS: usize = 1000;
+const MAX_CONNECTIONS: usize = 1000;
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
 /// The shortest window that is chosen unasked.
-const USUAL_WINDOW: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_MIN_WINDOW: Duration = Duration::from_secs(30 * 60);
 
 /// From the last moment a signature is taken to the last repeat that can still come.
-const BEYOND_GRACE: Duration = Duration::from_secs(20 * 60);
+const LATEST_REPEAT: Duration = Duration::from_secs(20 * 60);
 
 /// `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -136,13 +136,13 @@ const FILES: [&str; 5] = [
 ];
 
 /// What SQLite calls the files beside its own.
-const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 impl SqliteSettings {
     /// Whether this is a file of the store, so that nobody else may write to it.
     pub(crate) fn owns(&self, file: &Path) -> bool {
         let names = FILES.iter().chain(&["streams.db"]);
-        let mut all = names.flat_map(|name| BESIDE.map(|beside| format!("{name}{beside}")));
+        let mut all = names.flat_map(|name| SUFFIXES.map(|suffix| format!("{name}{suffix}")));
         all.any(|name| access::is_same_file(file, &self.path.join(name)))
     }
 
@@ -173,14 +173,14 @@ impl InboxConfig {
     pub(crate) fn validate(
         &self,
         place: &str,
-        around: &Env,
+        env: &Env,
         longest_grace: Duration,
     ) -> Result<InboxSettings, Invalid> {
         let at = |key: &str| format!("{place}.{key}");
-        self.check_owners(place)?;
+        self.check_engine_keys(place)?;
         let store = match self.engine {
-            EngineName::Sqlite => StoreSettings::Sqlite(self.sqlite(place, around)?),
-            EngineName::Postgres => StoreSettings::Postgres(self.postgres(place, around)?),
+            EngineName::Sqlite => StoreSettings::Sqlite(self.sqlite(place, env)?),
+            EngineName::Postgres => StoreSettings::Postgres(self.postgres(place, env)?),
         };
         settings::check_duration(at("retention"), self.retention)?;
         settings::check_duration(at("parked_retention"), self.parked_retention)?;
@@ -193,7 +193,7 @@ impl InboxConfig {
     }
 
     /// Refuses what belongs to the other engine: it would be passed over in silence.
-    fn check_owners(&self, place: &str) -> Result<(), Invalid> {
+    fn check_engine_keys(&self, place: &str) -> Result<(), Invalid> {
         let of_sqlite = [
             ("lock_wait", self.lock_wait.is_some()),
             ("min_free", self.min_free.is_some()),
@@ -217,20 +217,20 @@ impl InboxConfig {
         Err(Invalid::at(format!("{place}.{key}"), problem))
     }
 
-    fn sqlite(&self, place: &str, around: &Env) -> Result<SqliteSettings, Invalid> {
+    fn sqlite(&self, place: &str, env: &Env) -> Result<SqliteSettings, Invalid> {
         let path = self.path.as_deref().unwrap_or(Path::new("data"));
         if path.as_os_str().is_empty() {
             let problem = "is empty; name a directory";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
         Ok(SqliteSettings {
-            path: around.path(path),
+            path: env.path(path),
             lock_wait: wait(self.lock_wait, LOCK_WAIT, format!("{place}.lock_wait"))?,
             min_free: self.min_free,
         })
     }
 
-    fn postgres(&self, place: &str, around: &Env) -> Result<PostgresSettings, Invalid> {
+    fn postgres(&self, place: &str, env: &Env) -> Result<PostgresSettings, Invalid> {
         let at = |key: &str| format!("{place}.{key}");
         let fields = SecretFields {
             name: "url",
@@ -238,7 +238,7 @@ impl InboxConfig {
             file: self.url_file.as_deref(),
             variable: self.url_env.as_deref(),
         };
-        let Some(url) = fields.resolve(place, around)? else {
+        let Some(url) = fields.resolve(place, env)? else {
             let problem = format!(
                 "is missing; engine = \"postgres\" needs it, or url_file or url_env, such as {}",
                 cluster::EXAMPLE
@@ -251,12 +251,12 @@ impl InboxConfig {
             _ => "url",
         };
         let connections = self.connections.unwrap_or(CONNECTIONS);
-        if !(2..=MOST_CONNECTIONS).contains(&connections) {
-            let problem = format!("`{connections}` must be 2 to {MOST_CONNECTIONS}");
+        if !(2..=MAX_CONNECTIONS).contains(&connections) {
+            let problem = format!("`{connections}` must be 2 to {MAX_CONNECTIONS}");
             return Err(Invalid::at(at("connections"), problem));
         }
         Ok(PostgresSettings {
-            cluster: Cluster::parse(url.reveal(), around)
+            cluster: Cluster::parse(url.reveal(), env)
                 .map_err(|problem| Invalid::at(at(given_by), problem))?,
             connections,
             connect_wait: wait(self.connect_wait, CONNECT_WAIT, at("connect_wait"))?,
@@ -265,8 +265,8 @@ impl InboxConfig {
     }
 
     fn dedupe_window(&self, place: String, longest_grace: Duration) -> Result<Duration, Invalid> {
-        let least = longest_grace.saturating_add(BEYOND_GRACE);
-        let window = self.dedupe_window.unwrap_or(USUAL_WINDOW.max(least));
+        let least = longest_grace.saturating_add(LATEST_REPEAT);
+        let window = self.dedupe_window.unwrap_or(DEFAULT_MIN_WINDOW.max(least));
         if window < least {
             let problem = format!(
                 "`{}` is less than the longest expiry_grace (`{}`) and 20m, so a late repeat could be stored twice; \

@@ -8,29 +8,29 @@
 use crate::event::Seq;
 
 /// Rounds of a pass behind the first young events.
-const BEHIND: u32 = 8;
+const ROUNDS_BEHIND: u32 = 8;
 /// Every so many passes begin where everything begins.
-const WHOLE: u32 = 10;
+const PASSES_PER_FULL: u32 = 10;
 
 /// How far retention has come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sweep {
-    at: At,
+    phase: SweepPhase,
     /// What is old and lies beyond this has not been met yet.
     front: Seq,
     /// Up to here it was looked behind the front.
     behind: Seq,
     /// So many rounds more of this pass.
-    left: u32,
+    rounds_left: u32,
     passes: u32,
     /// An event that is old, the highest that was met: those before it are as well, whatever they say.
     old: Seq,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum At {
+enum SweepPhase {
     /// What was left before the front, beyond this event.
-    Left(Seq),
+    Leftovers(Seq),
     Front,
     Behind,
 }
@@ -62,10 +62,10 @@ pub(super) struct RoundResult {
 impl Default for Sweep {
     fn default() -> Self {
         Self {
-            at: At::Front,
+            phase: SweepPhase::Front,
             front: 0,
             behind: 0,
-            left: BEHIND,
+            rounds_left: ROUNDS_BEHIND,
             passes: 0,
             old: 0,
         }
@@ -74,39 +74,41 @@ impl Default for Sweep {
 
 impl Sweep {
     pub(super) fn round(&self) -> Round {
-        let (from, upto) = match self.at {
-            At::Left(at) => (at, self.front),
-            At::Front => (self.front, Seq::MAX),
-            At::Behind => (self.behind.max(self.front), Seq::MAX),
+        let (from, upto) = match self.phase {
+            SweepPhase::Leftovers(at) => (at, self.front),
+            SweepPhase::Front => (self.front, Seq::MAX),
+            SweepPhase::Behind => (self.behind.max(self.front), Seq::MAX),
         };
         let old = self.old;
         Round { from, upto, old }
     }
 
     /// Whether the pass goes on.
-    pub(super) fn found(&mut self, found: RoundResult) -> bool {
+    pub(super) fn finish_round(&mut self, found: RoundResult) -> bool {
         self.old = self.old.max(found.old.unwrap_or(0));
         if found.dropped {
-            self.at = At::Left(0);
+            self.phase = SweepPhase::Leftovers(0);
             return true;
         }
-        match self.at {
-            At::Left(_) if found.full => self.at = At::Left(found.upto),
-            At::Left(_) => self.at = At::Front,
-            At::Front | At::Behind => {
-                let is_behind = matches!(self.at, At::Behind);
+        match self.phase {
+            SweepPhase::Leftovers(_) if found.full => {
+                self.phase = SweepPhase::Leftovers(found.upto)
+            }
+            SweepPhase::Leftovers(_) => self.phase = SweepPhase::Front,
+            SweepPhase::Front | SweepPhase::Behind => {
+                let is_behind = matches!(self.phase, SweepPhase::Behind);
                 if let Some(old) = found.old {
                     self.front = self.front.max(old);
-                    self.at = At::Front;
+                    self.phase = SweepPhase::Front;
                 } else {
-                    self.at = At::Behind;
+                    self.phase = SweepPhase::Behind;
                     self.behind = self.behind.max(found.upto);
-                    self.left -= u32::from(is_behind);
+                    self.rounds_left -= u32::from(is_behind);
                 }
                 if !found.full {
                     self.behind = 0;
                 }
-                if !found.full || self.left == 0 {
+                if !found.full || self.rounds_left == 0 {
                     self.end_pass();
                     return false;
                 }
@@ -117,11 +119,11 @@ impl Sweep {
 
     fn end_pass(&mut self) {
         self.passes = self.passes.wrapping_add(1);
-        self.left = BEHIND;
-        self.at = if self.passes.is_multiple_of(WHOLE) {
-            At::Left(0)
+        self.rounds_left = ROUNDS_BEHIND;
+        self.phase = if self.passes.is_multiple_of(PASSES_PER_FULL) {
+            SweepPhase::Leftovers(0)
         } else {
-            At::Front
+            SweepPhase::Front
         };
     }
 }
@@ -152,7 +154,7 @@ mod tests {
                     old: old.map(|(seq, _)| *seq),
                     dropped: false,
                 };
-                if !sweep.found(found) {
+                if !sweep.finish_round(found) {
                     break;
                 }
             }
@@ -172,7 +174,10 @@ mod tests {
     #[test]
     fn what_is_old_goes_in_one_pass_and_the_young_are_left_alone() {
         let (_, rounds) = passes(events(&[(1000, true), (100_000, false)]), 1);
-        assert!(rounds <= 1000 / LIMIT as u32 + 1 + BEHIND, "{rounds}");
+        assert!(
+            rounds <= 1000 / LIMIT as u32 + 1 + ROUNDS_BEHIND,
+            "{rounds}"
+        );
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Ingress {
     ) -> Result<u64, StoreError> {
         let mut joined = 0;
         loop {
-            let part = self.rejected.part(wanted.clone(), BATCH).await?;
+            let part = self.rejected.page(wanted.clone(), BATCH).await?;
             let mut over = Vec::new();
             let mut failure = None;
             for entry in &part.items {

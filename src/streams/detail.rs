@@ -101,7 +101,7 @@ impl Board {
         wanted.dedup();
         let mut events: HashMap<Seq, Event> = HashMap::with_capacity(wanted.len());
         for part in wanted.chunks(PART) {
-            for event in self.inbox.these(part.to_vec()).await? {
+            for event in self.inbox.by_seq(part.to_vec()).await? {
                 let whole = read.contains(&event.seq()) && event.body().len() <= LONGEST;
                 let event = if whole { event } else { event.without_body() };
                 events.insert(event.seq(), event);

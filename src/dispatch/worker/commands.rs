@@ -131,7 +131,7 @@ impl Worker {
         let waits = if self.health.is_down() {
             InHand::Owed
         } else {
-            InHand::Comes
+            InHand::InProgress
         };
         let mut known: HashMap<Seq, InHand> = HashMap::new();
         known.extend(self.read_ahead.open().map(|seq| (seq, waits)));

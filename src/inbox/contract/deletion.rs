@@ -27,7 +27,7 @@ pub(super) async fn deleted_events_are_gone(mut bench: Bench) {
     assert_eq!(handler.position, 6);
 }
 
-pub(super) async fn a_duplicate_mark_goes_with_its_event(mut bench: Bench) {
+pub(super) async fn a_deleted_event_is_no_duplicate(mut bench: Bench) {
     let mut last = 0;
     for round in 0..20 {
         let receipt = bench.accept(&push("a", 1)).await;
@@ -147,7 +147,7 @@ pub(super) async fn a_deleted_event_gets_no_row(mut bench: Bench) {
 }
 
 /// Callbacks and deletions at the same time: every receipt is of an event that is stored, or was deleted after it.
-pub(super) async fn callbacks_are_taken_meanwhile(bench: Bench) {
+pub(super) async fn callbacks_are_accepted_during_a_deletion(bench: Bench) {
     bench.store_many(2000).await;
     let inbox = bench.inbox().clone();
     let deleting = tokio::spawn(async move {
@@ -162,7 +162,7 @@ pub(super) async fn callbacks_are_taken_meanwhile(bench: Bench) {
 }
 
 /// Who delivers and could not be told gives rows to what is being deleted.
-pub(super) async fn outcomes_are_written_meanwhile(bench: Bench) {
+pub(super) async fn outcomes_are_written_during_a_deletion(bench: Bench) {
     let events = bench.store(&["a", "b", "a", "b"].repeat(50)).await;
     let handler = bench.handler().await;
     let (inbox, again) = (bench.inbox().clone(), events.clone());

@@ -64,7 +64,7 @@ pub(super) async fn a_missing_handler_resumes(mut bench: Bench) {
     assert_eq!((back.id, back.position), (away, 2));
 }
 
-pub(super) async fn a_forgotten_one_begins_anew(mut bench: Bench) {
+pub(super) async fn a_forgotten_handler_begins_again(mut bench: Bench) {
     let events = bench.store(&["a", "b", "c"]).await;
     let old = bench.register(&["away", "here"], Start::Oldest).await;
     let (away, here) = (old[0].id, old[1].id);
@@ -89,7 +89,7 @@ pub(super) async fn a_forgotten_one_begins_anew(mut bench: Bench) {
     assert!(bench.parked(new.id).await.is_empty());
 }
 
-pub(super) async fn blocked_lanes_are_told(bench: Bench) {
+pub(super) async fn blocked_lanes_are_reported(bench: Bench) {
     let events = bench.store(&["a", "a", "b", "c", "d", "d"]).await;
     let handler = bench.handler().await;
     let [a, a2, b, c, d, d2] = &events[..] else {
@@ -119,7 +119,7 @@ pub(super) async fn blocked_lanes_are_told(bench: Bench) {
     assert_eq!(blocked, expected);
 }
 
-pub(super) async fn arrival_times_are_told(bench: Bench) {
+pub(super) async fn arrival_times_are_reported(bench: Bench) {
     assert_eq!(bench.inbox().received_from(1).await.unwrap(), None);
     bench.store(&["a"]).await;
     bench.clock.advance(DAY);

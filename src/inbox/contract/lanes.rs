@@ -96,7 +96,7 @@ pub(super) async fn a_retry_before_the_head_takes_its_place(bench: Bench) {
     assert_eq!(bench.due(handler).await, [2]);
 }
 
-pub(super) async fn lanes_do_not_meet(bench: Bench) {
+pub(super) async fn lanes_are_independent(bench: Bench) {
     let events = bench.store(&["a", "b", "a", "b"]).await;
     let handler = bench.handler().await;
     let [a, b, a2, b2] = &events[..] else {
@@ -114,7 +114,7 @@ pub(super) async fn lanes_do_not_meet(bench: Bench) {
     assert_eq!(due, [1, 4]);
 }
 
-pub(super) async fn handlers_do_not_meet(bench: Bench) {
+pub(super) async fn handlers_are_independent(bench: Bench) {
     let events = bench.store(&["a", "a"]).await;
     let both = bench.register(&["x", "y"], Start::Oldest).await;
     for handler in &both {
@@ -131,7 +131,7 @@ pub(super) async fn handlers_do_not_meet(bench: Bench) {
     assert_eq!((again[0].position, again[1].position), (2, 0));
 }
 
-pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
+pub(super) async fn due_deliveries_come_in_order(bench: Bench) {
     let events = bench.store(&["a", "b", "c", "d", "e"]).await;
     let handler = bench.handler().await;
     let at = |seconds: u32| BEGIN.plus(SECOND * seconds);
@@ -159,7 +159,7 @@ pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
     assert_eq!(oldest, Some(1));
 }
 
-pub(super) async fn what_is_due_too_far_ahead_is_due_now(bench: Bench) {
+pub(super) async fn a_time_too_far_ahead_is_due_now(bench: Bench) {
     let events = bench.store(&["a", "b", "c", "d"]).await;
     let handler = bench.handler().await;
     let latest = BEGIN.plus(MINUTE);
@@ -232,7 +232,7 @@ pub(super) async fn rows_survive(mut bench: Bench) {
 }
 
 /// Whoever looks sees all of a commit or nothing of it.
-pub(super) async fn a_commit_is_one_whole(bench: Bench) {
+pub(super) async fn a_commit_is_atomic(bench: Bench) {
     let events = bench.store(&["a"; 40]).await;
     let handler = bench.handler().await;
     let inbox = bench.inbox().clone();
@@ -360,7 +360,7 @@ pub(super) async fn any_order_keeps_one_head(bench: Bench) {
 }
 
 /// Discarded while it was tried, then swept: what the attempt says afterwards must not come to stand in the lane for ever.
-pub(super) async fn an_event_that_is_gone_gets_no_row(bench: Bench) {
+pub(super) async fn a_removed_event_gets_no_row(bench: Bench) {
     let events = bench.store(&["a", "a"]).await;
     let handler = bench.handler().await;
     bench.finish_upto(handler, 2).await;

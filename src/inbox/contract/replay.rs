@@ -112,14 +112,14 @@ pub(super) async fn a_time_is_replayed(bench: Bench) {
     assert_eq!(bench.replay(handler, nothing).await, 0);
 }
 
-pub(super) async fn what_is_owed_is_not_doubled(bench: Bench) {
+pub(super) async fn an_owed_delivery_is_not_doubled(bench: Bench) {
     let events = bench.store(&["a", "a", "b", "c", "d"]).await;
     let handler = bench.handler().await;
     bench
         .commit(handler, vec![retry(&events[0], FOREVER), wait(&events[1])])
         .await;
     let in_hand = |seq| match seq {
-        3 => InHand::Comes,
+        3 => InHand::InProgress,
         4 => InHand::Owed,
         _ => InHand::Nothing,
     };
@@ -138,7 +138,7 @@ pub(super) async fn what_is_owed_is_not_doubled(bench: Bench) {
     );
 }
 
-pub(super) async fn what_is_owed_is_due_now(bench: Bench) {
+pub(super) async fn a_replay_makes_an_owed_delivery_due_now(bench: Bench) {
     let events = bench.store(&["a", "a", "b"]).await;
     let handler = bench.handler().await;
     let due = async || {
@@ -255,7 +255,7 @@ pub(super) async fn a_replay_may_be_parked_again(bench: Bench) {
     assert_eq!(bench.replay(handler, Selection::Parked).await, 2);
 }
 
-pub(super) async fn what_is_being_replayed_is_counted(mut bench: Bench) {
+pub(super) async fn replays_are_counted(mut bench: Bench) {
     let events = bench.store(&["a", "a", "a", "b", "c", "d", "d"]).await;
     let handler = all_parked(&bench, &events[..4]).await;
     bench

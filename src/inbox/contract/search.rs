@@ -170,7 +170,7 @@ pub(super) async fn an_id_leads_to_its_newest_event(bench: Bench) {
 }
 
 /// So many that an engine steps over what cannot be in the time.
-pub(super) async fn times_are_found_among_many(bench: Bench) {
+pub(super) async fn a_time_is_found_among_many_events(bench: Bench) {
     for _ in 0..5 {
         bench.store_many(900).await;
         bench.clock.advance(MINUTE);

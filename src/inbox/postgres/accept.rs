@@ -16,11 +16,11 @@ use tokio_postgres::Row;
 use super::*;
 
 /// Batches under way at a time.
-const LANES: usize = 2;
+const MAX_IN_FLIGHT: usize = 2;
 /// A batch that is worth being sent beside another.
-const WORTH_IT: usize = 64;
+const SECOND_BATCH: usize = 64;
 /// At most so much goes into one batch.
-const REQUESTS: usize = 2048;
+const MAX_BATCH: usize = 2048;
 /// Whoever waits has given up by then.
 const COMMIT_WITHIN: Duration = Duration::from_secs(6);
 
@@ -35,21 +35,21 @@ pub(super) struct AcceptRequest {
 
 /// Stores what is sent until nobody sends any more, and everything is answered.
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<AcceptRequest>) {
-    let mut under_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     let mut batch = Vec::new();
     let mut ended = false;
-    while !ended || !batch.is_empty() || !under_way.is_empty() {
-        let enough = match under_way.len() {
+    while !ended || !batch.is_empty() || !in_flight.is_empty() {
+        let enough = match in_flight.len() {
             0 => 1,
-            n if n < LANES => WORTH_IT,
+            n if n < MAX_IN_FLIGHT => SECOND_BATCH,
             _ => usize::MAX,
         };
         if batch.len() >= enough {
-            under_way.push(shared.accept(std::mem::take(&mut batch)));
+            in_flight.push(shared.accept(std::mem::take(&mut batch)));
         }
-        let room = REQUESTS - batch.len();
+        let room = MAX_BATCH - batch.len();
         tokio::select! {
-            Some(()) = under_way.next() => {}
+            Some(()) = in_flight.next() => {}
             received = requests.recv_many(&mut batch, room), if room > 0 && !ended => ended = received == 0,
             else => {}
         }
@@ -74,7 +74,7 @@ impl Shared {
                 let fresh = receipts.iter().filter(|receipt| !receipt.is_duplicate());
                 if let Some(newest) = fresh.map(Receipt::seq).max() {
                     self.announce(newest);
-                    raise(&self.stored_here, newest);
+                    raise_to(&self.stored_here, newest);
                 }
                 for (request, receipt) in batch.into_iter().zip(receipts) {
                     drop(request.charge);
@@ -114,7 +114,7 @@ impl Shared {
             .collect();
         let window = millis(self.settings.dedupe_window);
         let now = self.manual_now();
-        let insist = !self.own.allow_async_commit;
+        let require_sync = !self.own.allow_async_commit;
         let values: [Parameter; 9] = [
             (&received, Type::INT8_ARRAY),
             (&sources, Type::TEXT_ARRAY),
@@ -124,9 +124,9 @@ impl Shared {
             (&late, Type::BOOL_ARRAY),
             (&window, Type::INT8),
             (&now, Type::INT8),
-            (&insist, Type::BOOL),
+            (&require_sync, Type::BOOL),
         ];
-        let rows = self.ask_within(COMMIT_WITHIN, ACCEPT, &values).await?;
+        let rows = self.query_within(COMMIT_WITHIN, ACCEPT, &values).await?;
         if rows.len() == batch.len() {
             Ok(rows)
         } else {

@@ -25,8 +25,8 @@ pub(crate) struct SharedBoard {
 type PushKey = (i64, Option<String>);
 
 impl SharedBoard {
-    async fn ask(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
-        self.shared.ask(sql, values).await
+    async fn query(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.shared.query(sql, values).await
     }
 
     pub(crate) async fn list(
@@ -57,7 +57,7 @@ impl SharedBoard {
             (&wanted.search, Type::TEXT),
             (&limit, Type::INT8),
         ];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         Ok(rows.iter().map(stream_of).collect())
     }
 
@@ -73,7 +73,7 @@ impl SharedBoard {
             (&key.appname, Type::TEXT),
             (&key.streamid, Type::TEXT),
         ];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         Ok(rows.first().map(stream_of))
     }
 
@@ -88,7 +88,7 @@ impl SharedBoard {
             WHERE stream = $1 ORDER BY start DESC, rank DESC LIMIT $2";
         let (newest, more) = (bigint(limit), bigint(limit + 1));
         let values: [Parameter; 2] = [(&stream, Type::INT8), (&newest, Type::INT8)];
-        let sessions = self.ask(sql, &values).await?;
+        let sessions = self.query(sql, &values).await?;
         let sql = "SELECT f.seq FROM livehook.stream_facts f LEFT JOIN livehook.stream_facts b ON b.seq = $2
             WHERE f.stream = $1 AND (b.seq IS NULL OR (f.at, f.seq) < (b.at, b.seq))
             ORDER BY f.at DESC, f.seq DESC LIMIT $3";
@@ -97,10 +97,10 @@ impl SharedBoard {
             (&before, Type::INT8),
             (&more, Type::INT8),
         ];
-        let timeline = self.ask(sql, &values).await?;
+        let timeline = self.query(sql, &values).await?;
         let sql = "SELECT sequence, count(DISTINCT id) FROM livehook.stream_facts
             WHERE stream = $1 AND kind = 321 GROUP BY sequence";
-        let exceptions = self.ask(sql, &[(&stream, Type::INT8)]).await?;
+        let exceptions = self.query(sql, &[(&stream, Type::INT8)]).await?;
         let (kinds, numbers): (Vec<i32>, Vec<i64>) = NOTABLE
             .iter()
             .map(|(kind, number)| (kind.stored() as i32, *number))
@@ -113,7 +113,7 @@ impl SharedBoard {
             (&kinds, Type::INT4_ARRAY),
             (&numbers, Type::INT8_ARRAY),
         ];
-        let notable = self.ask(sql, &values).await?;
+        let notable = self.query(sql, &values).await?;
         let session = |row: &Row| {
             let end: (Option<i64>, Option<Seq>) = (row.get(4), row.get(5));
             Session {
@@ -145,13 +145,13 @@ impl SharedBoard {
         );
         let limit = bigint(limit);
         let values: [Parameter; 2] = [(&since, Type::INT8), (&limit, Type::INT8)];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         Ok(rows.iter().map(stream_of).collect())
     }
 
     pub(crate) async fn revision(&self) -> Result<i64, StoreError> {
         let sql = "SELECT coalesce(max(revision), 0) FROM livehook.streams";
-        let rows = self.ask(sql, &[]).await?;
+        let rows = self.query(sql, &[]).await?;
         rows.first().map(|row| row.get(0)).ok_or(StoreError::Failed)
     }
 
@@ -164,7 +164,7 @@ impl SharedBoard {
             WHERE live GROUP BY domain";
         let (before, beyond) = (stale.before.millis(), stale.beyond.millis());
         let values: [Parameter; 2] = [(&before, Type::INT8), (&beyond, Type::INT8)];
-        let rows = self.ask(sql, &values).await?;
+        let rows = self.query(sql, &values).await?;
         let count = |row: &Row, at| row.get::<_, i64>(at).unsigned_abs();
         let domains = rows.iter().map(|row| (row.get(0), count(row, 1))).collect();
         Ok((domains, rows.iter().map(|row| count(row, 2)).sum()))
@@ -173,17 +173,18 @@ impl SharedBoard {
     /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
     pub(crate) async fn apply(
         &self,
-        told: &[StreamFact],
-        instead: Option<(Seq, Seq)>,
+        facts: &[StreamFact],
+        reindexed: Option<(Seq, Seq)>,
         settle_at: Timestamp,
     ) -> Result<FactsWritten, StoreError> {
         let text = |part: fn(&StreamKey) -> &String| -> Vec<&str> {
-            told.iter()
-                .map(|told| part(&told.stream).as_str())
+            facts
+                .iter()
+                .map(|item| part(&item.stream).as_str())
                 .collect()
         };
         let number = |part: fn(&Fact) -> i64| -> Vec<i64> {
-            told.iter().map(|told| part(&told.fact)).collect()
+            facts.iter().map(|item| part(&item.fact)).collect()
         };
         let sources = text(|stream| &stream.source);
         let domains = text(|stream| &stream.domain);
@@ -192,23 +193,23 @@ impl SharedBoard {
         let seqs = number(|fact| fact.seq);
         let ats = number(|fact| fact.at.millis());
         let received = number(|fact| fact.received.millis());
-        let ids: Vec<&[u8]> = told
+        let ids: Vec<&[u8]> = facts
             .iter()
-            .map(|told| &told.fact.id.as_bytes()[..])
+            .map(|item| &item.fact.id.as_bytes()[..])
             .collect();
-        let kinds: Vec<i32> = told
+        let kinds: Vec<i32> = facts
             .iter()
-            .map(|told| told.fact.kind.stored() as i32)
+            .map(|item| item.fact.kind.stored() as i32)
             .collect();
-        let sequences: Vec<Option<&str>> = told
+        let sequences: Vec<Option<&str>> = facts
             .iter()
-            .map(|told| told.fact.sequence.as_deref())
+            .map(|item| item.fact.sequence.as_deref())
             .collect();
-        let lasted: Vec<Option<i64>> = told
+        let lasted: Vec<Option<i64>> = facts
             .iter()
-            .map(|told| told.fact.lasted.map(millis))
+            .map(|item| item.fact.lasted.map(millis))
             .collect();
-        let (first, last) = instead.unzip();
+        let (first, last) = reindexed.unzip();
         let numberless = bigint(NUMBERLESS);
         let values: [Parameter; 14] = [
             (&sources, Type::TEXT_ARRAY),
@@ -227,7 +228,7 @@ impl SharedBoard {
             (&numberless, Type::INT8),
         ];
         let sql = "SELECT * FROM livehook.stream_tell_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
-        let touched = self.ask(sql, &values).await?;
+        let touched = self.query(sql, &values).await?;
         self.settle(&touched, settle_at).await
     }
 
@@ -240,7 +241,7 @@ impl SharedBoard {
         let numberless = bigint(NUMBERLESS);
         let values: [Parameter; 2] = [(&seqs, Type::INT8_ARRAY), (&numberless, Type::INT8)];
         let sql = "SELECT * FROM livehook.stream_forget_1($1, $2)";
-        let touched = self.ask(sql, &values).await?;
+        let touched = self.query(sql, &values).await?;
         self.settle(&touched, settle_at).await.map(drop)
     }
 
@@ -250,21 +251,21 @@ impl SharedBoard {
         touched: &[Row],
         settle_at: Timestamp,
     ) -> Result<FactsWritten, StoreError> {
-        let mut looks: HashMap<PushKey, i64> = HashMap::new();
+        let mut versions: HashMap<PushKey, i64> = HashMap::new();
         let mut facts: HashMap<i64, Vec<Fact>> = HashMap::new();
         for row in touched {
             let stream: i64 = row.get(0);
             let push: Option<String> = row.get(2);
-            looks.insert((stream, push.clone()), row.get(1));
+            versions.insert((stream, push.clone()), row.get(1));
             let facts = facts.entry(stream).or_default();
             facts.extend(fact_of(row, push));
         }
-        if looks.is_empty() {
+        if versions.is_empty() {
             return Ok(FactsWritten::default());
         }
-        let streams: Vec<i64> = looks.keys().map(|(stream, _)| *stream).collect();
-        let pushes: Vec<Option<&str>> = looks.keys().map(|(_, push)| push.as_deref()).collect();
-        let looked: Vec<i64> = looks.values().copied().collect();
+        let streams: Vec<i64> = versions.keys().map(|(stream, _)| *stream).collect();
+        let pushes: Vec<Option<&str>> = versions.keys().map(|(_, push)| push.as_deref()).collect();
+        let given_versions: Vec<i64> = versions.values().copied().collect();
         let found: Vec<(i64, Session)> = facts
             .iter()
             .flat_map(|(stream, facts)| {
@@ -289,7 +290,7 @@ impl SharedBoard {
         let settle_at = settle_at.millis();
         let values: [Parameter; 12] = [
             (&streams, Type::INT8_ARRAY),
-            (&looked, Type::INT8_ARRAY),
+            (&given_versions, Type::INT8_ARRAY),
             (&pushes, Type::TEXT_ARRAY),
             (&of_stream, Type::INT8_ARRAY),
             (&keys, Type::TEXT_ARRAY),
@@ -303,7 +304,7 @@ impl SharedBoard {
         ];
         let sql =
             "SELECT livehook.stream_settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-        let rows = self.ask(sql, &values).await?;
+        let rows = self.query(sql, &values).await?;
         let flaps = rows.first().map_or(0, |row| row.get::<_, i64>(0));
         Ok(FactsWritten {
             flaps: flaps.unsigned_abs(),
@@ -326,7 +327,7 @@ impl SharedBoard {
             (&latest, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         let change = |row: &Row| StreamChange {
             stream: stream_of(row),
             number: row.get(10),
@@ -352,7 +353,7 @@ impl SharedBoard {
         let sql = "UPDATE livehook.streams s SET announced = u.live, changes = s.changes + 1,
                 settle_at = CASE WHEN s.live = u.live THEN NULL ELSE coalesce(s.settle_at, $4) END
             FROM unnest($1, $2, $3) AS u(no, changes, live) WHERE s.no = u.no AND s.changes = u.changes";
-        self.ask(sql, &values).await.map(drop)
+        self.query(sql, &values).await.map(drop)
     }
 
     pub(crate) async fn to_pin(
@@ -373,7 +374,7 @@ impl SharedBoard {
             (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.ask(sql, &values).await?;
+        let rows = self.query(sql, &values).await?;
         let pin = rows.iter().filter(|row| row.get(2));
         let pin = pin.map(|row| (row.get(0), row.get(1))).collect();
         Ok((rows.last().map(|row| row.get(0)), pin))
@@ -383,7 +384,7 @@ impl SharedBoard {
         let sql = "SELECT h.seq FROM livehook.stream_held h LEFT JOIN livehook.streams t ON t.no = h.stream
             LEFT JOIN livehook.stream_sessions s ON s.stream = t.no AND s.key = t.session
             WHERE (t.live AND s.begin_seq = h.seq) IS NOT TRUE";
-        let rows = self.ask(sql, &[]).await?;
+        let rows = self.query(sql, &[]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
@@ -403,7 +404,7 @@ impl SharedBoard {
             (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.ask(sql, &values).await?;
+        let rows = self.query(sql, &values).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
@@ -416,7 +417,7 @@ impl SharedBoard {
         ];
         let sql = "WITH freed AS (DELETE FROM livehook.stream_held WHERE seq = ANY ($3))
             INSERT INTO livehook.stream_held SELECT * FROM unnest($1, $2) ON CONFLICT DO NOTHING";
-        self.ask(sql, &values).await.map(drop)
+        self.query(sql, &values).await.map(drop)
     }
 }
 

@@ -82,10 +82,10 @@ impl Pool {
         let permit = self.0.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| ConnectError::Away(closed.to_string()))?;
         while let Some(pooled) = self.0.take() {
-            if pooled.used.elapsed() < TRUSTED_FOR || answers(&pooled.client).await {
+            if pooled.used.elapsed() < TRUSTED_FOR || is_alive(&pooled.client).await {
                 return Ok(self.connection(pooled, permit));
             }
-            self.0.forget(pooled.generation);
+            self.0.invalidate(pooled.generation);
         }
         let generation = self.0.idle().generation;
         let (client, host, driver) = self.0.open(None).await?;
@@ -102,7 +102,7 @@ impl Pool {
     fn connection(&self, pooled: PooledClient, permit: OwnedSemaphorePermit) -> Connection {
         Connection {
             pool: self.0.clone(),
-            parts: Some((pooled, permit)),
+            checked_out: Some((pooled, permit)),
         }
     }
 }
@@ -127,7 +127,7 @@ impl PoolState {
     }
 
     /// Keeps no connection that is as old as this one; which ones are in use, ends with their use.
-    fn forget(&self, generation: u64) {
+    fn invalidate(&self, generation: u64) {
         let mut idle = self.idle();
         if generation == idle.generation {
             idle.generation += 1;
@@ -136,7 +136,7 @@ impl PoolState {
     }
 }
 
-async fn answers(client: &Client) -> bool {
+async fn is_alive(client: &Client) -> bool {
     matches!(
         timeout(ANSWERS_WITHIN, client.check_connection()).await,
         Ok(Ok(()))
@@ -150,7 +150,7 @@ async fn watch(driver: open::Driver, pool: Weak<PoolState>, generation: u64) {
     {
         let reason = error::cause(&error);
         tracing::debug!(reason, "a connection to PostgreSQL ended");
-        pool.forget(generation);
+        pool.invalidate(generation);
     }
 }
 
@@ -158,13 +158,13 @@ async fn watch(driver: open::Driver, pool: Weak<PoolState>, generation: u64) {
 pub(super) struct Connection {
     pool: Arc<PoolState>,
     /// There until it is dropped.
-    parts: Option<(PooledClient, OwnedSemaphorePermit)>,
+    checked_out: Option<(PooledClient, OwnedSemaphorePermit)>,
 }
 
 impl Connection {
     /// Gives it back at once and saves asking it: for who has an answer to everything and no transaction open.
     pub(super) fn give_back(mut self) {
-        if let Some((pooled, permit)) = self.parts.take() {
+        if let Some((pooled, permit)) = self.checked_out.take() {
             self.pool.put(pooled);
             drop(permit);
         }
@@ -172,17 +172,17 @@ impl Connection {
 
     /// What a statement's failure means for a start. If it says that this server takes no more writes, its connections are
     /// not handed out again.
-    pub(super) fn failed(&self, error: &tokio_postgres::Error) -> ConnectError {
+    pub(super) fn classify(&self, error: &tokio_postgres::Error) -> ConnectError {
         let pooled = self.pooled();
         if error::ends_writes(error) {
-            self.pool.forget(pooled.generation);
+            self.pool.invalidate(pooled.generation);
         }
         self.pool
-            .error(vec![(pooled.host, HostError::by_statement(error))])
+            .error(vec![(pooled.host, HostError::from_statement(error))])
     }
 
     fn pooled(&self) -> &PooledClient {
-        match &self.parts {
+        match &self.checked_out {
             Some((pooled, _)) => pooled,
             None => unreachable!("it was given back"),
         }
@@ -199,7 +199,7 @@ impl Deref for Connection {
 
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut Client {
-        match &mut self.parts {
+        match &mut self.checked_out {
             Some((pooled, _)) => &mut pooled.client,
             None => unreachable!("it was given back"),
         }
@@ -208,11 +208,11 @@ impl DerefMut for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some((pooled, permit)) = self.parts.take() else {
+        let Some((pooled, permit)) = self.checked_out.take() else {
             return;
         };
         if pooled.client.is_closed() {
-            self.pool.forget(pooled.generation);
+            self.pool.invalidate(pooled.generation);
             return;
         }
         let Ok(runtime) = Handle::try_current() else {
@@ -220,10 +220,10 @@ impl Drop for Connection {
         };
         let pool = self.pool.clone();
         runtime.spawn(async move {
-            if answers(&pooled.client).await {
+            if is_alive(&pooled.client).await {
                 pool.put(pooled);
             } else {
-                pool.forget(pooled.generation);
+                pool.invalidate(pooled.generation);
             }
             drop(permit);
         });

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use super::events::{EVENT_COLUMNS, bigint, event_of};
 use super::*;
 use crate::inbox::delivery::{
-    Attempts, DeliveryChange, DeliveryCommit, Lane, OutOfLine, Owed, Parked, Registered,
+    Attempts, DeliveryChange, DeliveryCommit, DeliveryRow, Lane, Owed, Parked, Registered,
     ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
@@ -78,7 +78,7 @@ impl PostgresStore {
             (&now, Type::INT8),
         ];
         let sql = "SELECT handler FROM livehook.register_1($1, $2, $3) ORDER BY place";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let ids: Vec<HandlerId> = rows.iter().map(|row| row.get(0)).collect();
         if ids.len() != names.len() {
             return Err(StoreError::Failed);
@@ -94,19 +94,19 @@ impl PostgresStore {
     /// What a handler's new receiver has to know.
     pub(in crate::inbox) async fn resume(&self, id: HandlerId) -> Result<Registered, StoreError> {
         let sql = "SELECT position, paused IS NOT NULL FROM livehook.handlers WHERE id = $1";
-        let rows = self.shared.ask(sql, &[(&id, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&id, Type::INT8)]).await?;
         let row = rows.first().ok_or(StoreError::Failed)?;
         let (position, paused): (Seq, bool) = (row.get(0), row.get(1));
         let lanes = "SELECT lane, count(*) FROM livehook.deliveries
             WHERE handler = $1 AND state < 2 AND lane & 1 = 0 GROUP BY lane";
-        let lanes = self.shared.ask(lanes, &[(&id, Type::INT8)]).await?;
+        let lanes = self.shared.query(lanes, &[(&id, Type::INT8)]).await?;
         let blocked = |row: &Row| {
             let (lane, number): (i64, i64) = (row.get(0), row.get(1));
             (lane.cast_unsigned(), number.unsigned_abs())
         };
         let beyond = "SELECT seq FROM livehook.deliveries WHERE handler = $1 AND seq > $2";
         let values: [Parameter; 2] = [(&id, Type::INT8), (&position, Type::INT8)];
-        let beyond = self.shared.ask(beyond, &values).await?;
+        let beyond = self.shared.query(beyond, &values).await?;
         Ok(Registered {
             id,
             position,
@@ -125,7 +125,7 @@ impl PostgresStore {
         let sql = "INSERT INTO livehook.deliveries(handler, seq, lane, state, attempts, due, error)
             SELECT $1, seq, 0, 2, 0, 0, '' FROM livehook.events WHERE seq = ANY ($2) FOR KEY SHARE
             ON CONFLICT DO NOTHING";
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
     pub(in crate::inbox) async fn pause(
@@ -141,12 +141,12 @@ impl PostgresStore {
             (&now, Type::INT8),
         ];
         let sql = "SELECT livehook.pause_1($1, $2, $3)";
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
     pub(in crate::inbox) async fn position(&self, id: HandlerId) -> Result<Seq, StoreError> {
         let sql = "SELECT position FROM livehook.handlers WHERE id = $1";
-        let rows = self.shared.ask(sql, &[(&id, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&id, Type::INT8)]).await?;
         rows.first().map(|row| row.get(0)).ok_or(StoreError::Failed)
     }
 
@@ -170,7 +170,7 @@ impl PostgresStore {
             (&columns.errors, Type::TEXT_ARRAY),
         ];
         let sql = "SELECT livehook.settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let written = rows.first().is_some_and(|row| row.get(0));
         if written {
             Ok(())
@@ -202,7 +202,7 @@ impl PostgresStore {
             (&latest, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         let owed = |row: &Row| Owed {
             event: event_of(row),
             lane: row.get::<_, i64>(6).cast_unsigned(),
@@ -210,7 +210,7 @@ impl PostgresStore {
         };
         let owed = rows.iter().map(owed).collect();
         let sql = "SELECT min(due) FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due > $2 AND due <= $3";
-        let next = self.shared.ask(sql, &values[..3]).await?;
+        let next = self.shared.query(sql, &values[..3]).await?;
         let next: Option<i64> = next.first().and_then(|row| row.get(0));
         Ok((owed, next.map(Timestamp::from_millis)))
     }
@@ -223,7 +223,7 @@ impl PostgresStore {
                 count(*) FILTER (WHERE parked IS NOT NULL), count(*) FILTER (WHERE state < 2 AND lane & 1 = 1),
                 min(seq) FILTER (WHERE state < 2)
             FROM livehook.deliveries WHERE handler = $1";
-        let rows = self.shared.ask(sql, &[(&handler, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&handler, Type::INT8)]).await?;
         let number = |at| rows[0].get::<_, i64>(at).unsigned_abs();
         Ok(RowCounts {
             due: number(0),
@@ -253,7 +253,7 @@ impl PostgresStore {
             (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         let parked = |row: &Row| Parked {
             event: event_of(row).without_body(),
             attempts: attempts_of(row, 6),
@@ -263,20 +263,20 @@ impl PostgresStore {
         Ok(rows.iter().map(parked).collect())
     }
 
-    pub(in crate::inbox) async fn out_of_line(
+    pub(in crate::inbox) async fn delivery_row(
         &self,
         handler: HandlerId,
         seq: Seq,
-    ) -> Result<Option<OutOfLine>, StoreError> {
+    ) -> Result<Option<DeliveryRow>, StoreError> {
         let sql =
             "SELECT state, attempts, first_attempt, error, due, parked FROM livehook.deliveries
             WHERE handler = $1 AND seq = $2";
         let values: [Parameter; 2] = [(&handler, Type::INT8), (&seq, Type::INT8)];
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         Ok(rows.first().map(|row| {
             let state = RowState::of(row.get::<_, i16>(0).into());
             let due = Timestamp::from_millis(row.get(4));
-            OutOfLine {
+            DeliveryRow {
                 state,
                 attempts: attempts_of(row, 1),
                 due: Some(due).filter(|_| state == RowState::Due),
@@ -291,10 +291,12 @@ impl PostgresStore {
         wanted: Vec<ReplayedDelivery>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
-        let seqs: Vec<Seq> = wanted.iter().map(|again| again.seq).collect();
-        let lanes = wanted.iter().map(|again| stored(replay_lane(again.lane)));
+        let seqs: Vec<Seq> = wanted.iter().map(|replayed| replayed.seq).collect();
+        let lanes = wanted
+            .iter()
+            .map(|replayed| stored(replay_lane(replayed.lane)));
         let lanes: Vec<i64> = lanes.collect();
-        let owed: Vec<bool> = wanted.iter().map(|again| again.is_owed).collect();
+        let owed: Vec<bool> = wanted.iter().map(|replayed| replayed.is_owed).collect();
         let values: [Parameter; 5] = [
             (&handler, Type::INT8),
             (&seqs, Type::INT8_ARRAY),
@@ -303,7 +305,7 @@ impl PostgresStore {
             (&dry_run, Type::BOOL),
         ];
         let sql = "SELECT livehook.replay_2($1, $2, $3, $4, $5)";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         Ok(rows[0].get::<_, i64>(0).unsigned_abs())
     }
 
@@ -314,7 +316,7 @@ impl PostgresStore {
     ) -> Result<(u64, Vec<Lane>), StoreError> {
         let values: [Parameter; 2] = [(&handler, Type::INT8), (&wanted, Type::INT8_ARRAY)];
         let sql = "SELECT lane FROM livehook.discard_1($1, $2)";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let lanes = rows.iter().filter_map(|row| row.get::<_, Option<i64>>(0));
         Ok((rows.len() as u64, lanes.map(i64::cast_unsigned).collect()))
     }
@@ -326,7 +328,7 @@ impl PostgresStore {
         let mut removed = 0;
         for _ in 0..DELETE_ROUNDS {
             let sql = "SELECT DISTINCT handler FROM livehook.deliveries WHERE seq = ANY ($1)";
-            for row in self.shared.ask(sql, &values).await? {
+            for row in self.shared.query(sql, &values).await? {
                 self.discard(row.get(0), seqs.clone()).await?;
             }
             // Whoever begins now must not begin before what is gone.
@@ -339,7 +341,7 @@ impl PostgresStore {
                 )
                 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM livehook.events WHERE seq = ANY ($1))";
             // A row that came at the same time makes it fail.
-            if let Ok(rows) = self.shared.ask(sql, &values).await {
+            if let Ok(rows) = self.shared.query(sql, &values).await {
                 let (gone, were_there): (i64, i64) = (rows[0].get(0), rows[0].get(1));
                 removed += gone.unsigned_abs();
                 if gone == were_there {

@@ -54,21 +54,24 @@ impl PostgresStore {
             (&limit, Type::INT8),
             (&bytes, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         Ok(rows.iter().map(event_of).collect())
     }
 
-    pub(in crate::inbox) async fn these(&self, seqs: &[Seq]) -> Result<Vec<Event>, StoreError> {
+    pub(in crate::inbox) async fn by_seq(&self, seqs: &[Seq]) -> Result<Vec<Event>, StoreError> {
         let sql = format!(
             "SELECT {EVENT_COLUMNS} FROM livehook.events e WHERE e.seq = ANY ($1) ORDER BY e.seq"
         );
-        let rows = self.shared.ask(&sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
+        let rows = self
+            .shared
+            .query(&sql, &[(&seqs, Type::INT8_ARRAY)])
+            .await?;
         Ok(rows.iter().map(event_of).collect())
     }
 
     pub(in crate::inbox) async fn existing(&self, seqs: &[Seq]) -> Result<Vec<Seq>, StoreError> {
         let sql = "SELECT seq FROM livehook.events WHERE seq = ANY ($1)";
-        let rows = self.shared.ask(sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
+        let rows = self.shared.query(sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
@@ -77,7 +80,7 @@ impl PostgresStore {
         seq: Seq,
     ) -> Result<Option<(Seq, Timestamp)>, StoreError> {
         let sql = "SELECT seq, received FROM livehook.events WHERE seq >= $1 ORDER BY seq LIMIT 1";
-        let rows = self.shared.ask(sql, &[(&seq, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&seq, Type::INT8)]).await?;
         let first = |row: &Row| (row.get(0), Timestamp::from_millis(row.get(1)));
         Ok(rows.first().map(first))
     }
@@ -88,7 +91,7 @@ impl PostgresStore {
              ORDER BY e.seq DESC LIMIT 1"
         );
         let id = &id.as_bytes()[..];
-        let rows = self.shared.ask(&sql, &[(&id, Type::BYTEA)]).await?;
+        let rows = self.shared.query(&sql, &[(&id, Type::BYTEA)]).await?;
         Ok(rows.first().map(event_of))
     }
 
@@ -136,7 +139,7 @@ impl PostgresStore {
                 (&from, Type::INT8),
                 (&to, Type::INT8),
             ];
-            let rows = self.shared.ask(&sql, &values).await?;
+            let rows = self.shared.query(&sql, &values).await?;
             let Some(first) = rows.first() else { break };
             let number: i64 = first.get(6);
             let found = rows
@@ -175,7 +178,7 @@ impl PostgresStore {
         let from = filter.from.map_or(i64::MIN, Timestamp::millis);
         let to = filter.to.map_or(i64::MAX, Timestamp::millis);
         let values: [Parameter; 2] = [(&from, Type::INT8), (&to, Type::INT8)];
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let row = &rows[0];
         Ok(row.get::<_, Option<Seq>>(0).zip(row.get(1)))
     }
@@ -200,7 +203,7 @@ impl PostgresStore {
             (&SWEEP, Type::INT8),
         ];
         let sql = "SELECT upto, looked, last_old, dropped, forgotten, owed FROM livehook.sweep_2($1, $2, $3, $4, $5, $6, $7, $8)";
-        let rows = shared.ask(sql, &values).await?;
+        let rows = shared.query(sql, &values).await?;
         let Some(row) = rows.first() else {
             return Ok(false);
         };
@@ -219,7 +222,7 @@ impl PostgresStore {
                 "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
             );
         }
-        Ok(sweep().found(found))
+        Ok(sweep().finish_round(found))
     }
 }
 

@@ -30,11 +30,11 @@ impl Shared {
     }
 
     /// Gives everything back: others need not wait for the end of a term.
-    pub(super) async fn leave(&self) {
+    pub(super) async fn deregister(&self) {
         let sql = "WITH gone AS (DELETE FROM livehook.receivers WHERE id = $1::uuid)
             UPDATE livehook.handlers SET receiver = NULL, until = clock_timestamp() WHERE receiver = $1::uuid";
         let values: [Parameter; 1] = [(&self.receiver, Type::TEXT)];
-        let _ = timeout(POLL_EVERY, self.ask(sql, &values)).await;
+        let _ = timeout(POLL_EVERY, self.query(sql, &values)).await;
     }
 }
 
@@ -53,15 +53,15 @@ impl PostgresStore {
         ];
         let sql = "SELECT handler, epoch, surplus FROM livehook.lease_1($1::uuid, $2, $3)";
         // From before the question on: the database counts from later.
-        let asked = Instant::now();
-        let rows = self.shared.ask(sql, &values).await?;
+        let sent_at = Instant::now();
+        let rows = self.shared.query(sql, &values).await?;
         let lease = |row: &tokio_postgres::Row| {
             let handler = row.get(0);
             let term = wanted.iter().find(|(id, _)| *id == handler)?.1;
             Some(Lease {
                 handler,
                 epoch: Some(row.get(1)),
-                until: asked + term,
+                until: sent_at + term,
                 surplus: row.get(2),
             })
         };
@@ -81,7 +81,7 @@ impl PostgresStore {
             (&epoch, Type::INT8),
             (&self.shared.receiver, Type::TEXT),
         ];
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
     /// Has the receiver that delivers for a handler do something: what came of it.
@@ -99,13 +99,13 @@ impl PostgresStore {
             (&what, Type::TEXT),
         ];
         let sql = "INSERT INTO livehook.orders(id, handler, what) VALUES ($1::uuid, $2, $3)";
-        self.shared.ask(sql, &values).await?;
+        self.shared.query(sql, &values).await?;
         let answer = async {
             loop {
                 sleep(ANSWER_POLL).await;
                 let sql =
                     "SELECT answer FROM livehook.orders WHERE id = $1::uuid AND answer IS NOT NULL";
-                let rows = self.shared.ask(sql, &values[..1]).await?;
+                let rows = self.shared.query(sql, &values[..1]).await?;
                 if let Some(row) = rows.first() {
                     let count: i64 = row.get(0);
                     return u64::try_from(count).map_err(|_| StoreError::Failed);
@@ -117,7 +117,7 @@ impl PostgresStore {
             Err(_) => {
                 // Nobody is to do it later, when nobody knows of it any more.
                 let sql = "DELETE FROM livehook.orders WHERE id = $1::uuid AND NOT taken";
-                let _ = self.shared.ask(sql, &values[..1]).await;
+                let _ = self.shared.query(sql, &values[..1]).await;
                 Err(StoreError::Failed)
             }
         }
@@ -133,14 +133,14 @@ impl PostgresStore {
             RETURNING id::text, handler, what";
         let rows = self
             .shared
-            .ask(sql, &[(&handlers, Type::INT8_ARRAY)])
+            .query(sql, &[(&handlers, Type::INT8_ARRAY)])
             .await?;
-        let order = |row: &tokio_postgres::Row| CommandRequest {
+        let command = |row: &tokio_postgres::Row| CommandRequest {
             id: row.get(0),
             handler: row.get(1),
             what: row.get(2),
         };
-        Ok(rows.iter().map(order).collect())
+        Ok(rows.iter().map(command).collect())
     }
 
     pub(in crate::inbox) async fn answer_command(
@@ -151,6 +151,6 @@ impl PostgresStore {
         let answer = answer.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
         let sql = "UPDATE livehook.orders SET answer = $2, answered = clock_timestamp() WHERE id = $1::uuid";
         let values: [Parameter; 2] = [(&id, Type::TEXT), (&answer, Type::INT8)];
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 }

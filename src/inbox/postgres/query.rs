@@ -19,12 +19,12 @@ pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Shared {
     /// One statement. The log tells once that it does not work.
-    pub(super) async fn ask(
+    pub(super) async fn query(
         &self,
         sql: &str,
         values: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        self.ask_within(ANSWER_WITHIN, sql, values)
+        self.query_within(ANSWER_WITHIN, sql, values)
             .await
             .map_err(|problem| {
                 tracing::debug!(store.error = problem, "the store could not be asked");
@@ -32,7 +32,7 @@ impl Shared {
             })
     }
 
-    pub(super) async fn ask_within(
+    pub(super) async fn query_within(
         &self,
         limit: Duration,
         sql: &str,
@@ -41,13 +41,13 @@ impl Shared {
         if self.closed.load(Ordering::SeqCst) {
             return Err("it is closed".to_owned());
         }
-        let asking = async {
+        let run = async {
             let connection = self.pool.get().await?;
             let rows = answer(&connection, sql, values).await?;
             connection.give_back();
             Ok(rows)
         };
-        match timeout(limit, asking).await {
+        match timeout(limit, run).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(ConnectError::Setup(problem) | ConnectError::Away(problem))) => Err(problem),
             Err(_) => Err(format!(
@@ -64,5 +64,5 @@ async fn answer(
     values: &[Parameter<'_>],
 ) -> Result<Vec<Row>, ConnectError> {
     let answer = connection.query_typed(sql, values).await;
-    answer.map_err(|error| connection.failed(&error))
+    answer.map_err(|error| connection.classify(&error))
 }

@@ -38,7 +38,7 @@ impl PostgresStore {
             (&bytes, Type::INT8),
         ];
         let sql = "SELECT livehook.refuse_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
     /// A part of the list: up to `limit` entries, and of those with more than `bytes` of bodies the first few.
@@ -75,7 +75,7 @@ impl PostgresStore {
             (&limit, Type::INT8),
             (&bytes, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         Ok(rows.iter().map(entry).collect())
     }
 
@@ -83,7 +83,7 @@ impl PostgresStore {
     pub(in crate::inbox) async fn remove_rejected(&self, ids: &[i64]) -> Result<(), StoreError> {
         let sql = "DELETE FROM livehook.rejected WHERE id = ANY($1)";
         self.shared
-            .ask(sql, &[(&ids, Type::INT8_ARRAY)])
+            .query(sql, &[(&ids, Type::INT8_ARRAY)])
             .await
             .map(drop)
     }

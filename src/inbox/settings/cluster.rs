@@ -58,7 +58,7 @@ pub(crate) enum Encryption {
 
 impl Cluster {
     /// Reads a URL; the problem as the rest of a sentence that begins with its place.
-    pub(super) fn parse(text: &str, around: &Env) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, env: &Env) -> Result<Self, String> {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         if !matches!(scheme, Some("postgres" | "postgresql")) {
             return Err(format!(
@@ -79,7 +79,7 @@ impl Cluster {
         let Some(role) = config.get_user().filter(|role| !role.is_empty()) else {
             return Err(format!("names no role, write one such as {EXAMPLE}"));
         };
-        let encryption = options.encryption(config.get_hosts(), around)?;
+        let encryption = options.encryption(config.get_hosts(), env)?;
         let hosts = hosts(&config, &options, &encryption)?;
         Ok(Self {
             role: role.to_owned(),
@@ -147,12 +147,12 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    fn encryption(&self, hosts: &[Address], around: &Env) -> Result<Encryption, String> {
+    fn encryption(&self, hosts: &[Address], env: &Env) -> Result<Encryption, String> {
         match (self.sslmode.as_deref(), self.sslrootcert.as_deref()) {
             (None, None) if hosts.iter().all(is_on_this_machine) => Ok(Encryption::Disable),
             (None | Some("verify-full"), None | Some("system")) => Ok(Encryption::VerifyFull(None)),
             (None | Some("verify-full"), Some(file)) => {
-                Ok(Encryption::VerifyFull(Some(roots(file, around)?)))
+                Ok(Encryption::VerifyFull(Some(roots(file, env)?)))
             }
             (Some("require" | "disable"), Some(_)) => {
                 Err("has an sslrootcert, which only sslmode=verify-full looks at".to_owned())
@@ -179,8 +179,8 @@ fn is_on_this_machine(host: &Address) -> bool {
 }
 
 /// The certificates in a file of its own.
-fn roots(file: &str, around: &Env) -> Result<Vec<CertificateDer<'static>>, String> {
-    let path = around.path(Path::new(file));
+fn roots(file: &str, env: &Env) -> Result<Vec<CertificateDer<'static>>, String> {
+    let path = env.path(Path::new(file));
     let problem = |problem: &dyn std::fmt::Display| {
         format!("cannot use its sslrootcert {}: {problem}", path.display())
     };

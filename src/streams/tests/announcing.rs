@@ -139,7 +139,7 @@ async fn nothing_is_told_while_the_board_is_behind() {
         bench.clock.now(),
     );
     bench.inbox.accept(late, None).await.unwrap();
-    bench.inbox.note_arrivals();
+    bench.inbox.sample_arrivals();
     bench.clock.advance(SETTLE * 2);
     for set_by in [0, -2 * HOUR] {
         bench.clock.set_by(set_by);

@@ -19,9 +19,12 @@ pub(super) struct Durability {
 }
 
 /// Asks a new connection. Refuses a server that is too old, takes no writes, or, unless told otherwise, answers too early.
-pub(super) async fn of(client: &Client, allow_async_commit: bool) -> Result<Durability, HostError> {
+pub(super) async fn ask_server(
+    client: &Client,
+    allow_async_commit: bool,
+) -> Result<Durability, HostError> {
     let answer = client.simple_query(QUESTION).await;
-    let answer = answer.map_err(|error| HostError::by_statement(&error))?;
+    let answer = answer.map_err(|error| HostError::from_statement(&error))?;
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,

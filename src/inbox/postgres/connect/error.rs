@@ -40,24 +40,24 @@ impl HostError {
         }
     }
 
-    pub(super) fn silent() -> Self {
+    pub(super) fn timed_out() -> Self {
         Self::away("no answer in time")
     }
 
-    pub(super) fn by_statement(error: &Error) -> Self {
+    pub(super) fn from_statement(error: &Error) -> Self {
         let is_setup = error.code().is_some_and(|code| {
-            *code == SqlState::INSUFFICIENT_PRIVILEGE || is_of(code, &["28", "3D", "3F"])
+            *code == SqlState::INSUFFICIENT_PRIVILEGE || is_in_class(code, &["28", "3D", "3F"])
         });
         let problem = cause(error);
         Self { is_setup, problem }
     }
 
-    pub(super) fn by_connecting(error: &Error) -> Self {
+    pub(super) fn from_connecting(error: &Error) -> Self {
         let problem = cause(error);
         let is_setup = match (error.code(), io_error(error)) {
             // Of the other classes, what the options of the URL can bring about.
-            (Some(code), _) => is_of(code, &["0A", "22", "28", "3D", "42"]),
-            (None, Some(error)) => is_ours_to_mend(error),
+            (Some(code), _) => is_in_class(code, &["0A", "22", "28", "3D", "42"]),
+            (None, Some(error)) => needs_operator(error),
             // Those with a cause are about TLS, passwords and how they are asked for.
             (None, None) => error.source().is_some(),
         };
@@ -70,7 +70,7 @@ impl HostError {
     }
 }
 
-fn is_of(code: &SqlState, classes: &[&str]) -> bool {
+fn is_in_class(code: &SqlState, classes: &[&str]) -> bool {
     classes.iter().any(|class| code.code().starts_with(class))
 }
 
@@ -79,7 +79,7 @@ fn io_error(error: &Error) -> Option<&io::Error> {
 }
 
 /// A certificate that is not trusted, a socket that we may not open. All else is the network's business.
-fn is_ours_to_mend(error: &io::Error) -> bool {
+fn needs_operator(error: &io::Error) -> bool {
     match error.get_ref() {
         Some(inner) => inner.is::<rustls::Error>(),
         None => error.kind() == io::ErrorKind::PermissionDenied,

@@ -21,25 +21,25 @@ impl Pool {
         let execute = async |statement: &str| {
             let refused = match timeout(ANSWERS_WITHIN, client.batch_execute(statement)).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => HostError::by_statement(&error),
-                Err(_) => HostError::silent(),
+                Ok(Err(error)) => HostError::from_statement(&error),
+                Err(_) => HostError::timed_out(),
             };
             Err(self.0.error(vec![(host, refused)]))
         };
         // Tried where nobody else calls.
-        let trial = format!("livehook_{:032x}", random::<u128>());
-        execute(&format!("LISTEN {trial}")).await?;
+        let probe = format!("livehook_{:032x}", random::<u128>());
+        execute(&format!("LISTEN {probe}")).await?;
         // From another connection: a pooler hands the answer to a statement on, with what comes during it.
-        let caller = self.get().await?;
-        let called = caller.batch_execute(&format!("NOTIFY {trial}")).await;
-        called.map_err(|error| caller.failed(&error))?;
-        caller.give_back();
+        let notifier = self.get().await?;
+        let notified = notifier.batch_execute(&format!("NOTIFY {probe}")).await;
+        notified.map_err(|error| notifier.classify(&error))?;
+        notifier.give_back();
         if timeout(ANSWERS_WITHIN, receiver.recv()).await.is_err() {
             execute("UNLISTEN *").await?;
             return Ok(None);
         }
         let channel = channel.replace('"', "\"\"");
-        execute(&format!("LISTEN \"{channel}\"; UNLISTEN {trial}")).await?;
+        execute(&format!("LISTEN \"{channel}\"; UNLISTEN {probe}")).await?;
         tokio::spawn(async move {
             // It lives as long as somebody listens, though nothing more is asked of it.
             let _client = client;

@@ -32,17 +32,17 @@ impl PoolState {
     ) -> Result<(Client, usize, Driver), ConnectError> {
         let hosts = &self.settings.cluster.hosts;
         let preferred = self.preferred.load(Relaxed);
-        let mut refused = Vec::new();
+        let mut failed = Vec::new();
         for index in (preferred..hosts.len()).chain(0..preferred) {
             match self.try_host(&hosts[index], notifications.clone()).await {
                 Ok((client, driver)) => {
                     self.preferred.store(index, Relaxed);
                     return Ok((client, index, driver));
                 }
-                Err(problem) => refused.push((index, problem)),
+                Err(problem) => failed.push((index, problem)),
             }
         }
-        Err(self.error(refused))
+        Err(self.error(failed))
     }
 
     async fn try_host(
@@ -57,8 +57,9 @@ impl PoolState {
                 Tls::Off => connect(&host.config, NoTls, notifications).await,
                 Tls::On(tls) => connect(&host.config, tls.clone(), notifications).await,
             }
-            .map_err(|error| HostError::by_connecting(&error))?;
-            let durability = durability::of(&client, self.settings.allow_async_commit).await?;
+            .map_err(|error| HostError::from_connecting(&error))?;
+            let durability =
+                durability::ask_server(&client, self.settings.allow_async_commit).await?;
             let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
             if logged.insert(durability.meaning.clone()) {
                 durability.log(&host.name);
@@ -67,23 +68,23 @@ impl PoolState {
         };
         timeout(limit, opening)
             .await
-            .unwrap_or_else(|_| Err(HostError::silent()))
+            .unwrap_or_else(|_| Err(HostError::timed_out()))
     }
 
     /// What the hosts said, in one message.
-    pub(super) fn error(&self, refused: Vec<(usize, HostError)>) -> ConnectError {
+    pub(super) fn error(&self, failed: Vec<(usize, HostError)>) -> ConnectError {
         let cluster = &self.settings.cluster;
         // One that is away, or a standby, may be the one to write to in a moment.
-        let setup = refused.iter().all(|(_, refused)| refused.is_setup);
-        let said: Vec<_> = refused
+        let setup = failed.iter().all(|(_, failed)| failed.is_setup);
+        let messages: Vec<_> = failed
             .iter()
-            .map(|(index, refused)| format!("{}: {}", cluster.hosts[*index].name, refused.problem))
+            .map(|(index, failed)| format!("{}: {}", cluster.hosts[*index].name, failed.problem))
             .collect();
         let message = format!(
             "cannot use database `{}` as role `{}`: {}",
             cluster.database,
             cluster.role,
-            said.join("; ")
+            messages.join("; ")
         );
         match setup {
             true => ConnectError::Setup(message),

@@ -17,11 +17,11 @@ fn settings(base: &Path, url: &str) -> PostgresSettings {
         connections: Some(2),
         ..InboxConfig::default()
     };
-    let around = Env {
+    let env = Env {
         base,
         variable: &|_| None,
     };
-    let settings = config.validate("inbox", &around, Duration::from_secs(600));
+    let settings = config.validate("inbox", &env, Duration::from_secs(600));
     match settings.unwrap().store {
         StoreSettings::Postgres(settings) => settings,
         StoreSettings::Sqlite(_) => panic!("it is shared"),
@@ -157,7 +157,7 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
         .await
         .unwrap();
     let refused = first.batch_execute("CREATE TABLE t ()").await.unwrap_err();
-    assert!(matches!(first.failed(&refused), ConnectError::Away(_)));
+    assert!(matches!(first.classify(&refused), ConnectError::Away(_)));
     first.give_back();
     let first = pool.get().await.unwrap();
     let pid_now = pid(&first).await;
@@ -166,7 +166,7 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
         .batch_execute("CREATE TABLE pg_catalog.t ()")
         .await
         .unwrap_err();
-    assert!(matches!(first.failed(&refused), ConnectError::Setup(_)));
+    assert!(matches!(first.classify(&refused), ConnectError::Setup(_)));
 
     // Idle ones end with the server.
     first.give_back();
@@ -239,7 +239,7 @@ async fn certificates_are_looked_at_as_asked() {
             break refusal;
         }
         let generation = pool.0.idle().generation;
-        pool.0.forget(generation);
+        pool.0.invalidate(generation);
     };
     assert!(refusal.to_string().contains("does not do TLS"), "{refusal}");
 }

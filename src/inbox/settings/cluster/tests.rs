@@ -3,11 +3,11 @@
 use super::*;
 
 fn parse_in(base: &Path, text: &str) -> Result<Cluster, String> {
-    let around = Env {
+    let env = Env {
         base,
         variable: &|_| None,
     };
-    Cluster::parse(text, &around)
+    Cluster::parse(text, &env)
 }
 
 fn parse(text: &str) -> Result<Cluster, String> {
