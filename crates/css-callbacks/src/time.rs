@@ -1,7 +1,7 @@
 //! Times in callbacks and events.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -79,6 +79,17 @@ impl Timestamp {
     }
 }
 
+/// For `SystemTime::now().into()`.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let epoch = Self(0);
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => epoch.plus(after),
+            Err(before) => epoch.minus(before.duration()),
+        }
+    }
+}
+
 /// RFC 3339 in UTC, always with milliseconds.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,6 +134,9 @@ mod tests {
             Some(time)
         );
         assert_eq!(Timestamp::from_millis(i64::MAX).rfc3339(), None);
+        let millis = Duration::from_millis(1500);
+        assert_eq!(Timestamp::from(UNIX_EPOCH + millis).millis(), 1500);
+        assert_eq!(Timestamp::from(UNIX_EPOCH - millis).millis(), -1500);
         assert_eq!(
             time.day_and_hour(),
             ("2026-11-23".into(), "2026-11-23T08".into())
