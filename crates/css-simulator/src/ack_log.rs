@@ -15,9 +15,9 @@ use super::connections::RequestEnd;
 use super::oracle::{Oracle, PushEdge};
 
 /// So many descriptions of what went wrong are kept.
-const KEPT: usize = 5;
+const MAX_MISTAKES: usize = 5;
 /// The longest time that a latency can be told apart from longer ones.
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_LATENCY: Duration = Duration::from_secs(3600);
 
 /// A body without what a retry may renew: the same for every attempt, and for what the receiver stored of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,13 +63,13 @@ impl SentIdentity {
     pub(super) fn of(source: &str, url_kind: Option<Kind>, body: &[u8]) -> Option<Self> {
         let callback = Callback::parse(body).ok()?;
         let kind = callback.kind(url_kind);
-        let mut by_chance = false;
+        let mut random_id = false;
         let id = EventId::derive(source, kind, callback.members(), || {
-            by_chance = true;
+            random_id = true;
             [0; 16]
         });
         Some(Self {
-            id: (!by_chance && !css_callbacks::needs_t(kind)).then_some(id),
+            id: (!random_id && !css_callbacks::needs_t(kind)).then_some(id),
             digest: BodyDigest::of_members(body, callback.members()),
         })
     }
@@ -111,7 +111,7 @@ pub(super) struct AckLog {
 
 impl AckLog {
     pub(super) fn new() -> Self {
-        let longest = LONGEST.as_micros() as u64;
+        let longest = MAX_LATENCY.as_micros() as u64;
         Self {
             entries: Vec::new(),
             pushes: Vec::new(),
@@ -186,7 +186,7 @@ impl AckLog {
             // To the platform only 200 is good, but whoever answers 201 has taken it.
             RequestEnd::Status(200..=299) => {
                 self.accepted_bad += 1;
-                if self.mistakes.len() < KEPT && !self.mistakes.contains(&name) {
+                if self.mistakes.len() < MAX_MISTAKES && !self.mistakes.contains(&name) {
                     self.mistakes.push(name);
                 }
             }
@@ -204,11 +204,11 @@ impl AckLog {
     }
 
     /// The platform drops an event after the last attempt; or the simulation ended before.
-    pub(super) fn dropped(&mut self, number: usize, by_the_platform: bool) {
+    pub(super) fn dropped(&mut self, number: usize, by_platform: bool) {
         if self.entries[number].acknowledged {
             return;
         }
-        if by_the_platform {
+        if by_platform {
             self.given_up += 1;
         } else {
             self.pending += 1;

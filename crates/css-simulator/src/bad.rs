@@ -96,7 +96,7 @@ impl Bad {
     }
 
     /// Whether a receiver with these secrets can tell: where there is no key, nobody's signature proves anything.
-    pub fn can_be_told(self, secrets: Secrets) -> bool {
+    pub fn is_detectable(self, secrets: Secrets) -> bool {
         match self {
             Self::WithoutToken | Self::WrongToken => secrets.token.is_some(),
             _ if self.is_forgery() => secrets.key.is_some(),

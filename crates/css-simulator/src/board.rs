@@ -11,16 +11,16 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::admin::{AT_FIRST, AdminClient, PATIENCE, PAUSE};
+use super::admin::{AdminClient, FIRST_TIMEOUT, PAUSE, RESTART_TIMEOUT};
 use super::oracle::{ExpectedState, Newest, Oracle, StreamName};
 use crate::HttpEndpoint;
 
 /// Tells how far the board is behind what is stored.
-const LAG: &str = "livehook_streams_lag_events";
+const LAG_METRIC: &str = "livehook_streams_lag_events";
 
 /// How long the board may get no nearer to what is stored: a process that was killed keeps its lease of it for a while, and on a
 /// busy machine the board steps back behind everything.
-const STANDSTILL: Duration = Duration::from_secs(300);
+const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The board of streams of a livehook, as its admin listener shows it.
 pub struct LiveBoard {
@@ -84,8 +84,8 @@ impl LiveBoard {
 
     /// Whether it answers, and what it has.
     pub async fn begin(&self) -> anyhow::Result<Before> {
-        self.lag(AT_FIRST).await?;
-        self.list(AT_FIRST).await.map(Before)
+        self.lag(FIRST_TIMEOUT).await?;
+        self.list(FIRST_TIMEOUT).await.map(Before)
     }
 
     /// Waits until everything stored is on the board, and holds it against what was sent.
@@ -95,7 +95,7 @@ impl LiveBoard {
         oracle: &Oracle,
     ) -> anyhow::Result<Compared> {
         self.catch_up().await?;
-        let mut listed = self.list(PATIENCE).await?;
+        let mut listed = self.list(RESTART_TIMEOUT).await?;
         let mut compared = Compared::default();
         for (name, known) in &oracle.0 {
             let found = listed.remove(name);
@@ -134,12 +134,9 @@ impl LiveBoard {
         Ok(compared)
     }
 
-    async fn list(
-        &self,
-        patience: Duration,
-    ) -> anyhow::Result<BTreeMap<StreamName, ExpectedState>> {
+    async fn list(&self, timeout: Duration) -> anyhow::Result<BTreeMap<StreamName, ExpectedState>> {
         let fields = [("source", &*self.source)];
-        let items = self.admin.list("/api/streams", &fields, patience, |item| {
+        let items = self.admin.list("/api/streams", &fields, timeout, |item| {
             let text = |name: &str| item[name].as_str().map(str::to_owned);
             let name = StreamName {
                 domain: text("domain").unwrap_or_default(),
@@ -163,13 +160,13 @@ impl LiveBoard {
         let mut least = u64::MAX;
         let mut until = Instant::now();
         loop {
-            let lag = self.lag(PATIENCE).await?;
+            let lag = self.lag(RESTART_TIMEOUT).await?;
             if lag == 0 {
                 return Ok(());
             }
             if lag < least {
                 least = lag;
-                until = Instant::now() + STANDSTILL;
+                until = Instant::now() + STALL_TIMEOUT;
             }
             if Instant::now() >= until {
                 bail!("the board stays {lag} events behind what is stored");
@@ -179,23 +176,26 @@ impl LiveBoard {
     }
 
     /// Stored events that are not on the board yet.
-    async fn lag(&self, patience: Duration) -> anyhow::Result<u64> {
-        let answer = self.admin.ask("/metrics", &[], patience).await?;
+    async fn lag(&self, timeout: Duration) -> anyhow::Result<u64> {
+        let answer = self.admin.ask("/metrics", &[], timeout).await?;
         if answer.status != StatusCode::OK {
             bail!(
                 self.admin
-                    .no_livehook(format_args!("it answers {}", answer.status))
+                    .not_livehook(format_args!("it answers {}", answer.status))
             );
         }
         let text = String::from_utf8_lossy(&answer.body);
         let value = text.lines().find_map(|line| {
-            line.strip_prefix(LAG)?
+            line.strip_prefix(LAG_METRIC)?
                 .strip_prefix(' ')?
                 .trim()
                 .parse()
                 .ok()
         });
-        value.with_context(|| self.admin.no_livehook(format_args!("it tells no {LAG}")))
+        value.with_context(|| {
+            self.admin
+                .not_livehook(format_args!("it tells no {LAG_METRIC}"))
+        })
     }
 }
 

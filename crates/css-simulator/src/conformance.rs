@@ -25,7 +25,7 @@ use self::grader::Grader;
 pub use self::report::{Case, CaseOutcome, Grades};
 use self::trial::Trial;
 use super::template::Template;
-use super::{Stop, reach, stopped};
+use super::{Stop, check_reachable, stopped};
 use crate::Now;
 
 /// What to grade, and how.
@@ -60,7 +60,7 @@ pub async fn run(
     stop: watch::Receiver<Stop>,
     mut watch: impl FnMut(GradingProgress),
 ) -> anyhow::Result<Grades> {
-    reach(&settings.template).await?;
+    check_reachable(&settings.template).await?;
     if let Some(counter) = &settings.counter {
         let count = counter.read().await;
         count.map_err(|problem| anyhow!("--count-url: {problem}"))?;

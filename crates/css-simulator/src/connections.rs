@@ -203,7 +203,12 @@ async fn speak(
 
 impl Slot<'_> {
     /// One request and its answer.
-    pub(super) async fn post(&self, url: &Url, body: String, patience: Duration) -> RequestEnd {
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        body: String,
+        answer_timeout: Duration,
+    ) -> RequestEnd {
         let request = Request::post(path_and_query(url))
             .header(HOST, &self.connections.authority)
             .header(CONTENT_TYPE, JSON)
@@ -215,7 +220,7 @@ impl Slot<'_> {
             Ok(request) => request,
             Err(error) => return RequestEnd::Failed(error.to_string()),
         };
-        match timeout(patience, self.connections.exchange(request)).await {
+        match timeout(answer_timeout, self.connections.exchange(request)).await {
             Ok(Ok(status)) => RequestEnd::Status(status),
             Ok(Err(error)) => RequestEnd::Failed(innermost(&*error)),
             Err(_) => RequestEnd::TimedOut,

@@ -175,7 +175,7 @@ pub async fn run(
     stop: watch::Receiver<Stop>,
     mut watch: impl FnMut(SendProgress),
 ) -> anyhow::Result<Report> {
-    reach(&settings.template).await?;
+    check_reachable(&settings.template).await?;
     let baseline = match &checks.stored {
         Some(verifier) => Some(verifier.begin().await?),
         None => None,
@@ -230,7 +230,7 @@ fn time_ahead(now: &Now, seconds: i64) -> Timestamp {
 }
 
 /// Whether somebody listens where callbacks go.
-async fn reach(template: &Template) -> anyhow::Result<()> {
+async fn check_reachable(template: &Template) -> anyhow::Result<()> {
     let (host, port) = template.address();
     match timeout(CONNECT, TcpStream::connect((host, port))).await {
         Ok(connected) => {

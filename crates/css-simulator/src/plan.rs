@@ -50,7 +50,7 @@ pub(super) fn start(
         bad: Bad::ALL
             .into_iter()
             .filter(|bad| {
-                bad.can_be_told(Secrets {
+                bad.is_detectable(Secrets {
                     key: settings.key.as_ref(),
                     token: settings.template.token(),
                 })

@@ -14,7 +14,7 @@ use super::bodies::{self, Moment};
 use super::content::{Content, Escaped, Style};
 
 /// What happens between begin and end, as often as it stands here.
-const MEANWHILE: [Kind; 27] = [
+const KINDS_DURING_PUSH: [Kind; 27] = [
     Kind::Snapshot,
     Kind::Snapshot,
     Kind::Snapshot,
@@ -137,7 +137,7 @@ impl Scenario {
             if self.rng.random_bool(0.85) {
                 steps.push(Kind::RecordStatus);
                 for _ in 0..self.rng.random_range(2..8) {
-                    steps.extend(self.deal());
+                    steps.extend(self.next_kind());
                 }
             }
             steps.extend([Kind::StreamEnd, Kind::Record]);
@@ -168,9 +168,11 @@ impl Scenario {
     }
 
     /// The next of the wanted kinds that happen while a stream runs.
-    fn deal(&mut self) -> Option<Kind> {
+    fn next_kind(&mut self) -> Option<Kind> {
         if self.deck.is_empty() {
-            let wanted = MEANWHILE.iter().filter(|kind| self.kinds.contains(kind));
+            let wanted = KINDS_DURING_PUSH
+                .iter()
+                .filter(|kind| self.kinds.contains(kind));
             self.deck = wanted.copied().collect();
             self.deck.shuffle(&mut self.rng);
         }

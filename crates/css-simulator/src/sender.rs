@@ -22,17 +22,17 @@ use super::{Stop, stopped, time_ahead};
 use crate::Now;
 
 /// How long the platform waits for an answer (page 38080).
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// `timeout` in the payload of push exceptions (page 53310).
-const SHORT_PATIENCE: Duration = Duration::from_secs(5);
+const SHORT_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a signature lasts.
 pub(super) const VALIDITY: i64 = 600;
 
 /// How long the platform waits for the answer to a kind.
-pub(super) fn patience(kind: Kind) -> Duration {
+pub(super) fn answer_timeout(kind: Kind) -> Duration {
     match kind {
-        Kind::PushException => SHORT_PATIENCE,
-        _ => PATIENCE,
+        Kind::PushException => SHORT_ANSWER_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
     }
 }
 
@@ -188,10 +188,10 @@ impl Sender {
         slot: &Slot<'_>,
         url: &Url,
         body: String,
-        patience: Duration,
+        answer_timeout: Duration,
     ) -> Option<RequestEnd> {
         // In a box: what a request needs while it runs is much, and most events only wait.
-        let post = Box::pin(slot.post(url, body, patience));
+        let post = Box::pin(slot.post(url, body, answer_timeout));
         tokio::select! {
             reply = post => Some(reply),
             () = stopped(self.stop.clone(), Stop::Now) => None,
@@ -214,7 +214,7 @@ impl Sender {
         let body = planned.written.body(self.signature(delivery).as_ref());
         let kind = planned.kind;
         let url = &self.urls[kind as usize];
-        let Some(reply) = self.post(&slot, url, body, patience(kind)).await else {
+        let Some(reply) = self.post(&slot, url, body, answer_timeout(kind)).await else {
             return false;
         };
         self.ack_log().replied(*number, &reply, started);
@@ -259,7 +259,7 @@ impl Sender {
         {
             self.ack_log().forged.push(id);
         }
-        if let Some(reply) = self.post(&slot, &url, body, PATIENCE).await {
+        if let Some(reply) = self.post(&slot, &url, body, ANSWER_TIMEOUT).await {
             self.ack_log().bad_replied(bad.slug(), &reply);
         }
     }

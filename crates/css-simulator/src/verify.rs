@@ -11,11 +11,11 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::ack_log::{BodyDigest, SentEvent};
-use super::admin::{AT_FIRST, AdminClient, PATIENCE};
+use super::admin::{AdminClient, FIRST_TIMEOUT, RESTART_TIMEOUT};
 use crate::HttpEndpoint;
 
 /// Questions at a time.
-const AT_ONCE: usize = 16;
+const PARALLEL_REQUESTS: usize = 16;
 /// Kinds of which the receiver may take a retry for another event.
 const MAY_BE_NEW: [Kind; 3] = [Kind::Relay, Kind::StreamliveBegin, Kind::StreamliveEnd];
 
@@ -74,9 +74,9 @@ impl Verifier {
     pub async fn begin(&self) -> anyhow::Result<Baseline> {
         let answer = self
             .admin
-            .ask("/api/events", &[("limit", "1")], AT_FIRST)
+            .ask("/api/events", &[("limit", "1")], FIRST_TIMEOUT)
             .await?;
-        let other = |why: String| self.admin.no_livehook(why);
+        let other = |why: String| self.admin.not_livehook(why);
         if answer.status != StatusCode::OK {
             bail!(other(format!("it answers {}", answer.status)));
         }
@@ -121,7 +121,7 @@ impl Verifier {
         }
         let digests = this.digests(&listed, entries).await?;
         let mut found = StoreFindings::default();
-        let by_chance = anonymous(entries, &listed, &digests);
+        let random_id_counts = count_random_ids(entries, &listed, &digests);
         let mut own = 0;
         for entry in entries {
             let (stored, same) = match entry.identity.id {
@@ -133,7 +133,7 @@ impl Verifier {
                     )
                 }
                 None => (
-                    by_chance.get(&entry.identity.digest).copied().unwrap_or(0),
+                    random_id_counts.get(&entry.identity.digest).copied().unwrap_or(0),
                     true,
                 ),
             };
@@ -160,16 +160,19 @@ impl Verifier {
     async fn list(&self, baseline: &Baseline) -> anyhow::Result<Vec<Listed>> {
         let from = baseline.from.to_string();
         let fields = [("source", &*self.source), ("from", &from)];
-        let list = self.admin.list("/api/events", &fields, PATIENCE, |item| {
-            let text = |name: &str| item[name].as_str().unwrap_or_default();
-            let id = EventId::from_hex(text("id")).context("the list has an item without id")?;
-            Ok(Listed {
-                id,
-                may_be_new: MAY_BE_NEW
-                    .iter()
-                    .any(|kind| text("type") == kind.event_type()),
-            })
-        });
+        let list = self
+            .admin
+            .list("/api/events", &fields, RESTART_TIMEOUT, |item| {
+                let text = |name: &str| item[name].as_str().unwrap_or_default();
+                let id =
+                    EventId::from_hex(text("id")).context("the list has an item without id")?;
+                Ok(Listed {
+                    id,
+                    may_be_new: MAY_BE_NEW
+                        .iter()
+                        .any(|kind| text("type") == kind.event_type()),
+                })
+            });
         list.await
     }
 
@@ -189,7 +192,7 @@ impl Verifier {
         let mut asking = JoinSet::new();
         let mut wanted = wanted.into_iter();
         loop {
-            while asking.len() < AT_ONCE
+            while asking.len() < PARALLEL_REQUESTS
                 && let Some(id) = wanted.next()
             {
                 let this = self.clone();
@@ -207,7 +210,7 @@ impl Verifier {
 
     async fn digest(&self, id: EventId) -> anyhow::Result<Option<BodyDigest>> {
         let path = format!("/api/events/{id}");
-        let answer = self.admin.ask(&path, &[], PATIENCE).await?;
+        let answer = self.admin.ask(&path, &[], RESTART_TIMEOUT).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -219,7 +222,7 @@ impl Verifier {
 }
 
 /// How often each content is stored that has its id by chance.
-fn anonymous(
+fn count_random_ids(
     entries: &[SentEvent],
     listed: &[Listed],
     digests: &HashMap<EventId, Option<BodyDigest>>,

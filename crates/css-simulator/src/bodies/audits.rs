@@ -90,7 +90,7 @@ pub(super) fn audio(moment: &mut Moment) -> Value {
 }
 
 /// What quality callbacks share.
-fn judged(moment: &mut Moment, function: &str, class: &str) -> Value {
+fn quality_members(moment: &mut Moment, function: &str, class: &str) -> Value {
     let stream = moment.stream;
     json!({
         "event_type": 343,
@@ -108,13 +108,13 @@ fn judged(moment: &mut Moment, function: &str, class: &str) -> Value {
 
 pub(super) fn quality(moment: &mut Moment) -> Value {
     let class = moment.pick(&["Mosaic", "LowLight", "Silence", "VideoFirstFrameNotIdr"]);
-    let mut body = judged(moment, "QualityControl", class);
+    let mut body = quality_members(moment, "QualityControl", class);
     body["score"] = json!(61.5);
     body
 }
 
 pub(super) fn threshold(moment: &mut Moment) -> Value {
-    let mut body = judged(moment, "Assessment", "PSNR");
+    let mut body = quality_members(moment, "Assessment", "PSNR");
     let millis = moment.now.millis();
     body["event_type"] = 344.into();
     body["frames"] =
@@ -123,7 +123,7 @@ pub(super) fn threshold(moment: &mut Moment) -> Value {
 }
 
 pub(super) fn average(moment: &mut Moment) -> Value {
-    let mut body = judged(moment, "Assessment", "VQA");
+    let mut body = quality_members(moment, "Assessment", "VQA");
     // The documentation's sample has the code of thresholds.
     body["event_type"] = if moment.chance(0.5) { 344 } else { 345 }.into();
     body["average_score"] = json!(78.4);

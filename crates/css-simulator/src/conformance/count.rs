@@ -10,21 +10,21 @@ use tokio::time::{Instant, sleep};
 use crate::HttpEndpoint;
 
 /// Of one question.
-const ANSWER: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long an effect may come after the answer.
-const GROWS: Duration = Duration::from_secs(5);
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a count has to stand still to be believed.
-const REST: Duration = Duration::from_millis(500);
+const QUIET_TIME: Duration = Duration::from_millis(500);
 /// How long it is waited for.
-const SETTLES: Duration = Duration::from_secs(10);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A URL that tells how often the receiver acted.
 pub struct Counter {
     endpoint: HttpEndpoint,
     /// What it last was, if nothing is under way since.
-    rest: Mutex<Option<i64>>,
+    last_quiet: Mutex<Option<i64>>,
 }
 
 impl Counter {
@@ -32,7 +32,7 @@ impl Counter {
     pub fn new(endpoint: HttpEndpoint) -> Self {
         Self {
             endpoint,
-            rest: Mutex::default(),
+            last_quiet: Mutex::default(),
         }
     }
 
@@ -43,7 +43,7 @@ impl Counter {
             .client
             .get(self.endpoint.url.clone())
             .header(CONNECTION, "close")
-            .timeout(ANSWER)
+            .timeout(REQUEST_TIMEOUT)
             .send()
             .await;
         let answer = asked.map_err(|_| "the count URL does not answer".to_owned())?;
@@ -59,17 +59,17 @@ impl Counter {
 
     /// The count once it stands still: effects of what came before may be under way.
     pub(super) async fn at_rest(&self) -> Result<i64, String> {
-        if let Some(count) = self.rest().take() {
+        if let Some(count) = self.last_quiet().take() {
             return Ok(count);
         }
-        let until = Instant::now() + SETTLES;
+        let until = Instant::now() + QUIET_TIMEOUT;
         let mut count = self.read().await?;
         let mut since = Instant::now();
-        while since.elapsed() < REST {
+        while since.elapsed() < QUIET_TIME {
             if Instant::now() > until {
                 return Err(format!(
                     "the count still grew {} s after the last request",
-                    SETTLES.as_secs()
+                    QUIET_TIMEOUT.as_secs()
                 ));
             }
             sleep(PAUSE).await;
@@ -83,20 +83,22 @@ impl Counter {
 
     /// By how much it grows: waits for so many, and then whether there are more.
     pub(super) async fn growth(&self, before: i64, expected: i64) -> Result<i64, String> {
-        let until = Instant::now() + GROWS;
+        let until = Instant::now() + EFFECT_TIMEOUT;
         while self.read().await? - before < expected && Instant::now() < until {
             sleep(PAUSE).await;
         }
-        sleep(REST).await;
+        sleep(QUIET_TIME).await;
         let count = self.read().await?;
         if count == before + expected {
-            *self.rest() = Some(count);
+            *self.last_quiet() = Some(count);
         }
         Ok(count - before)
     }
 
-    fn rest(&self) -> MutexGuard<'_, Option<i64>> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_quiet(&self) -> MutexGuard<'_, Option<i64>> {
+        self.last_quiet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -18,13 +18,13 @@ use crate::RequestEnd;
 use crate::bad::{Bad, Secrets};
 use crate::connections::Connections;
 use crate::content::{Content, Signature};
-use crate::sender::{VALIDITY, patience};
+use crate::sender::{VALIDITY, answer_timeout};
 use crate::time_ahead;
 
 /// Cases at a time.
-const AT_ONCE: usize = 4;
+const PARALLEL_CASES: usize = 4;
 /// Requests at a time: each case may send four at once.
-const MOST: usize = 4 * AT_ONCE;
+const PARALLEL_REQUESTS: usize = 4 * PARALLEL_CASES;
 
 /// Sends what the cases need.
 pub(super) struct Grader {
@@ -48,7 +48,7 @@ pub(super) struct TrialRequest {
 
 impl Grader {
     pub(super) fn new(settings: GradingSettings, now: Now) -> anyhow::Result<Self> {
-        let connections = Connections::new(&settings.template, MOST)?.used_once();
+        let connections = Connections::new(&settings.template, PARALLEL_REQUESTS)?.used_once();
         Ok(Self {
             events: Mutex::new(Events::new(settings.seed)),
             settings,
@@ -68,7 +68,7 @@ impl Grader {
         let mut waiting = numbered().filter(|(_, trial)| !trial.counts());
         let mut running = JoinSet::new();
         loop {
-            while running.len() < AT_ONCE
+            while running.len() < PARALLEL_CASES
                 && let Some((at, trial)) = waiting.next()
             {
                 let grader = self.clone();
@@ -207,7 +207,7 @@ impl Grader {
 
     async fn post(&self, url: Url, body: String, kind: Kind) -> RequestEnd {
         let slot = self.connections.slot().await;
-        slot.post(&url, body, patience(kind)).await
+        slot.post(&url, body, answer_timeout(kind)).await
     }
 
     /// Two events that happened in the same second, so that nothing but their bodies tells them apart.

@@ -4,7 +4,7 @@ use css_callbacks::Kind;
 
 use crate::RequestEnd;
 use crate::bad::Bad;
-use crate::sender::patience;
+use crate::sender::answer_timeout;
 
 /// Whether a genuine callback was acknowledged.
 pub(super) fn acknowledged(kind: Kind, reply: &RequestEnd) -> Result<(), String> {
@@ -78,7 +78,7 @@ pub(super) fn counted_each(grown: i64) -> Result<(), String> {
 }
 
 fn late(kind: Kind) -> String {
-    format!("no answer within {} s", patience(kind).as_secs())
+    format!("no answer within {} s", answer_timeout(kind).as_secs())
 }
 
 /// What is wrong with a request, in words.

@@ -93,7 +93,7 @@ impl Trial {
             Self::Unsigned(_) if template.token().is_none() && !settings.unsigned => {
                 Some("without --token or --unsigned: nothing would tell it from a forgery")
             }
-            Self::Bad(bad) if !bad.can_be_told(secrets) => Some(match bad {
+            Self::Bad(bad) if !bad.is_detectable(secrets) => Some(match bad {
                 Bad::WithoutToken | Bad::WrongToken => "without --token: every URL is as good",
                 _ => "without --key: nothing would tell it from a genuine callback",
             }),
