@@ -1,4 +1,4 @@
-//! The admin listener of a livehook, as checks ask it.
+//! A client of livehook's admin listener, for the checks.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use tokio::time::{Instant, sleep};
 
 use crate::HttpEndpoint;
 
-/// How long the admin listener may be away: it may just be starting again.
+/// The longest wait for an admin listener that is away. It may be restarting.
 pub(super) const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same before anything is sent, when a wrong address is likelier.
+/// The longest wait before anything is sent. Then the address is more likely wrong.
 pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two tries.
+/// The pause between two attempts.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
-/// Of one question.
+/// The longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks the admin listener of a livehook.
+/// Sends requests to the admin listener of a livehook.
 pub(super) struct AdminClient {
     client: Client,
     url: Url,
     token: Option<Secret>,
-    /// The option that named it, for messages.
+    /// The command line option with the URL, for messages.
     option: &'static str,
 }
 
-/// What it said.
+/// An answer.
 pub(super) struct Answered {
     pub(super) status: StatusCode,
     pub(super) date: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Answered {
 }
 
 impl AdminClient {
-    /// Will ask the one at `url`. The error is the rest of a sentence that begins with the option's name.
+    /// Makes a client for `url`. An error continues a sentence that begins with the option's name.
     pub(super) fn new(
         endpoint: HttpEndpoint,
         token: Option<Secret>,
@@ -56,13 +56,13 @@ impl AdminClient {
         })
     }
 
-    /// What is to be said of something else that answers in its place.
+    /// The message if another program answers at this address.
     pub(super) fn not_livehook(&self, why: impl std::fmt::Display) -> String {
         let option = self.option;
         format!("what answers at {option} is no admin listener of a livehook ({why})")
     }
 
-    /// All items of a list.
+    /// Returns all items of a list.
     pub(super) async fn list<T>(
         &self,
         path: &str,
@@ -91,7 +91,7 @@ impl AdminClient {
         }
     }
 
-    /// The answer, 200 or 404; waits for a listener that is away.
+    /// Returns the answer, 200 or 404. Waits if the listener is away.
     pub(super) async fn ask(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! Asking a receiver how often it acted.
+//! Asks a receiver how often it acted.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,26 +9,26 @@ use tokio::time::{Instant, sleep};
 
 use crate::HttpEndpoint;
 
-/// Of one question.
+/// The longest time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two questions.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long an effect may come after the answer.
+/// The longest time from the answer to the receiver's effect.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a count has to stand still to be believed.
+/// A count is final if it has not changed for this time.
 const QUIET_TIME: Duration = Duration::from_millis(500);
-/// How long it is waited for.
+/// The longest wait for a count that does not change.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A URL that tells how often the receiver acted.
+/// A URL that returns how often the receiver acted.
 pub struct Counter {
     endpoint: HttpEndpoint,
-    /// What it last was, if nothing is under way since.
+    /// The last final count, if nothing was sent since.
     last_quiet: Mutex<Option<i64>>,
 }
 
 impl Counter {
-    /// Will ask this URL, whose answer is a number, or JSON whose first integer is it.
+    /// Uses a URL whose answer is a number, or JSON whose first integer is the number.
     pub fn new(endpoint: HttpEndpoint) -> Self {
         Self {
             endpoint,
@@ -36,7 +36,7 @@ impl Counter {
         }
     }
 
-    /// The count, or what is wrong with the answer.
+    /// Returns the count, or what is wrong with the answer.
     pub(super) async fn read(&self) -> Result<i64, String> {
         let asked = self
             .endpoint
@@ -57,7 +57,7 @@ impl Counter {
             .ok_or_else(|| "there is no number in the answer of the count URL".to_owned())
     }
 
-    /// The count once it stands still: effects of what came before may be under way.
+    /// Returns the count once it has stopped changing: effects of earlier requests may still come.
     pub(super) async fn at_rest(&self) -> Result<i64, String> {
         if let Some(count) = self.last_quiet().take() {
             return Ok(count);
@@ -81,7 +81,8 @@ impl Counter {
         Ok(count)
     }
 
-    /// By how much it grows: waits for so many, and then whether there are more.
+    /// Waits until the count has grown by `expected`, then a little longer for more. Returns the
+    /// growth.
     pub(super) async fn growth(&self, before: i64, expected: i64) -> Result<i64, String> {
         let until = Instant::now() + EFFECT_TIMEOUT;
         while self.read().await? - before < expected && Instant::now() < until {
@@ -104,12 +105,12 @@ impl Counter {
 
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Its query may be a secret.
+        // The query of the URL may be a secret, so it is not shown.
         f.write_str("Counter")
     }
 }
 
-/// The first integer that is no part of a name or a string; if there is none, the first at all.
+/// The first integer outside of names and strings; else the first integer at all.
 fn first_integer(text: &str) -> Option<i64> {
     let mut outside = String::with_capacity(text.len());
     let mut rest = text.chars();
