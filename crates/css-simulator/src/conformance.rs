@@ -51,6 +51,7 @@ pub struct GradingSettings {
 pub struct GradingProgress {
     /// Cases with an outcome.
     pub done: usize,
+    /// The number of all cases.
     pub all: usize,
 }
 

@@ -35,6 +35,7 @@ const AGENT: HeaderValue =
 /// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestEnd {
+    /// An answer with this status.
     Status(u16),
     /// There was no answer within the platform's time limit.
     TimedOut,

@@ -12,6 +12,7 @@ pub struct Content {
     pub kind: Kind,
     /// Its members without `t` and `sign`.
     pub members: Map<String, Value>,
+    /// How its body is written.
     pub style: Style,
 }
 
@@ -21,6 +22,7 @@ pub struct Content {
 pub struct Style {
     /// `t` is a string, as in an old table.
     pub t_as_text: bool,
+    /// The characters that are escaped without need.
     pub escaped: Escaped,
     /// The body has several lines.
     pub spread: bool,
@@ -29,6 +31,7 @@ pub struct Style {
 /// The characters that a body escapes without need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Escaped {
+    /// No characters.
     #[default]
     Nothing,
     /// All that are not ASCII, such as `\u4e2d`.
@@ -37,6 +40,7 @@ pub enum Escaped {
     Slashes,
 }
 
+/// The members `t` and `sign` of a callback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// When the signature expires, UNIX seconds.

@@ -49,7 +49,7 @@ use anyhow::{Context, anyhow, bail};
 use css_callbacks::{Kind, Secret, Timestamp};
 use reqwest::{Client, Url};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, interval, timeout};
 
 use self::board::LiveBoard;
@@ -272,18 +272,6 @@ async fn send(
     let mut kept_up = true;
     let mut seconds = interval(Duration::from_secs(1));
     seconds.tick().await;
-    let mut report = |sender: &Sender| {
-        let ack_log = sender.ack_log();
-        let sent = ack_log.entries.len() as u64;
-        watch(SendProgress {
-            sent,
-            acknowledged: ack_log.acknowledged,
-            under_way: sent - ack_log.acknowledged - ack_log.given_up - ack_log.pending,
-            given_up: ack_log.given_up,
-            elapsed: began.elapsed(),
-            last_trouble: ack_log.last_trouble.clone(),
-        });
-    };
     loop {
         let step = async {
             let lane = lanes.clone().acquire_owned().await.ok()?;
@@ -296,20 +284,9 @@ async fn send(
                 if let PlannedRequest::Genuine(planned) = &step {
                     kept_up &= planned.due.is_none_or(|due| due.elapsed() <= LATE);
                 }
-                let sender = sender.clone();
-                tokio::spawn(async move {
-                    match step {
-                        PlannedRequest::Genuine(planned) => {
-                            let delivery = sender.begin(*planned).await;
-                            drop(lane);
-                            sender.finish(delivery).await;
-                        }
-                        PlannedRequest::Bad(bad, content) => sender.send_bad(bad, &content).await,
-                    }
-                    drop(place);
-                });
+                tokio::spawn(send_one(sender.clone(), step, lane, place));
             }
-            _ = seconds.tick() => report(sender),
+            _ = seconds.tick() => watch(sender.progress(began)),
             () = stopped(stop.clone(), Stop::Soon) => break,
         }
     }
@@ -323,9 +300,27 @@ async fn send(
     loop {
         tokio::select! {
             _ = &mut all => break,
-            _ = seconds.tick() => report(sender),
+            _ = seconds.tick() => watch(sender.progress(began)),
         }
     }
-    report(sender);
+    watch(sender.progress(began));
     Ok(kept_up)
+}
+
+/// Sends one request. Frees `lane` after the first attempt, and `place` after the last.
+async fn send_one(
+    sender: Arc<Sender>,
+    step: PlannedRequest,
+    lane: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
+) {
+    match step {
+        PlannedRequest::Genuine(planned) => {
+            let delivery = sender.begin(*planned).await;
+            drop(lane);
+            sender.finish(delivery).await;
+        }
+        PlannedRequest::Bad(bad, content) => sender.send_bad(bad, &content).await,
+    }
+    drop(place);
 }

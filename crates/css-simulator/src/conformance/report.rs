@@ -14,13 +14,16 @@ pub struct Grades {
     pub interrupted: bool,
 }
 
+/// One case of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
     /// The name, such as `genuine-stream-begin`.
     pub name: String,
+    /// Whether the receiver passed.
     pub outcome: CaseOutcome,
 }
 
+/// The outcome of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaseOutcome {
     /// The receiver is correct.

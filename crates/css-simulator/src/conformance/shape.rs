@@ -12,7 +12,7 @@ pub(super) type Shape = BTreeSet<(String, Type)>;
 /// The type of a value. If a member may have two types, the plainer one is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Type {
-    /// An `event_type`, because two kinds have two of them.
+    /// The number in `event_type`, because some kinds have more than one.
     Code(i64),
     Number,
     Text,
