@@ -19,8 +19,7 @@ pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod log;
 
-/// The default number of attempts at a time. The server or program behind the handler must bear
-/// them.
+/// The default number of attempts at a time. The target must be able to handle this many.
 pub(crate) const CONCURRENCY: usize = 8;
 
 /// The target of a handler's events, as in the configuration file.

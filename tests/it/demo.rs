@@ -170,7 +170,7 @@ fn the_request_the_answer_and_the_event_are_shown_in_this_order() {
         "HTTP/1.1 200 OK\n\n{\"code\":0}\n",
         "3. The event",
         "livehook-demo/events.jsonl\n",
-        "4. livehook goes on serving until Ctrl-C",
+        "4. livehook keeps running until Ctrl-C",
         "What to try next",
     ];
     assert!(order.map(at).is_sorted(), "{shown}");
@@ -227,7 +227,7 @@ fn every_command_that_it_names_works_as_it_stands() {
     wait_for("the server", || {
         let log = fs::read_to_string(&log).unwrap();
         assert!(serving.try_wait().unwrap().is_none(), "{log}");
-        log.contains("callbacks are taken").then_some(())
+        log.contains("accepting callbacks").then_some(())
     });
     terminate(&serving);
     assert_eq!(serving.wait().unwrap().code(), Some(0));
