@@ -47,3 +47,4 @@ mod smoke;
 mod streams;
 mod sync_before_answer;
 mod validators;
+mod vectors;
