@@ -34,8 +34,8 @@ pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
     events: u64,
     bodies: impl Fn() -> B,
 ) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    let around = Env {
+    let started = Instant::now();
+    let env = Env {
         base: dir,
         variable: &|_| None,
     };
@@ -43,8 +43,8 @@ pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
         keys: vec![key.to_owned()],
         ..SourceConfig::default()
     };
-    let source = Arc::new(source.validate("css", &around)?);
-    let settings = InboxConfig::default().validate("inbox", &around, source.expiry_grace())?;
+    let source = Arc::new(source.validate("css", &env)?);
+    let settings = InboxConfig::default().validate("inbox", &env, source.expiry_grace())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
     let open = Inbox::open(&settings, Clock::system(), Arc::new(Metrics::default()));
     let inbox = runtime.block_on(open)?;
@@ -71,7 +71,7 @@ pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
     );
     eprintln!(
         "{events} events stored within {:.0} s",
-        begin.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     );
     Ok(())
 }

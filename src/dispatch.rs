@@ -60,9 +60,9 @@ pub(crate) struct Dispatch {
     /// The loops that were told to stop and have not ended. Nothing else delivers for their handlers before they have.
     stopping_workers: watch::Sender<HashMap<HandlerId, StoppingWorker>>,
     /// One change of the handlers at a time.
-    changing: Arc<tokio::sync::Mutex<()>>,
+    change_lock: Arc<tokio::sync::Mutex<()>>,
     /// One deletion at a time.
-    deleting: tokio::sync::Mutex<()>,
+    deletion_lock: tokio::sync::Mutex<()>,
     stopping: AtomicBool,
 }
 
@@ -186,8 +186,8 @@ impl Dispatch {
             configured: Mutex::default(),
             held_leases: Mutex::default(),
             stopping_workers: watch::Sender::default(),
-            changing: Arc::default(),
-            deleting: tokio::sync::Mutex::default(),
+            change_lock: Arc::default(),
+            deletion_lock: tokio::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -198,7 +198,7 @@ impl Dispatch {
         self: &Arc<Self>,
         handlers: BTreeMap<String, Built>,
     ) -> Result<(), StoreError> {
-        let _changing = self.changing.lock().await;
+        let _guard = self.change_lock.lock().await;
         let starts = handlers
             .iter()
             .map(|(name, built)| (name.clone(), built.settings.start));
@@ -236,12 +236,12 @@ impl Dispatch {
     /// Has a loop stop, and takes up its handler again when it has ended. Without a grace it may use the time that an attempt
     /// may take.
     fn stop_worker(self: &Arc<Self>, worker: WorkerHandle, grace: Option<Duration>) {
-        let leaving = StoppingWorker {
+        let stopping = StoppingWorker {
             status: worker.status,
             commands: worker.commands.clone(),
         };
         self.stopping_workers.send_modify(|all| {
-            all.insert(worker.id, leaving);
+            all.insert(worker.id, stopping);
         });
         let dispatch = self.clone();
         tokio::spawn(async move {
@@ -256,14 +256,14 @@ impl Dispatch {
 
     /// A loop has ended. If its handler is configured, the next loop begins.
     async fn worker_ended(self: Arc<Self>, ended: HandlerId) {
-        let begun = {
-            let _changing = self.changing.lock().await;
+        let started = {
+            let _guard = self.change_lock.lock().await;
             self.stopping_workers.send_modify(|all| {
                 all.remove(&ended);
             });
             self.start_missing().await
         };
-        if !begun {
+        if !started {
             self.start_later().await;
         }
     }
@@ -272,7 +272,7 @@ impl Dispatch {
     async fn start_later(self: Arc<Self>) {
         loop {
             sleep(RETRY_START).await;
-            let _changing = self.changing.lock().await;
+            let _guard = self.change_lock.lock().await;
             if self.start_missing().await {
                 return;
             }
@@ -329,9 +329,9 @@ impl Dispatch {
     pub(crate) async fn stop(self: &Arc<Self>, grace: Duration) {
         self.stopping.store(true, Ordering::SeqCst);
         {
-            let _changing = self.changing.lock().await;
-            for leaving in self.stopping_workers.borrow().values() {
-                let _ = leaving.commands.try_send(WorkerCommand::Stop { grace });
+            let _guard = self.change_lock.lock().await;
+            for stopping in self.stopping_workers.borrow().values() {
+                let _ = stopping.commands.try_send(WorkerCommand::Stop { grace });
             }
             for worker in self.remove_handlers(|_, _| true) {
                 self.stop_worker(worker, Some(grace));
@@ -352,10 +352,10 @@ impl Dispatch {
 
     fn remove_handlers(
         &self,
-        leaves: impl Fn(&str, &ConfiguredHandler) -> bool,
+        must_stop: impl Fn(&str, &ConfiguredHandler) -> bool,
     ) -> Vec<WorkerHandle> {
         self.configured()
-            .extract_if(.., |name, configured| leaves(name, configured))
+            .extract_if(.., |name, configured| must_stop(name, configured))
             .filter_map(|(_, configured)| configured.worker)
             .collect()
     }
@@ -417,7 +417,7 @@ impl Dispatch {
             let handlers = configured
                 .iter()
                 .filter(|(_, configured)| !configured.is_projection());
-            let shown = handlers.map(|(name, configured)| {
+            let targets = handlers.map(|(name, configured)| {
                 let read_to = configured
                     .worker
                     .as_ref()
@@ -425,7 +425,7 @@ impl Dispatch {
                 let wants = configured.built.settings.wants(event);
                 (name.clone(), configured.id, wants, read_to)
             });
-            shown.collect()
+            targets.collect()
         };
         let mut reports = Vec::with_capacity(handlers.len());
         for (handler, id, wants, read_to) in handlers {
@@ -433,9 +433,9 @@ impl Dispatch {
             let position = self.inbox.position(id).await?;
             let mut row = self.inbox.out_of_line(id, event.seq()).await?;
             if let Some(row) = row.as_mut().filter(|row| row.state != RowState::Parked) {
-                let shown = |steady| self.clock.shown(steady);
-                row.attempts.first = row.attempts.first.map(shown);
-                row.due = row.due.map(shown);
+                let wall_time = |steady| self.clock.shown(steady);
+                row.attempts.first = row.attempts.first.map(wall_time);
+                row.due = row.due.map(wall_time);
             }
             let progress = match &row {
                 // Replayed, or its turn has just come.
@@ -493,27 +493,27 @@ impl Dispatch {
     ) -> Result<Vec<HandlerReport>, StoreError> {
         let handlers: Vec<_> = {
             let configured = self.configured();
-            let leaving = self.stopping_workers.borrow();
-            let shown = |configured: &ConfiguredHandler| {
+            let stopping = self.stopping_workers.borrow();
+            let described = |configured: &ConfiguredHandler| {
                 let worker = configured.worker.as_ref().map(|worker| &worker.status);
-                let leaving = || leaving.get(&configured.id).map(|leaving| &leaving.status);
+                let stopped = || stopping.get(&configured.id).map(|worker| &worker.status);
                 (
                     configured.id,
-                    worker.or_else(leaving).cloned(),
+                    worker.or_else(stopped).cloned(),
                     configured.built.settings.target_type,
                 )
             };
             configured
                 .iter()
                 .filter(|(_, configured)| wanted(configured))
-                .map(|(name, configured)| (name.clone(), shown(configured)))
+                .map(|(name, configured)| (name.clone(), described(configured)))
                 .collect()
         };
         let last_seq = *self.inbox.committed().borrow();
         let mut reports = Vec::with_capacity(handlers.len());
         for (name, (id, status, target_type)) in handlers {
             // In this order: what moves from memory into a row meanwhile is counted twice rather than not at all.
-            let (shown, last) = match status {
+            let (view, last) = match status {
                 Some(status) => (status.view(), status.last()),
                 None => (
                     WorkerView::elsewhere(self.inbox.position(id).await?),
@@ -521,10 +521,10 @@ impl Dispatch {
                 ),
             };
             let rows = self.inbox.count(id).await?;
-            let unread = (last_seq - shown.read_to).max(0).unsigned_abs();
-            let lag_events = unread + shown.open + rows.due + rows.waiting;
-            let first_unread: Option<Seq> = (unread > 0).then_some(shown.read_to + 1);
-            let lag = match [first_unread, shown.oldest, rows.oldest]
+            let unread = (last_seq - view.read_to).max(0).unsigned_abs();
+            let lag_events = unread + view.open + rows.due + rows.waiting;
+            let first_unread: Option<Seq> = (unread > 0).then_some(view.read_to + 1);
+            let lag = match [first_unread, view.oldest, rows.oldest]
                 .into_iter()
                 .flatten()
                 .min()
@@ -532,7 +532,7 @@ impl Dispatch {
                 Some(oldest) => self.inbox.age_from(oldest).await?.unwrap_or_default(),
                 None => Duration::ZERO,
             };
-            let state = shown.state;
+            let state = view.state;
             reports.push(HandlerReport {
                 name,
                 target_type,
@@ -566,9 +566,12 @@ impl Dispatch {
                 .get_or_create(&label)
                 .set(signed(report.rows.parked));
         }
-        let internal = self.report_of(ConfiguredHandler::is_projection).await?;
-        let behind = internal.iter().map(|report| report.lag_events).sum::<u64>();
-        let signed = i64::try_from(behind).unwrap_or(i64::MAX);
+        let projections = self.report_of(ConfiguredHandler::is_projection).await?;
+        let lag = projections
+            .iter()
+            .map(|report| report.lag_events)
+            .sum::<u64>();
+        let signed = i64::try_from(lag).unwrap_or(i64::MAX);
         self.metrics.streams_lag_events.set(signed);
         Ok(())
     }

@@ -225,7 +225,7 @@ impl Event {
     }
 
     fn all_attributes(&self, untyped: Option<String>) -> Vec<(&'static str, Cow<'_, str>)> {
-        let own = self.attributes();
+        let attributes = self.attributes();
         fn text(value: &Option<String>) -> Option<Cow<'_, str>> {
             value.as_deref().map(Cow::Borrowed)
         }
@@ -233,14 +233,14 @@ impl Event {
             ("subject", self.subject().map(Cow::Owned)),
             (
                 "time",
-                own.time.and_then(Timestamp::rfc3339).map(Cow::Owned),
+                attributes.time.and_then(Timestamp::rfc3339).map(Cow::Owned),
             ),
             ("datacontenttype", Some(Cow::Borrowed("application/json"))),
-            ("appid", text(&own.appid)),
-            ("domain", text(&own.domain)),
-            ("appname", text(&own.appname)),
-            ("streamid", text(&own.streamid)),
-            ("pushsequence", text(&own.pushsequence)),
+            ("appid", text(&attributes.appid)),
+            ("domain", text(&attributes.domain)),
+            ("appname", text(&attributes.appname)),
+            ("streamid", text(&attributes.streamid)),
+            ("pushsequence", text(&attributes.pushsequence)),
             (
                 "receivedtime",
                 Some(Cow::Owned(self.0.received.to_string())),
@@ -284,7 +284,7 @@ impl CloudEvent<'_> {
 
     /// The JSON form, `data` as it is.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = self.attributes_before(match &self.data {
+        let mut out = self.attributes_buffer(match &self.data {
             EventData::Json(text) => text.len(),
             EventData::Binary(bytes) => 2 * bytes.len(),
         });
@@ -316,12 +316,12 @@ impl CloudEvent<'_> {
 
     /// The members of the JSON form but `data`, without the closing brace.
     pub fn attributes_json(&self) -> Vec<u8> {
-        self.attributes_before(0)
+        self.attributes_buffer(0)
     }
 
     /// The same, with room for so much more.
-    fn attributes_before(&self, more: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024 + more);
+    fn attributes_buffer(&self, extra: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024 + extra);
         for (name, value) in &self.attributes {
             out.push(if out.is_empty() { b'{' } else { b',' });
             out.push(b'"');

@@ -109,24 +109,24 @@ impl Failure {
     }
 
     /// So many bytes of what the other side says of a failure are shown.
-    pub(crate) const MAX_SAID: usize = 500;
+    pub(crate) const MAX_DETAIL: usize = 500;
 
     /// Adds to the reason what the other side said, such as the body of its answer: its beginning, in one line.
     #[must_use]
-    pub(crate) fn said(mut self, text: &[u8]) -> Self {
+    pub(crate) fn with_detail(mut self, text: &[u8]) -> Self {
         let (Self::Retry { reason, .. } | Self::Reject { reason }) = &mut self;
         let text = text.trim_ascii();
-        let shown = &text[..text.len().min(Self::MAX_SAID)];
+        let shown = &text[..text.len().min(Self::MAX_DETAIL)];
         if shown.is_empty() {
             return self;
         }
         let shown = String::from_utf8_lossy(shown);
         // A cut goes through a character now and then.
-        let shown = match text.len() > Self::MAX_SAID {
+        let shown = match text.len() > Self::MAX_DETAIL {
             true => shown.trim_end_matches(char::REPLACEMENT_CHARACTER),
             false => &shown,
         };
-        reason.push_str(SAID);
+        reason.push_str(DETAIL_SEPARATOR);
         for character in shown.chars() {
             match character {
                 // They hide nothing, and JSON is full of them.
@@ -139,11 +139,13 @@ impl Failure {
 }
 
 /// What stands between the reason of a failure and what the other side said.
-const SAID: &str = ", it said: ";
+const DETAIL_SEPARATOR: &str = ", it said: ";
 
 /// A reason as the log may have it: without what the other side said, which may repeat the event or a secret.
 pub(crate) fn loggable(reason: &str) -> &str {
-    reason.split_once(SAID).map_or(reason, |(reason, _)| reason)
+    reason
+        .split_once(DETAIL_SEPARATOR)
+        .map_or(reason, |(reason, _)| reason)
 }
 
 /// Whatever a handler did not judge itself may work later.
@@ -159,20 +161,25 @@ mod tests {
 
     #[test]
     fn what_the_other_side_said_is_cut_escaped_and_kept_from_the_log() {
-        let said = |text: &[u8]| Failure::reject("HTTP 422").said(text).reason().to_owned();
-        assert_eq!(said(b" \r\n"), "HTTP 422");
+        let detailed = |text: &[u8]| {
+            Failure::reject("HTTP 422")
+                .with_detail(text)
+                .reason()
+                .to_owned()
+        };
+        assert_eq!(detailed(b" \r\n"), "HTTP 422");
         assert_eq!(
-            said("{\"no\":\"such 房间\"}\n".as_bytes()),
+            detailed("{\"no\":\"such 房间\"}\n".as_bytes()),
             "HTTP 422, it said: {\"no\":\"such 房间\"}"
         );
         assert_eq!(
-            said(b"a\r\n\x1b[31m\xff\0"),
+            detailed(b"a\r\n\x1b[31m\xff\0"),
             "HTTP 422, it said: a\\r\\n\\u{1b}[31m\u{FFFD}\\0"
         );
-        let long = said(&b"x".repeat(501));
+        let long = detailed(&b"x".repeat(501));
         assert_eq!(long, format!("HTTP 422, it said: {}", "x".repeat(500)));
         // 500 is no multiple of 3.
-        let long = said("间".repeat(200).as_bytes());
+        let long = detailed("间".repeat(200).as_bytes());
         assert_eq!(long, format!("HTTP 422, it said: {}", "间".repeat(166)));
         assert_eq!(loggable(&long), "HTTP 422");
         assert_eq!(loggable("no answer"), "no answer");

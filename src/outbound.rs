@@ -20,9 +20,9 @@ use crate::settings;
 /// A client for `url` that follows no redirects and uses no proxy of the environment; `more` sets what else is wanted.
 pub(crate) fn client(
     url: &Url,
-    more: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> anyhow::Result<Client> {
-    more(settings(tls(url)?))
+    configure(settings(tls(url)?))
         .build()
         .context("cannot set up the HTTP client")
 }
@@ -32,7 +32,7 @@ pub(crate) fn client(
 pub(crate) struct Clients {
     tls: Option<ClientConfig>,
     lifetime: Duration,
-    more: fn(ClientBuilder) -> ClientBuilder,
+    configure: fn(ClientBuilder) -> ClientBuilder,
     current: Mutex<(Instant, Client)>,
 }
 
@@ -40,16 +40,16 @@ impl Clients {
     pub(crate) fn new(
         url: &Url,
         lifetime: Duration,
-        more: fn(ClientBuilder) -> ClientBuilder,
+        configure: fn(ClientBuilder) -> ClientBuilder,
     ) -> anyhow::Result<Self> {
         // Once: it reads the certificates of the system.
         let tls = tls(url)?;
-        let first = more(settings(tls.clone())).build();
+        let first = configure(settings(tls.clone())).build();
         let first = first.context("cannot set up the HTTP client")?;
         Ok(Self {
             tls,
             lifetime,
-            more,
+            configure,
             current: Mutex::new((Instant::now(), first)),
         })
     }
@@ -59,7 +59,7 @@ impl Clients {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, client) = &mut *current;
         if since.elapsed() >= self.lifetime
-            && let Ok(fresh) = (self.more)(settings(self.tls.clone())).build()
+            && let Ok(fresh) = (self.configure)(settings(self.tls.clone())).build()
         {
             (*since, *client) = (Instant::now(), fresh);
         }
@@ -87,10 +87,10 @@ fn tls(url: &Url) -> anyhow::Result<Option<ClientConfig>> {
     if url.scheme() == "http" {
         return Ok(None);
     }
-    let trusting = ClientConfig::builder().with_platform_verifier().context(
+    let config = ClientConfig::builder().with_platform_verifier().context(
         "cannot set up HTTPS; the certificates of the system, or those of $SSL_CERT_FILE, are needed",
     )?;
-    let mut tls = trusting.with_no_client_auth();
+    let mut tls = config.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(tls))
 }

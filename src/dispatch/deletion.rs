@@ -25,7 +25,7 @@ pub(crate) struct Deleted {
 }
 
 /// Events without an appname, by source and stream.
-type Nameless = HashMap<(Arc<str>, String), u64>;
+type WithoutAppname = HashMap<(Arc<str>, String), u64>;
 
 impl Dispatch {
     /// Removes the events that pass the filter, and with them what each handler owes or has parked of them. Those that arrive
@@ -39,13 +39,13 @@ impl Dispatch {
         filter: EventFilter,
         dry_run: bool,
     ) -> Result<Deleted, StoreError> {
-        let _deleting = self.deleting.lock().await;
+        let _guard = self.deletion_lock.lock().await;
         let all = EventFilter::default();
         let newest = self.inbox.search(all, None, true, 1).await?;
         let newest = newest.items.first().map_or(0, Event::seq);
         let mut unreachable = HashSet::new();
         let mut deleted = Deleted::default();
-        let mut nameless = Nameless::new();
+        let mut without_appname = WithoutAppname::new();
         let mut after = Some(0);
         while let Some(from) = after {
             let page = self
@@ -57,7 +57,7 @@ impl Dispatch {
             let found: Vec<Seq> = found.filter(|seq| *seq <= newest).collect();
             if dry_run {
                 deleted.count += found.len() as u64;
-                count_nameless(&mut nameless, &filter, &page.items);
+                count_without_appname(&mut without_appname, &filter, &page.items);
                 continue;
             }
             if !found.is_empty() {
@@ -69,8 +69,8 @@ impl Dispatch {
         }
         // Whatever was read before is through with by now.
         self.forget_everywhere(&[], &mut unreachable).await;
-        deleted.without_appname = nameless.values().sum();
-        deleted.maybe_another_app = self.count_other_apps(&filter, nameless).await?;
+        deleted.without_appname = without_appname.values().sum();
+        deleted.maybe_another_app = self.count_other_apps(&filter, without_appname).await?;
         Ok(deleted)
     }
 
@@ -78,67 +78,71 @@ impl Dispatch {
     async fn count_other_apps(
         &self,
         filter: &EventFilter,
-        mut nameless: Nameless,
+        mut without_appname: WithoutAppname,
     ) -> Result<u64, StoreError> {
-        let asked = filter.stream.as_deref().unwrap_or_default();
-        let ids: HashSet<String> = nameless.keys().map(|(_, id)| id.clone()).collect();
-        let mut number = 0;
+        let wanted = filter.stream.as_deref().unwrap_or_default();
+        let ids: HashSet<String> = without_appname.keys().map(|(_, id)| id.clone()).collect();
+        let mut total = 0;
         for id in ids {
-            let namesakes = EventFilter {
+            let same_stream = EventFilter {
                 source: filter.source.clone(),
                 stream: Some(id.clone()),
                 ..EventFilter::default()
             };
             let mut after = Some(0);
             while let Some(from) = after
-                && nameless.keys().any(|(_, of)| *of == id)
+                && without_appname.keys().any(|(_, of)| *of == id)
             {
                 let page = self
                     .inbox
-                    .search(namesakes.clone(), Some(from), false, PAGE);
+                    .search(same_stream.clone(), Some(from), false, PAGE);
                 let page = page.await?;
                 after = page.next;
                 for event in &page.items {
-                    let own = event.attributes();
-                    let app = own.appname.as_deref();
-                    let elsewhere = own.streamid.as_deref() == Some(&id)
-                        && app.is_some_and(|app| app_in(asked, &id) != Some(app));
-                    if elsewhere {
-                        let these = nameless.remove(&(event.source().clone(), id.clone()));
-                        number += these.unwrap_or_default();
+                    let attributes = event.attributes();
+                    let app = attributes.appname.as_deref();
+                    let is_other_app = attributes.streamid.as_deref() == Some(&id)
+                        && app.is_some_and(|app| app_in(wanted, &id) != Some(app));
+                    if is_other_app {
+                        let count = without_appname.remove(&(event.source().clone(), id.clone()));
+                        total += count.unwrap_or_default();
                     }
                 }
             }
         }
-        Ok(number)
+        Ok(total)
     }
 
     /// Has every handler give these events up. One that does not hear is not told again: the inbox removes its rows without it.
     async fn forget_everywhere(&self, seqs: &[Seq], unreachable: &mut HashSet<String>) {
         let names: Vec<String> = self.configured().keys().cloned().collect();
-        let told = names
+        let sent = names
             .into_iter()
             .filter(|name| !unreachable.contains(name))
             .map(async |name| {
                 let seqs = seqs.to_vec();
-                let told = self.send(&name, RemoteCommand::Forget { seqs }).await;
-                told.err().map(|_| name)
+                let sent = self.send(&name, RemoteCommand::Forget { seqs }).await;
+                sent.err().map(|_| name)
             });
-        let unheard: Vec<_> = join_all(told).await.into_iter().flatten().collect();
-        unreachable.extend(unheard);
+        let failed: Vec<_> = join_all(sent).await.into_iter().flatten().collect();
+        unreachable.extend(failed);
     }
 }
 
 /// Counts events that tell no appname, if the filter names one.
-fn count_nameless(nameless: &mut Nameless, filter: &EventFilter, events: &[Event]) {
-    let asked = filter.stream.as_deref().unwrap_or_default();
+fn count_without_appname(
+    without_appname: &mut WithoutAppname,
+    filter: &EventFilter,
+    events: &[Event],
+) {
+    let wanted = filter.stream.as_deref().unwrap_or_default();
     for event in events {
-        let own = event.attributes();
-        if let (None, Some(id)) = (&own.appname, &own.streamid)
-            && app_in(asked, id).is_some()
+        let attributes = event.attributes();
+        if let (None, Some(id)) = (&attributes.appname, &attributes.streamid)
+            && app_in(wanted, id).is_some()
         {
             let key = (event.source().clone(), id.clone());
-            *nameless.entry(key).or_default() += 1;
+            *without_appname.entry(key).or_default() += 1;
         }
     }
 }

@@ -17,10 +17,10 @@ use crate::inbox::delivery::{Lane, stream_lane};
 /// So many streams failing, none succeeding: it is not the streams.
 const STREAMS_UNTIL_DOWN: usize = 4;
 /// So many rejects in a row are believed.
-const REJECTS_BELIEVED: u32 = 50;
+const MAX_REJECTS_IN_A_ROW: u32 = 50;
 
 /// More poisoned streams are not remembered.
-const MOST_POISONED: usize = 10_000;
+const MAX_POISONED: usize = 10_000;
 
 /// What is known of a handler since its last success.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl HandlerHealth {
     }
 
     /// Whether there is nothing that a success would change.
-    pub(super) fn is_perfect(&self) -> bool {
+    pub(super) fn is_healthy(&self) -> bool {
         self.failed.is_empty()
             && self.poisoned.is_empty()
             && self.rejects == 0
@@ -67,11 +67,11 @@ impl HandlerHealth {
 
     /// An attempt was done; `true` if the handler had been down.
     pub(super) fn succeeded(&mut self, lane: Lane) -> bool {
-        if self.is_perfect() {
+        if self.is_healthy() {
             return false;
         }
         let was_down = self.is_down();
-        if self.poisoned.len() < MOST_POISONED {
+        if self.poisoned.len() < MAX_POISONED {
             self.poisoned.extend(self.failed.drain());
         }
         self.poisoned.remove(&stream_lane(lane));
@@ -83,21 +83,21 @@ impl HandlerHealth {
     }
 
     /// There is nothing left to probe with: the next event will be the probe. That says nothing of the run of rejects.
-    pub(super) fn nothing_to_probe_with(&mut self) {
+    pub(super) fn end_probing(&mut self) {
         self.failed.clear();
         self.down = None;
     }
 
     /// An attempt was rejected; `false` if that is not to be believed.
-    pub(super) fn believes_reject(&mut self) -> bool {
+    pub(super) fn rejected(&mut self) -> bool {
         self.rejects = self.rejects.saturating_add(1);
-        let believed = self.rejects <= REJECTS_BELIEVED;
-        if believed {
+        let trusted = self.rejects <= MAX_REJECTS_IN_A_ROW;
+        if trusted {
             // It answers, and in detail: it is not down.
             self.failed.clear();
             self.down = None;
         }
-        believed
+        trusted
     }
 
     /// An attempt failed; `true` if that brings the handler down. `pause` is how long to wait after so many probes.
@@ -215,11 +215,11 @@ mod tests {
     #[test]
     fn only_so_many_rejects_in_a_row_are_believed() {
         let mut health = HandlerHealth::default();
-        assert!((0..50).all(|_| health.believes_reject()));
-        assert!(!health.believes_reject());
-        health.nothing_to_probe_with();
-        assert!(!health.believes_reject());
+        assert!((0..50).all(|_| health.rejected()));
+        assert!(!health.rejected());
+        health.end_probing();
+        assert!(!health.rejected());
         health.succeeded(2);
-        assert!(health.believes_reject());
+        assert!(health.rejected());
     }
 }

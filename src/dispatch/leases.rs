@@ -13,9 +13,9 @@ use super::*;
 use crate::inbox::delivery::{CommandRequest, Lease};
 
 /// How often leases are renewed, and handlers taken and given back.
-const EVERY: Duration = Duration::from_secs(1);
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// The shortest term of a lease.
-const SHORTEST: Duration = Duration::from_secs(6);
+const MIN_TERM: Duration = Duration::from_secs(6);
 /// How long another process may take for what it was asked.
 const COMMAND_WAIT: Duration = Duration::from_secs(20);
 
@@ -59,7 +59,7 @@ impl RemoteCommand {
 
 /// Long enough for an attempt to begin at any time although the lease is renewed only at a third of it.
 fn term(timeout: Duration) -> Duration {
-    SHORTEST.max(timeout * 3 / 2)
+    MIN_TERM.max(timeout * 3 / 2)
 }
 
 impl Dispatch {
@@ -68,7 +68,7 @@ impl Dispatch {
         if !self.inbox.is_shared() {
             return;
         }
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -79,10 +79,10 @@ impl Dispatch {
                 continue;
             }
             // The store may be slow; leases are renewed meanwhile.
-            if let Ok(changing) = self.changing.clone().try_lock_owned() {
+            if let Ok(guard) = self.change_lock.clone().try_lock_owned() {
                 let dispatch = self.clone();
                 tokio::spawn(async move {
-                    let _changing = changing;
+                    let _guard = guard;
                     // What did not work is tried again at the next tick.
                     let _ = dispatch.apply_leases(&leases).await;
                 });
@@ -105,7 +105,7 @@ impl Dispatch {
             wanted.insert(configured.id, term(configured.built.settings.timeout));
         }
         for id in self.held_leases().keys() {
-            wanted.entry(*id).or_insert(SHORTEST);
+            wanted.entry(*id).or_insert(MIN_TERM);
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
         let leases = self.inbox.lease(&wanted).await?;
@@ -125,13 +125,13 @@ impl Dispatch {
                             until,
                         },
                     );
-                    end(lost.as_ref());
+                    end_lease(lost.as_ref());
                 }
             }
         }
         for (id, lost) in held.iter() {
             if !leases.iter().any(|lease| lease.handler == *id) {
-                end(Some(lost));
+                end_lease(Some(lost));
             }
         }
         Ok(leases)
@@ -144,18 +144,18 @@ impl Dispatch {
 
     /// Has those at work whose leases these are, and no others.
     async fn apply_leases(self: &Arc<Self>, leases: &[Lease]) -> Result<(), StoreError> {
-        let has = |worker: &WorkerHandle, surplus: bool| {
+        let is_leased = |worker: &WorkerHandle, even_surplus: bool| {
             leases.iter().any(|lease| {
                 (lease.handler, lease.epoch) == (worker.id, worker.epoch)
-                    && lease.surplus <= surplus
+                    && lease.surplus <= even_surplus
             })
         };
-        for lost in self.take_workers(|worker| !has(worker, true)) {
+        for lost in self.take_workers(|worker| !is_leased(worker, true)) {
             self.stop_worker(lost, Some(Duration::ZERO));
         }
         // Another one should have these; what runs is finished first.
-        for given_up in self.take_workers(|worker| !has(worker, false)) {
-            self.stop_worker(given_up, None);
+        for surplus in self.take_workers(|worker| !is_leased(worker, false)) {
+            self.stop_worker(surplus, None);
         }
         for lease in leases {
             if self.stopping_workers.borrow().contains_key(&lease.handler) {
@@ -244,19 +244,19 @@ impl Dispatch {
         if ids.is_empty() {
             return;
         }
-        for order in self.inbox.take_commands(&ids).await.unwrap_or_default() {
-            let name = names.get(&order.handler).cloned().unwrap_or_default();
-            tokio::spawn(self.clone().execute_remote(name, order));
+        for request in self.inbox.take_commands(&ids).await.unwrap_or_default() {
+            let name = names.get(&request.handler).cloned().unwrap_or_default();
+            tokio::spawn(self.clone().execute_remote(name, request));
         }
     }
 
-    async fn execute_remote(self: Arc<Self>, name: String, order: CommandRequest) {
-        let answer = match serde_json::from_str(&order.what) {
+    async fn execute_remote(self: Arc<Self>, name: String, request: CommandRequest) {
+        let answer = match serde_json::from_str(&request.what) {
             Ok(command) => self.send_here(&name, command).await,
             // A newer release may know orders that this one does not.
             Err(_) => Err(StoreError::Failed),
         };
-        let _ = self.inbox.answer_command(&order, answer).await;
+        let _ = self.inbox.answer_command(&request, answer).await;
     }
 
     pub(super) async fn send_here(
@@ -285,26 +285,26 @@ impl Dispatch {
 
     /// Waits for a handler that has yet to finish what it is at under its old settings.
     async fn wait_for_sender(&self, name: &str) -> Option<mpsc::Sender<WorkerCommand>> {
-        let mut leaving = self.stopping_workers.subscribe();
+        let mut stopping = self.stopping_workers.subscribe();
         loop {
             {
                 // A loop leaves, and the next one begins, within this lock.
-                let _changing = self.changing.lock().await;
+                let _guard = self.change_lock.lock().await;
                 if let Some(commands) = self.sender_of(name) {
                     return Some(commands);
                 }
                 let id = self.configured().get(name)?.id;
-                if !leaving.borrow_and_update().contains_key(&id) {
+                if !stopping.borrow_and_update().contains_key(&id) {
                     return None;
                 }
             }
-            leaving.changed().await.ok()?;
+            stopping.changed().await.ok()?;
         }
     }
 }
 
 /// Whoever delivers under it begins nothing more.
-fn end(lost: Option<&HeldLease>) {
+fn end_lease(lost: Option<&HeldLease>) {
     if let Some(lost) = lost {
         lost.until.send_replace(Instant::now());
     }

@@ -21,7 +21,7 @@ const PAGE_BYTES: usize = 1 << 20;
 /// More comes together meanwhile.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
 /// What has not come to rest after so long is fetched.
-const REST_WAIT: Duration = Duration::from_millis(200);
+const DATABASE_WAIT: Duration = Duration::from_millis(200);
 /// The position is written this often: after a crash, what was taken since comes again.
 const POSITION_EVERY: Duration = Duration::from_millis(500);
 /// Above so many events a second it is busy here, and whoever answers senders needs the disk and the processors.
@@ -29,25 +29,26 @@ const BUSY_RATE: f64 = 1000.0;
 /// The arrival of events is measured over this time.
 const MEASURE: Duration = Duration::from_millis(100);
 /// While it is busy: for each time that taking took, how many are left to others, as long as what is taken is not older.
-const YIELD: [(Duration, u32); 2] = [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
+const YIELD_FACTORS: [(Duration, u32); 2] =
+    [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
 /// Between tries of what failed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct ProjectionWorker {
     id: HandlerId,
     epoch: Option<i64>,
-    until: watch::Receiver<Instant>,
+    lease_until: watch::Receiver<Instant>,
     committed: watch::Receiver<Seq>,
     projection: Arc<dyn Projection>,
     inbox: Inbox,
     status: Arc<Status>,
     position: Seq,
-    written: Seq,
-    next_position: Instant,
+    written_position: Seq,
+    next_position_write: Instant,
     /// When it was measured how fast events arrive, up to where they had come, and whether that was fast.
     measured: (Instant, Seq, bool),
     /// Since when nothing was found that has come to rest, though there is something.
-    waiting: Option<Instant>,
+    empty_since: Option<Instant>,
 }
 
 /// Takes events until it is told to stop.
@@ -59,7 +60,7 @@ pub(super) fn spawn(
     let (ended, end) = oneshot::channel::<()>();
     let runtime = Handle::current();
     let spawned = std::thread::Builder::new()
-        .name("livehook-parts".to_owned())
+        .name("projection".to_owned())
         .spawn(move || {
             let _ended = ended;
             lower_priority();
@@ -92,25 +93,25 @@ impl ProjectionWorker {
         Self {
             id: registered.id,
             epoch: leased.epoch,
-            until: leased.until,
+            lease_until: leased.until,
             committed: inbox.committed(),
             projection,
             inbox,
             status,
             position: registered.position,
-            written: registered.position,
-            next_position: Instant::now(),
+            written_position: registered.position,
+            next_position_write: Instant::now(),
             measured: (Instant::now(), registered.position, false),
-            waiting: None,
+            empty_since: None,
         }
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         loop {
             let mut wake = Instant::now() + self.step().await;
-            self.show();
+            self.publish_status();
             // Nothing is left to take or to write: until there is, nothing need be looked at.
-            let mut idle = self.written == *self.committed.borrow();
+            let mut idle = self.written_position == *self.committed.borrow();
             loop {
                 select! {
                     biased;
@@ -134,11 +135,11 @@ impl ProjectionWorker {
 
     /// Takes a part, if there is one: when to look again.
     async fn step(&mut self) -> Duration {
-        if self.written < self.position && Instant::now() >= self.next_position {
+        if self.written_position < self.position && Instant::now() >= self.next_position_write {
             self.write_position().await;
         }
         // A part has to be over before somebody else may take the next.
-        if Instant::now() + RETRY_DELAY >= *self.until.borrow() {
+        if Instant::now() + RETRY_DELAY >= *self.lease_until.borrow() {
             return RETRY_DELAY;
         }
         let upto = *self.committed.borrow_and_update();
@@ -158,14 +159,14 @@ impl ProjectionWorker {
         let events = self.inbox.after_at_rest(self.position, PAGE, PAGE_BYTES);
         let events = events.await?;
         if !events.is_empty() {
-            self.waiting = None;
+            self.empty_since = None;
             return Ok(Some(events));
         }
-        let since = *self.waiting.get_or_insert_with(Instant::now);
-        if since.elapsed() < REST_WAIT {
+        let since = *self.empty_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < DATABASE_WAIT {
             return Ok(None);
         }
-        self.waiting = None;
+        self.empty_since = None;
         let events = self.inbox.after(self.position, PAGE, PAGE_BYTES).await?;
         if events.is_empty() {
             self.position = upto; // retention has removed whatever was there
@@ -183,11 +184,11 @@ impl ProjectionWorker {
             Ok(()) => {
                 self.position = last;
                 let age = self.inbox.age(last, received);
-                let left = self.yield_time(began.elapsed(), age);
+                let pause = self.yield_time(began.elapsed(), age);
                 if last < upto {
-                    left
+                    pause
                 } else {
-                    left.max(BATCH_DELAY)
+                    pause.max(BATCH_DELAY)
                 }
             }
             Err(_) => RETRY_DELAY,
@@ -208,27 +209,27 @@ impl ProjectionWorker {
         if !self.measured.2 {
             return Duration::ZERO;
         }
-        let left = YIELD.iter().find(|(older, _)| age < *older);
-        left.map_or(Duration::ZERO, |(_, times)| took * *times)
+        let factor = YIELD_FACTORS.iter().find(|(max_age, _)| age < *max_age);
+        factor.map_or(Duration::ZERO, |(_, times)| took * *times)
     }
 
     async fn write_position(&mut self) {
-        if self.written == self.position {
+        if self.written_position == self.position {
             return;
         }
-        self.next_position = Instant::now() + POSITION_EVERY;
-        let settlement = DeliveryCommit {
+        self.next_position_write = Instant::now() + POSITION_EVERY;
+        let commit = DeliveryCommit {
             epoch: self.epoch,
             position: Some(self.position),
             changes: Vec::new(),
         };
         // What fails is tried again; a receiver that has lost its lease fails until it is told to stop.
-        if self.inbox.commit(self.id, settlement).await.is_ok() {
-            self.written = self.position;
+        if self.inbox.commit(self.id, commit).await.is_ok() {
+            self.written_position = self.position;
         }
     }
 
-    fn show(&self) {
+    fn publish_status(&self) {
         self.status.publish(WorkerView {
             state: HandlerState::Running,
             read_to: self.position,

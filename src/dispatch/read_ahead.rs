@@ -71,13 +71,13 @@ impl ReadAhead {
     }
 
     /// Everything up to here was read; what of it is not pushed needs nothing.
-    pub(super) fn read(&mut self, seq: Seq) {
+    pub(super) fn mark_read(&mut self, seq: Seq) {
         self.read_to = self.read_to.max(seq);
     }
 
     /// Takes an event in.
     pub(super) fn push(&mut self, event: Event) {
-        self.read(event.seq());
+        self.mark_read(event.seq());
         self.bytes += event.body().len();
         self.open.insert(event.seq(), event.body().len());
         self.unassigned.push_back(event);
@@ -141,7 +141,7 @@ impl ReadAhead {
     }
 
     /// Takes the queue of a lane out, settled: each of its events gets a row.
-    pub(super) fn take_lane(&mut self, lane: Lane) -> Vec<Seq> {
+    pub(super) fn close_lane(&mut self, lane: Lane) -> Vec<Seq> {
         let queue = self.queues.remove(&lane).unwrap_or_default();
         self.ready.retain(|other| *other != lane);
         let seqs: Vec<Seq> = queue.iter().map(Event::seq).collect();

@@ -123,7 +123,7 @@ struct StreamGlobs {
     globs: Vec<String>,
     set: GlobSet,
     /// What they say of the streamid alone.
-    of_streamid: GlobSet,
+    streamid_set: GlobSet,
 }
 
 impl PartialEq for StreamGlobs {
@@ -138,7 +138,7 @@ impl HandlerConfig {
         &self,
         name: &str,
         sources: &BTreeSet<&str>,
-        around: &Env,
+        env: &Env,
     ) -> Result<HandlerSettings, Invalid> {
         let place = format!("handlers.{name}");
         let at = |key: &str| format!("{place}.{key}");
@@ -170,7 +170,7 @@ impl HandlerConfig {
         settings::check_duration(at("timeout"), self.timeout)?;
         self.retry.check(&at("retry"))?;
         let target = match &self.to {
-            Some(to) => Some(to.validate(&at("to"), around)?),
+            Some(to) => Some(to.validate(&at("to"), env)?),
             None => None,
         };
         Ok(HandlerSettings {
@@ -213,11 +213,11 @@ impl StreamGlobs {
             set.build()
         };
         let invalid = |error: globset::Error| Invalid::at(place, error.to_string());
-        let ids: Vec<String> = globs.iter().flat_map(|glob| of_streamid(glob)).collect();
+        let ids: Vec<String> = globs.iter().flat_map(|glob| streamid_globs(glob)).collect();
         Ok(Self {
             globs: globs.to_vec(),
             set: set(globs).map_err(invalid)?,
-            of_streamid: set(&ids).map_err(invalid)?,
+            streamid_set: set(&ids).map_err(invalid)?,
         })
     }
 
@@ -231,14 +231,14 @@ impl StreamGlobs {
         };
         match &attributes.appname {
             Some(app) => self.set.is_match(format!("{app}/{stream}")),
-            None => self.of_streamid.is_match(stream),
+            None => self.streamid_set.is_match(stream),
         }
     }
 }
 
 /// What a glob over `appname/streamid` says of the streamid alone: what stands behind the first slash. A slash within braces
 /// is one of several; `**` may stand for more than the appname.
-fn of_streamid(glob: &str) -> Vec<String> {
+fn streamid_globs(glob: &str) -> Vec<String> {
     let mut depth = 0_usize;
     let mut group = 0;
     let mut commas = Vec::new();
@@ -275,7 +275,7 @@ fn of_streamid(glob: &str) -> Vec<String> {
                     let ends = commas.iter().copied().chain([at]);
                     let each = begins.zip(ends).flat_map(|(begin, end)| {
                         let one = &glob[begin + 1..end];
-                        of_streamid(&[&glob[..group], one, &glob[at + 1..]].concat())
+                        streamid_globs(&[&glob[..group], one, &glob[at + 1..]].concat())
                     });
                     return each.collect();
                 }
@@ -289,14 +289,14 @@ fn of_streamid(glob: &str) -> Vec<String> {
 
 impl HandlerSettings {
     /// Of a part of livehook, which gets every event.
-    pub(crate) fn of_projection() -> Self {
+    pub(crate) fn for_projection() -> Self {
         Self {
             kinds: Kind::all_and_unknown().collect(),
             sources: BTreeSet::new(),
             streams: StreamGlobs {
                 globs: Vec::new(),
                 set: GlobSet::empty(),
-                of_streamid: GlobSet::empty(),
+                streamid_set: GlobSet::empty(),
             },
             order: DeliveryOrder::None,
             concurrency: 1,

@@ -38,7 +38,7 @@ impl HandlerState {
 /// Written by the loop, read by whoever asks.
 #[derive(Debug, Default)]
 pub(super) struct Status {
-    shown: Mutex<WorkerView>,
+    view: Mutex<WorkerView>,
     last: Mutex<Last>,
     /// How often the loop has gone round.
     #[cfg(test)]
@@ -92,15 +92,15 @@ impl Status {
         status
     }
 
-    pub(super) fn publish(&self, shown: WorkerView) {
+    pub(super) fn publish(&self, view: WorkerView) {
         #[cfg(test)]
         self.steps
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
     pub(super) fn view(&self) -> WorkerView {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn succeeded(&self, at: Timestamp) {

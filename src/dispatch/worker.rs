@@ -42,11 +42,11 @@ use crate::metrics::{DeliveryMetrics, DeliveryOutcome};
 /// A position alone is written this often: after a crash, what was finished since comes again.
 const POSITION_EVERY: Duration = Duration::from_millis(100);
 /// Between tries to write to a store that fails.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Failed deliveries are told of this often.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// So long one step may start attempts, most of which may be over at once; then others have their turn.
-const SLICE: Duration = Duration::from_micros(500);
+const STEP_LIMIT: Duration = Duration::from_micros(500);
 /// Events read in one go.
 const READ_EVENTS: usize = 512;
 const READ_BYTES: usize = 1 << 20;
@@ -168,7 +168,7 @@ pub(super) struct Worker {
     pauses: VecDeque<Pause>,
     /// No attempt is begun.
     paused: bool,
-    failure_logged: Option<Timestamp>,
+    failure_logged_at: Option<Timestamp>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
     /// Whose turn it is when both a due row and a new event could be started.
@@ -179,13 +179,13 @@ pub(super) struct Worker {
     /// Outcomes that are not written yet.
     unwritten: Vec<DeliveryChange>,
     written_position: Seq,
-    next_position: Instant,
+    next_position_write: Instant,
     reading: bool,
     /// Due rows are being read.
     reading_due: bool,
     /// Rows are being discarded, or the handler paused or resumed.
-    discarding: bool,
-    replaying: Vec<AbortHandle>,
+    changing_rows: bool,
+    replay_tasks: Vec<AbortHandle>,
     /// Without rows, and not to be finished here.
     aborted: Vec<(Seq, Lane)>,
     /// Whose turn it is when there is something to write and something to look for.
@@ -193,7 +193,7 @@ pub(super) struct Worker {
     /// What is being written: kept until it is confirmed.
     writing: Option<DeliveryCommit>,
     /// How often that has begun.
-    written: u64,
+    commits_started: u64,
     /// The store failed: it is left alone until then.
     store_retry_at: Option<Instant>,
 }
@@ -253,22 +253,22 @@ impl Worker {
             discards: VecDeque::new(),
             pauses: VecDeque::new(),
             paused: registered.paused,
-            failure_logged: None,
+            failure_logged_at: None,
             next_due: None,
             look_for_due: true,
             prefer_new: false,
             probe_failed: false,
             unwritten: Vec::new(),
             written_position: registered.position,
-            next_position: Instant::now(),
+            next_position_write: Instant::now(),
             reading: false,
             reading_due: false,
-            discarding: false,
-            replaying: Vec::new(),
+            changing_rows: false,
+            replay_tasks: Vec::new(),
             aborted: Vec::new(),
             wrote_last: false,
             writing: None,
-            written: 0,
+            commits_started: 0,
             store_retry_at: None,
         }
     }
@@ -307,7 +307,7 @@ impl Worker {
     /// Everything that can be begun now; `true` if its time was over before that was all.
     fn step(&mut self, now: Timestamp) -> bool {
         self.step_time = Instant::now();
-        let until = self.step_time + SLICE;
+        let until = self.step_time + STEP_LIMIT;
         let more = loop {
             let all = self.start_attempts(now, until);
             if all {
@@ -337,7 +337,7 @@ impl Worker {
         let moved = self.read_ahead.position() > self.written_position;
         let store = self
             .store_retry_at
-            .or(moved.then_some(self.next_position))
+            .or(moved.then_some(self.next_position_write))
             .filter(|_| !self.store_is_busy());
         [due, probe, store].into_iter().flatten().min()
     }
@@ -354,8 +354,8 @@ impl Worker {
                 Some(_) => 0,
             };
             // An attempt has to be over before somebody else may begin one.
-            let over = self.step_time + self.settings.timeout;
-            if self.running.len() >= limit || over >= *self.lease_until.borrow() {
+            let deadline = self.step_time + self.settings.timeout;
+            if self.running.len() >= limit || deadline >= *self.lease_until.borrow() {
                 return true;
             }
             if self.step_time >= until {
@@ -404,7 +404,7 @@ impl Worker {
         self.busy.is_empty()
             && self.blocked.is_empty()
             && !self.read_ahead.has_queues()
-            && self.health.is_perfect()
+            && self.health.is_healthy()
     }
 
     /// Puts what was read into its lanes, unless nothing can be in its way.
@@ -558,8 +558,8 @@ impl Worker {
                 }
                 () = sleep_until(until), if !released => {
                     let running = self.running.values().map(|running| &running.task);
-                    running.chain(&self.replaying).for_each(AbortHandle::abort);
-                    until = Instant::now() + STORE_PAUSE;
+                    running.chain(&self.replay_tasks).for_each(AbortHandle::abort);
+                    until = Instant::now() + STORE_RETRY_DELAY;
                     released = true;
                 }
                 () = sleep_until(until), if released => {
@@ -573,7 +573,7 @@ impl Worker {
         // One transaction: a position never goes without the rows of what lies below it.
         if let Some(commit) = self.next_commit(true)
             && !matches!(
-                timeout(STORE_PAUSE, self.inbox.commit(self.id, commit)).await,
+                timeout(STORE_RETRY_DELAY, self.inbox.commit(self.id, commit)).await,
                 Ok(Ok(()))
             )
         {
@@ -600,7 +600,7 @@ impl Worker {
             HandlerState::Running
         };
         let writing = self.writing.iter().flat_map(|writing| &writing.changes);
-        let owed = || {
+        let unwritten_rows = || {
             let changes = writing.clone().chain(&self.unwritten);
             changes
                 .filter(|change| {
@@ -618,9 +618,9 @@ impl Worker {
                 .read_ahead
                 .oldest()
                 .into_iter()
-                .chain(owed().min())
+                .chain(unwritten_rows().min())
                 .min(),
-            open: (self.read_ahead.len() + owed().count()) as u64,
+            open: (self.read_ahead.len() + unwritten_rows().count()) as u64,
         });
     }
 }

@@ -50,7 +50,7 @@ impl Boards {
     pub(super) fn of(board: &Board) -> Self {
         Self {
             fed: Built {
-                settings: Arc::new(HandlerSettings::of_projection()),
+                settings: Arc::new(HandlerSettings::for_projection()),
                 handler: board.feed(),
             },
             subscribed: Arc::default(),

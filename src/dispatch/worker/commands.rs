@@ -16,11 +16,11 @@ pub(super) struct Replay {
 
 /// A discard that waits for its turn at the store.
 pub(super) struct Discard {
-    what: What,
+    target: DiscardTarget,
     reply: oneshot::Sender<Result<u64, StoreError>>,
 }
 
-enum What {
+enum DiscardTarget {
     /// What was asked for; a dry run only counts.
     Selected { selection: Selection, dry_run: bool },
     /// All that there is of these events, which are about to be deleted.
@@ -30,7 +30,7 @@ enum What {
 /// A pause, or its end, that waits for its turn at the store.
 pub(super) struct Pause {
     paused: bool,
-    before: bool,
+    was_paused: bool,
     reply: oneshot::Sender<Result<u64, StoreError>>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Pause {
 #[derive(Default)]
 pub(super) struct Discarded {
     lanes: Vec<Lane>,
-    gone: Vec<Seq>,
+    seqs: Vec<Seq>,
 }
 
 impl Worker {
@@ -54,20 +54,20 @@ impl Worker {
                 dry_run,
                 reply,
             } => self.discards.push_back(Discard {
-                what: What::Selected { selection, dry_run },
+                target: DiscardTarget::Selected { selection, dry_run },
                 reply,
             }),
             WorkerCommand::Forget { seqs, reply } => self.discards.push_back(Discard {
-                what: What::Events(seqs.into_iter().collect()),
+                target: DiscardTarget::Events(seqs.into_iter().collect()),
                 reply,
             }),
             WorkerCommand::Pause { paused, reply } => {
                 // At once; whether it holds is told when the store knows it.
-                let before = self.paused;
+                let was_paused = self.paused;
                 self.paused |= paused;
                 self.pauses.push_back(Pause {
                     paused,
-                    before,
+                    was_paused,
                     reply,
                 });
             }
@@ -86,26 +86,26 @@ impl Worker {
             selection,
             dry_run,
             reply,
-            after: self.written + u64::from(unwritten),
+            after: self.commits_started + u64::from(unwritten),
         });
     }
 
     /// Whether a replay cannot begin before something is written.
     pub(super) fn replay_must_wait(&self) -> bool {
         let mut replays = self.replays.iter();
-        replays.any(|replay| replay.after > self.written)
+        replays.any(|replay| replay.after > self.commits_started)
     }
 
     /// Begins the replays that wait for nothing; nothing is being written.
-    pub(super) fn begin_replays(&mut self) {
-        let written = self.written;
-        let ready = |replay: &mut Replay| replay.after <= written;
+    pub(super) fn start_replays(&mut self) {
+        let started = self.commits_started;
+        let ready = |replay: &mut Replay| replay.after <= started;
         for replay in self.replays.extract_if(.., ready).collect::<Vec<_>>() {
-            self.begin_replay(replay);
+            self.start_replay(replay);
         }
     }
 
-    fn begin_replay(&mut self, replay: Replay) {
+    fn start_replay(&mut self, replay: Replay) {
         let Replay {
             selection,
             dry_run,
@@ -116,8 +116,8 @@ impl Worker {
         let settings = self.settings.clone();
         let wants = Arc::new(move |event: &Event| settings.wants(event));
         let (inbox, id) = (self.inbox.clone(), self.id);
-        self.replaying.retain(|replay| !replay.is_finished());
-        self.replaying.push(self.tasks.spawn(async move {
+        self.replay_tasks.retain(|replay| !replay.is_finished());
+        self.replay_tasks.push(self.tasks.spawn(async move {
             let result = inbox.replay(id, selection, wants, in_hand, dry_run).await;
             let is_due = !dry_run && result.is_ok_and(|count| count > 0);
             let _ = reply.send(result);
@@ -128,25 +128,25 @@ impl Worker {
     /// What is known here of an event besides its row. What is read or runs comes by itself, unless the handler is down: then
     /// it waits for the next probe. An attempt that is not the first one has been waited for already.
     fn in_hand(&self) -> impl Fn(Seq) -> InHand + Send + Sync + 'static {
-        let waits = if self.health.is_down() {
+        let open = if self.health.is_down() {
             InHand::Owed
         } else {
             InHand::Comes
         };
         let mut known: HashMap<Seq, InHand> = HashMap::new();
-        known.extend(self.read_ahead.open().map(|seq| (seq, waits)));
+        known.extend(self.read_ahead.open().map(|seq| (seq, open)));
         known.extend(self.rows_ahead.iter().map(|seq| (*seq, InHand::Nothing)));
         let ended = self.unwritten.iter().map(DeliveryChange::seq);
-        known.extend(ended.map(|seq| (seq, waits)));
+        known.extend(ended.map(|seq| (seq, open)));
         for Running { attempt, .. } in self.running.values() {
             let is_first = attempt.attempts.count == 0;
-            let in_hand = if is_first { waits } else { InHand::Owed };
+            let in_hand = if is_first { open } else { InHand::Owed };
             known.insert(attempt.event.seq(), in_hand);
         }
         let read_to = self.read_ahead.read_to();
         move |seq| match known.get(&seq) {
             Some(in_hand) => *in_hand,
-            None if seq > read_to => waits,
+            None if seq > read_to => open,
             None => InHand::Nothing,
         }
     }
@@ -160,20 +160,20 @@ impl Worker {
 
     /// Has the store discard, alone: while it does, no row is read or written for this handler.
     pub(super) fn discard(&mut self, discard: Discard) {
-        let Discard { what, reply } = discard;
-        let (selection, dry_run) = match what {
-            What::Selected { selection, dry_run } => (selection, dry_run),
-            What::Events(gone) => return self.forget(gone, reply),
+        let Discard { target, reply } = discard;
+        let (selection, dry_run) = match target {
+            DiscardTarget::Selected { selection, dry_run } => (selection, dry_run),
+            DiscardTarget::Events(seqs) => return self.forget(seqs, reply),
         };
-        let replaying: Vec<Seq> = self.replaying().collect();
+        let replaying: Vec<Seq> = self.replaying_seqs().collect();
         let (inbox, id) = (self.inbox.clone(), self.id);
-        self.discarding = true;
+        self.changing_rows = true;
         self.tasks.spawn(async move {
             let result = inbox.discard(id, selection, dry_run).await;
             let mut discarded = Discarded::default();
             if let (Ok((count, lanes)), false) = (&result, dry_run) {
                 discarded.lanes.clone_from(lanes);
-                discarded.gone = match selection {
+                discarded.seqs = match selection {
                     Selection::Event(seq) if *count > 0 => vec![seq],
                     Selection::Event(_) => Vec::new(),
                     _ => without_rows(&inbox, id, replaying).await,
@@ -187,10 +187,10 @@ impl Worker {
     /// Whether the next discard has to wait until what is known of its events is written: then each of them that has a row
     /// counts in its lane, and no other does.
     pub(super) fn forget_must_wait(&self) -> bool {
-        match self.discards.front().map(|discard| &discard.what) {
-            Some(What::Events(gone)) => {
+        match self.discards.front().map(|discard| &discard.target) {
+            Some(DiscardTarget::Events(seqs)) => {
                 let changes = &self.unwritten;
-                changes.iter().any(|change| gone.contains(&change.seq()))
+                changes.iter().any(|change| seqs.contains(&change.seq()))
             }
             _ => false,
         }
@@ -223,7 +223,7 @@ impl Worker {
         let unread = gone.iter().filter(|seq| **seq > read_to);
         self.deleted_ahead.extend(unread);
         let (inbox, id) = (self.inbox.clone(), self.id);
-        self.discarding = true;
+        self.changing_rows = true;
         self.tasks.spawn(async move {
             let mut discarded = Discarded::default();
             let mut result = Ok(0);
@@ -249,21 +249,21 @@ impl Worker {
     pub(super) fn pause(&mut self, pause: Pause) {
         let Pause {
             paused,
-            before,
+            was_paused,
             reply,
         } = pause;
         let (inbox, id, now) = (self.inbox.clone(), self.id, self.clock.steady());
-        self.discarding = true;
+        self.changing_rows = true;
         self.tasks.spawn(async move {
             let result = inbox.pause(id, paused, now).await;
-            let is_paused = if result.is_ok() { paused } else { before };
+            let is_paused = if result.is_ok() { paused } else { was_paused };
             let _ = reply.send(result.map(|()| 1));
             TaskOutput::Paused(is_paused)
         });
     }
 
     pub(super) fn pause_written(&mut self, paused: bool) {
-        self.discarding = false;
+        self.changing_rows = false;
         self.paused = paused || self.pauses.iter().any(|pause| pause.paused);
         // They were read with the age they had.
         for owed in std::mem::take(&mut self.due) {
@@ -273,7 +273,7 @@ impl Worker {
     }
 
     /// The replayed deliveries of which something is held in memory: they count as parked until they are done.
-    fn replaying(&self) -> impl Iterator<Item = Seq> {
+    fn replaying_seqs(&self) -> impl Iterator<Item = Seq> {
         let due = self.due.iter().map(|owed| (owed.event.seq(), owed.lane));
         let running = self
             .running
@@ -290,10 +290,10 @@ impl Worker {
     }
 
     pub(super) fn rows_discarded(&mut self, discarded: Discarded) {
-        self.discarding = false;
+        self.changing_rows = false;
         self.look_for_due = true;
         discarded
-            .gone
+            .seqs
             .iter()
             .for_each(|seq| self.drop_from_memory(*seq));
         discarded.lanes.iter().for_each(|lane| self.unblock(*lane));
@@ -302,19 +302,23 @@ impl Worker {
     /// A delivery whose row is gone may be on its way: waiting in memory, running, or ended and not written.
     fn drop_from_memory(&mut self, seq: Seq) {
         self.due.retain(|owed| owed.event.seq() != seq);
-        let is_it = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
-        if self.running.values().any(|running| is_it(&running.attempt)) {
+        let is_same = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
+        if self
+            .running
+            .values()
+            .any(|running| is_same(&running.attempt))
+        {
             self.discarded.insert(seq);
             return;
         }
         self.unconfirmed.remove(&seq);
         let ended = |change: &mut DeliveryChange| change.seq() == seq;
         for change in self.unwritten.extract_if(.., ended) {
-            let freed = matches!(
+            let frees_row = matches!(
                 change,
                 DeliveryChange::Done { .. } | DeliveryChange::Park { .. }
             );
-            if freed && change.lane() == stream_lane(change.lane()) {
+            if frees_row && change.lane() == stream_lane(change.lane()) {
                 // Its lane was told already that it has one row less, and is told again.
                 *self.blocked.entry(change.lane()).or_default() += 1;
             }

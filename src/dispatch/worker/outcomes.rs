@@ -28,8 +28,8 @@ impl Worker {
 
     /// Nothing more is attempted: what is not finished gets a row if something after it is, which would come again otherwise.
     pub(super) fn store_gaps(&mut self) {
-        let released = std::mem::take(&mut self.aborted);
-        let mut gaps: Vec<_> = released
+        let aborted = std::mem::take(&mut self.aborted);
+        let mut gaps: Vec<_> = aborted
             .into_iter()
             .chain(self.read_ahead.queued())
             .collect();
@@ -80,10 +80,10 @@ impl Worker {
             Err(failure) => {
                 let now = self.clock.steady();
                 attempt.attempts.error = failure.reason().chars().take(MAX_REASON).collect();
-                let shown = self.clock.now();
-                self.status.failed(shown, &attempt.attempts.error);
+                let wall_time = self.clock.now();
+                self.status.failed(wall_time, &attempt.attempts.error);
                 let (rejected, after) = match &failure {
-                    Failure::Reject { .. } => (self.health.believes_reject(), None),
+                    Failure::Reject { .. } => (self.health.rejected(), None),
                     Failure::Retry { after, .. } => (false, *after),
                 };
                 let after = after.unwrap_or_default().min(self.settings.retry.max);
@@ -187,10 +187,10 @@ impl Worker {
         }
         // An operator has to hear of it, but not of every one.
         if self
-            .failure_logged
-            .is_none_or(|told| now.since(told) >= LOG_EVERY)
+            .failure_logged_at
+            .is_none_or(|logged| now.since(logged) >= LOG_EVERY)
         {
-            self.failure_logged = Some(now);
+            self.failure_logged_at = Some(now);
             log_failure!(warn);
         } else {
             log_failure!(debug);
@@ -220,7 +220,7 @@ impl Worker {
 
     /// Gives rows to what is queued in a lane.
     pub(super) fn store_lane(&mut self, lane: Lane) {
-        for seq in self.read_ahead.take_lane(lane) {
+        for seq in self.read_ahead.close_lane(lane) {
             self.unwritten.push(DeliveryChange::Wait { seq, lane });
             *self.blocked.entry(lane).or_default() += 1;
         }

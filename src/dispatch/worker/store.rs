@@ -13,17 +13,17 @@ impl Worker {
             return;
         }
         self.store_retry_at = None;
-        self.begin_replays();
+        self.start_replays();
         let inbox = self.inbox.clone();
         let id = self.id;
         // In turn: there may always be something to write.
-        let look = self.wants_due(now);
-        let other = look || !self.discards.is_empty() || !self.pauses.is_empty();
-        if (self.forget_must_wait() || self.replay_must_wait() || !(other && self.wrote_last))
+        let read_due = self.must_read_due(now);
+        let other_work = read_due || !self.discards.is_empty() || !self.pauses.is_empty();
+        if (self.forget_must_wait() || self.replay_must_wait() || !(other_work && self.wrote_last))
             && let Some(commit) = self.next_commit(false)
         {
             self.wrote_last = true;
-            self.written += 1;
+            self.commits_started += 1;
             self.writing = Some(commit.clone());
             self.tasks
                 .spawn(async move { TaskOutput::Committed(inbox.commit(id, commit).await) });
@@ -33,7 +33,7 @@ impl Worker {
         } else if let Some(pause) = self.pauses.pop_front() {
             self.wrote_last = false;
             self.pause(pause);
-        } else if look {
+        } else if read_due {
             self.wrote_last = false;
             // More than those that run and those that wait for these to end: a stream has at most two due rows.
             let limit = 2 * self.settings.concurrency + 2;
@@ -51,10 +51,10 @@ impl Worker {
     }
 
     pub(super) fn store_is_busy(&self) -> bool {
-        self.writing.is_some() || self.reading_due || self.discarding
+        self.writing.is_some() || self.reading_due || self.changing_rows
     }
 
-    pub(super) fn wants_due(&self, now: Timestamp) -> bool {
+    pub(super) fn must_read_due(&self, now: Timestamp) -> bool {
         let timer = self.next_due.is_some_and(|due| due <= now);
         !self.paused
             && (self.look_for_due || timer)
@@ -62,14 +62,14 @@ impl Worker {
     }
 
     /// What is to be written now.
-    pub(super) fn next_commit(&mut self, position_at_once: bool) -> Option<DeliveryCommit> {
+    pub(super) fn next_commit(&mut self, write_position: bool) -> Option<DeliveryCommit> {
         let position = self.read_ahead.position();
         let moved = position > self.written_position;
-        let timely = position_at_once || Instant::now() >= self.next_position;
-        if self.unwritten.is_empty() && !(moved && timely) {
+        let position_due = write_position || Instant::now() >= self.next_position_write;
+        if self.unwritten.is_empty() && !(moved && position_due) {
             return None;
         }
-        self.next_position = Instant::now() + POSITION_EVERY;
+        self.next_position_write = Instant::now() + POSITION_EVERY;
         let changes = std::mem::take(&mut self.unwritten);
         Some(DeliveryCommit {
             epoch: self.epoch,
@@ -82,10 +82,12 @@ impl Worker {
     pub(super) fn read(&mut self) -> bool {
         let wanted = self.read_ahead.room().min(READ_EVENTS);
         // One look at the backlog per probe: another stream may be the one that works.
-        let stuck = self.health.is_down() && !(self.probe_failed && self.read_ahead.len() == 0);
-        let behind = self.unwritten.len() >= MAX_UNWRITTEN;
-        let held_up = self.paused || self.reading || self.store_retry_at.is_some() || behind;
-        if held_up || wanted == 0 || stuck || self.blocked.len() >= MAX_BLOCKED_LANES {
+        let waits_for_probe =
+            self.health.is_down() && !(self.probe_failed && self.read_ahead.len() == 0);
+        let too_many_unwritten = self.unwritten.len() >= MAX_UNWRITTEN;
+        let must_wait =
+            self.paused || self.reading || self.store_retry_at.is_some() || too_many_unwritten;
+        if must_wait || wanted == 0 || waits_for_probe || self.blocked.len() >= MAX_BLOCKED_LANES {
             return false;
         }
         // Registered before looking: what is committed from here on wakes the loop.
@@ -121,11 +123,11 @@ impl Worker {
         };
         if events.is_empty() {
             // Retention has removed whatever was there.
-            self.read_ahead.read(upto);
+            self.read_ahead.mark_read(upto);
         }
         for event in events {
             let seq = event.seq();
-            self.read_ahead.read(seq);
+            self.read_ahead.mark_read(seq);
             let settled = self.rows_ahead.contains(&seq) || self.deleted_ahead.contains(&seq);
             if !settled && self.settings.wants(&event) {
                 self.read_ahead.push(event);
@@ -159,7 +161,7 @@ impl Worker {
             && self.unwritten.is_empty();
         if nothing_left && self.health.is_down() {
             // Nothing is left to probe with: let the next event be the probe.
-            self.health.nothing_to_probe_with();
+            self.health.end_probing();
         }
     }
 
@@ -180,12 +182,12 @@ impl Worker {
         }
         // What runs, and what ended while its row was being written, is not as the store has it.
         let running = self.running.values();
-        let known_better: HashSet<Seq> = running
+        let outdated: HashSet<Seq> = running
             .map(|running| running.attempt.event.seq())
             .chain(self.unwritten.iter().map(DeliveryChange::seq))
             .collect();
         for change in commit.changes {
-            if !known_better.contains(&change.seq()) {
+            if !outdated.contains(&change.seq()) {
                 self.unconfirmed.remove(&change.seq());
             }
         }
@@ -199,13 +201,13 @@ impl Worker {
         );
         self.reading = false;
         self.reading_due = false;
-        self.discarding = false;
+        self.changing_rows = false;
         self.look_for_due = true;
         self.commit_ended(Err(StoreError::Failed));
         self.delay_store();
     }
 
     pub(super) fn delay_store(&mut self) {
-        self.store_retry_at = Some(Instant::now() + STORE_PAUSE);
+        self.store_retry_at = Some(Instant::now() + STORE_RETRY_DELAY);
     }
 }

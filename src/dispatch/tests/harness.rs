@@ -40,7 +40,7 @@ pub(super) struct Fake {
     begun: Mutex<Vec<Seq>>,
     done: Mutex<Vec<Seq>>,
     running: Mutex<Vec<Lane>>,
-    pub(super) most: Mutex<usize>,
+    pub(super) max_running: Mutex<usize>,
     pub(super) overlapped: AtomicBool,
 }
 
@@ -51,7 +51,7 @@ impl Fake {
             begun: Mutex::default(),
             done: Mutex::default(),
             running: Mutex::default(),
-            most: Mutex::default(),
+            max_running: Mutex::default(),
             overlapped: AtomicBool::new(false),
         })
     }
@@ -60,7 +60,7 @@ impl Fake {
         Self::new(move |_, _| act)
     }
 
-    pub(super) fn follow(&self, script: impl Fn(&Event, usize) -> Act + Send + Sync + 'static) {
+    pub(super) fn set_script(&self, script: impl Fn(&Event, usize) -> Act + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
@@ -102,8 +102,8 @@ impl Handler for Fake {
                     self.overlapped.store(true, Ordering::Relaxed);
                 }
                 running.push(event.lane());
-                let mut most = self.most.lock().unwrap();
-                *most = (*most).max(running.len());
+                let mut max = self.max_running.lock().unwrap();
+                *max = (*max).max(running.len());
             }
             let _running = Running(self, event.lane());
             let act = self.script.lock().unwrap()(event, before);
@@ -118,7 +118,7 @@ impl Handler for Fake {
                 }
                 Act::Reject => return Err(Failure::reject("never")),
                 Act::Hang => std::future::pending().await,
-                Act::Panic => panic!("as told"),
+                Act::Panic => panic!("as scripted"),
                 Act::Take(time) => sleep(time).await,
             }
             self.done.lock().unwrap().push(event.seq());
@@ -127,7 +127,7 @@ impl Handler for Fake {
     }
 }
 
-pub(super) struct Bench {
+pub(super) struct Harness {
     dir: TempDir,
     pub(super) inbox: Inbox,
     pub(super) dispatch: Arc<Dispatch>,
@@ -138,7 +138,7 @@ pub(super) struct Bench {
     runtime: Option<Runtime>,
 }
 
-impl Bench {
+impl Harness {
     pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
@@ -156,21 +156,21 @@ impl Bench {
 
     /// With one handler, `h`.
     pub(super) async fn with(handler: &Arc<Fake>, change: impl Fn(&mut HandlerConfig)) -> Self {
-        let mut bench = Self::new().await;
-        bench.hand_to("h", handler, change).await;
-        bench
+        let mut harness = Self::new().await;
+        harness.add_handler("h", handler, change).await;
+        harness
     }
 
-    pub(super) async fn hand_to(
+    pub(super) async fn add_handler(
         &mut self,
         name: &str,
         handler: &Arc<Fake>,
         change: impl Fn(&mut HandlerConfig),
     ) {
-        self.hand_to_any(name, handler.clone(), change).await;
+        self.add_any_handler(name, handler.clone(), change).await;
     }
 
-    pub(super) async fn hand_to_any(
+    pub(super) async fn add_any_handler(
         &mut self,
         name: &str,
         handler: Arc<dyn Handler>,
@@ -187,7 +187,7 @@ impl Bench {
         self.change().await;
     }
 
-    pub(super) async fn take_away(&mut self, name: &str) {
+    pub(super) async fn remove_handler(&mut self, name: &str) {
         self.handlers.remove(name);
         self.change().await;
     }
@@ -314,7 +314,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for Harness {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -322,7 +322,7 @@ impl Drop for Bench {
     }
 }
 
-fn surroundings() -> Env<'static> {
+fn env() -> Env<'static> {
     Env {
         base: Path::new("/"),
         variable: &|_| None,
@@ -336,7 +336,7 @@ async fn open(path: &Path, clock: &Clock) -> (Inbox, Arc<Dispatch>, Runtime) {
         ..InboxConfig::default()
     };
     let settings = config
-        .validate("inbox", &surroundings(), Duration::from_secs(600))
+        .validate("inbox", &env(), Duration::from_secs(600))
         .unwrap();
     let inbox = Inbox::open(&settings, clock.clone(), Arc::default())
         .await
@@ -355,7 +355,7 @@ async fn store(inbox: &Inbox, received: Timestamp, body: String) -> Seq {
         token: Some("hush".to_owned()),
         ..SourceConfig::default()
     };
-    let source = open.validate("css", &surroundings()).unwrap();
+    let source = open.validate("css", &env()).unwrap();
     let presented = Presented {
         url_kind: None,
         token: Some(b"hush"),
@@ -382,25 +382,23 @@ pub(super) fn settings(change: impl Fn(&mut HandlerConfig)) -> HandlerSettings {
         ..HandlerConfig::default()
     };
     change(&mut config);
-    config
-        .validate("h", &["css"].into(), &surroundings())
-        .unwrap()
+    config.validate("h", &["css"].into(), &env()).unwrap()
 }
 
 /// Polls until it is so.
-pub(super) async fn eventually(so: impl AsyncFn() -> bool) {
+pub(super) async fn eventually(condition: impl AsyncFn() -> bool) {
     let poll = async {
-        while !so().await {
+        while !condition().await {
             sleep(Duration::from_millis(2)).await;
         }
     };
     assert!(
         timeout(Duration::from_secs(20), poll).await.is_ok(),
-        "it never was so"
+        "the condition never became true"
     );
 }
 
-pub(super) fn ages() -> (Timestamp, Timestamp) {
+pub(super) fn all_time() -> (Timestamp, Timestamp) {
     (
         Timestamp::from_millis(0),
         Clock::system().now().plus(Duration::from_secs(60)),
