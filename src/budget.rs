@@ -1,4 +1,4 @@
-//! A shared number of bytes that what is in flight may take.
+//! A shared limit for the bytes of requests in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,11 @@ pub(crate) struct Budget(Arc<Account>);
 struct Account {
     limit: u64,
     used: AtomicU64,
-    /// What is taken here is taken there, too.
+    /// Bytes that count here count there too.
     parent: Option<Budget>,
 }
 
-/// A share of a [`Budget`], given back when dropped.
+/// Bytes reserved from a [`Budget`]. Dropping it releases them.
 #[derive(Debug)]
 pub(crate) struct Charge {
     account: Arc<Account>,
@@ -23,12 +23,11 @@ pub(crate) struct Charge {
 }
 
 impl Budget {
-    /// A budget of this many bytes.
     pub(crate) fn new(limit: u64) -> Self {
         Self::within(limit, None)
     }
 
-    /// A budget of this many bytes of this one, which can never take all of it.
+    /// A budget within this one: its bytes count in both, and it has a limit of its own.
     #[must_use]
     pub(crate) fn sub_budget(&self, limit: u64) -> Self {
         Self::within(limit, Some(self.clone()))
@@ -42,7 +41,7 @@ impl Budget {
         }))
     }
 
-    /// Takes a share; none if it is not there.
+    /// Reserves bytes; none if that would exceed a limit.
     pub(crate) fn charge(&self, bytes: u64) -> Option<Charge> {
         let mut charge = Charge {
             account: self.0.clone(),
@@ -53,7 +52,7 @@ impl Budget {
 }
 
 impl Charge {
-    /// Takes more; `false`, and nothing taken, if it is not there.
+    /// Reserves more bytes. `false`: that would exceed a limit, and nothing was reserved.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: u64) -> bool {
         let reserved = self.account.reserve(bytes);

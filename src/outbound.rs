@@ -1,4 +1,4 @@
-//! The HTTP client for everything that livehook sends: it goes where it is told or nowhere.
+//! The HTTP client for all requests of livehook. It follows no redirect and uses no proxy.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use rustls::crypto::CryptoProvider;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
-/// A connection that is not used for so long is closed.
+/// A connection that is idle for this long is closed.
 const IDLE: Duration = Duration::from_secs(30);
-/// The client's own limit is 100, above which a good answer would count as none.
+/// The client's default is 100. With more headers a good answer would count as a failure.
 const MAX_HEADERS: usize = 2000;
 
 use crate::settings;
 
-/// A client for `url` that follows no redirects and uses no proxy of the environment; `more` sets what else is wanted.
+/// A client for `url`. `configure` adds settings.
 pub(crate) fn client(
     url: &Url,
     configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
@@ -27,8 +27,9 @@ pub(crate) fn client(
         .context("cannot set up the HTTP client")
 }
 
-/// Clients for one URL, one after the other. Each is used for a limited time, and its connections end with it: a server
-/// whose name has moved to another address is found there, however long the old address goes on answering.
+/// Clients for one URL, one after the other. Each is used for a limited time, and its connections
+/// end with it. So when the server's name moves to another address, livehook follows, even if the
+/// old address still answers.
 pub(crate) struct Clients {
     tls: Option<ClientConfig>,
     lifetime: Duration,
@@ -42,7 +43,7 @@ impl Clients {
         lifetime: Duration,
         configure: fn(ClientBuilder) -> ClientBuilder,
     ) -> anyhow::Result<Self> {
-        // Once: it reads the certificates of the system.
+        // Only once, because it reads the certificates of the system.
         let tls = tls(url)?;
         let first = configure(settings(tls.clone())).build();
         let first = first.context("cannot set up the HTTP client")?;
@@ -76,12 +77,12 @@ fn settings(tls: Option<ClientConfig>) -> ClientBuilder {
         .no_proxy();
     match tls {
         Some(tls) => client.tls_backend_preconfigured(tls),
-        // It never speaks TLS, so it need not find the system's certificates.
+        // Without TLS it needs no certificates of the system.
         None => client.tls_certs_only([]),
     }
 }
 
-/// How to speak TLS with `url`, if it wants that.
+/// The TLS settings for `url`; none for HTTP.
 fn tls(url: &Url) -> anyhow::Result<Option<ClientConfig>> {
     choose_crypto();
     if url.scheme() == "http" {
@@ -95,16 +96,16 @@ fn tls(url: &Url) -> anyhow::Result<Option<ClientConfig>> {
     Ok(Some(tls))
 }
 
-/// TLS needs to know who does the cryptography for the process.
+/// Chooses the cryptography library of the process, which TLS needs.
 pub(crate) fn choose_crypto() {
     if CryptoProvider::get_default().is_none() {
-        // It fails if another thread was faster, which is as good.
+        // It fails only if another thread has chosen meanwhile, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 
-/// Reads the URL of an HTTP endpoint; the problem as the rest of a sentence that begins with its place. It does not repeat
-/// the URL, which may hold secrets.
+/// Reads the URL of an HTTP endpoint. The error is the rest of a sentence that begins with the
+/// option's place. It does not repeat the URL, which may contain secrets.
 pub(crate) fn url(text: &str, example: &str) -> Result<Url, String> {
     settings::check_filled(text)?;
     // The parser's own messages do not repeat the text.

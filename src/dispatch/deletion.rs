@@ -1,26 +1,29 @@
-//! Deleting events for good, whatever is still to be done with them.
+//! Deletes events for good, with all deliveries that are still open.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::*;
+use super::Dispatch;
+use super::leases::RemoteCommand;
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
 use crate::inbox::query::{EventFilter, app_in};
 
-/// Events that handlers are told of in one go: one that is at work in another process hears of orders once a second.
+/// How many events one forget command names. Another process reads commands only once a second, so
+/// this is large.
 const PAGE: usize = 4000;
-/// Events deleted in one go: others write in between.
+/// How many events one transaction deletes, so that other writes can come between.
 const CHUNK: usize = 500;
 
-/// What a deletion removed, or would.
+/// What a deletion removed, or a dry run would remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Deleted {
-    /// Events.
     pub count: u64,
-    /// Those of a dry run that tell no appname, though one was asked for.
+    /// Only in a dry run: how many have no appname although the filter names one.
     pub without_appname: u64,
-    /// Those of them that may be of another app: it has a stream of the same name.
+    /// How many of these may belong to another app, which has a stream of the same name.
     pub maybe_another_app: u64,
 }
 
@@ -28,12 +31,13 @@ pub(crate) struct Deleted {
 type WithoutAppname = HashMap<(Arc<str>, String), u64>;
 
 impl Dispatch {
-    /// Removes the events that pass the filter, and with them what each handler owes or has parked of them. Those that arrive
-    /// after it began stay. A dry run only counts.
+    /// Removes the events that pass the filter, and every handler's open and parked deliveries of
+    /// them. Events that arrive after the start stay. A dry run only counts.
     ///
-    /// No attempt of them begins after it has ended, but one that runs may end as it does. While it goes on, an event may
-    /// still be delivered once by a handler that could not be told: one that changes hands, or whose process does not answer.
-    /// If it fails, some may be deleted and others given up by handlers: it is to be asked for again.
+    /// After it has returned, no attempt of these events starts. A running attempt may still end.
+    /// Meanwhile a handler that did not get the command may still deliver an event once: its worker
+    /// changes process, or its process does not answer. If the deletion fails, some events may be
+    /// deleted, and handlers may have given up others: the caller must repeat it.
     pub(crate) async fn delete(
         &self,
         filter: EventFilter,
@@ -67,14 +71,15 @@ impl Dispatch {
                 deleted.count += self.inbox.delete(chunk.to_vec()).await?;
             }
         }
-        // Whatever was read before is through with by now.
+        // After this each worker has handled the events that it read before.
         self.forget_everywhere(&[], &mut unreachable).await;
         deleted.without_appname = without_appname.values().sum();
         deleted.maybe_another_app = self.count_other_apps(&filter, without_appname).await?;
         Ok(deleted)
     }
 
-    /// How many of these may be of another app than the filter's, because the store knows their stream under one.
+    /// How many of these may belong to another app than the filter's: the store has another app's
+    /// events of the same stream name.
     async fn count_other_apps(
         &self,
         filter: &EventFilter,
@@ -113,7 +118,8 @@ impl Dispatch {
         Ok(total)
     }
 
-    /// Has every handler give these events up. One that does not hear is not told again: the inbox removes its rows without it.
+    /// Tells every handler to give up these events. A handler that does not answer is not asked
+    /// again: the inbox removes its rows without it.
     async fn forget_everywhere(&self, seqs: &[Seq], unreachable: &mut HashSet<String>) {
         let names: Vec<String> = self.configured().keys().cloned().collect();
         let sent = names
@@ -129,7 +135,7 @@ impl Dispatch {
     }
 }
 
-/// Counts events that tell no appname, if the filter names one.
+/// Counts events without an appname, if the filter names one.
 fn count_without_appname(
     without_appname: &mut WithoutAppname,
     filter: &EventFilter,

@@ -1,37 +1,43 @@
-//! The loop of a part of livehook that gets events in arrival order, many at once, and is never in a hurry.
+//! The worker of a projection: a part of livehook that gets events in arrival order, many at once.
 //!
-//! It has a thread of its own that steps back behind all others, reads only what has come to rest in the store, and has no
-//! rows: what could not be taken is tried again until it can.
+//! It may be late, so that answers stay fast: its thread has the lowest priority, and it prefers
+//! events that are in the store's database already. It has no rows: it repeats a batch until the
+//! batch succeeds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::select;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::status::{HandlerState, Status, WorkerView};
 use super::worker::{LeasedHandler, WorkerCommand};
-use super::*;
+use crate::event::{Event, Seq};
 use crate::handler::Projection;
-use crate::inbox::delivery::DeliveryCommit;
+use crate::inbox::delivery::{DeliveryCommit, HandlerId};
+use crate::inbox::{Inbox, StoreError};
 
-/// Events taken at once. A long look at the store would keep its log from being taken up again.
+/// The most events in a batch. A long read would keep SQLite from reusing its log.
 const PAGE: usize = 512;
 const PAGE_BYTES: usize = 1 << 20;
-/// More comes together meanwhile.
+/// The wait for new events, so that a batch has several.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
-/// What has not come to rest after so long is fetched.
+/// Events that are not in the database after this time are read all the same.
 const DATABASE_WAIT: Duration = Duration::from_millis(200);
-/// The position is written this often: after a crash, what was taken since comes again.
+/// The position is written this often. After a crash, events applied since then come again.
 const POSITION_EVERY: Duration = Duration::from_millis(500);
-/// Above so many events a second it is busy here, and whoever answers senders needs the disk and the processors.
+/// Above this many events a second the server is busy: answers need the disk and the processors.
 const BUSY_RATE: f64 = 1000.0;
-/// The arrival of events is measured over this time.
+/// The rate of events is measured over this time.
 const MEASURE: Duration = Duration::from_millis(100);
-/// While it is busy: for each time that taking took, how many are left to others, as long as what is taken is not older.
+/// The pause after a batch while the server is busy, as a multiple of the batch's duration. The
+/// first row whose age is above the age of the batch's last event counts; after the last row no
+/// pause.
 const YIELD_FACTORS: [(Duration, u32); 2] =
     [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
-/// Between tries of what failed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct ProjectionWorker {
@@ -45,13 +51,13 @@ pub(super) struct ProjectionWorker {
     position: Seq,
     written_position: Seq,
     next_position_write: Instant,
-    /// When it was measured how fast events arrive, up to where they had come, and whether that was fast.
+    /// The last measurement: when, the newest event then, and whether the server was busy.
     measured: (Instant, Seq, bool),
-    /// Since when nothing was found that has come to rest, though there is something.
+    /// Since when the database has none of the next events.
     empty_since: Option<Instant>,
 }
 
-/// Takes events until it is told to stop.
+/// Applies events until a stop command.
 pub(super) fn spawn(
     name: &str,
     worker: ProjectionWorker,
@@ -74,7 +80,7 @@ pub(super) fn spawn(
     })
 }
 
-/// What answers senders goes first.
+/// Threads that answer senders go first.
 fn lower_priority() {
     let thread = rustix::thread::gettid();
     if let Err(error) = rustix::process::setpriority_process(Some(thread), 19) {
@@ -110,7 +116,7 @@ impl ProjectionWorker {
         loop {
             let mut wake = Instant::now() + self.step().await;
             self.publish_status();
-            // Nothing is left to take or to write: until there is, nothing need be looked at.
+            // Everything is applied and written: wait for the next commit.
             let mut idle = self.written_position == *self.committed.borrow();
             loop {
                 select! {
@@ -120,7 +126,7 @@ impl ProjectionWorker {
                             self.write_position().await;
                             return;
                         }
-                        // Between two parts; nothing is held back that was read before.
+                        // No batch is in work now, so there is nothing to give up.
                         Some(command) => command.answer_nothing(),
                     },
                     Ok(()) = self.committed.changed(), if idle => {
@@ -133,12 +139,12 @@ impl ProjectionWorker {
         }
     }
 
-    /// Takes a part, if there is one: when to look again.
+    /// Applies the next batch, if there is one. Returns the time until the next step.
     async fn step(&mut self) -> Duration {
         if self.written_position < self.position && Instant::now() >= self.next_position_write {
             self.write_position().await;
         }
-        // A part has to be over before somebody else may take the next.
+        // The batch must end before another process may apply the next one.
         if Instant::now() + RETRY_DELAY >= *self.lease_until.borrow() {
             return RETRY_DELAY;
         }
@@ -154,7 +160,7 @@ impl ProjectionWorker {
         }
     }
 
-    /// The next events; nothing if they have not come to rest yet.
+    /// The next events; none if they are not in the database yet.
     async fn read(&mut self, upto: Seq) -> Result<Option<Vec<Event>>, StoreError> {
         let events = self.inbox.after_at_rest(self.position, PAGE, PAGE_BYTES);
         let events = events.await?;
@@ -169,7 +175,7 @@ impl ProjectionWorker {
         self.empty_since = None;
         let events = self.inbox.after(self.position, PAGE, PAGE_BYTES).await?;
         if events.is_empty() {
-            self.position = upto; // retention has removed whatever was there
+            self.position = upto; // retention has removed the events
         }
         Ok(Some(events))
     }
@@ -204,7 +210,8 @@ impl ProjectionWorker {
         }
     }
 
-    /// A burst has the machine to itself; if it does not end, the backlog is worked off all the same.
+    /// How long to pause, so that a burst gets the machine. If the burst does not end, the pauses
+    /// get shorter as the backlog ages.
     fn yield_time(&self, took: Duration, age: Duration) -> Duration {
         if !self.measured.2 {
             return Duration::ZERO;
@@ -223,7 +230,7 @@ impl ProjectionWorker {
             position: Some(self.position),
             changes: Vec::new(),
         };
-        // What fails is tried again; a receiver that has lost its lease fails until it is told to stop.
+        // A failure is retried at the next time. Without its lease it fails until the stop command.
         if self.inbox.commit(self.id, commit).await.is_ok() {
             self.written_position = self.position;
         }

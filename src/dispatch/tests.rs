@@ -17,4 +17,6 @@ use std::time::Duration;
 
 use self::harness::{Act, Fake, Harness, all_time, eventually};
 use super::*;
+use crate::event::{Event, Seq};
 use crate::handler::Handler;
+use crate::inbox::delivery::RowCounts;

@@ -123,7 +123,7 @@ fn an_event_without_an_appname_is_matched_by_its_streamid() {
     assert!(wants("live/**", r#"{"stream_id":"a/room-7"}"#));
     assert!(wants("live/a/*", r#"{"stream_id":"a/room-7"}"#));
     assert!(wants("**/room-7", r#"{"stream_id":"a/room-7"}"#));
-    // One that has an appname is held to it.
+    // If there is an appname, it must match.
     assert!(!wants("vod/room-7", ROOM_7));
 }
 

@@ -1,4 +1,4 @@
-//! Attempts that are over at once, and what they owe to everything else.
+//! Attempts that end at once, and how they share the worker with everything else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -7,7 +7,7 @@ use super::*;
 
 const SHORT_TIME: Duration = Duration::from_micros(200);
 
-/// Done at once, after it has kept the thread for a bit.
+/// Blocks the thread for a short time and succeeds at once.
 fn quick_handler() -> Arc<Fake> {
     Fake::new(|_, _| {
         thread::sleep(SHORT_TIME);

@@ -1,4 +1,4 @@
-//! A clock that is set, on or back, while events wait.
+//! A clock that is set forward or back while events wait.
 
 use css_callbacks::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::dispatch::settings::HandlerConfig;
 const HOUR: i64 = 3_600_000;
 const STREAMS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
-/// With pauses that a step of hours would be far longer than.
+/// Sets pauses that are far shorter than the hours by which the clock is set.
 fn pauses(config: &mut HandlerConfig) {
     config.retry.initial = Duration::from_millis(20);
     config.retry.max = Duration::from_millis(300);
@@ -101,7 +101,7 @@ async fn the_age_of_a_delivery_from_ahead_counts_from_now() {
     }
 }
 
-/// As when a machine starts days behind and asks for the time a moment later.
+/// Like a machine that starts days behind and gets the right time a moment later.
 #[tokio::test]
 async fn an_attempt_from_before_the_event_had_arrived_makes_no_delivery_old() {
     let fake = Fake::always(Act::Retry);
@@ -129,7 +129,7 @@ async fn a_lag_is_not_hidden() {
     let grows = before + Duration::from_millis(100);
     eventually(async || harness.report().await.lag > grows).await;
     assert!(harness.report().await.lag < before + Duration::from_secs(60));
-    // From before a restart nothing is known but that it waits.
+    // After a restart it is only known that the event waits.
     harness.crash().await;
     eventually(async || harness.report().await.lag > Duration::from_millis(100)).await;
 }

@@ -20,7 +20,7 @@ async fn one_event_is_replayed_at_once_after_its_delivery() {
     for n in 1..20 {
         let seq = harness.store("a").await;
         eventually(async || fake.attempts(seq) == 1).await;
-        // The attempt may not have been taken note of yet.
+        // The worker may not know yet that the attempt has ended.
         eventually(async || harness.replay(Selection::Event(seq)).await == 1).await;
         eventually(async || fake.attempts(seq) == 2).await;
         harness.idle().await;
@@ -130,7 +130,7 @@ async fn what_waits_for_its_time_is_due_now_and_counted() {
     harness.store_all(&["a", "a", "b", "b"]).await;
     eventually(async || harness.rows().await.waiting == 2).await;
     fake.set_script(|_, _| Act::Done);
-    // The second one waits behind the first, which has to go before.
+    // The second event waits behind the first, so the first must be delivered before it.
     assert_eq!(harness.replay(Selection::Event(2)).await, 1);
     eventually(async || fake.done() == [1, 2]).await;
     assert_eq!(fake.attempts(3), 1, "another stream waits on");
@@ -153,7 +153,7 @@ async fn a_delivery_that_failed_this_moment_is_due_now_as_well() {
         });
         let harness = Harness::with(&fake, |config| config.retry.max = HOUR).await;
         harness.store("a").await;
-        // The attempt may not have been taken note of yet: then none is counted.
+        // The worker may not know yet that the attempt has ended: then the count is 0.
         eventually(async || harness.replay(Selection::Event(1)).await == 1).await;
         harness.idle().await;
         assert_eq!(fake.done(), [1]);
@@ -166,7 +166,7 @@ async fn a_handler_that_is_down_is_probed_at_once_and_all_that_it_owes_counted()
     let harness = Harness::with(&fake, |config| config.retry.max = HOUR).await;
     harness.store_many(700, |n| format!("s{}", n % 300)).await;
     eventually(async || harness.report().await.state == HandlerState::Failing).await;
-    // What ran when it came down has ended.
+    // Attempts that ran when the handler went down have ended now.
     eventually(async || harness.dispatch.replay("h", range(), true).await == Ok(700)).await;
     let begun = fake.begun().len();
     assert_eq!(
@@ -174,7 +174,7 @@ async fn a_handler_that_is_down_is_probed_at_once_and_all_that_it_owes_counted()
         Ok(0)
     );
     assert_eq!(fake.begun().len(), begun, "nothing was asked for");
-    // Not read yet.
+    // This event is not read yet.
     assert_eq!(harness.replay(Selection::Event(700)).await, 1);
     eventually(async || fake.begun().len() == begun + 1).await;
     // A delivery is not counted while its attempt runs.
@@ -246,7 +246,7 @@ async fn a_delivery_is_discarded_while_its_attempt_runs() {
         eventually(async || harness.rows().await.waiting == 3 && slow.attempts() == 1).await;
         assert_eq!(harness.discard(Selection::Event(1)).await, 1);
         slow.hold.add_permits(2);
-        // The second one fails for long; what comes then must stay behind the third and fourth.
+        // The second event fails for long. Later events must stay behind the third and fourth.
         eventually(async || fake.attempts(2) > 0).await;
         eventually(async || harness.rows().await.due == 1).await;
         let last = {
@@ -265,14 +265,14 @@ async fn a_delivery_is_discarded_while_its_attempt_runs() {
     }
 }
 
-/// Needs a permit per attempt.
+/// Waits for a permit in each attempt.
 struct Slow {
     fake: Arc<Fake>,
     hold: tokio::sync::Semaphore,
 }
 
 impl Slow {
-    /// Attempts that came through.
+    /// How many attempts got a permit.
     fn attempts(&self) -> usize {
         self.fake.begun().len()
     }

@@ -1,4 +1,4 @@
-//! Deleting a stream while its events are being delivered.
+//! Deletes a stream while its events are being delivered.
 
 use std::sync::atomic::Ordering;
 
@@ -22,7 +22,7 @@ impl Harness {
         deleted.count
     }
 
-    /// The next event of a stream is delivered as if there had never been another one: without a row.
+    /// Delivers the next event of a stream, which gets no row: the deleted events left no trace.
     async fn delivers_without_row(&self, fake: &Fake, name: &str) {
         let before = self.rows().await;
         fake.set_script(|_, _| Act::Take(Duration::from_millis(50)));
@@ -73,7 +73,7 @@ async fn an_attempt_that_runs_may_end_as_it_does() {
         harness.store_all(&["a", "a", "b", "a"]).await;
         eventually(async || harness.open() == 4).await;
         assert_eq!(harness.delete("a").await, 3);
-        // What is left is the one of the other stream.
+        // The attempt of the other stream is left.
         eventually(async || harness.open() == 1).await;
         assert_eq!(harness.delete("b").await, 1);
         open.add_permits(1000);
@@ -86,7 +86,7 @@ async fn an_attempt_that_runs_may_end_as_it_does() {
     }
 }
 
-/// Needs a permit per attempt.
+/// Waits for a permit in each attempt.
 struct Gated {
     fake: Arc<Fake>,
     open: Arc<tokio::sync::Semaphore>,
@@ -142,7 +142,8 @@ async fn parked_and_replayed_ones_go() {
     }
 }
 
-/// Streams are deleted again and again while a handler does this and that; what is not deleted is delivered in order.
+/// Streams are deleted again and again while a handler works. The other streams are delivered in
+/// order.
 #[tokio::test]
 async fn a_busy_handler_does_not_notice() {
     let fake = Fake::new(|event, before| match (event.seq() % 11, before) {

@@ -142,7 +142,7 @@ async fn retry_after_is_honoured_up_to_the_longest_pause() {
     harness.store("a").await;
     eventually(async || fake.attempts(1) == 2).await;
     assert!(began.elapsed() >= Duration::from_millis(300));
-    // Probes heed it as well.
+    // Probes wait that long too.
     harness
         .store_all(&["b", "c", "d", "e", "f", "g", "h", "i"])
         .await;

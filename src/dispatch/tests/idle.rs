@@ -1,4 +1,4 @@
-//! The loop goes round only when there is something to do.
+//! A worker makes a step only when there is something to do.
 
 use super::*;
 

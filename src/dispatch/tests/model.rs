@@ -1,4 +1,5 @@
-//! Anything may happen, in any order, and still every event is handled, first in the order of its stream.
+//! Random actions in random order: every event is handled, and first attempts keep the stream's
+//! order.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -6,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::event::Event;
 
-/// Chance that can be had again.
+/// Random numbers that a seed repeats.
 struct Dice(u64);
 
 impl Dice {
@@ -18,7 +19,7 @@ impl Dice {
     }
 }
 
-/// The same for the same attempt.
+/// What the handler does: always the same for the same attempt.
 fn act(seed: u64, event: &Event, before: usize) -> Act {
     let mixed = seed ^ ((event.seq() as u64) << 20) ^ (before as u64 + 1);
     let mut dice = Dice(mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);

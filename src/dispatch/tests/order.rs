@@ -1,4 +1,4 @@
-//! What comes one after the other, and what side by side.
+//! Which events are delivered one after the other, and which side by side.
 
 use std::sync::atomic::Ordering;
 
@@ -43,7 +43,8 @@ async fn without_order_one_stream_fills_all_places() {
         }
     });
     let mut harness = Harness::new().await;
-    // Before it begins: on a busy machine each takes longer to be stored than to be handled.
+    // The events are stored before the handler starts: on a busy machine storing one takes longer
+    // than handling it.
     harness.store_all(&["a"; 9]).await;
     harness
         .add_handler("h", &fake, |config| {
@@ -126,7 +127,7 @@ async fn a_failing_head_of_a_busy_stream_is_not_overtaken() {
         (1, 0) => Act::Hang,
         _ => Act::Done,
     });
-    // Long enough for its followers to be given rows and to be looked for.
+    // Long enough for the later events to get rows, and for the worker to look for due rows.
     let harness = Harness::with(&fake, |config| config.timeout = Duration::from_millis(500)).await;
     harness.store("hot").await;
     harness.store_many(600, |_| "hot".to_owned()).await;
@@ -166,7 +167,8 @@ async fn an_attempt_that_ends_while_its_row_is_written_is_not_repeated() {
     let mut stored = 0;
     for round in 0..8 {
         harness.remove_handler("h").await;
-        // The first one's row is written because the others fill the window, and takes about as long as the attempt.
+        // The other events fill the read-ahead, so the first gets a row. Writing it takes about as
+        // long as the attempt.
         fake.set_script(move |event, _| match event.seq() - stored {
             1 => Act::Take(Duration::from_micros(300 * (1 + round))),
             _ => Act::Done,

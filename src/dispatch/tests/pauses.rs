@@ -17,12 +17,12 @@ async fn a_paused_handler_finishes_what_runs_and_begins_nothing_until_it_is_resu
     pause(&harness, true).await;
     harness.store_all(&["a", "b"]).await;
     eventually(async || fake.done() == [1]).await;
-    // Also after a restart and a crash.
+    // It is paused after a restart and a crash too.
     harness.restart(Duration::from_secs(1)).await;
     harness.crash().await;
     assert_eq!(harness.report().await.state, HandlerState::Paused);
     let replayed = harness.replay(Selection::Event(1)).await;
-    // Longer than anything here takes to begin.
+    // Long enough for a wrong attempt to start.
     sleep(Duration::from_millis(200)).await;
     assert_eq!(fake.begun(), [1]);
     assert!(harness.report().await.lag_events >= 2);
@@ -51,7 +51,7 @@ async fn the_age_of_a_delivery_stands_still() {
     sleep(2 * max_age).await;
     pause(&harness, false).await;
     let begun = fake.attempts(1);
-    // One attempt would be the last one if the pause counted.
+    // If the time of the pause counted, the next attempt would be the last.
     eventually(async || fake.attempts(1) >= begun + 2).await;
     eventually(async || harness.rows().await.parked == 1).await;
 }

@@ -1,4 +1,4 @@
-//! A part of livehook that gets events many at once.
+//! A projection gets many events at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::dispatch::settings::HandlerSettings;
 use crate::handler::{Applying, Projection};
 
-/// Takes everything but what comes while it failures.
+/// Records events, after so many failures.
 #[derive(Default)]
 struct RecordingProjection {
     seqs: Mutex<Vec<Seq>>,

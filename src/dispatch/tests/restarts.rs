@@ -1,4 +1,4 @@
-//! Changes of the configuration, stops, crashes.
+//! Changes of the configuration, stops, and crashes.
 
 use super::*;
 use crate::dispatch::settings::HandlerConfig;
@@ -36,7 +36,7 @@ async fn a_changed_handler_finishes_under_its_old_settings() {
     eventually(async || fake.done().first() == Some(&1)).await;
     fake.set_script(|_, _| Act::Done);
     harness.idle().await;
-    // On a busy machine even a short attempt may take longer than the new settings allow, and come again.
+    // On a busy machine a short attempt may exceed the new timeout and be repeated.
     let mut done = fake.done();
     done.dedup();
     assert_eq!(done, [1, 2]);
@@ -87,7 +87,7 @@ async fn a_stop_lets_attempts_finish_and_releases_those_that_hang() {
     eventually(async || fake.done().contains(&5)).await;
     let of_a: Vec<Seq> = fake.done().into_iter().filter(|seq| *seq != 2).collect();
     assert_eq!(of_a, [1, 5], "what hung comes again, first");
-    // What waits may have been read only after the restart.
+    // The waiting event may be read only after the restart.
     eventually(async || {
         let rows = harness.rows().await;
         (rows.due, rows.waiting, rows.parked) == (1, 1, 1)
@@ -102,7 +102,8 @@ async fn a_change_waits_for_no_running_attempt() {
     let mut harness = Harness::with(&hangs, slow).await;
     harness.store("a").await;
     eventually(async || hangs.begun() == [1]).await;
-    // It is changed, goes, and comes back, and others come, while the attempt runs.
+    // While the attempt runs, the handler is changed, removed, and added again, and another is
+    // added.
     harness.add_handler("h", &works, |_| {}).await;
     harness.remove_handler("h").await;
     harness.add_handler("other", &works, |_| {}).await;
@@ -117,7 +118,7 @@ async fn a_change_waits_for_no_running_attempt() {
     let stopped = tokio::time::timeout(Duration::from_secs(60), stop).await;
     assert!(
         stopped.is_ok(),
-        "a stop waits for what leaves only as long as it is told"
+        "a stop waits for stopping workers only as long as its grace"
     );
 }
 
@@ -158,7 +159,7 @@ async fn a_stop_in_a_backlog_repeats_nothing_that_was_done() {
     let mut harness = Harness::new().await;
     harness.store_many(300, |n| format!("s{}", n % 40)).await;
     harness.add_handler("h", &fake, config).await;
-    // Four hang, and much beyond the first of them is done.
+    // Four attempts hang, and events behind the first of them are done.
     eventually(async || fake.begun().len() >= fake.done().len() + 4).await;
     let before = fake.done();
     assert!(

@@ -1,40 +1,50 @@
-//! What a handler is asked from outside.
+//! Commands to a worker: replay, discard, forget, pause.
 
-use super::*;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-/// Rows written or removed in one transaction.
+use tokio::sync::oneshot;
+
+use super::{Attempt, Running, TaskOutput, Worker, WorkerCommand};
+use crate::event::{Event, Seq};
+use crate::inbox::delivery::{DeliveryChange, HandlerId, InHand, Lane, Selection, stream_lane};
+use crate::inbox::{Inbox, StoreError};
+
+/// How many rows one transaction removes.
 const CHUNK: usize = 500;
 
-/// A replay that waits until what had become of deliveries when it was asked for is written: then rows tell.
+/// A replay that waits until the outcomes known at the command are written: then the rows are
+/// complete.
 pub(super) struct Replay {
     selection: Selection,
     dry_run: bool,
     reply: oneshot::Sender<Result<u64, StoreError>>,
-    /// It begins after so many writes.
+    /// The replay starts when so many commits have started and the last one has ended.
     after: u64,
 }
 
-/// A discard that waits for its turn at the store.
+/// A discard that waits until the store is free.
 pub(super) struct Discard {
     target: DiscardTarget,
     reply: oneshot::Sender<Result<u64, StoreError>>,
 }
 
 enum DiscardTarget {
-    /// What was asked for; a dry run only counts.
+    /// A dry run only counts.
     Selected { selection: Selection, dry_run: bool },
-    /// All that there is of these events, which are about to be deleted.
+    /// All deliveries of these events, which are about to be deleted.
     Events(HashSet<Seq>),
 }
 
-/// A pause, or its end, that waits for its turn at the store.
+/// A pause or a resume that waits until the store is free.
 pub(super) struct Pause {
     paused: bool,
     was_paused: bool,
     reply: oneshot::Sender<Result<u64, StoreError>>,
 }
 
-/// What a discard has removed: the lanes of what was due or waiting, and those events of which something is held in memory.
+/// The result of a discard: the lanes of the removed due and waiting rows, once for each row, and
+/// the events whose deliveries are still in memory.
 #[derive(Default)]
 pub(super) struct Discarded {
     lanes: Vec<Lane>,
@@ -62,7 +72,7 @@ impl Worker {
                 reply,
             }),
             WorkerCommand::Pause { paused, reply } => {
-                // At once; whether it holds is told when the store knows it.
+                // The pause takes effect at once. The reply comes when the store has it.
                 let was_paused = self.paused;
                 self.paused |= paused;
                 self.pauses.push_back(Pause {
@@ -90,13 +100,13 @@ impl Worker {
         });
     }
 
-    /// Whether a replay cannot begin before something is written.
+    /// Whether a replay waits for a commit.
     pub(super) fn replay_must_wait(&self) -> bool {
         let mut replays = self.replays.iter();
         replays.any(|replay| replay.after > self.commits_started)
     }
 
-    /// Begins the replays that wait for nothing; nothing is being written.
+    /// Starts the replays that wait for no commit. No commit is being written now.
     pub(super) fn start_replays(&mut self) {
         let started = self.commits_started;
         let ready = |replay: &mut Replay| replay.after <= started;
@@ -125,8 +135,10 @@ impl Worker {
         }));
     }
 
-    /// What is known here of an event besides its row. What is read or runs comes by itself, unless the handler is down: then
-    /// it waits for the next probe. An attempt that is not the first one has been waited for already.
+    /// What the worker knows of a delivery beside its row. An event that was read, or a first
+    /// attempt, needs no replay: it is delivered in a moment. If the handler is down it waits for
+    /// the next probe, so a replay counts it. A running attempt that is not the first is counted
+    /// too, because its delivery has waited already.
     fn in_hand(&self) -> impl Fn(Seq) -> InHand + Send + Sync + 'static {
         let open = if self.health.is_down() {
             InHand::Owed
@@ -158,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// Has the store discard, alone: while it does, no row is read or written for this handler.
+    /// Starts a discard. While it runs, no row of this handler is read or written.
     pub(super) fn discard(&mut self, discard: Discard) {
         let Discard { target, reply } = discard;
         let (selection, dry_run) = match target {
@@ -184,8 +196,8 @@ impl Worker {
         });
     }
 
-    /// Whether the next discard has to wait until what is known of its events is written: then each of them that has a row
-    /// counts in its lane, and no other does.
+    /// Whether the next forget must wait until the changes of its events are written. After that,
+    /// the events that count in a lane are exactly those that have a row.
     pub(super) fn forget_must_wait(&self) -> bool {
         match self.discards.front().map(|discard| &discard.target) {
             Some(DiscardTarget::Events(seqs)) => {
@@ -196,14 +208,15 @@ impl Worker {
         }
     }
 
-    /// Gives up events that are about to be deleted: at once what is held of them here, so that no attempt begins and nothing
-    /// is remembered of one that runs, then their rows. Should they not be deleted after all, they stay given up.
+    /// Gives up events that are about to be deleted. First it removes them from memory, so that no
+    /// attempt starts and no outcome of a running one is stored. Then it removes their rows. If the
+    /// deletion fails later, the events stay given up.
     fn forget(&mut self, gone: HashSet<Seq>, reply: oneshot::Sender<Result<u64, StoreError>>) {
         self.read_ahead.forget(&gone);
         for Running { attempt, .. } in self.running.values_mut() {
             let seq = attempt.event.seq();
             if gone.contains(&seq) {
-                // As one whose row is discarded.
+                // Treat it like a delivery whose row is discarded.
                 attempt.has_row = true;
                 self.read_ahead.close(seq);
                 self.discarded.insert(seq);
@@ -215,7 +228,7 @@ impl Worker {
         {
             self.unconfirmed.remove(&owed.event.seq());
         }
-        // Those of before are deleted by now, and what is read from here on is without them.
+        // The events of earlier deletions are gone by now: no later read returns them.
         if !self.reading {
             self.deleted_ahead.clear();
         }
@@ -245,7 +258,7 @@ impl Worker {
         });
     }
 
-    /// Has the store pause or resume the handler, alone: what is due may count as older than it will.
+    /// Starts a pause or a resume. Meanwhile no due row is read: a resume makes the rows younger.
     pub(super) fn pause(&mut self, pause: Pause) {
         let Pause {
             paused,
@@ -265,14 +278,14 @@ impl Worker {
     pub(super) fn pause_written(&mut self, paused: bool) {
         self.changing_rows = false;
         self.paused = paused || self.pauses.iter().any(|pause| pause.paused);
-        // They were read with the age they had.
+        // These rows were read with their old age, so they must be read again.
         for owed in std::mem::take(&mut self.due) {
             self.unconfirmed.remove(&owed.event.seq());
         }
         self.look_for_due = true;
     }
 
-    /// The replayed deliveries of which something is held in memory: they count as parked until they are done.
+    /// The replayed deliveries in memory. They count as parked until they are done.
     fn replaying_seqs(&self) -> impl Iterator<Item = Seq> {
         let due = self.due.iter().map(|owed| (owed.event.seq(), owed.lane));
         let running = self
@@ -299,7 +312,8 @@ impl Worker {
         discarded.lanes.iter().for_each(|lane| self.unblock(*lane));
     }
 
-    /// A delivery whose row is gone may be on its way: waiting in memory, running, or ended and not written.
+    /// Removes a delivery whose row is gone from memory, where it may be due, running, or
+    /// unwritten.
     fn drop_from_memory(&mut self, seq: Seq) {
         self.due.retain(|owed| owed.event.seq() != seq);
         let is_same = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
@@ -319,7 +333,7 @@ impl Worker {
                 DeliveryChange::Done { .. } | DeliveryChange::Park { .. }
             );
             if frees_row && change.lane() == stream_lane(change.lane()) {
-                // Its lane was told already that it has one row less, and is told again.
+                // This change has unblocked the lane, and so does the discard: count it only once.
                 *self.blocked.entry(change.lane()).or_default() += 1;
             }
         }

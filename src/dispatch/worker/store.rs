@@ -1,9 +1,31 @@
-//! What is read from the inbox and what is written to it.
+//! What the worker reads from the inbox and writes to it.
 
-use super::*;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use css_callbacks::Timestamp;
+use tokio::time::Instant;
+
+use super::attempts::ready_now;
+use super::{TaskOutput, Worker};
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
+use crate::inbox::delivery::{DeliveryChange, DeliveryCommit, Owed};
+
+/// The position alone is written this often. After a crash, events finished since then come again.
+const POSITION_EVERY: Duration = Duration::from_millis(100);
+/// The pause after a failure of the store.
+pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The most that is read at a time.
+const READ_EVENTS: usize = 512;
+const READ_BYTES: usize = 1 << 20;
+/// With this many outcomes to write, no more events are read.
+const MAX_UNWRITTEN: usize = 1024;
+/// With this many lanes that have rows, no more events are read: each lane takes memory.
+const MAX_BLOCKED_LANES: usize = 10_000;
 
 impl Worker {
-    /// Has the store write outcomes, discard, or look for due rows.
+    /// Starts the store's next work: write outcomes, discard, pause, or read due rows.
     pub(super) fn start_store_work(&mut self, now: Timestamp) {
         if self.store_is_busy()
             || self
@@ -16,7 +38,7 @@ impl Worker {
         self.start_replays();
         let inbox = self.inbox.clone();
         let id = self.id;
-        // In turn: there may always be something to write.
+        // Writing and other work take turns, because there may always be something to write.
         let read_due = self.must_read_due(now);
         let other_work = read_due || !self.discards.is_empty() || !self.pauses.is_empty();
         if (self.forget_must_wait() || self.replay_must_wait() || !(other_work && self.wrote_last))
@@ -35,7 +57,8 @@ impl Worker {
             self.pause(pause);
         } else if read_due {
             self.wrote_last = false;
-            // More than those that run and those that wait for these to end: a stream has at most two due rows.
+            // A stream has at most two due rows, so this is more than the rows of running attempts
+            // and the rows that wait for these attempts to end.
             let limit = 2 * self.settings.concurrency + 2;
             let until = if self.health.is_down() {
                 Timestamp::from_millis(i64::MAX)
@@ -61,7 +84,7 @@ impl Worker {
             && self.due.iter().all(|owed| self.is_busy(owed.lane))
     }
 
-    /// What is to be written now.
+    /// The next commit, if something must be written now.
     pub(super) fn next_commit(&mut self, write_position: bool) -> Option<DeliveryCommit> {
         let position = self.read_ahead.position();
         let moved = position > self.written_position;
@@ -78,10 +101,10 @@ impl Worker {
         })
     }
 
-    /// Reads what there is room for; `true` if something came of it at once.
+    /// Reads as many events as there is room for. `true`: the events came at once.
     pub(super) fn read(&mut self) -> bool {
         let wanted = self.read_ahead.room().min(READ_EVENTS);
-        // One look at the backlog per probe: another stream may be the one that works.
+        // After each failed probe one more read: another stream may be the one that works.
         let waits_for_probe =
             self.health.is_down() && !(self.probe_failed && self.read_ahead.len() == 0);
         let too_many_unwritten = self.unwritten.len() >= MAX_UNWRITTEN;
@@ -90,7 +113,7 @@ impl Worker {
         if must_wait || wanted == 0 || waits_for_probe || self.blocked.len() >= MAX_BLOCKED_LANES {
             return false;
         }
-        // Registered before looking: what is committed from here on wakes the loop.
+        // Mark the value as seen before reading: a later commit then wakes the worker.
         let upto = *self.committed.borrow_and_update();
         if upto <= self.read_ahead.read_to() {
             return false;
@@ -122,7 +145,7 @@ impl Worker {
             return;
         };
         if events.is_empty() {
-            // Retention has removed whatever was there.
+            // Retention has removed the events.
             self.read_ahead.mark_read(upto);
         }
         for event in events {
@@ -153,14 +176,14 @@ impl Worker {
                 self.due.push(owed);
             }
         }
-        // There may be more; they are looked for when none of these can be started.
+        // There may be more rows. They are read when none of these can start.
         self.look_for_due |= found > 2 * self.settings.concurrency;
         let nothing_left = found == 0
             && self.read_ahead.len() == 0
             && self.running.is_empty()
             && self.unwritten.is_empty();
         if nothing_left && self.health.is_down() {
-            // Nothing is left to probe with: let the next event be the probe.
+            // There is no event to probe with, so the next event is the probe.
             self.health.end_probing();
         }
     }
@@ -180,7 +203,7 @@ impl Worker {
         if self.unconfirmed.is_empty() {
             return;
         }
-        // What runs, and what ended while its row was being written, is not as the store has it.
+        // The rows of running attempts, and of those that ended during the write, are outdated.
         let running = self.running.values();
         let outdated: HashSet<Seq> = running
             .map(|running| running.attempt.event.seq())
@@ -193,7 +216,7 @@ impl Worker {
         }
     }
 
-    /// A task that was no attempt panicked: whatever it was, it did not do its work.
+    /// A task that was no attempt panicked, so its work was not done.
     pub(super) fn recover(&mut self) {
         tracing::error!(
             handler.name = self.name,
