@@ -136,7 +136,7 @@ impl Program {
         if let Some(stderr) = stderr {
             tail.finish(stderr);
         }
-        outcome_of(status).map_err(|failure| failure.said(tail.last_line()))
+        outcome_of(status).map_err(|failure| failure.with_detail(tail.last_line()))
     }
 
     fn environment(&self, event: &CloudEvent) -> Vec<(String, OsString)> {

@@ -157,7 +157,7 @@ impl ServerConfig {
             idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
             max_head: self.max_head,
-            heads: inflight.part(self.max_inflight / 2),
+            heads: inflight.sub_budget(self.max_inflight / 2),
         }
     }
 }

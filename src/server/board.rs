@@ -51,7 +51,7 @@ impl BoardProjection {
     pub(super) fn of(board: &Board) -> Self {
         Self {
             projection: Built {
-                settings: Arc::new(HandlerSettings::of_projection()),
+                settings: Arc::new(HandlerSettings::for_projection()),
                 handler: board.feed(),
             },
             subscribed: Arc::default(),
