@@ -12,8 +12,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
-use super::*;
+use super::query::Parameter;
+use super::{Shared, raise_to};
+use crate::auth::Authentic;
+use crate::budget::Charge;
+use crate::inbox::{Receipt, StoreError};
 
 /// Batches that are sent and not answered.
 const MAX_IN_FLIGHT: usize = 2;

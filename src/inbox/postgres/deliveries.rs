@@ -1,12 +1,17 @@
 //! Positions and rows of deliveries, in SQL.
 
+use css_callbacks::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::events::{EVENT_COLUMNS, bigint, event_of};
-use super::*;
+use super::query::Parameter;
+use crate::event::Seq;
+use crate::inbox::StoreError;
 use crate::inbox::delivery::{
-    Attempts, DeliveryChange, DeliveryCommit, DeliveryRow, Lane, Owed, Parked, Registered,
-    ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
+    Attempts, DeliveryChange, DeliveryCommit, DeliveryRow, HandlerId, Lane, Owed, Parked,
+    Registered, ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 

@@ -1,12 +1,17 @@
 //! Events, in SQL.
 
-use bytes::Bytes;
-use css_callbacks::{EventId, Kind};
-use tokio_postgres::Row;
+use std::sync::PoisonError;
 
+use bytes::Bytes;
+use css_callbacks::{EventId, Kind, Timestamp};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::PostgresStore;
 use super::accept::millis;
-use super::*;
-use crate::event::Event;
+use super::query::Parameter;
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
 use crate::inbox::query::{EventFilter, Page, sql_order};
 use crate::inbox::sweep::{Round, RoundResult};
 

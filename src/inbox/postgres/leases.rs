@@ -6,11 +6,18 @@
 //! their configuration. A receiver that stops gives its handlers back. One that dies loses them when
 //! their terms end.
 
-use std::sync::MutexGuard;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::random;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::types::Type;
 
 use super::accept::millis;
-use super::*;
-use crate::inbox::delivery::{CommandRequest, Lease};
+use super::query::Parameter;
+use super::{POLL_EVERY, PostgresStore, Shared};
+use crate::inbox::StoreError;
+use crate::inbox::delivery::{CommandRequest, HandlerId, Lease};
 
 /// How often a sender looks for the answer to its command.
 const ANSWER_POLL: Duration = Duration::from_millis(100);

@@ -1,8 +1,11 @@
 //! The rejected list that all receivers share.
 
-use css_callbacks::Kind;
+use css_callbacks::{Kind, Timestamp};
+use tokio_postgres::types::Type;
 
-use super::*;
+use super::PostgresStore;
+use super::query::Parameter;
+use crate::inbox::StoreError;
 use crate::inbox::query::sql_order;
 use crate::inbox::rejected::{RejectedEntry, RejectedQuery, RejectedRow};
 
