@@ -1,7 +1,8 @@
-//! How old events are at least, whatever the clock says.
+//! The least age of an event, whatever the clock says.
 //!
-//! An event carries the time of day of its arrival. If the clock was set back since, that would be in the future, and what waits
-//! would seem not to wait. So it is remembered when, by the steady time, the inbox had come how far.
+//! An event carries the time of day of its arrival. If the clock was set back since, that time can
+//! be in the future, and an old event would look new. So livehook also samples the newest event
+//! together with the steady time.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -13,13 +14,13 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::event::Seq;
 
-/// With more looks than these the one is forgotten that is missed least.
+/// Beyond this number, the sample whose loss matters least is dropped.
 const MAX_SAMPLES: usize = 256;
 
 pub(super) struct Arrivals {
     clock: Clock,
     committed: watch::Receiver<Seq>,
-    /// The newest event at a look, and its steady time. Both only rise.
+    /// The newest event at some steady time. Both only rise.
     samples: Mutex<VecDeque<(Seq, Timestamp)>>,
 }
 
@@ -34,7 +35,7 @@ impl Arrivals {
         arrivals
     }
 
-    /// Remembers how far the inbox has come by now.
+    /// Records the newest event and the steady time.
     pub(super) fn sample(&self) {
         let newest = *self.committed.borrow();
         let now = self.clock.steady();
@@ -44,7 +45,7 @@ impl Arrivals {
         }
         samples.push_back((newest, now));
         if samples.len() > MAX_SAMPLES {
-            // The longer ago, the less it matters how long exactly.
+            // For older samples, a larger gap does no harm.
             let gap = |at: usize| {
                 let (before, after) = (samples[at - 1].1, samples[at + 1].1);
                 let age = now.since(samples[at].1).max(Duration::from_millis(1));
@@ -55,7 +56,7 @@ impl Arrivals {
         }
     }
 
-    /// How long ago an event arrived, by the clock or by what was seen of it.
+    /// How long ago an event arrived: by the clock or by the samples, whichever is longer.
     pub(super) fn age(&self, seq: Seq, received: Timestamp) -> Duration {
         self.sample();
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +74,7 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     #[test]
-    fn an_event_ages_though_the_clock_is_set() {
+    fn an_event_ages_when_the_clock_is_set_back() {
         let clock = Clock::manual(BEGIN);
         let (committed, watched) = watch::channel(7);
         let arrivals = Arrivals::new(clock.clone(), watched);
@@ -86,12 +87,12 @@ mod tests {
         clock.set_by(-2 * HOUR);
         clock.advance(Duration::from_secs(10));
         assert_eq!((seconds(7, BEGIN), seconds(8, received)), (15, 10));
-        // From before the start: the clock alone can tell more.
+        // It arrived before the start: only the clock knows more.
         assert_eq!(seconds(3, clock.now().minus(Duration::from_secs(60))), 60);
     }
 
     #[test]
-    fn it_remembers_only_so_much_and_exaggerates_nothing() {
+    fn samples_are_bounded_and_no_age_is_too_long() {
         let clock = Clock::manual(BEGIN);
         let (committed, watched) = watch::channel(0);
         let arrivals = Arrivals::new(clock.clone(), watched);

@@ -1,7 +1,8 @@
-//! What every engine keeps, in clauses over the public interface of the inbox alone.
+//! The contract that every engine keeps, in clauses that use only the public interface of the inbox.
 //!
-//! A clause is a function of a [`Bench`]; [`clauses!`] lists each once and makes a test of it for each engine. A new engine
-//! is one more constructor of [`Bench`] and one more line at the end of this file.
+//! A clause is a function of a [`Bench`]. [`clauses!`] lists each clause once and makes a test of it
+//! for each engine. A new engine needs one more constructor of [`Bench`] and one more line at the end
+//! of this file.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,11 +43,11 @@ const WINDOW: Duration = Duration::from_secs(30 * 60);
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const PARKED_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
-/// No event.
+/// No events.
 const NONE: [Seq; 0] = [];
 const BEGIN: Timestamp = Timestamp::from_seconds(1_795_420_800);
 
-/// An inbox of some engine in a place of its own, at a time of its own.
+/// An inbox of one engine, with its own directory or database and its own clock.
 pub(super) struct Bench {
     _dir: tempfile::TempDir,
     settings: InboxSettings,
@@ -104,7 +105,7 @@ impl Bench {
         self.inbox().accept(callback, None).await.unwrap()
     }
 
-    /// Stores one event per stream named, in this order; they differ from all others.
+    /// Stores one new event for each of these streams, in this order.
     async fn store(&self, streams: &[&str]) -> Vec<Event> {
         let before = *self.inbox().committed().borrow();
         for (n, stream) in streams.iter().enumerate() {
@@ -140,7 +141,7 @@ impl Bench {
         self.inbox().register(configured.collect()).await.unwrap()
     }
 
-    /// The one handler of a bench that has one.
+    /// The handler of a bench that has only one.
     async fn handler(&self) -> HandlerId {
         self.register(&["one"], Start::Oldest).await[0].id
     }
@@ -167,7 +168,7 @@ impl Bench {
         self.commit(handler, vec![park(event, self.now())]).await;
     }
 
-    /// What is due whenever it is due, in order.
+    /// All due deliveries in order, whatever the time.
     async fn due(&self, handler: HandlerId) -> Vec<Seq> {
         let (owed, _) = self
             .inbox()
@@ -192,19 +193,19 @@ impl Bench {
         parked.iter().map(|parked| parked.event.seq()).collect()
     }
 
-    /// Due, waiting and parked rows of a handler.
+    /// How many due, waiting and parked rows a handler has.
     async fn counts(&self, handler: HandlerId) -> (u64, u64, u64) {
         let counts = self.inbox().count(handler).await.unwrap();
         (counts.due, counts.waiting, counts.parked)
     }
 
-    /// Replays what is selected, all of it wanted and nothing of it in hand.
+    /// Replays the selection. The handler wants every event and has none in memory.
     async fn replay(&self, handler: HandlerId, selection: Selection) -> u64 {
         self.replay_if(handler, selection, |_| true, |_| InHand::Nothing)
             .await
     }
 
-    /// Replays; a dry run before must have counted the same and changed nothing.
+    /// Replays. A dry run before it must count the same and change nothing.
     async fn replay_if(
         &self,
         handler: HandlerId,
@@ -225,7 +226,7 @@ impl Bench {
         replayed
     }
 
-    /// Discards; a dry run before must have counted the same and changed nothing.
+    /// Discards. A dry run before it must count the same and change nothing.
     async fn discard(&self, handler: HandlerId, selection: Selection) -> (u64, Vec<Lane>) {
         let before = self.counts(handler).await;
         let (counted, _) = self
@@ -243,7 +244,7 @@ impl Bench {
         discarded
     }
 
-    /// Retention until there is nothing more to do, passes over what was kept before included.
+    /// Runs retention until there is nothing more to do, with a pass that starts at the lowest event.
     async fn sweep(&self) {
         for _ in 0..11 {
             while self.inbox().sweep().await.unwrap() {}
@@ -264,7 +265,7 @@ pub(crate) fn settings(path: &Path) -> InboxSettings {
     }
 }
 
-/// As [`settings`], in a database of the tests' own server.
+/// As [`settings`], but in a database of the tests' PostgreSQL server.
 pub(crate) fn postgres_settings(database: &str) -> InboxSettings {
     let config = InboxConfig {
         engine: EngineName::Postgres,
@@ -282,7 +283,7 @@ pub(crate) fn postgres_settings(database: &str) -> InboxSettings {
     }
 }
 
-/// An authentic callback. The source believes everybody.
+/// An authentic callback. Its source accepts unsigned ones.
 pub(crate) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authentic {
     static OPEN: LazyLock<SourceConfig> = LazyLock::new(|| {
         let text = config::File::from_str("allow_unsigned = true", config::FileFormat::Toml);
@@ -307,7 +308,7 @@ pub(crate) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authe
         .unwrap()
 }
 
-/// A push to a stream.
+/// The body of a `stream-begin`.
 pub(crate) fn push(stream: &str, n: Seq) -> String {
     format!(
         r#"{{"event_type":1,"app":"push.example.com","appname":"live","stream_id":"{stream}","sequence":"{n}"}}"#
@@ -358,7 +359,7 @@ fn attempts(count: u32) -> Attempts {
     }
 }
 
-/// The list of clauses, and the tests that it makes for an engine.
+/// The list of clauses. It makes a test of each for one engine.
 macro_rules! clauses {
     ($engine:ident) => {
         clauses! { $engine:

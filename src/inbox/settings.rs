@@ -1,4 +1,4 @@
-//! `[inbox]`: which store, where, and how long it keeps what.
+//! `[inbox]`: which store, where it is, and how long events are kept.
 
 mod cluster;
 
@@ -11,40 +11,42 @@ use serde::Deserialize;
 pub(crate) use self::cluster::{Cluster, Encryption, Host};
 use crate::settings::{self, Env, Invalid, SecretFields, access};
 
-/// `[inbox]` as it stands in the file.
+/// `[inbox]` as written in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct InboxConfig {
-    /// What stores the events.
     pub engine: EngineName,
-    /// The directory of the embedded store; none: `data`. PostgreSQL passes over it: the image's file sets one.
+    /// The directory of the embedded store; the default is `data`. PostgreSQL ignores it, because the
+    /// file of the image sets one.
     pub path: Option<PathBuf>,
-    /// How long to wait for another process to leave the directory.
+    /// How long to wait while another process uses the directory.
     #[serde(deserialize_with = "settings::optional_duration")]
     pub lock_wait: Option<Duration>,
-    /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
+    /// If the volume has less room, callbacks are refused. The default is 512 MiB or a tenth of the
+    /// volume, whichever is smaller.
     #[serde(deserialize_with = "settings::optional_size")]
     pub min_free: Option<u64>,
-    /// Where the PostgreSQL servers are, and the role and database there.
+    /// The PostgreSQL servers, the role and the database.
     pub url: Option<String>,
     /// A file that holds the URL.
     pub url_file: Option<PathBuf>,
-    /// A variable that holds the URL.
+    /// An environment variable that holds the URL.
     pub url_env: Option<String>,
-    /// The connections to PostgreSQL that are kept.
+    /// The largest number of connections to PostgreSQL.
     pub connections: Option<usize>,
     /// How long a start waits for PostgreSQL.
     #[serde(deserialize_with = "settings::optional_duration")]
     pub connect_wait: Option<Duration>,
-    /// Whether a PostgreSQL is taken that answers before it has written.
+    /// Accept a PostgreSQL that answers before it has written.
     pub allow_async_commit: Option<bool>,
-    /// How long an event is kept, whatever became of it.
+    /// How long an event is kept. It stays longer while a handler owes it an attempt.
     #[serde(deserialize_with = "settings::duration")]
     pub retention: Duration,
-    /// How long an event is kept that a handler parked.
+    /// How long a parked event is kept.
     #[serde(deserialize_with = "settings::duration")]
     pub parked_retention: Duration,
-    /// How long after its arrival a repeat of an event is recognised; none: as long as the platform may repeat it.
+    /// How long after its arrival a repeat of an event is recognised. The default is as long as the
+    /// platform may repeat it.
     #[serde(deserialize_with = "settings::optional_duration")]
     pub dedupe_window: Option<Duration>,
 }
@@ -76,10 +78,10 @@ const CONNECTIONS: usize = 8;
 const MAX_CONNECTIONS: usize = 1000;
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
-/// The shortest window that is chosen unasked.
+/// The shortest default of `dedupe_window`.
 const DEFAULT_MIN_WINDOW: Duration = Duration::from_secs(30 * 60);
 
-/// From the last moment a signature is taken to the last repeat that can still come.
+/// The last repeat can come this long after the last moment at which a signature is accepted.
 const LATEST_REPEAT: Duration = Duration::from_secs(20 * 60);
 
 /// `engine`.
@@ -89,24 +91,20 @@ pub(crate) enum EngineName {
     /// Embedded, one directory, one process.
     #[default]
     Sqlite,
-    /// One PostgreSQL behind many receivers.
+    /// One PostgreSQL, many receivers.
     Postgres,
 }
 
 /// A validated `[inbox]`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InboxSettings {
-    /// What stores the events, and where.
     pub store: StoreSettings,
-    /// How long an event is kept, whatever became of it.
     pub retention: Duration,
-    /// How long an event is kept that a handler parked.
     pub parked_retention: Duration,
-    /// How long after its arrival a repeat of an event is recognised.
     pub dedupe_window: Duration,
 }
 
-/// What belongs to one engine.
+/// The settings of the chosen engine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StoreSettings {
     /// `engine = "sqlite"`.
@@ -120,13 +118,12 @@ pub(crate) enum StoreSettings {
 pub(crate) struct SqliteSettings {
     /// The store's directory.
     pub path: PathBuf,
-    /// How long to wait for another process to leave the directory.
     pub lock_wait: Duration,
-    /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
+    /// None: the smaller of 512 MiB and a tenth of the volume.
     pub min_free: Option<u64>,
 }
 
-/// The files that hold what was accepted and refused.
+/// The files of the store that exist once it was opened.
 const FILES: [&str; 5] = [
     "inbox.db",
     "accepted.0-wal",
@@ -135,18 +132,18 @@ const FILES: [&str; 5] = [
     "livehook.lock",
 ];
 
-/// What SQLite calls the files beside its own.
+/// How SQLite names the files that belong to a database.
 const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 impl SqliteSettings {
-    /// Whether this is a file of the store, so that nobody else may write to it.
+    /// Whether this is a file of the store. Nothing else may write to such a file.
     pub(crate) fn owns(&self, file: &Path) -> bool {
         let names = FILES.iter().chain(&["streams.db"]);
         let mut all = names.flat_map(|name| SUFFIXES.map(|suffix| format!("{name}{suffix}")));
         all.any(|name| access::is_same_file(file, &self.path.join(name)))
     }
 
-    /// Finds without opening anything what opening would find: no directory to write to, a file that cannot be used.
+    /// Finds some problems without opening the store: a directory or file that cannot be written.
     pub(crate) fn check(&self, place: &str) -> Result<(), Invalid> {
         let mut files = FILES.iter().map(|name| self.path.join(name));
         access::check_directory(&self.path)
@@ -158,13 +155,9 @@ impl SqliteSettings {
 /// The shared store.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PostgresSettings {
-    /// The servers, and how to speak to them.
     pub cluster: Cluster,
-    /// The connections that are kept.
     pub connections: usize,
-    /// How long a start waits for a server.
     pub connect_wait: Duration,
-    /// Whether a server is taken that answers before it has written.
     pub allow_async_commit: bool,
 }
 
@@ -192,7 +185,7 @@ impl InboxConfig {
         })
     }
 
-    /// Refuses what belongs to the other engine: it would be passed over in silence.
+    /// Refuses options of the other engine, because they would have no effect.
     fn check_engine_keys(&self, place: &str) -> Result<(), Invalid> {
         let of_sqlite = [
             ("lock_wait", self.lock_wait.is_some()),
@@ -282,7 +275,7 @@ impl InboxConfig {
     }
 }
 
-/// A time to wait, which may be none.
+/// Checks a time to wait. It may be zero.
 fn wait(given: Option<Duration>, default: Duration, place: String) -> Result<Duration, Invalid> {
     let wait = given.unwrap_or(default);
     if wait > settings::MAX_DURATION {

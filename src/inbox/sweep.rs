@@ -1,61 +1,62 @@
-//! Where retention looks.
+//! Which events retention examines next.
 //!
-//! Events are numbered as they arrive, so those that are old come first, unless the clock was ahead for a while: then some lie
-//! behind others that seem young. A pass begins where the last one came to young events, and goes on as long as there are old ones.
-//! Then it looks at some of those behind, the next pass at some more: in the end at all. Now and then it looks again at what earlier
-//! ones have left, because it was owed or seemed young.
+//! Events are numbered as they arrive, so old events come first. But if the clock was ahead for a
+//! while, some old events lie behind others that look young. A pass starts at the front, where the
+//! last one met young events, and continues while it finds old ones. Then it examines some events
+//! behind the front, the next pass some more, and in the end all of them. Every tenth pass starts at
+//! the lowest event, for those that earlier passes left because they were owed or looked young.
 
 use crate::event::Seq;
 
-/// Rounds of a pass behind the first young events.
+/// Rounds of a pass behind the front.
 const ROUNDS_BEHIND: u32 = 8;
-/// Every so many passes begin where everything begins.
+/// One pass of this many starts at the lowest event.
 const PASSES_PER_FULL: u32 = 10;
 
 /// How far retention has come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sweep {
     phase: SweepPhase,
-    /// What is old and lies beyond this has not been met yet.
+    /// All events up to here were examined.
     front: Seq,
-    /// Up to here it was looked behind the front.
+    /// Behind the front, events up to here were examined.
     behind: Seq,
-    /// So many rounds more of this pass.
+    /// Rounds behind the front that are left in this pass.
     rounds_left: u32,
     passes: u32,
-    /// An event that is old, the highest that was met: those before it are as well, whatever they say.
+    /// The highest event that was old. All lower ones are old, too, whatever their times say.
     old: Seq,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum SweepPhase {
-    /// What was left before the front, beyond this event.
+    /// Events before the front that earlier passes left, from this one on.
     Leftovers(Seq),
     Front,
     Behind,
 }
 
-/// What a round is to look at.
+/// Which events a round examines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
-    /// The events beyond this,
+    /// It begins after this event.
     pub(super) from: Seq,
-    /// up to this.
+    /// It ends with this event.
     pub(super) upto: Seq,
-    /// Those before this are old if they say that they arrived in the far future.
+    /// An event before this one is old if its time lies in the far future.
     pub(super) old: Seq,
 }
 
 /// What a round has found.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoundResult {
-    /// Up to where it looked.
+    /// The last event that was examined.
     pub(super) upto: Seq,
-    /// Whether it looked at all that one round may.
+    /// Whether the round examined as many events as it may.
     pub(super) full: bool,
-    /// The last one that was old.
+    /// The last event that was old.
     pub(super) old: Option<Seq>,
-    /// Whether rows went, which may have kept events.
+    /// Whether rows were removed, which may have kept events.
     pub(super) dropped: bool,
 }
 
@@ -83,7 +84,7 @@ impl Sweep {
         Round { from, upto, old }
     }
 
-    /// Whether the pass goes on.
+    /// Records the result. Returns whether the pass goes on.
     pub(super) fn finish_round(&mut self, found: RoundResult) -> bool {
         self.old = self.old.max(found.old.unwrap_or(0));
         if found.dropped {
@@ -134,7 +135,8 @@ mod tests {
 
     const LIMIT: usize = 10;
 
-    /// Passes over events, by whether each is old, until nothing old is left: how many, and the most rounds of one.
+    /// Runs passes over events (`true` is old) until no old one is left. Returns how many passes, and
+    /// the rounds of the longest.
     fn passes(mut events: Vec<(Seq, bool)>, most: u32) -> (u32, u32) {
         let mut sweep = Sweep::default();
         let mut longest = 0;
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_in_one_pass_and_the_young_are_left_alone() {
+    fn one_pass_removes_old_events_and_examines_few_young_ones() {
         let (_, rounds) = passes(events(&[(1000, true), (100_000, false)]), 1);
         assert!(
             rounds <= 1000 / LIMIT as u32 + 1 + ROUNDS_BEHIND,
@@ -181,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn a_young_one_among_the_old_stops_nothing() {
+    fn a_young_event_among_old_ones_stops_nothing() {
         let parts = [(500, true), (3, false), (500, true), (1000, false)];
         passes(events(&parts), 1);
     }
 
     #[test]
-    fn old_ones_behind_many_young_ones_are_found_in_the_end() {
+    fn old_events_behind_many_young_ones_are_found_in_the_end() {
         let parts = [
             (50, true),
             (5000, false),

@@ -1,4 +1,4 @@
-//! The list in an inbox that several processes share.
+//! The rejected list in an inbox that several processes share.
 
 use css_callbacks::Kind;
 use tokio::runtime::Handle;
@@ -7,7 +7,7 @@ use super::{BYTES, ENTRIES, Rejected, Write};
 use crate::inbox::Inbox;
 use crate::inbox::rejected::RejectedRow;
 
-/// Writes from the list's thread.
+/// Blocks the list's thread until the inbox has answered.
 pub(super) struct SharedStore {
     inbox: Inbox,
     runtime: Handle,

@@ -1,4 +1,4 @@
-//! The list in a file of its own.
+//! The rejected list in its own file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::{BYTES, ENTRIES, Rejected, RejectedEntry, RejectedQuery, Write, to_pa
 use crate::inbox::StoreError;
 use crate::inbox::query::{Page, sql_order};
 
-/// The list on disk.
+/// The file, open for writing.
 pub(super) struct SqliteStore {
     pub(super) conn: Connection,
     pub(super) sizes: StoredSizes,
@@ -35,7 +35,7 @@ impl SqliteStore {
     pub(super) fn open(file: &Path) -> rusqlite::Result<Self> {
         let conn = Connection::open(file)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        // A power cut may take the last entries; a genuine callback among them is sent again.
+        // A power cut may lose the last entries. A genuine callback among them is sent again.
         conn.pragma_update(None, "synchronous", "NORMAL")?;
         conn.pragma_update(None, "cache_size", -512)?;
         conn.execute_batch(
@@ -57,12 +57,12 @@ impl SqliteStore {
         Ok(Self { conn, sizes })
     }
 
-    /// The whole batch or nothing of it.
+    /// Writes the whole batch or nothing.
     pub(super) fn write(&mut self, batch: &[Rejected]) -> rusqlite::Result<()> {
         let written = self.try_write(batch);
         if written.is_err() {
             let _ = self.conn.execute_batch("ROLLBACK");
-            // What was counted along is not there now.
+            // The sizes include entries that were rolled back.
             if let Ok(sizes) = count_sizes(&self.conn) {
                 self.sizes = sizes;
             }
@@ -137,13 +137,13 @@ impl Write for SqliteStore {
         if removed.is_err() {
             let _ = self.conn.execute_batch("ROLLBACK");
         }
-        // Seldom enough to count anew.
+        // This is rare: count everything again.
         let counted = count_sizes(&self.conn).map(|sizes| self.sizes = sizes);
         removed.and(counted).map_err(|error| error.to_string())
     }
 }
 
-/// Reads beside what is written.
+/// The file, open for reading.
 pub(super) struct RejectedReader(Connection);
 
 impl RejectedReader {

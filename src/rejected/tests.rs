@@ -76,7 +76,7 @@ fn bodies_are_bounded_and_long_ones_left_out() {
 }
 
 #[test]
-fn what_could_not_be_written_does_not_count() {
+fn a_batch_that_could_not_be_written_does_not_count() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     let batch = || vec![rejected(Refusal::Signature, 1, 10); 600];

@@ -75,7 +75,7 @@ pub(super) async fn pages_keep_their_limits(bench: Bench) {
     assert_eq!(after(5, 10, usize::MAX).await, NONE);
 }
 
-/// However new what is read is, and however far behind the reader.
+/// Readers read new and old events, near and far behind the newest one.
 pub(super) async fn readers_miss_nothing(bench: Bench) {
     bench.handler().await;
     let readers: Vec<_> = [1, 7, 100]
@@ -180,11 +180,11 @@ pub(super) async fn an_event_that_is_stored_again_begins_a_new_window(mut bench:
 
 pub(super) async fn an_event_stored_in_the_far_future_hides_no_repeat(mut bench: Bench) {
     let set = |bench: &Bench, minutes: i64| bench.clock.set_by(minutes * 60_000);
-    // A step that is shorter than the window costs nothing.
+    // The clock is set back by less than the window: nothing is stored twice.
     bench.accept(&push("room", 1)).await;
     set(&bench, -20);
     assert!(bench.accept(&push("room", 1)).await.is_duplicate());
-    // Else it would be swallowed for years.
+    // By more than the window: if the stored time counted, repeats would be lost for years.
     set(&bench, 60 * 24 * 365 * 50);
     assert_eq!(bench.accept(&push("room", 2)).await.seq(), 2);
     set(&bench, -60 * 24 * 365 * 50);
@@ -234,7 +234,7 @@ pub(super) async fn a_duplicate_leads_to_its_event(bench: Bench) {
     assert_eq!(bench.stored().await.len(), 20);
 }
 
-/// So many that an engine that keeps only some of them at hand has to look further.
+/// More events than an engine keeps in memory.
 pub(super) async fn many_are_remembered(mut bench: Bench) {
     bench.store_many(6000).await;
     for _ in 0..2 {
@@ -275,7 +275,7 @@ pub(super) async fn a_cancelled_accept_may_be_repeated(bench: Bench) {
     for n in 0..50 {
         let accept = bench.inbox().accept(bench.callback(&push("room", n)), None);
         if n % 2 == 0 {
-            // Looked at once, then dropped.
+            // The future is polled once, then dropped.
             tokio::select! {
                 biased;
                 receipt = accept => assert!(!receipt.unwrap().is_duplicate()),

@@ -1,4 +1,4 @@
-//! What is removed and what is not.
+//! Which events retention removes.
 
 use super::*;
 use crate::inbox::delivery::replay_lane;
@@ -95,7 +95,7 @@ pub(super) async fn replayed_events_stay(bench: Bench) {
     bench.clock.advance(2 * PARKED_RETENTION);
     bench.sweep().await;
     assert_eq!(bench.due(handler).await, [1, 2]);
-    // Parked again only now, it stays for another while.
+    // They are parked again now, so `PARKED_RETENTION` starts again.
     for event in &events {
         let again = DeliveryChange::Park {
             seq: event.seq(),
@@ -142,7 +142,7 @@ pub(super) async fn removed_events_are_not_found(mut bench: Bench) {
         assert_eq!(found.seq(), 700);
         bench.reopen().await;
     }
-    // Nothing is left of the others, so even a late one is new; the parked one is not.
+    // Nothing is left of the removed ones, so even a late callback is new. The parked one is known.
     let late = |seq: Seq| authentic("css", push("many", seq).as_bytes(), bench.now());
     let kept = authentic("css", kept.body(), bench.now());
     let inbox = bench.inbox();
@@ -183,7 +183,7 @@ pub(super) async fn a_missing_handler_keeps_events_for_a_while(bench: Bench) {
 
 const YEAR: i64 = 365 * 24 * 3_600_000;
 
-/// With a clock that is ahead by so much.
+/// Stores events while the clock is ahead by `by` milliseconds.
 async fn store_ahead(bench: &Bench, by: i64, count: usize) {
     bench.clock.set_by(by);
     bench.store_many(count).await;
@@ -195,7 +195,7 @@ pub(super) async fn events_from_the_future_stop_nothing(bench: Bench) {
     let handler = bench.handler().await;
     bench.store_many(10).await;
     store_ahead(&bench, day, 2).await;
-    // More than is looked at in one go.
+    // More events than one round examines.
     bench.store_many(700).await;
     store_ahead(&bench, day, 800).await;
     bench.store_many(700).await;
@@ -260,7 +260,7 @@ pub(super) async fn deliveries_parked_in_the_far_future_are_removed(bench: Bench
     assert_eq!(bench.stored().await, NONE);
 }
 
-/// As when a machine starts in 1970 and asks for the time later.
+/// A machine may start in 1970 and set its clock later.
 pub(super) async fn a_clock_that_is_behind_removes_nothing(bench: Bench) {
     bench.register(&["away", "here"], Start::Oldest).await;
     let events = bench.store(&["a", "b"]).await;

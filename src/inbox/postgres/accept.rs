@@ -1,8 +1,8 @@
-//! Accepting: many waiting callbacks, one statement, one commit.
+//! Accepting: many waiting callbacks become one batch, one statement, one commit.
 //!
-//! Whoever waits is answered only after the commit. A batch costs the server much of what it does for a few callbacks whatever
-//! their number, so a second one is sent while the first is under way only when that many wait. A batch whose answer did not
-//! come has failed for those who wait; if it was stored nevertheless, their repeats are duplicates.
+//! Callbacks are answered only after the commit. Each batch has a fixed cost for the server, so a
+//! second batch is sent beside the first only if many callbacks wait. If the answer of a batch does
+//! not come, its callbacks have failed. If they were stored all the same, their repeats are duplicates.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,16 +12,21 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
-use super::*;
+use super::query::Parameter;
+use super::{Shared, raise_to};
+use crate::auth::Authentic;
+use crate::budget::Charge;
+use crate::inbox::{Receipt, StoreError};
 
-/// Batches under way at a time.
+/// Batches that are sent and not answered.
 const MAX_IN_FLIGHT: usize = 2;
-/// A batch that is worth being sent beside another.
+/// A second batch is sent only with at least this many callbacks.
 const SECOND_BATCH: usize = 64;
-/// At most so much goes into one batch.
+/// Callbacks in one batch.
 const MAX_BATCH: usize = 2048;
-/// Whoever waits has given up by then.
+/// The sender has stopped waiting by then.
 const COMMIT_WITHIN: Duration = Duration::from_secs(6);
 
 const ACCEPT: &str = "SELECT number, duplicate FROM livehook.accept_2($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place";
@@ -33,7 +38,7 @@ pub(super) struct AcceptRequest {
     pub(super) reply: oneshot::Sender<Result<Receipt, StoreError>>,
 }
 
-/// Stores what is sent until nobody sends any more, and everything is answered.
+/// Stores requests until the channel is closed and all of them are answered.
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<AcceptRequest>) {
     let mut in_flight = FuturesUnordered::new();
     let mut batch = Vec::new();
@@ -70,7 +75,7 @@ impl Shared {
                     .iter()
                     .map(|row| Receipt::new(row.get(0), row.get(1)))
                     .collect();
-                // Whoever has a receipt finds its event counted.
+                // Before the receipts: who has one finds its event announced.
                 let fresh = receipts.iter().filter(|receipt| !receipt.is_duplicate());
                 if let Some(newest) = fresh.map(Receipt::seq).max() {
                     self.announce(newest);
@@ -85,7 +90,7 @@ impl Shared {
                 if !self.failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         store.error = problem,
-                        "what was waiting could not be stored and is refused"
+                        "the waiting callbacks could not be stored and are refused"
                     );
                 }
                 for request in batch {
@@ -139,7 +144,7 @@ impl Shared {
     }
 }
 
-/// For the database; whatever is longer is as good as for ever.
+/// For the database. A longer duration becomes the longest one.
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

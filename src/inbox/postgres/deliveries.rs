@@ -1,16 +1,21 @@
-//! Positions and delivery rows in SQL.
+//! Positions and rows of deliveries, in SQL.
 
+use css_callbacks::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::events::{EVENT_COLUMNS, bigint, event_of};
-use super::*;
+use super::query::Parameter;
+use crate::event::Seq;
+use crate::inbox::StoreError;
 use crate::inbox::delivery::{
-    Attempts, DeliveryChange, DeliveryCommit, DeliveryRow, Lane, Owed, Parked, Registered,
-    ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
+    Attempts, DeliveryChange, DeliveryCommit, DeliveryRow, HandlerId, Lane, Owed, Parked,
+    Registered, ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 
-/// How often it is tried to delete what has got a row again.
+/// How often a deletion is tried while events get new rows.
 const DELETE_ROUNDS: u32 = 5;
 
 const WAIT: i32 = 0;
@@ -18,12 +23,12 @@ const RETRY: i32 = 1;
 const PARK: i32 = 2;
 const DONE: i32 = 3;
 
-/// Lanes are unsigned hashes, PostgreSQL's integers are signed: the same 64 bits.
+/// Lanes are unsigned and PostgreSQL's integers are signed. The 64 bits are the same.
 fn stored(lane: Lane) -> i64 {
     lane.cast_signed()
 }
 
-/// The columns of changes, one below the other.
+/// Changes as one array for each column.
 #[derive(Default)]
 struct Columns {
     what: Vec<i32>,
@@ -52,7 +57,7 @@ impl Columns {
             columns.counts.push(attempts.count.into());
             columns.firsts.push(attempts.first.map(Timestamp::millis));
             columns.times.push(at);
-            // Text in PostgreSQL has no zero bytes.
+            // Text in PostgreSQL cannot hold zero bytes.
             columns
                 .errors
                 .push(attempts.error.replace('\0', "\u{fffd}"));
@@ -91,7 +96,6 @@ impl PostgresStore {
         Ok(registered)
     }
 
-    /// What a handler's new receiver has to know.
     pub(in crate::inbox) async fn resume(&self, id: HandlerId) -> Result<Registered, StoreError> {
         let sql = "SELECT position, paused IS NOT NULL FROM livehook.handlers WHERE id = $1";
         let rows = self.shared.query(sql, &[(&id, Type::INT8)]).await?;
@@ -175,7 +179,7 @@ impl PostgresStore {
         if written {
             Ok(())
         } else {
-            tracing::debug!("outcomes of a handler that is another receiver's by now are left out");
+            tracing::debug!("outcomes are not written: another receiver has the handler now");
             Err(StoreError::Failed)
         }
     }
@@ -321,8 +325,9 @@ impl PostgresStore {
         Ok((rows.len() as u64, lanes.map(i64::cast_unsigned).collect()))
     }
 
-    /// Handler by handler, then the events: who writes rows of one waits for nobody who writes those of another. A row that
-    /// comes in between, as by a replay, keeps its event for another round.
+    /// Removes the rows of one handler after the other, then the events, so that writers of different
+    /// handlers do not wait for each other. If an event gets a new row in between, as by a replay, it
+    /// stays for another round.
     pub(in crate::inbox) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
         let values: [Parameter; 1] = [(&seqs, Type::INT8_ARRAY)];
         let mut removed = 0;
@@ -331,7 +336,7 @@ impl PostgresStore {
             for row in self.shared.query(sql, &values).await? {
                 self.discard(row.get(0), seqs.clone()).await?;
             }
-            // Whoever begins now must not begin before what is gone.
+            // A new handler must not begin before a removed event.
             let sql = "WITH gone AS (
                     DELETE FROM livehook.events e WHERE e.seq = ANY ($1)
                     AND NOT EXISTS (SELECT 1 FROM livehook.deliveries d WHERE d.seq = e.seq) RETURNING e.seq
@@ -340,7 +345,7 @@ impl PostgresStore {
                     ON CONFLICT (name) DO UPDATE SET value = greatest(m.value, excluded.value)
                 )
                 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM livehook.events WHERE seq = ANY ($1))";
-            // A row that came at the same time makes it fail.
+            // The statement fails if a row was added at the same time.
             if let Ok(rows) = self.shared.query(sql, &values).await {
                 let (gone, were_there): (i64, i64) = (rows[0].get(0), rows[0].get(1));
                 removed += gone.unsigned_abs();

@@ -1,23 +1,28 @@
-//! Events in SQL.
+//! Events, in SQL.
+
+use std::sync::PoisonError;
 
 use bytes::Bytes;
-use css_callbacks::{EventId, Kind};
+use css_callbacks::{EventId, Kind, Timestamp};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::accept::millis;
-use super::*;
-use crate::event::Event;
+use super::query::Parameter;
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
 use crate::inbox::query::{EventFilter, Page, sql_order};
 use crate::inbox::sweep::{Round, RoundResult};
 
-/// The columns that [`event_of`] reads, first in a row.
+/// The columns that [`event_of`] reads. They must be the first of a row.
 pub(super) const EVENT_COLUMNS: &str = "e.seq, e.received, e.source, e.kind, e.id, e.body";
 
-/// How many events a search looks at before it answers with what it has.
+/// Events that a search examines before it returns what it has found.
 const SEARCH: i64 = 50_000;
-/// Looked at in one go.
+/// Events that one statement of a search examines.
 const STEP: i64 = 2_000;
-/// Rows that one round of retention looks at.
+/// Events, and rows of each sort, that one round of retention examines.
 const SWEEP: i64 = 500;
 
 /// The event of a row that begins with [`EVENT_COLUMNS`].
@@ -95,7 +100,8 @@ impl PostgresStore {
         Ok(rows.first().map(event_of))
     }
 
-    /// What the database can tell apart it does; streams are told apart here.
+    /// The database filters by kind, source and time. Streams and domains are filtered here, because
+    /// they are not columns.
     pub(in crate::inbox) async fn search(
         &self,
         filter: EventFilter,
@@ -219,14 +225,14 @@ impl PostgresStore {
             tracing::warn!(
                 handler.name = name,
                 deliveries = rows,
-                "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
+                "a handler that was not in the configuration for too long is forgotten, with its owed deliveries"
             );
         }
         Ok(sweep().finish_round(found))
     }
 }
 
-/// For the database, which counts with signs.
+/// For the database, whose integers are signed.
 pub(super) fn bigint(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

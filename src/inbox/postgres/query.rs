@@ -1,4 +1,4 @@
-//! Asking the server: one statement, one answer, in time.
+//! Queries: one statement, one answer, within a time.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,14 +11,15 @@ use super::Shared;
 use super::connect::{ConnectError, Connection};
 use crate::inbox::StoreError;
 
-/// What takes longer has failed, whatever the server makes of it yet.
+/// A statement that takes longer has failed, even if the server finishes it later.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// A parameter and its type: nothing is prepared under a name, so the server need not be asked for it.
+/// A parameter and its type. As livehook gives the type, the server need not be asked for it, and no
+/// statement is prepared.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Shared {
-    /// One statement. The log tells once that it does not work.
+    /// Runs one statement.
     pub(super) async fn query(
         &self,
         sql: &str,
@@ -27,7 +28,7 @@ impl Shared {
         self.query_within(ANSWER_WITHIN, sql, values)
             .await
             .map_err(|problem| {
-                tracing::debug!(store.error = problem, "the store could not be asked");
+                tracing::debug!(store.error = problem, "a query of the store failed");
                 StoreError::Failed
             })
     }
@@ -39,7 +40,7 @@ impl Shared {
         values: &[Parameter<'_>],
     ) -> Result<Vec<Row>, String> {
         if self.closed.load(Ordering::SeqCst) {
-            return Err("it is closed".to_owned());
+            return Err("the store is closed".to_owned());
         }
         let run = async {
             let connection = self.pool.get().await?;

@@ -1,4 +1,4 @@
-//! Opening a connection: the first host that takes writes.
+//! Opening a connection to the first host that is writable.
 
 use std::future::poll_fn;
 use std::sync::PoisonError;
@@ -18,14 +18,14 @@ use super::tls::Tls;
 use super::{PoolState, error};
 use crate::inbox::settings::Host;
 
-/// From the socket to a connection that was checked.
+/// The time from the open socket to the checked connection.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 
-/// What moves a connection's bytes. An error: it did not end by our will.
+/// The task that reads and writes a connection. It returns an error if livehook did not end it.
 pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
 
 impl PoolState {
-    /// Opens a connection; gives also the index of its host.
+    /// Opens a connection. Returns also the index of its host.
     pub(super) async fn open(
         &self,
         notifications: Option<mpsc::Sender<String>>,
@@ -71,10 +71,10 @@ impl PoolState {
             .unwrap_or_else(|_| Err(HostError::timed_out()))
     }
 
-    /// What the hosts said, in one message.
+    /// The errors of the hosts in one message.
     pub(super) fn error(&self, failed: Vec<(usize, HostError)>) -> ConnectError {
         let cluster = &self.settings.cluster;
-        // One that is away, or a standby, may be the one to write to in a moment.
+        // A host that is away or a standby may become writable, so it helps to wait.
         let setup = failed.iter().all(|(_, failed)| failed.is_setup);
         let messages: Vec<_> = failed
             .iter()
@@ -124,7 +124,7 @@ where
                 }
             }
             AsyncMessage::Notice(notice) => {
-                tracing::debug!(notice = error::text(&notice), "PostgreSQL remarks");
+                tracing::debug!(notice = error::text(&notice), "a notice from PostgreSQL");
             }
             _ => {}
         }
