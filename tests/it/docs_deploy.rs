@@ -1,4 +1,4 @@
-//! What docs/deploy shows: docker.md, systemd.md, kubernetes.md and nginx.md.
+//! What docs/deploy shows: docker.md, systemd.md, kubernetes.md and nginx.md; and the commands of upgrade.md.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,11 +11,12 @@ use crate::support::target::reserve;
 use crate::support::{Settings, TestServer, now, signed, signed_with, wait_for};
 use crate::validators;
 
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 5] = [
     "docs/deploy/docker.md",
     "docs/deploy/kubernetes.md",
     "docs/deploy/nginx.md",
     "docs/deploy/systemd.md",
+    "docs/operate/upgrade.md",
 ];
 
 #[test]

@@ -24,6 +24,7 @@ mod docs_configuration;
 mod docs_deploy;
 mod docs_handlers;
 mod docs_kinds;
+mod docs_postgres;
 mod docs_verify;
 mod duplicates;
 mod examples;

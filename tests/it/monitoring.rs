@@ -9,7 +9,7 @@ use css_callbacks::Kind;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::docs::page::{blocks, quoted, read, rows, table};
+use crate::docs::page::{Page, blocks, quoted, read, rows, table};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_with, wait_for};
 use crate::validators;
@@ -124,13 +124,17 @@ fn check(expression: &str, series: &BTreeMap<String, BTreeSet<String>>) {
     }
 }
 
-fn expressions_of_alerts() -> Vec<String> {
+/// All alerts.
+fn rules() -> Vec<Yaml> {
     let text = std::fs::read_to_string(ALERTS).unwrap();
     let document = &YamlLoader::load_from_str(&text).unwrap()[0];
     let groups = document["groups"].as_vec().unwrap().iter();
-    let rules: Vec<&Yaml> = groups
-        .flat_map(|group| group["rules"].as_vec().unwrap())
-        .collect();
+    let rules = groups.flat_map(|group| group["rules"].as_vec().unwrap());
+    rules.cloned().collect()
+}
+
+fn expressions_of_alerts() -> Vec<String> {
+    let rules = rules();
     let mut names = BTreeSet::new();
     for rule in &rules {
         let name = rule["alert"].as_str().unwrap();
@@ -243,12 +247,9 @@ fn samples(server: &TestServer) -> BTreeMap<String, f64> {
 }
 
 fn rule(name: &str) -> Yaml {
-    let text = std::fs::read_to_string(ALERTS).unwrap();
-    let document = YamlLoader::load_from_str(&text).unwrap().remove(0);
-    let groups = document["groups"].as_vec().unwrap().iter();
-    let mut rules = groups.flat_map(|group| group["rules"].as_vec().unwrap());
+    let mut rules = rules().into_iter();
     let found = rules.find(|rule| rule["alert"].as_str() == Some(name));
-    found.unwrap_or_else(|| panic!("no {name}")).clone()
+    found.unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// Prometheus sees growth only of a series that it has seen before. What is counted between two
@@ -319,10 +320,7 @@ fn unauthentic_traffic_raises_no_alert() {
     };
     assert_eq!(severity("LivehookSourceDeaf"), "critical");
     assert_eq!(severity("LivehookMisrouted"), "warning");
-    let text = std::fs::read_to_string(ALERTS).unwrap();
-    let document = &YamlLoader::load_from_str(&text).unwrap()[0];
-    let groups = document["groups"].as_vec().unwrap().iter();
-    for rule in groups.flat_map(|group| group["rules"].as_vec().unwrap()) {
+    for rule in rules() {
         let expression = rule["expr"].as_str().unwrap();
         let unauthentic = [
             "livehook_forgeries_total",
@@ -427,17 +425,27 @@ fn the_page_of_metrics_has_every_result() {
 }
 
 #[test]
-fn the_runbook_has_a_heading_for_each_alert() {
-    let text = std::fs::read_to_string(ALERTS).unwrap();
-    let alerts = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "));
-    let page = read(RUNBOOK);
-    let headings = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("### Livehook"));
-    let headings: BTreeSet<String> = headings.map(|rest| format!("Livehook{rest}")).collect();
-    assert_eq!(headings, alerts.map(str::to_owned).collect());
+fn each_alert_leads_to_its_part_of_the_runbook() {
+    let page = Page::read(RUNBOOK);
+    let url = concat!(env!("CARGO_PKG_HOMEPAGE"), "/blob/main/");
+    let mut described = BTreeSet::new();
+    for rule in rules() {
+        let name = rule["alert"].as_str().unwrap();
+        let link = rule["annotations"]["runbook_url"].as_str();
+        let link = link.and_then(|link| link.strip_prefix(url));
+        let link =
+            link.unwrap_or_else(|| panic!("{name} has no runbook_url that begins with {url}"));
+        let anchor = name.to_lowercase();
+        assert_eq!(link, format!("{RUNBOOK}#{anchor}"));
+        assert!(page.anchors.contains(&anchor), "{RUNBOOK} has no {name}");
+        described.insert(anchor);
+    }
+    let anchors = page.anchors.iter();
+    let gone: Vec<_> = anchors
+        .filter(|anchor| anchor.starts_with("livehook") && !anchor.contains('-'))
+        .filter(|anchor| !described.contains(*anchor))
+        .collect();
+    assert!(gone.is_empty(), "there is no alert for {gone:?}");
 }
 
 /// The sources of a folder, each text in one line.
