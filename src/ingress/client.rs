@@ -42,7 +42,7 @@ impl RequestHead {
     /// The request was authentic.
     pub(super) fn vouch(&self) {
         if let Some(arrival) = &self.arrival {
-            arrival.vouch();
+            arrival.mark_authentic();
         }
     }
 }

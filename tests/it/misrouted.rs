@@ -398,7 +398,10 @@ fn what_is_no_http_is_counted_and_logged() {
         });
     }
     assert_eq!(server.post("/css", signed(push("a"))).status, 200);
-    assert_eq!(lines(&server, "what came is no HTTP/1.1").len(), 1);
+    assert_eq!(
+        lines(&server, "received something that is not HTTP/1.1").len(),
+        1
+    );
     assert_eq!(server.metric("livehook_unreadable_requests_total"), 4.0);
 }
 
@@ -428,5 +431,8 @@ fn a_client_that_wants_tls_is_counted_also_if_it_resets_the_connection() {
             (counted == f64::from(count)).then_some(())
         });
     }
-    assert_eq!(lines(&server, "what came is no HTTP/1.1").len(), 1);
+    assert_eq!(
+        lines(&server, "received something that is not HTTP/1.1").len(),
+        1
+    );
 }
