@@ -70,7 +70,7 @@ impl Reloader {
     pub async fn reload(&self, config: Config) -> Result<(), StartError> {
         let mut current = self.current.lock().await;
         // First and at once, for the sender waits for it: a key that was missing, for example.
-        self.ingress.change_to(sources(&config));
+        self.ingress.replace_sources(sources(&config));
         let changed = async {
             let built = build(&config, &self.custom, &current.1, &self.clock).await?;
             self.dispatch.change_to(self.boards.and(&built)).await?;
@@ -79,7 +79,7 @@ impl Reloader {
         let built = match changed.await {
             Ok(built) => built,
             Err(error) => {
-                self.ingress.change_to(sources(&current.0));
+                self.ingress.replace_sources(sources(&current.0));
                 return Err(error);
             }
         };

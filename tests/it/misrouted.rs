@@ -157,7 +157,8 @@ fn callbacks_at_a_mistyped_url_are_counted_logged_and_taken_by_a_recheck() {
             );
         }
         let logged = wait_for("the log", || {
-            Some(lines(&server, "callbacks come to a URL")).filter(|lines| !lines.is_empty())
+            Some(lines(&server, "authentic callbacks arrive at a URL"))
+                .filter(|lines| !lines.is_empty())
         });
         assert_eq!(logged.len(), 1, "once a minute: {logged:?}");
         for part in [
@@ -302,7 +303,7 @@ fn requests_of_scanners_are_not_listed() {
             .is_empty()
     );
     let logged = wait_for("the log", || {
-        lines(&server, "something comes to a URL").pop()
+        lines(&server, "unsigned requests arrive at a URL").pop()
     });
     assert!(
         logged.contains("DEBUG") && logged.contains("token=***"),
@@ -356,14 +357,16 @@ fn wrong_bodies_at_right_urls_are_logged_once_a_minute() {
         assert_eq!(server.post("/css", "x".repeat(5000)).status, 413);
     }
     let logged = wait_for("the log", || {
-        Some(lines(&server, "callbacks are not taken")).filter(|lines| lines.len() == 2)
+        Some(lines(&server, "requests to this source are invalid")).filter(|lines| lines.len() == 2)
     });
     assert!(
         logged[0].contains("WARN") && logged[0].contains("url.kind=\"stream-begin\""),
         "{logged:?}"
     );
-    assert!(logged[0].contains("callbacks are not taken: the body is not one JSON object"));
-    assert!(logged[1].contains("callbacks are not taken: the body is too long"));
+    assert!(
+        logged[0].contains("requests to this source are invalid: the body is not one JSON object")
+    );
+    assert!(logged[1].contains("requests to this source are invalid: the body is too long"));
     assert!(!server.log().contains("secret-room"));
     let invalid = "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"invalid\"}";
     assert_eq!(server.metric(invalid), 9.0);
