@@ -199,7 +199,7 @@ fn the_log_says_once_a_minute_what_is_about_to_be_lost() {
     let lines: Vec<&str> = log.lines().map(str::trim).collect();
     let subtitle = "callback.source=\"css\" callback.kind=\"subtitle\" callback.result=\"failed\"";
     let snapshot = "callback.source=\"css\" callback.kind=\"snapshot\" callback.result=\"refused\"";
-    let failing = format!("ERROR callbacks could not be processed since {NOW}: ");
+    let failing = format!("ERROR callbacks could not be accepted since {NOW}: ");
     let refused = format!("WARN callbacks have been refused since {NOW}: ");
     assert_eq!(
         lines,
