@@ -74,7 +74,7 @@ impl Reloader {
     pub async fn reload(&self, config: Config) -> Result<(), StartError> {
         let mut current = self.current.lock().await;
         // Sources first and at once: the sender may be waiting, for a missing key for example.
-        self.ingress.change_to(sources(&config));
+        self.ingress.replace_sources(sources(&config));
         let changed = async {
             let built = build(&config, &self.custom, &current.1, &self.clock).await?;
             self.dispatch
@@ -85,7 +85,7 @@ impl Reloader {
         let built = match changed.await {
             Ok(built) => built,
             Err(error) => {
-                self.ingress.change_to(sources(&current.0));
+                self.ingress.replace_sources(sources(&current.0));
                 return Err(error);
             }
         };
