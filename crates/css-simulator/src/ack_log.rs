@@ -69,7 +69,7 @@ impl SentIdentity {
             [0; 16]
         });
         Some(Self {
-            id: (!by_chance && !css_callbacks::needs_t(kind)).then_some(id),
+            id: (!by_chance && !css_callbacks::EventId::covers_t(kind)).then_some(id),
             digest: BodyDigest::of_members(body, callback.members()),
         })
     }
