@@ -52,6 +52,12 @@ const LANGUAGES: &[(&str, Check)] = &[
 const OWN_TESTS: &[(&str, &str, &str)] = &[
     ("README.md", "js", "tests/it/docs/receivers.rs"),
     ("README.md", "python", "tests/it/docs/receivers.rs"),
+    // As documentation tests of the crate.
+    (
+        "crates/css-callbacks/README.md",
+        "rust",
+        "crates/css-callbacks/src/lib.rs",
+    ),
     (
         "docs/deploy/docker.md",
         "console",
@@ -122,14 +128,12 @@ fn markdown_in(folder: &Path) -> Vec<PathBuf> {
 
 /// Every document of the repository that is there.
 pub fn all_pages() -> Vec<Page> {
-    let crates = std::fs::read_dir(root().join("crates"));
-    let crates = crates.into_iter().flatten();
     let mut files: Vec<PathBuf> = ["README", "CONTRIBUTING", "CHANGELOG", "SECURITY"]
         .map(|name| root().join(name).with_extension("md"))
         .into_iter()
         .chain(markdown_in(&root().join("docs")))
         .chain(markdown_in(&root().join("benches")))
-        .chain(crates.map(|entry| entry.unwrap().path().join("README.md")))
+        .chain(markdown_in(&root().join("crates")))
         .filter(|path| path.exists() && !path.iter().any(|part| part == "node_modules"))
         .collect();
     files.sort();

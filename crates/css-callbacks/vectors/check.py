@@ -78,7 +78,8 @@ def check(vectors, names, function):
     for vector in vectors:
         expected = {name: vector[name] for name in names}
         found = function(vector)
-        assert found == expected, f"{vector['about']}: {found}, not {expected}"
+        if found != expected:
+            raise SystemExit(f"{vector['about']}: {found}, not {expected}")
     print(len(vectors), "times", " and ".join(names), "as they should be")
 
 

@@ -71,7 +71,7 @@ impl SentIdentity {
             [0; 16]
         });
         Some(Self {
-            id: (!random_id && !css_callbacks::needs_t(kind)).then_some(id),
+            id: (!random_id && !css_callbacks::EventId::covers_t(kind)).then_some(id),
             digest: BodyDigest::of_members(body, callback.members()),
         })
     }
