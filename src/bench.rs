@@ -23,8 +23,7 @@ const TASKS: usize = 512;
 /// Stores `events` events in livehook's store in the folder `dir`, as the server does but without
 /// HTTP. Each must be signed with `key`; it is verified and accepted.
 ///
-/// Several tasks work side by side. `bodies` makes a function for each of them, which makes the
-/// bodies.
+/// Several tasks work side by side. `bodies` makes one source of bodies for each task.
 ///
 /// # Errors
 ///
@@ -105,6 +104,6 @@ async fn accept(
             .outcome
             .map_err(|refusal| anyhow::anyhow!("refused: {}", refusal.slug()))?;
         let receipt = inbox.accept(authentic, None).await?;
-        ensure!(!receipt.is_duplicate(), "an event was there before");
+        ensure!(!receipt.is_duplicate(), "an event is a duplicate");
     }
 }

@@ -58,8 +58,7 @@ pub(crate) struct Dispatch {
     configured: Mutex<BTreeMap<String, ConfiguredHandler>>,
     /// The leases of running and of stopping workers.
     held_leases: Mutex<HashMap<HandlerId, HeldLease>>,
-    /// Workers that must stop and have not ended. Until one has ended, no other worker starts for
-    /// its handler.
+    /// Workers that have not ended yet. Their handlers get no other worker before that.
     stopping_workers: watch::Sender<HashMap<HandlerId, StoppingWorker>>,
     /// Held while handlers change.
     change_lock: Arc<tokio::sync::Mutex<()>>,
@@ -208,8 +207,7 @@ impl Dispatch {
         }
     }
 
-    /// Starts the missing workers; `false` if the store failed. After a stop there are none to
-    /// start.
+    /// Starts the missing workers, if there is no stop. `false`: the store failed.
     async fn start_missing(self: &Arc<Self>) -> bool {
         self.stopping.load(Ordering::SeqCst) || self.renew_and_apply().await.is_ok()
     }
@@ -313,8 +311,7 @@ impl Dispatch {
         Some(self.configured().get(name)?.id)
     }
 
-    /// Makes deliveries of events that pass the handler's filters due again, and returns how many.
-    /// A dry run only counts.
+    /// Makes deliveries due again if the filters still pass their events. A dry run only counts.
     pub(crate) async fn replay(
         &self,
         name: &str,

@@ -111,8 +111,7 @@ impl Event {
         &self.0.body
     }
 
-    /// The event with its attributes but without its body. For lists: both bodies and lists may be
-    /// long.
+    /// The event with its attributes but without its body, to keep lists small.
     #[must_use]
     pub(crate) fn without_body(mut self) -> Self {
         self.attributes();

@@ -113,8 +113,7 @@ impl Failure {
     /// How many bytes of a detail are shown.
     pub(crate) const MAX_DETAIL: usize = 500;
 
-    /// Adds a detail from the other side to the reason, such as the body of its answer: the
-    /// beginning, in one line.
+    /// Adds the beginning of a text from the other side, such as its answer, in one line.
     #[must_use]
     pub(crate) fn with_detail(mut self, text: &[u8]) -> Self {
         let (Self::Retry { reason, .. } | Self::Reject { reason }) = &mut self;

@@ -11,8 +11,7 @@ use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
 use crate::inbox::query::{EventFilter, app_in};
 
-/// How many events one forget command names. Another process reads commands only once a second, so
-/// this is large.
+/// The events of one forget command: many, as other processes read commands once a second.
 const PAGE: usize = 4000;
 /// How many events one transaction deletes, so that other writes can come between.
 const CHUNK: usize = 500;
@@ -78,8 +77,7 @@ impl Dispatch {
         Ok(deleted)
     }
 
-    /// How many of these may belong to another app than the filter's: the store has another app's
-    /// events of the same stream name.
+    /// How many of these may belong to another app, which has events of the same stream name.
     async fn count_other_apps(
         &self,
         filter: &EventFilter,

@@ -4,8 +4,7 @@
 //! with one delivery at a time, and hardly any new event is read for it. A stream that fails while
 //! others succeed is **poisoned**. The fault is the stream's own, so it no longer counts towards
 //! down. A long run of rejects without a success also points to the handler: from then on a reject
-//! counts as a failure until one attempt succeeds. So an expired credential does not park the
-//! events of a day.
+//! is a failure until one attempt succeeds. So an expired credential does not park a day's events.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -64,8 +64,7 @@ impl RemoteCommand {
     }
 }
 
-/// The term of a lease: so long that an attempt can start even if a third of the term passes
-/// without a renewal.
+/// So long that an attempt can start even if a third passes without a renewal.
 fn term(timeout: Duration) -> Duration {
     MIN_TERM.max(timeout * 3 / 2)
 }
@@ -106,8 +105,7 @@ impl Dispatch {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the leases of all configured handlers, and of those whose workers are still
-    /// stopping.
+    /// Asks for the leases of all configured handlers and of stopping workers.
     pub(super) async fn renew(&self) -> Result<Vec<Lease>, StoreError> {
         let mut wanted: BTreeMap<HandlerId, Duration> = BTreeMap::new();
         let stopping = self.stopping.load(Ordering::SeqCst);

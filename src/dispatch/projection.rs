@@ -1,8 +1,7 @@
 //! The worker of a projection: a part of livehook that gets events in arrival order, many at once.
 //!
 //! It may be late, so that answers stay fast: its thread has the lowest priority, and it prefers
-//! events that are in the store's database already. It has no rows: it repeats a batch until the
-//! batch succeeds.
+//! events that are in the database already. It has no rows: it repeats a batch until it succeeds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,9 +32,8 @@ const POSITION_EVERY: Duration = Duration::from_millis(500);
 const BUSY_RATE: f64 = 1000.0;
 /// The rate of events is measured over this time.
 const MEASURE: Duration = Duration::from_millis(100);
-/// The pause after a batch while the server is busy, as a multiple of the batch's duration. The
-/// first row whose age is above the age of the batch's last event counts; after the last row no
-/// pause.
+/// While the server is busy, the pause after a batch is this multiple of the batch's duration, as
+/// long as the batch is not older than the age beside it. Older batches need no pause.
 const YIELD_FACTORS: [(Duration, u32); 2] =
     [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -210,8 +208,7 @@ impl ProjectionWorker {
         }
     }
 
-    /// How long to pause, so that a burst gets the machine. If the burst does not end, the pauses
-    /// get shorter as the backlog ages.
+    /// How long to pause for a burst. As the backlog ages, the pauses get shorter.
     fn yield_time(&self, took: Duration, age: Duration) -> Duration {
         if !self.measured.2 {
             return Duration::ZERO;

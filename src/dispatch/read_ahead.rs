@@ -1,5 +1,4 @@
-//! The read-ahead of a worker: events that were read and are not settled, in lanes. An event is
-//! settled when it is finished or has a row.
+//! Events that a worker has read and not settled (finished, or given a row), in lanes.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 

@@ -16,8 +16,7 @@ pub(crate) struct HandlerReport {
     /// The `type` of its target; none if it is code.
     pub target_type: Option<&'static str>,
     pub state: HandlerState,
-    /// The number of events it has not finished. Unread events count even if its filters will
-    /// reject them.
+    /// Unfinished events, and all unread ones, even if the filters will reject them.
     pub lag_events: u64,
     /// The age of the oldest unfinished event.
     pub lag: Duration,
@@ -98,8 +97,7 @@ impl Dispatch {
         };
         let mut reports = Vec::with_capacity(handlers.len());
         for (handler, id, wants, read_to) in handlers {
-            // The position is read first: an event that fails meanwhile is reported with its row,
-            // not as done.
+            // First the position: an event that fails meanwhile must not be reported as done.
             let position = self.inbox.position(id).await?;
             let mut row = self.inbox.delivery_row(id, event.seq()).await?;
             if let Some(row) = row.as_mut().filter(|row| row.state != RowState::Parked) {
@@ -160,8 +158,7 @@ impl Dispatch {
         let last_seq = *self.inbox.committed().borrow();
         let mut reports = Vec::with_capacity(handlers.len());
         for (name, (id, status, target_type)) in handlers {
-            // Memory is read before rows: an event that gets a row meanwhile is counted twice, not
-            // left out.
+            // First memory, then rows: better to count an event twice than not at all.
             let (view, last) = match status {
                 Some(status) => (status.view(), status.last()),
                 None => (

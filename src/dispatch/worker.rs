@@ -1,5 +1,4 @@
-//! The worker of one handler: a task that starts attempts, receives their outcomes, and stores
-//! them.
+//! The worker of a handler: it starts attempts and stores their outcomes.
 //!
 //! # When an attempt starts, and who decides
 //!
@@ -11,11 +10,10 @@
 //! - the lease will outlast the attempt's timeout, so that no two processes deliver the same event,
 //! - fewer attempts run than `concurrency` allows; while the handler is down ([`HandlerHealth`]),
 //!   one attempt at a time may run, as a probe, and only when the next probe is due,
-//! - there is an event for it: one with a due row, or a new one from the [`ReadAhead`]. If there are
-//!   both, they take turns,
+//! - there is an event: one with a due row, or a new one from the [`ReadAhead`] (they take turns),
 //! - no attempt runs for the same stream, and no earlier event of the stream has a due or waiting
-//!   row. A new event behind such a row gets a waiting row. An event without a stream is a stream of
-//!   its own; so is every event if `order` is `none`.
+//!   row. A new event behind such a row gets a waiting row. An event without a stream is a
+//!   stream of its own; so is every event if `order` is `none`.
 //!
 //! # What has a row
 //!
@@ -63,8 +61,7 @@ use crate::inbox::delivery::{
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::DeliveryMetrics;
 
-/// How long one step may start attempts. Most of them may end at once, so without this limit other
-/// tasks would wait.
+/// How long one step may start attempts, which may end at once, before other tasks run.
 const STEP_LIMIT: Duration = Duration::from_micros(500);
 
 pub(super) enum WorkerCommand {
@@ -308,8 +305,7 @@ impl Worker {
         self.finish(grace, commands).await;
     }
 
-    /// Starts everything that can start now. `true`: its time was over first, and there is more to
-    /// do.
+    /// Starts everything that can start now. `true`: the time was over before the work was.
     fn step(&mut self, now: Timestamp) -> bool {
         self.step_time = Instant::now();
         let until = self.step_time + STEP_LIMIT;
@@ -448,8 +444,7 @@ impl Worker {
     }
 }
 
-/// A replay lane has the same stream lane: replayed and live events of a stream never run side by
-/// side.
+/// A stream's live and replayed events never run side by side: their stream lane is one.
 const _: () = assert!(stream_lane(replay_lane(2)) == 2);
 
 async fn until(wake: Option<Instant>) {

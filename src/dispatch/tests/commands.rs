@@ -272,7 +272,6 @@ struct Slow {
 }
 
 impl Slow {
-    /// How many attempts got a permit.
     fn attempts(&self) -> usize {
         self.fake.begun().len()
     }

@@ -142,8 +142,7 @@ async fn parked_and_replayed_ones_go() {
     }
 }
 
-/// Streams are deleted again and again while a handler works. The other streams are delivered in
-/// order.
+/// Streams are deleted again and again. The other streams are delivered in order.
 #[tokio::test]
 async fn a_busy_handler_does_not_notice() {
     let fake = Fake::new(|event, before| match (event.seq() % 11, before) {

@@ -34,8 +34,7 @@ pub(super) enum Act {
 
 type Script = Box<dyn Fn(&Event, usize) -> Act + Send + Sync>;
 
-/// Follows a script, which gets the event and the number of its earlier attempts, and records
-/// attempts.
+/// Does what a script says for an event and the number of its earlier attempts.
 pub(super) struct Fake {
     script: Mutex<Script>,
     begun: Mutex<Vec<Seq>>,

@@ -1,5 +1,4 @@
-//! Random actions in random order: every event is handled, and first attempts keep the stream's
-//! order.
+//! Random actions: every event is handled, and first attempts keep each stream's order.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

@@ -43,8 +43,7 @@ async fn without_order_one_stream_fills_all_places() {
         }
     });
     let mut harness = Harness::new().await;
-    // The events are stored before the handler starts: on a busy machine storing one takes longer
-    // than handling it.
+    // On a busy machine storing an event takes longer than handling it, so store first.
     harness.store_all(&["a"; 9]).await;
     harness
         .add_handler("h", &fake, |config| {
@@ -167,8 +166,7 @@ async fn an_attempt_that_ends_while_its_row_is_written_is_not_repeated() {
     let mut stored = 0;
     for round in 0..8 {
         harness.remove_handler("h").await;
-        // The other events fill the read-ahead, so the first gets a row. Writing it takes about as
-        // long as the attempt.
+        // The others fill the read-ahead, so the first gets a row while its attempt runs.
         fake.set_script(move |event, _| match event.seq() - stored {
             1 => Act::Take(Duration::from_micros(300 * (1 + round))),
             _ => Act::Done,

@@ -102,8 +102,7 @@ async fn a_change_waits_for_no_running_attempt() {
     let mut harness = Harness::with(&hangs, slow).await;
     harness.store("a").await;
     eventually(async || hangs.begun() == [1]).await;
-    // While the attempt runs, the handler is changed, removed, and added again, and another is
-    // added.
+    // While the attempt runs, the handler is changed, removed, and added again.
     harness.add_handler("h", &works, |_| {}).await;
     harness.remove_handler("h").await;
     harness.add_handler("other", &works, |_| {}).await;

@@ -199,8 +199,7 @@ impl Worker {
     }
 }
 
-/// The output of a future that is ready at once. If it is not, the future comes back and must be
-/// polled again: this poll registers no waker.
+/// The output of a future that is ready at once. Else poll it again: nothing will wake it.
 pub(super) fn ready_now<T>(mut future: Pending<T>) -> Result<T, Pending<T>> {
     let mut context = Context::from_waker(Waker::noop());
     match future.as_mut().poll(&mut context) {

@@ -13,8 +13,7 @@ use crate::inbox::{Inbox, StoreError};
 /// How many rows one transaction removes.
 const CHUNK: usize = 500;
 
-/// A replay that waits until the outcomes known at the command are written: then the rows are
-/// complete.
+/// A replay that waits until the outcomes from before it are written as rows.
 pub(super) struct Replay {
     selection: Selection,
     dry_run: bool,
@@ -312,8 +311,7 @@ impl Worker {
         discarded.lanes.iter().for_each(|lane| self.unblock(*lane));
     }
 
-    /// Removes a delivery whose row is gone from memory, where it may be due, running, or
-    /// unwritten.
+    /// Removes a delivery whose row is gone from `due`, `running`, and `unwritten`.
     fn drop_from_memory(&mut self, seq: Seq) {
         self.due.retain(|owed| owed.event.seq() != seq);
         let is_same = |attempt: &Attempt| attempt.has_row && attempt.event.seq() == seq;
