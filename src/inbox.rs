@@ -36,7 +36,6 @@ mod sqlite;
 mod sweep;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use css_callbacks::{EventId, Timestamp};
 use tokio::sync::watch;
@@ -156,7 +155,6 @@ impl Inbox {
         on_engine!(self, store => store.committed())
     }
 
-    /// Whether the inbox accepts callbacks.
     pub(crate) fn condition(&self) -> Condition {
         on_engine!(self, store => store.condition())
     }
@@ -243,7 +241,6 @@ impl Inbox {
         }
     }
 
-    /// Counts a handler's rows.
     pub(crate) async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
         on_engine!(self, store => store.count(handler).await)
     }
@@ -254,23 +251,6 @@ impl Inbox {
         seq: Seq,
     ) -> Result<Option<(Seq, Timestamp)>, StoreError> {
         on_engine!(self, store => store.received_from(seq).await)
-    }
-
-    /// How long ago an event arrived. If the clock was set back since, the answer is at least as long
-    /// as this process has known the event.
-    pub(crate) fn age(&self, seq: Seq, received: Timestamp) -> Duration {
-        self.arrivals.age(seq, received)
-    }
-
-    /// The [`age`](Self::age) of the event that [`received_from`](Self::received_from) finds.
-    pub(crate) async fn age_from(&self, seq: Seq) -> Result<Option<Duration>, StoreError> {
-        let first = self.received_from(seq).await?;
-        Ok(first.map(|(seq, received)| self.age(seq, received)))
-    }
-
-    /// Records the newest event and the time, for [`age`](Self::age). Once a second is enough.
-    pub(crate) fn sample_arrivals(&self) {
-        self.arrivals.sample();
     }
 
     /// The parked deliveries of a handler after the event `beyond`, in the order of their events or

@@ -11,6 +11,7 @@ use std::time::Duration;
 use css_callbacks::Timestamp;
 use tokio::sync::watch;
 
+use super::{Inbox, StoreError};
 use crate::clock::Clock;
 use crate::event::Seq;
 
@@ -63,6 +64,25 @@ impl Arrivals {
         let seen = samples.get(samples.partition_point(|(newest, _)| *newest < seq));
         let seen = seen.map_or(Duration::ZERO, |(_, at)| self.clock.steady().since(*at));
         seen.max(self.clock.now().since(received))
+    }
+}
+
+impl Inbox {
+    /// How long ago an event arrived. If the clock was set back since, the answer is at least as long
+    /// as this process has known the event.
+    pub(crate) fn age(&self, seq: Seq, received: Timestamp) -> Duration {
+        self.arrivals.age(seq, received)
+    }
+
+    /// The [`age`](Self::age) of the event that [`received_from`](Self::received_from) finds.
+    pub(crate) async fn age_from(&self, seq: Seq) -> Result<Option<Duration>, StoreError> {
+        let first = self.received_from(seq).await?;
+        Ok(first.map(|(seq, received)| self.age(seq, received)))
+    }
+
+    /// Records the newest event and the time, for [`age`](Self::age). Once a second is enough.
+    pub(crate) fn sample_arrivals(&self) {
+        self.arrivals.sample();
     }
 }
 

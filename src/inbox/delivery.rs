@@ -107,45 +107,28 @@ pub(crate) struct DeliveryCommit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeliveryChange {
     /// It waits behind the due row of its lane.
-    Wait {
-        /// The event.
-        seq: Seq,
-        /// Its lane.
-        lane: Lane,
-    },
+    Wait { seq: Seq, lane: Lane },
     /// It failed and becomes its lane's due row.
     Retry {
-        /// The event.
         seq: Seq,
-        /// Its lane.
         lane: Lane,
-        /// What is known of its attempts.
         attempts: Attempts,
         /// When to try again.
         due: Timestamp,
     },
     /// It is parked. Its lane goes on.
     Park {
-        /// The event.
         seq: Seq,
-        /// Its lane.
         lane: Lane,
-        /// What is known of its attempts.
         attempts: Attempts,
         /// When it was parked.
         at: Timestamp,
     },
     /// It had a row and is finished. Its lane goes on.
-    Done {
-        /// The event.
-        seq: Seq,
-        /// Its lane.
-        lane: Lane,
-    },
+    Done { seq: Seq, lane: Lane },
 }
 
 impl DeliveryChange {
-    /// The event.
     pub(crate) fn seq(&self) -> Seq {
         let (Self::Wait { seq, .. }
         | Self::Retry { seq, .. }
@@ -154,7 +137,6 @@ impl DeliveryChange {
         *seq
     }
 
-    /// Its lane.
     pub(crate) fn lane(&self) -> Lane {
         let (Self::Wait { lane, .. }
         | Self::Retry { lane, .. }
