@@ -1,7 +1,7 @@
-//! The documents: that people can read them in a diff, that links lead somewhere, and that what
-//! they show works.
+//! The documents are readable in a diff, their links lead somewhere, and everything that they show
+//! works.
 //!
-//! `LIVEHOOK_PAGE=docs/start.md cargo test --test it docs::` looks at one page alone.
+//! `LIVEHOOK_PAGE=docs/start.md cargo test --test it docs::` checks only one page.
 
 mod configuration;
 mod links;
@@ -16,16 +16,16 @@ use self::page::{Block, Page, root};
 
 /// How the blocks of a language are checked on every page.
 enum Check {
-    /// All of a page run as one script: see [`shell`].
+    /// All blocks of a page are one script: see [`shell`].
     Script,
-    /// Each is taken by `livehook check`: see [`configuration`].
+    /// `livehook check` must accept each block: see [`configuration`].
     Configuration,
     Json,
-    /// Output or a drawing: it is only shown.
+    /// Output or a drawing, which is not run.
     Shown,
-    /// This file checks them on every page.
+    /// This file checks the blocks of every page.
     Everywhere(&'static str),
-    /// A test of the page's own, which [`OWN_TESTS`] names.
+    /// A test of the page itself, listed in [`OWN_TESTS`].
     OwnTest,
 }
 
@@ -48,7 +48,7 @@ const LANGUAGES: &[(&str, Check)] = &[
     ("yaml", Check::OwnTest),
 ];
 
-/// Page, language, and the file that checks these blocks, which has to name the page.
+/// A page, a language, and the file that checks these blocks. That file must name the page.
 const OWN_TESTS: &[(&str, &str, &str)] = &[
     ("README.md", "js", "tests/it/docs/receivers.rs"),
     ("README.md", "python", "tests/it/docs/receivers.rs"),
@@ -111,7 +111,7 @@ const OWN_TESTS: &[(&str, &str, &str)] = &[
     ("docs/verify.md", "python", "tests/it/docs_verify.rs"),
 ];
 
-/// The Markdown files in a folder and the folders within.
+/// The Markdown files in a folder and its subfolders.
 fn markdown_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
@@ -126,7 +126,7 @@ fn markdown_in(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Every document of the repository that is there.
+/// Every document of the repository that exists.
 pub fn all_pages() -> Vec<Page> {
     let mut files: Vec<PathBuf> = ["README", "CONTRIBUTING", "CHANGELOG", "SECURITY"]
         .map(|name| root().join(name).with_extension("md"))
@@ -143,7 +143,7 @@ pub fn all_pages() -> Vec<Page> {
         .collect()
 }
 
-/// The pages to look at: all, or the one that `LIVEHOOK_PAGE` names.
+/// The pages to check: all, or the one in `LIVEHOOK_PAGE`.
 fn pages() -> Vec<Page> {
     let mut pages = all_pages();
     if let Ok(only) = std::env::var("LIVEHOOK_PAGE") {

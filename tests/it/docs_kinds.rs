@@ -1,4 +1,4 @@
-//! The table of kinds in docs/tencent-setup.md, against the one of the program.
+//! The table of kinds in docs/tencent-setup.md agrees with the program.
 
 use css_callbacks::{Kind, UrlField};
 

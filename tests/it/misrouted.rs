@@ -1,5 +1,5 @@
-//! Genuine callbacks at a wrong URL or in an odd form: accepted where that is safe; else counted,
-//! logged, and kept until the template is corrected. Requests of others need no attention of an
+//! Genuine callbacks at a wrong URL or in an unusual form are accepted where that is safe. Others
+//! are counted, logged, and kept until the template is corrected. Requests of strangers need no
 //! operator.
 
 use std::collections::BTreeSet;
@@ -97,7 +97,7 @@ fn a_byte_order_mark_is_no_part_of_the_body() {
     let file = server.path().join("events.jsonl");
     let line = wait_for("the handler", || json_lines(&file).pop());
     assert_eq!(line["data"]["stream_id"], "room-7", "{line}");
-    // Only one mark, and only before the body.
+    // Only one mark is ignored, and only before the body.
     let twice = [BOM, &marked].concat();
     assert_eq!(server.post("/css/stream-begin", twice).status, 400);
     let behind = [body.as_bytes(), BOM].concat();
@@ -129,7 +129,7 @@ fn callbacks_at_a_mistyped_url_are_counted_logged_and_taken_by_a_recheck() {
         );
         let mut client = server.client();
         for path in WRONG {
-            // The last one sent twice, as after a minute.
+            // The last one is sent twice, as it is after a minute.
             for _ in 0..2 {
                 let body = [BOM, signed(push(path)).as_bytes()].concat();
                 assert_eq!(client.post(path, body).unwrap().status, 404, "{path}");

@@ -1,4 +1,4 @@
-//! Links lead to files and headings that are there, and lead to every page.
+//! Links lead to existing files and headings, and every page has a link to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use super::page::{Link, Page, root};
 use super::{all_pages, assert_none, pages};
 
-/// Where a link within the repository leads: the file from the root, and the heading. None:
-/// elsewhere.
+/// The file, from the repository's root, and the heading that a link leads to. None if it leads out
+/// of the repository.
 fn destination(page: &Page, link: &Link) -> Option<(String, Option<String>)> {
     let target = &link.target;
     if target.contains("://") || target.starts_with("mailto:") {
@@ -40,7 +40,7 @@ fn problem_of(page: &Page, link: &Link, all: &BTreeMap<&str, &Page>) -> Option<S
         return Some(format!("there is no {file}"));
     }
     let heading = heading?;
-    // Lines of a source are named without anybody having written an anchor.
+    // Links to lines of a source need no anchor.
     let page = all.get(&*file)?;
     let is_there = page.anchors.contains(&heading);
     (!is_there).then(|| format!("{file} has no heading with the name #{heading}"))
