@@ -251,7 +251,7 @@ impl StreamFeed {
             }
             let wanted = changed
                 .into_iter()
-                .filter(|stream| self.wanted.lets(stream));
+                .filter(|stream| self.wanted.matches(stream));
             self.unsent.extend(wanted);
         }
     }

@@ -33,7 +33,7 @@ impl Board {
 impl Projection for Board {
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
         Box::pin(async move {
-            let told: Vec<StreamFact> = events.iter().filter_map(StreamFact::by).collect();
+            let told: Vec<StreamFact> = events.iter().filter_map(StreamFact::of).collect();
             if told.is_empty() {
                 return Ok(());
             }

@@ -212,7 +212,7 @@ impl Board {
             let told: Vec<StreamFact> = events
                 .iter()
                 .filter(|event| event.seq() <= upto)
-                .filter_map(StreamFact::by)
+                .filter_map(StreamFact::of)
                 .collect();
             number += told.len() as u64;
             self.apply(told, Some((from + 1, last))).await?;

@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use crate::clock::Old;
 use crate::event::Seq;
 use crate::stream::{
-    Begin, Fact, FactsWritten, NOTABLE, NUMBERLESS, Session, StreamChange, StreamFact, StreamKey,
-    StreamQuery, StreamRecord, StreamRow, sessions,
+    Begin, Fact, FactsWritten, MAX_PUSH_FACTS, NOTABLE, Session, StreamChange, StreamFact,
+    StreamKey, StreamQuery, StreamRecord, StreamRow, sessions,
 };
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -563,7 +563,7 @@ fn refresh_push(tx: &Transaction, stream: i64, push: Option<&str>) -> rusqlite::
          WHERE stream = ?1 AND sequence IS ?2 AND kind IN (0, 1) ORDER BY at DESC, id DESC, seq LIMIT ?3",
     )?;
     let facts: Vec<Fact> = select
-        .query_map(params![stream, push, NUMBERLESS as i64], fact_of)?
+        .query_map(params![stream, push, MAX_PUSH_FACTS as i64], fact_of)?
         .collect::<Result<_, _>>()?;
     tx.prepare_cached("DELETE FROM sessions WHERE stream = ?1 AND sequence IS ?2")?
         .execute(params![stream, push])?;

@@ -26,7 +26,7 @@ impl Bench {
         let callback = authentic("css", body.as_bytes(), self.clock.now());
         let receipt = self.inbox.accept(callback, None).await.unwrap();
         let events = self.inbox.by_seq(vec![receipt.seq()]).await.unwrap();
-        let told = events.iter().filter_map(StreamFact::by).collect();
+        let told = events.iter().filter_map(StreamFact::of).collect();
         self.board.apply(told, None).await.unwrap();
         let commit = DeliveryCommit {
             position: Some(receipt.seq()),

@@ -13,7 +13,7 @@ use crate::inbox::StoreError;
 use crate::inbox::postgres::accept::millis;
 use crate::inbox::postgres::events::bigint;
 use crate::inbox::postgres::query::Parameter;
-use crate::stream::{Fact, FactsWritten, NUMBERLESS, Session, StreamFact, StreamKey, sessions};
+use crate::stream::{Fact, FactsWritten, MAX_PUSH_FACTS, Session, StreamFact, StreamKey, sessions};
 
 /// A stream and the `sequence` of one of its pushes. `None` stands for all pushes without one.
 type PushKey = (i64, Option<String>);
@@ -59,7 +59,7 @@ impl SharedBoard {
             .map(|item| item.fact.lasted.map(millis))
             .collect();
         let (first, last) = reindexed.unzip();
-        let numberless = bigint(NUMBERLESS);
+        let max_facts = bigint(MAX_PUSH_FACTS);
         let values: [Parameter; 14] = [
             (&sources, Type::TEXT_ARRAY),
             (&domains, Type::TEXT_ARRAY),
@@ -74,7 +74,7 @@ impl SharedBoard {
             (&lasted, Type::INT8_ARRAY),
             (&first, Type::INT8),
             (&last, Type::INT8),
-            (&numberless, Type::INT8),
+            (&max_facts, Type::INT8),
         ];
         let sql = "SELECT * FROM livehook.stream_tell_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
         let touched = self.query(sql, &values).await?;
@@ -87,8 +87,8 @@ impl SharedBoard {
         seqs: &[Seq],
         settle_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let numberless = bigint(NUMBERLESS);
-        let values: [Parameter; 2] = [(&seqs, Type::INT8_ARRAY), (&numberless, Type::INT8)];
+        let max_facts = bigint(MAX_PUSH_FACTS);
+        let values: [Parameter; 2] = [(&seqs, Type::INT8_ARRAY), (&max_facts, Type::INT8)];
         let sql = "SELECT * FROM livehook.stream_forget_1($1, $2)";
         let touched = self.query(sql, &values).await?;
         self.settle(&touched, settle_at).await.map(drop)
