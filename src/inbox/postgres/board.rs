@@ -170,12 +170,13 @@ impl SharedBoard {
         Ok((domains, rows.iter().map(|row| count(row, 2)).sum()))
     }
 
-    /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
+    /// Stores facts. With `reindexed`, a range of the inbox that the facts cover completely, they
+    /// replace the stored facts of that range.
     pub(crate) async fn apply(
         &self,
         facts: &[StreamFact],
         reindexed: Option<(Seq, Seq)>,
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<FactsWritten, StoreError> {
         let text = |part: fn(&StreamKey) -> &String| -> Vec<&str> {
             facts
@@ -229,27 +230,29 @@ impl SharedBoard {
         ];
         let sql = "SELECT * FROM livehook.stream_tell_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
         let touched = self.query(sql, &values).await?;
-        self.settle(&touched, settle_at).await
+        self.write_sessions(&touched, debounce_until).await
     }
 
-    /// Forgets facts whose events are gone.
+    /// Forgets the facts of events that were removed from the inbox.
     pub(crate) async fn forget(
         &self,
         seqs: &[Seq],
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<(), StoreError> {
         let max_facts = bigint(MAX_PUSH_FACTS);
         let values: [Parameter; 2] = [(&seqs, Type::INT8_ARRAY), (&max_facts, Type::INT8)];
         let sql = "SELECT * FROM livehook.stream_forget_1($1, $2)";
         let touched = self.query(sql, &values).await?;
-        self.settle(&touched, settle_at).await.map(drop)
+        self.write_sessions(&touched, debounce_until)
+            .await
+            .map(drop)
     }
 
-    /// Writes what follows from the facts of pushes.
-    async fn settle(
+    /// Derives the sessions of the given pushes from their facts and writes them.
+    async fn write_sessions(
         &self,
         touched: &[Row],
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<FactsWritten, StoreError> {
         let mut versions: HashMap<PushKey, i64> = HashMap::new();
         let mut facts: HashMap<i64, Vec<Fact>> = HashMap::new();
@@ -287,7 +290,7 @@ impl SharedBoard {
         let end_seqs: Vec<Option<Seq>> = each()
             .map(|session| session.end.map(|(_, seq)| seq))
             .collect();
-        let settle_at = settle_at.millis();
+        let debounce_until = debounce_until.millis();
         let values: [Parameter; 12] = [
             (&streams, Type::INT8_ARRAY),
             (&given_versions, Type::INT8_ARRAY),
@@ -300,7 +303,7 @@ impl SharedBoard {
             (&begins, Type::INT8_ARRAY),
             (&ends, Type::INT8_ARRAY),
             (&end_seqs, Type::INT8_ARRAY),
-            (&settle_at, Type::INT8),
+            (&debounce_until, Type::INT8),
         ];
         let sql =
             "SELECT livehook.stream_settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
@@ -311,7 +314,7 @@ impl SharedBoard {
         })
     }
 
-    pub(crate) async fn unsettled(
+    pub(crate) async fn due_changes(
         &self,
         now: Timestamp,
         latest: Timestamp,
@@ -338,17 +341,17 @@ impl SharedBoard {
     pub(crate) async fn announced(
         &self,
         changes: &[StreamChange],
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<(), StoreError> {
         let streams: Vec<i64> = changes.iter().map(|change| change.stream.no).collect();
         let numbers: Vec<i64> = changes.iter().map(|change| change.number).collect();
         let live: Vec<bool> = changes.iter().map(|change| change.stream.live).collect();
-        let settle_at = settle_at.millis();
+        let debounce_until = debounce_until.millis();
         let values: [Parameter; 4] = [
             (&streams, Type::INT8_ARRAY),
             (&numbers, Type::INT8_ARRAY),
             (&live, Type::BOOL_ARRAY),
-            (&settle_at, Type::INT8),
+            (&debounce_until, Type::INT8),
         ];
         let sql = "UPDATE livehook.streams s SET announced = u.live, changes = s.changes + 1,
                 settle_at = CASE WHEN s.live = u.live THEN NULL ELSE coalesce(s.settle_at, $4) END
