@@ -171,7 +171,7 @@ impl SharedBoard {
         Ok((domains, rows.iter().map(|row| count(row, 2)).sum()))
     }
 
-    pub(crate) async fn unsettled(
+    pub(crate) async fn due_changes(
         &self,
         now: Timestamp,
         latest: Timestamp,
@@ -198,17 +198,17 @@ impl SharedBoard {
     pub(crate) async fn announced(
         &self,
         changes: &[StreamChange],
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<(), StoreError> {
         let streams: Vec<i64> = changes.iter().map(|change| change.stream.no).collect();
         let numbers: Vec<i64> = changes.iter().map(|change| change.number).collect();
         let live: Vec<bool> = changes.iter().map(|change| change.stream.live).collect();
-        let settle_at = settle_at.millis();
+        let debounce_until = debounce_until.millis();
         let values: [Parameter; 4] = [
             (&streams, Type::INT8_ARRAY),
             (&numbers, Type::INT8_ARRAY),
             (&live, Type::BOOL_ARRAY),
-            (&settle_at, Type::INT8),
+            (&debounce_until, Type::INT8),
         ];
         let sql = "UPDATE livehook.streams s SET announced = u.live, changes = s.changes + 1,
                 settle_at = CASE WHEN s.live = u.live THEN NULL ELSE coalesce(s.settle_at, $4) END

@@ -24,7 +24,7 @@ impl SharedBoard {
         &self,
         facts: &[StreamFact],
         reindexed: Option<(Seq, Seq)>,
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<FactsWritten, StoreError> {
         let text = |part: fn(&StreamKey) -> &String| -> Vec<&str> {
             facts
@@ -78,27 +78,29 @@ impl SharedBoard {
         ];
         let sql = "SELECT * FROM livehook.stream_tell_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
         let touched = self.query(sql, &values).await?;
-        self.settle(&touched, settle_at).await
+        self.write_sessions(&touched, debounce_until).await
     }
 
     /// Removes the facts of removed events, as far as no session needs them.
     pub(crate) async fn forget(
         &self,
         seqs: &[Seq],
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<(), StoreError> {
         let max_facts = bigint(MAX_PUSH_FACTS);
         let values: [Parameter; 2] = [(&seqs, Type::INT8_ARRAY), (&max_facts, Type::INT8)];
         let sql = "SELECT * FROM livehook.stream_forget_1($1, $2)";
         let touched = self.query(sql, &values).await?;
-        self.settle(&touched, settle_at).await.map(drop)
+        self.write_sessions(&touched, debounce_until)
+            .await
+            .map(drop)
     }
 
     /// Writes the sessions that follow from the facts of the changed pushes.
-    async fn settle(
+    async fn write_sessions(
         &self,
         touched: &[Row],
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<FactsWritten, StoreError> {
         let mut versions: HashMap<PushKey, i64> = HashMap::new();
         let mut facts: HashMap<i64, Vec<Fact>> = HashMap::new();
@@ -136,7 +138,7 @@ impl SharedBoard {
         let end_seqs: Vec<Option<Seq>> = each()
             .map(|session| session.end.map(|(_, seq)| seq))
             .collect();
-        let settle_at = settle_at.millis();
+        let debounce_until = debounce_until.millis();
         let values: [Parameter; 12] = [
             (&streams, Type::INT8_ARRAY),
             (&given_versions, Type::INT8_ARRAY),
@@ -149,7 +151,7 @@ impl SharedBoard {
             (&begins, Type::INT8_ARRAY),
             (&ends, Type::INT8_ARRAY),
             (&end_seqs, Type::INT8_ARRAY),
-            (&settle_at, Type::INT8),
+            (&debounce_until, Type::INT8),
         ];
         let sql =
             "SELECT livehook.stream_settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
