@@ -109,12 +109,12 @@ impl Authentic {
         presented: &Presented,
         callback: &Callback,
         kind: Kind,
-        chance: impl FnOnce() -> [u8; 16],
+        random: impl FnOnce() -> [u8; 16],
     ) -> Self {
         Self {
             source: source.name().clone(),
             kind,
-            id: EventId::derive(source.name(), kind, callback.members(), chance),
+            id: EventId::derive(source.name(), kind, callback.members(), random),
             received: presented.received,
             body: presented.body.clone(),
         }
@@ -180,18 +180,18 @@ pub(crate) fn authenticate(
     source: &Source,
     presented: &Presented,
     callback: &Callback,
-    chance: impl FnOnce() -> [u8; 16],
+    random: impl FnOnce() -> [u8; 16],
 ) -> Verdict {
     let kind = callback.kind(presented.url_kind);
     let (signed_t, signature) = check_signature(source, presented, kind, callback.signed());
-    let admitted = check_address(source, presented).and_then(|()| check_token(source, presented));
-    let outcome = admitted
+    let allowed = check_address(source, presented).and_then(|()| check_token(source, presented));
+    let outcome = allowed
         .and(signature)
-        .map(|()| Authentic::new(source, presented, callback, kind, chance));
+        .map(|()| Authentic::new(source, presented, callback, kind, random));
     Verdict {
         kind,
         // Whoever found a signature must not be able to tell the time where the address or the token keeps them out.
-        signed_t: signed_t.filter(|_| admitted.is_ok()),
+        signed_t: signed_t.filter(|_| allowed.is_ok()),
         outcome,
     }
 }
@@ -202,7 +202,7 @@ pub(crate) fn recheck(
     source: &Source,
     presented: &Presented,
     callback: &Callback,
-    chance: impl FnOnce() -> [u8; 16],
+    random: impl FnOnce() -> [u8; 16],
 ) -> Option<Authentic> {
     let kind = callback.kind(presented.url_kind);
     if source.keys().is_empty() {
@@ -211,18 +211,18 @@ pub(crate) fn recheck(
     let (_, signature) = check_signature(source, presented, kind, callback.signed());
     signature
         .ok()
-        .map(|()| Authentic::new(source, presented, callback, kind, chance))
+        .map(|()| Authentic::new(source, presented, callback, kind, random))
 }
 
 /// Judges for a source, as if it had come to a URL of it, a callback that came to one that is nobody's. Unlike there the signature
 /// or the token has to prove it: what a source takes from anybody is no sign that it was meant for it. Of the token the
 /// [hash](token_hash) is compared, as nothing else of it is kept.
-pub(crate) fn claim(
+pub(crate) fn authenticate_misrouted(
     source: &Source,
     presented: &Presented,
     token: Option<[u8; 32]>,
     callback: &Callback,
-    chance: impl FnOnce() -> [u8; 16],
+    random: impl FnOnce() -> [u8; 16],
 ) -> Option<Authentic> {
     check_address(source, presented).ok()?;
     let expected = source
@@ -239,7 +239,7 @@ pub(crate) fn claim(
     let (_, signature) = check_signature(source, presented, kind, callback.signed());
     signature
         .ok()
-        .map(|()| Authentic::new(source, presented, callback, kind, chance))
+        .map(|()| Authentic::new(source, presented, callback, kind, random))
 }
 
 /// The hash under which a presented token is remembered.
@@ -276,10 +276,10 @@ fn check_signature(
     }
     match signed {
         Signed::Neither => {
-            let vouched = source.token().is_some() || source.allows_unsigned(kind);
+            let has_other_proof = source.token().is_some() || source.allows_unsigned(kind);
             (
                 None,
-                if kind.may_be_unsigned() && vouched {
+                if kind.may_be_unsigned() && has_other_proof {
                     Ok(())
                 } else {
                     Err(Refusal::Unsigned)
@@ -311,13 +311,13 @@ fn check_signature(
 
 fn sign_matches(key: &str, t: &str, presented: &[u8]) -> bool {
     let mut expected = [0; 32];
-    match hex::encode_to_slice(digest(key, t), &mut expected) {
+    match hex::encode_to_slice(md5_of(key, t), &mut expected) {
         Ok(()) => expected.ct_eq(presented).into(),
         Err(_) => false,
     }
 }
 
-fn digest(key: &str, t: &str) -> [u8; 16] {
+fn md5_of(key: &str, t: &str) -> [u8; 16] {
     Md5::new()
         .chain_update(key)
         .chain_update(t)
@@ -326,7 +326,7 @@ fn digest(key: &str, t: &str) -> [u8; 16] {
 }
 
 /// HMAC-SHA256 over these parts, one after the other: what only who has the key can make.
-pub(crate) fn code<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+pub(crate) fn hmac_sha256<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut code = match Hmac::<Sha256>::new_from_slice(key) {
         Ok(code) => code,
         Err(_) => unreachable!("a key of any length fits"),

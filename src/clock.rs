@@ -10,14 +10,14 @@ use css_callbacks::Timestamp;
 
 /// Which times are old. Those that lie far ahead are as well: they are of a clock that was wrong, and would never be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Old {
+pub(crate) struct AgeCutoff {
     /// Those before this,
     pub before: Timestamp,
     /// and those after this.
     pub beyond: Timestamp,
 }
 
-impl Old {
+impl AgeCutoff {
     /// Every time.
     pub(crate) const ALL: Self = Self {
         before: Timestamp::from_millis(i64::MAX),
@@ -25,7 +25,7 @@ impl Old {
     };
 
     /// Those longer ago than so long, or as far ahead.
-    pub(crate) fn than(age: Duration, now: Timestamp) -> Self {
+    pub(crate) fn older_than(age: Duration, now: Timestamp) -> Self {
         Self {
             before: now.minus(age),
             beyond: now.plus(age),
@@ -39,17 +39,17 @@ pub struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    steady: Steady,
+    steady: SteadyClock,
     /// By how many milliseconds [`Clock::set_by`] has set it.
     set_by: AtomicI64,
 }
 
 #[derive(Debug)]
-enum Steady {
+enum SteadyClock {
     /// The time of day when the clock was made, and what has passed since.
-    Passing(Timestamp, Instant),
+    Running(Timestamp, Instant),
     /// Milliseconds, until somebody moves them.
-    Standing(AtomicI64),
+    Manual(AtomicI64),
 }
 
 impl Default for Clock {
@@ -67,17 +67,17 @@ impl Clock {
     /// The machine's clock as if it were ahead by so many milliseconds. For tests.
     pub fn system_ahead(millis: i64) -> Self {
         let now = Timestamp::from_millis(system_time().millis().saturating_add(millis));
-        let clock = Self::of(Steady::Passing(now, Instant::now()));
+        let clock = Self::of(SteadyClock::Running(now, Instant::now()));
         clock.set_by(millis);
         clock
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it.
     pub fn manual(now: Timestamp) -> Self {
-        Self::of(Steady::Standing(AtomicI64::new(now.millis())))
+        Self::of(SteadyClock::Manual(AtomicI64::new(now.millis())))
     }
 
-    fn of(steady: Steady) -> Self {
+    fn of(steady: SteadyClock) -> Self {
         let set_by = AtomicI64::new(0);
         Self(Arc::new(Inner { steady, set_by }))
     }
@@ -85,8 +85,8 @@ impl Clock {
     /// The time of day.
     pub fn now(&self) -> Timestamp {
         let unset = match &self.0.steady {
-            Steady::Passing(..) => system_time(),
-            Steady::Standing(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
+            SteadyClock::Running(..) => system_time(),
+            SteadyClock::Manual(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
         };
         let set_by = self.0.set_by.load(Ordering::Relaxed);
         Timestamp::from_millis(unset.millis().saturating_add(set_by))
@@ -96,18 +96,18 @@ impl Clock {
     /// same clock: see [`Clock::shown`].
     pub(crate) fn steady(&self) -> Timestamp {
         match &self.0.steady {
-            Steady::Passing(began, since) => began.plus(since.elapsed()),
-            Steady::Standing(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
+            SteadyClock::Running(began, since) => began.plus(since.elapsed()),
+            SteadyClock::Manual(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
         }
     }
 
     /// A steady time as the clock shows it now.
-    pub(crate) fn shown(&self, steady: Timestamp) -> Timestamp {
+    pub(crate) fn time_of_day(&self, steady: Timestamp) -> Timestamp {
         Timestamp::from_millis(steady.millis().saturating_add(self.ahead()))
     }
 
     /// A time of day as a steady time, if the clock was right then.
-    pub(crate) fn steady_of(&self, time: Timestamp) -> Timestamp {
+    pub(crate) fn steady_at(&self, time: Timestamp) -> Timestamp {
         Timestamp::from_millis(time.millis().saturating_sub(self.ahead()))
     }
 
@@ -118,12 +118,12 @@ impl Clock {
 
     /// Whether it is a clock that stands still by itself.
     pub(crate) fn is_manual(&self) -> bool {
-        matches!(self.0.steady, Steady::Standing(_))
+        matches!(self.0.steady, SteadyClock::Manual(_))
     }
 
     /// Moves a manual clock on; the machine's clock does not care.
     pub fn advance(&self, by: Duration) {
-        if let Steady::Standing(millis) = &self.0.steady {
+        if let SteadyClock::Manual(millis) = &self.0.steady {
             millis.store(self.steady().plus(by).millis(), Ordering::Relaxed);
         }
     }
@@ -135,16 +135,16 @@ impl Clock {
 }
 
 /// A step of the clock that is worth a word.
-const STEP: u64 = 60_000;
+const MIN_JUMP: u64 = 60_000;
 
 /// Notices that a clock was set.
 #[derive(Debug)]
-pub(crate) struct Steps {
+pub(crate) struct ClockJumps {
     clock: Clock,
     ahead: i64,
 }
 
-impl Steps {
+impl ClockJumps {
     /// From now on.
     pub(crate) fn of(clock: Clock) -> Self {
         let ahead = clock.ahead();
@@ -152,9 +152,9 @@ impl Steps {
     }
 
     /// If the clock was set by more than a minute since that was last said: what time it would be, and what time it says.
-    pub(crate) fn look(&mut self) -> Option<(Timestamp, Timestamp)> {
+    pub(crate) fn check(&mut self) -> Option<(Timestamp, Timestamp)> {
         let ahead = self.clock.ahead();
-        if ahead.abs_diff(self.ahead) <= STEP {
+        if ahead.abs_diff(self.ahead) <= MIN_JUMP {
             return None;
         }
         let now = self.clock.now();
@@ -186,23 +186,23 @@ mod tests {
         const HOUR: i64 = 3_600_000;
         let begin = Timestamp::from_seconds(1_795_420_800);
         for clock in [Clock::system(), Clock::manual(begin)] {
-            let mut steps = Steps::of(clock.clone());
+            let mut jumps = ClockJumps::of(clock.clone());
             let (steady, now) = (clock.steady(), clock.now());
             clock.advance(Duration::from_secs(3600));
-            assert_eq!(steps.look(), None, "time that passes is none");
+            assert_eq!(jumps.check(), None, "time that passes is none");
             clock.set_by(-59_000);
-            assert_eq!(steps.look(), None);
+            assert_eq!(jumps.check(), None);
             clock.set_by(-2 * HOUR);
             assert!(clock.steady() >= steady);
             assert!(clock.now() < now);
-            let (would, is) = steps.look().unwrap();
+            let (would, is) = jumps.check().unwrap();
             let by = would.since(is).as_millis().abs_diff(2 * 3_600_000 + 59_000);
             assert!(by < 1000, "{would} {is}");
-            assert_eq!(steps.look(), None, "once");
-            let shown = clock.shown(clock.steady()).millis();
+            assert_eq!(jumps.check(), None, "once");
+            let shown = clock.time_of_day(clock.steady()).millis();
             assert!(shown.abs_diff(clock.now().millis()) < 1000);
             clock.set_by(HOUR);
-            assert!(steps.look().unwrap().0 < clock.now());
+            assert!(jumps.check().unwrap().0 < clock.now());
         }
     }
 }

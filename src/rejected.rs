@@ -4,7 +4,7 @@
 //! The list has its own file and thread, and is never in the transaction of a callback. For each
 //! source and reason it keeps only the newest entries, so that a flood of forgeries only pushes out
 //! forgeries. It takes at most `PER_SECOND` entries of a source and reason in a second, so that a
-//! flood costs little. All URLs of no source count as one source, [`NOBODY`]. Forged signatures and a
+//! flood costs little. All URLs of no source count as one source, [`UNKNOWN_SOURCE`]. Forged signatures and a
 //! mistyped key have the same reason and share one limit; but if the URL has a token, most forgeries
 //! have another reason.
 
@@ -29,7 +29,7 @@ use crate::inbox::query::Page;
 pub(crate) use crate::inbox::rejected::{Reason, RejectedEntry, RejectedQuery};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::Metrics;
-pub(crate) use crate::source::NOBODY;
+pub(crate) use crate::source::UNKNOWN_SOURCE;
 
 /// Longer bodies are not kept, only their size.
 pub(crate) const MAX_BODY: usize = 64 << 10;
@@ -49,7 +49,7 @@ const PAGE: u64 = 4 << 20;
 pub(crate) struct Rejected {
     pub reason: Reason,
     pub received: Timestamp,
-    /// The source whose URL was called, or [`NOBODY`].
+    /// The source whose URL was called, or [`UNKNOWN_SOURCE`].
     pub source: Arc<str>,
     /// The kind whose URL was called.
     pub url_kind: Option<Kind>,

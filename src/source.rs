@@ -104,30 +104,30 @@ pub(crate) struct Source {
 }
 
 /// The source of what came to a URL that is nobody's, in the metrics and in the rejected list.
-pub(crate) const NOBODY: &str = "unknown";
+pub(crate) const UNKNOWN_SOURCE: &str = "unknown";
 
-/// Names that are no source's: livehook's own pages on the callback listener, and [`NOBODY`].
-const TAKEN: [&str; 3] = ["healthz", "readyz", NOBODY];
+/// Names that are no source's: livehook's own pages on the callback listener, and [`UNKNOWN_SOURCE`].
+const RESERVED_NAMES: [&str; 3] = ["healthz", "readyz", UNKNOWN_SOURCE];
 
 impl SourceConfig {
     /// Checks the section and reads the secrets it refers to.
-    pub(crate) fn validate(&self, name: &str, around: &Env) -> Result<Source, Invalid> {
+    pub(crate) fn validate(&self, name: &str, env: &Env) -> Result<Source, Invalid> {
         let place = format!("sources.{name}");
         settings::check_name(&place, name)?;
-        if TAKEN.contains(&name) {
+        if RESERVED_NAMES.contains(&name) {
             return Err(Invalid::at(
                 place,
                 format!("the name `{name}` is taken by livehook itself; take another"),
             ));
         }
-        let keys = self.keys(&place, around)?;
+        let keys = self.keys(&place, env)?;
         let token = SecretFields {
             name: "token",
             text: self.token.as_deref(),
             file: self.token_file.as_deref(),
             variable: self.token_env.as_deref(),
         }
-        .resolve(&place, around)?;
+        .resolve(&place, env)?;
         if keys.is_empty() && token.is_none() && self.allow_unsigned != AllowUnsigned::All {
             let problem = "has neither a key nor a token, so anybody could post to it; set `keys` (the template's \
                 CallbackKey), `token` (the `?token=` of the URL), or, if something else keeps strangers out, \
@@ -152,7 +152,7 @@ impl SourceConfig {
         })
     }
 
-    fn keys(&self, place: &str, around: &Env) -> Result<Vec<Secret>, Invalid> {
+    fn keys(&self, place: &str, env: &Env) -> Result<Vec<Secret>, Invalid> {
         let given = [
             !self.keys.is_empty(),
             self.key_file.is_some(),
@@ -166,15 +166,15 @@ impl SourceConfig {
         }
         if let Some(file) = &self.key_file {
             let place = format!("{place}.key_file");
-            let text = settings::read_file(&place, file, around)?;
-            return some_keys(text.lines(), place);
+            let text = settings::read_file(&place, file, env)?;
+            return parse_keys(text.lines(), place);
         }
         if let Some(variable) = &self.keys_env {
             let place = format!("{place}.keys_env");
-            return match settings::read_variable(&place, variable, around)? {
+            return match settings::read_variable(&place, variable, env)? {
                 Some(text) => {
                     let separator = |c: char| c.is_whitespace() || c == ',';
-                    some_keys(text.split(separator), place)
+                    parse_keys(text.split(separator), place)
                 }
                 None => Ok(Vec::new()),
             };
@@ -188,7 +188,7 @@ impl SourceConfig {
 }
 
 /// The longest CallbackKey that the platform takes.
-pub(crate) const LONGEST_KEY: usize = 32;
+pub(crate) const MAX_KEY_LENGTH: usize = 32;
 
 /// A key as the platform takes it: with any other one every genuine callback would be refused.
 fn checked_key(text: &str, place: String) -> Result<Secret, Invalid> {
@@ -197,14 +197,14 @@ fn checked_key(text: &str, place: String) -> Result<Secret, Invalid> {
         _ if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             "this one holds something else".to_owned()
         }
-        count if count > LONGEST_KEY => format!("this one has {count}"),
+        count if count > MAX_KEY_LENGTH => format!("this one has {count}"),
         _ => return Ok(key),
     };
     let rule = "the platform takes only keys of 1 to 32 letters and digits";
     Err(Invalid::at(place, format!("{rule}, {problem}")))
 }
 
-fn some_keys<'a>(
+fn parse_keys<'a>(
     keys: impl Iterator<Item = &'a str>,
     place: String,
 ) -> Result<Vec<Secret>, Invalid> {
@@ -290,11 +290,11 @@ mod tests {
         std::fs::write(&file, "\u{FEFF}first\r\n\r\n  second\t\n").unwrap();
         let variable = |_: &str| Some(" first,\nsecond, ".to_owned());
         let keys = |config: &SourceConfig| {
-            let around = Env {
+            let env = Env {
                 base: Path::new("/"),
                 variable: &variable,
             };
-            config.validate("css", &around).map(|source| source.keys)
+            config.validate("css", &env).map(|source| source.keys)
         };
         let both = vec![Secret::new("first"), Secret::new("second")];
         let of_file = SourceConfig {

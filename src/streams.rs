@@ -26,7 +26,7 @@ pub(crate) use self::detail::{Recording, SessionDetail, StreamDetail};
 pub(crate) use self::feed::NAME;
 use self::settings::StreamsSettings;
 use self::shelf::{Reader, Shelf};
-use crate::clock::{Clock, Old};
+use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
 use crate::inbox::query::Page;
 use crate::inbox::{Inbox, SharedBoard, StoreError};
@@ -153,7 +153,7 @@ impl Board {
 
     /// Updates the gauges of live and stale streams.
     pub(crate) async fn measure(&self) -> Result<(), StoreError> {
-        let stale = Old::than(self.settings.stale_after, self.clock.now());
+        let stale = AgeCutoff::older_than(self.settings.stale_after, self.clock.now());
         let (live, stale) = match &self.backend {
             BoardBackend::File { reader, .. } => {
                 read(reader, move |reader| reader.measure(stale)).await?

@@ -4,7 +4,7 @@ use anyhow::Context;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use crate::source::LONGEST_KEY as LENGTH;
+use crate::source::MAX_KEY_LENGTH as LENGTH;
 
 const LETTERS_AND_DIGITS: &[u8; 62] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";

@@ -101,7 +101,7 @@ impl Dispatch {
             let position = self.inbox.position(id).await?;
             let mut row = self.inbox.delivery_row(id, event.seq()).await?;
             if let Some(row) = row.as_mut().filter(|row| row.state != RowState::Parked) {
-                let wall_time = |steady| self.clock.shown(steady);
+                let wall_time = |steady| self.clock.time_of_day(steady);
                 row.attempts.first = row.attempts.first.map(wall_time);
                 row.due = row.due.map(wall_time);
             }

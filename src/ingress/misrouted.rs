@@ -19,7 +19,7 @@ use super::client::RequestHead;
 use super::source_state::SourceState;
 use super::{Ingress, without_bom};
 use crate::auth::{self, Presented, token_hash};
-use crate::rejected::{NOBODY, Reason};
+use crate::rejected::{Reason, UNKNOWN_SOURCE};
 
 /// How many characters of a path are logged.
 const LOGGED_PATH: usize = 100;
@@ -76,7 +76,7 @@ impl Ingress {
         let mut owners: Vec<&SourceState> = Vec::new();
         if let Some(callback) = &callback {
             let claims = |source_state: &&Arc<SourceState>| {
-                auth::claim(
+                auth::authenticate_misrouted(
                     &source_state.source,
                     presented,
                     token,
@@ -98,7 +98,7 @@ impl Ingress {
         let kind = callback
             .as_ref()
             .map_or(Kind::Unknown, |callback| callback.kind(presented.url_kind));
-        self.record_rejected(NOBODY.into(), Reason::Misrouted, presented, kind);
+        self.record_rejected(UNKNOWN_SOURCE.into(), Reason::Misrouted, presented, kind);
 
         let is_signed =
             callback.is_some_and(|callback| matches!(callback.signed(), Signed::Both { .. }));

@@ -116,7 +116,7 @@ impl Ingress {
         let token = token.and_then(Result::ok);
         let sources = self.sources.load();
         let mut claims = sources.values().filter_map(|source_state| {
-            auth::claim(&source_state.source, &presented, token, &callback, || {
+            auth::authenticate_misrouted(&source_state.source, &presented, token, &callback, || {
                 event_nonce(entry)
             })
         });

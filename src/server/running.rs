@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 use super::answers::Answers;
 use super::{ADMIN_CONNECTIONS, Server, board};
 use crate::admin::{self, Admin};
-use crate::clock::Steps;
+use crate::clock::ClockJumps;
 use crate::dispatch::Dispatch;
 use crate::inbox::{Condition, Inbox};
 use crate::ingress::health::ReadyState;
@@ -78,7 +78,7 @@ impl RunningServer {
             server.dispatch.clone(),
             server.board.clone(),
             config.inbox.retention,
-            Steps::of(server.clock),
+            ClockJumps::of(server.clock),
         ));
         let announcing = tokio::spawn(board::announce(
             server.board,
@@ -156,13 +156,13 @@ async fn maintain(
     dispatch: Arc<Dispatch>,
     board: Board,
     retention: Duration,
-    mut steps: Steps,
+    mut clock_jumps: ClockJumps,
 ) {
     let mut seconds = interval(Duration::from_secs(1));
     for second in 0u64.. {
         seconds.tick().await;
         inbox.sample_arrivals();
-        if let Some((before, now)) = steps.look() {
+        if let Some((before, now)) = clock_jumps.check() {
             tracing::warn!(
                 clock.before = %before,
                 clock.now = %now,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Board, BoardBackend};
-use crate::clock::Old;
+use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
@@ -49,7 +49,7 @@ impl Board {
             sweeps.pinned = 0;
         }
         // Half the retention time is early enough, even if the inbox uses another clock.
-        let old = Old::than(retention / 2, self.clock.now());
+        let old = AgeCutoff::older_than(retention / 2, self.clock.now());
         loop {
             let after = sweeps.pinned;
             let (last, pin) = match &self.backend {
@@ -78,13 +78,13 @@ impl Board {
         }
         // Only the full sweep checks a fact again, so a fact is checked when it is old enough, not
         // earlier. It also finds events that were removed earlier by another clock.
-        let old = Old::than(retention, self.clock.now());
+        let old = AgeCutoff::older_than(retention, self.clock.now());
         sweeps.forgotten = self.forget_old(sweeps.forgotten, old).await?;
         Ok(())
     }
 
     /// Forgets old facts after `after` whose events are removed. Returns the last event checked.
-    async fn forget_old(&self, mut after: Seq, old: Old) -> Result<Seq, StoreError> {
+    async fn forget_old(&self, mut after: Seq, old: AgeCutoff) -> Result<Seq, StoreError> {
         loop {
             let seqs = match &self.backend {
                 BoardBackend::File { store, .. } => {
@@ -175,7 +175,7 @@ impl Board {
         let upto = *self.inbox.committed().borrow();
         let count = self.reindex(0, upto).await?;
         let _sweeps = self.sweeps.lock().await;
-        self.forget_old(0, Old::ALL).await?;
+        self.forget_old(0, AgeCutoff::ALL).await?;
         Ok(count)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use css_callbacks::{EventId, Kind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::clock::Old;
+use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::stream::{
     Begin, Fact, FactsWritten, MAX_PUSH_FACTS, NOTABLE, Session, StreamChange, StreamFact,
@@ -248,7 +248,7 @@ impl Shelf {
     pub(super) fn to_hold(
         &self,
         after: Seq,
-        old: Old,
+        old: AgeCutoff,
         limit: usize,
     ) -> rusqlite::Result<(Option<Seq>, Vec<Begin>)> {
         let mut select = self.conn.prepare_cached(
@@ -283,7 +283,7 @@ impl Shelf {
     pub(super) fn old_facts(
         &self,
         after: Seq,
-        old: Old,
+        old: AgeCutoff,
         limit: usize,
     ) -> rusqlite::Result<Vec<Seq>> {
         let mut select = self.conn.prepare_cached(
@@ -428,7 +428,7 @@ impl Reader {
     }
 
     /// How many are live in each domain, and how many have been for too long.
-    pub(super) fn measure(&self, stale: Old) -> rusqlite::Result<(Vec<(String, u64)>, u64)> {
+    pub(super) fn measure(&self, stale: AgeCutoff) -> rusqlite::Result<(Vec<(String, u64)>, u64)> {
         let mut select = self.0.prepare_cached(
             "SELECT domain, count(*) FROM streams WHERE live = 1 GROUP BY domain",
         )?;

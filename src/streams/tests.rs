@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::settings::StreamsConfig;
 use super::{Board, BoardBackend};
-use crate::clock::{Clock, Old};
+use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
 use crate::inbox::Inbox;
 use crate::inbox::contract::{postgres_settings, server, settings};
@@ -110,10 +110,12 @@ impl Bench {
         let (_, pin) = match &self.board.backend {
             BoardBackend::File { store, .. } => {
                 self.board
-                    .write(store, move |store| store.to_hold(case, Old::ALL, 1000))
+                    .write(store, move |store| {
+                        store.to_hold(case, AgeCutoff::ALL, 1000)
+                    })
                     .await
             }
-            BoardBackend::Shared(board) => board.to_pin(case, Old::ALL, 1000).await,
+            BoardBackend::Shared(board) => board.to_pin(case, AgeCutoff::ALL, 1000).await,
         }
         .unwrap();
         pin

@@ -61,7 +61,7 @@ impl Worker {
         attempt.attempts.count += 1;
         // A first time in the future, or before the event arrived, comes from another clock.
         let began = attempt.began;
-        let arrived = self.clock.steady_of(attempt.event.received());
+        let arrived = self.clock.steady_at(attempt.event.received());
         let first = attempt.attempts.first.unwrap_or(began).min(began);
         let first = if arrived < began {
             first.max(arrived)
@@ -165,7 +165,7 @@ impl Worker {
         );
         // Wall-clock times: they are only shown, and retention compares them.
         let mut attempts = attempt.attempts.clone();
-        attempts.first = attempts.first.map(|first| self.clock.shown(first));
+        attempts.first = attempts.first.map(|first| self.clock.time_of_day(first));
         let change = DeliveryChange::Park {
             seq,
             lane: attempt.lane,

@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 use super::Shared;
 use super::events::bigint;
 use super::query::Parameter;
-use crate::clock::Old;
+use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::stream::{
@@ -158,7 +158,7 @@ impl SharedBoard {
 
     pub(crate) async fn measure(
         &self,
-        stale: Old,
+        stale: AgeCutoff,
     ) -> Result<(Vec<(String, u64)>, u64), StoreError> {
         let sql =
             "SELECT domain, count(*), count(*) FILTER (WHERE since < $1 OR since > $2) FROM livehook.streams

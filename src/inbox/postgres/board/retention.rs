@@ -3,7 +3,7 @@
 use tokio_postgres::types::Type;
 
 use super::SharedBoard;
-use crate::clock::Old;
+use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::postgres::events::bigint;
@@ -14,7 +14,7 @@ impl SharedBoard {
     pub(crate) async fn to_pin(
         &self,
         after: Seq,
-        old: Old,
+        old: AgeCutoff,
         limit: usize,
     ) -> Result<(Option<Seq>, Vec<Begin>), StoreError> {
         let sql = "SELECT f.seq, f.stream, coalesce(t.live AND s.begin_seq = f.seq, false) FROM livehook.stream_facts f
@@ -46,7 +46,7 @@ impl SharedBoard {
     pub(crate) async fn old_facts(
         &self,
         after: Seq,
-        old: Old,
+        old: AgeCutoff,
         limit: usize,
     ) -> Result<Vec<Seq>, StoreError> {
         let sql = "SELECT seq FROM livehook.stream_facts
