@@ -1,6 +1,6 @@
-//! Time as an argument: what asks for the time of day gets a [`Clock`], so that tests can move it.
+//! Time as an argument: code receives a [`Clock`], so that tests can set the time.
 //!
-//! A clock can be set, on or back. So it also has a steady time, which only passes: what is to happen after some time goes by it.
+//! The time of day jumps when somebody sets the clock. The steady time does not: waits use it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 
 use css_callbacks::Timestamp;
 
-/// Which times are old. Those that lie far ahead are as well: they are of a clock that was wrong, and would never be.
+/// Which times count as old. Far future ones do too: they come from a wrong clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AgeCutoff {
-    /// Those before this,
+    /// Times before this are old.
     pub before: Timestamp,
-    /// and those after this.
+    /// Times after this are old.
     pub beyond: Timestamp,
 }
 
 impl AgeCutoff {
-    /// Every time.
+    /// Every time is old.
     pub(crate) const ALL: Self = Self {
         before: Timestamp::from_millis(i64::MAX),
         beyond: Timestamp::from_millis(i64::MAX),
     };
 
-    /// Those longer ago than so long, or as far ahead.
+    /// Times more than `age` before `now`, or more than `age` after it.
     pub(crate) fn older_than(age: Duration, now: Timestamp) -> Self {
         Self {
             before: now.minus(age),
@@ -40,15 +40,15 @@ pub struct Clock(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     steady: SteadyClock,
-    /// By how many milliseconds [`Clock::set_by`] has set it.
+    /// By how many milliseconds [`Clock::set_by`] has moved the time of day.
     set_by: AtomicI64,
 }
 
 #[derive(Debug)]
 enum SteadyClock {
-    /// The time of day when the clock was made, and what has passed since.
+    /// The time of day when the clock was created, and the instant of its creation.
     Running(Timestamp, Instant),
-    /// Milliseconds, until somebody moves them.
+    /// Milliseconds since 1970. Only [`Clock::advance`] changes them.
     Manual(AtomicI64),
 }
 
@@ -64,7 +64,7 @@ impl Clock {
         Self::system_ahead(0)
     }
 
-    /// The machine's clock as if it were ahead by so many milliseconds. For tests.
+    /// The machine's clock, ahead by so many milliseconds. For tests.
     pub fn system_ahead(millis: i64) -> Self {
         let now = Timestamp::from_millis(system_time().millis().saturating_add(millis));
         let clock = Self::of(SteadyClock::Running(now, Instant::now()));
@@ -92,8 +92,8 @@ impl Clock {
         Timestamp::from_millis(unset.millis().saturating_add(set_by))
     }
 
-    /// What the time of day would be if nobody had set the clock since it was made. Only good to be compared with others of the
-    /// same clock: see [`Clock::shown`].
+    /// The time of day as if nobody had set the clock since its creation. Compare it only with
+    /// steady times of the same clock; see [`Clock::time_of_day`].
     pub(crate) fn steady(&self) -> Timestamp {
         match &self.0.steady {
             SteadyClock::Running(began, since) => began.plus(since.elapsed()),
@@ -101,12 +101,12 @@ impl Clock {
         }
     }
 
-    /// A steady time as the clock shows it now.
+    /// Converts a steady time to a time of day.
     pub(crate) fn time_of_day(&self, steady: Timestamp) -> Timestamp {
         Timestamp::from_millis(steady.millis().saturating_add(self.ahead()))
     }
 
-    /// A time of day as a steady time, if the clock was right then.
+    /// Converts a time of day to a steady time. Wrong if the clock has been set since then.
     pub(crate) fn steady_at(&self, time: Timestamp) -> Timestamp {
         Timestamp::from_millis(time.millis().saturating_sub(self.ahead()))
     }
@@ -116,28 +116,28 @@ impl Clock {
         self.now().millis().saturating_sub(self.steady().millis())
     }
 
-    /// Whether it is a clock that stands still by itself.
+    /// Whether the clock is a manual one.
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.0.steady, SteadyClock::Manual(_))
     }
 
-    /// Moves a manual clock on; the machine's clock does not care.
+    /// Moves a manual clock forward. Has no effect on the machine's clock.
     pub fn advance(&self, by: Duration) {
         if let SteadyClock::Manual(millis) = &self.0.steady {
             millis.store(self.steady().plus(by).millis(), Ordering::Relaxed);
         }
     }
 
-    /// Sets the clock on by so many milliseconds, or back: no time passes. For tests.
+    /// Moves the time of day by milliseconds, but not the steady time. For tests.
     pub(crate) fn set_by(&self, millis: i64) {
         self.0.set_by.fetch_add(millis, Ordering::Relaxed);
     }
 }
 
-/// A step of the clock that is worth a word.
+/// The smallest jump to report, in milliseconds.
 const MIN_JUMP: u64 = 60_000;
 
-/// Notices that a clock was set.
+/// Detects that somebody set a clock.
 #[derive(Debug)]
 pub(crate) struct ClockJumps {
     clock: Clock,
@@ -145,13 +145,13 @@ pub(crate) struct ClockJumps {
 }
 
 impl ClockJumps {
-    /// From now on.
+    /// Starts to watch this clock.
     pub(crate) fn of(clock: Clock) -> Self {
         let ahead = clock.ahead();
         Self { clock, ahead }
     }
 
-    /// If the clock was set by more than a minute since that was last said: what time it would be, and what time it says.
+    /// The time without and with the jump, if the clock jumped by more than a minute.
     pub(crate) fn check(&mut self) -> Option<(Timestamp, Timestamp)> {
         let ahead = self.clock.ahead();
         if ahead.abs_diff(self.ahead) <= MIN_JUMP {
@@ -170,7 +170,7 @@ impl ClockJumps {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place that asks the machine"
+    reason = "the only place that reads the machine's clock"
 )]
 fn system_time() -> Timestamp {
     std::time::SystemTime::now().into()

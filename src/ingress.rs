@@ -1,8 +1,7 @@
 //! The callback endpoints: one POST endpoint per kind, one per source, and the two health pages.
 //!
 //! A request becomes bytes, bytes become [`Authentic`], that becomes a
-//! [`Receipt`](crate::inbox::Receipt), and only a receipt becomes a 200. This module knows nothing
-//! of handlers.
+//! [`Receipt`](crate::inbox::Receipt), and only a receipt becomes a 200. Handlers play no part.
 
 pub(crate) mod answer;
 mod body;

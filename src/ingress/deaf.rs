@@ -1,8 +1,7 @@
 //! Detects a deaf source: one that receives nothing authentic while signed callbacks are refused.
 //!
 //! A refused callback alone means nothing: anybody can send a forgery. But with a wrong key here,
-//! every genuine callback looks like a forgery. So while nothing authentic arrives, the refused
-//! ones may be genuine.
+//! every genuine callback looks like a forgery.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

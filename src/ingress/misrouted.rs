@@ -154,8 +154,7 @@ fn kind_at_end(path: &str) -> Option<Kind> {
     kind_of_slug(&segments(path).last()?.to_ascii_lowercase())
 }
 
-/// The endpoint of these sources that is most similar to one or two segments of the path, if any
-/// is.
+/// The endpoint that is most similar to one or two segments of the path, if any is.
 fn nearest_endpoint(path: &str, sources: &[&SourceState]) -> Option<String> {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let path = decoded.to_ascii_lowercase();
@@ -170,8 +169,7 @@ fn nearest_endpoint(path: &str, sources: &[&SourceState]) -> Option<String> {
         let of_kinds = Kind::ALL.map(|kind| format!("{source}/{kind}"));
         of_kinds.into_iter().chain([source.to_string()])
     });
-    // One different letter cancels two equal ones. Else a short endpoint would be similar to any
-    // path.
+    // One different letter cancels two equal ones, or short endpoints would be similar to all.
     let likeness = |endpoint: &str| {
         let distance = |part: &String| strsim::damerau_levenshtein(part, endpoint);
         let least = parts.iter().map(distance).min()?;
@@ -185,8 +183,7 @@ fn nearest_endpoint(path: &str, sources: &[&SourceState]) -> Option<String> {
         .map(|(_, endpoint)| format!("/{endpoint}"))
 }
 
-/// The path for the log: escaped, shortened, and without secrets. A mistyped URL may contain its
-/// token.
+/// The path for the log: escaped, cut, and without secrets, such as a token in the wrong place.
 fn loggable_path(path: &str, sources: &[&SourceState]) -> String {
     let mut shown = path.to_owned();
     let decoded = percent_decode_str(path).decode_utf8_lossy().into_owned();

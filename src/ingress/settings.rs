@@ -148,8 +148,8 @@ impl ServerConfig {
 }
 
 impl ServerConfig {
-    /// The limits of a listener. Incomplete heads may use at most half of the budget in flight, so
-    /// that they never block bodies.
+    /// The limits of a listener. Incomplete heads get half of the budget, so they never block
+    /// bodies.
     pub(crate) fn limits(&self, max_connections: usize, inflight: &Budget) -> Limits {
         Limits {
             max_connections,

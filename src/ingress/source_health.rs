@@ -21,8 +21,7 @@ const MAX_OFFSET: i64 = 120;
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A failure ends when nothing has failed for this long: retries arrive every minute or two.
 pub(super) const FAILURE_END: Duration = Duration::from_secs(150);
-/// How long an expired signature may count as a late retry. An attacker can replay one for ever,
-/// but genuine callbacks have new ones.
+/// How long an expired signature may count as a late retry: only attackers replay one for longer.
 const EXPIRED_TRUST: Duration = Duration::from_secs(60);
 /// How many expired signatures are remembered.
 const EXPIRED_SIGNATURES: usize = 64;
