@@ -1,8 +1,9 @@
-//! Who may be believed: the signature, the token, the address.
+//! Authentication of callbacks: signature, token, and address.
 //!
-//! [`authenticate`] is a plain function of what was received, and beside [`recheck`] and [`claim`] the only maker of [`Authentic`],
-//! which is the only thing that the inbox stores. The signature covers key and `t` but never the body, and all events of one second share it; the
-//! token and the allow-list are what keeps a finder of one signature out.
+//! [`authenticate`] is a pure function. Only it, [`recheck`] and [`authenticate_misrouted`] turn a
+//! received callback into an [`Authentic`], and the inbox stores nothing else. The signature covers
+//! the key and `t` but not the body, and all events of one second share it. So only the token and
+//! the allow-list stop somebody who has found one signature.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use subtle::ConstantTimeEq;
 
 use crate::source::Source;
 
-/// Everything about a request that authentication looks at.
+/// The parts of a request that authentication checks.
 #[derive(Debug, Clone)]
 pub(crate) struct Presented<'a> {
-    /// The kind whose URL was called; none for `/{source}`.
+    /// The kind in the URL; none for `/{source}`.
     pub url_kind: Option<Kind>,
     /// The `token` of the query, percent-decoded.
     pub token: Option<&'a [u8]>,
-    /// The sender's address, where it can be told.
+    /// The sender's address, if known.
     pub client: Option<IpAddr>,
     /// When the callback arrived.
     pub received: Timestamp,
@@ -31,20 +32,20 @@ pub(crate) struct Presented<'a> {
     pub body: Bytes,
 }
 
-/// Why a callback is not believed.
+/// Why a callback is not authentic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Refusal {
-    /// The URL carries no or another token than the source's.
+    /// The URL has no token, or a wrong one.
     Token,
-    /// It came from an address outside the allow-list.
+    /// The sender's address is not in the allow-list.
     Address,
-    /// `sign` without `t` or the other way round, or one of them malformed.
+    /// `sign` or `t` is missing or malformed.
     HalfSigned,
-    /// `sign` fits none of the keys.
+    /// `sign` matches none of the keys.
     Signature,
-    /// Correctly signed, but `t` and the grace are over.
+    /// The signature is correct, but `t` plus the grace period has passed.
     Expired,
-    /// Neither `sign` nor `t`, on a kind that always has them or is not allowed without.
+    /// `sign` and `t` are missing, and the kind always has them or needs `allow_unsigned`.
     Unsigned,
 }
 
@@ -59,7 +60,7 @@ impl Refusal {
         Self::Unsigned,
     ];
 
-    /// The reason in one word, for logs and the rejected list.
+    /// The short name for logs and the rejected list.
     pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -71,16 +72,16 @@ impl Refusal {
         }
     }
 
-    /// What the operator should look at.
+    /// What the operator should check.
     pub(crate) fn hint(self) -> &'static str {
         match self {
-            Self::Token => "the URL in the template does not end in the source's ?token=",
+            Self::Token => "the URL in the template does not have the source's token (?token=)",
             Self::Address => {
                 "the sender's address is not in allow_from; behind a proxy, set trusted_proxies"
             }
             Self::HalfSigned => "sign and t do not have the documented form",
             Self::Signature => {
-                "it is signed with another key than this source's: a forgery if other callbacks arrive, else the keys here differ \
+                "the signature was made with another key; if other callbacks arrive, this one is a forgery, else the keys here differ \
                  from the template's CallbackKey"
             }
             Self::Expired => "t is older than expiry_grace, or this machine's clock is wrong",
@@ -91,8 +92,7 @@ impl Refusal {
     }
 }
 
-/// A callback that passed authentication; only [`authenticate`], [`recheck`] and [`claim`] make one, beside what is derived from
-/// others.
+/// A callback that passed authentication, or an event that livehook derived from such callbacks.
 #[derive(Debug)]
 pub(crate) struct Authentic {
     source: Arc<str>,
@@ -103,24 +103,24 @@ pub(crate) struct Authentic {
 }
 
 impl Authentic {
-    /// Only after the callback was judged.
+    /// Call it only after all checks have passed.
     fn new(
         source: &Source,
         presented: &Presented,
         callback: &Callback,
         kind: Kind,
-        chance: impl FnOnce() -> [u8; 16],
+        random: impl FnOnce() -> [u8; 16],
     ) -> Self {
         Self {
             source: source.name().clone(),
             kind,
-            id: EventId::derive(source.name(), kind, callback.members(), chance),
+            id: EventId::derive(source.name(), kind, callback.members(), random),
             received: presented.received,
             body: presented.body.clone(),
         }
     }
 
-    /// What livehook itself makes of callbacks that were authentic.
+    /// An event that livehook itself derives from authentic callbacks.
     pub(crate) fn derived(
         source: Arc<str>,
         kind: Kind,
@@ -143,17 +143,17 @@ impl Authentic {
         &self.source
     }
 
-    /// The kind, as its body or its URL says.
+    /// The kind, from the body or else the URL.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Its identity.
+    /// The identity of the event.
     pub(crate) fn id(&self) -> EventId {
         self.id
     }
 
-    /// When it arrived.
+    /// When the callback arrived.
     pub(crate) fn received(&self) -> Timestamp {
         self.received
     }
@@ -164,45 +164,46 @@ impl Authentic {
     }
 }
 
-/// What came of a callback.
+/// The result of authentication.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// The kind it would have; to be believed only with `outcome`.
+    /// The kind. Trust it only if `outcome` is `Ok`.
     pub kind: Kind,
-    /// `t` of a correct signature, also of an expired one: it tells how far sender's and receiver's clocks are apart.
+    /// `t` of a correct signature, even if expired: it shows the offset between the two clocks.
     pub signed_t: Option<i64>,
-    /// The authentic callback, or why it is refused.
+    /// The authentic callback, or the reason for the refusal.
     pub outcome: Result<Authentic, Refusal>,
 }
 
-/// Judges a callback by the rules of its source. `chance` is used as in [`EventId::derive`].
+/// Checks a callback by the rules of its source. `random` is used as in [`EventId::derive`].
 pub(crate) fn authenticate(
     source: &Source,
     presented: &Presented,
     callback: &Callback,
-    chance: impl FnOnce() -> [u8; 16],
+    random: impl FnOnce() -> [u8; 16],
 ) -> Verdict {
     let kind = callback.kind(presented.url_kind);
     let (signed_t, signature) = check_signature(source, presented, kind, callback.signed());
-    let admitted = check_address(source, presented).and_then(|()| check_token(source, presented));
-    let outcome = admitted
+    let allowed = check_address(source, presented).and_then(|()| check_token(source, presented));
+    let outcome = allowed
         .and(signature)
-        .map(|()| Authentic::new(source, presented, callback, kind, chance));
+        .map(|()| Authentic::new(source, presented, callback, kind, random));
     Verdict {
         kind,
-        // Whoever found a signature must not be able to tell the time where the address or the token keeps them out.
-        signed_t: signed_t.filter(|_| admitted.is_ok()),
+        // An attacker with a found signature but no token must not influence the clock offset.
+        signed_t: signed_t.filter(|_| allowed.is_ok()),
         outcome,
     }
 }
 
-/// Judges once more, by the keys that a source has now, a callback that was refused for its signature: address and token were
-/// good when it arrived. None if it is still not authentic; without keys none is, as then the token alone would decide.
+/// Checks a callback that was refused for its signature again, with the current keys of its source.
+/// Its address and token were correct when it arrived. None if it is still not authentic. None,
+/// too, if the source has no keys: then the token alone would decide.
 pub(crate) fn recheck(
     source: &Source,
     presented: &Presented,
     callback: &Callback,
-    chance: impl FnOnce() -> [u8; 16],
+    random: impl FnOnce() -> [u8; 16],
 ) -> Option<Authentic> {
     let kind = callback.kind(presented.url_kind);
     if source.keys().is_empty() {
@@ -211,18 +212,18 @@ pub(crate) fn recheck(
     let (_, signature) = check_signature(source, presented, kind, callback.signed());
     signature
         .ok()
-        .map(|()| Authentic::new(source, presented, callback, kind, chance))
+        .map(|()| Authentic::new(source, presented, callback, kind, random))
 }
 
-/// Judges for a source, as if it had come to a URL of it, a callback that came to one that is nobody's. Unlike there the signature
-/// or the token has to prove it: what a source takes from anybody is no sign that it was meant for it. Of the token the
-/// [hash](token_hash) is compared, as nothing else of it is kept.
-pub(crate) fn claim(
+/// Checks whether a callback at an unknown URL was meant for this source. Here the signature or the
+/// token must prove it: a source that accepts anything is no proof. It compares the
+/// [hash](token_hash) of the token, since the token itself is not stored.
+pub(crate) fn authenticate_misrouted(
     source: &Source,
     presented: &Presented,
     token: Option<[u8; 32]>,
     callback: &Callback,
-    chance: impl FnOnce() -> [u8; 16],
+    random: impl FnOnce() -> [u8; 16],
 ) -> Option<Authentic> {
     check_address(source, presented).ok()?;
     let expected = source
@@ -239,15 +240,15 @@ pub(crate) fn claim(
     let (_, signature) = check_signature(source, presented, kind, callback.signed());
     signature
         .ok()
-        .map(|()| Authentic::new(source, presented, callback, kind, chance))
+        .map(|()| Authentic::new(source, presented, callback, kind, random))
 }
 
-/// The hash under which a presented token is remembered.
+/// The hash that is stored instead of a presented token.
 pub(crate) fn token_hash(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-/// Whether the sender's address may send at all.
+/// Whether the source accepts callbacks from this address.
 pub(crate) fn check_address(source: &Source, presented: &Presented) -> Result<(), Refusal> {
     if source.allows_from(presented.client) {
         Ok(())
@@ -256,7 +257,7 @@ pub(crate) fn check_address(source: &Source, presented: &Presented) -> Result<()
     }
 }
 
-/// Whether the URL carries the source's token, if it has one.
+/// Whether the URL has the source's token, if the source has one.
 pub(crate) fn check_token(source: &Source, presented: &Presented) -> Result<(), Refusal> {
     match source.token() {
         Some(token) if !token.matches(presented.token.unwrap_or_default()) => Err(Refusal::Token),
@@ -271,15 +272,15 @@ fn check_signature(
     signed: Signed,
 ) -> (Option<i64>, Result<(), Refusal>) {
     if source.keys().is_empty() {
-        // Without a key the platform signs with the empty one, which proves nothing: the token alone decides.
+        // Without a key the platform signs with the empty one, which proves nothing.
         return (None, Ok(()));
     }
     match signed {
         Signed::Neither => {
-            let vouched = source.token().is_some() || source.allows_unsigned(kind);
+            let has_other_proof = source.token().is_some() || source.allows_unsigned(kind);
             (
                 None,
-                if kind.may_be_unsigned() && vouched {
+                if kind.may_be_unsigned() && has_other_proof {
                     Ok(())
                 } else {
                     Err(Refusal::Unsigned)
@@ -288,7 +289,7 @@ fn check_signature(
         }
         Signed::Half | Signed::Malformed => (None, Err(Refusal::HalfSigned)),
         Signed::Both { sign, t } => {
-            // All keys are tried, so that the time taken does not tell which one fits.
+            // Always try all keys, so that the time does not reveal which one matches.
             let fits = source.keys().iter().fold(false, |fits, key| {
                 fits | sign_matches(key.reveal(), t, sign)
             });
@@ -311,13 +312,13 @@ fn check_signature(
 
 fn sign_matches(key: &str, t: &str, presented: &[u8]) -> bool {
     let mut expected = [0; 32];
-    match hex::encode_to_slice(digest(key, t), &mut expected) {
+    match hex::encode_to_slice(md5_of(key, t), &mut expected) {
         Ok(()) => expected.ct_eq(presented).into(),
         Err(_) => false,
     }
 }
 
-fn digest(key: &str, t: &str) -> [u8; 16] {
+fn md5_of(key: &str, t: &str) -> [u8; 16] {
     Md5::new()
         .chain_update(key)
         .chain_update(t)
@@ -325,8 +326,8 @@ fn digest(key: &str, t: &str) -> [u8; 16] {
         .into()
 }
 
-/// HMAC-SHA256 over these parts, one after the other: what only who has the key can make.
-pub(crate) fn code<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+/// HMAC-SHA256 of the joined parts: only the owner of the key can compute it.
+pub(crate) fn hmac_sha256<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut code = match Hmac::<Sha256>::new_from_slice(key) {
         Ok(code) => code,
         Err(_) => unreachable!("a key of any length fits"),

@@ -1,4 +1,4 @@
-//! What the benchmarks need of the inside. Not for others: it changes at any time.
+//! Functions for the benchmarks only. They may change at any time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use crate::metrics::Metrics;
 use crate::settings::Env;
 use crate::source::{Source, SourceConfig};
 
-/// As many share a transaction at most.
+/// Tasks that store side by side; at most so many events share a transaction.
 const TASKS: usize = 512;
 
-/// Stores so many events as the server does but without HTTP, in the store that livehook has in this folder. Each of them is
-/// signed with the key, verified, and accepted.
+/// Stores `events` events in livehook's store in the folder `dir`, as the server does but without
+/// HTTP. Each must be signed with `key`; it is verified and accepted.
 ///
-/// `bodies` makes the makers of bodies: several tasks work at a time, each with its own.
+/// Several tasks work side by side. `bodies` makes one source of bodies for each task.
 ///
 /// # Errors
 ///
-/// If the store cannot be opened or written, or a body is refused or was there before.
+/// If the store cannot be opened or written, or a body is refused or is a duplicate.
 pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
     dir: &Path,
     key: &str,
     events: u64,
     bodies: impl Fn() -> B,
 ) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    let around = Env {
+    let started = Instant::now();
+    let env = Env {
         base: dir,
         variable: &|_| None,
     };
@@ -43,8 +43,8 @@ pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
         keys: vec![key.to_owned()],
         ..SourceConfig::default()
     };
-    let source = Arc::new(source.validate("css", &around)?);
-    let settings = InboxConfig::default().validate("inbox", &around, source.expiry_grace())?;
+    let source = Arc::new(source.validate("css", &env)?);
+    let settings = InboxConfig::default().validate("inbox", &env, source.expiry_grace())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
     let open = Inbox::open(&settings, Clock::system(), Arc::new(Metrics::default()));
     let inbox = runtime.block_on(open)?;
@@ -71,12 +71,12 @@ pub fn fill<B: FnMut(u64) -> Bytes + Send + 'static>(
     );
     eprintln!(
         "{events} events stored within {:.0} s",
-        begin.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     );
     Ok(())
 }
 
-/// One after the other, until there are enough.
+/// Accepts events one after the other, until there are enough.
 async fn accept(
     inbox: &Inbox,
     source: &Source,
@@ -104,6 +104,6 @@ async fn accept(
             .outcome
             .map_err(|refusal| anyhow::anyhow!("refused: {}", refusal.slug()))?;
         let receipt = inbox.accept(authentic, None).await?;
-        ensure!(!receipt.is_duplicate(), "an event was there before");
+        ensure!(!receipt.is_duplicate(), "an event is a duplicate");
     }
 }

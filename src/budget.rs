@@ -1,4 +1,4 @@
-//! A shared number of bytes that what is in flight may take.
+//! A shared limit for the bytes of requests in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +10,12 @@ pub(crate) struct Budget(Arc<Account>);
 #[derive(Debug)]
 struct Account {
     limit: u64,
-    taken: AtomicU64,
-    /// What is taken here is taken there, too.
-    whole: Option<Budget>,
+    used: AtomicU64,
+    /// Bytes that count here count there too.
+    parent: Option<Budget>,
 }
 
-/// A share of a [`Budget`], given back when dropped.
+/// Bytes reserved from a [`Budget`]. Dropping it releases them.
 #[derive(Debug)]
 pub(crate) struct Charge {
     account: Arc<Account>,
@@ -23,26 +23,25 @@ pub(crate) struct Charge {
 }
 
 impl Budget {
-    /// A budget of this many bytes.
     pub(crate) fn new(limit: u64) -> Self {
         Self::within(limit, None)
     }
 
-    /// A budget of this many bytes of this one, which can never take all of it.
+    /// A budget within this one: its bytes count in both, and it has a limit of its own.
     #[must_use]
-    pub(crate) fn part(&self, limit: u64) -> Self {
+    pub(crate) fn sub_budget(&self, limit: u64) -> Self {
         Self::within(limit, Some(self.clone()))
     }
 
-    fn within(limit: u64, whole: Option<Self>) -> Self {
+    fn within(limit: u64, parent: Option<Self>) -> Self {
         Self(Arc::new(Account {
             limit,
-            taken: AtomicU64::new(0),
-            whole,
+            used: AtomicU64::new(0),
+            parent,
         }))
     }
 
-    /// Takes a share; none if it is not there.
+    /// Reserves bytes; none if that would exceed a limit.
     pub(crate) fn charge(&self, bytes: u64) -> Option<Charge> {
         let mut charge = Charge {
             account: self.0.clone(),
@@ -53,39 +52,42 @@ impl Budget {
 }
 
 impl Charge {
-    /// Takes more; `false`, and nothing taken, if it is not there.
+    /// Reserves more bytes. `false`: that would exceed a limit, and nothing was reserved.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        let taken = self.account.take(bytes);
-        if taken {
+        let reserved = self.account.reserve(bytes);
+        if reserved {
             self.bytes += bytes;
         }
-        taken
+        reserved
     }
 }
 
 impl Account {
-    fn take(&self, bytes: u64) -> bool {
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+    fn reserve(&self, bytes: u64) -> bool {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= self.limit
-            && self.whole.as_ref().is_none_or(|whole| whole.0.take(bytes));
+            && self
+                .parent
+                .as_ref()
+                .is_none_or(|parent| parent.0.reserve(bytes));
         if !fits {
-            self.taken.fetch_sub(bytes, Ordering::Relaxed);
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
 
-    fn give_back(&self, bytes: u64) {
-        self.taken.fetch_sub(bytes, Ordering::Relaxed);
-        if let Some(whole) = &self.whole {
-            whole.0.give_back(bytes);
+    fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(parent) = &self.parent {
+            parent.0.release(bytes);
         }
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.give_back(self.bytes);
+        self.account.release(self.bytes);
     }
 }
 
@@ -107,16 +109,16 @@ mod tests {
     #[test]
     fn a_part_is_taken_from_the_whole() {
         let budget = Budget::new(10);
-        let part = budget.part(4);
-        assert!(part.charge(5).is_none());
-        let first = part.charge(3).unwrap();
+        let child = budget.sub_budget(4);
+        assert!(child.charge(5).is_none());
+        let first = child.charge(3).unwrap();
         assert!(budget.charge(8).is_none());
         let second = budget.charge(7).unwrap();
-        assert!(part.charge(1).is_none());
+        assert!(child.charge(1).is_none());
         drop(first);
         assert!(budget.charge(4).is_none());
         assert!(budget.charge(3).is_some());
         drop(second);
-        assert!(part.charge(4).is_some());
+        assert!(child.charge(4).is_some());
     }
 }

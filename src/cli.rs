@@ -135,7 +135,7 @@ pub fn main() -> ExitCode {
     };
     log::flush();
     // Standard error may be closed; the exit code says it too.
-    log::last_words(format!("livehook: {error:#}"));
+    log::write_last_message(format!("livehook: {error:#}"));
     ExitCode::from(code)
 }
 

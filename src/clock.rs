@@ -1,6 +1,6 @@
-//! Time as an argument: what asks for the time of day gets a [`Clock`], so that tests can move it.
+//! Time as an argument: code receives a [`Clock`], so that tests can set the time.
 //!
-//! A clock can be set, on or back. So it also has a steady time, which only passes: what is to happen after some time goes by it.
+//! The time of day jumps when somebody sets the clock. The steady time does not: waits use it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 
 use css_callbacks::Timestamp;
 
-/// Which times are old. Those that lie far ahead are as well: they are of a clock that was wrong, and would never be.
+/// Which times count as old. Far future ones do too: they come from a wrong clock.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Old {
-    /// Those before this,
+pub(crate) struct AgeCutoff {
+    /// Times before this are old.
     pub before: Timestamp,
-    /// and those after this.
+    /// Times after this are old.
     pub beyond: Timestamp,
 }
 
-impl Old {
-    /// Every time.
+impl AgeCutoff {
+    /// Every time is old.
     pub(crate) const ALL: Self = Self {
         before: Timestamp::from_millis(i64::MAX),
         beyond: Timestamp::from_millis(i64::MAX),
     };
 
-    /// Those longer ago than so long, or as far ahead.
-    pub(crate) fn than(age: Duration, now: Timestamp) -> Self {
+    /// Times more than `age` before `now`, or more than `age` after it.
+    pub(crate) fn older_than(age: Duration, now: Timestamp) -> Self {
         Self {
             before: now.minus(age),
             beyond: now.plus(age),
@@ -39,17 +39,17 @@ pub struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    steady: Steady,
-    /// By how many milliseconds [`Clock::set_by`] has set it.
+    steady: SteadyClock,
+    /// By how many milliseconds [`Clock::set_by`] has moved the time of day.
     set_by: AtomicI64,
 }
 
 #[derive(Debug)]
-enum Steady {
-    /// The time of day when the clock was made, and what has passed since.
-    Passing(Timestamp, Instant),
-    /// Milliseconds, until somebody moves them.
-    Standing(AtomicI64),
+enum SteadyClock {
+    /// The time of day when the clock was created, and the instant of its creation.
+    Running(Timestamp, Instant),
+    /// Milliseconds since 1970. Only [`Clock::advance`] changes them.
+    Manual(AtomicI64),
 }
 
 impl Default for Clock {
@@ -64,20 +64,20 @@ impl Clock {
         Self::system_ahead(0)
     }
 
-    /// The machine's clock as if it were ahead by so many milliseconds. For tests.
+    /// The machine's clock, ahead by so many milliseconds. For tests.
     pub fn system_ahead(millis: i64) -> Self {
         let now = Timestamp::from_millis(system_time().millis().saturating_add(millis));
-        let clock = Self::of(Steady::Passing(now, Instant::now()));
+        let clock = Self::of(SteadyClock::Running(now, Instant::now()));
         clock.set_by(millis);
         clock
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it.
     pub fn manual(now: Timestamp) -> Self {
-        Self::of(Steady::Standing(AtomicI64::new(now.millis())))
+        Self::of(SteadyClock::Manual(AtomicI64::new(now.millis())))
     }
 
-    fn of(steady: Steady) -> Self {
+    fn of(steady: SteadyClock) -> Self {
         let set_by = AtomicI64::new(0);
         Self(Arc::new(Inner { steady, set_by }))
     }
@@ -85,29 +85,29 @@ impl Clock {
     /// The time of day.
     pub fn now(&self) -> Timestamp {
         let unset = match &self.0.steady {
-            Steady::Passing(..) => system_time(),
-            Steady::Standing(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
+            SteadyClock::Running(..) => system_time(),
+            SteadyClock::Manual(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
         };
         let set_by = self.0.set_by.load(Ordering::Relaxed);
         Timestamp::from_millis(unset.millis().saturating_add(set_by))
     }
 
-    /// What the time of day would be if nobody had set the clock since it was made. Only good to be compared with others of the
-    /// same clock: see [`Clock::shown`].
+    /// The time of day as if nobody had set the clock since its creation. Compare it only with
+    /// steady times of the same clock; see [`Clock::time_of_day`].
     pub(crate) fn steady(&self) -> Timestamp {
         match &self.0.steady {
-            Steady::Passing(began, since) => began.plus(since.elapsed()),
-            Steady::Standing(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
+            SteadyClock::Running(began, since) => began.plus(since.elapsed()),
+            SteadyClock::Manual(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
         }
     }
 
-    /// A steady time as the clock shows it now.
-    pub(crate) fn shown(&self, steady: Timestamp) -> Timestamp {
+    /// Converts a steady time to a time of day.
+    pub(crate) fn time_of_day(&self, steady: Timestamp) -> Timestamp {
         Timestamp::from_millis(steady.millis().saturating_add(self.ahead()))
     }
 
-    /// A time of day as a steady time, if the clock was right then.
-    pub(crate) fn steady_of(&self, time: Timestamp) -> Timestamp {
+    /// Converts a time of day to a steady time. Wrong if the clock has been set since then.
+    pub(crate) fn steady_at(&self, time: Timestamp) -> Timestamp {
         Timestamp::from_millis(time.millis().saturating_sub(self.ahead()))
     }
 
@@ -116,45 +116,45 @@ impl Clock {
         self.now().millis().saturating_sub(self.steady().millis())
     }
 
-    /// Whether it is a clock that stands still by itself.
+    /// Whether the clock is a manual one.
     pub(crate) fn is_manual(&self) -> bool {
-        matches!(self.0.steady, Steady::Standing(_))
+        matches!(self.0.steady, SteadyClock::Manual(_))
     }
 
-    /// Moves a manual clock on; the machine's clock does not care.
+    /// Moves a manual clock forward. Has no effect on the machine's clock.
     pub fn advance(&self, by: Duration) {
-        if let Steady::Standing(millis) = &self.0.steady {
+        if let SteadyClock::Manual(millis) = &self.0.steady {
             millis.store(self.steady().plus(by).millis(), Ordering::Relaxed);
         }
     }
 
-    /// Sets the clock on by so many milliseconds, or back: no time passes. For tests.
+    /// Moves the time of day by milliseconds, but not the steady time. For tests.
     pub(crate) fn set_by(&self, millis: i64) {
         self.0.set_by.fetch_add(millis, Ordering::Relaxed);
     }
 }
 
-/// A step of the clock that is worth a word.
-const STEP: u64 = 60_000;
+/// The smallest jump to report, in milliseconds.
+const MIN_JUMP: u64 = 60_000;
 
-/// Notices that a clock was set.
+/// Detects that somebody set a clock.
 #[derive(Debug)]
-pub(crate) struct Steps {
+pub(crate) struct ClockJumps {
     clock: Clock,
     ahead: i64,
 }
 
-impl Steps {
-    /// From now on.
+impl ClockJumps {
+    /// Starts to watch this clock.
     pub(crate) fn of(clock: Clock) -> Self {
         let ahead = clock.ahead();
         Self { clock, ahead }
     }
 
-    /// If the clock was set by more than a minute since that was last said: what time it would be, and what time it says.
-    pub(crate) fn look(&mut self) -> Option<(Timestamp, Timestamp)> {
+    /// The time without and with the jump, if the clock jumped by more than a minute.
+    pub(crate) fn check(&mut self) -> Option<(Timestamp, Timestamp)> {
         let ahead = self.clock.ahead();
-        if ahead.abs_diff(self.ahead) <= STEP {
+        if ahead.abs_diff(self.ahead) <= MIN_JUMP {
             return None;
         }
         let now = self.clock.now();
@@ -170,13 +170,10 @@ impl Steps {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place that asks the machine"
+    reason = "the only place that reads the machine's clock"
 )]
 fn system_time() -> Timestamp {
-    match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
-        Ok(after) => Timestamp::default().plus(after),
-        Err(before) => Timestamp::default().minus(before.duration()),
-    }
+    std::time::SystemTime::now().into()
 }
 
 #[cfg(test)]
@@ -189,23 +186,23 @@ mod tests {
         const HOUR: i64 = 3_600_000;
         let begin = Timestamp::from_seconds(1_795_420_800);
         for clock in [Clock::system(), Clock::manual(begin)] {
-            let mut steps = Steps::of(clock.clone());
+            let mut jumps = ClockJumps::of(clock.clone());
             let (steady, now) = (clock.steady(), clock.now());
             clock.advance(Duration::from_secs(3600));
-            assert_eq!(steps.look(), None, "time that passes is none");
+            assert_eq!(jumps.check(), None, "time that passes is none");
             clock.set_by(-59_000);
-            assert_eq!(steps.look(), None);
+            assert_eq!(jumps.check(), None);
             clock.set_by(-2 * HOUR);
             assert!(clock.steady() >= steady);
             assert!(clock.now() < now);
-            let (would, is) = steps.look().unwrap();
+            let (would, is) = jumps.check().unwrap();
             let by = would.since(is).as_millis().abs_diff(2 * 3_600_000 + 59_000);
             assert!(by < 1000, "{would} {is}");
-            assert_eq!(steps.look(), None, "once");
-            let shown = clock.shown(clock.steady()).millis();
+            assert_eq!(jumps.check(), None, "once");
+            let shown = clock.time_of_day(clock.steady()).millis();
             assert!(shown.abs_diff(clock.now().millis()) < 1000);
             clock.set_by(HOUR);
-            assert!(steps.look().unwrap().0 < clock.now());
+            assert!(jumps.check().unwrap().0 < clock.now());
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The configuration: one TOML file, single options from the environment, secrets from where the file says.
+//! The configuration: one TOML file, with options from the environment and secrets from files.
 //!
-//! Each section's type lives with the module it configures; here they are added up. Reading never half succeeds: either the
-//! whole configuration is good, or there is one message that names the file, the place and the fix.
+//! Each section's type is in the module that it configures; this module puts them together. Reading
+//! returns a valid configuration, or one message with the file, the place and the fix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,60 +27,56 @@ mod place;
 mod value;
 mod variables;
 
-/// A configuration that was checked as a whole. Two are equal if a reload from one to the other changes nothing.
+/// A configuration that was checked as a whole. Two configurations are equal if a reload from one
+/// to the other changes nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `[server]`.
     pub(crate) server: ServerConfig,
-    /// `[admin]`.
     pub(crate) admin: AdminSettings,
-    /// `[log]`.
     pub(crate) log: LogConfig,
-    /// `[inbox]`.
     pub(crate) inbox: InboxSettings,
-    /// `[streams]`.
     pub(crate) streams: StreamsSettings,
-    /// `[sources.NAME]`, at least one.
+    /// From `[sources.NAME]`; at least one.
     pub(crate) sources: BTreeMap<String, Source>,
-    /// `[handlers.NAME]`.
+    /// From `[handlers.NAME]`.
     pub(crate) handlers: BTreeMap<String, HandlerSettings>,
-    /// Where it was read from.
+    /// The file that was read.
     pub(crate) file: PathBuf,
 }
 
-/// Why a configuration cannot be used, in one message.
+/// Why a configuration cannot be used: one message with the file, the place and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
 
-/// The environment that a configuration is read in.
+/// Environment variables by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// The process's environment, without what is no UTF-8.
+/// The environment variables of this process. Variables that are not UTF-8 are left out.
 pub fn environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// The sections of the file.
 const SECTIONS: [&str; 7] = [
     "server", "admin", "log", "inbox", "streams", "sources", "handlers",
 ];
 
 impl Config {
-    /// From here on what is traced goes to standard error as `[log]` says, and so do panics. Can be done once in a process.
+    /// Sends log messages and panics to standard error, as `[log]` says. A process can do this
+    /// once.
     ///
-    /// Call [`flush_log`](crate::flush_log) before the process ends, else the last lines may be missing.
+    /// Call [`flush_log`](crate::flush_log) before the process ends, or the last lines may be lost.
     ///
     /// # Errors
     ///
-    /// If the process has another subscriber of `tracing` already.
+    /// Fails if the process already has a `tracing` subscriber.
     pub fn init_log(&self) -> Result<(), TryInitError> {
         log::init(&self.log)
     }
 
-    /// The file to read: the one asked for, else `$LIVEHOOK_CONFIG`, else the usual place.
+    /// The file to read: `flag`, else `$LIVEHOOK_CONFIG`, else `/etc/livehook/livehook.toml`.
     pub fn default_path(flag: Option<PathBuf>) -> PathBuf {
         let variable = || std::env::var_os("LIVEHOOK_CONFIG").filter(|path| !path.is_empty());
         flag.or_else(|| variable().map(PathBuf::from))
@@ -88,41 +84,59 @@ impl Config {
     }
 
     /// Reads and checks a file.
-    pub fn load(path: &Path, env: &Environment) -> Result<Self, ConfigError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, or if the configuration in it is not valid.
+    pub fn load(path: &Path, variables: &Environment) -> Result<Self, ConfigError> {
         let (text, base) = open(path, "name another file with --config")?;
-        Self::read(&text, path, &base, env)
+        Self::read(&text, path, &base, variables)
     }
 
-    /// Reads and checks a text as if it stood in `livehook.toml` in the folder `base`.
-    pub fn from_toml(text: &str, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
-        Self::read(text, &base.join("livehook.toml"), base, env)
+    /// Reads and checks a text as if it were the file `livehook.toml` in the directory `base`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the configuration is not valid.
+    pub fn from_toml(
+        text: &str,
+        base: &Path,
+        variables: &Environment,
+    ) -> Result<Self, ConfigError> {
+        Self::read(text, &base.join("livehook.toml"), base, variables)
     }
 
-    /// Reads and checks nothing but `[admin]`, for those who only want to ask a server.
-    pub fn load_admin(path: &Path, env: &Environment) -> Result<AdminSettings, ConfigError> {
+    /// Reads and checks only `[admin]`, for commands that use a running server.
+    pub fn load_admin(path: &Path, variables: &Environment) -> Result<AdminSettings, ConfigError> {
         let advice = "name another file with --config, or the server with --admin";
         let (text, base) = open(path, advice)?;
-        let variable = |name: &str| env.get(name).cloned();
-        let around = Env {
+        let variable = |name: &str| variables.get(name).cloned();
+        let env = Env {
             base: &base,
             variable: &variable,
         };
-        let reader = ConfigReader::of(&text, path, env)?;
+        let reader = ConfigReader::of(&text, path, variables)?;
         let admin: AdminConfig = reader.section(&["admin"])?;
         let invalid = |invalid| reader.invalid(invalid);
-        admin.validate("admin", &around).map_err(invalid)
+        admin.validate("admin", &env).map_err(invalid)
     }
 
-    fn read(text: &str, file: &Path, base: &Path, env: &Environment) -> Result<Self, ConfigError> {
-        let variable = |name: &str| env.get(name).cloned();
-        let around = Env {
+    fn read(
+        text: &str,
+        file: &Path,
+        base: &Path,
+        variables: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let variable = |name: &str| variables.get(name).cloned();
+        let env = Env {
             base,
             variable: &variable,
         };
-        ConfigReader::of(text, file, env)?.config(&around)
+        ConfigReader::of(text, file, variables)?.config(&env)
     }
 
-    /// Where a key stands, as `file:line:column`, as far as the file can still be read.
+    /// The position of a key, as `file:line:column`. It is incomplete if the file cannot be read
+    /// any more.
     pub(crate) fn place_of(&self, key: &str) -> String {
         let text = settings::read_text(&self.file);
         let position = text.map(|text| place::position(&text, key));
@@ -130,7 +144,7 @@ impl Config {
     }
 }
 
-/// The text of a file, and the folder that it is in.
+/// Returns the text of a file and the directory that contains it.
 fn open(path: &Path, advice: &str) -> Result<(String, PathBuf), ConfigError> {
     let unreadable = |error| {
         let file = path.display();
@@ -142,7 +156,6 @@ fn open(path: &Path, advice: &str) -> Result<(String, PathBuf), ConfigError> {
     Ok((text, base))
 }
 
-/// Parses the file.
 fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
     let parsed = ::config::File::from_str(text, FileFormat::Toml)
         .collect()
@@ -153,11 +166,12 @@ fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
     }
 }
 
-/// Brings the parser's picture of the line into one line, without the text of the file: it may hold a secret.
+/// Turns the parser's message of several lines into one line. Leaves out the text of the file,
+/// because it may contain a secret.
 fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigError {
     let file = file.display();
-    let told = error.to_string();
-    let mut lines = told.lines();
+    let message = error.to_string();
+    let mut lines = message.lines();
     let position = lines
         .next()
         .and_then(|line| line.strip_prefix("TOML parse error at line "))
@@ -165,31 +179,31 @@ fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigEr
     let position =
         position.and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
     let Some(position) = position else {
-        return ConfigError(format!("{file}: {}", told.trim()));
+        return ConfigError(format!("{file}: {}", message.trim()));
     };
     let problem: Vec<_> = lines
         .skip_while(|line| !line.trim_start().starts_with("| ") || !line.ends_with('^'))
         .skip(1)
         .collect();
     let problem = problem.join("; ");
-    let guessed = place::guess(text, position, &problem);
-    let ((line, column), problem) = guessed.unwrap_or((position, problem));
+    let likely = place::likely_problem(text, position, &problem);
+    let ((line, column), problem) = likely.unwrap_or((position, problem));
     ConfigError(format!("{file}:{line}:{column}: {problem}"))
 }
 
-/// A parsed configuration on its way to a checked one.
+/// A parsed configuration that is not checked yet.
 struct ConfigReader<'a> {
     file: &'a Path,
     text: &'a str,
     root: Table,
-    /// The variables that set a place.
+    /// The environment variable that set an option, by dotted key.
     from_env: BTreeMap<String, String>,
 }
 
 impl<'a> ConfigReader<'a> {
-    fn of(text: &'a str, file: &'a Path, env: &Environment) -> Result<Self, ConfigError> {
+    fn of(text: &'a str, file: &'a Path, variables: &Environment) -> Result<Self, ConfigError> {
         let mut root = parse(text, file)?;
-        let from_env = variables::apply(&mut root, env).map_err(ConfigError)?;
+        let from_env = variables::apply(&mut root, variables).map_err(ConfigError)?;
         Ok(Self {
             file,
             text,
@@ -198,7 +212,7 @@ impl<'a> ConfigReader<'a> {
         })
     }
 
-    fn config(&self, around: &Env) -> Result<Config, ConfigError> {
+    fn config(&self, env: &Env) -> Result<Config, ConfigError> {
         if let Some(key) = self
             .root
             .keys()
@@ -217,7 +231,7 @@ impl<'a> ConfigReader<'a> {
         let mut sources = BTreeMap::new();
         for name in self.names("sources")? {
             let source: SourceConfig = self.section(&["sources", name])?;
-            let source = source.validate(name, around).map_err(invalid)?;
+            let source = source.validate(name, env).map_err(invalid)?;
             sources.insert(name.to_owned(), source);
         }
         let Some(longest_grace) = sources.values().map(Source::expiry_grace).max() else {
@@ -226,7 +240,7 @@ impl<'a> ConfigReader<'a> {
             return Err(self.invalid(Invalid::at("sources", problem)));
         };
         let server = server.validate("server").map_err(invalid)?;
-        let admin = admin.validate("admin", around).map_err(invalid)?;
+        let admin = admin.validate("admin", env).map_err(invalid)?;
         if let Some(problem) = admin.collides_with(server.listen) {
             return Err(self.invalid(Invalid::at("admin.listen", problem)));
         }
@@ -234,9 +248,9 @@ impl<'a> ConfigReader<'a> {
             server,
             admin,
             log: log.validate("log").map_err(invalid)?,
-            inbox: self.inbox(&inbox, around, longest_grace)?,
+            inbox: self.inbox(&inbox, env, longest_grace)?,
             streams: streams.validate("streams").map_err(invalid)?,
-            handlers: self.handlers(&sources, around)?,
+            handlers: self.handlers(&sources, env)?,
             sources,
             file: self.file.to_owned(),
         })
@@ -245,11 +259,12 @@ impl<'a> ConfigReader<'a> {
     fn inbox(
         &self,
         inbox: &InboxConfig,
-        around: &Env,
+        env: &Env,
         longest_grace: Duration,
     ) -> Result<InboxSettings, ConfigError> {
         let by_variable = |key: &str| self.from_env.contains_key(&format!("inbox.{key}"));
-        // The image's file and the unit name a directory for whichever engine is chosen.
+        // The container image and the systemd unit set a directory by variable, whatever the engine
+        // is.
         let in_one_file = !by_variable("engine") && !by_variable("path");
         if inbox.engine == EngineName::Postgres && inbox.path.is_some() && in_one_file {
             let problem =
@@ -257,28 +272,28 @@ impl<'a> ConfigReader<'a> {
             return Err(self.invalid(Invalid::at("inbox.path", problem)));
         }
         inbox
-            .validate("inbox", around, longest_grace)
+            .validate("inbox", env, longest_grace)
             .map_err(|invalid| self.invalid(invalid))
     }
 
     fn handlers(
         &self,
         sources: &BTreeMap<String, Source>,
-        around: &Env,
+        env: &Env,
     ) -> Result<BTreeMap<String, HandlerSettings>, ConfigError> {
         let known: BTreeSet<_> = sources.keys().map(String::as_str).collect();
         let mut handlers = BTreeMap::new();
         for name in self.names("handlers")? {
             let handler: HandlerConfig = self.section(&["handlers", name])?;
             let handler = handler
-                .validate(name, &known, around)
+                .validate(name, &known, env)
                 .map_err(|invalid| self.invalid(invalid))?;
             handlers.insert(name.to_owned(), handler);
         }
         Ok(handlers)
     }
 
-    /// The names in a section that holds named ones.
+    /// The names of the tables in `[sources]` or `[handlers]`.
     fn names(&self, section: &str) -> Result<Vec<&str>, ConfigError> {
         match self.root.get(section) {
             None => Ok(Vec::new()),
@@ -290,23 +305,23 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Reads one section; an absent one is all defaults.
+    /// Reads one section. If the file has no such section, every option has its default.
     fn section<T: for<'de> Deserialize<'de>>(&self, place: &[&str]) -> Result<T, ConfigError> {
         let nothing = ConfigValue::Table(Table::new());
-        let mut node = place.first().and_then(|first| self.root.get(*first));
+        let mut value = place.first().and_then(|first| self.root.get(*first));
         for key in &place[1..] {
-            node = match node {
+            value = match value {
                 Some(ConfigValue::Table(table)) => table.get(*key),
                 _ => None,
             };
         }
-        let node = node.unwrap_or(&nothing);
-        T::deserialize(node).map_err(|flaw| {
-            let flaw = flaw.locate(node, |node| T::deserialize(node).err());
-            let below = flaw.place.iter().map(String::as_str);
+        let value = value.unwrap_or(&nothing);
+        T::deserialize(value).map_err(|error| {
+            let error = error.locate(value, |value| T::deserialize(value).err());
+            let below = error.place.iter().map(String::as_str);
             let place: Vec<_> = place.iter().copied().chain(below).collect();
             let place = dotted(&place);
-            self.error(&place, &flaw.message(&self.with_variable(&place)))
+            self.error(&place, &error.message(&self.with_variable(&place)))
         })
     }
 
@@ -315,7 +330,7 @@ impl<'a> ConfigReader<'a> {
         self.error(&invalid.place, &format!("{place}: {}", invalid.problem))
     }
 
-    /// The place, with the variable that set it if one did.
+    /// The place, followed by the variable that set it, if any.
     fn with_variable(&self, place: &str) -> String {
         match self.from_env.get(place) {
             Some(name) => format!("{place} (set by {name})"),
@@ -323,7 +338,7 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// An error at a place, which a variable may have set: then it stands nowhere in the file.
+    /// An error at a place. It has no position in the file if a variable set the place.
     fn error(&self, place: &str, message: &str) -> ConfigError {
         let position = match self.from_env.contains_key(place) {
             true => String::new(),
@@ -333,7 +348,7 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// The keys as TOML writes them in one.
+/// The keys as one dotted TOML key.
 fn dotted(keys: &[impl AsRef<str>]) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let written = keys.iter().map(AsRef::as_ref).map(|key| {

@@ -1,6 +1,7 @@
-//! An event: a stored callback as its handlers see it, in the terms of CloudEvents 1.0.
+//! An event: a stored callback as handlers get it, with the attributes of CloudEvents 1.0.
 //!
-//! The body stays the truth: attributes are read from it whenever an event leaves the inbox, and `data` is the received text.
+//! The body is the truth: it is stored as received, attributes are read from it after each load,
+//! and `data` is the received text.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -13,13 +14,13 @@ use css_callbacks::{Attributes, Callback, EventId, Kind, Payload, Timestamp, jso
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-/// Where an event stands in the inbox: counted up in arrival order, starting at 1.
+/// The number of an event in the inbox. Numbers grow in arrival order and start at 1.
 pub(crate) type Seq = i64;
 
-/// The attribute `untyped` of an event without a typed form.
+/// The value of the attribute `untyped` if the event has no typed form.
 const UNTYPED: &str = "true";
 
-/// A stored callback. Clones are one and the same: what one has read from the body the others need not read again.
+/// A stored callback. Clones share everything, also what was read from the body.
 #[derive(Debug, Clone)]
 pub struct Event(Arc<Stored>);
 
@@ -36,14 +37,15 @@ struct Stored {
     misfits: OnceLock<usize>,
 }
 
-/// What a handler gets as `data`.
+/// The form of `data` that a handler gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadForm {
     /// The body exactly as received.
     #[default]
     Original,
-    /// Unified names and types; as received what does not fit, and the whole body if it has no typed form.
+    /// Names and types are the same for all kinds. Members that do not fit stay as received, and so
+    /// does a body without a typed form.
     Typed,
 }
 
@@ -52,12 +54,12 @@ pub enum PayloadForm {
 pub enum EventData<'a> {
     /// JSON text.
     Json(Cow<'a, [u8]>),
-    /// A body that is no UTF-8, and therefore goes into no JSON document as it is.
+    /// A body that is not UTF-8, so a JSON document cannot contain it as it is.
     Binary(&'a [u8]),
 }
 
 impl Event {
-    /// An event as it was stored.
+    /// Makes an event from stored values.
     pub fn new(
         seq: Seq,
         id: EventId,
@@ -79,17 +81,17 @@ impl Event {
         }))
     }
 
-    /// Where it stands in the inbox.
+    /// Its number in the inbox.
     pub fn seq(&self) -> Seq {
         self.0.seq
     }
 
-    /// Its identity; the same for every delivery and on every node.
+    /// Its identity. It is the same for every delivery and on every node.
     pub fn id(&self) -> EventId {
         self.0.id
     }
 
-    /// The name of the source it came in at.
+    /// The name of the source at which it arrived.
     pub fn source(&self) -> &Arc<str> {
         &self.0.source
     }
@@ -109,7 +111,7 @@ impl Event {
         &self.0.body
     }
 
-    /// The event with its attributes read and its body dropped, for lists: bodies may be long, and lists too.
+    /// The event with its attributes but without its body, to keep lists small.
     #[must_use]
     pub(crate) fn without_body(mut self) -> Self {
         self.attributes();
@@ -117,7 +119,7 @@ impl Event {
         self
     }
 
-    /// What the body says of itself.
+    /// The attributes that the body contains.
     pub fn attributes(&self) -> &Attributes {
         let stored = &*self.0;
         stored
@@ -128,7 +130,7 @@ impl Event {
             })
     }
 
-    /// The typed form of the body; an error if it has none.
+    /// The typed form of the body. It is an error if there is none.
     pub fn payload(&self) -> Result<Payload, serde_json::Error> {
         let text = std::str::from_utf8(&self.0.body).map_err(serde::de::Error::custom)?;
         let payload = Payload::parse(self.0.kind, text)?;
@@ -136,20 +138,20 @@ impl Event {
         Ok(payload)
     }
 
-    /// How many members did not fit when somebody read the typed form.
+    /// How many members did not fit the typed form; 0 if nobody has read that form.
     pub(crate) fn misfits(&self) -> usize {
         self.0.misfits.get().copied().unwrap_or_default()
     }
 
-    /// How long the push had lasted that the body tells the end of.
+    /// The duration of the push whose end the body reports.
     pub(crate) fn push_duration(&self) -> Option<Duration> {
         let callback = Callback::parse(&self.0.body).ok()?;
         let millis = json::integer(callback.value("push_duration")?)?;
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
 
-    /// The CloudEvents `subject`: `domain/appname/streamid`, if all three are known and make no longer text than an attribute
-    /// may be.
+    /// The CloudEvents `subject`: `domain/appname/streamid`. It is absent if one of the three is
+    /// unknown, or if the text is longer than an attribute may be.
     pub fn subject(&self) -> Option<String> {
         let Attributes {
             domain: Some(domain),
@@ -164,8 +166,8 @@ impl Event {
             .filter(|subject| subject.len() <= Attributes::MAX_LENGTH)
     }
 
-    /// What keeps its order: the same for all events of one stream, its own for an event without a stream. Even, so that the
-    /// lowest bit is free for whoever needs two lanes per stream.
+    /// The ordering key: the same for all events of one stream; each event without a stream has its
+    /// own. It is even: the lowest bit marks the second lane of a stream, which replays use.
     pub(crate) fn lane(&self) -> u64 {
         *self.0.lane.get_or_init(|| self.hash_stream())
     }
@@ -182,7 +184,7 @@ impl Event {
                     Some(stream),
                 ] {
                     hash.update(part.unwrap_or_default());
-                    hash.update([0xFF]); // in no UTF-8 text
+                    hash.update([0xFF]); // this byte is in no UTF-8 text
                 }
             }
             None => hash.update(self.0.seq.to_be_bytes()),
@@ -193,7 +195,7 @@ impl Event {
         u64::from_be_bytes(first) & !1
     }
 
-    /// The event in a form that can be sent.
+    /// The event as a CloudEvent, which can be sent.
     pub fn cloud_event(&self, form: PayloadForm) -> CloudEvent<'_> {
         let typed = match form {
             PayloadForm::Original => None,
@@ -217,7 +219,7 @@ impl Event {
         }
     }
 
-    /// The typed form, and the names of what stayed as received.
+    /// The typed form, and the names of the members that did not fit.
     fn typed(&self) -> Result<(Vec<u8>, String), serde_json::Error> {
         let payload = self.payload()?;
         let misfits: Vec<&str> = payload.misfits().collect();
@@ -225,7 +227,7 @@ impl Event {
     }
 
     fn all_attributes(&self, untyped: Option<String>) -> Vec<(&'static str, Cow<'_, str>)> {
-        let own = self.attributes();
+        let attributes = self.attributes();
         fn text(value: &Option<String>) -> Option<Cow<'_, str>> {
             value.as_deref().map(Cow::Borrowed)
         }
@@ -233,14 +235,14 @@ impl Event {
             ("subject", self.subject().map(Cow::Owned)),
             (
                 "time",
-                own.time.and_then(Timestamp::rfc3339).map(Cow::Owned),
+                attributes.time.and_then(Timestamp::rfc3339).map(Cow::Owned),
             ),
             ("datacontenttype", Some(Cow::Borrowed("application/json"))),
-            ("appid", text(&own.appid)),
-            ("domain", text(&own.domain)),
-            ("appname", text(&own.appname)),
-            ("streamid", text(&own.streamid)),
-            ("pushsequence", text(&own.pushsequence)),
+            ("appid", text(&attributes.appid)),
+            ("domain", text(&attributes.domain)),
+            ("appname", text(&attributes.appname)),
+            ("streamid", text(&attributes.streamid)),
+            ("pushsequence", text(&attributes.pushsequence)),
             (
                 "receivedtime",
                 Some(Cow::Owned(self.0.received.to_string())),
@@ -262,7 +264,7 @@ impl Event {
     }
 }
 
-/// An event as attributes and data.
+/// A CloudEvent: attributes and data.
 #[derive(Debug, Clone)]
 pub struct CloudEvent<'a> {
     attributes: Vec<(&'static str, Cow<'a, str>)>,
@@ -282,9 +284,9 @@ impl CloudEvent<'_> {
         &self.data
     }
 
-    /// The JSON form, `data` as it is.
+    /// The JSON form, with `data` unchanged.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = self.attributes_before(match &self.data {
+        let mut out = self.attributes_buffer(match &self.data {
             EventData::Json(text) => text.len(),
             EventData::Binary(bytes) => 2 * bytes.len(),
         });
@@ -303,7 +305,7 @@ impl CloudEvent<'_> {
         out
     }
 
-    /// The JSON form in one line with a line break at its end.
+    /// The JSON form in one line that ends with a line break.
     pub fn to_json_line(&self) -> Vec<u8> {
         let json = self.to_json();
         let mut line = match json::one_line(&json) {
@@ -314,23 +316,23 @@ impl CloudEvent<'_> {
         line
     }
 
-    /// The members of the JSON form but `data`, without the closing brace.
+    /// The JSON form without `data` and without the closing brace.
     pub fn attributes_json(&self) -> Vec<u8> {
-        self.attributes_before(0)
+        self.attributes_buffer(0)
     }
 
-    /// The same, with room for so much more.
-    fn attributes_before(&self, more: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024 + more);
+    /// The same, with capacity for `extra` more bytes.
+    fn attributes_buffer(&self, extra: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024 + extra);
         for (name, value) in &self.attributes {
             out.push(if out.is_empty() { b'{' } else { b',' });
             out.push(b'"');
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b"\":");
             if *name == "untyped" && value == UNTYPED {
-                out.extend_from_slice(value.as_bytes()); // a boolean: no member has this name
+                out.extend_from_slice(value.as_bytes()); // a boolean: no typed member is named `true`
             } else {
-                let _ = serde_json::to_writer(&mut out, value); // a text, into memory: it does not fail
+                let _ = serde_json::to_writer(&mut out, value); // writing text into memory does not fail
             }
         }
         out

@@ -1,4 +1,4 @@
-//! What a handler is: something that takes one event at a time and says what became of it.
+//! What a handler is: code that handles one event at a time and returns an outcome.
 
 use std::fmt;
 use std::future::Future;
@@ -12,17 +12,18 @@ use crate::inbox::StoreError;
 /// The future a handler returns.
 pub type Handling<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
-/// What became of an attempt: done, or a [`Failure`].
+/// The outcome of an attempt: done, or a [`Failure`].
 pub type Outcome = Result<(), Failure>;
 
-/// Takes events, one call per attempt.
+/// Handles events, one call for each attempt.
 ///
-/// Events of one stream come in arrival order and one at a time; different streams come side by side, up to the handler's
-/// `concurrency`. Every event comes at least once: after a crash or a failure the same event (the same [`Event::id`]) comes
-/// again. A call that takes longer than the handler's `timeout` is dropped and counts as [`Failure::Retry`], as does a panic.
+/// Events of one stream come in arrival order, one at a time. Events of different streams come side
+/// by side, up to the handler's `concurrency`. Every event comes at least once: after a crash or a
+/// failure the same event (the same [`Event::id`]) comes again. A call that takes longer than the
+/// handler's `timeout` is dropped and counts as [`Failure::Retry`], and so does a panic.
 ///
-/// What a call does before it first waits for something is done in the handler's own loop, one call after the other: long
-/// computations and blocking calls belong into `tokio::task::spawn_blocking`.
+/// The handler's worker makes one call after the other, and runs each call until it first waits for
+/// something. Put long computations and blocking calls into `tokio::task::spawn_blocking`.
 ///
 /// ```
 /// use livehook::{Event, Handler, Handling};
@@ -43,22 +44,22 @@ pub trait Handler: Send + Sync + 'static {
     fn handle<'a>(&'a self, event: &'a Event) -> Handling<'a>;
 }
 
-/// The future of a [`Projection`].
+/// The future that a [`Projection`] returns.
 pub(crate) type Applying<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
-/// A part of livehook that takes events in arrival order, many at once. What fails is tried again until it works; what was taken
-/// may come again.
+/// A part of livehook that gets events in arrival order, many at once. A batch that fails is
+/// repeated until it succeeds. Events that were applied may come again.
 pub(crate) trait Projection: Send + Sync + 'static {
-    /// Takes events. Called in a thread that may be blocked.
+    /// Applies events. The thread that calls may be blocked.
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_>;
 }
 
-/// Who gets events.
+/// The receiver of events.
 #[derive(Clone)]
 pub(crate) enum Consumer {
-    /// A handler, which gets them one by one.
+    /// It gets events one by one.
     Handler(Arc<dyn Handler>),
-    /// A part of livehook.
+    /// It gets many events at once.
     Projection(Arc<dyn Projection>),
 }
 
@@ -68,17 +69,18 @@ impl From<Arc<dyn Handler>> for Consumer {
     }
 }
 
-/// Why an attempt was not good. The reason is shown to the operator and logged: it must not hold a secret or the body.
+/// Why an attempt failed. The reason is logged and shown to the operator, so it must not contain a
+/// secret or the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// It may work later.
+    /// A later attempt may succeed.
     Retry {
         /// What went wrong.
         reason: String,
-        /// The earliest time for the next attempt, if the other side named one.
+        /// The shortest pause before the next attempt, if the other side named one.
         after: Option<Duration>,
     },
-    /// It will never work for this event: park it.
+    /// No attempt for this event will succeed: park it.
     Reject {
         /// What the other side found wrong with the event.
         reason: String,
@@ -86,7 +88,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// It may work later.
+    /// A failure after which a later attempt may succeed.
     pub fn retry(reason: impl fmt::Display) -> Self {
         Self::Retry {
             reason: reason.to_string(),
@@ -94,7 +96,7 @@ impl Failure {
         }
     }
 
-    /// It will never work for this event.
+    /// A failure after which no attempt for this event will succeed.
     pub fn reject(reason: impl fmt::Display) -> Self {
         Self::Reject {
             reason: reason.to_string(),
@@ -108,28 +110,28 @@ impl Failure {
         }
     }
 
-    /// So many bytes of what the other side says of a failure are shown.
-    pub(crate) const MAX_SAID: usize = 500;
+    /// How many bytes of a detail are shown.
+    pub(crate) const MAX_DETAIL: usize = 500;
 
-    /// Adds to the reason what the other side said, such as the body of its answer: its beginning, in one line.
+    /// Adds the beginning of a text from the other side, such as its answer, in one line.
     #[must_use]
-    pub(crate) fn said(mut self, text: &[u8]) -> Self {
+    pub(crate) fn with_detail(mut self, text: &[u8]) -> Self {
         let (Self::Retry { reason, .. } | Self::Reject { reason }) = &mut self;
         let text = text.trim_ascii();
-        let shown = &text[..text.len().min(Self::MAX_SAID)];
+        let shown = &text[..text.len().min(Self::MAX_DETAIL)];
         if shown.is_empty() {
             return self;
         }
         let shown = String::from_utf8_lossy(shown);
-        // A cut goes through a character now and then.
-        let shown = match text.len() > Self::MAX_SAID {
+        // The cut may be within a character.
+        let shown = match text.len() > Self::MAX_DETAIL {
             true => shown.trim_end_matches(char::REPLACEMENT_CHARACTER),
             false => &shown,
         };
-        reason.push_str(SAID);
+        reason.push_str(DETAIL_SEPARATOR);
         for character in shown.chars() {
             match character {
-                // They hide nothing, and JSON is full of them.
+                // Quotes are harmless, and JSON is full of them.
                 '"' | '\'' => reason.push(character),
                 _ => reason.extend(character.escape_debug()),
             }
@@ -138,15 +140,17 @@ impl Failure {
     }
 }
 
-/// What stands between the reason of a failure and what the other side said.
-const SAID: &str = ", it said: ";
+/// The text between the reason of a failure and the detail from the other side.
+const DETAIL_SEPARATOR: &str = ", it said: ";
 
-/// A reason as the log may have it: without what the other side said, which may repeat the event or a secret.
+/// The reason for the log: without the detail, which may repeat the event or a secret.
 pub(crate) fn loggable(reason: &str) -> &str {
-    reason.split_once(SAID).map_or(reason, |(reason, _)| reason)
+    reason
+        .split_once(DETAIL_SEPARATOR)
+        .map_or(reason, |(reason, _)| reason)
 }
 
-/// Whatever a handler did not judge itself may work later.
+/// A handler that returns another error gives no verdict on the event, so it is retried.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::retry(format_args!("{error:#}"))
@@ -159,20 +163,25 @@ mod tests {
 
     #[test]
     fn what_the_other_side_said_is_cut_escaped_and_kept_from_the_log() {
-        let said = |text: &[u8]| Failure::reject("HTTP 422").said(text).reason().to_owned();
-        assert_eq!(said(b" \r\n"), "HTTP 422");
+        let detailed = |text: &[u8]| {
+            Failure::reject("HTTP 422")
+                .with_detail(text)
+                .reason()
+                .to_owned()
+        };
+        assert_eq!(detailed(b" \r\n"), "HTTP 422");
         assert_eq!(
-            said("{\"no\":\"such 房间\"}\n".as_bytes()),
+            detailed("{\"no\":\"such 房间\"}\n".as_bytes()),
             "HTTP 422, it said: {\"no\":\"such 房间\"}"
         );
         assert_eq!(
-            said(b"a\r\n\x1b[31m\xff\0"),
+            detailed(b"a\r\n\x1b[31m\xff\0"),
             "HTTP 422, it said: a\\r\\n\\u{1b}[31m\u{FFFD}\\0"
         );
-        let long = said(&b"x".repeat(501));
+        let long = detailed(&b"x".repeat(501));
         assert_eq!(long, format!("HTTP 422, it said: {}", "x".repeat(500)));
         // 500 is no multiple of 3.
-        let long = said("间".repeat(200).as_bytes());
+        let long = detailed("间".repeat(200).as_bytes());
         assert_eq!(long, format!("HTTP 422, it said: {}", "间".repeat(166)));
         assert_eq!(loggable(&long), "HTTP 422");
         assert_eq!(loggable("no answer"), "no answer");

@@ -19,8 +19,7 @@ pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod log;
 
-/// The default number of attempts at a time. The server or program behind the handler must bear
-/// them.
+/// The default number of attempts at a time. The target must be able to handle this many.
 pub(crate) const CONCURRENCY: usize = 8;
 
 /// The target of a handler's events, as in the configuration file.
@@ -59,12 +58,12 @@ impl TargetConfig {
 
     /// Checks the section and reads the secrets that it names. `place` is its dotted key, such as
     /// `handlers.archive.to`.
-    pub(crate) fn validate(&self, place: &str, around: &Env) -> Result<HandlerTarget, Invalid> {
+    pub(crate) fn validate(&self, place: &str, env: &Env) -> Result<HandlerTarget, Invalid> {
         let checked = match self {
             Self::Log(log::Config {}) => Checked::Log,
-            Self::File(config) => Checked::File(config.validate(place, around)?),
-            Self::Http(config) => Checked::Http(config.validate(place, around)?),
-            Self::Exec(config) => Checked::Exec(config.validate(place, around)?),
+            Self::File(config) => Checked::File(config.validate(place, env)?),
+            Self::Http(config) => Checked::Http(config.validate(place, env)?),
+            Self::Exec(config) => Checked::Exec(config.validate(place, env)?),
         };
         Ok(HandlerTarget(checked))
     }

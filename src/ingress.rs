@@ -1,18 +1,18 @@
-//! The callback listener: one POST endpoint per kind, one per source, and the two health pages.
+//! The callback endpoints: one POST endpoint per kind, one per source, and the two health pages.
 //!
 //! A request becomes bytes, bytes become [`Authentic`], that becomes a
-//! [`Receipt`](crate::inbox::Receipt), and only a receipt becomes a 200. What handlers do is not known here.
+//! [`Receipt`](crate::inbox::Receipt), and only a receipt becomes a 200. Handlers play no part.
 
 pub(crate) mod answer;
 mod body;
 mod client;
+mod deaf;
 pub(crate) mod health;
-mod hearing;
 mod misrouted;
 mod recheck;
 pub(crate) mod settings;
+mod source_health;
 mod source_state;
-mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,9 +30,9 @@ use tokio::time::{Instant, timeout_at};
 use self::answer::CallbackAnswer;
 use self::client::RequestHead;
 use self::settings::ServerConfig;
+pub(crate) use self::source_health::RetryWindow;
+use self::source_health::{RefusedCallback, SourceHealth};
 use self::source_state::SourceState;
-pub(crate) use self::watch::RetryWindow;
-use self::watch::{RefusedCallback, SourceWatch};
 use crate::auth::{self, Authentic, Presented, token_hash};
 use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
@@ -41,29 +41,29 @@ use crate::metrics::{CallbackResult, Metrics};
 use crate::rejected::{Reason, Rejected, RejectedList};
 use crate::source::Source;
 
-/// The sources by name, replaced as a whole by a reload.
+/// The sources by name. A reload replaces all of them at once.
 pub(crate) type Sources = BTreeMap<String, Arc<Source>>;
 
-/// What the callback endpoints work with.
+/// The state of the callback endpoints.
 pub(crate) struct Ingress {
-    desks: ArcSwap<HashMap<String, Arc<SourceState>>>,
-    /// Of every source there ever was.
-    watches: Mutex<BTreeMap<Arc<str>, Arc<SourceWatch>>>,
+    sources: ArcSwap<HashMap<String, Arc<SourceState>>>,
+    /// Also of sources that a reload has removed: their retry windows still run.
+    source_health: Mutex<BTreeMap<Arc<str>, Arc<SourceHealth>>>,
     settings: ServerConfig,
     budget: Budget,
     inbox: Inbox,
     rejected: RejectedList,
-    rechecking: tokio::sync::Mutex<()>,
-    mixed_up: Mutex<HashSet<(Arc<str>, Kind, Kind)>>,
-    /// Of URLs that are nobody's.
-    nowhere: SourceWatch,
+    recheck_lock: tokio::sync::Mutex<()>,
+    mismatches_logged: Mutex<HashSet<(Arc<str>, Kind, Kind)>>,
+    /// Limits the log lines about URLs that no source has.
+    misrouted_health: SourceHealth,
     misrouted: Counter,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 impl Ingress {
-    /// Takes callbacks of these sources into the inbox.
+    /// Accepts callbacks of these sources into the inbox.
     pub(crate) fn new(
         sources: Sources,
         settings: ServerConfig,
@@ -73,104 +73,106 @@ impl Ingress {
         metrics: Arc<Metrics>,
     ) -> Self {
         let ingress = Self {
-            desks: ArcSwap::default(),
-            watches: Mutex::default(),
-            // The overhead comes on top, so that the longest body fits where the two limits are the same.
+            sources: ArcSwap::default(),
+            source_health: Mutex::default(),
+            // With the overhead added, the longest body fits even if both limits are equal.
             budget: Budget::new(settings.max_inflight + body::OVERHEAD),
             settings,
             inbox,
             rejected,
-            rechecking: tokio::sync::Mutex::default(),
-            mixed_up: Mutex::default(),
-            nowhere: SourceWatch::default(),
-            misrouted: metrics.of_nobody(),
+            recheck_lock: tokio::sync::Mutex::default(),
+            mismatches_logged: Mutex::default(),
+            misrouted_health: SourceHealth::default(),
+            misrouted: metrics.of_no_source(),
             clock,
             metrics,
         };
-        ingress.change_to(sources);
+        ingress.replace_sources(sources);
         ingress
     }
 
-    /// Takes callbacks of these sources from now on.
-    pub(crate) fn change_to(&self, sources: Sources) {
-        let mut watches = self.watches();
-        let before = self.desks.load();
-        let desks = sources.into_iter().map(|(name, source)| {
+    /// Accepts callbacks of these sources and no others from now on.
+    pub(crate) fn replace_sources(&self, sources: Sources) {
+        let mut health = self.source_health();
+        let before = self.sources.load();
+        let sources = sources.into_iter().map(|(name, source)| {
             if let Some(same) = before
                 .get(&name)
                 .filter(|source_state| source_state.source == source)
             {
                 return (name, same.clone());
             }
-            let watch = watches.entry(source.name().clone()).or_default();
-            watch.hearing.begin_anew();
+            let health = health.entry(source.name().clone()).or_default();
+            health.deaf_detector.reset();
             let source_state = SourceState {
-                watch: watch.clone(),
+                health: health.clone(),
                 metrics: self.metrics.of_source(source.name()),
                 source,
             };
             (name, Arc::new(source_state))
         });
-        self.desks.store(Arc::new(desks.collect()));
+        self.sources.store(Arc::new(sources.collect()));
     }
 
-    fn watches(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<SourceWatch>>> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn source_health(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<SourceHealth>>> {
+        self.source_health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the gauges of the sources up to date.
+    /// Updates the gauges of the sources.
     pub(crate) fn measure(&self) {
         let now = self.clock.now();
-        for (source, watch) in self.watches().iter() {
-            watch.measure(source, &self.metrics, now);
+        for (source, health) in self.source_health().iter() {
+            health.measure(source, &self.metrics, now);
         }
     }
 
-    /// What is not taken now, and how long the senders go on repeating it.
+    /// Which callbacks fail now, and how long the senders still retry them.
     pub(crate) fn retry_windows(&self) -> Vec<RetryWindow> {
         let now = self.clock.now();
-        let watches = self.watches();
-        let windows = watches
+        let health = self.source_health();
+        let windows = health
             .iter()
-            .flat_map(|(source, watch)| watch.retry_windows(source, now));
+            .flat_map(|(source, health)| health.retry_windows(source, now));
         windows.collect()
     }
 
-    /// What may be in flight.
+    /// The budget for bodies in flight.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// What was refused.
+    /// The list of refused callbacks.
     pub(crate) fn rejected(&self) -> &RejectedList {
         &self.rejected
     }
 
     /// Whether there is a source of this name.
     pub(crate) fn has_source(&self, name: &str) -> bool {
-        self.desks.load().contains_key(name)
+        self.sources.load().contains_key(name)
     }
 
-    /// Writes what waits for the rejected list.
+    /// Writes the pending entries of the rejected list.
     pub(crate) fn close(&self) {
         self.rejected.close();
     }
 
-    /// A request to the path of an endpoint; whether there is such a source is not known yet.
+    /// Answers a request to an endpoint of `source`, which may not exist.
     async fn receive(
         &self,
         source: &str,
         url_kind: Option<Kind>,
         request: Request,
     ) -> CallbackAnswer {
-        let source_state = self.desks.load().get(source).cloned();
+        let source_state = self.sources.load().get(source).cloned();
         match source_state {
-            Some(source_state) => self.receive_at(&source_state, url_kind, request).await,
-            None => self.receive_astray(request).await,
+            Some(source_state) => self.receive_for(&source_state, url_kind, request).await,
+            None => self.receive_misrouted(request).await,
         }
     }
 
-    async fn receive_at(
+    async fn receive_for(
         &self,
         source_state: &SourceState,
         url_kind: Option<Kind>,
@@ -178,11 +180,11 @@ impl Ingress {
     ) -> CallbackAnswer {
         let head = RequestHead::of(&mut request, &self.settings.trusted_proxies);
         let deadline = head.at + self.settings.deadline;
-        // What it counts as; an authentic callback has a kind.
+        // Set as soon as the callback is authentic.
         let mut kind = None;
-        // The store finishes what was begun, whether somebody still waits for it or not.
-        let taken = self.take(source_state, url_kind, &head, request, deadline, &mut kind);
-        let answer = match timeout_at(deadline, taken).await {
+        // A timeout does not cancel a write that has begun: the store finishes it.
+        let processed = self.process(source_state, url_kind, &head, request, deadline, &mut kind);
+        let answer = match timeout_at(deadline, processed).await {
             Ok(answer) => answer,
             Err(_) if kind.is_some() => CallbackAnswer::TooSlow,
             Err(_) => CallbackAnswer::BodyTooSlow,
@@ -190,14 +192,14 @@ impl Ingress {
         source_state.count(kind, url_kind, &answer, || self.clock.now());
         if answer.counts_as() == CallbackResult::Invalid
             && source_state
-                .watch
-                .is_time_to_tell(answer.message(), self.clock.now())
+                .health
+                .should_log(answer.message(), self.clock.now())
         {
             tracing::warn!(
                 callback.source = &**source_state.source.name(),
                 url.kind = url_kind.map(Kind::slug),
                 client = head.client.map(tracing::field::display),
-                "callbacks are not taken: {}",
+                "requests to this source are invalid: {}",
                 answer.message()
             );
         }
@@ -207,7 +209,7 @@ impl Ingress {
         answer
     }
 
-    async fn take(
+    async fn process(
         &self,
         source_state: &SourceState,
         url_kind: Option<Kind>,
@@ -226,16 +228,18 @@ impl Ingress {
             token: head.token.as_deref(),
             client: head.client,
             received: self.clock.now(),
-            body: without_mark(body),
+            body: without_bom(body),
         };
         let authentic = match self.authenticate(source_state, presented) {
             Ok(authentic) => authentic,
             Err(answer) => return answer,
         };
-        head.vouch();
-        let is = *kind.insert(authentic.kind());
-        if let Some(url_kind) = url_kind.filter(|url| *url != is && is != Kind::Unknown) {
-            self.note_mixed_up(source_state, url_kind, is);
+        head.mark_authentic();
+        let body_kind = *kind.insert(authentic.kind());
+        if let Some(url_kind) =
+            url_kind.filter(|url| *url != body_kind && body_kind != Kind::Unknown)
+        {
+            self.note_kind_mismatch(source_state, url_kind, body_kind);
         }
         match self.inbox.accept(authentic, Some(charge)).await {
             Ok(receipt) => CallbackAnswer::Stored(receipt),
@@ -243,7 +247,7 @@ impl Ingress {
         }
     }
 
-    /// The body within its limits, and what is charged for it.
+    /// Reads the body within its limits. Returns it with its charge.
     async fn read(
         &self,
         request: Request,
@@ -254,7 +258,7 @@ impl Ingress {
         body::read(request, limit, &self.budget, long_head, deadline).await
     }
 
-    /// What the members of the body take is given back before anything waits for the store.
+    /// A function of its own, so that the parsed members are freed before the wait for the store.
     fn authenticate(
         &self,
         source_state: &SourceState,
@@ -265,13 +269,16 @@ impl Ingress {
         let verdict = auth::authenticate(&source_state.source, &presented, &callback, rand::random);
         if let Some(t) = verdict.signed_t {
             source_state
-                .watch
+                .health
                 .signed(source_state.source.name(), t, presented.received);
         }
         let kind = verdict.kind;
         let reason = match verdict.outcome {
             Ok(authentic) => {
-                source_state.watch.hearing.heard(presented.received);
+                source_state
+                    .health
+                    .deaf_detector
+                    .note_authentic(presented.received);
                 return Ok(authentic);
             }
             Err(reason) => reason,
@@ -287,7 +294,7 @@ impl Ingress {
         };
         self.note_refused(source_state, &refused, &presented);
         let source = source_state.source.name().clone();
-        self.keep(source, Reason::Refused(reason), &presented, kind);
+        self.record_rejected(source, Reason::Refused(reason), &presented, kind);
         Err(CallbackAnswer::NotAuthentic)
     }
 
@@ -299,10 +306,10 @@ impl Ingress {
     ) {
         let (source, reason) = (source_state.source.name(), refused.reason);
         let now = presented.received;
-        if source_state.watch.refused(source, refused, now) {
+        if source_state.health.refused(source, refused, now) {
             source_state.metrics.forgeries(reason).inc();
         }
-        if source_state.watch.is_time_to_tell(reason.slug(), now) {
+        if source_state.health.should_log(reason.slug(), now) {
             tracing::warn!(
                 callback.source = &**source,
                 reason = reason.slug(),
@@ -313,9 +320,9 @@ impl Ingress {
         }
     }
 
-    /// Puts it on the rejected list.
-    fn keep(&self, source: Arc<str>, reason: Reason, presented: &Presented, kind: Kind) {
-        // The last room on the disk is for what was accepted.
+    /// Adds the callback to the rejected list.
+    fn record_rejected(&self, source: Arc<str>, reason: Reason, presented: &Presented, kind: Kind) {
+        // The last space on the disk is reserved for accepted callbacks.
         if self.inbox.condition() == Condition::Accepting {
             self.rejected.keep(Rejected {
                 reason,
@@ -331,23 +338,26 @@ impl Ingress {
         }
     }
 
-    fn note_mixed_up(&self, source_state: &SourceState, url: Kind, body: Kind) {
+    fn note_kind_mismatch(&self, source_state: &SourceState, url: Kind, body: Kind) {
         source_state.metrics.mixed_up(url).inc();
         let source = &source_state.source;
-        let mut seen = self.mixed_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self
+            .mismatches_logged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if seen.insert((source.name().clone(), url, body)) {
             tracing::warn!(
                 callback.source = &**source.name(),
                 callback.kind = body.slug(),
                 url.kind = url.slug(),
-                "callbacks of a kind arrive at another kind's URL: the template's fields are mixed up, the body decides"
+                "callbacks arrive at the URL of another kind: two fields of the template are mixed up; the kind in the body counts"
             );
         }
     }
 }
 
-/// The body without a byte order mark, which says nothing about UTF-8 and is no JSON.
-fn without_mark(body: Bytes) -> Bytes {
+/// Removes a byte order mark: it means nothing in UTF-8, and JSON does not allow it.
+fn without_bom(body: Bytes) -> Bytes {
     if body.starts_with(b"\xef\xbb\xbf") {
         body.slice(3..)
     } else {
@@ -364,18 +374,18 @@ pub(crate) fn router(ingress: Arc<Ingress>, health: health::ReadyState) -> Route
                   request: Request| async move {
                 match source {
                     Ok(Path(source)) => ingress.receive(&source, url_kind, request).await,
-                    // Not even UTF-8, so nobody's name.
-                    Err(_) => ingress.receive_astray(request).await,
+                    // The name is not UTF-8, so no source has it.
+                    Err(_) => ingress.receive_misrouted(request).await,
                 }
             },
         )
     };
-    let astray = async |State(ingress): State<Arc<Ingress>>, request: Request| {
-        ingress.receive_astray(request).await
+    let misrouted = async |State(ingress): State<Arc<Ingress>>, request: Request| {
+        ingress.receive_misrouted(request).await
     };
     let mut router = Router::new()
         .route("/{source}", endpoint(None))
-        .fallback(astray);
+        .fallback(misrouted);
     for kind in Kind::ALL {
         router = router.route(
             &format!("/{{source}}/{}", kind.slug()),

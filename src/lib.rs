@@ -1,8 +1,10 @@
-//! Receives event callbacks of Tencent Cloud CSS (Cloud Streaming Services, live video), makes each one durable before
-//! answering, and hands it to as many handlers as configured, each at its own pace.
+//! Receives event callbacks of Tencent Cloud CSS (Cloud Streaming Services, live video). Each
+//! callback is on disk before it is answered. Then it goes to any number of handlers, each at its
+//! own pace.
 //!
-//! Most people run the `livehook` program. This library is for handlers of your own, written in Rust: implement [`Handler`],
-//! give it to [`Server::builder`], and run the server. `examples/custom_handler.rs` is a whole program.
+//! Most people run the `livehook` program. Use this library to write a handler in Rust: implement
+//! [`Handler`], give it to [`Server::builder`], and run the server. `examples/custom_handler.rs` is
+//! a complete program.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -30,23 +32,29 @@
 //!
 //! # The path of a callback
 //!
-//! 1. `listener` takes the connection and gives the head of the request a limited time.
-//! 2. `ingress` reads the body within its limits. 405, 408, 413: nothing was looked at. 503: more than fits. 404: nobody has
-//!    this URL; what was posted there has a place in the `rejected` list.
-//! 3. [`css_callbacks::Callback`] finds the members of the one JSON object that the body must be, else 400. The few that decide
-//!    are `event_type`, `sign`, and `t`.
-//! 4. `auth::authenticate` makes it an `Authentic`, with its [`Kind`] and [`EventId`], else 401 and a place in the `rejected`
-//!    list. Nothing unauthentic goes further.
-//! 5. `Inbox::accept` makes it a `Receipt` when it is in the journal, on disk, or finds that it was there before. 503: the
-//!    store failed, is full, or took too long; the sender comes again.
-//! 6. `Answer::Stored` holds the receipt: 200 `{"code":0}`. A crash from here on loses nothing.
-//! 7. `dispatch` reads the inbox behind each handler's own position: as [`Event`], in arrival order per stream.
-//! 8. A [`Handler`] says what became of it: done, [`Failure::Retry`], or [`Failure::Reject`]. What is not done has a row in
-//!    the inbox until it is, or until it is parked and an operator decides.
+//! 1. `listener` accepts the connection and limits the time for the head of the request.
+//! 2. `ingress` reads the body within its limits. It answers 404 if no source or kind has this URL,
+//!    and adds the body to the `rejected` list. It answers 405, 408 or 413 without reading further,
+//!    and 503 if too much is being received at once.
+//! 3. [`css_callbacks::Callback`] finds the members of the JSON object in the body, else the answer
+//!    is 400. Three members decide what follows: `event_type`, `sign` and `t`.
+//! 4. `auth::authenticate` turns the callback into an `Authentic`, with its [`Kind`] and
+//!    [`EventId`]. If the callback is not authentic, the answer is 401 and the callback goes to the
+//!    `rejected` list. Only an `Authentic` goes further.
+//! 5. `Inbox::accept` returns a `Receipt` when the event is on disk, or was there already. The
+//!    answer is 503 if the store failed, is full, or took too long; then the sender repeats the
+//!    callback.
+//! 6. `Answer::Stored` holds the receipt: 200 `{"code":0}`. From here on, a crash loses nothing.
+//! 7. `dispatch` reads each [`Event`] after the handler's own position and passes events of one
+//!    stream on in arrival order.
+//! 8. A [`Handler`] reports the outcome: done, [`Failure::Retry`] or [`Failure::Reject`]. An event
+//!    that is not done keeps a row in the inbox until it is done, or until it is parked and an
+//!    operator decides.
 //!
-//! Beside the handlers, `streams` is fed from the inbox: the board that says which streams are live.
+//! The inbox also feeds `streams`, the board that shows which streams are live.
 
-// The modules in reading order: each imports only what stands before it. One by one, so that the order stays.
+// Modules in reading order: each imports only modules above it. Blank lines keep rustfmt from
+// sorting them.
 
 mod clock;
 

@@ -1,14 +1,15 @@
-//! Connections: a listener that serves a router over HTTP/1.1 and is not held by clients that are slow or many.
+//! Serves a router over HTTP/1.1, and stays available when clients are slow or too many.
 //!
-//! A connection is closed if a request's head takes longer than `header_timeout` from its first byte (a new connection: from
-//! its begin), if nothing comes for `idle_timeout` after an answer, or if the client takes nothing of what it is sent for
-//! `write_timeout`. At `max_connections` one that rests makes room for the next. If none rests, a few more are taken to
-//! answer health probes, and everything else 503 at once: left waiting, the sender would lose 20 seconds.
+//! A connection is closed if a head takes longer than `header_timeout` from its first byte (on a
+//! new connection: from the accept), if no request follows a response within `idle_timeout`, or if
+//! a write is blocked for `write_timeout`. At `max_connections`, an idle connection is closed to
+//! admit the next one. If none is idle, a few spare connections are admitted: they answer health
+//! probes, and all other requests with 503 at once. A sender left waiting would lose 20 seconds.
 
-mod caller;
-mod crowd;
-mod patience;
-mod refusal;
+mod connection_limit;
+mod connection_state;
+mod deadline;
+mod fixed_response;
 mod requests;
 mod socket;
 mod unreadable;
@@ -35,89 +36,89 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::caller::{Caller, Rules};
-use self::crowd::{Crowd, CrowdPlace};
-use self::patience::{Impatience, LINGER, Patience};
-use self::refusal::FixedAnswer;
-use self::requests::Answering;
+use self::connection_limit::{ConnectionLimit, ConnectionPermit};
+use self::connection_state::{ConnectionState, ListenerState};
+use self::deadline::{ConnectionDeadline, ConnectionEnd, LINGER};
+use self::fixed_response::FixedResponse;
+use self::requests::TrackedBody;
 use self::socket::Socket;
 pub(crate) use self::unreadable::Unreadable;
 use crate::budget::Budget;
 
-/// Connections beyond `max_connections`, at most, so that whoever looks after the server gets to it.
+/// The most connections beyond `max_connections`. Health probes use them when the server is full.
 pub(crate) const SPARE: usize = 64;
-const LEAST_SPARE: usize = 4;
-/// A client that is silent is asked whether it is still there after so long; gone after four questions without an answer.
-const SILENCE: Duration = Duration::from_secs(60);
-const QUESTION_EVERY: Duration = Duration::from_secs(15);
-const QUESTIONS: u32 = 4;
-/// Between tries when the system has no more descriptors.
+const MIN_SPARE: usize = 4;
+/// TCP keepalive: the idle time before the first probe.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+/// The pause before the next accept when the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections that the system may hold for a listener that closes.
+/// The most connections to take from the kernel's accept queue when the listener closes.
 const BACKLOG: usize = 1024;
-/// Between two log lines about the same.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-/// What hyper reads into at least.
-const LEAST_BUFFER: usize = 8192;
+/// The shortest time between two log lines about the same thing.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// The smallest read buffer that hyper accepts, in bytes.
+const MIN_BUFFER: usize = 8192;
 
 /// Limits of a listener.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    /// Connections at a time.
+    /// The most connections at a time, without the spare ones.
     pub max_connections: usize,
-    /// From a head's first byte to its last.
+    /// The most time from a head's first byte to its last.
     pub header_timeout: Duration,
-    /// From an answer to the next head.
+    /// The most time from a response to the next head.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of what it is sent.
+    /// The most time that a write may be blocked.
     pub write_timeout: Duration,
-    /// The longest head of a request.
+    /// The longest head of a request, in bytes.
     pub max_head: u64,
-    /// What heads that are not complete may take together.
+    /// The bytes that all incomplete heads may use together.
     pub heads: Budget,
 }
 
-/// How far a listener is from its end.
+/// The stage of a listener's shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It serves.
+    /// The listener serves.
     Serving,
-    /// It serves, and tells each client that the answer is the connection's last.
+    /// The listener serves, and each response closes its connection.
     Draining,
-    /// It takes nobody any more and finishes the requests under way.
+    /// The listener accepts no more connections, and finishes the requests in progress.
     Stopping,
 }
 
-/// Where and when a request came in.
+/// The connection and the time at which a request arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
-    /// The other end of the connection.
+    /// The address of the other end of the connection.
     pub peer: SocketAddr,
     /// When the head was complete.
     pub head_at: Instant,
-    /// The bytes of a long head; 0 for all others.
+    /// The length of a long head in bytes; 0 for all others.
     pub long_head: u64,
-    caller: Arc<Caller>,
+    state: Arc<ConnectionState>,
 }
 
 impl Arrival {
-    fn new(caller: Arc<Caller>, long_head: u64) -> Self {
+    fn new(state: Arc<ConnectionState>, long_head: u64) -> Self {
         Self {
-            peer: caller.peer,
+            peer: state.peer,
             head_at: Instant::now(),
             long_head,
-            caller,
+            state,
         }
     }
 
-    /// The request was authentic: where there are too many connections, this one is among the last to make room.
-    pub(crate) fn vouch(&self) {
-        self.caller.set_genuine();
+    /// Notes that this request was authentic: its connection is among the last to be evicted.
+    pub(crate) fn mark_authentic(&self) {
+        self.state.set_authentic();
     }
 }
 
-/// Serves until `stage` says so, then finishes the requests under way. If nobody is left to say so it stops, too, and leaves
-/// the connections that it has not taken.
+/// Serves until `stage` becomes `Stopping`, then finishes the requests in progress. If the sender of
+/// `stage` is dropped, it also stops, but does not accept what waits in the kernel's queue.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -125,57 +126,58 @@ pub(crate) async fn serve(
     mut stage: watch::Receiver<Stage>,
     unreadable: Arc<Unreadable>,
 ) {
-    watch_for_the_dead(&listener);
-    let mut hall = Hall::new(router, limits, listener.local_addr().ok(), unreadable);
+    enable_keepalive(&listener);
+    let mut acceptor =
+        ConnectionAcceptor::new(router, limits, listener.local_addr().ok(), unreadable);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => hall.admit(stream, peer).await,
-                Err(error) => hall.failed(&error).await,
+                Ok((stream, peer)) => acceptor.admit(stream, peer).await,
+                Err(error) => acceptor.accept_failed(&error).await,
             },
-            told = stage.changed() => match told.map(|()| *stage.borrow_and_update()) {
+            change = stage.changed() => match change.map(|()| *stage.borrow_and_update()) {
                 Ok(Stage::Serving) => {}
-                Ok(Stage::Draining) => hall.rules.draining.store(true, Ordering::Relaxed),
+                Ok(Stage::Draining) => acceptor.shared.draining.store(true, Ordering::Relaxed),
                 Ok(Stage::Stopping) => {
-                    hall.admit_the_last(listener).await;
+                    acceptor.drain_backlog(listener).await;
                     break;
                 }
                 Err(_) => break,
             },
         }
     }
-    hall.stop();
-    hall.bell.closed().await;
+    acceptor.stop();
+    acceptor.stop_signal.closed().await;
 }
 
-/// Connections have it from their listener.
-fn watch_for_the_dead(listener: &TcpListener) {
+/// Turns on TCP keepalive. Accepted connections inherit it from the listener.
+fn enable_keepalive(listener: &TcpListener) {
     let set = || {
         sockopt::set_socket_keepalive(listener, true)?;
-        sockopt::set_tcp_keepidle(listener, SILENCE)?;
-        sockopt::set_tcp_keepintvl(listener, QUESTION_EVERY)?;
-        sockopt::set_tcp_keepcnt(listener, QUESTIONS)
+        sockopt::set_tcp_keepidle(listener, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(listener, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(listener, KEEPALIVE_PROBES)
     };
     if let Err(error) = set() {
-        tracing::warn!(%error, "the system does not watch for clients that are gone without a word");
+        tracing::warn!(%error, "TCP keepalive cannot be set, so connections of vanished clients stay open until a timeout");
     }
 }
 
-/// A listener's connections.
-struct Hall {
+/// Accepts the connections of a listener.
+struct ConnectionAcceptor {
     router: Router,
-    rules: Arc<Rules>,
+    shared: Arc<ListenerState>,
     address: Option<SocketAddr>,
     unreadable: Arc<Unreadable>,
-    regular: Crowd,
-    spare: Crowd,
-    /// Rings when they have to stop; each of them holds a receiver.
-    bell: watch::Sender<()>,
-    told_full: Seldom,
-    told_failed: Seldom,
+    regular: ConnectionLimit,
+    spare: ConnectionLimit,
+    /// Wakes all connections when they must stop. Each connection holds a receiver.
+    stop_signal: watch::Sender<()>,
+    full_log: LogThrottle,
+    accept_failed_log: LogThrottle,
 }
 
-impl Hall {
+impl ConnectionAcceptor {
     fn new(
         router: Router,
         limits: Limits,
@@ -183,7 +185,7 @@ impl Hall {
         unreadable: Arc<Unreadable>,
     ) -> Self {
         let max_connections = limits.max_connections;
-        let rules = Rules {
+        let shared = ListenerState {
             limits,
             opened: Instant::now(),
             draining: AtomicBool::new(false),
@@ -191,50 +193,51 @@ impl Hall {
         };
         Self {
             router,
-            rules: Arc::new(rules),
+            shared: Arc::new(shared),
             address,
             unreadable,
-            regular: Crowd::new(max_connections),
-            spare: Crowd::new((max_connections / 4).clamp(LEAST_SPARE, SPARE)),
-            bell: watch::channel(()).0,
-            told_full: Seldom::default(),
-            told_failed: Seldom::default(),
+            regular: ConnectionLimit::new(max_connections),
+            spare: ConnectionLimit::new((max_connections / 4).clamp(MIN_SPARE, SPARE)),
+            stop_signal: watch::channel(()).0,
+            full_log: LogThrottle::default(),
+            accept_failed_log: LogThrottle::default(),
         }
     }
 
     async fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
-        let caller = Arc::new(Caller::new(peer, self.rules.clone()));
+        let state = Arc::new(ConnectionState::new(peer, self.shared.clone()));
         let is_full = self.regular.is_full();
         if is_full {
-            self.tell_full();
+            self.warn_full();
         }
-        let regular = self.regular.place(&caller);
+        let regular = self.regular.acquire(&state);
         let is_spare = regular.is_none();
-        let Some(place) = regular.or_else(|| self.spare.place(&caller)) else {
+        let Some(permit) = regular.or_else(|| self.spare.acquire(&state)) else {
             return;
         };
-        let bell = self.bell.subscribe();
+        let stop_signal = self.stop_signal.subscribe();
         let router = self.router.clone();
-        let attended = attend(stream, router, caller.clone(), is_spare, place, bell);
+        let serving =
+            serve_connection(stream, router, state.clone(), is_spare, permit, stop_signal);
         let unreadable = self.unreadable.clone();
         let task = tokio::spawn(async move {
-            if let Err(error) = attended.await
+            if let Err(error) = serving.await
                 && error.is_parse()
             {
                 unreadable.note(peer, &error);
             }
         });
-        let _ = caller.task.set(task.abort_handle());
+        let _ = state.task.set(task.abort_handle());
         if is_full {
-            // Whoever was sent away gives back a descriptor first.
+            // The evicted task must first close its file descriptor.
             yield_now().await;
         }
     }
 
-    /// What the system took before the listener closed is not turned away without an answer.
-    async fn admit_the_last(&mut self, listener: TcpListener) {
-        self.rules.draining.store(true, Ordering::Relaxed);
+    /// Accepts what the kernel has queued, so that these clients still get a response.
+    async fn drain_backlog(&mut self, listener: TcpListener) {
+        self.shared.draining.store(true, Ordering::Relaxed);
         let Ok(listener) = listener.into_std() else {
             return;
         };
@@ -251,52 +254,53 @@ impl Hall {
         }
     }
 
-    async fn failed(&mut self, error: &io::Error) {
-        // The connection that failed is its client's business; a lack of descriptors is ours, and passes.
+    async fn accept_failed(&mut self, error: &io::Error) {
+        // If the client broke off the connection, nothing is wrong here. Other errors, such as too
+        // few file descriptors, are logged, and end after a while.
         if matches!(
             error.kind(),
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
         ) {
             return;
         }
-        if self.told_failed.is_due() {
+        if self.accept_failed_log.is_due() {
             let at = self.address.map(tracing::field::display);
-            tracing::error!(server.listen = at, %error, "connections cannot be accepted");
+            tracing::error!(server.listen = at, %error, "cannot accept connections");
         }
         self.regular.make_room();
         sleep(ACCEPT_PAUSE).await;
     }
 
-    fn tell_full(&mut self) {
-        if self.told_full.is_due() {
+    fn warn_full(&mut self) {
+        if self.full_log.is_due() {
             tracing::warn!(
                 server.listen = self.address.map(tracing::field::display),
-                max_connections = self.rules.limits.max_connections,
-                "there are too many connections: those that rest make room, further ones are answered 503"
+                max_connections = self.shared.limits.max_connections,
+                "too many connections: idle ones are closed, and when none is idle, new ones get 503"
             );
         }
     }
 
     fn stop(&self) {
-        self.rules.draining.store(true, Ordering::Relaxed);
-        let _ = self.rules.stopped.set(Instant::now());
-        self.bell.send_replace(());
+        self.shared.draining.store(true, Ordering::Relaxed);
+        let _ = self.shared.stopped.set(Instant::now());
+        self.stop_signal.send_replace(());
     }
 }
 
-impl Drop for Hall {
+impl Drop for ConnectionAcceptor {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// Something to be told once in a while.
+/// Limits how often a log line is written.
 #[derive(Debug, Default)]
-struct Seldom(Option<Instant>);
+struct LogThrottle(Option<Instant>);
 
-impl Seldom {
+impl LogThrottle {
     fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
         if is_due {
             self.0 = Some(Instant::now());
         }
@@ -304,43 +308,43 @@ impl Seldom {
     }
 }
 
-/// Serves one connection to its end, which gives back the place.
-async fn attend(
+/// Serves one connection until it ends, and then frees its slot.
+async fn serve_connection(
     stream: TcpStream,
     router: Router,
-    caller: Arc<Caller>,
+    state: Arc<ConnectionState>,
     is_spare: bool,
-    _place: CrowdPlace,
-    mut bell: watch::Receiver<()>,
+    _permit: ConnectionPermit,
+    mut stop_signal: watch::Receiver<()>,
 ) -> hyper::Result<()> {
-    let mut connection = connection(stream, router, &caller, is_spare);
-    let mut patience = Patience::new(&caller, is_spare);
+    let mut connection = connection(stream, router, &state, is_spare);
+    let mut deadline = ConnectionDeadline::new(&state, is_spare);
     let mut is_first = true;
-    let impatience = {
-        let mut rung = pin!(bell.changed());
+    let end = {
+        let mut stopped = pin!(stop_signal.changed());
         std::future::poll_fn(|cx| {
-            // One that has been polled wakes this task; what has changed is in the rules.
+            // One poll registers this task for the wake-up. The new state itself is in `shared`.
             if is_first {
                 is_first = false;
-                let _ = rung.as_mut().poll(cx);
+                let _ = stopped.as_mut().poll(cx);
             }
             if let Poll::Ready(over) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(Err(over));
             }
-            patience.poll(cx).map(Ok)
+            deadline.poll(cx).map(Ok)
         })
         .await
     };
-    match impatience {
-        Err(Ok(())) | Ok(Impatience::Leave) => {}
+    match end {
+        Err(Ok(())) | Ok(ConnectionEnd::Close) => {}
         Err(Err(error)) => {
-            tracing::debug!(peer = %caller.peer, %error, "a connection broke off");
+            tracing::debug!(peer = %state.peer, %error, "a connection broke off");
             return Err(error);
         }
-        Ok(Impatience::Tell(refusal)) => {
+        Ok(ConnectionEnd::Respond(response)) => {
             let stream = connection.into_parts().io.into_inner().into_stream();
-            // Boxed, so that all others do not hold the room for it.
-            let _ = timeout(LINGER, Box::pin(turn_away(stream, refusal))).await;
+            // Boxed, so that the future of every other connection stays small.
+            let _ = timeout(LINGER, Box::pin(respond(stream, response))).await;
         }
     }
     Ok(())
@@ -349,30 +353,30 @@ async fn attend(
 fn connection(
     stream: TcpStream,
     router: Router,
-    caller: &Arc<Caller>,
+    state: &Arc<ConnectionState>,
     is_spare: bool,
 ) -> Connection<
     TokioIo<Socket>,
-    impl HttpService<Incoming, ResBody = Answering, Error = Infallible, Future: Send> + Unpin,
+    impl HttpService<Incoming, ResBody = TrackedBody, Error = Infallible, Future: Send> + Unpin,
 > {
-    let socket = TokioIo::new(Socket::new(stream, caller.clone()));
-    let service = requests::answering(router, caller.clone(), is_spare);
-    let max_head = usize::try_from(caller.rules.limits.max_head).unwrap_or(usize::MAX);
-    // Without hyper's timer, which would be set and cleared for every request: `Patience` has one. A head that is too long
-    // is refused before hyper's buffer is full.
+    let socket = TokioIo::new(Socket::new(stream, state.clone()));
+    let service = requests::service(router, state.clone(), is_spare);
+    let max_head = usize::try_from(state.shared.limits.max_head).unwrap_or(usize::MAX);
+    // hyper's own timer is off: it is set and cleared for every request, and `ConnectionDeadline`
+    // has one timer for all. A head that is too long is refused before hyper's buffer is full.
     http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
-        .max_buf_size((max_head + 1).max(LEAST_BUFFER))
+        .max_buf_size((max_head + 1).max(MIN_BUFFER))
         .serve_connection(socket, service)
 }
 
-/// Answers without a request, and waits for the client to have read it: closing at once could take the answer back.
-async fn turn_away(mut stream: TcpStream, refusal: &FixedAnswer) -> io::Result<()> {
-    stream.write_all(&refusal.bytes()).await?;
+/// Sends a response, and waits until the client has read it: an early close could discard it.
+async fn respond(mut stream: TcpStream, response: &FixedResponse) -> io::Result<()> {
+    stream.write_all(&response.bytes()).await?;
     stream.shutdown().await?;
-    let mut rest = [0; 4096];
-    while stream.read(&mut rest).await? > 0 {}
+    let mut discarded = [0; 4096];
+    while stream.read(&mut discarded).await? > 0 {}
     Ok(())
 }
 
@@ -383,13 +387,16 @@ mod tests {
     #[tokio::test]
     async fn the_system_probes_silent_connections() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        watch_for_the_dead(&listener);
+        enable_keepalive(&listener);
         let connecting = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
         let (_client, accepted) = tokio::join!(connecting, listener.accept());
         let (connection, _) = accepted.unwrap();
         assert!(sockopt::socket_keepalive(&connection).unwrap());
-        assert_eq!(sockopt::tcp_keepidle(&connection).unwrap(), SILENCE);
-        assert_eq!(sockopt::tcp_keepintvl(&connection).unwrap(), QUESTION_EVERY);
-        assert_eq!(sockopt::tcp_keepcnt(&connection).unwrap(), QUESTIONS);
+        assert_eq!(sockopt::tcp_keepidle(&connection).unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(
+            sockopt::tcp_keepintvl(&connection).unwrap(),
+            KEEPALIVE_INTERVAL
+        );
+        assert_eq!(sockopt::tcp_keepcnt(&connection).unwrap(), KEEPALIVE_PROBES);
     }
 }

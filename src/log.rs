@@ -1,7 +1,8 @@
-//! `[log]`: what livehook tells about itself, on standard error.
+//! `[log]`: livehook's own log, on standard error.
 //!
-//! Nobody waits for whoever reads it: lines go through a bounded queue to a thread of their own. Lines that find the queue full
-//! are dropped and counted. The lines of `log` handlers are never dropped.
+//! Logging never waits for the reader of standard error. Lines go through a bounded queue to a
+//! thread that writes them. When the queue is full, lines are dropped and counted. The lines of
+//! `log` handlers are never dropped.
 
 pub(crate) mod lines;
 
@@ -20,13 +21,12 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::settings::Invalid;
 
-/// `[log]`, in the file and validated.
+/// The section `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogConfig {
-    /// How much: a level, or levels by module such as `info,livehook::dispatch=debug`.
+    /// A level, or levels by module such as `info,livehook::dispatch=debug`.
     pub level: String,
-    /// How it looks.
     pub format: Format,
 }
 
@@ -39,7 +39,7 @@ impl Default for LogConfig {
     }
 }
 
-/// How a log line looks.
+/// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
@@ -50,7 +50,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Libraries whose own tale drowns ours; they speak from `warn` on unless `level` names them.
+/// Libraries that log too much. They log from `warn` on, unless `level` names them.
 const NOISY: [&str; 9] = [
     "axum",
     "globset",
@@ -64,7 +64,6 @@ const NOISY: [&str; 9] = [
 ];
 
 impl LogConfig {
-    /// Checks the section.
     pub(crate) fn validate(&self, place: &str) -> Result<Self, Invalid> {
         match self.targets() {
             Ok(_) => Ok(self.clone()),
@@ -81,7 +80,7 @@ impl LogConfig {
 
     fn targets(&self) -> Result<Targets, ()> {
         let asked: Targets = self.level.parse().map_err(|_| ())?;
-        // An empty part parses as `error`, a bare word that is no level as the name of a module.
+        // The parser reads an empty part as `error`, and a misspelt level as the name of a module.
         if self.level.split(',').any(|part| {
             let part = part.trim();
             part.is_empty() || !part.contains('=') && part.parse::<LevelFilter>().is_err()
@@ -101,15 +100,15 @@ impl LogConfig {
     }
 }
 
-/// Lines that may wait to be written.
+/// The most lines that wait to be written.
 const QUEUE: usize = 4096;
-/// The last message waits no longer for its reader.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The longest wait for the reader of the last message.
+const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How the log of this process looks, once it is begun.
+/// The format of this process's log, once `init` was called.
 static FORMAT: OnceLock<Format> = OnceLock::new();
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
-/// The end of the thread that writes.
+/// Dropping this guard ends the thread that writes.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// See [`Config::init_log`](crate::Config::init_log).
@@ -133,35 +132,37 @@ pub(crate) fn init(config: &LogConfig) -> Result<(), TryInitError> {
     let _ = FORMAT.set(config.format);
     let _ = DROPPED.set(dropped);
     *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
-    // The standard hook would wait for whoever reads standard error.
+    // The standard panic hook would wait for the reader of standard error.
     std::panic::set_hook(Box::new(
         |panic| tracing::error!(%panic, "a thread panicked"),
     ));
     Ok(())
 }
 
-/// Writes what waits, and gives up after a second if nobody reads it. Nothing is logged afterwards.
+/// Writes the log lines that wait in the queue. Gives up after a second if nobody reads them.
+/// Nothing is logged afterwards.
 pub fn flush() {
     drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// How many lines were dropped because nobody read them fast enough.
+/// The number of lines dropped because nobody read them fast enough.
 pub(crate) fn dropped_lines() -> u64 {
     let dropped = DROPPED.get().map(ErrorCounter::dropped_lines);
     dropped.map_or(0, |lines| lines as u64)
 }
 
-/// Writes a message to standard error at the end of the process; gives up after a second if nobody reads it.
-pub(crate) fn last_words(message: String) {
+/// Writes a message to standard error before the process ends. Gives up after a second if nobody
+/// reads it.
+pub(crate) fn write_last_message(message: String) {
     let (done, written) = channel();
     std::thread::spawn(move || {
         let _ = writeln!(std::io::stderr(), "{message}");
         let _ = done.send(());
     });
-    let _ = written.recv_timeout(LAST_WORDS);
+    let _ = written.recv_timeout(LAST_MESSAGE_TIMEOUT);
 }
 
-/// What is logged, for tests to read.
+/// Captures the log, for tests.
 #[cfg(test)]
 #[derive(Clone, Default)]
 pub(crate) struct CapturedLog(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
@@ -169,7 +170,7 @@ pub(crate) struct CapturedLog(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 impl CapturedLog {
-    /// All of it so far.
+    /// Everything logged so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }

@@ -1,224 +1,126 @@
-//! What livehook counts, in the names of Prometheus. No label ever holds anything that a stranger sent.
+//! The metrics that Prometheus reads. No label contains anything that a stranger sent.
 //!
-//! Whatever labels a counter can have are known beforehand, so each of its series is there from the start, at 0: Prometheus
-//! sees no growth in one that appears with what had already happened.
+//! All label values of counters are known in advance, so each series exists from the start, at 0.
+//! If a series appeared later with a value above 0, Prometheus would not see that growth.
 
+mod labels;
 mod source;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use css_callbacks::Kind;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub(crate) use self::labels::{
+    CallbackLabels, CallbackResult, DeliveryLabels, DeliveryOutcome, DomainLabel, ForgeryLabels,
+    HandlerLabel, KindLabel, MixedUpLabels, SourceLabel,
+};
 pub(crate) use self::source::SourceMetrics;
 pub(crate) use self::text::TextFormat;
-use crate::auth::Refusal;
-
-/// What became of a callback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum CallbackResult {
-    /// Stored: 200.
-    Accepted,
-    /// Stored before: 200.
-    Duplicate,
-    /// Not authentic: 401.
-    Refused,
-    /// Not a callback: 400, 408, 413.
-    Invalid,
-    /// More than fits, or shutting down: 503.
-    Overloaded,
-    /// The store failed, is full, or did not answer in time: 503.
-    Failed,
-    /// Sent to a URL that is nobody's: 404.
-    Misrouted,
-}
-
-/// What became of an attempt to deliver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum DeliveryOutcome {
-    /// Handled.
-    Done,
-    /// To be tried again.
-    Retry,
-    /// Given up until somebody replays it.
-    Parked,
-}
-
-macro_rules! label_value {
-    ($type:ty { $($variant:ident => $text:literal),* $(,)? }) => {
-        impl $type {
-            /// It in one word, as in labels.
-            pub(crate) fn slug(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-        }
-
-        impl EncodeLabelValue for $type {
-            fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
-                encoder.write_str(self.slug())
-            }
-        }
-    };
-}
-impl CallbackResult {
-    /// Every one.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Accepted,
-        Self::Duplicate,
-        Self::Refused,
-        Self::Invalid,
-        Self::Overloaded,
-        Self::Failed,
-        Self::Misrouted,
-    ];
-}
-
-label_value!(CallbackResult {
-    Accepted => "accepted", Duplicate => "duplicate", Refused => "refused",
-    Invalid => "invalid", Overloaded => "overloaded", Failed => "failed", Misrouted => "misrouted",
-});
-label_value!(DeliveryOutcome { Done => "done", Retry => "retry", Parked => "parked" });
-
-impl EncodeLabelValue for Refusal {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
-        encoder.write_str(self.slug())
-    }
-}
-
-/// Labels of `livehook_callbacks_total`. What is not authenticated has kind `unknown`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct CallbackLabels {
-    /// A configured source, or `unknown` for what was misrouted.
-    pub source: String,
-    /// The slug of the kind of an authentic callback.
-    pub kind: &'static str,
-    /// What became of it.
-    pub result: CallbackResult,
-}
-
-/// The label of what is counted per source.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct SourceLabel {
-    /// A configured source.
-    pub source: String,
-}
-
-/// Labels of callbacks whose body names another kind than their URL. Which one, the log says.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct MixedUpLabels {
-    /// A configured source.
-    pub source: String,
-    /// The slug of the kind whose URL was called.
-    pub url: &'static str,
-}
-
-/// Labels of `livehook_forgeries_total`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct ForgeryLabels {
-    /// A configured source.
-    pub source: String,
-    /// Why it was refused.
-    pub reason: Refusal,
-}
-
-/// The label of what is counted per kind.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct KindLabel {
-    /// The slug of the kind.
-    pub kind: &'static str,
-}
-
-/// The label of what is counted per handler.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct HandlerLabel {
-    /// A configured handler.
-    pub handler: String,
-}
-
-/// The label of what is counted per push domain. A domain is what a stranger sends, unless the operator has named it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct DomainLabel {
-    /// A configured push domain, or `other`.
-    pub domain: String,
-}
-
-/// Labels of `livehook_deliveries_total`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct DeliveryLabels {
-    /// A configured handler.
-    pub handler: String,
-    /// What became of the attempt.
-    pub outcome: DeliveryOutcome,
-}
 
 type Seconds = Gauge<f64, AtomicU64>;
 type Count = Gauge<i64, AtomicI64>;
 
-/// Every metric. Counters and histograms are moved where things happen, gauges just before they are shown.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    registry: Registry,
-    /// Requests to a configured source by what became of them.
-    pub callbacks: Family<CallbackLabels, Counter>,
-    /// Callbacks whose body named another kind than their URL.
-    pub mixed_up: Family<MixedUpLabels, Counter>,
-    /// Refused callbacks that do not even look like genuine ones that came late.
-    pub forgeries: Family<ForgeryLabels, Counter>,
-    /// Callbacks of a source that came to a URL that is nobody's.
-    pub misrouted: Family<SourceLabel, Counter>,
-    /// Requests that were no HTTP/1.1.
-    pub unreadable: Counter,
-    /// From the complete head of a request to its answer.
-    pub callback_duration: Histogram,
-    /// From the begin of a batch of callbacks to the end of its sync.
-    pub commit_duration: Histogram,
-    /// Callbacks per batch.
-    pub commit_batch_size: Histogram,
-    /// Attempts by what became of them.
-    pub deliveries: Family<DeliveryLabels, Counter>,
-    /// Members that did not fit their types, of events that handlers got in the typed form.
-    pub untyped_members: Family<KindLabel, Counter>,
-    /// How long attempts took.
-    pub delivery_duration: Family<HandlerLabel, Histogram, fn() -> Histogram>,
-    /// Events a handler has not finished.
-    pub handler_lag_events: Family<HandlerLabel, Count>,
-    /// Age of the oldest event a handler has not finished.
-    pub handler_lag_seconds: Family<HandlerLabel, Seconds>,
-    /// Parked deliveries.
-    pub parked: Family<HandlerLabel, Count>,
-    /// Until the sender gives up what is failing now.
-    pub retry_window_remaining: Family<SourceLabel, Seconds>,
-    /// 1 while nothing authentic comes to a source, and signed callbacks are refused.
-    pub source_deaf: Family<SourceLabel, Count>,
-    /// The sender's clock minus ours, by the `t` of correct signatures.
-    pub clock_offset: Family<SourceLabel, Seconds>,
-    /// What the inbox takes on disk.
-    pub inbox_bytes: Count,
-    /// Refused callbacks that were not kept in the rejected list.
-    pub rejected_dropped: Counter,
-    /// Lines of livehook's own log that nobody read in time.
-    pub log_lines_dropped: Counter,
-    /// Streams that are live, by domain.
-    pub streams_live: Family<DomainLabel, Count>,
-    /// Streams that were again as before, before their change was told.
-    pub stream_flaps: Counter,
-    /// Streams that have been live suspiciously long.
-    pub streams_stale: Count,
-    /// Events that are not on the board of streams yet.
-    pub streams_lag_events: Count,
+/// Declares [`Metrics`]: for each metric the field, its type, its name and its help text. A metric
+/// that does not start with its default has its start value in a third place.
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $name:literal, $help:literal $(, $new:expr)?;)*) => {
+        /// Every metric. Counters and histograms change when something happens; gauges are set just
+        /// before they are read.
+        #[derive(Debug)]
+        pub(crate) struct Metrics {
+            registry: Registry,
+            $(pub $field: $type,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("livehook");
+                $(
+                    let $field = metrics!(@new $type $(, $new)?);
+                    registry.register($name, $help, $field.clone());
+                )*
+                Self { registry, $($field),* }
+            }
+        }
+    };
+    (@new $type:ty) => { <$type>::default() };
+    (@new $type:ty, $new:expr) => { $new };
 }
 
-/// The counters of one handler's attempts.
+metrics! {
+    callbacks: Family<CallbackLabels, Counter> = "callbacks", "Requests to a source, by result";
+    mixed_up: Family<MixedUpLabels, Counter> =
+        "mixed_up_urls", "Callbacks whose body names another kind than their URL";
+    forgeries: Family<ForgeryLabels, Counter> =
+        "forgeries", "Refused callbacks, without genuine ones that came late";
+    misrouted: Family<SourceLabel, Counter> =
+        "misrouted", "Authentic callbacks of a source at an unknown URL";
+    unreadable: Counter =
+        "unreadable_requests", "Requests that were not HTTP/1.1, such as TLS, HTTP/2 or the PROXY protocol";
+    callback_duration: Histogram =
+        "callback_duration_seconds", "Time from the complete head of a request to its answer", durations();
+    commit_duration: Histogram =
+        "commit_duration_seconds", "Time to write and sync a batch of callbacks", durations();
+    commit_batch_size: Histogram =
+        "commit_batch_size", "Callbacks in a batch that is synced at once",
+        Histogram::new((0..13).map(|power| f64::from(1 << power)));
+    deliveries: Family<DeliveryLabels, Counter> = "deliveries", "Attempts to deliver, by outcome";
+    untyped_members: Family<KindLabel, Counter> =
+        "untyped_members", "Members of delivered events that did not fit their types and stayed as received",
+        zero_for_each_kind();
+    delivery_duration: Family<HandlerLabel, Histogram, fn() -> Histogram> =
+        "delivery_duration_seconds", "Duration of attempts to deliver",
+        Family::new_with_constructor(durations as fn() -> Histogram);
+    handler_lag_events: Family<HandlerLabel, Count> =
+        "handler_lag_events", "Events that the handler has not finished";
+    handler_lag_seconds: Family<HandlerLabel, Seconds> =
+        "handler_lag_seconds", "Age of the oldest event that the handler has not finished";
+    parked: Family<HandlerLabel, Count> =
+        "parked", "Parked deliveries, which wait for a replay or a discard";
+    retry_window_remaining: Family<SourceLabel, Seconds> =
+        "retry_window_remaining_seconds", "Time until the sender gives up a callback that fails now";
+    source_deaf: Family<SourceLabel, Count> =
+        "source_deaf", "1 while signed callbacks are refused and no authentic one comes, else 0";
+    clock_offset: Family<SourceLabel, Seconds> =
+        "clock_offset_seconds", "The sender's clock minus this machine's, by the t of correct signatures";
+    inbox_bytes: Count = "inbox_bytes", "Size of the inbox on disk";
+    streams_live: Family<DomainLabel, Count> =
+        "streams_live", "Streams that are live, by configured domain";
+    stream_flaps: Counter =
+        "stream_flaps", "Changes of a stream that were undone before they were announced";
+    streams_stale: Count =
+        "streams_stale", "Streams that have been live for longer than stale_after";
+    streams_lag_events: Count =
+        "streams_lag_events", "Events that are not on the board of streams yet";
+    rejected_dropped: Counter =
+        "rejected_dropped", "Refused callbacks that were not kept in the rejected list";
+    log_lines_dropped: Counter =
+        "log_lines_dropped", "Lines of livehook's own log that nobody read in time";
+}
+
+/// From 0.1 ms, doubling: a sync takes 0.1 to 3 ms, and the sender waits 20 s.
+fn durations() -> Histogram {
+    Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power)))
+}
+
+fn zero_for_each_kind() -> Family<KindLabel, Counter> {
+    let family = Family::<KindLabel, Counter>::default();
+    for kind in Kind::ALL {
+        let _ = family.get_or_create(&KindLabel { kind: kind.slug() });
+    }
+    family
+}
+
+/// The metrics of one handler's attempts.
 #[derive(Debug)]
 pub(crate) struct DeliveryMetrics {
     done: Counter,
@@ -240,7 +142,7 @@ impl DeliveryMetrics {
         self.duration.observe(took.as_secs_f64());
     }
 
-    /// Counts members of a delivered event that did not fit.
+    /// Counts members of a delivered event that did not fit their types.
     pub(crate) fn count_untyped(&self, kind: Kind, members: usize) {
         if members > 0 {
             let counter = self.untyped.get_or_create(&KindLabel { kind: kind.slug() });
@@ -249,149 +151,8 @@ impl DeliveryMetrics {
     }
 }
 
-/// From a tenth of a millisecond, doubling: a sync takes 0.1 to 3 ms, the sender waits 20 s.
-fn durations() -> Histogram {
-    Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power)))
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("livehook");
-        macro_rules! register {
-            ($name:literal, $help:literal, $metric:expr) => {{
-                let metric = $metric;
-                registry.register($name, $help, metric.clone());
-                metric
-            }};
-        }
-        Self {
-            callbacks: register!(
-                "callbacks",
-                "Requests to a source by what became of them",
-                Family::default()
-            ),
-            mixed_up: register!(
-                "mixed_up_urls",
-                "Callbacks whose body names another kind than their URL",
-                Family::default()
-            ),
-            forgeries: register!(
-                "forgeries",
-                "Refused callbacks that are not genuine ones that came late",
-                Family::default()
-            ),
-            misrouted: register!(
-                "misrouted",
-                "Authentic callbacks of a source at a URL that is nobody's",
-                Family::default()
-            ),
-            unreadable: register!(
-                "unreadable_requests",
-                "Requests that were no HTTP/1.1: TLS, HTTP/2, the PROXY protocol",
-                Counter::default()
-            ),
-            callback_duration: register!(
-                "callback_duration_seconds",
-                "From the head of a request to its answer",
-                durations()
-            ),
-            commit_duration: register!(
-                "commit_duration_seconds",
-                "Batches of callbacks, sync included",
-                durations()
-            ),
-            commit_batch_size: register!(
-                "commit_batch_size",
-                "Callbacks per batch that is synced",
-                { Histogram::new((0..13).map(|power| f64::from(1 << power))) }
-            ),
-            deliveries: register!(
-                "deliveries",
-                "Attempts to deliver by what became of them",
-                Family::default()
-            ),
-            untyped_members: register!(
-                "untyped_members",
-                "Members that stayed as received in the typed form of delivered events",
-                {
-                    let family = Family::<KindLabel, Counter>::default();
-                    for kind in Kind::ALL {
-                        let _ = family.get_or_create(&KindLabel { kind: kind.slug() });
-                    }
-                    family
-                }
-            ),
-            delivery_duration: register!("delivery_duration_seconds", "How long attempts took", {
-                Family::new_with_constructor(durations as fn() -> Histogram)
-            }),
-            handler_lag_events: register!(
-                "handler_lag_events",
-                "Events not finished by the handler",
-                Family::default()
-            ),
-            handler_lag_seconds: register!(
-                "handler_lag_seconds",
-                "Age of the oldest event not finished by the handler",
-                Family::default()
-            ),
-            parked: register!(
-                "parked",
-                "Deliveries given up until replayed or discarded",
-                Family::default()
-            ),
-            retry_window_remaining: register!(
-                "retry_window_remaining_seconds",
-                "Until the sender gives up what fails now",
-                Family::default()
-            ),
-            source_deaf: register!(
-                "source_deaf",
-                "Whether nothing authentic comes while signed callbacks are refused",
-                Family::default()
-            ),
-            clock_offset: register!(
-                "clock_offset_seconds",
-                "The sender's clock minus this machine's",
-                Family::default()
-            ),
-            inbox_bytes: register!("inbox_bytes", "Size of the inbox on disk", Count::default()),
-            streams_live: register!(
-                "streams_live",
-                "Streams that are live, by configured domain",
-                Family::default()
-            ),
-            stream_flaps: register!(
-                "stream_flaps",
-                "Streams that went offline, or live, and back before that was told",
-                Counter::default()
-            ),
-            streams_stale: register!(
-                "streams_stale",
-                "Streams that have been live for longer than stale_after",
-                Count::default()
-            ),
-            streams_lag_events: register!(
-                "streams_lag_events",
-                "Events that are not on the board of streams yet",
-                Count::default()
-            ),
-            rejected_dropped: register!(
-                "rejected_dropped",
-                "Refused callbacks not kept in the rejected list",
-                Counter::default()
-            ),
-            log_lines_dropped: register!(
-                "log_lines_dropped",
-                "Lines of livehook's own log that nobody read in time",
-                Counter::default()
-            ),
-            registry,
-        }
-    }
-}
-
 impl Metrics {
-    /// What is counted of a handler's attempts, looked up once.
+    /// The metrics of a handler, looked up once.
     pub(crate) fn of_handler(&self, handler: &str) -> DeliveryMetrics {
         let counter = |outcome| {
             let handler = handler.to_owned();
@@ -409,7 +170,7 @@ impl Metrics {
         }
     }
 
-    /// Shows how many streams are live in each of the domains that are `known`, and in all others.
+    /// Sets the number of live streams in each of the `known` domains, and in all others.
     pub(crate) fn show_live(&self, known: &BTreeSet<String>, live: Vec<(String, u64)>) {
         let mut shown: BTreeMap<&str, u64> = known.iter().map(|name| (&**name, 0)).collect();
         shown.insert("other", 0);
@@ -425,7 +186,7 @@ impl Metrics {
         }
     }
 
-    /// Everything.
+    /// Returns all metrics as text.
     pub(crate) fn encode(&self, format: TextFormat) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {

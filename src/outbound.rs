@@ -1,4 +1,4 @@
-//! The HTTP client for everything that livehook sends: it goes where it is told or nowhere.
+//! The HTTP client for all requests of livehook. It follows no redirect and uses no proxy.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,29 +10,30 @@ use rustls::crypto::CryptoProvider;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
-/// A connection that is not used for so long is closed.
+/// A connection that is idle for this long is closed.
 const IDLE: Duration = Duration::from_secs(30);
-/// The client's own limit is 100, above which a good answer would count as none.
+/// The client's default is 100. With more headers a good answer would count as a failure.
 const MAX_HEADERS: usize = 2000;
 
 use crate::settings;
 
-/// A client for `url` that follows no redirects and uses no proxy of the environment; `more` sets what else is wanted.
+/// A client for `url`. `configure` adds settings.
 pub(crate) fn client(
     url: &Url,
-    more: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> anyhow::Result<Client> {
-    more(settings(tls(url)?))
+    configure(settings(tls(url)?))
         .build()
         .context("cannot set up the HTTP client")
 }
 
-/// Clients for one URL, one after the other. Each is used for a limited time, and its connections end with it: a server
-/// whose name has moved to another address is found there, however long the old address goes on answering.
+/// Clients for one URL, one after the other. Each is used for a limited time, and its connections
+/// end with it. So when the server's name moves to another address, livehook follows, even if the
+/// old address still answers.
 pub(crate) struct Clients {
     tls: Option<ClientConfig>,
     lifetime: Duration,
-    more: fn(ClientBuilder) -> ClientBuilder,
+    configure: fn(ClientBuilder) -> ClientBuilder,
     current: Mutex<(Instant, Client)>,
 }
 
@@ -40,16 +41,16 @@ impl Clients {
     pub(crate) fn new(
         url: &Url,
         lifetime: Duration,
-        more: fn(ClientBuilder) -> ClientBuilder,
+        configure: fn(ClientBuilder) -> ClientBuilder,
     ) -> anyhow::Result<Self> {
-        // Once: it reads the certificates of the system.
+        // Only once, because it reads the certificates of the system.
         let tls = tls(url)?;
-        let first = more(settings(tls.clone())).build();
+        let first = configure(settings(tls.clone())).build();
         let first = first.context("cannot set up the HTTP client")?;
         Ok(Self {
             tls,
             lifetime,
-            more,
+            configure,
             current: Mutex::new((Instant::now(), first)),
         })
     }
@@ -59,7 +60,7 @@ impl Clients {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, client) = &mut *current;
         if since.elapsed() >= self.lifetime
-            && let Ok(fresh) = (self.more)(settings(self.tls.clone())).build()
+            && let Ok(fresh) = (self.configure)(settings(self.tls.clone())).build()
         {
             (*since, *client) = (Instant::now(), fresh);
         }
@@ -76,37 +77,37 @@ fn settings(tls: Option<ClientConfig>) -> ClientBuilder {
         .no_proxy();
     match tls {
         Some(tls) => client.tls_backend_preconfigured(tls),
-        // It never speaks TLS, so it need not find the system's certificates.
+        // Without TLS it needs no certificates of the system.
         None => client.tls_certs_only([]),
     }
 }
 
-/// How to speak TLS with `url`, if it wants that.
+/// The TLS settings for `url`; none for HTTP.
 fn tls(url: &Url) -> anyhow::Result<Option<ClientConfig>> {
     choose_crypto();
     if url.scheme() == "http" {
         return Ok(None);
     }
-    let trusting = ClientConfig::builder().with_platform_verifier().context(
+    let config = ClientConfig::builder().with_platform_verifier().context(
         "cannot set up HTTPS; the certificates of the system, or those of $SSL_CERT_FILE, are needed",
     )?;
-    let mut tls = trusting.with_no_client_auth();
+    let mut tls = config.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(tls))
 }
 
-/// TLS needs to know who does the cryptography for the process.
+/// Chooses the cryptography library of the process, which TLS needs.
 pub(crate) fn choose_crypto() {
     if CryptoProvider::get_default().is_none() {
-        // It fails if another thread was faster, which is as good.
+        // It fails only if another thread has chosen meanwhile, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 
-/// Reads the URL of an HTTP endpoint; the problem as the rest of a sentence that begins with its place. It does not repeat
-/// the URL, which may hold secrets.
+/// Reads the URL of an HTTP endpoint. The error is the rest of a sentence that begins with the
+/// option's place. It does not repeat the URL, which may contain secrets.
 pub(crate) fn url(text: &str, example: &str) -> Result<Url, String> {
-    settings::check_filled(text)?;
+    settings::check_no_placeholder(text)?;
     // The parser's own messages do not repeat the text.
     let url = Url::parse(text)
         .map_err(|error| format!("is no URL ({error}), write one such as {example}"))?;

@@ -1,11 +1,12 @@
-//! The rejected list: what was refused with 401, kept so that a mis-typed key costs nothing, and what came to a URL that is
-//! nobody's, kept so that a mis-typed URL costs nothing.
+//! The rejected list: callbacks that were refused with 401, and callbacks to URLs of no source. They
+//! are kept so that a mistyped key or URL loses nothing.
 //!
-//! It has a file and a thread of its own and never a part in a callback's transaction. What it holds is bounded per source
-//! and reason, the newest kept, so that a flood of forgeries only pushes out forgeries; and no more than `PER_SECOND` of a
-//! source and reason are taken in a second, so that a flood costs little. All URLs that are nobody's count as one source,
-//! [`NOBODY`]. A flood of forged signatures and a mis-typed key
-//! have the same reason, and share what is kept: with a token in the URL, forgeries have another.
+//! The list has its own file and thread, and is never in the transaction of a callback. For each
+//! source and reason it keeps only the newest entries, so that a flood of forgeries only pushes out
+//! forgeries. It takes at most `PER_SECOND` entries of a source and reason in a second, so that a
+//! flood costs little. All URLs of no source count as one source, [`UNKNOWN_SOURCE`]. Forged signatures and a
+//! mistyped key have the same reason and share one limit; but if the URL has a token, most forgeries
+//! have another reason.
 
 mod shared;
 mod sqlite;
@@ -22,23 +23,23 @@ use css_callbacks::{Kind, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use self::shared::SharedShelf;
+use self::shared::SharedStore;
 use self::sqlite::{RejectedReader, SqliteStore};
 use crate::inbox::query::Page;
 pub(crate) use crate::inbox::rejected::{Reason, RejectedEntry, RejectedQuery};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::Metrics;
-pub(crate) use crate::source::NOBODY;
+pub(crate) use crate::source::UNKNOWN_SOURCE;
 
-/// Longer bodies are listed without their text.
+/// Longer bodies are not kept, only their size.
 pub(crate) const MAX_BODY: usize = 64 << 10;
-/// At most so many entries per source and reason.
+/// Kept entries of each source and reason.
 const ENTRIES: u64 = 1000;
-/// At most so many bytes of bodies per source and reason.
+/// Kept bytes of bodies of each source and reason.
 const BYTES: u64 = 16 << 20;
-/// Taken in a second per source and reason.
+/// New entries in a second of each source and reason.
 const PER_SECOND: u32 = 50;
-/// Waiting to be written: with the longest bodies 4 MiB.
+/// Entries that wait to be written: 4 MiB, if all bodies are as long as they may be.
 const QUEUE: usize = 64;
 /// Bytes of bodies in one page of the list.
 const PAGE: u64 = 4 << 20;
@@ -46,23 +47,20 @@ const PAGE: u64 = 4 << 20;
 /// A refused callback.
 #[derive(Debug, Clone)]
 pub(crate) struct Rejected {
-    /// Why.
     pub reason: Reason,
-    /// When it arrived.
     pub received: Timestamp,
-    /// The source whose URL was called, or [`NOBODY`].
+    /// The source whose URL was called, or [`UNKNOWN_SOURCE`].
     pub source: Arc<str>,
     /// The kind whose URL was called.
     pub url_kind: Option<Kind>,
-    /// The kind it would have had.
+    /// The kind that the body claims.
     pub kind: Kind,
-    /// Where it came from.
     pub client: Option<IpAddr>,
-    /// SHA-256 of the presented token, so that the token itself is not kept.
+    /// SHA-256 of the presented token. The token itself is not kept.
     pub token_hash: Option<[u8; 32]>,
     /// Bytes of the body.
     pub size: usize,
-    /// The body as received; what is longer than [`MAX_BODY`] is not kept.
+    /// The body as received. It is not kept if it is longer than [`MAX_BODY`].
     pub body: Bytes,
 }
 
@@ -73,56 +71,56 @@ impl Rejected {
     }
 }
 
-/// A part of the list from one row more than is wanted: no more once their bodies exceed [`PAGE`].
-fn page<E>(
+/// A page from rows, of which one more was read than the page may have. The page ends once its bodies
+/// exceed [`PAGE`] bytes.
+fn to_page<E>(
     rows: impl Iterator<Item = Result<RejectedEntry, E>>,
     limit: usize,
 ) -> Result<Page<RejectedEntry>, E> {
     let mut items: Vec<RejectedEntry> = Vec::new();
-    let mut held = 0;
+    let mut bytes = 0;
     let mut has_more = false;
     for entry in rows {
-        // What is read may also end for the same reason.
-        has_more = items.len() == limit || held > PAGE;
+        // The query may have ended for the same reason; see below.
+        has_more = items.len() == limit || bytes > PAGE;
         if has_more {
             break;
         }
         let entry = entry?;
-        held += entry.body.as_ref().map_or(0, |body| body.len() as u64);
+        bytes += entry.body.as_ref().map_or(0, |body| body.len() as u64);
         items.push(entry);
     }
     let last = items.last().map(|entry| entry.id);
     Ok(Page {
-        next: last.filter(|_| has_more || held > PAGE),
+        next: last.filter(|_| has_more || bytes > PAGE),
         items,
     })
 }
 
-/// A second since 1970, and how many were taken in it.
+/// A second since 1970, and how many entries came in it.
 type Second = (i64, u32);
 
-/// What is to be done to the list.
 enum ListCommand {
     Keep(Rejected),
     Remove(Vec<i64>, oneshot::Sender<Result<(), StoreError>>),
 }
 
-/// Where the list is.
+/// Where pages of the list are read.
 enum RejectedBackend {
     File(Arc<Mutex<RejectedReader>>),
     Shared(Inbox),
 }
 
-/// Takes refused callbacks.
+/// The rejected list.
 pub(crate) struct RejectedList {
     queue: Mutex<Option<SyncSender<ListCommand>>>,
-    taken: Mutex<HashMap<(Arc<str>, Reason), Second>>,
+    rates: Mutex<HashMap<(Arc<str>, Reason), Second>>,
     backend: RejectedBackend,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What writes.
+/// Writes to the list, in its thread.
 trait Write: Send + 'static {
     fn keep(&mut self, batch: &[Rejected]) -> Result<(), String>;
     fn remove(&mut self, ids: &[i64]) -> Result<(), String>;
@@ -132,45 +130,41 @@ impl RejectedList {
     /// Opens or creates the list in the inbox's directory.
     pub(crate) fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
         let file = directory.join("rejected.db");
-        let shelf = SqliteStore::open(&file)?;
+        let store = SqliteStore::open(&file)?;
         let reader = Arc::new(Mutex::new(RejectedReader::open(&file)?));
-        Ok(Self::written_by(
-            shelf,
-            RejectedBackend::File(reader),
-            metrics,
-        ))
+        Ok(Self::start(store, RejectedBackend::File(reader), metrics))
     }
 
-    /// The list in an inbox that several processes share, and the list with it. Belongs into a runtime.
+    /// The list in an inbox that several processes share. It must be called in a runtime.
     pub(crate) fn shared(inbox: Inbox, metrics: Arc<Metrics>) -> Self {
-        Self::written_by(
-            SharedShelf::new(inbox.clone()),
+        Self::start(
+            SharedStore::new(inbox.clone()),
             RejectedBackend::Shared(inbox),
             metrics,
         )
     }
 
-    fn written_by(shelf: impl Write, backend: RejectedBackend, metrics: Arc<Metrics>) -> Self {
+    fn start(store: impl Write, backend: RejectedBackend, metrics: Arc<Metrics>) -> Self {
         let (queue, received) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("rejected".to_owned())
-            .spawn(move || run(&received, shelf));
+            .spawn(move || run(&received, store));
         Self {
             queue: Mutex::new(Some(queue)),
-            taken: Mutex::default(),
+            rates: Mutex::default(),
             backend,
             metrics,
             thread: Mutex::new(thread.ok()),
         }
     }
 
-    /// Keeps a refused callback, if the list keeps up; never waits.
+    /// Keeps a refused callback. If too many come at once, it is dropped and counted. Never waits.
     pub(crate) fn keep(&self, mut rejected: Rejected) {
-        // It waits outside the budget of bodies in flight.
+        // The queue is not in the budget of bodies in flight, so it must not hold long ones.
         if rejected.size > MAX_BODY {
             rejected.body = Bytes::new();
         }
-        let kept = self.is_in_time(&rejected)
+        let kept = self.is_within_rate(&rejected)
             && match self.queue() {
                 Some(queue) => queue.try_send(ListCommand::Keep(rejected)).is_ok(),
                 None => false,
@@ -185,10 +179,10 @@ impl RejectedList {
         queue.clone()
     }
 
-    fn is_in_time(&self, rejected: &Rejected) -> bool {
+    fn is_within_rate(&self, rejected: &Rejected) -> bool {
         let second = rejected.received.seconds();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = taken
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = rates
             .entry((rejected.source.clone(), rejected.reason))
             .or_default();
         if entry.0 != second {
@@ -198,8 +192,8 @@ impl RejectedList {
         entry.1 <= PER_SECOND
     }
 
-    /// A part of the list, up to `limit` entries.
-    pub(crate) async fn part(
+    /// A page of the list, up to `limit` entries.
+    pub(crate) async fn page(
         &self,
         wanted: RejectedQuery,
         limit: usize,
@@ -207,24 +201,24 @@ impl RejectedList {
         let reader = match &self.backend {
             RejectedBackend::Shared(inbox) => {
                 let rows = inbox.rejected(&wanted, limit + 1, PAGE).await?;
-                return page(rows.into_iter().map(Ok), limit);
+                return to_page(rows.into_iter().map(Ok), limit);
             }
             RejectedBackend::File(reader) => reader.clone(),
         };
-        let part = spawn_blocking(move || {
+        let page = spawn_blocking(move || {
             let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            reader.part(&wanted, limit)
+            reader.page(&wanted, limit)
         });
-        part.await.unwrap_or(Err(StoreError::Failed))
+        page.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    /// Takes entries off the list; those that are not there any more are passed over.
+    /// Removes entries from the list. Missing ones are ignored.
     pub(crate) async fn remove(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         let Some(queue) = self.queue() else {
             return Err(StoreError::Failed);
         };
         let (reply, answer) = oneshot::channel();
-        // It waits for room, as others must not.
+        // This may wait for room in the queue; `keep` may not.
         let sent = spawn_blocking(move || queue.send(ListCommand::Remove(ids, reply)).is_ok());
         if !sent.await.unwrap_or(false) {
             return Err(StoreError::Failed);
@@ -232,7 +226,7 @@ impl RejectedList {
         answer.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    /// Writes what waits and closes the file.
+    /// Writes the entries in the queue and closes the file.
     pub(crate) fn close(&self) {
         self.queue
             .lock()
@@ -244,7 +238,7 @@ impl RejectedList {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of the rejected list had panicked");
+            tracing::error!("the thread of the rejected list panicked");
         }
     }
 }
@@ -255,22 +249,21 @@ impl Drop for RejectedList {
     }
 }
 
-fn run(queue: &Receiver<ListCommand>, mut shelf: impl Write) {
+fn run(queue: &Receiver<ListCommand>, mut store: impl Write) {
     while let Ok(first) = queue.recv() {
         let mut batch = Vec::new();
         for work in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
             match work {
                 ListCommand::Keep(rejected) => batch.push(rejected),
                 ListCommand::Remove(ids, reply) => {
-                    let removed = shelf.remove(&ids);
-                    let removed = removed.map_err(|error| failed("taken off", &error));
-                    // Whoever asked may have gone.
-                    let _ = reply.send(removed);
+                    let removed = store.remove(&ids);
+                    let removed = removed.map_err(|error| failed("removed from", &error));
+                    let _ = reply.send(removed); // the caller may have stopped waiting
                 }
             }
         }
         if !batch.is_empty()
-            && let Err(error) = shelf.keep(&batch)
+            && let Err(error) = store.keep(&batch)
         {
             failed("added to", &error);
         }

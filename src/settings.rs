@@ -1,7 +1,8 @@
-//! What every section of the configuration needs to read its own part: where it stands, units, secrets.
+//! Helpers with which each section of the configuration is read: errors, secrets, files, units.
 //!
-//! Reading a section is two steps: serde fills its config type, and a pure `validate` turns that into a value that the module
-//! can use. What can be wrong becomes an [`Invalid`], which names the place and the fix.
+//! A section is read in two steps. Serde fills its config type, then a pure `validate` turns that
+//! into a value that the module can use. Errors are an [`Invalid`], which names the place and the
+//! fix.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,22 +17,21 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) mod access;
-mod filled;
+mod placeholder;
 
-pub(crate) use self::filled::{check_filled, trimmed};
+pub(crate) use self::placeholder::{check_no_placeholder, trimmed};
 
-/// A configuration that cannot be used: where, and what to do about it.
+/// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub(crate) struct Invalid {
     /// The dotted key, such as `sources.css.key_file`.
     pub place: String,
-    /// What is wrong and how to mend it.
+    /// What is wrong and how to correct it.
     pub problem: String,
 }
 
 impl Invalid {
-    /// A problem at a place.
     pub(crate) fn at(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             place: place.into(),
@@ -40,38 +40,38 @@ impl Invalid {
     }
 }
 
-/// What a configuration refers to beyond its own text.
+/// The context of a configuration: things it refers to.
 #[derive(Clone, Copy)]
 pub(crate) struct Env<'a> {
-    /// The folder that relative paths start from: the configuration file's.
+    /// The directory of the configuration file. Relative paths start here.
     pub base: &'a Path,
-    /// Looks an environment variable up.
+    /// Reads an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Env<'_> {
-    /// The path as seen from the configuration file.
+    /// Resolves a path of the configuration.
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
 }
 
-/// The three ways to give one secret, of which at most one may be used.
+/// The three ways to give one secret. At most one may be used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SecretFields<'a> {
-    /// The option's name in the file, such as `token`; the other two are this and `_file`, `_env`.
+    /// The option's name, such as `token`. The other two options add `_file` and `_env` to it.
     pub name: &'a str,
-    /// The text itself.
     pub text: Option<&'a str>,
-    /// A file that holds it.
+    /// A file that contains the secret.
     pub file: Option<&'a Path>,
-    /// The name of a variable that holds it. With a `?` behind the name, an unset variable means none.
+    /// The name of a variable that contains the secret. If the name ends in `?`, the variable may
+    /// be unset.
     pub variable: Option<&'a str>,
 }
 
 impl SecretFields<'_> {
-    /// The secret, if one is given.
-    pub(crate) fn resolve(&self, place: &str, around: &Env) -> Result<Option<Secret>, Invalid> {
+    /// The secret, if it is given.
+    pub(crate) fn resolve(&self, place: &str, env: &Env) -> Result<Option<Secret>, Invalid> {
         let name = self.name;
         let given = [
             self.text.is_some(),
@@ -87,12 +87,12 @@ impl SecretFields<'_> {
         }
         if let Some(file) = self.file {
             let place = format!("{place}.{name}_file");
-            let text = read_file(&place, file, around)?;
+            let text = read_file(&place, file, env)?;
             return checked(trimmed(&text), place).map(Some);
         }
         if let Some(variable) = self.variable {
             let place = format!("{place}.{name}_env");
-            return match read_variable(&place, variable, around)? {
+            return match read_variable(&place, variable, env)? {
                 Some(text) => checked(trimmed(&text), place).map(Some),
                 None => Ok(None),
             };
@@ -101,29 +101,30 @@ impl SecretFields<'_> {
     }
 }
 
-/// The text of a secret's file.
-pub(crate) fn read_file(place: &str, file: &Path, around: &Env) -> Result<String, Invalid> {
-    let path = around.path(file);
+/// Reads the text of a file that an option names.
+pub(crate) fn read_file(place: &str, file: &Path, env: &Env) -> Result<String, Invalid> {
+    let path = env.path(file);
     read_text(&path)
         .map_err(|error| Invalid::at(place, format!("cannot read {}: {error}", path.display())))
 }
 
-/// The text of a file, read [in time](read_in_time).
+/// Reads the text of a file, [within a time limit](read_in_time).
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read_in_time(path)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8"))
 }
 
-/// Reading one file of the configuration takes no longer.
+/// The longest time to read one file of the configuration.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
-/// No file of the configuration is longer.
-const LONGEST_FILE: u64 = 16 << 20;
+/// The most bytes of one file of the configuration.
+const MAX_FILE: u64 = 16 << 20;
 
-/// Reads a file, and gives up after five seconds: a pipe that nobody writes to, or a file system that hangs, must not hold a
-/// start or a reload up for ever. Nor must one that has no end take all the memory, so no more than 16 MiB is read.
+/// Reads a file within five seconds and up to 16 MiB. A pipe without a writer, a file system that
+/// hangs, or a file without an end must not block a start or a reload, or use up the memory.
 pub(crate) fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
-    /// The files whose reading still hangs: each costs one thread, however often it is tried.
+    /// Files whose reading hangs. Each holds one thread, and another attempt starts no further
+    /// thread.
     static HANGING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let hanging = || HANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let hangs = || {
@@ -142,7 +143,8 @@ pub(crate) fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
     })?;
     read.recv_timeout(READ_WITHIN).unwrap_or_else(|_| {
         let mut hanging = hanging();
-        // It may have ended just now; from here on the thread waits to take itself off the list.
+        // The read may have ended just now. If not, its thread removes the path once this lock is
+        // free.
         read.try_recv().unwrap_or_else(|_| {
             hanging.insert(path.to_owned());
             Err(hangs())
@@ -153,30 +155,26 @@ pub(crate) fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
 fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
-        .take(LONGEST_FILE + 1)
+        .take(MAX_FILE + 1)
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST_FILE {
+    if bytes.len() as u64 > MAX_FILE {
         let problem = "it is longer than 16 MiB";
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
     Ok(bytes)
 }
 
-/// The text of a named variable; none if it is unset and its name ends in `?`.
-pub(crate) fn read_variable(
-    place: &str,
-    name: &str,
-    around: &Env,
-) -> Result<Option<String>, Invalid> {
+/// Reads a variable. Returns none if it is unset and `name` ends in `?`.
+pub(crate) fn read_variable(place: &str, name: &str, env: &Env) -> Result<Option<String>, Invalid> {
     let (name, optional) = match name.strip_suffix('?') {
         Some(name) => (name, true),
         None => (name, false),
     };
-    if name.is_empty() || check_filled(name).is_err() {
+    if name.is_empty() || check_no_placeholder(name).is_err() {
         let problem = "is no name of a variable, write one such as \"CSS_KEY\"";
         return Err(Invalid::at(place, problem));
     }
-    match (around.variable)(name) {
+    match (env.variable)(name) {
         None if !optional => Err(Invalid::at(
             place,
             format!("the environment variable `{name}` is not set"),
@@ -191,13 +189,13 @@ pub(crate) fn checked(text: &str, place: String) -> Result<Secret, Invalid> {
         let problem = "is empty; set it or leave the option out";
         return Err(Invalid::at(place, problem));
     }
-    match filled::check_secret(text) {
+    match placeholder::check_secret(text) {
         Ok(()) => Ok(Secret::new(text)),
         Err(problem) => Err(Invalid::at(place, problem)),
     }
 }
 
-/// Names of sources and handlers: `[a-z][a-z0-9-]{0,31}`.
+/// Checks the name of a source or a handler: `[a-z][a-z0-9-]{0,31}`.
 pub(crate) fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
     let rest_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.len() <= 32
@@ -211,18 +209,19 @@ pub(crate) fn check_name(place: &str, name: &str) -> Result<(), Invalid> {
     Err(Invalid::at(place, problem))
 }
 
-/// What stands where a unit is expected. A bare number is taken along, so that the message can say what is missing.
+/// The value of an option with a unit. A number is accepted here, so that the message can say that
+/// the unit is missing.
 #[derive(Deserialize)]
 #[serde(
     untagged,
     expecting = "expected a text with a unit, such as \"10s\" or \"1MiB\""
 )]
-enum SecretSource {
+enum TextOrNumber {
     Text(String),
     Number(i64),
 }
 
-impl SecretSource {
+impl TextOrNumber {
     fn text(self) -> String {
         match self {
             Self::Text(text) => text,
@@ -231,12 +230,13 @@ impl SecretSource {
     }
 }
 
-/// The longest duration that an option takes: longer ones are slips, and adding them to a time could overflow.
-pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// The longest duration of an option. Longer ones are mistakes, and could overflow when they are
+/// added to a time.
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A duration that is not zero and not absurd.
+/// Refuses zero, and more than [`MAX_DURATION`].
 pub(crate) fn check_duration(place: impl Into<String>, value: Duration) -> Result<(), Invalid> {
-    if !value.is_zero() && value <= LONGEST {
+    if !value.is_zero() && value <= MAX_DURATION {
         return Ok(());
     }
     let problem = format!(
@@ -248,7 +248,7 @@ pub(crate) fn check_duration(place: impl Into<String>, value: Duration) -> Resul
 
 /// Reads a duration such as `30m` or `1h 30m`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = SecretSource::deserialize(deserializer)?.text();
+    let text = TextOrNumber::deserialize(deserializer)?.text();
     humantime::parse_duration(&text).map_err(|_| {
         serde::de::Error::custom(format_args!(
             "`{text}` is no duration, write one such as \"10s\", \"30m\" or \"7d\""
@@ -256,16 +256,16 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     })
 }
 
-/// As [`duration`], where none is a choice too.
+/// Like [`duration`], for an option that may be missing.
 pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
 }
 
-/// Reads a size in bytes such as `1MiB`.
+/// Reads a size in bytes, such as `1MiB`.
 pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = SecretSource::deserialize(deserializer)?.text();
+    let text = TextOrNumber::deserialize(deserializer)?.text();
     text.parse::<bytesize::ByteSize>()
         .map(|size| size.as_u64())
         .map_err(|_| {
@@ -275,14 +275,14 @@ pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         })
 }
 
-/// As [`size`], where none is a choice too.
+/// Like [`size`], for an option that may be missing.
 pub(crate) fn optional_size<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u64>, D::Error> {
     size(deserializer).map(Some)
 }
 
-/// Reads an address to listen at.
+/// Reads an address with a port.
 pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
@@ -292,7 +292,7 @@ pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sock
     })
 }
 
-/// Reads a list of networks in CIDR form; a bare address is a network of one.
+/// Reads a list of networks in CIDR form. An address alone is a network of one address.
 pub(crate) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let network = |text: &String| {
@@ -404,10 +404,10 @@ mod tests {
     #[test]
     fn a_file_is_read_to_16_mib_and_no_further() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(LONGEST_FILE).unwrap();
+        file.as_file().set_len(MAX_FILE).unwrap();
         let read = read_in_time(file.path()).unwrap();
-        assert_eq!(read.len() as u64, LONGEST_FILE);
-        file.as_file().set_len(LONGEST_FILE + 1).unwrap();
+        assert_eq!(read.len() as u64, MAX_FILE);
+        file.as_file().set_len(MAX_FILE + 1).unwrap();
         for endless in [file.path(), Path::new("/dev/zero")] {
             let error = read_in_time(endless).unwrap_err();
             assert_eq!(error.to_string(), "it is longer than 16 MiB");

@@ -15,28 +15,28 @@ use serde::{Deserialize, Deserializer};
 
 use crate::settings::{self, Env, Invalid, SecretFields};
 
-/// `[sources.NAME]` as it stands in the file.
+/// `[sources.NAME]` as written in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SourceConfig {
-    /// The template's CallbackKey; several during a rotation.
+    /// The template's CallbackKey; more than one during a key rotation.
     pub keys: Vec<String>,
     /// A file with one key per line.
     pub key_file: Option<PathBuf>,
-    /// A variable with one key, or several separated by blanks or commas.
+    /// The name of a variable with one key, or several separated by blanks or commas.
     pub keys_env: Option<String>,
-    /// The secret that the URL must carry as `?token=`.
+    /// The secret that the URL must contain as `?token=`.
     pub token: Option<String>,
-    /// A file that holds the token.
+    /// A file with the token.
     pub token_file: Option<PathBuf>,
-    /// A variable that holds the token.
+    /// The name of a variable with the token.
     pub token_env: Option<String>,
-    /// How long after `t` a signature is still taken: retries run for 16 minutes, `t` for 10.
+    /// How long after `t` a signature is valid: `t` lasts 10 minutes, retries last 16.
     #[serde(deserialize_with = "settings::duration")]
     pub expiry_grace: Duration,
-    /// Kinds that may come without `sign` and `t`.
+    /// The kinds that may arrive without `sign` and `t`.
     pub allow_unsigned: AllowUnsigned,
-    /// Where callbacks may come from; empty: anywhere.
+    /// The networks that may send callbacks; empty: all.
     #[serde(deserialize_with = "settings::networks")]
     pub allow_from: Vec<IpNet>,
 }
@@ -60,9 +60,9 @@ impl Default for SourceConfig {
 /// `allow_unsigned`: `true`, or a list of kinds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AllowUnsigned {
-    /// Every kind that genuine callbacks are known to send unsigned; on a source without keys, everything.
+    /// Every kind that may arrive unsigned. On a source without keys, every kind.
     All,
-    /// These.
+    /// Only these kinds.
     Kinds(BTreeSet<Kind>),
 }
 
@@ -103,34 +103,34 @@ pub(crate) struct Source {
     allow_from: Vec<IpNet>,
 }
 
-/// The source of what came to a URL that is nobody's, in the metrics and in the rejected list.
-pub(crate) const NOBODY: &str = "unknown";
+/// The source name for requests to an unknown URL, in the metrics and in the rejected list.
+pub(crate) const UNKNOWN_SOURCE: &str = "unknown";
 
-/// Names that are no source's: livehook's own pages on the callback listener, and [`NOBODY`].
-const TAKEN: [&str; 3] = ["healthz", "readyz", NOBODY];
+/// Names that no source can have: the health pages, and [`UNKNOWN_SOURCE`].
+const RESERVED_NAMES: [&str; 3] = ["healthz", "readyz", UNKNOWN_SOURCE];
 
 impl SourceConfig {
     /// Checks the section and reads the secrets it refers to.
-    pub(crate) fn validate(&self, name: &str, around: &Env) -> Result<Source, Invalid> {
+    pub(crate) fn validate(&self, name: &str, env: &Env) -> Result<Source, Invalid> {
         let place = format!("sources.{name}");
         settings::check_name(&place, name)?;
-        if TAKEN.contains(&name) {
+        if RESERVED_NAMES.contains(&name) {
             return Err(Invalid::at(
                 place,
-                format!("the name `{name}` is taken by livehook itself; take another"),
+                format!("livehook itself uses the name `{name}`; choose another"),
             ));
         }
-        let keys = self.keys(&place, around)?;
+        let keys = self.keys(&place, env)?;
         let token = SecretFields {
             name: "token",
             text: self.token.as_deref(),
             file: self.token_file.as_deref(),
             variable: self.token_env.as_deref(),
         }
-        .resolve(&place, around)?;
+        .resolve(&place, env)?;
         if keys.is_empty() && token.is_none() && self.allow_unsigned != AllowUnsigned::All {
             let problem = "has neither a key nor a token, so anybody could post to it; set `keys` (the template's \
-                CallbackKey), `token` (the `?token=` of the URL), or, if something else keeps strangers out, \
+                CallbackKey) or `token` (the `?token=` of the URL), or, if something else keeps strangers out, \
                 `allow_unsigned = true`";
             return Err(Invalid::at(place, problem));
         }
@@ -138,7 +138,7 @@ impl SourceConfig {
             && let Some(kind) = kinds.iter().find(|kind| !kind.may_be_unsigned())
         {
             let problem = format!(
-                "`{kind}` always comes signed, so an unsigned one is not genuine; remove it"
+                "the platform always signs `{kind}`, so an unsigned one is not genuine; remove it"
             );
             return Err(Invalid::at(format!("{place}.allow_unsigned"), problem));
         }
@@ -152,7 +152,7 @@ impl SourceConfig {
         })
     }
 
-    fn keys(&self, place: &str, around: &Env) -> Result<Vec<Secret>, Invalid> {
+    fn keys(&self, place: &str, env: &Env) -> Result<Vec<Secret>, Invalid> {
         let given = [
             !self.keys.is_empty(),
             self.key_file.is_some(),
@@ -166,15 +166,15 @@ impl SourceConfig {
         }
         if let Some(file) = &self.key_file {
             let place = format!("{place}.key_file");
-            let text = settings::read_file(&place, file, around)?;
-            return some_keys(text.lines(), place);
+            let text = settings::read_file(&place, file, env)?;
+            return parse_keys(text.lines(), place);
         }
         if let Some(variable) = &self.keys_env {
             let place = format!("{place}.keys_env");
-            return match settings::read_variable(&place, variable, around)? {
+            return match settings::read_variable(&place, variable, env)? {
                 Some(text) => {
                     let separator = |c: char| c.is_whitespace() || c == ',';
-                    some_keys(text.split(separator), place)
+                    parse_keys(text.split(separator), place)
                 }
                 None => Ok(Vec::new()),
             };
@@ -187,24 +187,24 @@ impl SourceConfig {
     }
 }
 
-/// The longest CallbackKey that the platform takes.
-pub(crate) const LONGEST_KEY: usize = 32;
+/// The longest CallbackKey that the platform accepts.
+pub(crate) const MAX_KEY_LENGTH: usize = 32;
 
-/// A key as the platform takes it: with any other one every genuine callback would be refused.
+/// Checks that the platform accepts such a key. With a wrong key, all callbacks are refused.
 fn checked_key(text: &str, place: String) -> Result<Secret, Invalid> {
     let key = settings::checked(text, place.clone())?;
     let problem = match text.chars().count() {
         _ if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             "this one holds something else".to_owned()
         }
-        count if count > LONGEST_KEY => format!("this one has {count}"),
+        count if count > MAX_KEY_LENGTH => format!("this one has {count}"),
         _ => return Ok(key),
     };
     let rule = "the platform takes only keys of 1 to 32 letters and digits";
     Err(Invalid::at(place, format!("{rule}, {problem}")))
 }
 
-fn some_keys<'a>(
+fn parse_keys<'a>(
     keys: impl Iterator<Item = &'a str>,
     place: String,
 ) -> Result<Vec<Secret>, Invalid> {
@@ -220,40 +220,40 @@ fn some_keys<'a>(
     }
 }
 
-/// What a query value need not escape (RFC 3986, unreserved).
+/// The characters to escape in a query value: all but the unreserved ones of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A token as it stands in the query of a source's URLs.
+/// The query of a source's URLs, with its token.
 pub(crate) fn token_query(token: &Secret) -> String {
     format!("token={}", utf8_percent_encode(token.reveal(), ESCAPED))
 }
 
 impl Source {
-    /// Its name, the first path segment of its URLs.
+    /// The name, which is the first path segment of the source's URLs.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The keys that sign its callbacks; none: signatures prove nothing and are not looked at.
+    /// The keys that sign its callbacks. If there are none, signatures are not checked.
     pub(crate) fn keys(&self) -> &[Secret] {
         &self.keys
     }
 
-    /// The secret that its URLs carry, if any.
+    /// The token that its URLs must contain, if any.
     pub(crate) fn token(&self) -> Option<&Secret> {
         self.token.as_ref()
     }
 
-    /// How long after `t` a signature is still taken.
+    /// How long after `t` a signature is still valid.
     pub(crate) fn expiry_grace(&self) -> Duration {
         self.expiry_grace
     }
 
-    /// Whether `allow_unsigned` covers this kind on a source with keys.
+    /// Whether `allow_unsigned` permits this kind on a source with keys.
     pub(crate) fn allows_unsigned(&self, kind: Kind) -> bool {
         match &self.allow_unsigned {
             AllowUnsigned::All => true,
@@ -261,12 +261,12 @@ impl Source {
         }
     }
 
-    /// Whether anybody is believed: neither keys nor token, which only `allow_unsigned = true` permits.
+    /// Whether the source accepts everything: it has no keys and no token, only `allow_unsigned`.
     pub(crate) fn is_open(&self) -> bool {
         self.keys.is_empty() && self.token.is_none()
     }
 
-    /// Whether callbacks may come from this address; an unknown one fits only an empty list.
+    /// Whether this address may send callbacks. An unknown address may only if the list is empty.
     pub(crate) fn allows_from(&self, client: Option<IpAddr>) -> bool {
         self.allow_from.is_empty()
             || client.is_some_and(|client| {
@@ -290,11 +290,11 @@ mod tests {
         std::fs::write(&file, "\u{FEFF}first\r\n\r\n  second\t\n").unwrap();
         let variable = |_: &str| Some(" first,\nsecond, ".to_owned());
         let keys = |config: &SourceConfig| {
-            let around = Env {
+            let env = Env {
                 base: Path::new("/"),
                 variable: &variable,
             };
-            config.validate("css", &around).map(|source| source.keys)
+            config.validate("css", &env).map(|source| source.keys)
         };
         let both = vec![Secret::new("first"), Secret::new("second")];
         let of_file = SourceConfig {

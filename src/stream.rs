@@ -1,16 +1,22 @@
-//! What is known of a stream: its name, facts about it, its pushes, and the rule by which it is live.
+//! The data of the stream board, and the rule that decides whether a stream is live.
 //!
-//! Whatever the order in which callbacks arrive, and however often they come:
+//! The rule does not depend on the order of arrival, nor on how often a callback arrives:
 //!
-//! 1. What is known is a function of the set of facts, one per stored event of a stream (source, domain, app, stream).
-//! 2. Begins and ends with the same `sequence` are one session. A begin that arrives after its own end changes nothing.
-//! 3. A session starts at its begin's time; if only its end is known, at that one's time less `push_duration`.
-//! 4. It is over if there is an end of it. What happens to other sessions makes no difference to it.
-//! 5. Without a sequence, an end belongs to the begin nearest to the one it tells of (at most 90 s before, 5 s after it), or is
-//!    a session by itself.
-//! 6. The newest session by start (ties by sequence) decides: the stream is live if that one is not over.
-//! 7. The time is the event's own, or that of its arrival if it has none.
-//! 8. Facts go with their events. Retention leaves those that decide, so that nothing becomes live or offline by it.
+//! 1. The state of a stream (source, domain, app, stream) depends only on its set of facts. Each
+//!    stored event of the stream gives one fact.
+//! 2. Begins and ends with the same `sequence` form one session. A begin that arrives after the end
+//!    of its own session changes nothing.
+//! 3. A session starts at the time of its begin. If only its end is known, it starts at the time of
+//!    the end minus `push_duration`.
+//! 4. A session is over if it has an end. Events of other sessions do not change that.
+//! 5. If `sequence` is missing, an end is matched to the begin whose time is closest to end time
+//!    minus push duration: at most 90 s before that time, 5 s after it. If no begin matches, the end
+//!    is a session of its own.
+//! 6. The newest session by start time (then by sequence) decides: the stream is live if that
+//!    session is not over.
+//! 7. The time of a fact is the event's own time, or the arrival time if the event has none.
+//! 8. A fact is removed with its event. Retention keeps the events that decide, so it never makes a
+//!    stream live or offline.
 
 mod rule;
 #[cfg(test)]
@@ -21,13 +27,13 @@ use css_callbacks::{Kind, Timestamp};
 pub(crate) use self::rule::{Fact, Session, sessions};
 use crate::event::{Event, Seq};
 
-/// Only so many of the latest begins and ends of one sequence, or of a stream's sessions without one, count.
-pub(crate) const NUMBERLESS: usize = 1000;
+/// How many begins and ends of one `sequence` count at most: the latest ones. All begins and ends
+/// of a stream that have no `sequence` share one such limit.
+pub(crate) const MAX_PUSH_FACTS: usize = 1000;
 
-/// Names a stream. What is not known is empty.
+/// Identifies a stream. A field is empty if the callback does not have it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct StreamKey {
-    /// The source's name.
     pub source: String,
     /// The push domain.
     pub domain: String,
@@ -38,10 +44,10 @@ pub(crate) struct StreamKey {
 }
 
 impl StreamKey {
-    /// The stream that an event is of.
+    /// The stream that the event belongs to.
     pub(crate) fn of(event: &Event) -> Self {
         let attributes = event.attributes();
-        let text = |text: &Option<String>| storable(text.as_deref().unwrap_or_default());
+        let text = |text: &Option<String>| replace_nul(text.as_deref().unwrap_or_default());
         Self {
             source: event.source().to_string(),
             domain: text(&attributes.domain),
@@ -51,26 +57,24 @@ impl StreamKey {
     }
 }
 
-/// A stream on the board.
+/// A stream as the board stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamRow {
-    /// Its number, in the order in which streams were first heard of.
+    /// Numbers the streams in the order in which the board first saw them.
     pub no: i64,
-    /// Its name.
     pub key: StreamKey,
-    /// Whether it is live.
     pub live: bool,
-    /// Since when it is live, or is not; none if nothing was heard of a push.
+    /// When the stream became live or offline. `None` if no begin and no end is known.
     pub since: Option<Timestamp>,
-    /// The session that decides, by its key.
+    /// The key of the session that decides.
     pub session: Option<String>,
-    /// When something of it happened last.
+    /// The time of the stream's latest event.
     pub last: Timestamp,
-    /// Rises whenever a stream becomes live or offline, or is so since another time.
+    /// Increases whenever `live`, `since` or `session` changes. One counter serves all streams.
     pub revision: i64,
 }
 
-/// Kinds of which the newest are looked for whenever a stream is shown, and how many.
+/// The kinds of which the detail of a stream shows the newest events, and how many of each.
 pub(crate) const NOTABLE: [(Kind, i64); 5] = [
     (Kind::Snapshot, 1),
     (Kind::Record, 100),
@@ -79,7 +83,7 @@ pub(crate) const NOTABLE: [(Kind, i64); 5] = [
     (Kind::AudioAudit, 20),
 ];
 
-/// A fact, and the stream it is about.
+/// A fact and the stream that it belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamFact {
     pub(crate) stream: StreamKey,
@@ -87,8 +91,8 @@ pub(crate) struct StreamFact {
 }
 
 impl StreamFact {
-    /// What an event tells.
-    pub(crate) fn by(event: &Event) -> Option<Self> {
+    /// Reads the fact from an event. `None` as for [`Fact::of`].
+    pub(crate) fn of(event: &Event) -> Option<Self> {
         let fact = Fact::of(event)?;
         let stream = StreamKey::of(event);
         Some(Self { stream, fact })
@@ -96,7 +100,7 @@ impl StreamFact {
 }
 
 impl StreamRow {
-    /// The `sequence` of the session that decides.
+    /// The `sequence` of the session that decides, if that session has one.
     pub(crate) fn sequence(&self) -> Option<&str> {
         self.session
             .as_deref()
@@ -104,42 +108,38 @@ impl StreamRow {
     }
 }
 
-/// What came of writing facts.
+/// The result of a write of facts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct FactsWritten {
-    /// Streams that were again as they had been before a change was told.
+    /// How many streams changed back before their change was announced.
     pub(crate) flaps: u64,
 }
 
-/// The begin of a stream that is live, and the stream's number.
+/// The begin of a live stream, and the stream's number.
 pub(crate) type Begin = (Seq, i64);
 
-/// A change to be told.
+/// A change that is to be announced.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamChange {
     pub(crate) stream: StreamRow,
-    /// Counts the changes of the stream.
+    /// How many changes of the stream were announced before this one.
     pub(crate) number: i64,
 }
 
-/// Which streams to list. What is not set lets everything pass.
+/// A filter for the list of streams. A field that is `None` excludes nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamQuery {
-    /// Live or not.
     pub live: Option<bool>,
-    /// Of this source.
     pub source: Option<String>,
-    /// Of this domain.
     pub domain: Option<String>,
-    /// With this `streamid`, or `appname/streamid`.
+    /// Either `streamid` or `appname/streamid`.
     pub stream: Option<String>,
-    /// With this text, in lower case, in `domain/appname/streamid`.
+    /// A text, in lower case, that `domain/appname/streamid` contains.
     pub search: Option<String>,
 }
 
 impl StreamQuery {
-    /// Whether a stream passes.
-    pub(crate) fn lets(&self, stream: &StreamRow) -> bool {
+    pub(crate) fn matches(&self, stream: &StreamRow) -> bool {
         let key = &stream.key;
         let path = format!("{}/{}", key.appname, key.streamid);
         let is = |wanted: &Option<String>, text: &str| {
@@ -156,20 +156,20 @@ impl StreamQuery {
     }
 }
 
-/// What is known of one stream.
+/// The sessions and events that the board stores for one stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamRecord {
     /// Its newest sessions, the newest first.
     pub sessions: Vec<Session>,
     /// Its events, the latest first.
     pub timeline: Vec<Seq>,
-    /// How many push exceptions there were, by sequence.
+    /// The number of push exceptions of each `sequence`.
     pub exceptions: Vec<(Option<String>, u64)>,
-    /// The events behind the newest of kind that is shown by itself.
+    /// The newest events of the kinds in [`NOTABLE`].
     pub notable: Vec<Seq>,
 }
 
-/// Texts of PostgreSQL hold no zero.
-fn storable(text: &str) -> String {
+/// PostgreSQL cannot store a NUL character in a text.
+fn replace_nul(text: &str) -> String {
     text.replace('\0', "\u{FFFD}")
 }

@@ -1,7 +1,9 @@
-//! The board of streams: which of them are live, and since when.
+//! The board of streams: which streams are live, and since when.
 //!
-//! What makes a stream live is a rule of [`crate::stream`]. The facts are fed in like to a handler, behind a position of their
-//! own. A change that lasts for `settle` is told to handlers that ask for it, as an event in the inbox.
+//! The rule in [`crate::stream`] decides whether a stream is live. The board reads the events of the
+//! inbox like a handler, with a position of its own. When a change has lasted for the debounce (the
+//! option `settle`), the board announces it: it stores an event in the inbox, and the handlers that
+//! name its kind receive it.
 
 mod announce;
 mod detail;
@@ -24,18 +26,18 @@ pub(crate) use self::detail::{Recording, SessionDetail, StreamDetail};
 pub(crate) use self::feed::NAME;
 use self::settings::StreamsSettings;
 use self::shelf::{Reader, Shelf};
-use crate::clock::{Clock, Old};
+use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
 use crate::inbox::query::Page;
 use crate::inbox::{Inbox, SharedBoard, StoreError};
 use crate::metrics::Metrics;
-use crate::stream::{self, FactsWritten, StreamKey, StreamQuery, StreamRecord, StreamRow};
+use crate::stream::{FactsWritten, StreamFact, StreamKey, StreamQuery, StreamRecord, StreamRow};
 
-/// Where the board is.
+/// Where the board is stored.
 #[derive(Clone)]
 enum BoardBackend {
     File {
-        shelf: Arc<Mutex<Shelf>>,
+        store: Arc<Mutex<Shelf>>,
         reader: Arc<Mutex<Reader>>,
     },
     Shared(SharedBoard),
@@ -49,11 +51,11 @@ pub(crate) struct Board {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: StreamsSettings,
-    passes: Arc<tokio::sync::Mutex<retention::Passes>>,
+    sweeps: Arc<tokio::sync::Mutex<retention::SweepState>>,
 }
 
 impl Board {
-    /// Opens or creates it: in `directory`, or in the inbox if it is shared.
+    /// Opens or creates the board: in `directory`, or in the database if receivers share the inbox.
     pub(crate) fn open(
         directory: &Path,
         inbox: Inbox,
@@ -65,9 +67,9 @@ impl Board {
             Some(board) => BoardBackend::Shared(board),
             None => {
                 let file = directory.join("streams.db");
-                let shelf = Shelf::open(&file)?;
+                let store = Shelf::open(&file)?;
                 BoardBackend::File {
-                    shelf: Arc::new(Mutex::new(shelf)),
+                    store: Arc::new(Mutex::new(store)),
                     reader: Arc::new(Mutex::new(Reader::open(&file)?)),
                 }
             }
@@ -78,11 +80,11 @@ impl Board {
             clock,
             metrics,
             settings,
-            passes: Arc::default(),
+            sweeps: Arc::default(),
         })
     }
 
-    /// The streams after `after`, in the order in which they were first heard of.
+    /// Lists streams by number, from the first one after `after`.
     pub(crate) async fn list(
         &self,
         wanted: StreamQuery,
@@ -101,7 +103,6 @@ impl Board {
         Ok(Page { items, next })
     }
 
-    /// One stream.
     pub(crate) async fn find(&self, key: StreamKey) -> Result<Option<StreamRow>, StoreError> {
         match &self.backend {
             BoardBackend::File { reader, .. } => {
@@ -111,8 +112,9 @@ impl Board {
         }
     }
 
-    /// A stream's newest sessions and its events from before the event `before`, up to `limit` of each and one event more.
-    pub(crate) async fn details(
+    /// Reads a stream's newest sessions and its events before the event `before`: up to `limit`
+    /// sessions and `limit` + 1 events.
+    async fn record(
         &self,
         stream: &StreamRow,
         before: Option<Seq>,
@@ -127,7 +129,7 @@ impl Board {
         }
     }
 
-    /// The streams that have changed since a revision, in the order in which they did.
+    /// The streams with a revision above `since`, in the order of revisions.
     pub(crate) async fn changed(
         &self,
         since: i64,
@@ -141,7 +143,7 @@ impl Board {
         }
     }
 
-    /// The newest revision.
+    /// The highest revision.
     pub(crate) async fn revision(&self) -> Result<i64, StoreError> {
         match &self.backend {
             BoardBackend::File { reader, .. } => read(reader, |reader| reader.revision()).await,
@@ -149,9 +151,9 @@ impl Board {
         }
     }
 
-    /// Brings its gauges up to date.
+    /// Updates the gauges of live and stale streams.
     pub(crate) async fn measure(&self) -> Result<(), StoreError> {
-        let stale = Old::than(self.settings.stale_after, self.clock.now());
+        let stale = AgeCutoff::older_than(self.settings.stale_after, self.clock.now());
         let (live, stale) = match &self.backend {
             BoardBackend::File { reader, .. } => {
                 read(reader, move |reader| reader.measure(stale)).await?
@@ -164,66 +166,69 @@ impl Board {
         Ok(())
     }
 
-    /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
+    /// Stores facts. With `reindexed`, a range of the inbox that the facts cover completely, they
+    /// replace the stored facts of that range.
     async fn apply(
         &self,
-        told: Vec<stream::StreamFact>,
-        instead: Option<(Seq, Seq)>,
+        facts: Vec<StreamFact>,
+        reindexed: Option<(Seq, Seq)>,
     ) -> Result<(), StoreError> {
-        let settle_at = self.settle_at();
+        let debounce_until = self.debounce_until();
         let written = match &self.backend {
-            BoardBackend::File { shelf, .. } => {
-                self.write(shelf, move |shelf| shelf.apply(&told, instead, settle_at))
-                    .await?
+            BoardBackend::File { store, .. } => {
+                self.write(store, move |store| {
+                    store.apply(&facts, reindexed, debounce_until)
+                })
+                .await?
             }
-            BoardBackend::Shared(board) => board.apply(&told, instead, settle_at).await?,
+            BoardBackend::Shared(board) => board.apply(&facts, reindexed, debounce_until).await?,
         };
-        self.count(written);
+        self.count_flaps(written);
         Ok(())
     }
 
-    /// Forgets facts.
+    /// Forgets the facts of events that were removed from the inbox.
     async fn forget(&self, seqs: Vec<Seq>) -> Result<(), StoreError> {
-        let settle_at = self.settle_at();
+        let debounce_until = self.debounce_until();
         match &self.backend {
-            BoardBackend::File { shelf, .. } => {
-                let forget = move |shelf: &mut Shelf| shelf.forget(&seqs, settle_at);
-                self.write(shelf, forget).await.map(drop)
+            BoardBackend::File { store, .. } => {
+                let forget = move |store: &mut Shelf| store.forget(&seqs, debounce_until);
+                self.write(store, forget).await.map(drop)
             }
-            BoardBackend::Shared(board) => board.forget(&seqs, settle_at).await,
+            BoardBackend::Shared(board) => board.forget(&seqs, debounce_until).await,
         }
     }
 
-    /// Has the file changed, off the runtime.
+    /// Changes the file on a blocking thread, so that the runtime does not wait for the disk.
     async fn write<T: Send + 'static>(
         &self,
-        shelf: &Arc<Mutex<Shelf>>,
+        store: &Arc<Mutex<Shelf>>,
         change: impl FnOnce(&mut Shelf) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shelf = shelf.clone();
+        let store = store.clone();
         let result = spawn_blocking(move || {
-            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut shelf)
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut store)
         });
-        self.doubt(ended(result.await))
+        self.check_sync(joined(result.await))
     }
 
-    /// What was written, or that it failed. A sync that failed is as bad here as in the inbox: what the board had of events that
-    /// are removed by now could be lost in a power cut.
-    fn doubt<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+    /// Condemns the inbox if a sync failed. Such a failure is as bad here as in the inbox: after a
+    /// power cut the board could lack facts whose events are already removed.
+    fn check_sync<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
         if let Err(error) = &result {
             self.inbox.condemn_if_not_synced(error);
         }
-        told_of(result)
+        log_failure(result)
     }
 
-    fn count(&self, written: FactsWritten) {
+    fn count_flaps(&self, written: FactsWritten) {
         self.metrics.stream_flaps.inc_by(written.flaps);
     }
 
-    /// When a change of now is told if it lasts, in the steady time.
-    fn settle_at(&self) -> Timestamp {
-        self.clock.steady().plus(self.settings.settle)
+    /// When a change of now is announced if it lasts, by the steady clock.
+    fn debounce_until(&self) -> Timestamp {
+        self.clock.steady().plus(self.settings.debounce)
     }
 }
 
@@ -236,20 +241,21 @@ async fn read<T: Send + 'static>(
         let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         query(&reader)
     });
-    told_of(ended(result.await))
+    log_failure(joined(result.await))
 }
 
-fn ended<T>(result: Result<rusqlite::Result<T>, tokio::task::JoinError>) -> rusqlite::Result<T> {
+fn joined<T>(result: Result<rusqlite::Result<T>, tokio::task::JoinError>) -> rusqlite::Result<T> {
     result.unwrap_or(Err(rusqlite::Error::UnwindingPanic))
 }
 
-/// The log says how it failed, once until something works again: most of it is tried every second.
-fn told_of<T>(result: rusqlite::Result<T>) -> Result<T, StoreError> {
+/// Logs the first failure since the last success. Most calls repeat every second, so logging each
+/// failure would flood the log.
+fn log_failure<T>(result: rusqlite::Result<T>) -> Result<T, StoreError> {
     static FAILING: AtomicBool = AtomicBool::new(false);
     let failed = FAILING.swap(result.is_err(), Ordering::Relaxed);
     result.map_err(|error| {
         if !failed {
-            tracing::error!(store.error = %error, "the board of streams failed, and shows what it had");
+            tracing::error!(store.error = %error, "the board of streams cannot be read or written: it may show old data until this works again");
         }
         StoreError::Failed
     })

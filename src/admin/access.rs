@@ -99,7 +99,7 @@ pub(super) async fn authorize(
     }
     check_origin(headers)?;
     if let Some(arrival) = request.extensions().get::<Arrival>() {
-        arrival.vouch();
+        arrival.mark_authentic();
     }
     Ok(next.run(request).await)
 }

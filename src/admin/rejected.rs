@@ -18,7 +18,7 @@ pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields
     let mut wanted = fields.refused()?;
     fields.end()?;
     wanted.after = paging.after;
-    let page = admin.ingress.rejected().part(wanted, paging.limit).await?;
+    let page = admin.ingress.rejected().page(wanted, paging.limit).await?;
     let items = page.items.iter().map(|entry| item(entry).to_string());
     Ok(list(items, page.next))
 }

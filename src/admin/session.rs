@@ -115,7 +115,7 @@ fn verify(value: &str, token: &Secret, now: Timestamp) -> SessionCookie {
 
 fn mac(token: &Secret, content: &str) -> String {
     let parts = ["livehook console session 1.", content].map(str::as_bytes);
-    hex::encode(auth::code(token.reveal().as_bytes(), parts))
+    hex::encode(auth::hmac_sha256(token.reveal().as_bytes(), parts))
 }
 
 #[cfg(test)]

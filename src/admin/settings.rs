@@ -49,14 +49,14 @@ pub struct AdminSettings {
 
 impl AdminConfig {
     /// Checks the section and reads the token it refers to.
-    pub(crate) fn validate(&self, place: &str, around: &Env) -> Result<AdminSettings, Invalid> {
+    pub(crate) fn validate(&self, place: &str, env: &Env) -> Result<AdminSettings, Invalid> {
         let token = SecretFields {
             name: "token",
             text: self.token.as_deref(),
             file: self.token_file.as_deref(),
             variable: self.token_env.as_deref(),
         }
-        .resolve(place, around)?;
+        .resolve(place, env)?;
         let everywhere = !self.listen.ip().to_canonical().is_loopback();
         let mut listen = self.listen;
         let mut unset = None;

@@ -76,7 +76,10 @@ pub(super) async fn stream(
         found = admin.board.find(literal).await?; // the name really contains a `-`
     }
     let found = found.ok_or(Problem::NotFound("there is no such stream on the board"))?;
-    let detail = admin.board.story(found, paging.after, paging.limit).await?;
+    let detail = admin
+        .board
+        .detail(found, paging.after, paging.limit)
+        .await?;
     Ok(json_answer(StatusCode::OK, &stream_detail(&detail)))
 }
 
@@ -251,7 +254,7 @@ impl StreamFeed {
             }
             let wanted = changed
                 .into_iter()
-                .filter(|stream| self.wanted.lets(stream));
+                .filter(|stream| self.wanted.matches(stream));
             self.unsent.extend(wanted);
         }
     }

@@ -16,11 +16,11 @@ fn source(text: &str) -> Source {
         .build()
         .unwrap();
     let config: SourceConfig = config.try_deserialize().unwrap();
-    let around = Env {
+    let env = Env {
         base: Path::new("/"),
         variable: &|_| None,
     };
-    config.validate("css", &around).unwrap()
+    config.validate("css", &env).unwrap()
 }
 
 fn presented(body: &str) -> Presented<'static> {

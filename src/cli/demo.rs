@@ -1,4 +1,5 @@
-//! `livehook demo`: a server in a directory of its own, one signed callback, and what came of it.
+//! `livehook demo`: starts a server in its own directory, sends one signed callback, shows the
+//! result.
 
 mod directory;
 mod shown;
@@ -26,21 +27,22 @@ use crate::inbox::settings::StoreSettings;
 use crate::outbound;
 use crate::server::{Server, StartError};
 
-/// Where callbacks are taken and where the admin listener is, unless these are taken.
+/// The ports of the callback listener and the admin listener, if they are free.
 const PORTS: [u16; 2] = [8080, 9090];
-/// From the callback to its answer. The server's own limit is shorter.
+/// The longest time to the answer. The server's own limit is shorter.
 const ANSWER: Duration = Duration::from_secs(20);
-/// From the answer to the event in the handler's file.
+/// The longest time from the answer to the event in the handler's file.
 const DELIVERY: Duration = Duration::from_secs(60);
-/// How often the file is looked at.
+/// The pause between two looks at that file.
 const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
-    /// The port that takes callbacks; 0: any that is free [default: 8080, or a free one if that is taken]
+    /// The port for callbacks; 0 means any free port [default: 8080, or a free one if it is in use]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
-    /// Where the configuration, the key, the store and the events are kept; made if missing, used again if not
+    /// The directory for the configuration, the key, the store and the events; created if missing,
+    /// else used again
     #[arg(long, value_name = "DIR", default_value = "livehook-demo")]
     dir: PathBuf,
 }
@@ -53,14 +55,14 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failed> {
         env.remove("LIVEHOOK__SERVER__LISTEN");
     }
     let mut config = directory.config(&env).map_err(Failed::Setup)?;
-    // What goes well is not to stand between what the demo prints.
+    // Messages about normal work would interrupt the output of the demo.
     config.log.level = "warn".to_owned();
     let demo = Demo::of(&config, directory).map_err(Failed::Setup)?;
     serve::start(&config)?;
     serve::block_on(run(config, demo, args.port.is_some()))
 }
 
-/// Where to listen. Whoever asks for a port gets it or an error.
+/// Returns the addresses to listen on. If `port` is given and not free, fails.
 fn free_addresses(port: Option<u16>) -> Result<[SocketAddr; 2], Failed> {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listen = |port| TcpListener::bind(address(port));
@@ -102,7 +104,7 @@ async fn run(config: Config, demo: Demo, keeps_port: bool) -> Result<(), Failed>
     serve::until_stopped(server, &mut stops, showing).await
 }
 
-/// Takes other ports where those that were free have been taken since.
+/// Starts the server. If a port was taken in the meantime, takes another one.
 async fn bind(
     mut config: Config,
     keeps_port: bool,
@@ -110,7 +112,7 @@ async fn bind(
 ) -> Result<Option<Server>, StartError> {
     let mut first = config.clone();
     if let StoreSettings::Sqlite(store) = &mut first.inbox.store {
-        // Most likely another demo has it, and goes on.
+        // Do not wait for the lock: probably another demo uses the store and keeps running.
         store.lock_wait = Duration::ZERO;
     }
     match serve::bind(first, stops).await {
@@ -125,7 +127,6 @@ async fn bind(
     }
 }
 
-/// What is shown, and with what.
 struct Demo {
     directory: DemoDirectory,
     key: String,
@@ -135,7 +136,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// Somebody may have changed the configuration since it was made.
+    /// Fails if somebody removed from the configuration what the demo needs.
     fn of(config: &Config, directory: DemoDirectory) -> anyhow::Result<Self> {
         let file = config.file.display();
         let source = config.sources.get("css");
@@ -155,7 +156,7 @@ impl Demo {
         })
     }
 
-    /// The request, the answer, the event, and what to try next, each as soon as it is there.
+    /// Shows the request, the answer, the event and what to try next, each as soon as it is known.
     async fn show(self, [callbacks, admin]: [SocketAddr; 2]) -> anyhow::Result<()> {
         self.directory.keep([callbacks, admin])?;
         let [callbacks, admin] = [callbacks, admin].map(|at| format!("http://{}", local(at)));
@@ -191,18 +192,18 @@ Content-Type: application/json
 "
         ))
         .await?;
-        ensure!(status.is_success(), "the callback was not taken");
+        ensure!(status.is_success(), "the callback was not accepted");
 
         let event = self.event(before, &sequence).await?;
         let (handler, events) = (&self.handler, self.directory.shown(&self.events));
         say(format!(
             "
-3. The event, as the handler {handler} got it and wrote it into
+3. The event, as the handler {handler} received it and wrote it to
    {events}
 
 {}
 
-4. livehook goes on serving until Ctrl-C. Its console, for a browser:
+4. livehook keeps running until Ctrl-C. Its console, for a browser:
 
    {admin}/
 
@@ -213,10 +214,11 @@ Content-Type: application/json
         .await
     }
 
-    /// Another one each time: the same again would be a repeat, which is delivered once.
+    /// A callback with a new sequence. The same callback again would be a duplicate, which is not
+    /// delivered.
     fn callback(&self, sequence: &str) -> String {
         let now = Clock::system().now().seconds();
-        // The platform signs for ten minutes.
+        // The platform's signatures are valid for ten minutes.
         let t = now + 600;
         let callback = json!({
             "app": "push.example.com",
@@ -242,7 +244,7 @@ Content-Type: application/json
         callback.to_string()
     }
 
-    /// The line that the handler wrote.
+    /// Waits for the line that the handler writes.
     async fn event(&self, before: u64, sequence: &str) -> anyhow::Result<String> {
         let looking = async {
             loop {
@@ -265,7 +267,7 @@ Content-Type: application/json
         timeout(DELIVERY, looking).await.map_err(late)?
     }
 
-    /// What to try, with commands that can be pasted.
+    /// The commands to try next, ready to paste.
     fn next(&self, callbacks: &str) -> String {
         let program = program();
         let (config, key) = (self.directory.file(), self.directory.key());
@@ -305,7 +307,7 @@ fn length(file: &Path) -> u64 {
     std::fs::metadata(file).map_or(0, |found| found.len())
 }
 
-/// The first whole line with `word` in what came to the file after its first `before` bytes.
+/// The first complete line that contains `word`, after the first `before` bytes of the file.
 fn line_with(file: &Path, before: u64, word: &str) -> io::Result<Option<String>> {
     let text = match std::fs::read(file) {
         Ok(text) => text,
@@ -320,7 +322,7 @@ fn line_with(file: &Path, before: u64, word: &str) -> io::Result<Option<String>>
         .map(|line| line.trim_end().to_owned()))
 }
 
-/// Prints where waiting holds up nobody: whoever reads it may be slow.
+/// Prints on a blocking thread, because the reader may be slow.
 async fn say(text: String) -> anyhow::Result<()> {
     let print = move || {
         let mut out = io::stdout().lock();

@@ -4,7 +4,7 @@ use anyhow::Context;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use crate::source::LONGEST_KEY as LENGTH;
+use crate::source::MAX_KEY_LENGTH as LENGTH;
 
 const LETTERS_AND_DIGITS: &[u8; 62] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
@@ -40,11 +40,11 @@ mod tests {
             keys: vec![key.clone()],
             ..Default::default()
         };
-        let around = crate::settings::Env {
+        let env = crate::settings::Env {
             base: std::path::Path::new("/"),
             variable: &|_| None,
         };
-        assert!(config.validate("css", &around).is_ok(), "a source takes it");
+        assert!(config.validate("css", &env).is_ok(), "a source takes it");
         assert_ne!(key, fresh().unwrap());
     }
 }

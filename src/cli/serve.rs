@@ -77,7 +77,7 @@ async fn run(file: PathBuf, config: Config) -> Result<(), Failed> {
         server.listen = %callbacks,
         admin.listen = %admin,
         version = env!("CARGO_PKG_VERSION"),
-        "callbacks are taken"
+        "accepting callbacks"
     );
     if let Some(variable) = unset {
         tracing::info!(

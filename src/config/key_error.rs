@@ -1,4 +1,4 @@
-//! Why a section could not be read, and the exact key at fault.
+//! Why a section could not be read, with the exact key.
 
 use std::fmt;
 
@@ -6,10 +6,9 @@ use serde::de::{Error, Expected, Unexpected};
 
 use super::value::ConfigValue;
 
-/// Why a section could not be read, and where in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct KeyError {
-    /// Keys from the section down.
+    /// The keys from the section down to the error.
     pub(super) place: Vec<String>,
     problem: KeyProblem,
 }
@@ -24,7 +23,7 @@ enum KeyProblem {
 }
 
 impl KeyError {
-    /// The same, seen from one level up.
+    /// The same error, seen from one level up.
     pub(super) fn under(mut self, key: &str) -> Self {
         self.place.insert(0, key.to_owned());
         self
@@ -37,7 +36,7 @@ impl KeyError {
         }
     }
 
-    /// The message for the operator, given the dotted place.
+    /// The message for the operator. `place` is the dotted key.
     pub(super) fn message(&self, place: &str) -> String {
         match &self.problem {
             KeyProblem::UnknownKey(known) => {
@@ -59,10 +58,11 @@ impl KeyError {
         }
     }
 
-    /// Finds the key at fault below the place that serde knows.
+    /// Finds the exact key, if it is below the place that serde reports.
     ///
-    /// A table with a `type` is read by serde in two steps, and the second one has lost the way. So it is read again with one
-    /// key at a time until the same flaw shows; if it shows without any key, the table as a whole is at fault.
+    /// Serde reads a table with a `type` in two steps, and in the second it no longer knows the
+    /// key. So this function reads the table again with one key at a time until the same error
+    /// appears. If the error appears without any key, it belongs to the table as a whole.
     pub(super) fn locate(
         mut self,
         section: &ConfigValue,
@@ -70,13 +70,13 @@ impl KeyError {
     ) -> Self {
         let original = self.clone();
         while let Some(ConfigValue::Table(table)) = section.at(&self.place) {
-            let still_there = |only: Option<&String>| {
+            let has_same_error = |only: Option<&String>| {
                 read(&section.reduced(&self.place, only)).as_ref() == Some(&original)
             };
-            if still_there(None) {
+            if has_same_error(None) {
                 break;
             }
-            let Some(key) = table.keys().find(|key| still_there(Some(key))) else {
+            let Some(key) = table.keys().find(|key| has_same_error(Some(key))) else {
                 break;
             };
             let key = key.clone();
@@ -86,7 +86,7 @@ impl KeyError {
     }
 }
 
-/// The message about a key that nobody reads.
+/// The message for a key that does not exist.
 pub(super) fn unknown_key(place: &str, key: &str, known: &[&str]) -> String {
     match nearest(key, known) {
         Some(nearest) => format!("unknown key `{place}`, did you mean `{nearest}`?"),
@@ -94,7 +94,7 @@ pub(super) fn unknown_key(place: &str, key: &str, known: &[&str]) -> String {
     }
 }
 
-/// The word that looks most like this one.
+/// The known word that is most similar to `word`.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |other: &str| strsim::jaro_winkler(word, other);
     known
@@ -108,7 +108,7 @@ impl Error for KeyError {
         Self::new(KeyProblem::Other(problem.to_string()))
     }
 
-    /// Shows what kind of value was found but not the value: it could be a secret in the wrong place.
+    /// Shows the type of the value but not the value: it may be a secret in the wrong place.
     fn invalid_type(found: Unexpected, expected: &dyn Expected) -> Self {
         let found = match found {
             Unexpected::Bool(_) => "`true` or `false`",
@@ -148,7 +148,7 @@ impl Error for KeyError {
     }
 }
 
-/// What serde expects, in words that are not Rust's.
+/// Names what serde expects in words for people who do not know Rust.
 fn plain(expected: &dyn Expected) -> String {
     let text = expected.to_string();
     match text.as_str() {

@@ -1,9 +1,9 @@
-//! Where in the file something stands, and what a file is that is no TOML.
+//! Finds the position of a key in the file, and common mistakes in a file that is not TOML.
 
 use toml::de::{DeTable, DeValue};
 
-/// Where a dotted key stands, as `:line:column`. Of one that is not in the file, where the table is that it belongs to;
-/// empty if that is not there either.
+/// The position of a dotted key, as `:line:column`. If the key is not in the file, the position of
+/// the nearest table around it, or an empty text if there is none.
 pub(super) fn position(text: &str, place: &str) -> String {
     let found = DeTable::parse(text).ok();
     let found = found.and_then(|root| nearest(root.get_ref(), place));
@@ -19,7 +19,7 @@ pub(super) fn position(text: &str, place: &str) -> String {
     })
 }
 
-/// The offset of the deepest key of the place that is there.
+/// The offset of the deepest key of `place` that is in the file.
 fn nearest(root: &DeTable, place: &str) -> Option<usize> {
     let mut table = root;
     let mut found = None;
@@ -37,23 +37,23 @@ fn nearest(root: &DeTable, place: &str) -> Option<usize> {
     found
 }
 
-/// What most likely is wrong, and where, if the parser found a problem at this line and column; the parser itself speaks of the
-/// character that it would have liked instead.
-pub(super) fn guess(
+/// The probable mistake and its position, if the parser failed at this line and column. The
+/// parser's own message only names the character that it expected.
+pub(super) fn likely_problem(
     text: &str,
     (line, column): (usize, usize),
     problem: &str,
 ) -> Option<((usize, usize), String)> {
     let mut lines = text.lines().map(str::trim_end);
-    let is_said = |line: &&str| !line.is_empty() && !line.trim_start().starts_with('#');
-    if lines.clone().find(is_said).is_some_and(is_yaml) {
+    let is_content = |line: &&str| !line.is_empty() && !line.trim_start().starts_with('#');
+    if lines.clone().find(is_content).is_some_and(is_yaml) {
         return Some((
             (line, column),
             "this is YAML, livehook reads TOML".to_owned(),
         ));
     }
-    if let Some(open) = open_text(text, line) {
-        // Where the parser is in the same line, it knows the column better.
+    if let Some(open) = unclosed_text(text, line) {
+        // If the parser stopped in the same line, its column is more exact.
         let at = if open.0 == line { (line, column) } else { open };
         return Some((at, format!("a quote is missing ({problem})")));
     }
@@ -64,18 +64,19 @@ pub(super) fn guess(
     })
 }
 
-/// Where the first text begins that has no closing quote, in this line or above; one of several lines may end below.
-fn open_text(text: &str, last: usize) -> Option<(usize, usize)> {
-    // One of several lines: where it begins, and its quotes.
-    let mut long: Option<((usize, usize), &str)> = None;
+/// The position of the first text without a closing quote, up to line `last`. A text of several
+/// lines may be closed after `last`.
+fn unclosed_text(text: &str, last: usize) -> Option<(usize, usize)> {
+    // The start and the quotes of a text of several lines that is not closed yet.
+    let mut multiline: Option<((usize, usize), &str)> = None;
     for (number, line) in (1..).zip(text.lines()) {
         let mut rest = line;
         loop {
-            if let Some((_, quotes)) = long {
-                let Some(after) = behind_text(rest, quotes) else {
+            if let Some((_, quotes)) = multiline {
+                let Some(after) = after_text(rest, quotes) else {
                     break;
                 };
-                (long, rest) = (None, after);
+                (multiline, rest) = (None, after);
             }
             let Some(found) = rest.find(['"', '\'', '#']) else {
                 break;
@@ -85,23 +86,23 @@ fn open_text(text: &str, last: usize) -> Option<(usize, usize)> {
                 break;
             }
             let column = line[..line.len() - rest.len()].chars().count() + 1;
-            let is_long = rest.starts_with("\"\"\"") || rest.starts_with("'''");
-            let (quotes, inside) = rest.split_at(if is_long { 3 } else { 1 });
-            match behind_text(inside, quotes) {
+            let is_multiline = rest.starts_with("\"\"\"") || rest.starts_with("'''");
+            let (quotes, inside) = rest.split_at(if is_multiline { 3 } else { 1 });
+            match after_text(inside, quotes) {
                 Some(after) => rest = after,
-                None if is_long => {
-                    long = Some(((number, column), quotes));
+                None if is_multiline => {
+                    multiline = Some(((number, column), quotes));
                     break;
                 }
                 None => return Some((number, column)),
             }
         }
     }
-    long.map(|(begin, _)| begin)
+    multiline.map(|(begin, _)| begin)
 }
 
-/// What comes behind a text and its closing quotes; none if they are not in this line.
-fn behind_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
+/// The rest of the line after a text and its closing quotes; none if this line does not close it.
+fn after_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
     let mut is_escaped = false;
     for (at, letter) in inside.char_indices() {
         if is_escaped {
@@ -109,7 +110,7 @@ fn behind_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
         } else if letter == '\\' && quotes.starts_with('"') {
             is_escaped = true;
         } else if let Some(after) = inside[at..].strip_prefix(quotes) {
-            // A text of several lines may end in quotes itself.
+            // A text of several lines may itself end in quotes.
             let own = after.chars().take_while(|next| *next == letter).count();
             return Some(&after[if quotes.len() > 1 { own.min(2) } else { 0 }..]);
         }
@@ -117,7 +118,8 @@ fn behind_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
     None
 }
 
-/// `key = text` with a text that is nothing else that TOML knows, such as an address, a path, a time or a word.
+/// Whether the line is `key = text` without quotes, where the text is an address, a path, a time or
+/// a word, and not a value that TOML knows.
 fn is_bare_text(line: &str) -> bool {
     let line = line.split('#').next().unwrap_or_default();
     let Some((_, value)) = line.split_once('=') else {
@@ -131,7 +133,7 @@ fn is_bare_text(line: &str) -> bool {
     is_word && !is_boolean && DeTable::parse(&format!("x = {value}")).is_err()
 }
 
-/// `---`, `- item`, `key:` or `key: value`, which no line of TOML begins with.
+/// Whether the line is `---`, `- item`, `key:` or `key: value`. No line of TOML is like that.
 fn is_yaml(line: &str) -> bool {
     let key_fits = |c: char| c.is_alphanumeric() || "_-. \"'".contains(c);
     let key = line

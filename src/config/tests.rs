@@ -8,7 +8,7 @@ use crate::inbox::settings::StoreSettings;
 mod files;
 mod messages;
 
-/// The least that is good.
+/// The smallest valid configuration.
 const LEAST: &str = "[sources.css]\nkeys = [\"abc\"]\n";
 
 fn env(variables: &[(&str, &str)]) -> Environment {
@@ -52,7 +52,7 @@ fn a_variable_replaces_a_secret_whichever_way_the_file_gives_it() {
     let text = format!("{LEAST}[admin]\ntoken_env = \"LIVEHOOK_ADMIN_TOKEN?\"\n");
     let token = |variables: &[(&str, &str)]| read(&text, variables).map(|it| it.admin.token);
     let own = ("LIVEHOOK__ADMIN__TOKEN", "mine");
-    // The file names the other one, which therefore is no slip of the pen.
+    // The file names this variable, so it is not a misspelt option.
     let named = ("LIVEHOOK_ADMIN_TOKEN", "named");
     assert_eq!(token(&[]), Ok(None));
     assert_eq!(token(&[named]), Ok(Some(Secret::new("named"))));

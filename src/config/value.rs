@@ -1,7 +1,8 @@
-//! The configuration as a tree, and how serde reads it: strictly, and with every error knowing its key.
+//! The configuration as a tree, and its strict conversion by serde. Each error knows its key.
 //!
-//! The `config` crate parses the file. Its own way into serde is not used, because it turns `true` into 1, 1e5 into "100000"
-//! and 0.6 into 1 where a secret or a number is expected.
+//! The `config` crate parses the file. Its own conversion is not used: where a text or a number is
+//! expected, it accepts a value of another type (`true` becomes 1, 1e5 becomes "100000", 0.6
+//! becomes 1).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,6 @@ use serde::forward_to_deserialize_any;
 
 use super::key_error::KeyError;
 
-/// A value of the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ConfigValue {
     Text(String),
@@ -20,15 +20,15 @@ pub(super) enum ConfigValue {
     Switch(bool),
     List(Vec<ConfigValue>),
     Table(Table),
-    /// From the environment: whatever its place expects, and literal where that is a text.
+    /// A value from the environment, converted to the type that its option has.
     Variable(String),
 }
 
-/// Ordered, so that of several errors always the same one is shown.
+/// Sorted, so that of several errors always the same one is reported.
 pub(super) type Table = BTreeMap<String, ConfigValue>;
 
 impl ConfigValue {
-    /// The tree of what the `config` crate parsed.
+    /// Converts a value that the `config` crate parsed.
     pub(super) fn new(value: ::config::Value) -> Self {
         use ::config::ValueKind;
         match value.kind {
@@ -38,7 +38,7 @@ impl ConfigValue {
             ValueKind::String(text) => Self::Text(text),
             ValueKind::Array(items) => Self::List(items.into_iter().map(Self::new).collect()),
             ValueKind::Table(table) => Self::table(table),
-            // Never made from TOML.
+            // The parser never makes these from TOML.
             other @ (ValueKind::Nil
             | ValueKind::I128(_)
             | ValueKind::U64(_)
@@ -46,7 +46,7 @@ impl ConfigValue {
         }
     }
 
-    /// The tree of a parsed table.
+    /// Converts a table that the `config` crate parsed.
     pub(super) fn table(table: impl IntoIterator<Item = (String, ::config::Value)>) -> Self {
         Self::Table(
             table
@@ -56,7 +56,7 @@ impl ConfigValue {
         )
     }
 
-    fn found(&self) -> Unexpected<'_> {
+    fn unexpected(&self) -> Unexpected<'_> {
         match self {
             Self::Text(text) | Self::Variable(text) => Unexpected::Str(text),
             Self::Number(number) => Unexpected::Signed(*number),
@@ -67,18 +67,18 @@ impl ConfigValue {
         }
     }
 
-    /// The node below this one.
+    /// The value at a place below this one.
     pub(super) fn at(&self, place: &[String]) -> Option<&ConfigValue> {
-        place.iter().try_fold(self, |node, key| match node {
+        place.iter().try_fold(self, |value, key| match value {
             ConfigValue::Table(table) => table.get(key),
             _ => None,
         })
     }
 
-    /// A copy in which the table at this place has only `type` and, if given, one key.
+    /// A copy in which the table at this place keeps only `type` and, if given, one more key.
     pub(super) fn reduced(&self, place: &[String], only: Option<&String>) -> ConfigValue {
         let mut copy = self.clone();
-        let end = place.iter().try_fold(&mut copy, |node, key| match node {
+        let end = place.iter().try_fold(&mut copy, |value, key| match value {
             ConfigValue::Table(table) => table.get_mut(key),
             _ => None,
         });
@@ -97,7 +97,7 @@ macro_rules! numbers {
                     Ok(number) => visitor.$visit(number),
                     Err(_) => Err(KeyError::invalid_type(Unexpected::Str(text), &visitor)),
                 },
-                node => node.deserialize_any(visitor),
+                value => value.deserialize_any(visitor),
             }
         }
     )*};
@@ -129,7 +129,7 @@ impl<'de> Deserializer<'de> for &'de ConfigValue {
                 "false" => visitor.visit_bool(false),
                 _ => Err(KeyError::invalid_type(Unexpected::Str(text), &visitor)),
             },
-            node => node.deserialize_any(visitor),
+            value => value.deserialize_any(visitor),
         }
     }
 
@@ -172,9 +172,10 @@ impl<'de> Deserializer<'de> for &'de ConfigValue {
             | ConfigValue::Float(_)
             | ConfigValue::Switch(_)
             | ConfigValue::List(_)
-            | ConfigValue::Table(_) => {
-                Err(KeyError::invalid_type(self.found(), &"a text in quotes"))
-            }
+            | ConfigValue::Table(_) => Err(KeyError::invalid_type(
+                self.unexpected(),
+                &"a text in quotes",
+            )),
         }
     }
 
@@ -183,7 +184,6 @@ impl<'de> Deserializer<'de> for &'de ConfigValue {
     }
 }
 
-/// The items of a list.
 struct Items<'de>(std::slice::Iter<'de, ConfigValue>);
 
 impl<'de> SeqAccess<'de> for Items<'de> {
@@ -197,7 +197,6 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     }
 }
 
-/// The entries of a table.
 struct Entries<'de> {
     rest: std::collections::btree_map::Iter<'de, String, ConfigValue>,
     value: Option<(&'de str, &'de ConfigValue)>,
@@ -222,6 +221,6 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         let Some((key, value)) = self.value.take() else {
             return Err(KeyError::custom("a value without a key"));
         };
-        seed.deserialize(value).map_err(|flaw| flaw.under(key))
+        seed.deserialize(value).map_err(|error| error.under(key))
     }
 }

@@ -1,4 +1,4 @@
-//! `LIVEHOOK__SECTION__KEY`: single options from the environment.
+//! `LIVEHOOK__SECTION__KEY`: environment variables that set single options.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,13 @@ use crate::inbox::settings::InboxConfig;
 use crate::ingress::settings::ServerConfig;
 use crate::log::LogConfig;
 
-/// What every overriding variable begins with.
+/// The start of the name of each such variable.
 const PREFIX: &str = "LIVEHOOK__";
 
-/// Options that are lists: a variable holds one value.
+/// Options that are lists. A variable holds one value, so it cannot set them.
 const LISTS: [(&str, &str); 1] = [("server", "trusted_proxies")];
 
-/// Puts the overriding variables into the tree; gives each dotted place that came from one, with the variable's name.
+/// Puts the variables into the tree. Returns the variable's name by dotted key.
 pub(super) fn apply(
     root: &mut Table,
     variables: &BTreeMap<String, String>,
@@ -37,9 +37,9 @@ pub(super) fn apply(
             .or_insert_with(|| ConfigValue::Table(Table::new()));
         if let ConfigValue::Table(table) = table {
             let value = ConfigValue::Variable(value.trim().to_owned());
-            // A secret that the file gives in another way is replaced as well.
-            table.retain(|other, node| {
-                stem(other) != stem(key) || matches!(node, ConfigValue::Variable(_))
+            // The variable also replaces a secret that the file gives in another way.
+            table.retain(|other, value| {
+                stem(other) != stem(key) || matches!(value, ConfigValue::Variable(_))
             });
             table.insert((*key).to_owned(), value);
             set.insert(format!("{section}.{key}"), name.clone());
@@ -48,14 +48,15 @@ pub(super) fn apply(
     Ok(set)
 }
 
-/// What the ways to give one secret have in common.
+/// The part of the name that the three ways to give one secret share.
 fn stem(key: &str) -> &str {
     key.strip_suffix("_file")
         .or_else(|| key.strip_suffix("_env"))
         .unwrap_or(key)
 }
 
-/// Refuses `LIVEHOOK_SERVER_LISTEN`, which sets nothing, unless the file names it as the place of a secret.
+/// Refuses a name such as `LIVEHOOK_SERVER_LISTEN`, which has a single underscore and sets nothing,
+/// unless the file names this variable for a secret.
 fn check_underscores(
     root: &Table,
     variables: &BTreeMap<String, String>,
@@ -65,7 +66,7 @@ fn check_underscores(
     let ours = variables
         .keys()
         .filter(|name| name.starts_with("LIVEHOOK_"));
-    for name in ours.filter(|name| !options.contains_key(*name) && !names(root, name)) {
+    for name in ours.filter(|name| !options.contains_key(*name) && !mentions(root, name)) {
         if let Some(meant) = options.keys().find(|option| single(option) == single(name)) {
             return Err(format!(
                 "environment: `{name}` sets nothing, did you mean `{meant}`?"
@@ -75,10 +76,10 @@ fn check_underscores(
     Ok(())
 }
 
-/// Whether an `…_env` of the file names this variable.
-fn names(table: &Table, variable: &str) -> bool {
-    table.iter().any(|(key, node)| match node {
-        ConfigValue::Table(below) => names(below, variable),
+/// Whether an `…_env` option in the file names this variable.
+fn mentions(table: &Table, variable: &str) -> bool {
+    table.iter().any(|(key, value)| match value {
+        ConfigValue::Table(below) => mentions(below, variable),
         ConfigValue::Text(text) => key.ends_with("_env") && text.trim_end_matches('?') == variable,
         _ => false,
     })
@@ -96,7 +97,7 @@ fn unknown(name: &str, options: &BTreeMap<String, (&str, &str)>) -> String {
     format!("environment: unknown variable `{name}`, did you mean `{nearest}`?")
 }
 
-/// The options that can be overridden, by the variable's name.
+/// The options that a variable can set, by the variable's name.
 fn options() -> BTreeMap<String, (&'static str, &'static str)> {
     let sections = [
         ("server", keys::<ServerConfig>()),
@@ -116,22 +117,22 @@ fn variable(section: &str, key: &str) -> String {
     format!("{PREFIX}{section}__{key}").to_ascii_uppercase()
 }
 
-/// The keys of a section, as its type tells serde.
+/// The keys of a section, from its type.
 pub(super) fn keys<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
-    match T::deserialize(Ask) {
+    match T::deserialize(KeyCollector) {
         Err(Keys(keys)) => keys,
         Ok(_) => &[],
     }
 }
 
-/// Reads nothing but learns which keys a struct asks for.
-struct Ask;
+/// A deserializer without values that reports which keys a struct asks for.
+struct KeyCollector;
 
-/// The answer, on the only way out of a deserializer that has no value.
+/// The keys. They are an error because this deserializer has no value to return.
 #[derive(Debug)]
 struct Keys(&'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Ask {
+impl<'de> Deserializer<'de> for KeyCollector {
     type Error = Keys;
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Keys> {

@@ -1,51 +1,54 @@
-//! Deleting events for good, whatever is still to be done with them.
+//! Deletes events for good, with all deliveries that are still open.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::*;
+use super::Dispatch;
+use super::leases::RemoteCommand;
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
 use crate::inbox::query::{EventFilter, app_in};
 
-/// Events that handlers are told of in one go: one that is at work in another process hears of orders once a second.
+/// The events of one forget command: many, as other processes read commands once a second.
 const PAGE: usize = 4000;
-/// Events deleted in one go: others write in between.
+/// How many events one transaction deletes, so that other writes can come between.
 const CHUNK: usize = 500;
 
-/// What a deletion removed, or would.
+/// What a deletion removed, or a dry run would remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Deleted {
-    /// Events.
     pub count: u64,
-    /// Those of a dry run that tell no appname, though one was asked for.
+    /// Only in a dry run: how many have no appname although the filter names one.
     pub without_appname: u64,
-    /// Those of them that may be of another app: it has a stream of the same name.
+    /// How many of these may belong to another app, which has a stream of the same name.
     pub maybe_another_app: u64,
 }
 
 /// Events without an appname, by source and stream.
-type Nameless = HashMap<(Arc<str>, String), u64>;
+type WithoutAppname = HashMap<(Arc<str>, String), u64>;
 
 impl Dispatch {
-    /// Removes the events that pass the filter, and with them what each handler owes or has parked of them. Those that arrive
-    /// after it began stay. A dry run only counts.
+    /// Removes the events that pass the filter, and every handler's open and parked deliveries of
+    /// them. Events that arrive after the start stay. A dry run only counts.
     ///
-    /// No attempt of them begins after it has ended, but one that runs may end as it does. While it goes on, an event may
-    /// still be delivered once by a handler that could not be told: one that changes hands, or whose process does not answer.
-    /// If it fails, some may be deleted and others given up by handlers: it is to be asked for again.
+    /// After it has returned, no attempt of these events starts. A running attempt may still end.
+    /// Meanwhile a handler that did not get the command may still deliver an event once: its worker
+    /// changes process, or its process does not answer. If the deletion fails, some events may be
+    /// deleted, and handlers may have given up others: the caller must repeat it.
     pub(crate) async fn delete(
         &self,
         filter: EventFilter,
         dry_run: bool,
     ) -> Result<Deleted, StoreError> {
-        let _deleting = self.deleting.lock().await;
+        let _guard = self.deletion_lock.lock().await;
         let all = EventFilter::default();
         let newest = self.inbox.search(all, None, true, 1).await?;
         let newest = newest.items.first().map_or(0, Event::seq);
         let mut unreachable = HashSet::new();
         let mut deleted = Deleted::default();
-        let mut nameless = Nameless::new();
+        let mut without_appname = WithoutAppname::new();
         let mut after = Some(0);
         while let Some(from) = after {
             let page = self
@@ -57,7 +60,7 @@ impl Dispatch {
             let found: Vec<Seq> = found.filter(|seq| *seq <= newest).collect();
             if dry_run {
                 deleted.count += found.len() as u64;
-                count_nameless(&mut nameless, &filter, &page.items);
+                count_without_appname(&mut without_appname, &filter, &page.items);
                 continue;
             }
             if !found.is_empty() {
@@ -67,78 +70,83 @@ impl Dispatch {
                 deleted.count += self.inbox.delete(chunk.to_vec()).await?;
             }
         }
-        // Whatever was read before is through with by now.
+        // After this each worker has handled the events that it read before.
         self.forget_everywhere(&[], &mut unreachable).await;
-        deleted.without_appname = nameless.values().sum();
-        deleted.maybe_another_app = self.count_other_apps(&filter, nameless).await?;
+        deleted.without_appname = without_appname.values().sum();
+        deleted.maybe_another_app = self.count_other_apps(&filter, without_appname).await?;
         Ok(deleted)
     }
 
-    /// How many of these may be of another app than the filter's, because the store knows their stream under one.
+    /// How many of these may belong to another app, which has events of the same stream name.
     async fn count_other_apps(
         &self,
         filter: &EventFilter,
-        mut nameless: Nameless,
+        mut without_appname: WithoutAppname,
     ) -> Result<u64, StoreError> {
-        let asked = filter.stream.as_deref().unwrap_or_default();
-        let ids: HashSet<String> = nameless.keys().map(|(_, id)| id.clone()).collect();
-        let mut number = 0;
+        let wanted = filter.stream.as_deref().unwrap_or_default();
+        let ids: HashSet<String> = without_appname.keys().map(|(_, id)| id.clone()).collect();
+        let mut total = 0;
         for id in ids {
-            let namesakes = EventFilter {
+            let same_stream = EventFilter {
                 source: filter.source.clone(),
                 stream: Some(id.clone()),
                 ..EventFilter::default()
             };
             let mut after = Some(0);
             while let Some(from) = after
-                && nameless.keys().any(|(_, of)| *of == id)
+                && without_appname.keys().any(|(_, of)| *of == id)
             {
                 let page = self
                     .inbox
-                    .search(namesakes.clone(), Some(from), false, PAGE);
+                    .search(same_stream.clone(), Some(from), false, PAGE);
                 let page = page.await?;
                 after = page.next;
                 for event in &page.items {
-                    let own = event.attributes();
-                    let app = own.appname.as_deref();
-                    let elsewhere = own.streamid.as_deref() == Some(&id)
-                        && app.is_some_and(|app| app_in(asked, &id) != Some(app));
-                    if elsewhere {
-                        let these = nameless.remove(&(event.source().clone(), id.clone()));
-                        number += these.unwrap_or_default();
+                    let attributes = event.attributes();
+                    let app = attributes.appname.as_deref();
+                    let is_other_app = attributes.streamid.as_deref() == Some(&id)
+                        && app.is_some_and(|app| app_in(wanted, &id) != Some(app));
+                    if is_other_app {
+                        let count = without_appname.remove(&(event.source().clone(), id.clone()));
+                        total += count.unwrap_or_default();
                     }
                 }
             }
         }
-        Ok(number)
+        Ok(total)
     }
 
-    /// Has every handler give these events up. One that does not hear is not told again: the inbox removes its rows without it.
+    /// Tells every handler to give up these events. A handler that does not answer is not asked
+    /// again: the inbox removes its rows without it.
     async fn forget_everywhere(&self, seqs: &[Seq], unreachable: &mut HashSet<String>) {
         let names: Vec<String> = self.configured().keys().cloned().collect();
-        let told = names
+        let sent = names
             .into_iter()
             .filter(|name| !unreachable.contains(name))
             .map(async |name| {
                 let seqs = seqs.to_vec();
-                let told = self.send(&name, RemoteCommand::Forget { seqs }).await;
-                told.err().map(|_| name)
+                let sent = self.send(&name, RemoteCommand::Forget { seqs }).await;
+                sent.err().map(|_| name)
             });
-        let unheard: Vec<_> = join_all(told).await.into_iter().flatten().collect();
-        unreachable.extend(unheard);
+        let failed: Vec<_> = join_all(sent).await.into_iter().flatten().collect();
+        unreachable.extend(failed);
     }
 }
 
-/// Counts events that tell no appname, if the filter names one.
-fn count_nameless(nameless: &mut Nameless, filter: &EventFilter, events: &[Event]) {
-    let asked = filter.stream.as_deref().unwrap_or_default();
+/// Counts events without an appname, if the filter names one.
+fn count_without_appname(
+    without_appname: &mut WithoutAppname,
+    filter: &EventFilter,
+    events: &[Event],
+) {
+    let wanted = filter.stream.as_deref().unwrap_or_default();
     for event in events {
-        let own = event.attributes();
-        if let (None, Some(id)) = (&own.appname, &own.streamid)
-            && app_in(asked, id).is_some()
+        let attributes = event.attributes();
+        if let (None, Some(id)) = (&attributes.appname, &attributes.streamid)
+            && app_in(wanted, id).is_some()
         {
             let key = (event.source().clone(), id.clone());
-            *nameless.entry(key).or_default() += 1;
+            *without_appname.entry(key).or_default() += 1;
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Whether a handler works at all: two guards against taking its trouble for the events'.
+//! Whether a handler works at all, so that events do not suffer for a fault of the handler.
 //!
-//! A handler that fails for several streams without a single success is **down**: it is probed with one delivery at a time, and
-//! hardly anything new is read for it. Streams that go on failing while others succeed are **poisoned**: their trouble is their
-//! own, and brings the handler down no more. A long run of rejects across streams without a success says more of the handler
-//! than of the events: further rejects count as failures until one succeeds, so that an expired credential does not park a
-//! day's traffic.
+//! A handler that fails for several streams without a success between is **down**. It is probed
+//! with one delivery at a time, and hardly any new event is read for it. A stream that fails while
+//! others succeed is **poisoned**. The fault is the stream's own, so it no longer counts towards
+//! down. A long run of rejects without a success also points to the handler: from then on a reject
+//! is a failure until one attempt succeeds. So an expired credential does not park a day's events.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use css_callbacks::Timestamp;
 use super::settings::Retry;
 use crate::inbox::delivery::{Lane, stream_lane};
 
-/// So many streams failing, none succeeding: it is not the streams.
+/// The handler is down when so many streams fail and none succeeds.
 const STREAMS_UNTIL_DOWN: usize = 4;
-/// So many rejects in a row are believed.
-const REJECTS_BELIEVED: u32 = 50;
+/// Further rejects in a row count as failures.
+const MAX_REJECTS_IN_A_ROW: u32 = 50;
 
-/// More poisoned streams are not remembered.
-const MOST_POISONED: usize = 10_000;
+/// How many poisoned streams are remembered.
+const MAX_POISONED: usize = 10_000;
 
-/// What is known of a handler since its last success.
+/// A handler's health since its last success.
 #[derive(Debug, Default)]
 pub(super) struct HandlerHealth {
     failed: HashSet<Lane>,
-    /// Failed while others succeeded, and not well since.
+    /// Streams that failed while others succeeded, and have not succeeded since.
     poisoned: HashSet<Lane>,
     rejects: u32,
     down: Option<Down>,
@@ -35,25 +35,25 @@ pub(super) struct HandlerHealth {
 #[derive(Debug, Clone, Copy)]
 struct Down {
     probes: u32,
-    /// As all times here, a steady one.
+    /// A steady time, like all times here.
     next: Timestamp,
 }
 
 impl HandlerHealth {
-    /// Whether nothing but probes is sent.
+    /// Whether only probes are sent.
     pub(super) fn is_down(&self) -> bool {
         self.down.is_some()
     }
 
-    /// Whether there is nothing that a success would change.
-    pub(super) fn is_perfect(&self) -> bool {
+    /// Whether a success would change nothing.
+    pub(super) fn is_healthy(&self) -> bool {
         self.failed.is_empty()
             && self.poisoned.is_empty()
             && self.rejects == 0
             && self.down.is_none()
     }
 
-    /// An operator wants to know at once.
+    /// Moves the next probe forward to `now`, because an operator asked.
     pub(super) fn probe_at(&mut self, now: Timestamp) {
         if let Some(down) = &mut self.down {
             down.next = down.next.min(now);
@@ -65,13 +65,13 @@ impl HandlerHealth {
         self.down.map(|down| down.next)
     }
 
-    /// An attempt was done; `true` if the handler had been down.
+    /// Records a success. `true`: the handler was down before.
     pub(super) fn succeeded(&mut self, lane: Lane) -> bool {
-        if self.is_perfect() {
+        if self.is_healthy() {
             return false;
         }
         let was_down = self.is_down();
-        if self.poisoned.len() < MOST_POISONED {
+        if self.poisoned.len() < MAX_POISONED {
             self.poisoned.extend(self.failed.drain());
         }
         self.poisoned.remove(&stream_lane(lane));
@@ -82,25 +82,27 @@ impl HandlerHealth {
         was_down
     }
 
-    /// There is nothing left to probe with: the next event will be the probe. That says nothing of the run of rejects.
-    pub(super) fn nothing_to_probe_with(&mut self) {
+    /// Ends probing because there is no event to probe with: the next event is the probe. The run
+    /// of rejects continues.
+    pub(super) fn end_probing(&mut self) {
         self.failed.clear();
         self.down = None;
     }
 
-    /// An attempt was rejected; `false` if that is not to be believed.
-    pub(super) fn believes_reject(&mut self) -> bool {
+    /// Records a reject. `false`: the caller must treat it as a failure.
+    pub(super) fn rejected(&mut self) -> bool {
         self.rejects = self.rejects.saturating_add(1);
-        let believed = self.rejects <= REJECTS_BELIEVED;
-        if believed {
-            // It answers, and in detail: it is not down.
+        let trusted = self.rejects <= MAX_REJECTS_IN_A_ROW;
+        if trusted {
+            // A handler that judges an event is not down.
             self.failed.clear();
             self.down = None;
         }
-        believed
+        trusted
     }
 
-    /// An attempt failed; `true` if that brings the handler down. `pause` is how long to wait after so many probes.
+    /// Records a failure. `true`: the handler is down now and was not before. `pause` gives the
+    /// wait after so many failed probes.
     pub(super) fn failed(
         &mut self,
         lane: Lane,
@@ -118,7 +120,7 @@ impl HandlerHealth {
                 down.next = now.plus(pause(down.probes));
                 false
             }
-            // It ran when the handler came down: no news, unless it asks for a longer pause.
+            // It started before the handler was down, so only a longer pause matters.
             Some(down) => {
                 down.next = down.next.max(now.plus(pause(down.probes)));
                 false
@@ -135,7 +137,7 @@ impl HandlerHealth {
     }
 }
 
-/// The pause after the `failures`th failure in a row: exponential with full jitter. `chance` is in `0..1`.
+/// The pause after so many failures in a row: exponential with full jitter. `chance` is in `0..1`.
 pub(super) fn backoff(retry: &Retry, failures: u32, chance: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     retry
@@ -215,11 +217,11 @@ mod tests {
     #[test]
     fn only_so_many_rejects_in_a_row_are_believed() {
         let mut health = HandlerHealth::default();
-        assert!((0..50).all(|_| health.believes_reject()));
-        assert!(!health.believes_reject());
-        health.nothing_to_probe_with();
-        assert!(!health.believes_reject());
+        assert!((0..50).all(|_| health.rejected()));
+        assert!(!health.rejected());
+        health.end_probing();
+        assert!(!health.rejected());
         health.succeeded(2);
-        assert!(health.believes_reject());
+        assert!(health.rejected());
     }
 }

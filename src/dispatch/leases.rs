@@ -1,31 +1,38 @@
-//! Which handlers are at work here, where several processes share an inbox.
+//! Leases: which handlers have their worker in this process, if several processes share an inbox.
 //!
-//! The inbox gives out leases: whoever has one of a handler delivers for it, and nobody else does. They are renewed every second.
-//! An attempt begins only if it will be over before the lease is ([`Worker`] sees to that), so a process that cannot renew, or
-//! slept for long, begins nothing that another one may have begun. What one process is asked about a handler that is at work
-//! in another is ordered there through the inbox.
+//! The inbox grants leases. Only the process that holds a handler's lease delivers for it. Leases
+//! are renewed every second. The worker starts an attempt only if the lease will outlast it. So a
+//! process that cannot renew, or was suspended for long, starts nothing that another one may have
+//! started. A command for a handler of another process is sent there through the inbox.
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::*;
-use crate::inbox::delivery::{CommandRequest, Lease};
+use super::worker::{LeasedHandler, WorkerCommand};
+use super::{Built, ControlError, Dispatch, WorkerHandle};
+use crate::event::Seq;
+use crate::inbox::StoreError;
+use crate::inbox::delivery::{CommandRequest, HandlerId, Lease, Selection};
 
-/// How often leases are renewed, and handlers taken and given back.
-const EVERY: Duration = Duration::from_secs(1);
-/// The shortest term of a lease.
-const SHORTEST: Duration = Duration::from_secs(6);
-/// How long another process may take for what it was asked.
+/// How often leases are renewed, and handlers taken over or released.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+const MIN_TERM: Duration = Duration::from_secs(6);
+/// How long a command may take in another process.
 const COMMAND_WAIT: Duration = Duration::from_secs(20);
 
-/// A lease, and word of its end for whoever delivers under it.
+/// A lease, and the channel that tells its worker when it ends.
 pub(super) struct HeldLease {
     lease: Lease,
     until: watch::Sender<Instant>,
 }
 
-/// What is asked of the process that delivers for a handler.
+/// A command to the process that delivers for a handler.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RemoteCommand {
@@ -57,33 +64,34 @@ impl RemoteCommand {
     }
 }
 
-/// Long enough for an attempt to begin at any time although the lease is renewed only at a third of it.
+/// So long that an attempt can start even if a third passes without a renewal.
 fn term(timeout: Duration) -> Duration {
-    SHORTEST.max(timeout * 3 / 2)
+    MIN_TERM.max(timeout * 3 / 2)
 }
 
 impl Dispatch {
-    /// Renews leases, takes handlers and gives them back, until it is dropped. Nothing to do where one process has everything.
+    /// Renews leases, and takes over and releases handlers, until the future is dropped. On SQLite
+    /// there is nothing to do: one process has every handler.
     pub(crate) async fn keep_leases(self: Arc<Self>) {
         if !self.inbox.is_shared() {
             return;
         }
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let Ok(leases) = self.renew().await else {
-                continue; // what is held runs out by itself
+                continue; // the leases expire by themselves
             };
             if self.stopping.load(Ordering::SeqCst) {
                 continue;
             }
-            // The store may be slow; leases are renewed meanwhile.
-            if let Ok(changing) = self.changing.clone().try_lock_owned() {
+            // This may take long if the store is slow, and leases must be renewed meanwhile.
+            if let Ok(guard) = self.change_lock.clone().try_lock_owned() {
                 let dispatch = self.clone();
                 tokio::spawn(async move {
-                    let _changing = changing;
-                    // What did not work is tried again at the next tick.
+                    let _guard = guard;
+                    // A failure is repaired at the next tick.
                     let _ = dispatch.apply_leases(&leases).await;
                 });
             }
@@ -97,7 +105,7 @@ impl Dispatch {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the leases of all that are configured, and those of handlers that are still about to leave.
+    /// Asks for the leases of all configured handlers and of stopping workers.
     pub(super) async fn renew(&self) -> Result<Vec<Lease>, StoreError> {
         let mut wanted: BTreeMap<HandlerId, Duration> = BTreeMap::new();
         let stopping = self.stopping.load(Ordering::SeqCst);
@@ -105,7 +113,7 @@ impl Dispatch {
             wanted.insert(configured.id, term(configured.built.settings.timeout));
         }
         for id in self.held_leases().keys() {
-            wanted.entry(*id).or_insert(SHORTEST);
+            wanted.entry(*id).or_insert(MIN_TERM);
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
         let leases = self.inbox.lease(&wanted).await?;
@@ -125,13 +133,13 @@ impl Dispatch {
                             until,
                         },
                     );
-                    end(lost.as_ref());
+                    end_lease(lost.as_ref());
                 }
             }
         }
         for (id, lost) in held.iter() {
             if !leases.iter().any(|lease| lease.handler == *id) {
-                end(Some(lost));
+                end_lease(Some(lost));
             }
         }
         Ok(leases)
@@ -142,24 +150,24 @@ impl Dispatch {
         self.apply_leases(&leases).await
     }
 
-    /// Has those at work whose leases these are, and no others.
+    /// Starts and stops workers, so that exactly the handlers with these leases have one.
     async fn apply_leases(self: &Arc<Self>, leases: &[Lease]) -> Result<(), StoreError> {
-        let has = |worker: &WorkerHandle, surplus: bool| {
+        let is_leased = |worker: &WorkerHandle, even_surplus: bool| {
             leases.iter().any(|lease| {
                 (lease.handler, lease.epoch) == (worker.id, worker.epoch)
-                    && lease.surplus <= surplus
+                    && lease.surplus <= even_surplus
             })
         };
-        for lost in self.take_workers(|worker| !has(worker, true)) {
+        for lost in self.take_workers(|worker| !is_leased(worker, true)) {
             self.stop_worker(lost, Some(Duration::ZERO));
         }
-        // Another one should have these; what runs is finished first.
-        for given_up in self.take_workers(|worker| !has(worker, false)) {
-            self.stop_worker(given_up, None);
+        // Another process should have these. Running attempts finish first.
+        for surplus in self.take_workers(|worker| !is_leased(worker, false)) {
+            self.stop_worker(surplus, None);
         }
         for lease in leases {
             if self.stopping_workers.borrow().contains_key(&lease.handler) {
-                continue; // it is arranged again when that loop has ended
+                continue; // this runs again when that worker has ended
             }
             let configured = self
                 .configured()
@@ -215,7 +223,6 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Takes out what is at work and must not be.
     fn take_workers(&self, must_stop: impl Fn(&WorkerHandle) -> bool) -> Vec<WorkerHandle> {
         self.configured()
             .values_mut()
@@ -232,7 +239,7 @@ impl Dispatch {
         Ok(self.inbox.send_command(id, &what, COMMAND_WAIT).await?)
     }
 
-    /// Does what other processes have ordered for handlers that are at work here.
+    /// Executes the commands of other processes for handlers of this one.
     async fn execute_remote_commands(self: &Arc<Self>) {
         let names: BTreeMap<HandlerId, String> = self
             .configured()
@@ -244,19 +251,19 @@ impl Dispatch {
         if ids.is_empty() {
             return;
         }
-        for order in self.inbox.take_commands(&ids).await.unwrap_or_default() {
-            let name = names.get(&order.handler).cloned().unwrap_or_default();
-            tokio::spawn(self.clone().execute_remote(name, order));
+        for request in self.inbox.take_commands(&ids).await.unwrap_or_default() {
+            let name = names.get(&request.handler).cloned().unwrap_or_default();
+            tokio::spawn(self.clone().execute_remote(name, request));
         }
     }
 
-    async fn execute_remote(self: Arc<Self>, name: String, order: CommandRequest) {
-        let answer = match serde_json::from_str(&order.what) {
+    async fn execute_remote(self: Arc<Self>, name: String, request: CommandRequest) {
+        let answer = match serde_json::from_str(&request.what) {
             Ok(command) => self.send_here(&name, command).await,
-            // A newer release may know orders that this one does not.
+            // A newer release may send commands that this one does not know.
             Err(_) => Err(StoreError::Failed),
         };
-        let _ = self.inbox.answer_command(&order, answer).await;
+        let _ = self.inbox.answer_command(&request, answer).await;
     }
 
     pub(super) async fn send_here(
@@ -272,7 +279,7 @@ impl Dispatch {
                 .ok_or(StoreError::Failed)?,
         };
         let (reply, answer) = oneshot::channel();
-        // A handler that leaves drops the command, and so the reply.
+        // A stopping worker drops the command, and with it the reply.
         let _ = commands.send(command.with_reply(reply)).await;
         answer.await.unwrap_or(Err(StoreError::Failed))
     }
@@ -283,28 +290,28 @@ impl Dispatch {
         Some(worker.commands.clone())
     }
 
-    /// Waits for a handler that has yet to finish what it is at under its old settings.
+    /// Waits while the handler finishes its running attempts under its old settings.
     async fn wait_for_sender(&self, name: &str) -> Option<mpsc::Sender<WorkerCommand>> {
-        let mut leaving = self.stopping_workers.subscribe();
+        let mut stopping = self.stopping_workers.subscribe();
         loop {
             {
-                // A loop leaves, and the next one begins, within this lock.
-                let _changing = self.changing.lock().await;
+                // One worker ends and the next one starts under this lock.
+                let _guard = self.change_lock.lock().await;
                 if let Some(commands) = self.sender_of(name) {
                     return Some(commands);
                 }
                 let id = self.configured().get(name)?.id;
-                if !leaving.borrow_and_update().contains_key(&id) {
+                if !stopping.borrow_and_update().contains_key(&id) {
                     return None;
                 }
             }
-            leaving.changed().await.ok()?;
+            stopping.changed().await.ok()?;
         }
     }
 }
 
-/// Whoever delivers under it begins nothing more.
-fn end(lost: Option<&HeldLease>) {
+/// The worker under this lease starts no more attempts.
+fn end_lease(lost: Option<&HeldLease>) {
     if let Some(lost) = lost {
         lost.until.send_replace(Instant::now());
     }

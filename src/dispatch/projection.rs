@@ -1,56 +1,61 @@
-//! The loop of a part of livehook that gets events in arrival order, many at once, and is never in a hurry.
+//! The worker of a projection: a part of livehook that gets events in arrival order, many at once.
 //!
-//! It has a thread of its own that steps back behind all others, reads only what has come to rest in the store, and has no
-//! rows: what could not be taken is tried again until it can.
+//! It may be late, so that answers stay fast: its thread has the lowest priority, and it prefers
+//! events that are in the database already. It has no rows: it repeats a batch until it succeeds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::select;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::status::{HandlerState, Status, WorkerView};
 use super::worker::{LeasedHandler, WorkerCommand};
-use super::*;
+use crate::event::{Event, Seq};
 use crate::handler::Projection;
-use crate::inbox::delivery::DeliveryCommit;
+use crate::inbox::delivery::{DeliveryCommit, HandlerId};
+use crate::inbox::{Inbox, StoreError};
 
-/// Events taken at once. A long look at the store would keep its log from being taken up again.
+/// The most events in a batch. A long read would keep SQLite from reusing its log.
 const PAGE: usize = 512;
 const PAGE_BYTES: usize = 1 << 20;
-/// More comes together meanwhile.
+/// The wait for new events, so that a batch has several.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
-/// What has not come to rest after so long is fetched.
-const REST_WAIT: Duration = Duration::from_millis(200);
-/// The position is written this often: after a crash, what was taken since comes again.
+/// Events that are not in the database after this time are read all the same.
+const DATABASE_WAIT: Duration = Duration::from_millis(200);
+/// The position is written this often. After a crash, events applied since then come again.
 const POSITION_EVERY: Duration = Duration::from_millis(500);
-/// Above so many events a second it is busy here, and whoever answers senders needs the disk and the processors.
+/// Above this many events a second the server is busy: answers need the disk and the processors.
 const BUSY_RATE: f64 = 1000.0;
-/// The arrival of events is measured over this time.
+/// The rate of events is measured over this time.
 const MEASURE: Duration = Duration::from_millis(100);
-/// While it is busy: for each time that taking took, how many are left to others, as long as what is taken is not older.
-const YIELD: [(Duration, u32); 2] = [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
-/// Between tries of what failed.
+/// While the server is busy, the pause after a batch is this multiple of the batch's duration, as
+/// long as the batch is not older than the age beside it. Older batches need no pause.
+const YIELD_FACTORS: [(Duration, u32); 2] =
+    [(Duration::from_secs(30), 12), (Duration::from_secs(120), 1)];
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct ProjectionWorker {
     id: HandlerId,
     epoch: Option<i64>,
-    until: watch::Receiver<Instant>,
+    lease_until: watch::Receiver<Instant>,
     committed: watch::Receiver<Seq>,
     projection: Arc<dyn Projection>,
     inbox: Inbox,
     status: Arc<Status>,
     position: Seq,
-    written: Seq,
-    next_position: Instant,
-    /// When it was measured how fast events arrive, up to where they had come, and whether that was fast.
+    written_position: Seq,
+    next_position_write: Instant,
+    /// The last measurement: when, the newest event then, and whether the server was busy.
     measured: (Instant, Seq, bool),
-    /// Since when nothing was found that has come to rest, though there is something.
-    waiting: Option<Instant>,
+    /// Since when the database has none of the next events.
+    empty_since: Option<Instant>,
 }
 
-/// Takes events until it is told to stop.
+/// Applies events until a stop command.
 pub(super) fn spawn(
     name: &str,
     worker: ProjectionWorker,
@@ -59,7 +64,7 @@ pub(super) fn spawn(
     let (ended, end) = oneshot::channel::<()>();
     let runtime = Handle::current();
     let spawned = std::thread::Builder::new()
-        .name("livehook-parts".to_owned())
+        .name("projection".to_owned())
         .spawn(move || {
             let _ended = ended;
             lower_priority();
@@ -73,7 +78,7 @@ pub(super) fn spawn(
     })
 }
 
-/// What answers senders goes first.
+/// Threads that answer senders go first.
 fn lower_priority() {
     let thread = rustix::thread::gettid();
     if let Err(error) = rustix::process::setpriority_process(Some(thread), 19) {
@@ -92,25 +97,25 @@ impl ProjectionWorker {
         Self {
             id: registered.id,
             epoch: leased.epoch,
-            until: leased.until,
+            lease_until: leased.until,
             committed: inbox.committed(),
             projection,
             inbox,
             status,
             position: registered.position,
-            written: registered.position,
-            next_position: Instant::now(),
+            written_position: registered.position,
+            next_position_write: Instant::now(),
             measured: (Instant::now(), registered.position, false),
-            waiting: None,
+            empty_since: None,
         }
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         loop {
             let mut wake = Instant::now() + self.step().await;
-            self.show();
-            // Nothing is left to take or to write: until there is, nothing need be looked at.
-            let mut idle = self.written == *self.committed.borrow();
+            self.publish_status();
+            // Everything is applied and written: wait for the next commit.
+            let mut idle = self.written_position == *self.committed.borrow();
             loop {
                 select! {
                     biased;
@@ -119,7 +124,7 @@ impl ProjectionWorker {
                             self.write_position().await;
                             return;
                         }
-                        // Between two parts; nothing is held back that was read before.
+                        // No batch is in work now, so there is nothing to give up.
                         Some(command) => command.answer_nothing(),
                     },
                     Ok(()) = self.committed.changed(), if idle => {
@@ -132,13 +137,13 @@ impl ProjectionWorker {
         }
     }
 
-    /// Takes a part, if there is one: when to look again.
+    /// Applies the next batch, if there is one. Returns the time until the next step.
     async fn step(&mut self) -> Duration {
-        if self.written < self.position && Instant::now() >= self.next_position {
+        if self.written_position < self.position && Instant::now() >= self.next_position_write {
             self.write_position().await;
         }
-        // A part has to be over before somebody else may take the next.
-        if Instant::now() + RETRY_DELAY >= *self.until.borrow() {
+        // The batch must end before another process may apply the next one.
+        if Instant::now() + RETRY_DELAY >= *self.lease_until.borrow() {
             return RETRY_DELAY;
         }
         let upto = *self.committed.borrow_and_update();
@@ -153,22 +158,22 @@ impl ProjectionWorker {
         }
     }
 
-    /// The next events; nothing if they have not come to rest yet.
+    /// The next events; none if they are not in the database yet.
     async fn read(&mut self, upto: Seq) -> Result<Option<Vec<Event>>, StoreError> {
         let events = self.inbox.after_at_rest(self.position, PAGE, PAGE_BYTES);
         let events = events.await?;
         if !events.is_empty() {
-            self.waiting = None;
+            self.empty_since = None;
             return Ok(Some(events));
         }
-        let since = *self.waiting.get_or_insert_with(Instant::now);
-        if since.elapsed() < REST_WAIT {
+        let since = *self.empty_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < DATABASE_WAIT {
             return Ok(None);
         }
-        self.waiting = None;
+        self.empty_since = None;
         let events = self.inbox.after(self.position, PAGE, PAGE_BYTES).await?;
         if events.is_empty() {
-            self.position = upto; // retention has removed whatever was there
+            self.position = upto; // retention has removed the events
         }
         Ok(Some(events))
     }
@@ -183,11 +188,11 @@ impl ProjectionWorker {
             Ok(()) => {
                 self.position = last;
                 let age = self.inbox.age(last, received);
-                let left = self.yield_time(began.elapsed(), age);
+                let pause = self.yield_time(began.elapsed(), age);
                 if last < upto {
-                    left
+                    pause
                 } else {
-                    left.max(BATCH_DELAY)
+                    pause.max(BATCH_DELAY)
                 }
             }
             Err(_) => RETRY_DELAY,
@@ -203,32 +208,32 @@ impl ProjectionWorker {
         }
     }
 
-    /// A burst has the machine to itself; if it does not end, the backlog is worked off all the same.
+    /// How long to pause for a burst. As the backlog ages, the pauses get shorter.
     fn yield_time(&self, took: Duration, age: Duration) -> Duration {
         if !self.measured.2 {
             return Duration::ZERO;
         }
-        let left = YIELD.iter().find(|(older, _)| age < *older);
-        left.map_or(Duration::ZERO, |(_, times)| took * *times)
+        let factor = YIELD_FACTORS.iter().find(|(max_age, _)| age < *max_age);
+        factor.map_or(Duration::ZERO, |(_, times)| took * *times)
     }
 
     async fn write_position(&mut self) {
-        if self.written == self.position {
+        if self.written_position == self.position {
             return;
         }
-        self.next_position = Instant::now() + POSITION_EVERY;
-        let settlement = DeliveryCommit {
+        self.next_position_write = Instant::now() + POSITION_EVERY;
+        let commit = DeliveryCommit {
             epoch: self.epoch,
             position: Some(self.position),
             changes: Vec::new(),
         };
-        // What fails is tried again; a receiver that has lost its lease fails until it is told to stop.
-        if self.inbox.commit(self.id, settlement).await.is_ok() {
-            self.written = self.position;
+        // A failure is retried at the next time. Without its lease it fails until the stop command.
+        if self.inbox.commit(self.id, commit).await.is_ok() {
+            self.written_position = self.position;
         }
     }
 
-    fn show(&self) {
+    fn publish_status(&self) {
         self.status.publish(WorkerView {
             state: HandlerState::Running,
             read_to: self.position,

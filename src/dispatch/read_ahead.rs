@@ -1,28 +1,28 @@
-//! The events that were read and are not settled yet: at most so many, in lanes.
+//! Events that a worker has read and not settled (finished, or given a row), in lanes.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::event::{Event, Seq};
 use crate::inbox::delivery::Lane;
 
-/// At most so many events are read ahead.
+/// The most events that are read ahead.
 const MAX_EVENTS: usize = 512;
-/// Nothing more is read once their bodies have so many bytes.
+/// When the bodies have this many bytes, nothing more is read.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Events between a handler's position and what was read last.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
-    /// Not finished and without a row, with the size of the body.
+    /// Events that are not settled, with the size of their bodies.
     open: BTreeMap<Seq, usize>,
     bytes: usize,
     read_to: Seq,
-    /// The highest event that is.
+    /// The highest event that is settled.
     highest_closed: Seq,
-    /// Not in a lane yet. They come after everything that is in one.
+    /// Events that are not in a lane yet. All of them are newer than the events in lanes.
     unassigned: VecDeque<Event>,
     queues: HashMap<Lane, VecDeque<Event>>,
-    /// Lanes with a queue, in the order in which they may go on.
+    /// Lanes with a queue, in the order of their turns.
     ready: VecDeque<Lane>,
 }
 
@@ -34,34 +34,30 @@ impl ReadAhead {
         }
     }
 
-    /// Up to here everything is settled.
+    /// All events up to this one are settled.
     pub(super) fn position(&self) -> Seq {
         self.open
             .first_key_value()
             .map_or(self.read_to, |(seq, _)| seq - 1)
     }
 
-    /// Up to here everything was read.
+    /// All events up to this one were read.
     pub(super) fn read_to(&self) -> Seq {
         self.read_to
     }
 
-    /// The lowest event that is not settled.
     pub(super) fn oldest(&self) -> Option<Seq> {
         self.open.first_key_value().map(|(seq, _)| *seq)
     }
 
-    /// How many events are not settled.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Every event that is not settled.
     pub(super) fn open(&self) -> impl Iterator<Item = Seq> {
         self.open.keys().copied()
     }
 
-    /// How many more events may be read.
     pub(super) fn room(&self) -> usize {
         if self.bytes >= MAX_BYTES {
             0
@@ -70,30 +66,27 @@ impl ReadAhead {
         }
     }
 
-    /// Everything up to here was read; what of it is not pushed needs nothing.
-    pub(super) fn read(&mut self, seq: Seq) {
+    /// Marks all events up to this one as read. Those that are not pushed are settled.
+    pub(super) fn mark_read(&mut self, seq: Seq) {
         self.read_to = self.read_to.max(seq);
     }
 
-    /// Takes an event in.
     pub(super) fn push(&mut self, event: Event) {
-        self.read(event.seq());
+        self.mark_read(event.seq());
         self.bytes += event.body().len();
         self.open.insert(event.seq(), event.body().len());
         self.unassigned.push_back(event);
     }
 
-    /// Whether there is an event that is in no lane.
     pub(super) fn has_unassigned(&self) -> bool {
         !self.unassigned.is_empty()
     }
 
-    /// Takes out the next event that is in no lane.
+    /// Removes and returns the next event that is in no lane.
     pub(super) fn next_unassigned(&mut self) -> Option<Event> {
         self.unassigned.pop_front()
     }
 
-    /// Puts an event that was in no lane into one.
     pub(super) fn queue(&mut self, lane: Lane, event: Event) {
         let queue = self.queues.entry(lane).or_default();
         if queue.is_empty() {
@@ -102,12 +95,11 @@ impl ReadAhead {
         queue.push_back(event);
     }
 
-    /// Whether an event waits in a lane.
     pub(super) fn has_queues(&self) -> bool {
         !self.queues.is_empty()
     }
 
-    /// The next event of a lane that is not `busy`.
+    /// Removes and returns the next event of a lane that is not `busy`.
     pub(super) fn next(&mut self, busy: impl Fn(Lane) -> bool) -> Option<(Lane, Event)> {
         for _ in 0..self.ready.len() {
             let lane = self.ready.pop_front()?;
@@ -127,7 +119,7 @@ impl ReadAhead {
         None
     }
 
-    /// An event is finished or gets a row.
+    /// Settles an event.
     pub(super) fn close(&mut self, seq: Seq) {
         if let Some(bytes) = self.open.remove(&seq) {
             self.bytes -= bytes;
@@ -135,13 +127,13 @@ impl ReadAhead {
         }
     }
 
-    /// Whether an event keeps the position below something that is settled.
+    /// Whether an event keeps the position below a settled event.
     pub(super) fn is_gap(&self, seq: Seq) -> bool {
         seq < self.highest_closed && self.open.contains_key(&seq)
     }
 
-    /// Takes the queue of a lane out, settled: each of its events gets a row.
-    pub(super) fn take_lane(&mut self, lane: Lane) -> Vec<Seq> {
+    /// Removes the queue of a lane and settles its events: the caller gives each a row.
+    pub(super) fn close_lane(&mut self, lane: Lane) -> Vec<Seq> {
         let queue = self.queues.remove(&lane).unwrap_or_default();
         self.ready.retain(|other| *other != lane);
         let seqs: Vec<Seq> = queue.iter().map(Event::seq).collect();
@@ -149,14 +141,13 @@ impl ReadAhead {
         seqs
     }
 
-    /// What is queued, lane by lane.
     pub(super) fn queued(&self) -> impl Iterator<Item = (Seq, Lane)> {
         self.queues
             .iter()
             .flat_map(|(lane, queue)| queue.iter().map(|event| (event.seq(), *lane)))
     }
 
-    /// Lets events go that are not to be started, settled.
+    /// Removes those of these events that have not started, and settles them.
     pub(super) fn forget(&mut self, gone: &HashSet<Seq>) {
         let is_gone = |event: &Event| gone.contains(&event.seq());
         let mut closed: Vec<Seq> = Vec::new();
@@ -169,7 +160,6 @@ impl ReadAhead {
         closed.iter().for_each(|seq| self.close(*seq));
     }
 
-    /// The lanes that have a queue.
     pub(super) fn lanes(&self) -> HashSet<Lane> {
         self.queues.keys().copied().collect()
     }

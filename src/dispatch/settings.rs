@@ -1,4 +1,4 @@
-//! `[handlers.NAME]`: which events a handler gets, how, and what becomes of failures.
+//! `[handlers.NAME]`: which events a handler gets, how, and what happens to failures.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use crate::handlers::{self, HandlerTarget, TargetConfig};
 use crate::inbox::delivery::Start;
 use crate::settings::{self, Env, Invalid};
 
-/// `[handlers.NAME]` as it stands in the file.
+/// `[handlers.NAME]` as the file has it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HandlerConfig {
-    /// The kinds it gets.
+    /// The kinds that the handler gets.
     pub kinds: BTreeSet<Kind>,
-    /// The sources it gets; empty: all.
+    /// The sources whose events the handler gets; empty: all.
     pub sources: BTreeSet<String>,
-    /// Globs over `appname/streamid`; empty: all events, also those without a stream. `*` and `?` stay within one segment,
-    /// `**` crosses slashes. An event without an appname is matched by its streamid alone.
+    /// Globs over `appname/streamid`; empty: all events, also those without a stream. `*` and `?`
+    /// match no slash, `**` does. For an event without an appname, only the streamid must match.
     pub streams: Vec<String>,
-    /// Whether the events of a stream come one after the other.
+    /// Whether the events of a stream are delivered one after the other.
     pub order: DeliveryOrder,
-    /// Attempts that run side by side; none: what suits the target.
+    /// How many attempts may run side by side; none: the default of the target.
     pub concurrency: Option<usize>,
     /// How long an attempt may take.
     #[serde(deserialize_with = "settings::duration")]
     pub timeout: Duration,
-    /// What `data` is.
+    /// The form of `data`.
     pub payload: PayloadForm,
-    /// When a failed attempt is made again.
+    /// When a failed delivery is retried.
     pub retry: Retry,
-    /// Where a handler begins that was never seen before.
+    /// Where a new handler starts.
     pub start: Start,
-    /// Where the events go; none: to code, through `Server::builder`.
+    /// The target of the events; none: a handler in code, given to `Server::builder`.
     pub to: Option<TargetConfig>,
 }
 
@@ -57,28 +57,27 @@ impl Default for HandlerConfig {
     }
 }
 
-/// `order`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DeliveryOrder {
-    /// Events of one stream come in arrival order, one at a time.
+    /// Events of one stream are delivered in arrival order, one at a time.
     #[default]
     Stream,
-    /// All come side by side.
+    /// All events are delivered side by side.
     None,
 }
 
-/// `retry`: how failed attempts are made again.
+/// `retry`: how failed deliveries are retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Retry {
-    /// The first pause; it doubles from failure to failure.
+    /// The first pause. Each further failure doubles it.
     #[serde(deserialize_with = "settings::duration")]
     pub initial: Duration,
     /// The longest pause.
     #[serde(deserialize_with = "settings::duration")]
     pub max: Duration,
-    /// From a delivery's first attempt to parking it.
+    /// The time from a delivery's first attempt until it is parked.
     #[serde(deserialize_with = "settings::duration")]
     pub max_age: Duration,
 }
@@ -93,37 +92,30 @@ impl Default for Retry {
     }
 }
 
-/// A validated handler section.
+/// A validated [`HandlerConfig`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HandlerSettings {
     kinds: BTreeSet<Kind>,
     sources: BTreeSet<String>,
     streams: StreamGlobs,
-    /// Whether the events of a stream come one after the other.
     pub order: DeliveryOrder,
-    /// Attempts that run side by side.
     pub concurrency: usize,
-    /// How long an attempt may take.
     pub timeout: Duration,
-    /// What `data` is.
     pub payload: PayloadForm,
-    /// When a failed attempt is made again.
     pub retry: Retry,
-    /// Where a handler begins that was never seen before.
     pub start: Start,
-    /// The `type` of where the events go.
+    /// The `type` of the target.
     pub target_type: Option<&'static str>,
-    /// Where the events go; none: to code, through `Server::builder`.
     pub target: Option<HandlerTarget>,
 }
 
-/// Compiled globs, the same if they were written the same.
+/// Compiled globs. They are equal if their texts are equal.
 #[derive(Debug, Clone)]
 struct StreamGlobs {
     globs: Vec<String>,
     set: GlobSet,
-    /// What they say of the streamid alone.
-    of_streamid: GlobSet,
+    /// For events without an appname: the parts of the globs that match the streamid.
+    streamid_set: GlobSet,
 }
 
 impl PartialEq for StreamGlobs {
@@ -133,18 +125,19 @@ impl PartialEq for StreamGlobs {
 }
 
 impl HandlerConfig {
-    /// Checks the section. `sources` are the names of all sources.
+    /// Validates the section. `sources` are the names of all sources.
     pub(crate) fn validate(
         &self,
         name: &str,
         sources: &BTreeSet<&str>,
-        around: &Env,
+        env: &Env,
     ) -> Result<HandlerSettings, Invalid> {
         let place = format!("handlers.{name}");
         let at = |key: &str| format!("{place}.{key}");
         settings::check_name(&place, name)?;
         if self.kinds.is_empty() {
-            let problem = "lists no kind, so nothing would come; leave it out for all kinds";
+            let problem =
+                "lists no kind, so the handler would get no event; leave it out for all kinds";
             return Err(Invalid::at(at("kinds"), problem));
         }
         if let Some(unknown) = self
@@ -170,7 +163,7 @@ impl HandlerConfig {
         settings::check_duration(at("timeout"), self.timeout)?;
         self.retry.check(&at("retry"))?;
         let target = match &self.to {
-            Some(to) => Some(to.validate(&at("to"), around)?),
+            Some(to) => Some(to.validate(&at("to"), env)?),
             None => None,
         };
         Ok(HandlerSettings {
@@ -213,11 +206,11 @@ impl StreamGlobs {
             set.build()
         };
         let invalid = |error: globset::Error| Invalid::at(place, error.to_string());
-        let ids: Vec<String> = globs.iter().flat_map(|glob| of_streamid(glob)).collect();
+        let ids: Vec<String> = globs.iter().flat_map(|glob| streamid_globs(glob)).collect();
         Ok(Self {
             globs: globs.to_vec(),
             set: set(globs).map_err(invalid)?,
-            of_streamid: set(&ids).map_err(invalid)?,
+            streamid_set: set(&ids).map_err(invalid)?,
         })
     }
 
@@ -231,14 +224,15 @@ impl StreamGlobs {
         };
         match &attributes.appname {
             Some(app) => self.set.is_match(format!("{app}/{stream}")),
-            None => self.of_streamid.is_match(stream),
+            None => self.streamid_set.is_match(stream),
         }
     }
 }
 
-/// What a glob over `appname/streamid` says of the streamid alone: what stands behind the first slash. A slash within braces
-/// is one of several; `**` may stand for more than the appname.
-fn of_streamid(glob: &str) -> Vec<String> {
+/// The globs that match the streamid if there is no appname: the part of the glob after the first
+/// slash. If that slash is within braces, each alternative gives its own globs. With `**` before
+/// the slash the whole glob is one of them, because `**` may match more than the appname.
+fn streamid_globs(glob: &str) -> Vec<String> {
     let mut depth = 0_usize;
     let mut group = 0;
     let mut commas = Vec::new();
@@ -248,7 +242,7 @@ fn of_streamid(glob: &str) -> Vec<String> {
         match char {
             '\\' => drop(chars.next()),
             '[' => {
-                // The first of a class may be its own end.
+                // A `]` that comes first does not end the class.
                 chars.next();
                 let _ = chars.find(|(_, char)| *char == ']');
             }
@@ -275,7 +269,7 @@ fn of_streamid(glob: &str) -> Vec<String> {
                     let ends = commas.iter().copied().chain([at]);
                     let each = begins.zip(ends).flat_map(|(begin, end)| {
                         let one = &glob[begin + 1..end];
-                        of_streamid(&[&glob[..group], one, &glob[at + 1..]].concat())
+                        streamid_globs(&[&glob[..group], one, &glob[at + 1..]].concat())
                     });
                     return each.collect();
                 }
@@ -288,19 +282,19 @@ fn of_streamid(glob: &str) -> Vec<String> {
 }
 
 impl HandlerSettings {
-    /// Of a part of livehook, which gets every event.
-    pub(crate) fn of_projection() -> Self {
+    /// The settings of a projection, which gets every event.
+    pub(crate) fn for_projection() -> Self {
         Self {
             kinds: Kind::all_and_unknown().collect(),
             sources: BTreeSet::new(),
             streams: StreamGlobs {
                 globs: Vec::new(),
                 set: GlobSet::empty(),
-                of_streamid: GlobSet::empty(),
+                streamid_set: GlobSet::empty(),
             },
             order: DeliveryOrder::None,
             concurrency: 1,
-            // Also how long after the death of a receiver another one goes on.
+            // It sets the lease's term: so long after a crash another process takes over.
             timeout: Duration::from_secs(5),
             payload: PayloadForm::Original,
             retry: Retry::default(),
@@ -310,24 +304,20 @@ impl HandlerSettings {
         }
     }
 
-    /// Whether the handler gets this event.
     pub(crate) fn wants(&self, event: &Event) -> bool {
         self.kinds.contains(&event.kind())
             && (self.sources.is_empty() || self.sources.contains(&**event.source()))
             && self.streams.matches(event)
     }
 
-    /// The kinds it gets.
     pub(crate) fn kinds(&self) -> &BTreeSet<Kind> {
         &self.kinds
     }
 
-    /// The sources it gets; empty: all.
     pub(crate) fn sources(&self) -> &BTreeSet<String> {
         &self.sources
     }
 
-    /// Globs over `appname/streamid`; empty: all.
     pub(crate) fn streams(&self) -> &[String] {
         &self.streams.globs
     }

@@ -1,4 +1,4 @@
-//! What a handler's loop shows of itself.
+//! The state of a worker, for reports.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,22 +9,21 @@ use crate::event::Seq;
 /// How a handler is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum HandlerState {
-    /// Events are handed to it.
+    /// Events are delivered to it.
     #[default]
     Running,
-    /// It fails for everything and is probed.
+    /// It is down: it fails for everything and is probed.
     Failing,
-    /// Nothing is handed to it until it is resumed.
+    /// No event is delivered to it until it is resumed.
     Paused,
-    /// Another receiver hands events to it.
+    /// Another process delivers to it.
     Elsewhere,
 }
 
 impl HandlerState {
-    /// All of them.
     pub(crate) const ALL: [Self; 4] = [Self::Running, Self::Failing, Self::Paused, Self::Elsewhere];
 
-    /// The state in one word.
+    /// The word for it in the API.
     pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -35,39 +34,38 @@ impl HandlerState {
     }
 }
 
-/// Written by the loop, read by whoever asks.
+/// The worker writes it, reports read it.
 #[derive(Debug, Default)]
 pub(super) struct Status {
-    shown: Mutex<WorkerView>,
+    view: Mutex<WorkerView>,
     last: Mutex<Last>,
-    /// How often the loop has gone round.
+    /// How many steps the worker has made.
     #[cfg(test)]
     pub(super) steps: std::sync::atomic::AtomicU64,
 }
 
-/// The last outcomes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Last {
-    /// When an attempt was last done.
+    /// When an attempt last succeeded.
     pub success: Option<Timestamp>,
     /// When an attempt last failed, and why.
     pub failure: Option<(Timestamp, String)>,
 }
 
-/// What the loop holds in memory.
+/// What a worker holds in memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WorkerView {
     pub(super) state: HandlerState,
-    /// Up to here events were read.
+    /// All events up to this one were read.
     pub(super) read_to: Seq,
-    /// The lowest event that was read, is not settled and has no row.
+    /// The lowest event that was read, is not finished, and has no row in the store.
     pub(super) oldest: Option<Seq>,
-    /// How many are not settled, those included whose row is not written yet.
+    /// How many events were read, are not finished, and have no row in the store.
     pub(super) open: u64,
 }
 
 impl WorkerView {
-    /// What is known of a handler that is at work elsewhere.
+    /// For a handler whose worker is in another process.
     pub(super) fn elsewhere(position: Seq) -> Self {
         Self {
             state: HandlerState::Elsewhere,
@@ -92,15 +90,15 @@ impl Status {
         status
     }
 
-    pub(super) fn publish(&self, shown: WorkerView) {
+    pub(super) fn publish(&self, view: WorkerView) {
         #[cfg(test)]
         self.steps
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
     pub(super) fn view(&self) -> WorkerView {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn succeeded(&self, at: Timestamp) {

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod at_once;
-mod bench;
 mod clocks;
 mod commands;
 mod deletion;
 mod failures;
+mod harness;
 mod idle;
 mod model;
 mod order;
@@ -15,6 +15,8 @@ mod restarts;
 
 use std::time::Duration;
 
-use self::bench::{Act, Bench, Fake, ages, eventually};
+use self::harness::{Act, Fake, Harness, all_time, eventually};
 use super::*;
+use crate::event::{Event, Seq};
 use crate::handler::Handler;
+use crate::inbox::delivery::RowCounts;

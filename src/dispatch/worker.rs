@@ -1,22 +1,42 @@
-//! One handler's deliveries: a loop that starts attempts, takes their outcomes, and has them remembered.
+//! The worker of a handler: it starts attempts and stores their outcomes.
 //!
-//! What is in order lives in the [`ReadAhead`] and costs the store nothing but a position now and then. What failed, and what
-//! waits behind it, has a row. A row is never attempted while the store has not confirmed its last change, and the store does
-//! one thing at a time for a handler, so that a row that was read is never older than what is known here.
+//! # When an attempt starts, and who decides
 //!
-//! Times to wait for are steady ones of the [`Clock`], in rows as well: a clock that is set delays nothing. After a restart, or at
-//! another receiver, what a row says counts only as far as anybody may have to wait.
+//! The worker decides, and nobody else. In each step (`Worker::step`) it starts every attempt that
+//! may start. A step follows each command, each ended task, each commit of the inbox, each renewal
+//! of the lease, and the time that `Worker::next_wake` names. An attempt starts if:
+//!
+//! - the handler is not paused,
+//! - the lease will outlast the attempt's timeout, so that no two processes deliver the same event,
+//! - fewer attempts run than `concurrency` allows; while the handler is down ([`HandlerHealth`]),
+//!   one attempt at a time may run, as a probe, and only when the next probe is due,
+//! - there is an event: one with a due row, or a new one from the [`ReadAhead`] (they take turns),
+//! - no attempt runs for the same stream, and no earlier event of the stream has a due or waiting
+//!   row. A new event behind such a row gets a waiting row. An event without a stream is a
+//!   stream of its own; so is every event if `order` is `none`.
+//!
+//! # What has a row
+//!
+//! An event that succeeds in order has no row: it only moves the position, which is written now and
+//! then. A failed event has a row, and so has each event that waits behind it. A row is attempted
+//! only when the store has confirmed the last change to it. The store does one thing at a time for
+//! a handler. So the rows that the worker reads are never older than what the worker knows.
+//!
+//! # Times
+//!
+//! Due times are steady times of the [`Clock`], in rows too: setting the system clock delays
+//! nothing. A row from before a restart, or from another process, may have a due time of another
+//! clock. If it lies further ahead than the longest pause, the row is due now.
 
+mod attempts;
 mod commands;
 mod outcomes;
 mod store;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::{pending, ready};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use css_callbacks::Timestamp;
@@ -24,36 +44,25 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::attempts::panicked;
 use self::commands::{Discard, Discarded, Pause, Replay};
-use super::health::{HandlerHealth, backoff};
+use self::store::STORE_RETRY_DELAY;
+use super::health::HandlerHealth;
 use super::read_ahead::ReadAhead;
-use super::settings::{DeliveryOrder, HandlerSettings};
+use super::settings::HandlerSettings;
 use super::status::{HandlerState, Status, WorkerView};
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
-use crate::handler::{Failure, Handler, Outcome};
+use crate::handler::{Handler, Outcome};
 use crate::inbox::delivery::{
-    Attempts, DeliveryChange, DeliveryCommit, HandlerId, InHand, Lane, Owed, Registered, Selection,
+    Attempts, DeliveryChange, DeliveryCommit, HandlerId, Lane, Owed, Registered, Selection,
     replay_lane, stream_lane,
 };
 use crate::inbox::{Inbox, StoreError};
-use crate::metrics::{DeliveryMetrics, DeliveryOutcome};
+use crate::metrics::DeliveryMetrics;
 
-/// A position alone is written this often: after a crash, what was finished since comes again.
-const POSITION_EVERY: Duration = Duration::from_millis(100);
-/// Between tries to write to a store that fails.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// Failed deliveries are told of this often.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-/// So long one step may start attempts, most of which may be over at once; then others have their turn.
-const SLICE: Duration = Duration::from_micros(500);
-/// Events read in one go.
-const READ_EVENTS: usize = 512;
-const READ_BYTES: usize = 1 << 20;
-/// With so many outcomes to write nothing more is read.
-const MAX_UNWRITTEN: usize = 1024;
-/// With so many streams in trouble nothing more is read: what is remembered of them is held in memory.
-const MAX_BLOCKED_LANES: usize = 10_000;
+/// How long one step may start attempts, which may end at once, before other tasks run.
+const STEP_LIMIT: Duration = Duration::from_micros(500);
 
 pub(super) enum WorkerCommand {
     Replay {
@@ -66,71 +75,67 @@ pub(super) enum WorkerCommand {
         dry_run: bool,
         reply: oneshot::Sender<Result<u64, StoreError>>,
     },
-    /// Give up for good what is about to be deleted.
+    /// Give up these events: they are about to be deleted.
     Forget {
         seqs: Vec<Seq>,
         reply: oneshot::Sender<Result<u64, StoreError>>,
     },
-    /// Begin no more attempts, or go on.
+    /// Start no more attempts, or start them again.
     Pause {
         paused: bool,
         reply: oneshot::Sender<Result<u64, StoreError>>,
     },
-    /// Start nothing more, let what runs finish for so long, remember everything, end.
+    /// Start no more attempts, wait up to `grace` for the running ones, store their outcomes, end.
     Stop { grace: Duration },
 }
 
-/// What a task of the loop ended with.
+/// The result of a task that the worker started.
 enum TaskOutput {
     Attempted(Outcome),
-    /// What was read, and up to where there was something to read.
+    /// The highest event in the inbox when reading began, and the events that were read.
     Read(Seq, Result<Vec<Event>, StoreError>),
+    /// Due rows, and when the next row is due.
     Due(Result<(Vec<Owed>, Option<Timestamp>), StoreError>),
     Committed(Result<(), StoreError>),
     Discarded(Discarded),
-    /// Whether it is paused now.
+    /// Whether the handler is paused now.
     Paused(bool),
-    /// Whether something is due now that was not.
+    /// Whether the replay made rows due.
     Replayed(bool),
 }
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// An attempt and what it belongs to.
 struct Attempt {
     event: Event,
     lane: Lane,
-    /// Whether the delivery has a row.
     has_row: bool,
-    /// What was known before.
+    /// The attempts of this delivery before this one.
     attempts: Attempts,
     began: Timestamp,
-    /// Whether the handler was down when it began.
+    /// Whether the handler was down when the attempt began.
     is_probe: bool,
     timer: Instant,
 }
 
-/// An attempt that was not over at once.
+/// An attempt that has a task, because it did not end at once.
 struct Running {
     attempt: Attempt,
     task: AbortHandle,
 }
 
-/// The right to deliver, and where to go on.
+/// The right to deliver for a handler, and where to continue.
 pub(super) struct LeasedHandler {
     pub(super) registered: Registered,
-    /// Of the lease.
     pub(super) epoch: Option<i64>,
-    /// Nobody else delivers until then.
+    /// The end of the lease: until then no other process delivers.
     pub(super) until: watch::Receiver<Instant>,
 }
 
 pub(super) struct Worker {
     name: String,
     id: HandlerId,
-    /// Of the lease under which it delivers.
     epoch: Option<i64>,
-    /// Until then nobody else delivers.
     lease_until: watch::Receiver<Instant>,
     settings: Arc<HandlerSettings>,
     handler: Arc<dyn Handler>,
@@ -142,64 +147,60 @@ pub(super) struct Worker {
 
     tasks: JoinSet<TaskOutput>,
     running: HashMap<Id, Running>,
+    /// The stream lanes that have a running attempt.
     busy: HashSet<Lane>,
     read_ahead: ReadAhead,
     health: HandlerHealth,
-    /// When the clock was last looked at.
+    /// When the worker last read the time.
     step_time: Instant,
-    /// An attempt was done in this step.
+    /// Whether an attempt succeeded in this step.
     succeeded: bool,
 
-    /// Lanes of streams (not of replays) that have due or waiting rows, counted.
+    /// How many due or waiting rows each stream lane has. Replay lanes are not counted.
     blocked: HashMap<Lane, u64>,
-    /// Events beyond the position that have rows from before the last start.
+    /// Events beyond the position that already had rows when the worker started.
     rows_ahead: HashSet<Seq>,
-    /// Rows that are due and were read.
     due: Vec<Owed>,
-    /// Rows that were read and whose last change is not confirmed.
+    /// Events whose rows were read, and the last change of the row is not confirmed yet.
     unconfirmed: HashSet<Seq>,
-    /// Deliveries to forget however their running attempt ends.
+    /// Events with a running attempt whose outcome must not be stored.
     discarded: HashSet<Seq>,
-    /// Events beyond what was read that are being deleted.
+    /// Events beyond the read-ahead that are being deleted.
     deleted_ahead: HashSet<Seq>,
-    /// Asked for, and not begun.
+    /// Commands that have not started.
     replays: Vec<Replay>,
     discards: VecDeque<Discard>,
     pauses: VecDeque<Pause>,
-    /// No attempt is begun.
     paused: bool,
-    failure_logged: Option<Timestamp>,
+    failure_logged_at: Option<Timestamp>,
     next_due: Option<Timestamp>,
     look_for_due: bool,
-    /// Whose turn it is when both a due row and a new event could be started.
+    /// Whether a new event goes first if a due row could start too.
     prefer_new: bool,
-    /// A probe failed, and nothing was read since.
+    /// Whether a probe failed after events were last read.
     probe_failed: bool,
 
-    /// Outcomes that are not written yet.
     unwritten: Vec<DeliveryChange>,
     written_position: Seq,
-    next_position: Instant,
+    next_position_write: Instant,
     reading: bool,
-    /// Due rows are being read.
     reading_due: bool,
-    /// Rows are being discarded, or the handler paused or resumed.
-    discarding: bool,
-    replaying: Vec<AbortHandle>,
-    /// Without rows, and not to be finished here.
+    /// Whether the store discards rows, or pauses or resumes the handler.
+    changing_rows: bool,
+    replay_tasks: Vec<AbortHandle>,
+    /// Events without rows whose attempts were aborted when the worker stopped.
     aborted: Vec<(Seq, Lane)>,
-    /// Whose turn it is when there is something to write and something to look for.
+    /// Whether the store wrote last: writing and other work take turns.
     wrote_last: bool,
-    /// What is being written: kept until it is confirmed.
+    /// The commit that is being written. It is kept until the store confirms it.
     writing: Option<DeliveryCommit>,
-    /// How often that has begun.
-    written: u64,
-    /// The store failed: it is left alone until then.
+    commits_started: u64,
+    /// After a failure the store is not used until then.
     store_retry_at: Option<Instant>,
 }
 
 impl WorkerCommand {
-    /// Tells who asked that nothing was to be done.
+    /// Answers that there was nothing to do.
     pub(super) fn answer_nothing(self) {
         match self {
             Self::Replay { reply, .. }
@@ -253,27 +254,27 @@ impl Worker {
             discards: VecDeque::new(),
             pauses: VecDeque::new(),
             paused: registered.paused,
-            failure_logged: None,
+            failure_logged_at: None,
             next_due: None,
             look_for_due: true,
             prefer_new: false,
             probe_failed: false,
             unwritten: Vec::new(),
             written_position: registered.position,
-            next_position: Instant::now(),
+            next_position_write: Instant::now(),
             reading: false,
             reading_due: false,
-            discarding: false,
-            replaying: Vec::new(),
+            changing_rows: false,
+            replay_tasks: Vec::new(),
             aborted: Vec::new(),
             wrote_last: false,
             writing: None,
-            written: 0,
+            commits_started: 0,
             store_retry_at: None,
         }
     }
 
-    /// Delivers until it is told to stop.
+    /// Delivers until a stop command.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         let grace = loop {
             let now = self.clock.steady();
@@ -304,10 +305,10 @@ impl Worker {
         self.finish(grace, commands).await;
     }
 
-    /// Everything that can be begun now; `true` if its time was over before that was all.
+    /// Starts everything that can start now. `true`: the time was over before the work was.
     fn step(&mut self, now: Timestamp) -> bool {
         self.step_time = Instant::now();
-        let until = self.step_time + SLICE;
+        let until = self.step_time + STEP_LIMIT;
         let more = loop {
             let all = self.start_attempts(now, until);
             if all {
@@ -322,8 +323,8 @@ impl Worker {
         more
     }
 
-    /// When a step can do more though nothing has ended until then. What was possible at `now` the step has done; what the
-    /// store or running attempts hold up goes on when they end.
+    /// When time alone lets a step do more. The last step did what was possible at `now`. Work that
+    /// waits for the store or for a running attempt continues when that task ends.
     fn next_wake(&self, now: Timestamp) -> Option<Instant> {
         let later = |time: &Timestamp| *time > now;
         let at = |time: Timestamp| Instant::now() + time.since(now);
@@ -337,192 +338,9 @@ impl Worker {
         let moved = self.read_ahead.position() > self.written_position;
         let store = self
             .store_retry_at
-            .or(moved.then_some(self.next_position))
+            .or(moved.then_some(self.next_position_write))
             .filter(|_| !self.store_is_busy());
         [due, probe, store].into_iter().flatten().min()
-    }
-
-    /// `false` if it was time to stop before all that can be started was started.
-    fn start_attempts(&mut self, now: Timestamp, until: Instant) -> bool {
-        if self.paused {
-            return true;
-        }
-        loop {
-            let limit = match self.health.next_probe() {
-                None => self.settings.concurrency,
-                Some(next) if next <= now => 1,
-                Some(_) => 0,
-            };
-            // An attempt has to be over before somebody else may begin one.
-            let over = self.step_time + self.settings.timeout;
-            if self.running.len() >= limit || over >= *self.lease_until.borrow() {
-                return true;
-            }
-            if self.step_time >= until {
-                return false;
-            }
-            let started = (self.prefer_new && self.start_new(now))
-                || self.start_due(now)
-                || self.start_new(now);
-            if !started {
-                return true;
-            }
-            self.prefer_new = !self.prefer_new;
-        }
-    }
-
-    fn start_due(&mut self, now: Timestamp) -> bool {
-        let Some(at) = self.due.iter().position(|owed| !self.is_busy(owed.lane)) else {
-            return false;
-        };
-        let owed = self.due.remove(at);
-        self.start(owed.event, Some(owed.lane), true, owed.attempts, now);
-        true
-    }
-
-    fn start_new(&mut self, now: Timestamp) -> bool {
-        self.assign_lanes();
-        if let Some(event) = self.read_ahead.next_unassigned() {
-            self.start(event, None, false, Attempts::default(), now);
-            return true;
-        }
-        let busy = |lane: Lane| self.busy.contains(&stream_lane(lane));
-        let Some((lane, event)) = self.read_ahead.next(busy) else {
-            return false;
-        };
-        self.start(event, Some(lane), false, Attempts::default(), now);
-        true
-    }
-
-    fn is_busy(&self, lane: Lane) -> bool {
-        self.busy.contains(&stream_lane(lane))
-    }
-
-    /// Nothing runs, waits, or is in trouble: nothing can be in the way of an event, so its lane need not be known. To know
-    /// it takes longer than many a handler.
-    fn has_no_conflicts(&self) -> bool {
-        self.busy.is_empty()
-            && self.blocked.is_empty()
-            && !self.read_ahead.has_queues()
-            && self.health.is_perfect()
-    }
-
-    /// Puts what was read into its lanes, unless nothing can be in its way.
-    fn assign_lanes(&mut self) {
-        if !self.read_ahead.has_unassigned() || self.has_no_conflicts() {
-            return;
-        }
-        while let Some(event) = self.read_ahead.next_unassigned() {
-            let (seq, lane) = (event.seq(), self.lane(&event));
-            if let Some(rows) = self.blocked.get_mut(&lane) {
-                *rows += 1;
-                self.read_ahead.close(seq);
-                self.unwritten.push(DeliveryChange::Wait { seq, lane });
-            } else {
-                self.read_ahead.queue(lane, event);
-            }
-        }
-    }
-
-    fn lane(&self, event: &Event) -> Lane {
-        match self.settings.order {
-            DeliveryOrder::Stream => event.lane(),
-            DeliveryOrder::None => event.seq().unsigned_abs() << 1,
-        }
-    }
-
-    fn start(
-        &mut self,
-        event: Event,
-        lane: Option<Lane>,
-        has_row: bool,
-        attempts: Attempts,
-        began: Timestamp,
-    ) {
-        let timer = self.step_time;
-        let polled = self.poll_once(&event);
-        self.step_time = Instant::now();
-        let took = self.step_time - timer;
-        if let (None, Ok(Ok(()))) = (lane, &polled) {
-            self.read_ahead.close(event.seq());
-            self.succeeded = true;
-            self.count_untyped(&event);
-            self.metrics.count(DeliveryOutcome::Done, took);
-            return;
-        }
-        let attempt = Attempt {
-            lane: lane.unwrap_or_else(|| self.lane(&event)),
-            event,
-            has_row,
-            attempts,
-            began,
-            is_probe: self.health.is_down(),
-            timer,
-        };
-        match polled {
-            Ok(outcome) => self.finish_attempt(attempt, outcome, took),
-            Err(pending) => self.spawn_attempt(attempt, pending),
-        }
-    }
-
-    /// An attempt's outcome if it is over at once, as most are of a handler that waits for nothing: a task with a timer would
-    /// cost more than all the rest.
-    fn poll_once(&self, event: &Event) -> Result<Outcome, Pending<Outcome>> {
-        let (handler, event) = (self.handler.clone(), event.clone());
-        let attempt = Box::pin(async move { handler.handle(&event).await });
-        let polled = catch_unwind(AssertUnwindSafe(|| ready_now(attempt)));
-        polled.unwrap_or_else(|_| Ok(Err(panicked())))
-    }
-
-    /// An attempt takes longer.
-    fn spawn_attempt(&mut self, attempt: Attempt, pending: Pending<Outcome>) {
-        self.busy.insert(stream_lane(attempt.lane));
-        let limit = self.settings.timeout;
-        let task = self.tasks.spawn(async move {
-            let outcome = timeout(limit, pending).await;
-            TaskOutput::Attempted(outcome.unwrap_or_else(|_| {
-                Err(Failure::retry(format_args!(
-                    "no answer within {}",
-                    humantime::format_duration(limit)
-                )))
-            }))
-        });
-        self.running.insert(task.id(), Running { attempt, task });
-    }
-
-    /// If the window is full of events behind running ones, gives all of these rows, so that other streams go on. The running
-    /// one comes first in its lane: after a crash, too, nothing overtakes it.
-    fn store_blocked_lanes(&mut self) {
-        if self.read_ahead.room() > 0
-            || self.health.is_down()
-            || self.running.len() >= self.settings.concurrency
-        {
-            return;
-        }
-        let lanes = self.read_ahead.lanes();
-        let now = self.clock.steady();
-        for Running { attempt, .. } in self.running.values_mut() {
-            if !attempt.has_row && lanes.contains(&attempt.lane) {
-                let seq = attempt.event.seq();
-                attempt.has_row = true;
-                attempt.attempts.first = Some(attempt.began);
-                self.read_ahead.close(seq);
-                self.unconfirmed.insert(seq);
-                *self.blocked.entry(attempt.lane).or_default() += 1;
-                self.unwritten.push(DeliveryChange::Retry {
-                    seq,
-                    lane: attempt.lane,
-                    attempts: attempt.attempts.clone(),
-                    due: now,
-                });
-            }
-        }
-        // What waits behind a replay of its stream gets a row as well.
-        for lane in lanes {
-            if self.busy.contains(&stream_lane(lane)) {
-                self.store_lane(lane);
-            }
-        }
     }
 
     fn task_ended(&mut self, ended: Result<(Id, TaskOutput), JoinError>) {
@@ -534,7 +352,7 @@ impl Worker {
             Ok((_, TaskOutput::Discarded(discarded))) => self.rows_discarded(discarded),
             Ok((_, TaskOutput::Paused(paused))) => self.pause_written(paused),
             Ok((_, TaskOutput::Replayed(is_due))) => self.replay_ended(is_due),
-            // Released: it stays as it was, and comes again.
+            // Its delivery is unchanged, and is attempted again after the restart.
             Err(error) if error.is_cancelled() => self.attempt_aborted(error.id()),
             Err(error) if self.running.contains_key(&error.id()) => {
                 self.attempt_ended(error.id(), Err(panicked()));
@@ -543,7 +361,8 @@ impl Worker {
         }
     }
 
-    /// Lets what runs finish, releases what does not, and has everything remembered. A second stop can only hurry it.
+    /// Waits up to `grace` for running attempts, aborts the rest, and stores all outcomes. A second
+    /// stop can only shorten the wait.
     async fn finish(mut self, grace: Duration, mut commands: mpsc::Receiver<WorkerCommand>) {
         let mut until = Instant::now() + grace;
         let mut released = false;
@@ -558,22 +377,22 @@ impl Worker {
                 }
                 () = sleep_until(until), if !released => {
                     let running = self.running.values().map(|running| &running.task);
-                    running.chain(&self.replaying).for_each(AbortHandle::abort);
-                    until = Instant::now() + STORE_PAUSE;
+                    running.chain(&self.replay_tasks).for_each(AbortHandle::abort);
+                    until = Instant::now() + STORE_RETRY_DELAY;
                     released = true;
                 }
                 () = sleep_until(until), if released => {
-                    // What is being written holds together; what comes after it must not go without it.
+                    // Later changes must not be written without the commit that did not end.
                     self.warn_not_stored();
                     return;
                 }
             }
         }
         self.store_gaps();
-        // One transaction: a position never goes without the rows of what lies below it.
+        // One transaction: the position needs the rows of the events below it.
         if let Some(commit) = self.next_commit(true)
             && !matches!(
-                timeout(STORE_PAUSE, self.inbox.commit(self.id, commit)).await,
+                timeout(STORE_RETRY_DELAY, self.inbox.commit(self.id, commit)).await,
                 Ok(Ok(()))
             )
         {
@@ -584,7 +403,7 @@ impl Worker {
     fn warn_not_stored(&self) {
         tracing::warn!(
             handler.name = self.name,
-            "the last outcomes could not be stored, some events will come again"
+            "the last outcomes could not be stored, some events will be delivered again"
         );
     }
 
@@ -600,7 +419,7 @@ impl Worker {
             HandlerState::Running
         };
         let writing = self.writing.iter().flat_map(|writing| &writing.changes);
-        let owed = || {
+        let unwritten_rows = || {
             let changes = writing.clone().chain(&self.unwritten);
             changes
                 .filter(|change| {
@@ -618,28 +437,15 @@ impl Worker {
                 .read_ahead
                 .oldest()
                 .into_iter()
-                .chain(owed().min())
+                .chain(unwritten_rows().min())
                 .min(),
-            open: (self.read_ahead.len() + owed().count()) as u64,
+            open: (self.read_ahead.len() + unwritten_rows().count()) as u64,
         });
     }
 }
 
-/// Replayed deliveries and live ones of a stream exclude each other, but do not wait in one line.
+/// A stream's live and replayed events never run side by side: their stream lane is one.
 const _: () = assert!(stream_lane(replay_lane(2)) == 2);
-
-/// What a future gives if it is ready at once. Otherwise it has to be polled again: nobody is woken by it.
-fn ready_now<T>(mut future: Pending<T>) -> Result<T, Pending<T>> {
-    let mut context = Context::from_waker(Waker::noop());
-    match future.as_mut().poll(&mut context) {
-        Poll::Ready(value) => Ok(value),
-        Poll::Pending => Err(future),
-    }
-}
-
-fn panicked() -> Failure {
-    Failure::retry("the handler panicked")
-}
 
 async fn until(wake: Option<Instant>) {
     match wake {

@@ -47,7 +47,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(super) fn validate(&self, place: &str, around: &Env) -> Result<ExecTarget, Invalid> {
+    pub(super) fn validate(&self, place: &str, env: &Env) -> Result<ExecTarget, Invalid> {
         let invalid = |problem| Err(Invalid::at(format!("{place}.command"), problem));
         let (program, arguments) = match self.command.split_first() {
             Some((program, arguments)) if !program.trim().is_empty() => (program, arguments),
@@ -58,7 +58,7 @@ impl Config {
         }
         Ok(ExecTarget {
             program: match program.contains('/') {
-                true => around.path(Path::new(program)),
+                true => env.path(Path::new(program)),
                 false => PathBuf::from(program),
             },
             arguments: arguments.to_vec(),
@@ -136,7 +136,7 @@ impl Program {
         if let Some(stderr) = stderr {
             tail.finish(stderr);
         }
-        outcome_of(status).map_err(|failure| failure.said(tail.last_line()))
+        outcome_of(status).map_err(|failure| failure.with_detail(tail.last_line()))
     }
 
     fn environment(&self, event: &CloudEvent) -> Vec<(String, OsString)> {

@@ -77,14 +77,14 @@ impl Rotate {
 }
 
 impl Config {
-    pub(super) fn validate(&self, place: &str, around: &Env) -> Result<FileTarget, Invalid> {
+    pub(super) fn validate(&self, place: &str, env: &Env) -> Result<FileTarget, Invalid> {
         let names_a_file = self.path.file_name().is_some()
             && !self.path.as_os_str().as_encoded_bytes().ends_with(b"/");
         if !names_a_file {
             let problem = "is not a file name; write one such as \"events.jsonl\"";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
-        let path = around.path(&self.path);
+        let path = env.path(&self.path);
         if is_kernel_path(&path) {
             let problem =
                 "is in a file system of the kernel, which stores nothing; name a file on a disk";

@@ -88,7 +88,7 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    pub(super) fn validate(&self, place: &str, around: &Env) -> Result<HttpTarget, Invalid> {
+    pub(super) fn validate(&self, place: &str, env: &Env) -> Result<HttpTarget, Invalid> {
         let url = outbound::url(&self.url, "\"https://example.com/hook\"")
             .map_err(|problem| Invalid::at(format!("{place}.url"), problem))?;
         let headers = self.checked_headers(&url).map_err(|(name, problem)| {
@@ -103,7 +103,7 @@ impl Config {
             file: self.secret_file.as_deref(),
             variable: self.secret_env.as_deref(),
         }
-        .resolve(place, around)?;
+        .resolve(place, env)?;
         let key = secret.map(|secret| Key::parse(&secret)).transpose();
         let key =
             key.map_err(|problem| Invalid::at(format!("{place}.{}", self.secret_name()), problem))?;
@@ -134,7 +134,7 @@ impl Config {
             let parsed: HeaderName = name
                 .parse()
                 .map_err(|_| (&**name, "is not a header name"))?;
-            settings::check_filled(value).map_err(|problem| (&**name, problem))?;
+            settings::check_no_placeholder(value).map_err(|problem| (&**name, problem))?;
             let mut value = HeaderValue::from_str(value)
                 .map_err(|_| (&**name, "has a value that is not allowed in a header"))?;
             value.set_sensitive(true);

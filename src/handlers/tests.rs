@@ -22,7 +22,7 @@ pub(super) fn event(body: impl AsRef<[u8]>) -> Event {
     )
 }
 
-pub(super) fn surroundings(base: &Path) -> Env<'_> {
+pub(super) fn env_of(base: &Path) -> Env<'_> {
     Env {
         base,
         variable: &|name| (name == "SET").then(|| "whsec_aHVzaA==\n".to_owned()),
@@ -80,7 +80,7 @@ fn every_type_is_read_from_a_file() {
     assert_eq!(http.headers["X-Dotted.Name"], "007");
     let exec = read("[to]\ntype = 'exec'\ncommand = ['notify', '-v']").unwrap();
     assert_eq!(exec.type_name(), "exec");
-    exec.validate("handlers.a.to", &surroundings(Path::new("/etc")))
+    exec.validate("handlers.a.to", &env_of(Path::new("/etc")))
         .unwrap();
 }
 
@@ -118,7 +118,7 @@ async fn a_target_becomes_a_handler() {
     let folder = tempfile::tempdir().unwrap();
     let to = read(r#"to = { type = "file", path = "events.jsonl" }"#).unwrap();
     let target = to
-        .validate("handlers.a.to", &surroundings(folder.path()))
+        .validate("handlers.a.to", &env_of(folder.path()))
         .unwrap();
     let clock = Clock::manual(NOW);
     let handler = target.build("a", PayloadForm::Original, &clock).unwrap();
@@ -140,8 +140,8 @@ async fn a_program_that_is_not_there_is_found_before_the_first_event() {
             r#"to = {{ type = "exec", command = ["{command}"] }}"#
         ))
         .unwrap();
-        let around = surroundings(folder.path());
-        to.validate("handlers.a.to", &around).unwrap()
+        let env = env_of(folder.path());
+        to.validate("handlers.a.to", &env).unwrap()
     };
     let build =
         |target: HandlerTarget| target.build("a", PayloadForm::Original, &Clock::manual(NOW));

@@ -1,7 +1,8 @@
-//! What every engine keeps, in clauses over the public interface of the inbox alone.
+//! The contract that every engine keeps, in clauses that use only the public interface of the inbox.
 //!
-//! A clause is a function of a [`Bench`]; [`clauses!`] lists each once and makes a test of it for each engine. A new engine
-//! is one more constructor of [`Bench`] and one more line at the end of this file.
+//! A clause is a function of a [`Bench`]. [`clauses!`] lists each clause once and makes a test of it
+//! for each engine. A new engine needs one more constructor of [`Bench`] and one more line at the end
+//! of this file.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,11 +43,11 @@ const WINDOW: Duration = Duration::from_secs(30 * 60);
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const PARKED_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
-/// No event.
+/// No events.
 const NONE: [Seq; 0] = [];
 const BEGIN: Timestamp = Timestamp::from_seconds(1_795_420_800);
 
-/// An inbox of some engine in a place of its own, at a time of its own.
+/// An inbox of one engine, with its own directory or database and its own clock.
 pub(super) struct Bench {
     _dir: tempfile::TempDir,
     settings: InboxSettings,
@@ -104,7 +105,7 @@ impl Bench {
         self.inbox().accept(callback, None).await.unwrap()
     }
 
-    /// Stores one event per stream named, in this order; they differ from all others.
+    /// Stores one new event for each of these streams, in this order.
     async fn store(&self, streams: &[&str]) -> Vec<Event> {
         let before = *self.inbox().committed().borrow();
         for (n, stream) in streams.iter().enumerate() {
@@ -140,7 +141,7 @@ impl Bench {
         self.inbox().register(configured.collect()).await.unwrap()
     }
 
-    /// The one handler of a bench that has one.
+    /// The handler of a bench that has only one.
     async fn handler(&self) -> HandlerId {
         self.register(&["one"], Start::Oldest).await[0].id
     }
@@ -167,7 +168,7 @@ impl Bench {
         self.commit(handler, vec![park(event, self.now())]).await;
     }
 
-    /// What is due whenever it is due, in order.
+    /// All due deliveries in order, whatever the time.
     async fn due(&self, handler: HandlerId) -> Vec<Seq> {
         let (owed, _) = self
             .inbox()
@@ -192,19 +193,19 @@ impl Bench {
         parked.iter().map(|parked| parked.event.seq()).collect()
     }
 
-    /// Due, waiting and parked rows of a handler.
+    /// How many due, waiting and parked rows a handler has.
     async fn counts(&self, handler: HandlerId) -> (u64, u64, u64) {
         let counts = self.inbox().count(handler).await.unwrap();
         (counts.due, counts.waiting, counts.parked)
     }
 
-    /// Replays what is selected, all of it wanted and nothing of it in hand.
+    /// Replays the selection. The handler wants every event and has none in memory.
     async fn replay(&self, handler: HandlerId, selection: Selection) -> u64 {
         self.replay_if(handler, selection, |_| true, |_| InHand::Nothing)
             .await
     }
 
-    /// Replays; a dry run before must have counted the same and changed nothing.
+    /// Replays. A dry run before it must count the same and change nothing.
     async fn replay_if(
         &self,
         handler: HandlerId,
@@ -225,7 +226,7 @@ impl Bench {
         replayed
     }
 
-    /// Discards; a dry run before must have counted the same and changed nothing.
+    /// Discards. A dry run before it must count the same and change nothing.
     async fn discard(&self, handler: HandlerId, selection: Selection) -> (u64, Vec<Lane>) {
         let before = self.counts(handler).await;
         let (counted, _) = self
@@ -243,7 +244,7 @@ impl Bench {
         discarded
     }
 
-    /// Retention until there is nothing more to do, passes over what was kept before included.
+    /// Runs retention until there is nothing more to do, with a pass that starts at the lowest event.
     async fn sweep(&self) {
         for _ in 0..11 {
             while self.inbox().sweep().await.unwrap() {}
@@ -264,36 +265,36 @@ pub(crate) fn settings(path: &Path) -> InboxSettings {
     }
 }
 
-/// As [`settings`], in a database of the tests' own server.
+/// As [`settings`], but in a database of the tests' PostgreSQL server.
 pub(crate) fn postgres_settings(database: &str) -> InboxSettings {
     let config = InboxConfig {
         engine: EngineName::Postgres,
         url: Some(server::shared().url(database)),
         ..InboxConfig::default()
     };
-    let around = Env {
+    let env = Env {
         base: Path::new("/"),
         variable: &|_| None,
     };
-    let validated = config.validate("inbox", &around, Duration::ZERO).unwrap();
+    let validated = config.validate("inbox", &env, Duration::ZERO).unwrap();
     InboxSettings {
         store: validated.store,
         ..settings(Path::new("/"))
     }
 }
 
-/// An authentic callback. The source believes everybody.
+/// An authentic callback. Its source accepts unsigned ones.
 pub(crate) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authentic {
     static OPEN: LazyLock<SourceConfig> = LazyLock::new(|| {
         let text = config::File::from_str("allow_unsigned = true", config::FileFormat::Toml);
         let config = config::Config::builder().add_source(text).build().unwrap();
         config.try_deserialize().unwrap()
     });
-    let around = Env {
+    let env = Env {
         base: Path::new("/"),
         variable: &|_| None,
     };
-    let source: Source = OPEN.validate(source, &around).unwrap();
+    let source: Source = OPEN.validate(source, &env).unwrap();
     let presented = Presented {
         url_kind: None,
         token: None,
@@ -307,7 +308,7 @@ pub(crate) fn authentic(source: &str, body: &[u8], received: Timestamp) -> Authe
         .unwrap()
 }
 
-/// A push to a stream.
+/// The body of a `stream-begin`.
 pub(crate) fn push(stream: &str, n: Seq) -> String {
     format!(
         r#"{{"event_type":1,"app":"push.example.com","appname":"live","stream_id":"{stream}","sequence":"{n}"}}"#
@@ -358,51 +359,51 @@ fn attempts(count: u32) -> Attempts {
     }
 }
 
-/// The list of clauses, and the tests that it makes for an engine.
+/// The list of clauses. It makes a test of each for one engine.
 macro_rules! clauses {
     ($engine:ident) => {
         clauses! { $engine:
             accept::{
-                numbers_follow_arrival, everything_is_kept_as_it_came, pages_keep_their_limits,
+                numbers_follow_arrival, bytes_are_kept_as_they_came, pages_keep_their_limits,
                 readers_miss_nothing, one_of_many_at_once_is_stored, a_repeat_gets_the_first_receipt, the_window_has_an_exact_end,
-                the_window_begins_anew_with_what_was_stored_again, a_mark_from_far_ahead_is_none, only_signature_and_time_may_differ,
-                a_duplicate_leads_to_its_event, many_are_remembered, a_late_one_is_stored_unless_it_ever_was,
-                who_stops_waiting_may_come_again, closing_finishes_what_was_begun, a_closed_inbox_fails,
-                shares_are_given_back, word_of_new_events_is_given,
+                an_event_that_is_stored_again_begins_a_new_window, an_event_stored_in_the_far_future_hides_no_repeat, only_signature_and_time_may_differ,
+                a_duplicate_leads_to_its_event, many_are_remembered, a_late_callback_is_stored_unless_it_was_stored_before,
+                a_cancelled_accept_may_be_repeated, closing_finishes_what_was_begun, a_closed_inbox_fails,
+                the_budget_is_given_back, new_events_are_announced,
             }
             deletion::{
-                deleted_events_are_gone, a_duplicate_mark_goes_with_its_event, many_are_deleted, rows_of_every_handler_go,
-                a_deleted_event_gets_no_row, callbacks_are_taken_meanwhile, outcomes_are_written_meanwhile,
+                deleted_events_are_gone, a_deleted_event_is_no_duplicate, many_are_deleted, rows_of_every_handler_go,
+                a_deleted_event_gets_no_row, callbacks_are_accepted_during_a_deletion, outcomes_are_written_during_a_deletion,
             }
             handlers::{
                 now_begins_with_the_next_event, oldest_begins_at_the_begin, a_position_survives,
-                a_position_never_goes_back, a_pause_survives_and_stops_the_clock, a_missing_handler_resumes, a_forgotten_one_begins_anew,
-                blocked_lanes_are_told, arrival_times_are_told,
+                a_position_never_goes_back, a_pause_survives_and_stops_the_clock, a_missing_handler_resumes, a_forgotten_handler_begins_again,
+                blocked_lanes_are_reported, arrival_times_are_reported,
             }
             lanes::{
                 waiting_ones_follow_in_order, parking_lets_the_lane_go_on, waiting_in_an_empty_lane_is_due,
-                waiting_overwrites_nothing, a_retry_before_the_head_takes_its_place, lanes_do_not_meet,
-                handlers_do_not_meet, what_is_due_comes_in_order, what_is_due_too_far_ahead_is_due_now, attempts_are_remembered, rows_survive,
-                a_commit_is_one_whole, commits_keep_their_order, any_order_keeps_one_head,
-                an_event_that_is_gone_gets_no_row,
+                waiting_overwrites_nothing, a_retry_before_the_head_takes_its_place, lanes_are_independent,
+                handlers_are_independent, due_deliveries_come_in_order, a_time_too_far_ahead_is_due_now, attempts_are_remembered, rows_survive,
+                a_commit_is_atomic, commits_keep_their_order, any_order_keeps_one_head,
+                a_removed_event_gets_no_row,
             }
             replay::{
                 parked_ones_come_in_pages, one_event_is_replayed, parked_ones_are_replayed, a_time_is_replayed,
-                what_is_owed_is_not_doubled, what_is_owed_is_due_now, replays_have_a_lane_of_their_own, a_replay_stays_listed_until_it_is_done,
-                a_replay_may_be_parked_again, what_is_being_replayed_is_counted, one_event_is_discarded, parked_ones_are_discarded, a_time_is_discarded,
+                an_owed_delivery_is_not_doubled, a_replay_makes_an_owed_delivery_due_now, replays_have_a_lane_of_their_own, a_replay_stays_listed_until_it_is_done,
+                a_replay_may_be_parked_again, replays_are_counted, one_event_is_discarded, parked_ones_are_discarded, a_time_is_discarded,
                 a_discarded_head_frees_its_lane, thousands_are_replayed_and_discarded,
             }
             retention::{
-                what_all_have_done_goes, without_handlers_everything_goes, what_is_owed_stays, what_waits_stays,
-                what_is_parked_stays_longer, what_is_being_replayed_stays, numbers_are_never_given_twice,
-                what_was_removed_is_not_found, many_go_in_rounds, a_missing_handler_holds_it_for_a_while, events_from_ahead_stop_nothing,
-                events_from_far_ahead_go_as_well, what_was_parked_far_ahead_goes, who_was_missing_far_ahead_is_forgotten,
-                a_clock_that_is_behind_costs_nothing,
+                events_that_all_handlers_finished_are_removed, without_handlers_all_old_events_are_removed, owed_events_stay, events_of_waiting_deliveries_stay,
+                parked_events_stay_longer, replayed_events_stay, numbers_are_never_given_twice,
+                removed_events_are_not_found, many_events_are_removed_in_rounds, a_missing_handler_keeps_events_for_a_while, events_from_the_future_stop_nothing,
+                events_from_the_far_future_are_removed, deliveries_parked_in_the_far_future_are_removed, a_handler_missing_since_the_far_future_is_forgotten,
+                a_clock_that_is_behind_removes_nothing,
             }
             search::{
                 both_orders_have_pages, kinds_and_sources_are_told_apart, streams_are_told_apart,
                 a_time_has_its_begin_but_not_its_end, everything_is_found_by_its_id, an_id_leads_to_its_newest_event,
-                times_are_found_among_many,
+                a_time_is_found_among_many_events,
             }
         }
     };

@@ -1,8 +1,9 @@
-//! What the inbox remembers of deliveries: a position per handler, and a row only for what is out of line.
+//! How deliveries are stored: a position for each handler, and rows only for exceptions.
 //!
-//! Every event up to a handler's position is finished by it, or has a row. A row is **due** (the head of its lane: to be tried
-//! from a time on), **waiting** (behind the head of its lane) or **parked**. A lane has at most one due row. Replayed
-//! deliveries have a lane of their own beside their stream's, so that live events do not wait for them.
+//! Each event up to a handler's position is finished or has a row. A row is **due** (the head of its
+//! lane, with the time of its next attempt), **waiting** (behind the head of its lane) or **parked**.
+//! A lane has at most one due row. A replayed delivery is in a second lane beside that of its stream,
+//! so that live events do not wait for it.
 
 use std::time::Duration;
 
@@ -12,63 +13,61 @@ use tokio::time::Instant;
 
 use crate::event::{Event, Seq};
 
-/// A handler's number in the inbox; names come and go, numbers are never reused.
+/// A handler's number in the inbox. Numbers are never reused, names may be.
 pub(crate) type HandlerId = i64;
 
-/// Whether a name is one of a part of livehook: those of handlers have no dot.
+/// Whether this is the name of a projection inside livehook. Names of handlers have no dot.
 pub(crate) fn is_projection(name: &str) -> bool {
     name.contains('.')
 }
 
-/// Keeps order: rows of one lane are tried one after the other, by `seq`.
+/// What keeps order: rows of one lane are attempted one after the other, by `seq`.
 pub(crate) type Lane = u64;
 
-/// The lane of replayed deliveries beside a stream's own.
+/// The lane for replays beside this lane of a stream.
 pub(crate) const fn replay_lane(lane: Lane) -> Lane {
     lane | 1
 }
 
-/// The stream's own lane of any of its two lanes.
+/// The stream's own lane, from either of its two lanes.
 pub(crate) const fn stream_lane(lane: Lane) -> Lane {
     lane & !1
 }
 
-/// Where a handler that was never seen before begins.
+/// Where a new handler begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Start {
     /// With the next event.
     #[default]
     Now,
-    /// With the oldest event that is still there.
+    /// With the oldest event that is still stored.
     Oldest,
 }
 
-/// What a handler finds when it registers.
+/// The stored state of a handler when it registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
-    /// Its number.
     pub id: HandlerId,
-    /// Up to here everything is finished or has a row.
+    /// Up to here each event is finished or has a row.
     pub position: Seq,
-    /// The lanes that have due or waiting rows, with their number; without those of replays.
+    /// The lanes with due or waiting rows, and how many rows each has. Lanes of replays are left out.
     pub blocked: Vec<(Lane, u64)>,
-    /// The events beyond the position that have rows: not to be taken up again from the inbox.
+    /// The events after the position that have rows. The worker must skip them when it reads on.
     pub beyond: Vec<Seq>,
-    /// Whether it is paused: nothing is delivered until it is resumed.
+    /// Nothing is delivered while this is set.
     pub paused: bool,
 }
 
-/// The right to deliver for a handler, which others may want as well.
+/// The right to deliver for a handler. Only one receiver has it at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// The handler.
     pub handler: HandlerId,
-    /// Which of its leases this is; none if nobody else can have one.
+    /// The number of this lease among the leases of the handler. `None` if there is only one process.
     pub epoch: Option<i64>,
-    /// Until then nobody else delivers.
+    /// Until then no other receiver delivers.
     pub until: Instant,
-    /// Whether another receiver should have it instead.
+    /// Another receiver has too few handlers: this lease should be given back.
     pub surplus: bool,
 }
 
@@ -84,73 +83,52 @@ impl Lease {
     }
 }
 
-/// What another receiver asks of the one that delivers for a handler.
+/// A command from another receiver for the worker of a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandRequest {
-    /// Names it.
     pub id: String,
-    /// The handler.
     pub handler: HandlerId,
-    /// What to do, as the dispatcher wrote it.
+    /// The command in the dispatcher's encoding.
     pub what: String,
 }
 
-/// What became of deliveries, to be remembered in one transaction.
+/// What became of deliveries: written in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DeliveryCommit {
-    /// The epoch of the lease under which it came about; see [`Lease`].
+    /// The epoch of the [`Lease`] under which the attempts were made.
     pub epoch: Option<i64>,
-    /// Up to here everything is finished or has a row, once `changes` are written.
+    /// The new position, once `changes` are written.
     pub position: Option<Seq>,
     /// In the order in which they happened.
     pub changes: Vec<DeliveryChange>,
 }
 
-impl DeliveryCommit {}
-
 /// What became of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeliveryChange {
-    /// It waits behind its stream's due row.
-    Wait {
-        /// The event.
-        seq: Seq,
-        /// Its lane.
-        lane: Lane,
-    },
+    /// It waits behind the due row of its lane.
+    Wait { seq: Seq, lane: Lane },
     /// It failed and becomes its lane's due row.
     Retry {
-        /// The event.
         seq: Seq,
-        /// Its lane.
         lane: Lane,
-        /// What is known of its attempts.
         attempts: Attempts,
         /// When to try again.
         due: Timestamp,
     },
-    /// It is given up; its lane goes on.
+    /// It is parked. Its lane goes on.
     Park {
-        /// The event.
         seq: Seq,
-        /// Its lane.
         lane: Lane,
-        /// What is known of its attempts.
         attempts: Attempts,
-        /// When it was given up.
+        /// When it was parked.
         at: Timestamp,
     },
-    /// It had a row and is finished; its lane goes on.
-    Done {
-        /// The event.
-        seq: Seq,
-        /// Its lane.
-        lane: Lane,
-    },
+    /// It had a row and is finished. Its lane goes on.
+    Done { seq: Seq, lane: Lane },
 }
 
 impl DeliveryChange {
-    /// The event.
     pub(crate) fn seq(&self) -> Seq {
         let (Self::Wait { seq, .. }
         | Self::Retry { seq, .. }
@@ -159,7 +137,6 @@ impl DeliveryChange {
         *seq
     }
 
-    /// Its lane.
     pub(crate) fn lane(&self) -> Lane {
         let (Self::Wait { lane, .. }
         | Self::Retry { lane, .. }
@@ -169,43 +146,40 @@ impl DeliveryChange {
     }
 }
 
-/// What is known of a delivery's attempts.
+/// The attempts of a delivery so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Attempts {
-    /// How many there were.
     pub count: u32,
-    /// When the first one began.
+    /// When the first attempt began.
     pub first: Option<Timestamp>,
-    /// Why the last one failed.
+    /// Why the last attempt failed.
     pub error: String,
 }
 
-/// A delivery that is out of line.
+/// The row of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OutOfLine {
-    /// What it waits for.
+pub(crate) struct DeliveryRow {
     pub state: RowState,
-    /// What was tried.
     pub attempts: Attempts,
-    /// When the next attempt may begin, if it is due.
+    /// When the next attempt may begin, if the row is due.
     pub due: Option<Timestamp>,
-    /// Since when it is parked; it stays so while it is replayed.
+    /// When it was parked. A replay does not clear this.
     pub parked: Option<Timestamp>,
 }
 
-/// What a delivery that is out of line waits for.
+/// What a delivery with a row waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowState {
-    /// Its time.
+    /// For its time.
     Due,
-    /// Another delivery of its stream.
+    /// For another delivery of its lane.
     Waiting,
-    /// The operator.
+    /// For the operator.
     Parked,
 }
 
 impl RowState {
-    /// As it is stored.
+    /// From the stored number.
     pub(super) fn of(stored: i64) -> Self {
         match stored {
             0 => Self::Due,
@@ -218,22 +192,18 @@ impl RowState {
 /// A due delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct Owed {
-    /// The event to deliver.
     pub event: Event,
-    /// Its lane; see [`replay_lane`].
+    /// The lane of the row: the stream's own, or its [`replay_lane`].
     pub lane: Lane,
-    /// What is known of its attempts.
     pub attempts: Attempts,
 }
 
-/// A delivery that was given up.
+/// A parked delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct Parked {
-    /// The event.
     pub event: Event,
-    /// What is known of its attempts.
     pub attempts: Attempts,
-    /// When it was given up.
+    /// When it was parked.
     pub at: Timestamp,
     /// Whether it is being replayed.
     pub replaying: bool,
@@ -242,15 +212,13 @@ pub(crate) struct Parked {
 /// The rows of a handler, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RowCounts {
-    /// To be tried from a time on.
     pub due: u64,
-    /// Behind a due one of their lane.
     pub waiting: u64,
-    /// Given up, those being replayed included.
+    /// Parked rows, also those that are being replayed.
     pub parked: u64,
-    /// Of those due or waiting, the replayed ones, the parked ones among them included.
+    /// Due or waiting rows of replays, whether they were parked or not.
     pub replaying: u64,
-    /// The lowest event that is due or waiting.
+    /// The lowest event with a due or waiting row.
     pub oldest: Option<Seq>,
 }
 
@@ -258,32 +226,31 @@ pub(crate) struct RowCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Selection {
-    /// One event.
+    /// The delivery of one event.
     Event(Seq),
-    /// All parked ones.
+    /// All parked deliveries.
     Parked,
-    /// Those whose event arrived in this time, the end excluded.
+    /// Deliveries whose event arrived in this time, the end excluded.
     Range(Timestamp, Timestamp),
 }
 
-/// What a handler's loop knows of a delivery that is asked for again.
+/// What a handler's worker has in memory about a delivery that is to be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InHand {
-    /// Nothing that its row, if it has one, does not tell.
+    /// Nothing. Its row, if it has one, says everything.
     Nothing,
-    /// It is being delivered, or will be in a moment: to be left alone.
-    Comes,
-    /// It is owed, and needs no row to be delivered again.
+    /// An attempt runs or begins in a moment. A replay leaves it alone.
+    InProgress,
+    /// It is owed. The worker delivers it without a row.
     Owed,
 }
 
-/// A delivery that is asked for again.
+/// A delivery that is to be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReplayedDelivery {
-    /// The event.
     pub seq: Seq,
-    /// Of its stream.
+    /// The lane of its stream.
     pub lane: Lane,
-    /// Whether it gets no row if it has none: it is owed all the same.
+    /// The worker has it in memory: if it has no row, it gets none.
     pub is_owed: bool,
 }

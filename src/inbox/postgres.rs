@@ -1,16 +1,18 @@
-//! The shared engine: one PostgreSQL behind many receivers, which keep nothing themselves.
+//! The shared engine: one PostgreSQL and many receivers, which store nothing themselves.
 //!
-//! **Arrival order.** A batch gets its numbers under a lock that is held until its commit is over, so whoever sees an event sees
-//! all that have lower numbers, and a position never passes one that may still appear. The lock is taken and given back inside
-//! one statement: a receiver that is frozen or cut off between two statements holds nobody up.
+//! **Arrival order.** A batch gets its numbers under a lock, which is held until the commit is done.
+//! So a reader that sees an event also sees all events with lower numbers, and a position never
+//! passes an event that appears later. One statement takes the lock and gives it back: a receiver
+//! that is frozen or cut off between two statements blocks nobody.
 //!
-//! **Duplicates** are found under the same lock and judged by the database's clock, whichever receiver the repeat came to.
+//! **Duplicates** are found under the same lock and by the database's clock, so that a repeat may
+//! come to any receiver.
 //!
-//! **Deliveries** of a handler belong to one receiver at a time, by a lease in the database's time with an epoch (`leases`);
-//! outcomes are written only under the epoch under which they came about.
+//! **Deliveries** of a handler belong to one receiver at a time. It has a lease in the database's
+//! time, with an epoch (`leases`). Outcomes are written only under the epoch of their attempts.
 //!
-//! Nothing depends on a session, so that a pooler of transactions may stand in between. Notifications are a hint beside a look
-//! every second.
+//! Nothing depends on a session, so that a transaction pooler may be in between. Receivers notify
+//! each other, and also look for new events every second, because notifications may get lost.
 
 mod accept;
 mod board;
@@ -26,11 +28,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use css_callbacks::Timestamp;
 use rand::random;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_postgres::types::Type;
 
 use self::accept::AcceptRequest;
@@ -48,25 +49,24 @@ use crate::clock::Clock;
 use crate::event::Seq;
 use crate::metrics::Metrics;
 
-/// Between tries to reach a server at the start.
+/// The pause between attempts to connect at the start.
 const RETRY: Duration = Duration::from_millis(500);
-/// How often it is looked at what other receivers have stored, if no word of it came.
+/// How often a receiver looks for events of other receivers.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// Until it is tried again whether notifications come through.
+/// The pause until a receiver tries again whether notifications arrive.
 const LISTEN_AGAIN: Duration = Duration::from_secs(60);
-/// Between two sizes.
+/// How often the size is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
-/// Here receivers tell one another the number of the newest event that they have stored.
+/// The channel on which receivers announce the number of the newest event that they have stored.
 const CHANNEL: &str = "livehook";
-/// Between two such words. Who delivers is woken by each, and a batch of its own is known anyway.
+/// The pause between two notifications. Each one wakes all workers of the other receivers.
 const NOTIFY_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) struct PostgresStore {
     shared: Arc<Shared>,
     requests: Mutex<Option<mpsc::UnboundedSender<AcceptRequest>>>,
     committed: watch::Receiver<Seq>,
-    /// What stores them.
-    accepting: Mutex<Option<JoinHandle<()>>>,
+    accept_task: Mutex<Option<JoinHandle<()>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -77,19 +77,18 @@ struct Shared {
     own: PostgresSettings,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Who this is among the receivers, until it ends.
+    /// The id of this receiver, new at each start.
     receiver: String,
     committed: watch::Sender<Seq>,
-    /// The newest that was stored by this receiver.
+    /// The newest event that this receiver has stored.
     stored_here: watch::Sender<Seq>,
-    /// That others may have stored something.
+    /// Makes the receiver look for events of others at once.
     poll_now: Notify,
     failing: AtomicBool,
     closed: AtomicBool,
     size: AtomicU64,
-    /// The handlers that are configured here, as soon as that is known.
+    /// The handlers in this receiver's configuration. None until they are registered.
     configured: Mutex<Option<Vec<HandlerId>>>,
-    /// Where retention looks next.
     sweep: Mutex<Sweep>,
 }
 
@@ -100,7 +99,7 @@ impl PostgresStore {
         }
     }
 
-    /// Reaches the server, for up to `connect_wait`, and brings the schema up to date.
+    /// Connects, trying for up to `connect_wait`, and brings the schema up to date.
     pub(super) async fn open(
         settings: &InboxSettings,
         own: &PostgresSettings,
@@ -108,7 +107,7 @@ impl PostgresStore {
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let pool = Pool::new(own).map_err(OpenError::Refused)?;
-        reach(&pool, own.connect_wait).await?;
+        connect(&pool, own.connect_wait).await?;
         let bytes: [u8; 16] = random();
         let (committed, watched) = watch::channel(0);
         let shared = Arc::new(Shared {
@@ -130,7 +129,7 @@ impl PostgresStore {
         let failed = |_| OpenError::Ended("its newest event could not be read".to_owned());
         shared.read_newest().await.map_err(failed)?;
         let (requests, received) = mpsc::unbounded_channel();
-        let accepting = tokio::spawn(accept::run(shared.clone(), received));
+        let accept_task = tokio::spawn(accept::run(shared.clone(), received));
         let tasks = vec![
             tokio::spawn(shared.clone().watch_newest()),
             tokio::spawn(shared.clone().send_notifications()),
@@ -141,7 +140,7 @@ impl PostgresStore {
             shared,
             requests: Mutex::new(Some(requests)),
             committed: watched,
-            accepting: Mutex::new(Some(accepting)),
+            accept_task: Mutex::new(Some(accept_task)),
             tasks,
         })
     }
@@ -172,7 +171,7 @@ impl PostgresStore {
             unless_ever_stored,
             reply,
         };
-        // A reply that is dropped says that it failed.
+        // If the reply is dropped, the answer is a failure.
         match &*self.requests() {
             Some(requests) => drop(requests.send(request)),
             None => drop(request),
@@ -180,34 +179,34 @@ impl PostgresStore {
         answer.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    /// Finds out whether the server takes writes.
+    /// Tries whether the server accepts writes.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let sql = "UPDATE livehook.meta SET value = value WHERE name = 'version'";
-        let result = self.shared.ask(sql, &[]).await;
+        let result = self.shared.query(sql, &[]).await;
         self.shared.set_working(result.is_ok());
         result.map(drop)
     }
 
-    /// Bytes in the database, as of lately.
+    /// Bytes in the database, when last measured.
     pub(super) fn size(&self) -> u64 {
         self.shared.size.load(Ordering::Relaxed)
     }
 
-    /// Answers what was sent before, and ends.
+    /// Answers earlier requests and ends.
     pub(super) async fn close(&self) {
         drop(self.requests().take());
-        let accepting = self
-            .accepting
+        let accept_task = self
+            .accept_task
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(accepting) = accepting
-            && accepting.await.is_err()
+        if let Some(accept_task) = accept_task
+            && accept_task.await.is_err()
         {
-            tracing::error!("a task of the inbox had panicked");
+            tracing::error!("a task of the inbox panicked");
         }
         if !self.shared.closed.load(Ordering::SeqCst) {
-            self.shared.leave().await;
+            self.shared.deregister().await;
         }
         self.shared.closed.store(true, Ordering::SeqCst);
         self.tasks.iter().for_each(JoinHandle::abort);
@@ -225,44 +224,44 @@ impl Drop for PostgresStore {
 }
 
 impl Shared {
-    /// The time to judge by, if it is not the database's: a clock that was given is given on.
+    /// The time that the database has to use instead of its own, if the clock is a manual one.
     fn manual_now(&self) -> Option<i64> {
         self.clock.is_manual().then(|| self.clock.now().millis())
     }
 
-    /// Tells whether the store works; the log tells of a change.
+    /// Records whether the store works, and logs when it works again.
     fn set_working(&self, works: bool) {
         if self.failing.swap(!works, Ordering::Relaxed) && works {
-            tracing::info!("the store takes callbacks again");
+            tracing::info!("the store accepts callbacks again");
         }
     }
 
-    /// Has everybody know that events up to here are stored.
+    /// Announces in this process that events up to here are stored.
     fn announce(&self, seq: Seq) {
-        raise(&self.committed, seq);
+        raise_to(&self.committed, seq);
     }
 
-    /// Looks what there is.
+    /// Reads the number of the newest event and announces it.
     async fn read_newest(&self) -> Result<(), StoreError> {
         let sql = "SELECT greatest(
             (SELECT coalesce(max(seq), 0) FROM livehook.events),
             (SELECT coalesce(max(position), 0) FROM livehook.handlers),
             (SELECT coalesce(max(value), 0) FROM livehook.meta WHERE name = 'last_seq'))";
-        let rows = self.ask(sql, &[]).await?;
+        let rows = self.query(sql, &[]).await?;
         self.announce(rows[0].get(0));
         Ok(())
     }
 
     async fn watch_newest(self: Arc<Self>) {
-        let mut looks = interval(POLL_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(POLL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.poll_now.notified() => {}
-                _ = looks.tick() => {}
+                _ = ticks.tick() => {}
             }
             if self.read_newest().await.is_err() && !self.failing.swap(true, Ordering::Relaxed) {
-                // Whoever balances the load should know before the next callback does.
+                // A load balancer should learn it before the next callback fails.
                 tracing::error!("the store does not answer");
             }
         }
@@ -273,29 +272,29 @@ impl Shared {
         while stored_here.changed().await.is_ok() {
             let newest = stored_here.borrow_and_update().to_string();
             let values: [Parameter; 2] = [(&CHANNEL, Type::TEXT), (&newest, Type::TEXT)];
-            // Whoever missed it looks by itself.
-            let _ = self.ask("SELECT pg_notify($1, $2)", &values).await;
+            // A receiver that misses it finds the event when it looks.
+            let _ = self.query("SELECT pg_notify($1, $2)", &values).await;
             sleep(NOTIFY_EVERY).await;
         }
     }
 
     async fn receive_notifications(self: Arc<Self>) {
-        let mut told = false;
+        let mut logged = false;
         loop {
             let pause = match self.pool.listen(CHANNEL).await {
-                Ok(Some(mut heard)) => {
-                    // What was stored in the meantime was announced to nobody.
+                Ok(Some(mut notifications)) => {
+                    // Events that were stored in the meantime were not notified here.
                     self.poll_now.notify_one();
-                    while let Some(newest) = heard.recv().await {
-                        // As numbers follow one another, all that are lower are there.
+                    while let Some(newest) = notifications.recv().await {
+                        // All events with lower numbers are committed, too.
                         self.announce(newest.parse().unwrap_or(0));
                     }
                     POLL_EVERY
                 }
                 Ok(None) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         tracing::info!(
-                            "no notifications come through, as behind a pooler of transactions: \
+                            "notifications do not arrive, as behind a transaction pooler: \
                              events that other receivers store are noticed within a second"
                         );
                     }
@@ -308,13 +307,13 @@ impl Shared {
     }
 
     async fn measure_size(self: Arc<Self>) {
-        let mut looks = interval(MEASURE_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(MEASURE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            ticks.tick().await;
             let sql = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'livehook' AND c.relkind = 'r'";
-            if let Ok(rows) = self.ask(sql, &[]).await {
+            if let Ok(rows) = self.query(sql, &[]).await {
                 let size: i64 = rows.first().map_or(0, |row| row.get(0));
                 self.size.store(size.unsigned_abs(), Ordering::Relaxed);
             }
@@ -322,8 +321,8 @@ impl Shared {
     }
 }
 
-/// Batches may tell of themselves in another order.
-fn raise(newest: &watch::Sender<Seq>, seq: Seq) {
+/// Sets a newer number. Batches may finish in another order, so an older number is ignored.
+fn raise_to(newest: &watch::Sender<Seq>, seq: Seq) {
     newest.send_if_modified(|newest| {
         let newer = seq > *newest;
         *newest = seq.max(*newest);
@@ -331,15 +330,15 @@ fn raise(newest: &watch::Sender<Seq>, seq: Seq) {
     });
 }
 
-/// Tries until there is a server that takes writes and has the schema.
-async fn reach(pool: &Pool, wait: Duration) -> Result<(), OpenError> {
+/// Tries until a server accepts writes and has the schema.
+async fn connect(pool: &Pool, wait: Duration) -> Result<(), OpenError> {
     let began = Instant::now();
-    let mut told = None;
+    let mut logged = None;
     loop {
         let problem = match prepare(pool).await {
             Ok(()) => {
-                if told.is_some() {
-                    tracing::info!("PostgreSQL is there");
+                if logged.is_some() {
+                    tracing::info!("connected to PostgreSQL");
                 }
                 return Ok(());
             }
@@ -352,12 +351,12 @@ async fn reach(pool: &Pool, wait: Duration) -> Result<(), OpenError> {
                 waited: wait,
             });
         }
-        if told.as_ref() != Some(&problem) {
+        if logged.as_ref() != Some(&problem) {
             tracing::warn!(
                 "inbox.url: {problem}; trying again for up to {}",
                 humantime::format_duration(wait)
             );
-            told = Some(problem);
+            logged = Some(problem);
         }
         sleep(RETRY).await;
     }
@@ -367,7 +366,7 @@ async fn prepare(pool: &Pool) -> Result<(), ConnectError> {
     let mut connection = pool.get().await?;
     match schema::migrate(&mut connection).await {
         Ok(()) => Ok(()),
-        Err(MigrationError::Postgres(error)) => Err(connection.failed(&error)),
+        Err(MigrationError::Postgres(error)) => Err(connection.classify(&error)),
         Err(error) => Err(ConnectError::Setup(error.to_string())),
     }
 }

@@ -1,19 +1,17 @@
-//! Looking for events.
+//! Searching for events.
 
 use css_callbacks::{Kind, Timestamp};
 
 use crate::event::{Event, Seq};
 
-/// Which events to list. What is not set lets everything pass.
+/// Which events to list. A field that is not set excludes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct EventFilter {
-    /// Of this kind.
     pub kind: Option<Kind>,
-    /// Of this source.
     pub source: Option<String>,
-    /// With this `domain`.
     pub domain: Option<String>,
-    /// With this `streamid`, or `appname/streamid`; of the latter, what has no `appname` is matched by its `streamid`.
+    /// A `streamid`, or `appname/streamid`. In the second form, an event without an `appname` is
+    /// matched by its `streamid` alone.
     pub stream: Option<String>,
     /// Received at or after this time.
     pub from: Option<Timestamp>,
@@ -39,7 +37,7 @@ impl EventFilter {
     }
 }
 
-/// Some kinds tell no appname: their events are of whatever app has a stream of this name.
+/// Some kinds have no appname. Their events match a stream of that name in any app.
 fn matches_stream(event: &Event, stream: &str) -> bool {
     let own = event.attributes();
     let Some(id) = own.streamid.as_deref() else {
@@ -52,13 +50,13 @@ fn matches_stream(event: &Event, stream: &str) -> bool {
         })
 }
 
-/// The appname in `appname/streamid`, if that names this stream.
+/// The appname in `appname/streamid`, if the rest is this stream id.
 pub(crate) fn app_in<'a>(stream: &'a str, id: &str) -> Option<&'a str> {
     let app = stream.strip_suffix(id)?.strip_suffix('/')?;
     (!app.is_empty()).then_some(app)
 }
 
-/// What is beyond a number, and the order that goes on there, in SQL.
+/// The SQL comparison that continues a list after a number, and the SQL order of the list.
 pub(crate) fn sql_order(newest_first: bool) -> (&'static str, &'static str) {
     if newest_first {
         ("<", "DESC")
@@ -67,12 +65,11 @@ pub(crate) fn sql_order(newest_first: bool) -> (&'static str, &'static str) {
     }
 }
 
-/// A part of a list.
+/// One page of a list.
 #[derive(Debug, Clone)]
 pub(crate) struct Page<T> {
-    /// The items.
     pub items: Vec<T>,
-    /// Where the next part begins; none at the end. A part may be short, even empty, and not be the last one: a search
-    /// stops after a bounded effort.
+    /// Where the next page begins; none after the last page. A page that is short or empty may have
+    /// a next one, because a search stops after a bounded effort.
     pub next: Option<Seq>,
 }

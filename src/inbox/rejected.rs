@@ -1,27 +1,26 @@
-//! What was refused or misrouted, for the list that several processes share; a single one has a file of its own.
+//! Entries of the rejected list, also as the shared store holds them.
 
 use bytes::Bytes;
 use css_callbacks::{Kind, Timestamp};
 
 use crate::auth::Refusal;
 
-/// Why something is in the list.
+/// Why a callback is in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
-    /// It was refused.
+    /// It was not authentic.
     Refused(Refusal),
-    /// It came to a URL that is nobody's, so that there was no source to judge it.
+    /// It came to a URL of no source, so that nothing could authenticate it.
     Misrouted,
 }
 
 impl Reason {
-    /// Every reason.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let refused = Refusal::ALL.into_iter().map(Self::Refused);
         refused.chain([Self::Misrouted])
     }
 
-    /// The reason in one word.
+    /// The name of the reason in URLs, JSON and the store.
     pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.slug(),
@@ -35,7 +34,7 @@ impl Reason {
     }
 }
 
-/// What is kept of a refused callback.
+/// A refused callback as the shared store takes it.
 #[derive(Debug, Clone)]
 pub(crate) struct RejectedRow {
     pub(crate) source: String,
@@ -52,19 +51,18 @@ pub(crate) struct RejectedRow {
 /// An entry of the rejected list.
 #[derive(Debug, Clone)]
 pub(crate) struct RejectedEntry {
-    /// Its number: a later one is higher.
+    /// A later entry has a higher number.
     pub id: i64,
-    /// Why it is there: [`Reason::slug`].
+    /// [`Reason::slug`].
     pub reason: String,
-    /// When it arrived.
     pub received: Timestamp,
-    /// The source whose URL was called; `unknown` if it is nobody's.
+    /// The source whose URL was called, or `unknown`.
     pub source: String,
     /// The kind whose URL was called.
     pub url_kind: Option<Kind>,
-    /// The kind it would have had.
+    /// The kind that the body claims.
     pub kind: Kind,
-    /// Where it came from.
+    /// The address of the sender.
     pub client: Option<String>,
     /// SHA-256 of the presented token.
     pub token_hash: Option<Vec<u8>>,
@@ -74,21 +72,18 @@ pub(crate) struct RejectedEntry {
     pub body: Option<Bytes>,
 }
 
-/// Which entries of the rejected list are wanted. What is not set lets everything pass.
+/// Which entries of the rejected list to list. A field that is not set excludes nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RejectedQuery {
-    /// Of this source.
     pub source: Option<String>,
-    /// There for this reason.
     pub reason: Option<Reason>,
-    /// That would have been of this kind.
+    /// The kind that the body claims.
     pub kind: Option<Kind>,
     /// Received at or after this time.
     pub from: Option<Timestamp>,
     /// Received before this time.
     pub to: Option<Timestamp>,
-    /// Beyond this entry in the order that is asked for.
+    /// Continue after this entry, in the order of the list.
     pub after: Option<i64>,
-    /// The newest come first.
     pub newest_first: bool,
 }

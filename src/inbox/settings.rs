@@ -1,4 +1,4 @@
-//! `[inbox]`: which store, where, and how long it keeps what.
+//! `[inbox]`: which store, where it is, and how long events are kept.
 
 mod cluster;
 
@@ -11,40 +11,42 @@ use serde::Deserialize;
 pub(crate) use self::cluster::{Cluster, Encryption, Host};
 use crate::settings::{self, Env, Invalid, SecretFields, access};
 
-/// `[inbox]` as it stands in the file.
+/// `[inbox]` as written in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct InboxConfig {
-    /// What stores the events.
     pub engine: EngineName,
-    /// The directory of the embedded store; none: `data`. PostgreSQL passes over it: the image's file sets one.
+    /// The directory of the embedded store; the default is `data`. PostgreSQL ignores it, because the
+    /// file of the image sets one.
     pub path: Option<PathBuf>,
-    /// How long to wait for another process to leave the directory.
+    /// How long to wait while another process uses the directory.
     #[serde(deserialize_with = "settings::optional_duration")]
     pub lock_wait: Option<Duration>,
-    /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
+    /// If the volume has less room, callbacks are refused. The default is 512 MiB or a tenth of the
+    /// volume, whichever is smaller.
     #[serde(deserialize_with = "settings::optional_size")]
     pub min_free: Option<u64>,
-    /// Where the PostgreSQL servers are, and the role and database there.
+    /// The PostgreSQL servers, the role and the database.
     pub url: Option<String>,
     /// A file that holds the URL.
     pub url_file: Option<PathBuf>,
-    /// A variable that holds the URL.
+    /// An environment variable that holds the URL.
     pub url_env: Option<String>,
-    /// The connections to PostgreSQL that are kept.
+    /// The largest number of connections to PostgreSQL.
     pub connections: Option<usize>,
     /// How long a start waits for PostgreSQL.
     #[serde(deserialize_with = "settings::optional_duration")]
     pub connect_wait: Option<Duration>,
-    /// Whether a PostgreSQL is taken that answers before it has written.
+    /// Accept a PostgreSQL that answers before it has written.
     pub allow_async_commit: Option<bool>,
-    /// How long an event is kept, whatever became of it.
+    /// How long an event is kept. It stays longer while a handler owes it an attempt.
     #[serde(deserialize_with = "settings::duration")]
     pub retention: Duration,
-    /// How long an event is kept that a handler parked.
+    /// How long a parked event is kept.
     #[serde(deserialize_with = "settings::duration")]
     pub parked_retention: Duration,
-    /// How long after its arrival a repeat of an event is recognised; none: as long as the platform may repeat it.
+    /// How long after its arrival a repeat of an event is recognised. The default is as long as the
+    /// platform may repeat it.
     #[serde(deserialize_with = "settings::optional_duration")]
     pub dedupe_window: Option<Duration>,
 }
@@ -73,14 +75,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 8;
-const MOST_CONNECTIONS: usize = 1000;
+const MAX_CONNECTIONS: usize = 1000;
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
-/// The shortest window that is chosen unasked.
-const USUAL_WINDOW: Duration = Duration::from_secs(30 * 60);
+/// The shortest default of `dedupe_window`.
+const DEFAULT_MIN_WINDOW: Duration = Duration::from_secs(30 * 60);
 
-/// From the last moment a signature is taken to the last repeat that can still come.
-const BEYOND_GRACE: Duration = Duration::from_secs(20 * 60);
+/// The last repeat can come this long after the last moment at which a signature is accepted.
+const LATEST_REPEAT: Duration = Duration::from_secs(20 * 60);
 
 /// `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -89,24 +91,20 @@ pub(crate) enum EngineName {
     /// Embedded, one directory, one process.
     #[default]
     Sqlite,
-    /// One PostgreSQL behind many receivers.
+    /// One PostgreSQL, many receivers.
     Postgres,
 }
 
 /// A validated `[inbox]`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InboxSettings {
-    /// What stores the events, and where.
     pub store: StoreSettings,
-    /// How long an event is kept, whatever became of it.
     pub retention: Duration,
-    /// How long an event is kept that a handler parked.
     pub parked_retention: Duration,
-    /// How long after its arrival a repeat of an event is recognised.
     pub dedupe_window: Duration,
 }
 
-/// What belongs to one engine.
+/// The settings of the chosen engine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StoreSettings {
     /// `engine = "sqlite"`.
@@ -120,13 +118,12 @@ pub(crate) enum StoreSettings {
 pub(crate) struct SqliteSettings {
     /// The store's directory.
     pub path: PathBuf,
-    /// How long to wait for another process to leave the directory.
     pub lock_wait: Duration,
-    /// With less room on the volume callbacks are refused; none: the smaller of 512 MiB and a tenth of the volume.
+    /// None: the smaller of 512 MiB and a tenth of the volume.
     pub min_free: Option<u64>,
 }
 
-/// The files that hold what was accepted and refused.
+/// The files of the store that exist once it was opened.
 const FILES: [&str; 5] = [
     "inbox.db",
     "accepted.0-wal",
@@ -135,18 +132,18 @@ const FILES: [&str; 5] = [
     "livehook.lock",
 ];
 
-/// What SQLite calls the files beside its own.
-const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+/// How SQLite names the files that belong to a database.
+const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 impl SqliteSettings {
-    /// Whether this is a file of the store, so that nobody else may write to it.
+    /// Whether this is a file of the store. Nothing else may write to such a file.
     pub(crate) fn owns(&self, file: &Path) -> bool {
         let names = FILES.iter().chain(&["streams.db"]);
-        let mut all = names.flat_map(|name| BESIDE.map(|beside| format!("{name}{beside}")));
+        let mut all = names.flat_map(|name| SUFFIXES.map(|suffix| format!("{name}{suffix}")));
         all.any(|name| access::is_same_file(file, &self.path.join(name)))
     }
 
-    /// Finds without opening anything what opening would find: no directory to write to, a file that cannot be used.
+    /// Finds some problems without opening the store: a directory or file that cannot be written.
     pub(crate) fn check(&self, place: &str) -> Result<(), Invalid> {
         let mut files = FILES.iter().map(|name| self.path.join(name));
         access::check_directory(&self.path)
@@ -158,13 +155,9 @@ impl SqliteSettings {
 /// The shared store.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PostgresSettings {
-    /// The servers, and how to speak to them.
     pub cluster: Cluster,
-    /// The connections that are kept.
     pub connections: usize,
-    /// How long a start waits for a server.
     pub connect_wait: Duration,
-    /// Whether a server is taken that answers before it has written.
     pub allow_async_commit: bool,
 }
 
@@ -173,14 +166,14 @@ impl InboxConfig {
     pub(crate) fn validate(
         &self,
         place: &str,
-        around: &Env,
+        env: &Env,
         longest_grace: Duration,
     ) -> Result<InboxSettings, Invalid> {
         let at = |key: &str| format!("{place}.{key}");
-        self.check_owners(place)?;
+        self.check_engine_keys(place)?;
         let store = match self.engine {
-            EngineName::Sqlite => StoreSettings::Sqlite(self.sqlite(place, around)?),
-            EngineName::Postgres => StoreSettings::Postgres(self.postgres(place, around)?),
+            EngineName::Sqlite => StoreSettings::Sqlite(self.sqlite(place, env)?),
+            EngineName::Postgres => StoreSettings::Postgres(self.postgres(place, env)?),
         };
         settings::check_duration(at("retention"), self.retention)?;
         settings::check_duration(at("parked_retention"), self.parked_retention)?;
@@ -192,8 +185,8 @@ impl InboxConfig {
         })
     }
 
-    /// Refuses what belongs to the other engine: it would be passed over in silence.
-    fn check_owners(&self, place: &str) -> Result<(), Invalid> {
+    /// Refuses options of the other engine, because they would have no effect.
+    fn check_engine_keys(&self, place: &str) -> Result<(), Invalid> {
         let of_sqlite = [
             ("lock_wait", self.lock_wait.is_some()),
             ("min_free", self.min_free.is_some()),
@@ -217,20 +210,20 @@ impl InboxConfig {
         Err(Invalid::at(format!("{place}.{key}"), problem))
     }
 
-    fn sqlite(&self, place: &str, around: &Env) -> Result<SqliteSettings, Invalid> {
+    fn sqlite(&self, place: &str, env: &Env) -> Result<SqliteSettings, Invalid> {
         let path = self.path.as_deref().unwrap_or(Path::new("data"));
         if path.as_os_str().is_empty() {
             let problem = "is empty; name a directory";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
         Ok(SqliteSettings {
-            path: around.path(path),
+            path: env.path(path),
             lock_wait: wait(self.lock_wait, LOCK_WAIT, format!("{place}.lock_wait"))?,
             min_free: self.min_free,
         })
     }
 
-    fn postgres(&self, place: &str, around: &Env) -> Result<PostgresSettings, Invalid> {
+    fn postgres(&self, place: &str, env: &Env) -> Result<PostgresSettings, Invalid> {
         let at = |key: &str| format!("{place}.{key}");
         let fields = SecretFields {
             name: "url",
@@ -238,7 +231,7 @@ impl InboxConfig {
             file: self.url_file.as_deref(),
             variable: self.url_env.as_deref(),
         };
-        let Some(url) = fields.resolve(place, around)? else {
+        let Some(url) = fields.resolve(place, env)? else {
             let problem = format!(
                 "is missing; engine = \"postgres\" needs it, or url_file or url_env, such as {}",
                 cluster::EXAMPLE
@@ -251,12 +244,12 @@ impl InboxConfig {
             _ => "url",
         };
         let connections = self.connections.unwrap_or(CONNECTIONS);
-        if !(2..=MOST_CONNECTIONS).contains(&connections) {
-            let problem = format!("`{connections}` must be 2 to {MOST_CONNECTIONS}");
+        if !(2..=MAX_CONNECTIONS).contains(&connections) {
+            let problem = format!("`{connections}` must be 2 to {MAX_CONNECTIONS}");
             return Err(Invalid::at(at("connections"), problem));
         }
         Ok(PostgresSettings {
-            cluster: Cluster::parse(url.reveal(), around)
+            cluster: Cluster::parse(url.reveal(), env)
                 .map_err(|problem| Invalid::at(at(given_by), problem))?,
             connections,
             connect_wait: wait(self.connect_wait, CONNECT_WAIT, at("connect_wait"))?,
@@ -265,8 +258,8 @@ impl InboxConfig {
     }
 
     fn dedupe_window(&self, place: String, longest_grace: Duration) -> Result<Duration, Invalid> {
-        let least = longest_grace.saturating_add(BEYOND_GRACE);
-        let window = self.dedupe_window.unwrap_or(USUAL_WINDOW.max(least));
+        let least = longest_grace.saturating_add(LATEST_REPEAT);
+        let window = self.dedupe_window.unwrap_or(DEFAULT_MIN_WINDOW.max(least));
         if window < least {
             let problem = format!(
                 "`{}` is less than the longest expiry_grace (`{}`) and 20m, so a late repeat could be stored twice; \
@@ -282,10 +275,10 @@ impl InboxConfig {
     }
 }
 
-/// A time to wait, which may be none.
+/// Checks a time to wait. It may be zero.
 fn wait(given: Option<Duration>, default: Duration, place: String) -> Result<Duration, Invalid> {
     let wait = given.unwrap_or(default);
-    if wait > settings::LONGEST {
+    if wait > settings::MAX_DURATION {
         return Err(Invalid::at(place, "must be at most ten years"));
     }
     Ok(wait)

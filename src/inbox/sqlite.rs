@@ -45,7 +45,7 @@ use self::space::Space;
 use self::tail::Tail;
 use self::writer::{Command, Commands, Writer};
 use super::delivery::{
-    DeliveryCommit, HandlerId, Lane, OutOfLine, Owed, Parked, Registered, ReplayedDelivery,
+    DeliveryCommit, DeliveryRow, HandlerId, Lane, Owed, Parked, Registered, ReplayedDelivery,
     RowCounts, Start,
 };
 use super::query::{EventFilter, Page};
@@ -450,12 +450,12 @@ impl Store {
         Ok(removed)
     }
 
-    pub(super) async fn out_of_line(
+    pub(super) async fn delivery_row(
         &self,
         handler: HandlerId,
         seq: Seq,
-    ) -> Result<Option<OutOfLine>, StoreError> {
-        self.read(move |conn| deliveries::out_of_line(conn, handler, seq))
+    ) -> Result<Option<DeliveryRow>, StoreError> {
+        self.read(move |conn| deliveries::delivery_row(conn, handler, seq))
             .await
     }
 
@@ -496,7 +496,7 @@ impl Store {
                 "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
             );
         }
-        Ok(swept().found(found))
+        Ok(swept().finish_round(found))
     }
 
     /// Of these runs of ids no event is left.

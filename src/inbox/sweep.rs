@@ -1,71 +1,72 @@
-//! Where retention looks.
+//! Which events retention examines next.
 //!
-//! Events are numbered as they arrive, so those that are old come first, unless the clock was ahead for a while: then some lie
-//! behind others that seem young. A pass begins where the last one came to young events, and goes on as long as there are old ones.
-//! Then it looks at some of those behind, the next pass at some more: in the end at all. Now and then it looks again at what earlier
-//! ones have left, because it was owed or seemed young.
+//! Events are numbered as they arrive, so old events come first. But if the clock was ahead for a
+//! while, some old events lie behind others that look young. A pass starts at the front, where the
+//! last one met young events, and continues while it finds old ones. Then it examines some events
+//! behind the front, the next pass some more, and in the end all of them. Every tenth pass starts at
+//! the lowest event, for those that earlier passes left because they were owed or looked young.
 
 use crate::event::Seq;
 
-/// Rounds of a pass behind the first young events.
-const BEHIND: u32 = 8;
-/// Every so many passes begin where everything begins.
-const WHOLE: u32 = 10;
+/// Rounds of a pass behind the front.
+const ROUNDS_BEHIND: u32 = 8;
+/// One pass of this many starts at the lowest event.
+const PASSES_PER_FULL: u32 = 10;
 
 /// How far retention has come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sweep {
-    at: At,
-    /// What is old and lies beyond this has not been met yet.
+    phase: SweepPhase,
+    /// All events up to here were examined.
     front: Seq,
-    /// Up to here it was looked behind the front.
+    /// Behind the front, events up to here were examined.
     behind: Seq,
-    /// So many rounds more of this pass.
-    left: u32,
+    /// Rounds behind the front that are left in this pass.
+    rounds_left: u32,
     passes: u32,
-    /// An event that is old, the highest that was met: those before it are as well, whatever they say.
+    /// The highest event that was old. All lower ones are old, too, whatever their times say.
     old: Seq,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum At {
-    /// What was left before the front, beyond this event.
-    Left(Seq),
+enum SweepPhase {
+    /// Events before the front that earlier passes left, from this one on.
+    Leftovers(Seq),
     Front,
     Behind,
 }
 
-/// What a round is to look at.
+/// Which events a round examines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
-    /// The events beyond this,
+    /// It begins after this event.
     pub(super) from: Seq,
-    /// up to this.
+    /// It ends with this event.
     pub(super) upto: Seq,
-    /// Those before this are old if they say that they arrived in the far future.
+    /// An event before this one is old if its time lies in the far future.
     pub(super) old: Seq,
 }
 
 /// What a round has found.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoundResult {
-    /// Up to where it looked.
+    /// The last event that was examined.
     pub(super) upto: Seq,
-    /// Whether it looked at all that one round may.
+    /// Whether the round examined as many events as it may.
     pub(super) full: bool,
-    /// The last one that was old.
+    /// The last event that was old.
     pub(super) old: Option<Seq>,
-    /// Whether rows went, which may have kept events.
+    /// Whether rows were removed, which may have kept events.
     pub(super) dropped: bool,
 }
 
 impl Default for Sweep {
     fn default() -> Self {
         Self {
-            at: At::Front,
+            phase: SweepPhase::Front,
             front: 0,
             behind: 0,
-            left: BEHIND,
+            rounds_left: ROUNDS_BEHIND,
             passes: 0,
             old: 0,
         }
@@ -74,39 +75,41 @@ impl Default for Sweep {
 
 impl Sweep {
     pub(super) fn round(&self) -> Round {
-        let (from, upto) = match self.at {
-            At::Left(at) => (at, self.front),
-            At::Front => (self.front, Seq::MAX),
-            At::Behind => (self.behind.max(self.front), Seq::MAX),
+        let (from, upto) = match self.phase {
+            SweepPhase::Leftovers(at) => (at, self.front),
+            SweepPhase::Front => (self.front, Seq::MAX),
+            SweepPhase::Behind => (self.behind.max(self.front), Seq::MAX),
         };
         let old = self.old;
         Round { from, upto, old }
     }
 
-    /// Whether the pass goes on.
-    pub(super) fn found(&mut self, found: RoundResult) -> bool {
+    /// Records the result. Returns whether the pass goes on.
+    pub(super) fn finish_round(&mut self, found: RoundResult) -> bool {
         self.old = self.old.max(found.old.unwrap_or(0));
         if found.dropped {
-            self.at = At::Left(0);
+            self.phase = SweepPhase::Leftovers(0);
             return true;
         }
-        match self.at {
-            At::Left(_) if found.full => self.at = At::Left(found.upto),
-            At::Left(_) => self.at = At::Front,
-            At::Front | At::Behind => {
-                let is_behind = matches!(self.at, At::Behind);
+        match self.phase {
+            SweepPhase::Leftovers(_) if found.full => {
+                self.phase = SweepPhase::Leftovers(found.upto)
+            }
+            SweepPhase::Leftovers(_) => self.phase = SweepPhase::Front,
+            SweepPhase::Front | SweepPhase::Behind => {
+                let is_behind = matches!(self.phase, SweepPhase::Behind);
                 if let Some(old) = found.old {
                     self.front = self.front.max(old);
-                    self.at = At::Front;
+                    self.phase = SweepPhase::Front;
                 } else {
-                    self.at = At::Behind;
+                    self.phase = SweepPhase::Behind;
                     self.behind = self.behind.max(found.upto);
-                    self.left -= u32::from(is_behind);
+                    self.rounds_left -= u32::from(is_behind);
                 }
                 if !found.full {
                     self.behind = 0;
                 }
-                if !found.full || self.left == 0 {
+                if !found.full || self.rounds_left == 0 {
                     self.end_pass();
                     return false;
                 }
@@ -117,11 +120,11 @@ impl Sweep {
 
     fn end_pass(&mut self) {
         self.passes = self.passes.wrapping_add(1);
-        self.left = BEHIND;
-        self.at = if self.passes.is_multiple_of(WHOLE) {
-            At::Left(0)
+        self.rounds_left = ROUNDS_BEHIND;
+        self.phase = if self.passes.is_multiple_of(PASSES_PER_FULL) {
+            SweepPhase::Leftovers(0)
         } else {
-            At::Front
+            SweepPhase::Front
         };
     }
 }
@@ -132,7 +135,8 @@ mod tests {
 
     const LIMIT: usize = 10;
 
-    /// Passes over events, by whether each is old, until nothing old is left: how many, and the most rounds of one.
+    /// Runs passes over events (`true` is old) until no old one is left. Returns how many passes, and
+    /// the rounds of the longest.
     fn passes(mut events: Vec<(Seq, bool)>, most: u32) -> (u32, u32) {
         let mut sweep = Sweep::default();
         let mut longest = 0;
@@ -152,7 +156,7 @@ mod tests {
                     old: old.map(|(seq, _)| *seq),
                     dropped: false,
                 };
-                if !sweep.found(found) {
+                if !sweep.finish_round(found) {
                     break;
                 }
             }
@@ -170,19 +174,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_in_one_pass_and_the_young_are_left_alone() {
+    fn one_pass_removes_old_events_and_examines_few_young_ones() {
         let (_, rounds) = passes(events(&[(1000, true), (100_000, false)]), 1);
-        assert!(rounds <= 1000 / LIMIT as u32 + 1 + BEHIND, "{rounds}");
+        assert!(
+            rounds <= 1000 / LIMIT as u32 + 1 + ROUNDS_BEHIND,
+            "{rounds}"
+        );
     }
 
     #[test]
-    fn a_young_one_among_the_old_stops_nothing() {
+    fn a_young_event_among_old_ones_stops_nothing() {
         let parts = [(500, true), (3, false), (500, true), (1000, false)];
         passes(events(&parts), 1);
     }
 
     #[test]
-    fn old_ones_behind_many_young_ones_are_found_in_the_end() {
+    fn old_events_behind_many_young_ones_are_found_in_the_end() {
         let parts = [
             (50, true),
             (5000, false),

@@ -1,4 +1,4 @@
-//! Every answer to a callback, in one place: what the sender gets, and what it counts as.
+//! Every answer to a callback: what the sender receives, and how it is counted.
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -8,40 +8,40 @@ use axum::response::{IntoResponse, Response};
 use crate::inbox::{Receipt, StoreError};
 use crate::metrics::CallbackResult;
 
-/// What came of a request. Its words are fixed: causes are for the log.
+/// The result of a request. The messages are fixed: causes go to the log only.
 #[derive(Debug)]
 pub(crate) enum CallbackAnswer {
-    /// It is on disk.
+    /// The callback is on disk.
     Stored(Receipt),
-    /// The body is not one JSON object, or nested too deep.
+    /// The body is not one JSON object, or it is nested too deeply.
     NotOneObject,
-    /// It is not authentic.
+    /// The callback is not authentic.
     NotAuthentic,
-    /// No such source or kind.
+    /// There is no such source or kind.
     NotFound,
-    /// Something else than POST.
+    /// The method is not POST.
     NotPost,
     /// The body did not arrive in time.
     BodyTooSlow,
-    /// The body broke off.
+    /// The body ended too early.
     BodyBroken,
     /// The body is longer than `max_body`.
     BodyTooLong,
-    /// More is in flight than fits.
+    /// The budget for requests in flight is used up.
     Overloaded,
-    /// The store refused.
+    /// The store is full or has failed.
     NotStored(StoreError),
     /// The store did not answer in time.
     TooSlow,
 }
 
-/// After what time a sender that honours it may come again.
+/// When a sender that honours `Retry-After` retries.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 impl CallbackAnswer {
-    /// The status, and the message where it is not 200.
-    fn parts(&self) -> (StatusCode, &'static str) {
+    /// The status, and the message if the status is not 200.
+    fn status_and_message(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Stored(_) => (StatusCode::OK, ""),
             Self::NotOneObject => (StatusCode::BAD_REQUEST, "the body is not one JSON object"),
@@ -71,12 +71,12 @@ impl CallbackAnswer {
         }
     }
 
-    /// The words of its body; none with 200.
+    /// The message in the body; empty with 200.
     pub(crate) fn message(&self) -> &'static str {
-        self.parts().1
+        self.status_and_message().1
     }
 
-    /// What it counts as.
+    /// How the answer is counted.
     pub(crate) fn counts_as(&self) -> CallbackResult {
         match self {
             Self::Stored(receipt) if receipt.is_duplicate() => CallbackResult::Duplicate,
@@ -96,7 +96,7 @@ impl CallbackAnswer {
 
 impl IntoResponse for CallbackAnswer {
     fn into_response(self) -> Response {
-        let (status, message) = self.parts();
+        let (status, message) = self.status_and_message();
         let body = match self {
             Self::Stored(_) => Body::from("{\"code\":0}"),
             _ => Body::from(error_body(status, message)),
@@ -107,7 +107,7 @@ impl IntoResponse for CallbackAnswer {
         headers.insert(CONTENT_TYPE, JSON);
         match status {
             StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_SECONDS)),
-            // The rest of the body is not read, so nothing else can follow on the connection.
+            // The rest of the body is not read, so no further request can follow it.
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
                 drop(headers.insert(CONNECTION, HeaderValue::from_static("close")));
             }
@@ -117,7 +117,7 @@ impl IntoResponse for CallbackAnswer {
     }
 }
 
-/// The body of every answer that is not good, on both listeners.
+/// The body of every error answer, on both listeners.
 pub(crate) fn error_body(status: StatusCode, message: &str) -> String {
     serde_json::json!({ "code": status.as_u16(), "message": message }).to_string()
 }

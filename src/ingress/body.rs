@@ -1,4 +1,4 @@
-//! Reading a body: so long, so much, so many at once.
+//! Reads a body within its limits: length, deadline, and the budget for requests in flight.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,15 +11,15 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::CallbackAnswer;
 use crate::budget::{Budget, Charge};
 
-/// What a request takes beside its body.
+/// The bytes that a request is charged in addition to its body.
 pub(super) const OVERHEAD: u64 = 512;
-/// Up to this length a body is copied out of the connection's buffer.
-const COPIED: usize = 2048;
-/// So much of a body that is too long is still read, so that its sender gets to the answer.
-const DRAINED: u64 = 16 << 20;
+/// A body up to this length is copied out of the connection's buffer.
+const COPY_LIMIT: usize = 2048;
+/// How much of a body over the limit is still read, so that the sender gets to read the answer.
+const DRAIN_LIMIT: u64 = 16 << 20;
 
-/// The whole body, with its share of the budget, into which `long_head` counts, too. It is the caller who waits no longer than until `deadline`; a body that is
-/// too long is read on until then.
+/// Reads the whole body. Returns it with its charge, which includes `long_head` bytes. The caller
+/// must enforce `deadline`; it is used here only to drain a body that is too long.
 pub(super) async fn read(
     request: Request,
     max: u64,
@@ -27,18 +27,18 @@ pub(super) async fn read(
     long_head: u64,
     deadline: Instant,
 ) -> Result<(Bytes, Charge), CallbackAnswer> {
-    let asks_first = request.headers().contains_key(EXPECT);
+    let expects_continue = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
     let announced = body.size_hint().lower();
     if announced > max {
-        // A sender that asks first has not begun to write.
-        if !asks_first {
+        // A sender that waits for `100 Continue` has not started to send.
+        if !expects_continue {
             drain(body, deadline).await;
         }
         return Err(CallbackAnswer::BodyTooLong);
     }
-    // What has arrived is charged, not what is announced: a few connections that announce much and send nothing would keep
-    // everybody else out.
+    // Only bytes that have arrived are charged: else a few connections that announce long bodies
+    // and send nothing would block all others.
     let mut charge = budget
         .charge(OVERHEAD + long_head)
         .ok_or(CallbackAnswer::Overloaded)?;
@@ -56,10 +56,10 @@ pub(super) async fn read(
         if !charge.grow(data.len() as u64) {
             return Err(CallbackAnswer::Overloaded);
         }
-        // Most bodies come in one piece. One that is short does not hold the connection's buffer, which would have to be
-        // replaced while it waits for the store; a longer one needs no copy.
+        // Most bodies arrive in one piece. A short one is copied, so that the connection can reuse
+        // its buffer while the body waits for the store. A longer one is not copied.
         if whole.is_none() && parts.is_empty() {
-            whole = Some(if data.len() <= COPIED {
+            whole = Some(if data.len() <= COPY_LIMIT {
                 Bytes::copy_from_slice(&data)
             } else {
                 data
@@ -74,10 +74,10 @@ pub(super) async fn read(
     Ok((whole.unwrap_or_else(|| parts.freeze()), charge))
 }
 
-/// Reads on without keeping anything: a sender that is still writing would not see the answer.
+/// Reads and discards the rest: a sender that is still writing would not see the answer.
 async fn drain(mut body: Body, deadline: Instant) {
     let mut drained = 0;
-    while drained < DRAINED
+    while drained < DRAIN_LIMIT
         && let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await
     {
         drained += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -1,4 +1,4 @@
-//! What a request says of its sender beside the body: address and token.
+//! What the head of a request says about its sender: address and token.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use crate::listener::Arrival;
 
-/// What the head of a request says.
+/// The parts of a request's head that are used.
 pub(super) struct RequestHead {
-    /// When it was complete.
+    /// When the head was complete.
     pub(super) at: Instant,
     pub(super) client: Option<IpAddr>,
     pub(super) token: Option<Vec<u8>>,
@@ -34,21 +34,22 @@ impl RequestHead {
         }
     }
 
-    /// The bytes of a long head; 0 for all others.
+    /// The length of a long head in bytes; 0 for all others.
     pub(super) fn long_head(&self) -> u64 {
         self.arrival.as_ref().map_or(0, |arrival| arrival.long_head)
     }
 
-    /// The request was authentic.
-    pub(super) fn vouch(&self) {
+    /// Notes that this request was authentic.
+    pub(super) fn mark_authentic(&self) {
         if let Some(arrival) = &self.arrival {
-            arrival.vouch();
+            arrival.mark_authentic();
         }
     }
 }
 
-/// The peer's address; behind a trusted proxy the right-most address of `X-Forwarded-For` that is none of the proxies'. What
-/// stands further left was written by whoever sent it. None if that address cannot be read.
+/// The client's address: the peer, or behind a trusted proxy the right-most address in
+/// `X-Forwarded-For` that is not a trusted proxy. The client itself could have written anything to
+/// the left of it. None if that address cannot be parsed.
 fn address(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     let peer = peer.ip().to_canonical();
@@ -67,7 +68,7 @@ fn address(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<I
     Some(nearest)
 }
 
-/// An address, with or without port and brackets.
+/// Parses an address with or without a port and brackets.
 fn parse(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')

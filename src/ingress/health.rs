@@ -13,7 +13,7 @@ use axum::routing::get;
 use super::answer::{CallbackAnswer, error_body};
 use crate::inbox::{Condition, Inbox, StoreError};
 
-/// Whether this process should get callbacks.
+/// Whether this process is ready for callbacks.
 #[derive(Clone)]
 pub(crate) struct ReadyState {
     inbox: Inbox,
@@ -21,7 +21,7 @@ pub(crate) struct ReadyState {
 }
 
 impl ReadyState {
-    /// Healthy as long as the inbox is.
+    /// Ready while the inbox accepts.
     pub(crate) fn new(inbox: Inbox) -> Self {
         Self {
             inbox,
@@ -29,13 +29,13 @@ impl ReadyState {
         }
     }
 
-    /// Not ready from now on: the load balancer should look elsewhere.
+    /// Not ready from now on: the load balancer should use other servers.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Why it is not ready; none if it is.
-    fn trouble(&self) -> Option<&'static str> {
+    /// Why the process is not ready; none if it is.
+    fn not_ready(&self) -> Option<&'static str> {
         if self.draining.load(Ordering::Relaxed) {
             return Some("shutting down");
         }
@@ -55,7 +55,7 @@ pub(crate) fn router(health: ReadyState) -> Router {
         .with_state(health)
 }
 
-/// The two pages, and everything else, before there is an inbox.
+/// The two pages before the inbox is open. Every other request gets 503.
 pub(crate) fn starting() -> Router {
     Router::new()
         .route("/healthz", get(async || page(None)))
@@ -67,15 +67,15 @@ pub(crate) fn starting() -> Router {
 }
 
 async fn ready(State(health): State<ReadyState>) -> Response {
-    page(health.trouble())
+    page(health.not_ready())
 }
 
-fn page(trouble: Option<&str>) -> Response {
-    let (status, body) = match trouble {
+fn page(not_ready: Option<&str>) -> Response {
+    let (status, body) = match not_ready {
         None => (StatusCode::OK, "{\"code\":0}".to_owned()),
-        Some(trouble) => (
+        Some(not_ready) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            error_body(StatusCode::SERVICE_UNAVAILABLE, trouble),
+            error_body(StatusCode::SERVICE_UNAVAILABLE, not_ready),
         ),
     };
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()

@@ -1,4 +1,4 @@
-//! What was refused for its signature, or came to a URL that is nobody's, judged once more after that was mended.
+//! Authenticates entries of the rejected list again, after the key or the URL was corrected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,24 +12,25 @@ use crate::inbox::StoreError;
 use crate::rejected::{Reason, RejectedEntry, RejectedQuery};
 use crate::source::Source;
 
-/// Entries that are looked at together.
+/// How many entries to read at a time.
 const BATCH: usize = 100;
 
 impl Ingress {
-    /// Accepts what the rejected list has of this source, or of all, that was refused for its signature and is authentic by the
-    /// keys of now; and of what came to a URL that is nobody's, that which is authentic for one source and no other. Expiry is
-    /// judged as of arrival. It joins the inbox at the end unless its id was ever stored, and leaves the list. Returns how many
-    /// joined, or with `dry_run` would.
+    /// Accepts entries of the rejected list, of one source or of all: those refused for their
+    /// signature that are authentic under the current keys, and misrouted ones that are authentic
+    /// for exactly one source. Expiry is checked against the time of arrival. An accepted entry
+    /// goes to the end of the inbox, unless its id was ever stored, and leaves the list. Returns
+    /// how many were added to the inbox, or with `dry_run` would be.
     ///
-    /// First it is stored and then it is taken off: if this ends in between, the next one finds it stored.
+    /// An entry is stored first and removed second. After a crash in between, it is a duplicate.
     pub(crate) async fn recheck(
         &self,
         source: Option<String>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
-        // Two at a time would count the same.
-        let _one = self.rechecking.lock().await;
-        // What repeats another of the list joins once.
+        // Two rechecks at a time would count the same entries.
+        let _one = self.recheck_lock.lock().await;
+        // A callback that is on the list twice counts once.
         let mut found = HashSet::new();
         let of_source = |reason, source| RejectedQuery {
             source,
@@ -38,16 +39,16 @@ impl Ingress {
         };
         let refused = of_source(Reason::Refused(Refusal::Signature), source.clone());
         let judge = |entry: &RejectedEntry| self.authentic_now(entry);
-        let joined = self.judge(refused, judge, dry_run, &mut found).await?;
+        let stored = self.judge(refused, judge, dry_run, &mut found).await?;
         let misrouted = of_source(Reason::Misrouted, None);
         let judge = |entry: &RejectedEntry| {
-            let of_one = self.claimed_by_one(entry)?;
+            let of_one = self.claimed_by_one_source(entry)?;
             let is_asked_for = source
                 .as_deref()
                 .is_none_or(|name| name == &**of_one.source());
             is_asked_for.then_some(of_one)
         };
-        Ok(joined + self.judge(misrouted, judge, dry_run, &mut found).await?)
+        Ok(stored + self.judge(misrouted, judge, dry_run, &mut found).await?)
     }
 
     async fn judge(
@@ -57,12 +58,12 @@ impl Ingress {
         dry_run: bool,
         found: &mut HashSet<EventId>,
     ) -> Result<u64, StoreError> {
-        let mut joined = 0;
+        let mut stored = 0;
         loop {
-            let part = self.rejected.part(wanted.clone(), BATCH).await?;
+            let page = self.rejected.page(wanted.clone(), BATCH).await?;
             let mut over = Vec::new();
             let mut failure = None;
-            for entry in &part.items {
+            for entry in &page.items {
                 let Some(authentic) = judge(entry) else {
                     continue;
                 };
@@ -79,7 +80,7 @@ impl Ingress {
                 };
                 match is_new {
                     Ok(is_new) => {
-                        joined += u64::from(is_new);
+                        stored += u64::from(is_new);
                         over.push(entry.id);
                     }
                     Err(error) => {
@@ -94,29 +95,29 @@ impl Ingress {
             if let Some(error) = failure {
                 return Err(error);
             }
-            wanted.after = part.next;
+            wanted.after = page.next;
             if wanted.after.is_none() {
-                return Ok(joined);
+                return Ok(stored);
             }
         }
     }
 
     fn authentic_now(&self, entry: &RejectedEntry) -> Option<Authentic> {
-        let source: Arc<Source> = self.desks.load().get(&entry.source)?.source.clone();
+        let source: Arc<Source> = self.sources.load().get(&entry.source)?.source.clone();
         let presented = presented(entry)?;
         let callback = Callback::parse(&presented.body).ok()?;
-        auth::recheck(&source, &presented, &callback, || chance(entry))
+        auth::recheck(&source, &presented, &callback, || event_nonce(entry))
     }
 
-    fn claimed_by_one(&self, entry: &RejectedEntry) -> Option<Authentic> {
+    fn claimed_by_one_source(&self, entry: &RejectedEntry) -> Option<Authentic> {
         let presented = presented(entry)?;
         let callback = Callback::parse(&presented.body).ok()?;
         let token = entry.token_hash.as_deref().map(<[u8; 32]>::try_from);
         let token = token.and_then(Result::ok);
-        let desks = self.desks.load();
-        let mut claims = desks.values().filter_map(|source_state| {
-            auth::claim(&source_state.source, &presented, token, &callback, || {
-                chance(entry)
+        let sources = self.sources.load();
+        let mut claims = sources.values().filter_map(|source_state| {
+            auth::authenticate_misrouted(&source_state.source, &presented, token, &callback, || {
+                event_nonce(entry)
             })
         });
         let first = claims.next();
@@ -124,7 +125,7 @@ impl Ingress {
     }
 }
 
-/// The request as far as it was kept; none without its body.
+/// The request as far as the list has it; none if the body was not kept.
 fn presented(entry: &RejectedEntry) -> Option<Presented<'static>> {
     let client = entry.client.as_deref();
     Some(Presented {
@@ -136,8 +137,8 @@ fn presented(entry: &RejectedEntry) -> Option<Presented<'static>> {
     })
 }
 
-/// The same for the same entry, so that it is the same event however often it is judged.
-fn chance(entry: &RejectedEntry) -> [u8; 16] {
+/// Always the same for one entry, so that every recheck of it gives the same event id.
+fn event_nonce(entry: &RejectedEntry) -> [u8; 16] {
     let mut digest = Sha256::new();
     digest.update(entry.id.to_be_bytes());
     digest.update(entry.received.millis().to_be_bytes());

@@ -15,35 +15,35 @@ use crate::settings::{self, Invalid};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServerConfig {
-    /// Where callbacks are taken.
+    /// The address of the callback listener.
     #[serde(deserialize_with = "settings::address")]
     pub listen: SocketAddr,
-    /// How the platform reaches the listener, without a slash at the end.
+    /// The URL under which the platform reaches the listener, without a slash at the end.
     pub public_url: Option<String>,
-    /// The longest body that is taken.
+    /// The longest body that is accepted, in bytes.
     #[serde(deserialize_with = "settings::size")]
     pub max_body: u64,
-    /// The bodies in flight together.
+    /// The most bytes of all bodies in flight together.
     #[serde(deserialize_with = "settings::size")]
     pub max_inflight: u64,
-    /// Connections open at a time.
+    /// The most connections at a time.
     pub max_connections: usize,
-    /// From a connection's first byte to the complete head.
+    /// The most time from a head's first byte to its last.
     #[serde(deserialize_with = "settings::duration")]
     pub header_timeout: Duration,
-    /// From an answer to the next request on its connection.
+    /// The most time from an answer to the next request on the connection.
     #[serde(deserialize_with = "settings::duration")]
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of what it is sent.
+    /// The most time that a client may leave an answer unread.
     #[serde(deserialize_with = "settings::duration")]
     pub write_timeout: Duration,
-    /// The longest head of a request.
+    /// The longest head of a request, in bytes.
     #[serde(deserialize_with = "settings::size")]
     pub max_head: u64,
-    /// From the complete head to the answer.
+    /// The most time from the complete head to the answer.
     #[serde(deserialize_with = "settings::duration")]
     pub deadline: Duration,
-    /// How long callbacks are still taken after SIGTERM.
+    /// How long callbacks are still accepted after SIGTERM.
     #[serde(deserialize_with = "settings::duration")]
     pub drain_delay: Duration,
     /// The proxies whose `X-Forwarded-For` is believed.
@@ -76,62 +76,62 @@ impl Default for ServerConfig {
 const MIB: u64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The platform gives up on a request after this long.
-const SENDERS_LIMIT: Duration = Duration::from_secs(20);
+/// The platform ends a request after this time.
+const SENDER_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl ServerConfig {
     /// Checks the section.
     pub(crate) fn validate(&self, place: &str) -> Result<Self, Invalid> {
-        let refuse = |wrong: bool, key: &str, problem: &str| match wrong {
+        let check = |wrong: bool, key: &str, problem: &str| match wrong {
             true => Err(Invalid::at(format!("{place}.{key}"), problem)),
             false => Ok(()),
         };
-        refuse(
+        check(
             !(1024..=1024 * MIB).contains(&self.max_body),
             "max_body",
             "must be from 1KiB to 1GiB",
         )?;
-        refuse(
+        check(
             self.max_inflight < self.max_body,
             "max_inflight",
             "must be at least `max_body`, or the longest body could never come in",
         )?;
-        refuse(
+        check(
             self.max_inflight > 1024 * 1024 * MIB,
             "max_inflight",
             "must be at most 1TiB",
         )?;
-        refuse(
+        check(
             !(1..=1_000_000).contains(&self.max_connections),
             "max_connections",
             "must be from 1 to 1000000",
         )?;
-        refuse(
+        check(
             self.header_timeout.is_zero() || self.header_timeout > Duration::from_secs(60),
             "header_timeout",
             "must be more than 0s and at most 60s",
         )?;
-        refuse(
+        check(
             self.idle_timeout.is_zero() || self.idle_timeout > DAY,
             "idle_timeout",
             "must be more than 0s and at most 24h",
         )?;
-        refuse(
+        check(
             self.write_timeout.is_zero() || self.write_timeout > Duration::from_secs(60),
             "write_timeout",
             "must be more than 0s and at most 60s",
         )?;
-        refuse(
+        check(
             !(1024..=MIB).contains(&self.max_head),
             "max_head",
             "must be from 1KiB to 1MiB",
         )?;
-        refuse(
-            self.deadline.is_zero() || self.deadline >= SENDERS_LIMIT,
+        check(
+            self.deadline.is_zero() || self.deadline >= SENDER_TIMEOUT,
             "deadline",
             "must be more than 0s and less than 20s, after which the sender gives up",
         )?;
-        refuse(
+        check(
             self.drain_delay > Duration::from_secs(8),
             "drain_delay",
             "must be at most 8s: the whole shutdown has to be over within 15s",
@@ -148,8 +148,8 @@ impl ServerConfig {
 }
 
 impl ServerConfig {
-    /// What a listener allows of connections. Heads that are not complete take up to a half of what may be in flight: so they
-    /// never keep bodies out.
+    /// The limits of a listener. Incomplete heads get half of the budget, so they never block
+    /// bodies.
     pub(crate) fn limits(&self, max_connections: usize, inflight: &Budget) -> Limits {
         Limits {
             max_connections,
@@ -157,14 +157,14 @@ impl ServerConfig {
             idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
             max_head: self.max_head,
-            heads: inflight.part(self.max_inflight / 2),
+            heads: inflight.sub_budget(self.max_inflight / 2),
         }
     }
 }
 
-/// The URL without slashes at its end.
+/// Checks the URL, and removes slashes at its end.
 fn public_url(text: &str, place: String) -> Result<String, Invalid> {
-    if let Err(problem) = settings::check_filled(text) {
+    if let Err(problem) = settings::check_no_placeholder(text) {
         return Err(Invalid::at(place, problem));
     }
     let trimmed = text.trim().trim_end_matches('/');

@@ -1,23 +1,23 @@
-//! Where the callbacks of one source arrive.
+//! The state of one source in the callback listener.
 
 use std::sync::Arc;
 
 use css_callbacks::{Kind, Timestamp};
 
 use super::answer::CallbackAnswer;
-use super::watch::SourceWatch;
+use super::source_health::SourceHealth;
 use crate::metrics::SourceMetrics;
 use crate::source::Source;
 
-/// A source with what is counted and known of it, so that a request looks it up once.
+/// A source with its health and its metrics, so that a request needs one look-up.
 pub(super) struct SourceState {
     pub(super) source: Arc<Source>,
-    pub(super) watch: Arc<SourceWatch>,
+    pub(super) health: Arc<SourceHealth>,
     pub(super) metrics: SourceMetrics,
 }
 
 impl SourceState {
-    /// Counts an answer; `kind` is that of an authentic callback, `url_kind` that of the URL.
+    /// Counts an answer. `kind` is the kind of an authentic callback, `url_kind` that of the URL.
     pub(super) fn count(
         &self,
         kind: Option<Kind>,
@@ -29,6 +29,7 @@ impl SourceState {
         let kind = kind.unwrap_or(Kind::Unknown);
         let result = answer.counts_as();
         self.metrics.callbacks(kind, result).inc();
-        self.watch.answered(self.source.name(), likely, result, now);
+        self.health
+            .answered(self.source.name(), likely, result, now);
     }
 }

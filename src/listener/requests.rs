@@ -1,4 +1,4 @@
-//! From a request to the router's answer, and what HTTP asks of both.
+//! Passes requests to the router, and enforces the rules of HTTP/1.1 that hyper leaves to its user.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,61 +16,61 @@ use hyper::service::{HttpService, service_fn};
 use tower_service::Service;
 
 use super::Arrival;
-use super::caller::{Caller, Phase};
-use super::refusal::{self, FixedAnswer};
+use super::connection_state::{ConnectionState, Phase};
+use super::fixed_response::{self, FixedResponse};
 
-/// A longer head is counted with what the request takes, and a longer head or body is large.
+/// A head that is longer, in bytes, is charged. A request with a longer head or body is large.
 const LONG: u64 = 8192;
 
-/// Answers the requests of one connection. One of the spare places has room for a health probe, nothing else.
-pub(super) fn answering(
+/// The service for one connection. A spare connection may send health probes and nothing else.
+pub(super) fn service(
     router: Router,
-    caller: Arc<Caller>,
+    state: Arc<ConnectionState>,
     is_spare: bool,
-) -> impl HttpService<Incoming, ResBody = Answering, Error = Infallible, Future: Send> + Unpin {
+) -> impl HttpService<Incoming, ResBody = TrackedBody, Error = Infallible, Future: Send> + Unpin {
     service_fn(move |request: Request<Incoming>| {
-        caller.set(Phase::Busy);
-        let refusal = match is_spare && !is_probe(&request) {
-            true => Some(&refusal::TOO_MANY),
-            false => flaw(&request),
+        state.set(Phase::Answering);
+        let response = match is_spare && !is_probe(&request) {
+            true => Some(&fixed_response::TOO_MANY),
+            false => protocol_error(&request),
         };
-        // hyper keeps a buffer that has grown. A stranger's is not kept.
-        let long_head = long_head(&caller, &request);
-        let most = request.body().size_hint().upper();
-        let is_large = long_head > 0 || most.is_none_or(|most| most > LONG);
-        let answer = match refusal {
-            None => Ok(route(&router, &caller, request, long_head)),
-            Some(refusal) => Err(refusal),
+        // hyper keeps a grown buffer until the connection closes, which it does for strangers.
+        let long_head = long_head(&state, &request);
+        let max_body = request.body().size_hint().upper();
+        let is_large = long_head > 0 || max_body.is_none_or(|max| max > LONG);
+        let answer = match response {
+            None => Ok(route(&router, &state, request, long_head)),
+            Some(response) => Err(response),
         };
-        let caller = caller.clone();
+        let state = state.clone();
         async move {
             let mut answer = match answer {
                 Ok(answer) => answer.await?,
-                Err(refusal) => refusal.response(),
+                Err(response) => response.response(),
             };
             let is_last = is_spare
-                || is_large && !caller.is_genuine()
-                || caller.rules.draining.load(Ordering::Relaxed);
+                || is_large && !state.is_authentic()
+                || state.shared.draining.load(Ordering::Relaxed);
             if is_last {
                 let headers = answer.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             if answer.body().size_hint().exact().is_none() {
-                caller.set(Phase::Streaming);
+                state.set(Phase::Streaming);
             }
-            Ok(answer.map(|body| Answering { body, caller }))
+            Ok(answer.map(|body| TrackedBody { body, state }))
         }
     })
 }
 
 fn route(
     router: &Router,
-    caller: &Arc<Caller>,
+    state: &Arc<ConnectionState>,
     request: Request<Incoming>,
     long_head: u64,
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
     let mut request = request.map(Body::new);
-    let arrival = Arrival::new(caller.clone(), long_head);
+    let arrival = Arrival::new(state.clone(), long_head);
     request.extensions_mut().insert(arrival);
     router.clone().call(request)
 }
@@ -80,10 +80,10 @@ fn is_probe(request: &Request<Incoming>) -> bool {
         && matches!(request.uri().path(), "/healthz" | "/readyz")
 }
 
-/// The bytes of a long head; 0 for all others.
-fn long_head(caller: &Caller, request: &Request<Incoming>) -> u64 {
-    // What is known is the length with what came in the same piece.
-    if caller.head() <= LONG {
+/// The length of a long head in bytes; 0 for all others.
+fn long_head(state: &ConnectionState, request: &Request<Incoming>) -> u64 {
+    // The count may include bytes of the body that arrived in the same read.
+    if state.head_bytes() <= LONG {
         return 0;
     }
     let headers = request.headers().iter();
@@ -95,42 +95,42 @@ fn long_head(caller: &Caller, request: &Request<Incoming>) -> u64 {
     if length > LONG { length } else { 0 }
 }
 
-/// What makes it no request of HTTP/1.1, beside what was found while it was read.
-fn flaw(request: &Request<Incoming>) -> Option<&'static FixedAnswer> {
+/// The error in a request that breaks a rule of HTTP/1.1 which hyper does not check.
+fn protocol_error(request: &Request<Incoming>) -> Option<&'static FixedResponse> {
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if is_host(host) => {}
         (None, None) if request.version() < Version::HTTP_11 => {}
-        _ => return Some(&refusal::HOST),
+        _ => return Some(&fixed_response::HOST),
     }
-    // Only a chunked body has no length.
+    // Of valid bodies, only a chunked one has no length.
     if request.body().size_hint().exact().is_none() {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let only = codings.next().filter(|_| codings.next().is_none());
         if !only.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-            return Some(&refusal::CODING);
+            return Some(&fixed_response::CODING);
         }
     }
     let mut expectations = headers.get_all(EXPECT).iter();
     expectations
         .any(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        .then_some(&refusal::EXPECTATION)
+        .then_some(&fixed_response::EXPECTATION)
 }
 
-/// Whether it can be a host with or without port; it may be empty.
+/// Whether the value can be a host with or without a port. It may be empty.
 fn is_host(value: &HeaderValue) -> bool {
     let wrong = |byte: &u8| !byte.is_ascii_graphic() || b"/\\@,?#\"<>^`{|}".contains(byte);
     !value.as_bytes().iter().any(wrong)
 }
 
-/// The body of an answer, which tells when it is over.
-pub(super) struct Answering {
+/// The body of a response. Dropping it marks the response as complete.
+pub(super) struct TrackedBody {
     body: Body,
-    caller: Arc<Caller>,
+    state: Arc<ConnectionState>,
 }
 
-impl hyper::body::Body for Answering {
+impl hyper::body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -150,8 +150,8 @@ impl hyper::body::Body for Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
-        self.caller.set(Phase::Answered);
+        self.state.set(Phase::Answered);
     }
 }

@@ -1,4 +1,4 @@
-//! The stream of a connection, which notes what goes over it.
+//! The socket of a connection. It records the connection's phase and whether writes are blocked.
 
 use std::io;
 use std::pin::Pin;
@@ -9,26 +9,26 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::caller::{Caller, Phase, Writing};
+use super::connection_state::{ConnectionState, Phase, WriteState};
 
 pub(super) struct Socket {
-    /// The limit is for what comes before a head is complete.
+    /// The limit applies until a head is complete.
     stream: Take<TcpStream>,
-    caller: Arc<Caller>,
-    /// How much the last read brought.
-    last: u64,
-    /// After an answer, more was asked for in vain.
-    asked: bool,
+    state: Arc<ConnectionState>,
+    /// How many bytes the last read returned.
+    last_read: u64,
+    /// hyper tried to read after a response, and nothing was there.
+    read_pending: bool,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, caller: Arc<Caller>) -> Self {
+    pub(super) fn new(stream: TcpStream, state: Arc<ConnectionState>) -> Self {
         let stream = stream.take(0);
         Self {
             stream,
-            caller,
-            last: 0,
-            asked: false,
+            state,
+            last_read: 0,
+            read_pending: false,
         }
     }
 
@@ -36,29 +36,34 @@ impl Socket {
         self.stream.into_inner()
     }
 
-    fn wrote<T>(&self, result: Poll<T>) -> Poll<T> {
-        let writing = self.caller.writing();
+    fn note_write<T>(&self, result: Poll<T>) -> Poll<T> {
+        let state = self.state.write_state();
         match result {
-            Poll::Pending if writing == Writing::Flows => self.caller.set_writing(Writing::Stops),
-            Poll::Ready(_) if writing != Writing::Flows => self.caller.set_writing(Writing::Flows),
+            Poll::Pending if state == WriteState::Flowing => {
+                self.state.set_write_state(WriteState::JustBlocked)
+            }
+            Poll::Ready(_) if state != WriteState::Flowing => {
+                self.state.set_write_state(WriteState::Flowing)
+            }
             _ => {}
         }
         result
     }
 
-    /// Notes a head whose begin came together with the request before it. Nobody says so, but it is seen: behind an answer
-    /// hyper asks for more, and goes on to flush only if it has the begin of a request already.
-    fn note_begun(&mut self) {
-        if std::mem::take(&mut self.asked)
-            && self.caller.phase() == Phase::Answered
-            && self.caller.begin()
+    /// Records a head whose first bytes arrived together with the previous request. hyper does not
+    /// report this, but it shows: after a response hyper tries to read, and it flushes after that
+    /// only if its buffer already holds the start of a request.
+    fn note_pipelined_head(&mut self) {
+        if std::mem::take(&mut self.read_pending)
+            && self.state.phase() == Phase::Answered
+            && self.state.begin_head()
         {
-            self.caller.set_head(self.last);
+            self.state.set_head_bytes(self.last_read);
         }
     }
 
-    /// Ready when the client is gone. Nothing is read while an answer goes on, so nobody else would notice.
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the client has disconnected: hyper does not notice while it sends a response.
+    fn poll_disconnected(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut byte = [0];
         match self
             .stream
@@ -66,7 +71,7 @@ impl Socket {
             .poll_peek(cx, &mut ReadBuf::new(&mut byte))
         {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
-            // More requests: they will be read.
+            // The client has sent more requests. hyper reads them later.
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
         }
     }
@@ -79,39 +84,40 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let max_head = this.caller.rules.limits.max_head;
-        let phase = this.caller.phase();
+        let max_head = this.state.shared.limits.max_head;
+        let phase = this.state.phase();
         match phase {
-            Phase::Resting | Phase::Answered => this.stream.set_limit(max_head),
-            Phase::Begun | Phase::Head if this.stream.limit() == 0 => {
-                // The connection's own task looks at it next.
-                this.caller.set_head_over();
+            Phase::Idle | Phase::Answered => this.stream.set_limit(max_head),
+            Phase::HeadStarted | Phase::ReadingHead if this.stream.limit() == 0 => {
+                // `ConnectionDeadline` runs next in this task and sends the response.
+                this.state.set_head_too_long();
                 return Poll::Pending;
             }
-            Phase::Begun | Phase::Head => {}
+            Phase::HeadStarted | Phase::ReadingHead => {}
             _ => this.stream.set_limit(u64::MAX),
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        this.asked = read.is_pending() && phase == Phase::Answered;
+        this.read_pending = read.is_pending() && phase == Phase::Answered;
         ready!(read)?;
         let read = &buffer.filled()[before..];
-        this.last = read.len() as u64;
-        if read.is_empty() || matches!(phase, Phase::Busy | Phase::Streaming | Phase::Closing) {
+        this.last_read = read.len() as u64;
+        if read.is_empty() || matches!(phase, Phase::Answering | Phase::Streaming | Phase::Closing)
+        {
             return Poll::Ready(Ok(()));
         }
-        if matches!(phase, Phase::Resting | Phase::Answered) {
-            // Line breaks before a request mean nothing.
+        if matches!(phase, Phase::Idle | Phase::Answered) {
+            // Line breaks before a request are ignored.
             if read.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
                 return Poll::Ready(Ok(()));
             }
-            if !this.caller.begin() {
+            if !this.state.begin_head() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            this.caller.set_head(0);
+            this.state.set_head_bytes(0);
         }
-        let head = this.caller.head() + this.last;
-        this.caller.set_head(head);
+        let head = this.state.head_bytes() + this.last_read;
+        this.state.set_head_bytes(head);
         Poll::Ready(Ok(()))
     }
 }
@@ -123,31 +129,31 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(self.stream.get_mut()).poll_write(cx, bytes);
-        self.wrote(written)
+        self.note_write(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.note_begun();
-        if self.caller.phase() == Phase::Streaming && self.poll_gone(cx).is_ready() {
+        self.note_pipelined_head();
+        if self.state.phase() == Phase::Streaming && self.poll_disconnected(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(self.stream.get_mut()).poll_flush(cx)
     }
 
-    /// Says that nothing more comes, and waits for the client to have read it all: closing at once, with bytes of the client
-    /// unread, could take the last answer back. A client that resets the connection has gone, which is no failure: it would
-    /// hide why the connection ends.
+    /// Closes the sending side, and waits until the client has closed too. A close with unread
+    /// bytes of the client would reset the connection, and the client could lose the last response.
+    /// A reset by the client is no error here: reporting it would hide why the connection ends.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.caller.phase() != Phase::Closing {
+        if this.state.phase() != Phase::Closing {
             let _ = ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx));
-            this.caller.rest(Phase::Closing, Instant::now());
+            this.state.set_evictable(Phase::Closing, Instant::now());
         }
-        let mut rest = [0; 4096];
+        let mut discarded = [0; 4096];
         loop {
-            let mut rest = ReadBuf::new(&mut rest);
-            let read = ready!(Pin::new(this.stream.get_mut()).poll_read(cx, &mut rest));
-            if read.is_err() || rest.filled().is_empty() {
+            let mut buffer = ReadBuf::new(&mut discarded);
+            let read = ready!(Pin::new(this.stream.get_mut()).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -163,6 +169,6 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(self.stream.get_mut()).poll_write_vectored(cx, slices);
-        self.wrote(written)
+        self.note_write(written)
     }
 }

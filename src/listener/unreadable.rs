@@ -1,38 +1,37 @@
-//! What is no HTTP/1.1: a proxy that goes on with TLS, with the PROXY protocol or with HTTP/2 would lose every callback without a
-//! trace. A scanner does the same, so it calls for nobody.
+//! Counts and logs requests that are not HTTP/1.1: a proxy that forwards TLS, HTTP/2 or the PROXY
+//! protocol would lose every callback. Scanners send the same, so there is no alert.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::Seldom;
+use super::LogThrottle;
 
-/// Counts requests that could not be read, and tells of them once a minute.
+/// Counts requests that are not HTTP/1.1, and logs one a minute.
 #[derive(Debug)]
 pub(crate) struct Unreadable {
     counter: Counter,
-    told: Mutex<Seldom>,
+    log: Mutex<LogThrottle>,
 }
 
 impl Unreadable {
-    /// With what counts them.
     pub(crate) fn new(counter: Counter) -> Self {
         Self {
             counter,
-            told: Mutex::default(),
+            log: Mutex::default(),
         }
     }
 
     pub(super) fn note(&self, peer: SocketAddr, error: &hyper::Error) {
         self.counter.inc();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_due() {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.is_due() {
             tracing::info!(
                 %peer,
                 %error,
-                "what came is no HTTP/1.1: if it came from the load balancer, it must speak plain HTTP/1.1 here, without TLS, HTTP/2 or \
-                 the PROXY protocol"
+                "received something that is not HTTP/1.1; if the peer is your load balancer, configure it to send plain HTTP/1.1, \
+                 without TLS, HTTP/2 or the PROXY protocol"
             );
         }
     }

@@ -1,7 +1,8 @@
-//! The lines of `log` handlers, on standard error like the rest of the log, but none of them is ever dropped.
+//! The lines of `log` handlers. They go to standard error like the log, but are never dropped.
 //!
-//! They are formatted as log lines are, whatever `level` says, and wait in a queue of their own for a thread that writes them.
-//! A line is done when it was written. While nobody reads standard error the queue is full, and handlers wait.
+//! They have the format of log lines; `level` does not matter. They wait in a queue of their own
+//! for a thread that writes them, and a line is done when it is written. If nobody reads standard
+//! error, the queue fills up and the handlers wait.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -14,12 +15,12 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::{FORMAT, Format};
 
-/// Lines that may wait.
+/// The most lines that wait.
 const QUEUE: usize = 1024;
-/// No more lines are added to a write of this many bytes.
+/// A write takes no further lines once it has this many bytes.
 const FULL_WRITE: usize = 64 << 10;
 
-/// Where lines are given to the thread that writes them.
+/// Sends lines to the thread that writes them.
 pub(crate) struct Lines {
     format: Dispatch,
     queue: mpsc::Sender<Line>,
@@ -31,7 +32,7 @@ struct Line {
 }
 
 impl Lines {
-    /// Those on standard error, which all handlers share.
+    /// The lines on standard error, shared by all handlers.
     pub(crate) fn to_stderr() -> &'static Self {
         static LINES: OnceLock<Lines> = OnceLock::new();
         LINES.get_or_init(|| {
@@ -49,7 +50,7 @@ impl Lines {
             Format::Json => lines.json().flatten_event(true).boxed(),
         };
         let (queue, waiting) = mpsc::channel(QUEUE);
-        // Without the thread every line fails, and says so.
+        // If the thread does not start, each write returns an error.
         let _ = std::thread::Builder::new()
             .name("log-lines".to_owned())
             .spawn(move || write(waiting, writer));
@@ -59,15 +60,19 @@ impl Lines {
         }
     }
 
-    /// Writes the line that `event` traces. Fails if it was not written.
+    /// Writes the line that `event` logs with `tracing`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the line was not written.
     pub(crate) async fn write(&self, event: impl FnOnce()) -> Result<(), String> {
         tracing::dispatcher::with_default(&self.format, event);
         let text = FORMATTED.take();
-        let gone = |_| "the thread that writes the log has ended".to_owned();
+        let ended = |_| "the thread that writes the log has ended".to_owned();
         let (reply, written) = oneshot::channel();
         let line = Line { text, reply };
-        self.queue.send(line).await.map_err(|_| gone(()))?;
-        written.await.map_err(|_| gone(()))?
+        self.queue.send(line).await.map_err(|_| ended(()))?;
+        written.await.map_err(|_| ended(()))?
     }
 }
 
@@ -77,7 +82,7 @@ fn write(mut waiting: mpsc::Receiver<Line>, mut writer: impl Write) {
         let mut replies = Vec::new();
         let mut next = Some(first);
         while let Some(line) = next {
-            // What was given up comes again.
+            // Nobody waits for this line any more; its event is delivered again.
             if !line.reply.is_closed() {
                 text.extend_from_slice(&line.text);
                 replies.push(line.reply);
@@ -99,7 +104,7 @@ thread_local! {
     static FORMATTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes what is formatted in this thread.
+/// Collects the line that `tracing` formats in this thread.
 struct Formatted;
 
 impl Write for Formatted {

@@ -1,4 +1,4 @@
-//! What is counted of one source, looked up once, so that a callback costs no look-up.
+//! The counters of one source. They are looked up once, so that a callback needs no look-up.
 
 use css_callbacks::Kind;
 use prometheus_client::metrics::counter::Counter;
@@ -19,12 +19,12 @@ pub(crate) struct SourceMetrics {
 }
 
 impl SourceMetrics {
-    /// Requests to the source that came to this. The kind is one that can be received.
+    /// Requests to the source, by kind and result. `kind` is one that can be received.
     pub(crate) fn callbacks(&self, kind: Kind, result: CallbackResult) -> &Counter {
         &self.callbacks[kind as usize][result as usize]
     }
 
-    /// Refused callbacks that were not genuine.
+    /// Refused callbacks, without genuine ones that came late.
     pub(crate) fn forgeries(&self, reason: Refusal) -> &Counter {
         &self.forgeries[reason as usize]
     }
@@ -34,20 +34,20 @@ impl SourceMetrics {
         &self.mixed_up[url as usize]
     }
 
-    /// Callbacks of the source at a URL that is nobody's.
+    /// Callbacks of the source at an unknown URL.
     pub(crate) fn misrouted(&self) -> &Counter {
         &self.misrouted
     }
 }
 
 impl Metrics {
-    /// What is counted of a source, all of it there from now on.
+    /// Creates all counters of a source.
     pub(crate) fn of_source(&self, source: &str) -> SourceMetrics {
         let source = source.to_owned();
         let of_kind = |kind: Kind| {
             let results = CallbackResult::ALL.iter().map(|result| match result {
-                // Nobody knows whose that is.
-                CallbackResult::Misrouted => self.of_nobody(),
+                // The source and kind of such a request are unknown.
+                CallbackResult::Misrouted => self.of_no_source(),
                 result => self.callbacks.get_or_create_owned(&CallbackLabels {
                     source: source.clone(),
                     kind: kind.slug(),
@@ -76,8 +76,8 @@ impl Metrics {
         }
     }
 
-    /// Requests to URLs that are nobody's.
-    pub(crate) fn of_nobody(&self) -> Counter {
+    /// Requests to unknown URLs.
+    pub(crate) fn of_no_source(&self) -> Counter {
         self.callbacks.get_or_create_owned(&CallbackLabels {
             source: Kind::Unknown.slug().to_owned(),
             kind: Kind::Unknown.slug(),

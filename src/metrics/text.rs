@@ -2,17 +2,17 @@
 
 use std::fmt::Write;
 
-/// In which form metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextFormat {
-    /// Prometheus' own text format, which everything that scrapes understands.
+    /// The format of Prometheus, which every scraper understands.
     Prometheus,
-    /// OpenMetrics 1.0, for those that ask for it.
+    /// OpenMetrics 1.0, for clients that ask for it.
     OpenMetrics,
 }
 
 impl TextFormat {
-    /// What a request gets by its `Accept` headers: OpenMetrics only if they name it, and do not prefer the other one.
+    /// The format for a request with these `Accept` headers: OpenMetrics only if they name it and
+    /// do not prefer the other format.
     pub(crate) fn accepted<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
         let (mut plain, mut open) = (0.0, 0.0);
         for range in accept.flat_map(|header| header.split(',')) {
@@ -41,8 +41,9 @@ impl TextFormat {
         }
     }
 
-    /// From a text in the format of OpenMetrics. The samples are the same in both; but in Prometheus' a counter is described
-    /// under the name that its samples have, and there is no mark at the end.
+    /// Converts a text in the OpenMetrics format. The samples are the same in both formats. In the
+    /// Prometheus format, a counter's description has the name of its samples, and there is no end
+    /// mark.
     pub(super) fn of_openmetrics(self, text: String) -> String {
         if self == Self::OpenMetrics {
             return text;
@@ -121,7 +122,7 @@ mod tests {
         assert!(open.ends_with("# EOF\n") && open.contains("# TYPE livehook_callbacks counter\n"));
         assert!(!plain.contains("# EOF"));
         for line in [
-            "# HELP livehook_callbacks_total Requests to a source by what became of them.\n",
+            "# HELP livehook_callbacks_total Requests to a source, by result.\n",
             "# TYPE livehook_callbacks_total counter\n",
             "# TYPE livehook_callback_duration_seconds histogram\n",
             "# TYPE livehook_inbox_bytes gauge\n",

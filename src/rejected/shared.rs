@@ -1,4 +1,4 @@
-//! The list in an inbox that several processes share.
+//! The rejected list in an inbox that several processes share.
 
 use css_callbacks::Kind;
 use tokio::runtime::Handle;
@@ -7,13 +7,13 @@ use super::{BYTES, ENTRIES, Rejected, Write};
 use crate::inbox::Inbox;
 use crate::inbox::rejected::RejectedRow;
 
-/// Writes from the list's thread.
-pub(super) struct SharedShelf {
+/// Blocks the list's thread until the inbox has answered.
+pub(super) struct SharedStore {
     inbox: Inbox,
     runtime: Handle,
 }
 
-impl SharedShelf {
+impl SharedStore {
     pub(super) fn new(inbox: Inbox) -> Self {
         Self {
             inbox,
@@ -22,9 +22,9 @@ impl SharedShelf {
     }
 }
 
-impl Write for SharedShelf {
+impl Write for SharedStore {
     fn keep(&mut self, batch: &[Rejected]) -> Result<(), String> {
-        let rows: Vec<RejectedRow> = batch.iter().map(refused_row).collect();
+        let rows: Vec<RejectedRow> = batch.iter().map(to_row).collect();
         self.runtime
             .block_on(self.inbox.add_rejected(&rows, ENTRIES, BYTES))
             .map_err(|error| error.to_string())
@@ -37,7 +37,7 @@ impl Write for SharedShelf {
     }
 }
 
-fn refused_row(rejected: &Rejected) -> RejectedRow {
+fn to_row(rejected: &Rejected) -> RejectedRow {
     RejectedRow {
         source: rejected.source.to_string(),
         reason: rejected.reason.slug(),

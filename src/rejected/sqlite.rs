@@ -1,4 +1,4 @@
-//! The list in a file of its own.
+//! The rejected list in its own file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,36 +6,36 @@ use std::path::Path;
 use css_callbacks::{Kind, Timestamp};
 use rusqlite::{Connection, OpenFlags, Row, named_params, params};
 
-use super::{BYTES, ENTRIES, Rejected, RejectedEntry, RejectedQuery, Write, page};
+use super::{BYTES, ENTRIES, Rejected, RejectedEntry, RejectedQuery, Write, to_page};
 use crate::inbox::StoreError;
 use crate::inbox::query::{Page, sql_order};
 
-/// The list on disk.
+/// The file, open for writing.
 pub(super) struct SqliteStore {
     pub(super) conn: Connection,
-    pub(super) held: StoredSizes,
+    pub(super) sizes: StoredSizes,
 }
 
 /// Entries and bytes per source and reason.
 pub(super) type StoredSizes = HashMap<(String, String), (u64, u64)>;
 
-pub(super) fn count(conn: &Connection) -> rusqlite::Result<StoredSizes> {
-    let mut held = HashMap::new();
+pub(super) fn count_sizes(conn: &Connection) -> rusqlite::Result<StoredSizes> {
+    let mut sizes = HashMap::new();
     let mut select = conn
         .prepare("SELECT source, reason, count(*), sum(coalesce(length(body), 0)) FROM rejected GROUP BY 1, 2")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-        held.insert((row.get(0)?, row.get(1)?), (number(2)?, number(3)?));
+        sizes.insert((row.get(0)?, row.get(1)?), (number(2)?, number(3)?));
     }
-    Ok(held)
+    Ok(sizes)
 }
 
 impl SqliteStore {
     pub(super) fn open(file: &Path) -> rusqlite::Result<Self> {
         let conn = Connection::open(file)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        // A power cut may take the last entries; a genuine callback among them is sent again.
+        // A power cut may lose the last entries. A genuine callback among them is sent again.
         conn.pragma_update(None, "synchronous", "NORMAL")?;
         conn.pragma_update(None, "cache_size", -512)?;
         conn.execute_batch(
@@ -53,18 +53,18 @@ impl SqliteStore {
             );
             CREATE INDEX IF NOT EXISTS rejected_by_reason ON rejected(source, reason, id);",
         )?;
-        let held = count(&conn)?;
-        Ok(Self { conn, held })
+        let sizes = count_sizes(&conn)?;
+        Ok(Self { conn, sizes })
     }
 
-    /// The whole batch or nothing of it.
+    /// Writes the whole batch or nothing.
     pub(super) fn write(&mut self, batch: &[Rejected]) -> rusqlite::Result<()> {
         let written = self.try_write(batch);
         if written.is_err() {
             let _ = self.conn.execute_batch("ROLLBACK");
-            // What was counted along is not there now.
-            if let Ok(held) = count(&self.conn) {
-                self.held = held;
+            // The sizes include entries that were rolled back.
+            if let Ok(sizes) = count_sizes(&self.conn) {
+                self.sizes = sizes;
             }
         }
         written
@@ -108,10 +108,10 @@ impl SqliteStore {
                 body,
             ])?;
         let key = (rejected.source.to_string(), reason.to_owned());
-        let held = self.held.entry(key).or_default();
-        held.0 += 1;
-        held.1 += body.map_or(0, |body| body.len() as u64);
-        while held.0 > ENTRIES || held.1 > BYTES {
+        let (entries, bytes) = self.sizes.entry(key).or_default();
+        *entries += 1;
+        *bytes += body.map_or(0, |body| body.len() as u64);
+        while *entries > ENTRIES || *bytes > BYTES {
             let removed = self
                 .conn
                 .prepare_cached(
@@ -120,8 +120,8 @@ impl SqliteStore {
                      RETURNING coalesce(length(body), 0)",
                 )?
                 .query_row(params![&*rejected.source, reason], |row| row.get::<_, i64>(0))?;
-            held.0 -= 1;
-            held.1 = held.1.saturating_sub(removed.unsigned_abs());
+            *entries -= 1;
+            *bytes = bytes.saturating_sub(removed.unsigned_abs());
         }
         Ok(())
     }
@@ -137,13 +137,13 @@ impl Write for SqliteStore {
         if removed.is_err() {
             let _ = self.conn.execute_batch("ROLLBACK");
         }
-        // Seldom enough to count anew.
-        let counted = count(&self.conn).map(|held| self.held = held);
+        // This is rare: count everything again.
+        let counted = count_sizes(&self.conn).map(|sizes| self.sizes = sizes);
         removed.and(counted).map_err(|error| error.to_string())
     }
 }
 
-/// Reads beside what is written.
+/// The file, open for reading.
 pub(super) struct RejectedReader(Connection);
 
 impl RejectedReader {
@@ -153,12 +153,12 @@ impl RejectedReader {
         Ok(Self(conn))
     }
 
-    pub(super) fn part(
+    pub(super) fn page(
         &self,
         wanted: &RejectedQuery,
         limit: usize,
     ) -> Result<Page<RejectedEntry>, StoreError> {
-        self.try_part(wanted, limit).map_err(|error| {
+        self.try_page(wanted, limit).map_err(|error| {
             tracing::warn!(
                 store.error = error.to_string(),
                 "the rejected list could not be read"
@@ -167,7 +167,7 @@ impl RejectedReader {
         })
     }
 
-    fn try_part(
+    fn try_page(
         &self,
         wanted: &RejectedQuery,
         limit: usize,
@@ -193,7 +193,7 @@ impl RejectedReader {
             },
             entry,
         )?;
-        page(rows, limit)
+        to_page(rows, limit)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::sqlite::count;
+use super::sqlite::count_sizes;
 use super::*;
 use crate::auth::Refusal;
 
@@ -20,7 +20,7 @@ fn rejected(reason: Refusal, second: i64, size: usize) -> Rejected {
     }
 }
 
-fn ask(directory: &Path, what: &str) -> i64 {
+fn query(directory: &Path, what: &str) -> i64 {
     let conn = Connection::open(directory.join("rejected.db")).unwrap();
     conn.query_row(&format!("SELECT {what} FROM rejected"), [], |row| {
         row.get(0)
@@ -31,23 +31,23 @@ fn ask(directory: &Path, what: &str) -> i64 {
 #[test]
 fn the_newest_are_kept_across_restarts_and_reasons_do_not_push_each_other_out() {
     let directory = tempfile::tempdir().unwrap();
-    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
-    shelf.write(&[rejected(Refusal::Expired, 1, 10)]).unwrap();
+    let mut store = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
+    store.write(&[rejected(Refusal::Expired, 1, 10)]).unwrap();
     for second in 0..700 {
-        shelf
+        store
             .write(&[rejected(Refusal::Signature, second, 10)])
             .unwrap();
     }
-    drop(shelf);
-    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
+    drop(store);
+    let mut store = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     for second in 700..1100 {
-        shelf
+        store
             .write(&[rejected(Refusal::Signature, second, 10)])
             .unwrap();
     }
-    assert_eq!(ask(directory.path(), "count(*)"), 1001);
+    assert_eq!(query(directory.path(), "count(*)"), 1001);
     assert_eq!(
-        ask(directory.path(), "min(received)"),
+        query(directory.path(), "min(received)"),
         1000,
         "the expired one"
     );
@@ -56,18 +56,18 @@ fn the_newest_are_kept_across_restarts_and_reasons_do_not_push_each_other_out() 
 #[test]
 fn bodies_are_bounded_and_long_ones_left_out() {
     let directory = tempfile::tempdir().unwrap();
-    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
+    let mut store = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     for second in 0..300 {
-        shelf
+        store
             .write(&[rejected(Refusal::Token, second, MAX_BODY)])
             .unwrap();
     }
-    assert!(ask(directory.path(), "sum(length(body))") <= BYTES as i64);
-    shelf
+    assert!(query(directory.path(), "sum(length(body))") <= BYTES as i64);
+    store
         .write(&[rejected(Refusal::Token, 300, MAX_BODY + 1)])
         .unwrap();
     assert_eq!(
-        ask(
+        query(
             directory.path(),
             "count(*) FILTER (WHERE body IS NULL AND size > 65536)"
         ),
@@ -76,24 +76,24 @@ fn bodies_are_bounded_and_long_ones_left_out() {
 }
 
 #[test]
-fn what_could_not_be_written_does_not_count() {
+fn a_batch_that_could_not_be_written_does_not_count() {
     let directory = tempfile::tempdir().unwrap();
-    let mut shelf = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
+    let mut store = SqliteStore::open(&directory.path().join("rejected.db")).unwrap();
     let batch = || vec![rejected(Refusal::Signature, 1, 10); 600];
-    shelf.write(&batch()).unwrap();
-    shelf
+    store.write(&batch()).unwrap();
+    store
         .conn
         .execute_batch("CREATE TRIGGER full BEFORE INSERT ON rejected WHEN new.kind = 1 BEGIN SELECT RAISE(ABORT, 'full'); END")
         .unwrap();
     for _ in 0..3 {
         let mut batch = batch();
         batch[599].kind = Kind::StreamBegin;
-        assert!(shelf.write(&batch).is_err());
+        assert!(store.write(&batch).is_err());
     }
-    shelf.conn.execute_batch("DROP TRIGGER full").unwrap();
-    shelf.write(&batch()).unwrap();
-    assert_eq!(count(&shelf.conn).unwrap(), shelf.held);
-    assert_eq!(ask(directory.path(), "count(*)"), 1000);
+    store.conn.execute_batch("DROP TRIGGER full").unwrap();
+    store.write(&batch()).unwrap();
+    assert_eq!(count_sizes(&store.conn).unwrap(), store.sizes);
+    assert_eq!(query(directory.path(), "count(*)"), 1000);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_flood_is_sampled() {
         list.keep(rejected(Refusal::Signature, 7, 10));
     }
     list.close();
-    let kept = ask(directory.path(), "count(*)");
+    let kept = query(directory.path(), "count(*)");
     assert!((1..=i64::from(PER_SECOND)).contains(&kept), "{kept}");
     assert_eq!(metrics.rejected_dropped.get() + kept.unsigned_abs(), 1000);
 }

@@ -1,7 +1,8 @@
-//! The runtime that answers senders.
+//! The async runtime that answers callbacks.
 //!
-//! Only the callback listener and the inbox run here. Handlers, the admin listener and reloads run in the runtime that the
-//! server was started in: whatever is slow or blocked there, callbacks are answered.
+//! It runs only the callback listener and the inbox. Handlers, the admin listener and reloads run
+//! in the runtime in which the server was started. So callbacks are answered even if a handler
+//! blocks.
 
 use std::future::Future;
 use std::io;
@@ -9,7 +10,7 @@ use std::io;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// The runtime; it ends with the server.
+/// The runtime. It ends with the server.
 pub(super) struct Answers {
     handle: Handle,
     runtime: Option<Runtime>,
@@ -17,7 +18,8 @@ pub(super) struct Answers {
 
 impl Answers {
     pub(super) fn start() -> io::Result<Self> {
-        // One processor is left to the store: where all have a thread of the runtime, every sync waits for one of these.
+        // One processor is left to the store. If every processor ran a busy worker, each sync would
+        // wait for one of them.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Builder::new_multi_thread()
             .worker_threads((processors - 1).max(1))
@@ -30,7 +32,7 @@ impl Answers {
         })
     }
 
-    /// Runs something there.
+    /// Runs a task on this runtime.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -41,7 +43,7 @@ impl Answers {
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        // A runtime must not be waited for in another one.
+        // A runtime must not wait for the end of another one.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! The board of streams as a part of the server.
+//! Connects the board of streams with the inbox and the handlers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,9 +17,9 @@ use crate::inbox::{Inbox, OpenError, StoreError};
 use crate::metrics::Metrics;
 use crate::streams::{self, Board, Subscribed};
 
-/// How often is looked for what is to be told.
-const TELL_EVERY: Duration = Duration::from_millis(200);
-/// Between tries to bring the board up to date.
+/// The pause between two looks for changes to announce.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
+/// The pause between attempts to bring the board up to date.
 const RETRY: Duration = Duration::from_secs(5);
 
 pub(super) fn open(
@@ -40,17 +40,18 @@ pub(super) fn open(
     })
 }
 
-/// The board beside the handlers: it is fed as they are, and tells those that ask.
-pub(super) struct Boards {
-    fed: Built,
+/// The board as a consumer of events. It is fed like a handler, and announces changes to handlers
+/// that subscribe to them.
+pub(super) struct BoardProjection {
+    projection: Built,
     subscribed: Arc<Subscribed>,
 }
 
-impl Boards {
+impl BoardProjection {
     pub(super) fn of(board: &Board) -> Self {
         Self {
-            fed: Built {
-                settings: Arc::new(HandlerSettings::of_projection()),
+            projection: Built {
+                settings: Arc::new(HandlerSettings::for_projection()),
                 handler: board.feed(),
             },
             subscribed: Arc::default(),
@@ -61,8 +62,8 @@ impl Boards {
         self.subscribed.clone()
     }
 
-    /// Tells what these handlers ask for from now on.
-    pub(super) fn serve(&self, handlers: &BTreeMap<String, Built>) {
+    /// From now on, announces the derived kinds that these handlers subscribe to.
+    pub(super) fn subscribe(&self, handlers: &BTreeMap<String, Built>) {
         let asked = |kind: Kind| {
             let mut settings = handlers.values().map(|built| &built.settings);
             settings.any(|settings| settings.kinds().contains(&kind))
@@ -70,15 +71,15 @@ impl Boards {
         self.subscribed.set(asked);
     }
 
-    /// The handlers, and the board.
-    pub(super) fn and(&self, handlers: &BTreeMap<String, Built>) -> BTreeMap<String, Built> {
+    /// The handlers together with the board.
+    pub(super) fn with(&self, handlers: &BTreeMap<String, Built>) -> BTreeMap<String, Built> {
         let mut all = handlers.clone();
-        all.insert(streams::NAME.to_owned(), self.fed.clone());
+        all.insert(streams::NAME.to_owned(), self.projection.clone());
         all
     }
 }
 
-/// A pass of retention, which leaves what the board needs.
+/// Runs one pass of retention. Keeps the events that the board needs.
 pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, retention: Duration) {
     let pass = async {
         if let Some(id) = dispatch.projection_id(streams::NAME) {
@@ -90,11 +91,11 @@ pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, ret
         board.after_sweep(retention).await?;
         Ok::<_, StoreError>(())
     };
-    // What failed has said so; the next pass comes.
+    // The failed part has logged its error; the next pass tries again.
     let _ = pass.await;
 }
 
-/// Brings the board up to date, then tells what changes as long as the board is fed here.
+/// Brings the board up to date, then announces changes while this receiver feeds the board.
 pub(super) async fn announce(board: Board, dispatch: Arc<Dispatch>, subscribed: Arc<Subscribed>) {
     loop {
         match dispatch.projection_id(streams::NAME) {
@@ -102,7 +103,7 @@ pub(super) async fn announce(board: Board, dispatch: Arc<Dispatch>, subscribed: 
             _ => sleep(RETRY).await,
         }
     }
-    let mut ticks = interval(TELL_EVERY);
+    let mut ticks = interval(ANNOUNCE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

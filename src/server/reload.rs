@@ -1,4 +1,4 @@
-//! Changing sources and handlers of a running server: whole or not at all.
+//! Changes sources and handlers of a running server: all of them, or none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::board::Boards;
+use super::board::BoardProjection;
 use super::{CustomHandlers, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::ingress::{Ingress, Sources};
 use crate::settings::Env;
 use crate::streams::Subscribed;
 
-/// Setting up one handler takes no longer.
+/// The longest time to set up one handler.
 const BUILD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Changes the sources and handlers of a running server.
@@ -31,7 +31,7 @@ pub struct Reloader {
     custom: CustomHandlers,
     ingress: Arc<Ingress>,
     dispatch: Arc<Dispatch>,
-    boards: Boards,
+    board_projection: BoardProjection,
     clock: Clock,
 }
 
@@ -42,7 +42,7 @@ impl Reloader {
         built: BTreeMap<String, Built>,
         ingress: Arc<Ingress>,
         dispatch: Arc<Dispatch>,
-        boards: Boards,
+        board_projection: BoardProjection,
         clock: Clock,
     ) -> Self {
         Self {
@@ -50,44 +50,50 @@ impl Reloader {
             custom,
             ingress,
             dispatch,
-            boards,
+            board_projection,
             clock,
         }
     }
 
-    /// Which derived kinds handlers ask for.
+    /// The derived kinds that handlers subscribe to.
     pub(super) fn subscribed(&self) -> Arc<Subscribed> {
-        self.boards.subscribed()
+        self.board_projection.subscribed()
     }
 
-    /// The configuration in force.
+    /// The active configuration.
     pub async fn config(&self) -> Config {
         self.current.lock().await.0.clone()
     }
 
-    /// Takes the sources and handlers of another configuration. What differs in other sections is logged, and needs a restart.
-    /// An error leaves everything as it was.
+    /// Applies the sources and handlers of another configuration. A change in any other section is
+    /// logged and needs a restart.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a handler cannot be set up, or if the store fails. Then nothing has changed.
     pub async fn reload(&self, config: Config) -> Result<(), StartError> {
         let mut current = self.current.lock().await;
-        // First and at once, for the sender waits for it: a key that was missing, for example.
-        self.ingress.change_to(sources(&config));
+        // Sources first and at once: the sender may be waiting, for a missing key for example.
+        self.ingress.replace_sources(sources(&config));
         let changed = async {
             let built = build(&config, &self.custom, &current.1, &self.clock).await?;
-            self.dispatch.change_to(self.boards.and(&built)).await?;
+            self.dispatch
+                .change_to(self.board_projection.with(&built))
+                .await?;
             Ok::<_, StartError>(built)
         };
         let built = match changed.await {
             Ok(built) => built,
             Err(error) => {
-                self.ingress.change_to(sources(&current.0));
+                self.ingress.replace_sources(sources(&current.0));
                 return Err(error);
             }
         };
         for section in sections_that_differ(&current.0, &config) {
             tracing::warn!(section, "this section has changed, which needs a restart");
         }
-        self.boards.serve(&built);
-        // The sections that need a restart stay what they are in the running server.
+        self.board_projection.subscribe(&built);
+        // The other sections keep their old values until a restart.
         let (old, _) = &*current;
         let config = Config {
             server: old.server.clone(),
@@ -116,7 +122,6 @@ fn sections_that_differ(old: &Config, new: &Config) -> impl Iterator<Item = &'st
         .filter_map(|(section, differs)| differs.then_some(section))
 }
 
-/// The sources as ingress holds them.
 pub(super) fn sources(config: &Config) -> Sources {
     config
         .sources
@@ -125,7 +130,7 @@ pub(super) fn sources(config: &Config) -> Sources {
         .collect()
 }
 
-/// Builds the handlers of a configuration; those that have not changed are kept as they are.
+/// Builds the handlers of a configuration. Handlers that have not changed are kept.
 pub(super) async fn build(
     config: &Config,
     custom: &CustomHandlers,
@@ -151,12 +156,15 @@ pub(super) async fn build(
                 .map_err(|error| problem(name, format!("{error:#}")))?,
             (None, Some(handler)) => handler.clone(),
             (None, None) => {
-                return Err(problem(name, "has no `to`, so it goes nowhere".to_owned()));
+                return Err(problem(
+                    name,
+                    "has no `to`; name the target of its events".to_owned(),
+                ));
             }
             (Some(_), Some(_)) => {
                 return Err(problem(
                     name,
-                    "is code, so its section must not have a `to`".to_owned(),
+                    "is written in Rust, so its section must not have a `to`".to_owned(),
                 ));
             }
         };
@@ -170,12 +178,12 @@ pub(super) async fn build(
     }
     for (name, handler) in custom {
         if !built.contains_key(name) {
-            let around = Env {
+            let env = Env {
                 base: &config.file,
                 variable: &|_| None,
             };
             let sources = config.sources.keys().map(String::as_str).collect();
-            let settings = HandlerConfig::default().validate(name, &sources, &around);
+            let settings = HandlerConfig::default().validate(name, &sources, &env);
             let settings = settings.map_err(|error| problem(name, error.problem))?;
             built.insert(
                 name.clone(),
@@ -189,7 +197,7 @@ pub(super) async fn build(
     Ok(built)
 }
 
-/// Off the runtime and within a time: a file is opened, and its file system may hang.
+/// Builds a handler on a blocking thread and within a time limit, because opening a file may hang.
 async fn build_target(
     target: &HandlerTarget,
     name: &str,

@@ -1,15 +1,16 @@
-//! Whether SQLite was built as `.cargo/config.toml` says. Cargo reads that file in a clone; `cargo install` elsewhere does not, and
-//! says nothing.
+//! Checks whether SQLite was built with the flags in `.cargo/config.toml`. `cargo install` outside
+//! of a clone does not read that file, and does not say so.
 
 use rusqlite::Connection;
 
-/// The one place where the flags stand.
+/// The flags are in this file only.
 const CARGO_CONFIG: &str = include_str!("../../.cargo/config.toml");
-/// What SQLite says if it was built with them. It does not list all of them: of `fdatasync` it says nothing.
+/// SQLite lists this option if it was built with the flags. It does not list all of them:
+/// `fdatasync` is missing.
 const MARK: &str = "DEFAULT_MEMSTATUS=0";
 
-/// Warns if it was not. All that it does with SQLite is in memory.
-pub(super) fn look() {
+/// Warns if SQLite was built without the flags. Uses only a database in memory.
+pub(super) fn warn_if_missing() {
     match compile_options() {
         Ok(options) if lacks_flags(&options) => tracing::warn!(
             "SQLite was built without the flags that livehook sets for it, so storing takes longer; install livehook again \
@@ -32,7 +33,7 @@ fn lacks_flags(options: &[String]) -> bool {
     !options.iter().any(|option| option == MARK)
 }
 
-/// For a shell. `--force`: this version is there already.
+/// A shell command. `--force` is needed because this version is already installed.
 fn command() -> String {
     let flags = CARGO_CONFIG.split("\"\"\"").nth(1).unwrap_or_default();
     let flags: Vec<_> = flags.split_whitespace().collect();

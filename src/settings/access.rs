@@ -1,4 +1,4 @@
-//! Whether what the configuration names can be used, found out without changing anything.
+//! Checks whether files, directories and programs can be used, without changing anything.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::fs::Access;
 
-/// Refuses a directory that we may neither write to nor create.
+/// Refuses a directory if livehook can neither write to it nor create it.
 pub(crate) fn check_directory(directory: &Path) -> anyhow::Result<()> {
     let Some(nearest) = directory.ancestors().find(|path| path.exists()) else {
         bail!("no part of {} exists", directory.display());
@@ -18,7 +18,7 @@ pub(crate) fn check_directory(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write to {}", nearest.display()))
 }
 
-/// Refuses a file that is there and cannot be read and written.
+/// Refuses an existing file if livehook cannot read and write it.
 pub(crate) fn check_file(file: &Path) -> anyhow::Result<()> {
     if file.is_dir() {
         bail!("{} is a directory", file.display());
@@ -30,7 +30,8 @@ pub(crate) fn check_file(file: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read and write {}", file.display()))
 }
 
-/// Whether both lead to one file, also through links, and also if it is not there yet. Neither is opened.
+/// Whether both paths lead to the same file, with links resolved. The file need not exist; it is
+/// not opened.
 pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| {
         let found = std::fs::metadata(path).ok()?;
@@ -42,7 +43,7 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The path without links and `..`, as far as it is there.
+/// The path without links and `..`, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     let mut resolved = PathBuf::new();
     for part in path.components() {
@@ -55,23 +56,28 @@ fn resolved(path: &Path) -> PathBuf {
     resolved
 }
 
-/// Refuses a program that is not there or that we may not run. One without a slash is looked for in `path`, as `PATH` has it.
+/// Refuses a program that does not exist or that livehook may not run. A program without a slash is
+/// searched in `path`, the value of `PATH`.
 pub(crate) fn check_program(program: &Path, path: &std::ffi::OsStr) -> anyhow::Result<()> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return runnable(program);
+        return check_runnable(program);
     }
     let found: Vec<PathBuf> = std::env::split_paths(path)
         .map(|folder| folder.join(program))
         .filter(|file| file.is_file())
         .collect();
-    match found.iter().map(|file| runnable(file)).find(Result::is_ok) {
+    match found
+        .iter()
+        .map(|file| check_runnable(file))
+        .find(Result::is_ok)
+    {
         Some(_) => Ok(()),
         None if found.is_empty() => bail!("there is no {} in PATH", program.display()),
-        None => found.iter().try_for_each(|file| runnable(file)),
+        None => found.iter().try_for_each(|file| check_runnable(file)),
     }
 }
 
-fn runnable(file: &Path) -> anyhow::Result<()> {
+fn check_runnable(file: &Path) -> anyhow::Result<()> {
     let shown = file.display();
     let metadata = std::fs::metadata(file).with_context(|| format!("cannot find {shown}"))?;
     if !metadata.is_file() {

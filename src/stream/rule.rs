@@ -1,4 +1,4 @@
-//! The rule by which a stream is live or not, as a pure function of a set of facts.
+//! The rule that decides whether a stream is live: a pure function of a set of facts.
 
 use std::time::Duration;
 
@@ -6,47 +6,46 @@ use css_callbacks::{EventId, Kind, Timestamp};
 
 use crate::event::{Event, Seq};
 
-/// The begin that an end without a sequence tells of may have been so much earlier: an end is noticed up to 70 s late.
-const EARLIER: Duration = Duration::from_secs(90);
-/// And so much later.
-const LATER: Duration = Duration::from_secs(5);
+/// How long before end time minus push duration the begin may be, if `sequence` is missing. The
+/// platform notices an end up to 70 s late.
+const MAX_EARLIER: Duration = Duration::from_secs(90);
+/// How long after end time minus push duration the begin may be.
+const MAX_LATER: Duration = Duration::from_secs(5);
 
-/// What the board knows of an event.
+/// The part of an event that the board stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fact {
-    /// Where it stands in the inbox.
+    /// The event's number in the inbox.
     pub seq: Seq,
-    /// Its identity: an event that is stored twice is two facts, and counts once.
+    /// The event's identity. An event that is stored twice gives two facts, which count once.
     pub id: EventId,
-    /// Its kind.
     pub kind: Kind,
-    /// When it happened by the platform's clock, or else when it arrived.
+    /// The event's time by the platform's clock, or its arrival time if it has none.
     pub at: Timestamp,
-    /// When it arrived.
+    /// The arrival time.
     pub received: Timestamp,
-    /// `sequence`: links the events of a push.
+    /// The `sequence`: all events of one push have the same.
     pub sequence: Option<String>,
-    /// How long the push had lasted; only of an end.
+    /// How long the push lasted. Only an end has it.
     pub lasted: Option<Duration>,
 }
 
-/// A push of a stream, from its begin to its end.
+/// One push of a stream, from its begin to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Session {
-    /// Its name among the stream's sessions: the sequence, or made of the id of its first event.
+    /// Unique among the stream's sessions: the `sequence`, or `~` and the id of its first event.
     pub key: String,
-    /// `sequence`, if its events have one.
     pub sequence: Option<String>,
-    /// When it started.
     pub start: Timestamp,
-    /// The event that says so; none if only the end is known.
+    /// The begin event. `None` if only the end is known.
     pub begin: Option<Seq>,
-    /// When it ended, and the event that says so.
+    /// The time of the end, and the end event.
     pub end: Option<(Timestamp, Seq)>,
 }
 
 impl Fact {
-    /// What an event tells; none if it is of no stream, or tells nothing of one that others have not told.
+    /// Reads the fact from an event. `None` if the event names no stream, or if livehook derived it
+    /// from other events.
     pub(crate) fn of(event: &Event) -> Option<Self> {
         let attributes = event.attributes();
         if event.kind().is_derived() || attributes.streamid.is_none() {
@@ -59,60 +58,64 @@ impl Fact {
             kind: event.kind(),
             at: attributes.time.unwrap_or(event.received()),
             received: event.received(),
-            sequence: attributes.pushsequence.as_deref().map(super::storable),
+            sequence: attributes.pushsequence.as_deref().map(super::replace_nul),
             lasted: lasted.flatten(),
         })
     }
 
-    /// Whether it is one end of a push.
-    pub(crate) fn decides(&self) -> bool {
+    fn is_begin_or_end(&self) -> bool {
         matches!(self.kind, Kind::StreamBegin | Kind::StreamEnd)
     }
 
-    /// The begin that an end tells of.
-    fn begun(&self) -> Timestamp {
+    /// When the push started, calculated from its end.
+    fn push_start(&self) -> Timestamp {
         self.at.minus(self.lasted.unwrap_or_default())
     }
 }
 
 impl Session {
-    /// Whether nobody has told of its end.
+    /// Whether no end is known.
     pub(crate) fn is_open(&self) -> bool {
         self.end.is_none()
     }
 
-    /// Orders sessions that start at the same time; digits as numbers.
+    /// Orders sessions that start at the same time. Padding makes `9` come before `10`.
     pub(crate) fn rank(&self) -> String {
         format!("{:0>20}", self.sequence.as_deref().unwrap_or(&self.key))
     }
 }
 
-/// The sessions of one stream that these facts tell of, in no particular order. The facts of a sequence have to be all there
-/// are, as have those without one; their order, and how often each is there, make no difference.
+/// Builds the sessions of one stream from its facts, in no particular order. The caller passes all
+/// facts of a `sequence`, or all facts without one. Their order and repeats make no difference.
 pub(crate) fn sessions<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Vec<Session> {
-    let mut facts: Vec<&Fact> = facts.into_iter().filter(|fact| fact.decides()).collect();
+    let mut facts: Vec<&Fact> = facts
+        .into_iter()
+        .filter(|fact| fact.is_begin_or_end())
+        .collect();
     facts.sort_by_key(|fact| order(fact));
     facts.dedup_by(|later, first| later.id == first.id);
     let (mut named, unnamed): (Vec<&Fact>, Vec<&Fact>) =
         facts.into_iter().partition(|fact| fact.sequence.is_some());
-    named.sort_by(|a, b| a.sequence.cmp(&b.sequence)); // stable: still in order within
+    named.sort_by(|a, b| a.sequence.cmp(&b.sequence)); // a stable sort: each group stays in order
     let of_sequence = named.chunk_by(|a, b| a.sequence == b.sequence);
     let mut sessions: Vec<Session> = of_sequence.filter_map(with_sequence).collect();
     sessions.extend(without_sequence(&unnamed));
     sessions
 }
 
-/// The same event may have been stored more than once.
+/// Puts facts of the same event side by side: it may be stored more than once.
 fn order(fact: &Fact) -> (EventId, Timestamp, Seq) {
     (fact.id, fact.at, fact.seq)
 }
 
-/// What repeats an end, or a begin, of the same push with another text: the earliest begin counts, and the latest end.
+/// A begin or an end may be repeated with another body: the earliest begin and the latest end count.
 fn with_sequence(facts: &[&Fact]) -> Option<Session> {
     let of = |kind| facts.iter().filter(move |fact| fact.kind == kind);
     let begin = of(Kind::StreamBegin).min_by_key(|fact| (fact.at, fact.id));
     let end = of(Kind::StreamEnd).max_by_key(|fact| (fact.at, fact.id));
-    let start = begin.map(|fact| fact.at).or(end.map(|fact| fact.begun()))?;
+    let start = begin
+        .map(|fact| fact.at)
+        .or(end.map(|fact| fact.push_start()))?;
     let sequence = facts[0].sequence.clone()?;
     Some(Session {
         key: sequence.clone(),
@@ -123,7 +126,8 @@ fn with_sequence(facts: &[&Fact]) -> Option<Session> {
     })
 }
 
-/// Each end belongs to the begin that is nearest to the one it tells of; one without any is a session by itself.
+/// Matches each end to the begin nearest to its push start. An end without a match is a session of
+/// its own.
 fn without_sequence(facts: &[&Fact]) -> Vec<Session> {
     let of = |kind| {
         let mut facts: Vec<&Fact> = facts.to_vec();
@@ -132,7 +136,7 @@ fn without_sequence(facts: &[&Fact]) -> Vec<Session> {
         facts
     };
     let session = |first: &Fact| Session {
-        // No sequence has it, and it is the same wherever it is made.
+        // No `sequence` starts with `~`, and every receiver builds the same key.
         key: format!("~{}", first.id),
         sequence: None,
         start: first.at,
@@ -145,18 +149,20 @@ fn without_sequence(facts: &[&Fact]) -> Vec<Session> {
         .collect();
     let mut sessions = Vec::new();
     for end in of(Kind::StreamEnd) {
-        let told = end.begun();
-        let apart = |begin: &Fact| begin.at.since(told).max(told.since(begin.at));
-        // Without a duration whatever began before it may be meant, the last one most likely.
-        let close = |begin: &Fact| told.since(begin.at) <= EARLIER && begin.at.since(told) <= LATER;
-        let fits = |begin: &Fact| begin.at <= end.at && (end.lasted.is_none() || close(begin));
+        let start = end.push_start();
+        let distance = |begin: &Fact| begin.at.since(start).max(start.since(begin.at));
+        // Without a duration every begin before the end fits; the last one is the most likely.
+        let is_near = |begin: &Fact| {
+            start.since(begin.at) <= MAX_EARLIER && begin.at.since(start) <= MAX_LATER
+        };
+        let fits = |begin: &Fact| begin.at <= end.at && (end.lasted.is_none() || is_near(begin));
         let nearest = (0..open.len())
             .filter(|at| fits(open[*at].0))
-            .min_by_key(|at| (apart(open[*at].0), std::cmp::Reverse(*at)));
+            .min_by_key(|at| (distance(open[*at].0), std::cmp::Reverse(*at)));
         let mut ended = match nearest {
             Some(at) => open.remove(at).1,
             None => Session {
-                start: told,
+                start,
                 begin: None,
                 ..session(end)
             },

@@ -1,4 +1,4 @@
-//! What was told in another order, or more than once, makes no difference.
+//! The order and the repeats of facts make no difference to the sessions.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_seconds(1_764_000_000 + second)
 }
 
-/// What stands in a callback: two that are equal are one event.
+/// The content of a callback. Two callbacks with equal content are one event.
 #[derive(Debug, Clone)]
 struct Callback {
     kind: Kind,
@@ -65,17 +65,17 @@ fn callback() -> impl Strategy<Value = Callback> {
     })
 }
 
-/// The sessions, in their order, with events by their ids.
-fn told(facts: &[Fact]) -> Vec<impl PartialEq + std::fmt::Debug + use<>> {
+/// The sessions in order of start and rank, with the ids of their events.
+fn sorted_sessions(facts: &[Fact]) -> Vec<impl PartialEq + std::fmt::Debug + use<>> {
     let id = |seq: Seq| facts.iter().find(|fact| fact.seq == seq).unwrap().id;
     let mut sessions = sessions(facts);
     sessions.sort_by_key(|session| (session.start, session.rank()));
-    let told = sessions.into_iter().map(|session| {
+    let sessions = sessions.into_iter().map(|session| {
         let begin = session.begin.map(id);
         let end = session.end.map(|(at, seq)| (at, id(seq)));
         (session.key, session.start, begin, end)
     });
-    told.collect()
+    sessions.collect()
 }
 
 proptest! {
@@ -86,7 +86,7 @@ proptest! {
         callbacks in proptest::collection::vec(callback(), 0..14),
         shuffle in proptest::collection::vec((any::<u64>(), 1..4usize), 14),
     ) {
-        // The first arrival of each is the same both times, repeats come later.
+        // Each callback first arrives at the same time in both runs. Repeats arrive later.
         let first: Vec<Fact> = callbacks
             .iter()
             .enumerate()
@@ -105,7 +105,7 @@ proptest! {
             .enumerate()
             .map(|(place, (_, callback, received))| callback.fact(place as Seq + 1, *received))
             .collect();
-        prop_assert_eq!(told(&first), told(&other));
+        prop_assert_eq!(sorted_sessions(&first), sorted_sessions(&other));
     }
 }
 
@@ -138,23 +138,29 @@ fn is_live(facts: &[Fact]) -> bool {
 fn the_newest_session_decides() {
     assert!(!is_live(&[]));
     assert!(is_live(&[begin(1, 1)]));
-    assert!(!is_live(&[end(5, 1, 4), begin(1, 1)]), "after its own end");
+    assert!(
+        !is_live(&[end(5, 1, 4), begin(1, 1)]),
+        "a begin after its own end changes nothing"
+    );
     assert!(
         is_live(&[begin(1, 1), begin(6, 2), end(7, 1, 6)]),
-        "an old one's end"
+        "an older session ends"
     );
     assert!(
         !is_live(&[begin(1, 1), begin(6, 2), end(7, 2, 1)]),
-        "an old one without"
+        "an older session has no end"
     );
     assert!(
         !is_live(&[begin(1, 1), end(7, 2, 1)]),
         "only its end is known"
     );
-    assert!(is_live(&[begin(5, 1), end(7, 2, 5)]), "it started before");
+    assert!(
+        is_live(&[begin(5, 1), end(7, 2, 5)]),
+        "the ended session started earlier"
+    );
     assert!(
         is_live(&[begin(5, 10), end(9, 9, 4)]),
-        "ties count up: 10 is after 9"
+        "equal starts: sequence 10 is newer than 9"
     );
 }
 
@@ -163,16 +169,19 @@ fn without_a_sequence_an_end_belongs_to_the_nearest_begin() {
     assert!(!is_live(&[begin(1, None), end(9, None, 8)]));
     assert!(
         is_live(&[begin(1, None), end(9, None, 8), begin(9, None)]),
-        "at once again"
+        "a new begin at the same second"
     );
-    assert!(is_live(&[begin(9, None), end(9, None, 8)]), "another one's");
+    assert!(
+        is_live(&[begin(9, None), end(9, None, 8)]),
+        "the end of an earlier push"
+    );
     assert!(
         !is_live(&[begin(1, None), end(9, None, None)]),
-        "without a duration"
+        "an end without a duration"
     );
     let two = [begin(1, None), begin(20, None), end(30, None, 29)];
     assert!(is_live(&two), "the end of the first came late");
     let lost = [begin(1, None), end(200, None, 5)];
     let sessions = sessions(&lost);
-    assert_eq!(sessions.len(), 2, "too far apart to be one");
+    assert_eq!(sessions.len(), 2, "begin and end are too far apart");
 }

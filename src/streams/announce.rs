@@ -1,4 +1,5 @@
-//! Tells what has changed, once it has lasted: as events in the inbox, for the handlers that ask for them.
+//! Announces a change once it has lasted: stores an event in the inbox for the handlers that name
+//! its kind.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,17 +14,17 @@ use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
 use crate::stream::StreamChange;
 
-/// The first bytes that are hashed into an id.
+/// The first bytes of the hash that gives the event id.
 const VERSION: &[u8] = b"livehook streams/1";
-/// StreamFact in one go.
+/// How many changes one call announces.
 const BATCH: usize = 100;
 
-/// Which derived kinds a handler asks for.
+/// The derived kinds that at least one handler names.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribed([AtomicBool; 2]);
 
 impl Subscribed {
-    /// Takes the kinds that handlers name now.
+    /// Replaces the kinds.
     pub(crate) fn set(&self, kinds: impl Fn(Kind) -> bool) {
         for (flag, kind) in self.0.iter().zip(Kind::DERIVED) {
             flag.store(kinds(kind), Ordering::Relaxed);
@@ -37,22 +38,22 @@ impl Subscribed {
 }
 
 impl Board {
-    /// Tells what has lasted for `settle`; nothing while the board is behind the inbox, where what it shows is past. `true` if
-    /// there is more.
+    /// Announces the changes that have lasted for the debounce. Announces nothing while the board is
+    /// behind the inbox, because its state is then old. Returns whether there may be more.
     pub(crate) async fn announce(
         &self,
         handler: HandlerId,
         subscribed: &Subscribed,
     ) -> Result<bool, StoreError> {
-        let (now, latest) = (self.clock.steady(), self.settle_at());
+        let (now, latest) = (self.clock.steady(), self.debounce_until());
         let changes = match &self.backend {
-            BoardBackend::File { shelf, .. } => {
-                self.write(shelf, move |shelf| shelf.unsettled(now, latest, BATCH))
+            BoardBackend::File { store, .. } => {
+                self.write(store, move |store| store.unsettled(now, latest, BATCH))
                     .await?
             }
-            BoardBackend::Shared(board) => board.unsettled(now, latest, BATCH).await?,
+            BoardBackend::Shared(board) => board.due_changes(now, latest, BATCH).await?,
         };
-        // In this order: most of the time there is nothing to tell.
+        // `is_behind` comes second: usually there is no change, and the inbox need not be asked.
         if changes.is_empty() || self.is_behind(handler).await? {
             return Ok(false);
         }
@@ -64,32 +65,34 @@ impl Board {
                 Kind::StreamOffline
             };
             if subscribed.has(kind) {
-                // If this is tried again, it is the same event.
+                // A retry stores no second event: the id is the same.
                 self.inbox.accept_late(self.event(kind, change)).await?;
             }
         }
-        let settle_at = self.settle_at();
+        let debounce_until = self.debounce_until();
         match &self.backend {
-            BoardBackend::File { shelf, .. } => {
-                self.write(shelf, move |shelf| shelf.announced(&changes, settle_at))
-                    .await?;
+            BoardBackend::File { store, .. } => {
+                self.write(store, move |store| {
+                    store.announced(&changes, debounce_until)
+                })
+                .await?;
             }
-            BoardBackend::Shared(board) => board.announced(&changes, settle_at).await?,
+            BoardBackend::Shared(board) => board.announced(&changes, debounce_until).await?,
         }
         Ok(more)
     }
 
-    /// Whether events wait to be fed in that arrived longer ago than changes take to settle.
+    /// Whether an event that the board has not read yet is older than the debounce.
     async fn is_behind(&self, handler: HandlerId) -> Result<bool, StoreError> {
         let newest = *self.inbox.committed().borrow();
         let position = self.inbox.position(handler).await?;
         if position >= newest {
             return Ok(false);
         }
-        // Its position is not written at once.
-        let patience = self.settings.settle.max(Duration::from_secs(1)) + Duration::from_secs(1);
+        // A second more, because the position is written with a delay.
+        let max_lag = self.settings.debounce.max(Duration::from_secs(1)) + Duration::from_secs(1);
         let waiting = self.inbox.age_from(position + 1).await?;
-        Ok(waiting.is_some_and(|age| age > patience))
+        Ok(waiting.is_some_and(|age| age > max_lag))
     }
 
     fn event(&self, kind: Kind, change: &StreamChange) -> Authentic {

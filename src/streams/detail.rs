@@ -1,4 +1,4 @@
-//! What is told of one stream: its sessions, and what belongs to them, read from its events.
+//! The detail of one stream: its sessions, recordings, verdicts and timeline, read from its events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,106 +13,107 @@ use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
 use crate::stream::{Session, StreamRow};
 
-/// Sessions that are shown at most.
-const SESSIONS: usize = 100;
-/// Events read at once: their bodies may be long.
-const PART: usize = 50;
-/// A longer body is not what it should be, and not read.
-const LONGEST: usize = 64 << 10;
+/// How many sessions a detail shows at most.
+const MAX_SESSIONS: usize = 100;
+/// How many events one query reads. Their bodies may be long, so few.
+const CHUNK: usize = 50;
+/// A longer body is not parsed: no body of these kinds should be so long. In bytes.
+const MAX_BODY: usize = 64 << 10;
 
-/// One stream, as it is shown.
+/// A stream as the API and the console show it.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamDetail {
-    /// What the board says.
     pub stream: StreamRow,
-    /// The newest sessions, the newest first.
+    /// The newest sessions first.
     pub sessions: Vec<SessionDetail>,
-    /// Push exceptions of all sessions that are kept.
+    /// The number of push exceptions in all sessions that the board still has.
     pub exceptions: u64,
-    /// The last screenshot.
+    /// The latest screenshot.
     pub snapshot: Option<Event>,
-    /// Recordings by what is known of them, the latest first.
+    /// The latest first.
     pub recordings: Vec<Recording>,
-    /// The latest verdicts of moderation.
+    /// The latest verdicts of moderation, the latest first.
     pub audits: Vec<Event>,
-    /// Events, the latest first, without their bodies.
+    /// Events without their bodies, the latest first.
     pub timeline: Vec<Event>,
-    /// Where the next part of them begins.
+    /// The event after which the next page of the timeline begins. `None` on the last page.
     pub next: Option<Seq>,
 }
 
-/// A session with what its begin and its end say.
+/// A session with the data of its begin and end events.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionDetail {
-    /// The session.
     pub session: Session,
-    /// It has no end, but a newer one came.
+    /// Whether it has no end although a newer session exists.
     pub superseded: bool,
     /// The address of the pusher.
     pub pusher: Option<String>,
-    /// Width and height, pixels.
+    /// Width and height in pixels.
     pub resolution: Option<(i64, i64)>,
-    /// Why it ended.
+    /// The reason of the end, as a code.
     pub errcode: Option<Errcode>,
-    /// The same in the platform's free text.
+    /// The reason of the end, as the platform's free text.
     pub errmsg: Option<String>,
-    /// Push exceptions.
+    /// The number of push exceptions.
     pub exceptions: u64,
 }
 
-/// A recording: a session of steps, or a file.
+/// A recording: either a recording session, known from its steps, or a recorded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recording {
-    /// The recording session, or the file.
+    /// The id of the recording session or of the file.
     pub id: String,
-    /// Its last step; of a file `file`.
+    /// The latest step, or `file` for a file.
     pub state: String,
-    /// Whether nothing has ended it.
+    /// Whether the recording still runs: no step has ended it.
     pub open: bool,
-    /// When it started, as far as is known.
     pub start: Option<Timestamp>,
-    /// When it ended.
     pub end: Option<Timestamp>,
-    /// Where the file is.
+    /// The address of the file.
     pub url: Option<String>,
 }
 
 impl Board {
-    /// Everything about a stream; of sessions and events up to `limit` each, the events from before the event `before`.
-    pub(crate) async fn story(
+    /// Reads the detail of a stream: up to `limit` sessions and up to `limit` events before the event
+    /// `before`.
+    pub(crate) async fn detail(
         &self,
         stream: StreamRow,
         before: Option<Seq>,
         limit: usize,
     ) -> Result<StreamDetail, StoreError> {
-        let mut found = self.details(&stream, before, limit).await?;
-        found.sessions.truncate(SESSIONS);
+        let mut found = self.record(&stream, before, limit).await?;
+        found.sessions.truncate(MAX_SESSIONS);
         let next = (found.timeline.len() > limit).then(|| {
             found.timeline.truncate(limit);
             found.timeline.last().copied()
         });
-        let ends = found.sessions.iter().flat_map(|session| {
+        let of_sessions = found.sessions.iter().flat_map(|session| {
             let end = session.end.map(|(_, seq)| seq);
             session.begin.into_iter().chain(end)
         });
-        let read: HashSet<Seq> = ends.chain(found.notable.iter().copied()).collect();
-        let mut wanted: Vec<Seq> = read.iter().chain(&found.timeline).copied().collect();
+        let parsed: HashSet<Seq> = of_sessions.chain(found.notable.iter().copied()).collect();
+        let mut wanted: Vec<Seq> = parsed.iter().chain(&found.timeline).copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
         let mut events: HashMap<Seq, Event> = HashMap::with_capacity(wanted.len());
-        for part in wanted.chunks(PART) {
-            for event in self.inbox.these(part.to_vec()).await? {
-                let whole = read.contains(&event.seq()) && event.body().len() <= LONGEST;
-                let event = if whole { event } else { event.without_body() };
+        for chunk in wanted.chunks(CHUNK) {
+            for event in self.inbox.by_seq(chunk.to_vec()).await? {
+                let with_body = parsed.contains(&event.seq()) && event.body().len() <= MAX_BODY;
+                let event = if with_body {
+                    event
+                } else {
+                    event.without_body()
+                };
                 events.insert(event.seq(), event);
             }
         }
-        let these = |seqs: &[Seq]| -> Vec<Event> {
+        let events_of = |seqs: &[Seq]| -> Vec<Event> {
             seqs.iter()
                 .filter_map(|seq| events.get(seq).cloned())
                 .collect()
         };
-        let notable = these(&found.notable);
+        let notable = events_of(&found.notable);
         let of_kinds = |kinds: &[Kind]| -> Vec<Event> {
             let fits = |event: &&Event| kinds.contains(&event.kind());
             notable.iter().filter(fits).cloned().collect()
@@ -137,7 +138,7 @@ impl Board {
             snapshot: of_kinds(&[Kind::Snapshot]).pop(),
             recordings: recordings(&notable),
             audits,
-            timeline: these(&found.timeline),
+            timeline: events_of(&found.timeline),
             next: next.flatten(),
             stream,
         })
@@ -159,15 +160,15 @@ impl SessionDetail {
         };
         let begin = push(session.begin);
         let end = push(session.end.map(|(_, seq)| seq));
-        // The end knows what the begin could not know yet.
-        let both = || end.iter().chain(&begin);
-        let resolution = both().find_map(|push| {
+        // The end first: it has values that the begin could not have yet.
+        let end_then_begin = || end.iter().chain(&begin);
+        let resolution = end_then_begin().find_map(|push| {
             let size = push.width.zip(push.height)?;
             (size.0 > 0 && size.1 > 0).then_some(size)
         });
         Self {
             superseded: has_newer && session.is_open(),
-            pusher: both().find_map(|push| push.user_ip.clone()),
+            pusher: end_then_begin().find_map(|push| push.user_ip.clone()),
             resolution,
             errcode: end.as_ref().and_then(|push| push.errcode),
             errmsg: end.as_ref().and_then(|push| push.errmsg.clone()),
@@ -177,10 +178,10 @@ impl SessionDetail {
     }
 }
 
-/// A step of a recording, and when it was.
+/// A step of a recording, and its time.
 type RecordingStep = (Option<Timestamp>, Box<RecordStatus>);
 
-/// From the steps of recordings and the files that came of them, the latest of each first.
+/// Builds recordings from step events and file events, the latest recording first.
 fn recordings(events: &[Event]) -> Vec<Recording> {
     let mut steps: BTreeMap<String, Vec<RecordingStep>> = BTreeMap::new();
     let mut recordings = Vec::new();
@@ -203,7 +204,7 @@ fn recordings(events: &[Event]) -> Vec<Recording> {
         }
     }
     for (id, mut steps) in steps {
-        // Not in the order in which they arrived; a step of the same second that ends it comes last.
+        // By time, not by arrival. Within one second the step that ends the recording is the last.
         steps.sort_by_key(|(time, step)| (*time, is_over(step), step.seq.clone()));
         let Some((last, step)) = steps.last() else {
             continue;

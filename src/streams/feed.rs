@@ -1,4 +1,4 @@
-//! How events come to the board.
+//! The board as a consumer of events.
 
 use std::sync::{Arc, PoisonError};
 
@@ -8,24 +8,24 @@ use crate::handler::{Applying, Consumer, Projection};
 use crate::inbox::StoreError;
 use crate::stream::StreamFact;
 
-/// Under this name it has its position. No handler can have it.
+/// The name of the board's position. No handler can have this name, because it has a dot.
 pub(crate) const NAME: &str = "streams.board";
 
 impl Board {
-    /// What the board is fed through.
+    /// The consumer that passes events to the board.
     pub(crate) fn feed(&self) -> Consumer {
         Consumer::Projection(Arc::new(self.clone()))
     }
 
-    /// Takes facts in, in the thread that calls.
-    fn apply_here(&self, told: &[StreamFact]) -> Result<(), StoreError> {
-        let BoardBackend::File { shelf, .. } = &self.backend else {
+    /// Stores facts in the calling thread.
+    fn apply_here(&self, facts: &[StreamFact]) -> Result<(), StoreError> {
+        let BoardBackend::File { store, .. } = &self.backend else {
             return Err(StoreError::Failed);
         };
-        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = shelf.apply(told, None, self.settle_at());
-        drop(shelf);
-        self.count(self.doubt(written)?);
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = store.apply(facts, None, self.debounce_until());
+        drop(store);
+        self.count_flaps(self.check_sync(written)?);
         Ok(())
     }
 }
@@ -33,13 +33,13 @@ impl Board {
 impl Projection for Board {
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
         Box::pin(async move {
-            let told: Vec<StreamFact> = events.iter().filter_map(StreamFact::by).collect();
-            if told.is_empty() {
+            let facts: Vec<StreamFact> = events.iter().filter_map(StreamFact::of).collect();
+            if facts.is_empty() {
                 return Ok(());
             }
             match &self.backend {
-                BoardBackend::File { .. } => self.apply_here(&told),
-                BoardBackend::Shared(_) => self.apply(told, None).await,
+                BoardBackend::File { .. } => self.apply_here(&facts),
+                BoardBackend::Shared(_) => self.apply(facts, None).await,
             }
         })
     }

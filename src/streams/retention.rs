@@ -1,91 +1,94 @@
-//! The board and what the inbox keeps: facts go with their events, and those on which a live stream rests stay.
+//! The board and retention: facts are removed with their events, and the begin event of each live
+//! stream is pinned, so that retention keeps it.
 
 use std::time::Duration;
 
 use super::{Board, BoardBackend};
-use crate::clock::Old;
+use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
 use crate::inbox::query::EventFilter;
 use crate::stream::{Begin, StreamFact, StreamQuery, StreamRow};
 
-/// Looked at in one go.
+/// How many rows one step reads.
 const CHUNK: usize = 500;
 const CHUNK_BYTES: usize = 8 << 20;
-/// Every so many passes begin where everything begins.
-const WHOLE: u64 = 10;
+/// Each tenth sweep looks at all events again.
+const FULL_EVERY: u64 = 10;
 
-/// Where the passes of retention are.
+/// How far the sweeps of retention are.
 #[derive(Debug, Default)]
-pub(super) struct Passes {
+pub(super) struct SweepState {
     number: u64,
-    /// The board has all that it had.
+    /// Whether [`Board::catch_up`] is done.
     caught_up: bool,
-    /// Begins up to here were looked at.
-    held: Seq,
-    /// Facts up to here were.
+    /// Begins up to this event were checked for pinning.
+    pinned: Seq,
+    /// Facts up to this event were checked for removal.
     forgotten: Seq,
 }
 
 impl Board {
-    /// Has the inbox keep what decides that a stream is live, before retention comes to it. `handler` is the board's number.
+    /// Pins the begins of live streams in the inbox before retention removes them. `handler` is the
+    /// board's number in the inbox.
     pub(crate) async fn before_sweep(
         &self,
         handler: HandlerId,
         retention: Duration,
     ) -> Result<(), StoreError> {
-        let mut passes = self.passes.lock().await;
-        passes.number += 1;
-        if passes.number.is_multiple_of(WHOLE) {
-            let free = self.to_free().await?;
-            for chunk in free.chunks(CHUNK) {
+        let mut sweeps = self.sweeps.lock().await;
+        sweeps.number += 1;
+        if sweeps.number.is_multiple_of(FULL_EVERY) {
+            let unpin = self.to_unpin().await?;
+            for chunk in unpin.chunks(CHUNK) {
                 self.inbox.discard_events(handler, chunk.to_vec()).await?;
-                self.note_held(Vec::new(), chunk.to_vec()).await?;
+                self.note_pinned(Vec::new(), chunk.to_vec()).await?;
             }
-            // What seemed young among old ones.
-            passes.held = 0;
+            // The clock may have been ahead when an old event arrived, so it looked young.
+            sweeps.pinned = 0;
         }
-        // Long before retention comes to them: it may go by another clock.
-        let old = Old::than(retention / 2, self.clock.now());
+        // Half the retention time is early enough, even if the inbox uses another clock.
+        let old = AgeCutoff::older_than(retention / 2, self.clock.now());
         loop {
-            let after = passes.held;
-            let (looked, hold) = match &self.backend {
-                BoardBackend::File { shelf, .. } => {
-                    self.write(shelf, move |shelf| shelf.to_hold(after, old, CHUNK))
+            let after = sweeps.pinned;
+            let (last, pin) = match &self.backend {
+                BoardBackend::File { store, .. } => {
+                    self.write(store, move |store| store.to_hold(after, old, CHUNK))
                         .await?
                 }
                 BoardBackend::Shared(board) => board.to_pin(after, old, CHUNK).await?,
             };
-            let Some(looked) = looked else { return Ok(()) };
-            if !hold.is_empty() {
-                let seqs = hold.iter().map(|(seq, _)| *seq).collect();
+            let Some(last) = last else { return Ok(()) };
+            if !pin.is_empty() {
+                let seqs = pin.iter().map(|(seq, _)| *seq).collect();
                 self.inbox.pin(handler, seqs).await?;
-                self.note_held(hold, Vec::new()).await?;
+                self.note_pinned(pin, Vec::new()).await?;
             }
-            passes.held = looked;
+            sweeps.pinned = last;
         }
     }
 
     /// Forgets the facts whose events retention has removed.
     pub(crate) async fn after_sweep(&self, retention: Duration) -> Result<(), StoreError> {
-        let mut passes = self.passes.lock().await;
-        if passes.number.is_multiple_of(WHOLE) {
-            // What had to stay longer.
-            passes.forgotten = 0;
+        let mut sweeps = self.sweeps.lock().await;
+        if sweeps.number.is_multiple_of(FULL_EVERY) {
+            // Some old events were kept longer, such as parked ones. They may be removed by now.
+            sweeps.forgotten = 0;
         }
-        // Too early a look would not be repeated soon; what another clock has removed meanwhile is found when all is looked at.
-        let old = Old::than(retention, self.clock.now());
-        passes.forgotten = self.forget_gone(passes.forgotten, old).await?;
+        // Only the full sweep checks a fact again, so a fact is checked when it is old enough, not
+        // earlier. It also finds events that were removed earlier by another clock.
+        let old = AgeCutoff::older_than(retention, self.clock.now());
+        sweeps.forgotten = self.forget_old(sweeps.forgotten, old).await?;
         Ok(())
     }
 
-    /// Of facts beyond `after` of events that are old: up to where was looked.
-    async fn forget_gone(&self, mut after: Seq, old: Old) -> Result<Seq, StoreError> {
+    /// Forgets old facts after `after` whose events are removed. Returns the last event checked.
+    async fn forget_old(&self, mut after: Seq, old: AgeCutoff) -> Result<Seq, StoreError> {
         loop {
             let seqs = match &self.backend {
-                BoardBackend::File { shelf, .. } => {
-                    self.write(shelf, move |shelf| shelf.old_facts(after, old, CHUNK))
+                BoardBackend::File { store, .. } => {
+                    self.write(store, move |store| store.old_facts(after, old, CHUNK))
                         .await?
                 }
                 BoardBackend::Shared(board) => board.old_facts(after, old, CHUNK).await?,
@@ -99,37 +102,40 @@ impl Board {
     }
 
     async fn forget_missing(&self, mut seqs: Vec<Seq>) -> Result<(), StoreError> {
-        let there = self.inbox.existing(seqs.clone()).await?;
-        seqs.retain(|seq| !there.contains(seq));
+        let existing = self.inbox.existing(seqs.clone()).await?;
+        seqs.retain(|seq| !existing.contains(seq));
         if !seqs.is_empty() {
             self.forget(seqs).await?;
         }
         Ok(())
     }
 
-    /// Forgets what is gone of streams of which events were deleted.
-    pub(crate) async fn forget_deleted(&self, of: &EventFilter) -> Result<(), StoreError> {
-        let _passes = self.passes.lock().await;
-        self.forget_streams(of, of.stream.as_deref(), false).await?;
-        // What tells no appname was found by its streamid alone.
-        let mut rest = of.stream.as_deref();
+    /// Forgets facts whose events were deleted, in all streams that the deletion's filter names.
+    pub(crate) async fn forget_deleted(&self, filter: &EventFilter) -> Result<(), StoreError> {
+        let _sweeps = self.sweeps.lock().await;
+        self.forget_streams(filter, filter.stream.as_deref(), false)
+            .await?;
+        // Some kinds have no appname: the filter found their events by `streamid` alone, which may
+        // contain slashes.
+        let mut rest = filter.stream.as_deref();
         while let Some((_, streamid)) = rest.and_then(|rest| rest.split_once('/')) {
-            self.forget_streams(of, Some(streamid), true).await?;
+            self.forget_streams(filter, Some(streamid), true).await?;
             rest = Some(streamid);
         }
         Ok(())
     }
 
-    /// Forgets what is gone of the streams of this name, or of those of them that have no appname.
+    /// Forgets facts whose events are removed, in the streams with this name. With
+    /// `without_appname`, only in those that have no appname.
     async fn forget_streams(
         &self,
-        of: &EventFilter,
+        filter: &EventFilter,
         name: Option<&str>,
-        nameless: bool,
+        without_appname: bool,
     ) -> Result<(), StoreError> {
         let wanted = StreamQuery {
-            source: of.source.clone(),
-            domain: of.domain.clone(),
+            source: filter.source.clone(),
+            domain: filter.domain.clone(),
             stream: name.map(str::to_owned),
             ..StreamQuery::default()
         };
@@ -137,7 +143,7 @@ impl Board {
         while let Some(after) = streams {
             let page = self.list(wanted.clone(), after, CHUNK).await?;
             for stream in &page.items {
-                if !nameless || stream.key.appname.is_empty() {
+                if !without_appname || stream.key.appname.is_empty() {
                     self.forget_missing_of(stream).await?;
                 }
             }
@@ -150,7 +156,7 @@ impl Board {
         let mut all = Vec::new();
         loop {
             let before = all.last().copied();
-            let mut more = self.details(stream, before, CHUNK).await?.timeline;
+            let mut more = self.record(stream, before, CHUNK).await?.timeline;
             let is_last = more.len() <= CHUNK;
             all.append(&mut more);
             if is_last {
@@ -163,82 +169,84 @@ impl Board {
         Ok(())
     }
 
-    /// Makes the board again from what is in the inbox up to now: the same one, unless it was damaged. How many events tell
-    /// of streams.
+    /// Builds the board again from the events that are in the inbox now. The result differs only if
+    /// the board was damaged. Returns the number of events that gave a fact.
     pub(crate) async fn rebuild(&self) -> Result<u64, StoreError> {
         let upto = *self.inbox.committed().borrow();
-        let told = self.reindex(0, upto).await?;
-        let _passes = self.passes.lock().await;
-        self.forget_gone(0, Old::ALL).await?;
-        Ok(told)
+        let count = self.reindex(0, upto).await?;
+        let _sweeps = self.sweeps.lock().await;
+        self.forget_old(0, AgeCutoff::ALL).await?;
+        Ok(count)
     }
 
-    /// Takes again what a power cut may have taken from the board, or all if it is new; once. `handler` is the board's number.
+    /// Reads events again after the start: those whose facts a power cut may have removed from the
+    /// board, or all if the board is new. `handler` is the board's number in the inbox.
     pub(crate) async fn catch_up(&self, handler: HandlerId) -> Result<(), StoreError> {
-        let BoardBackend::File { shelf, .. } = &self.backend else {
-            return Ok(()); // one store, one fate
+        let BoardBackend::File { store, .. } = &self.backend else {
+            return Ok(()); // the database makes facts and position durable together
         };
-        let mut passes = self.passes.lock().await;
-        if passes.caught_up {
+        let mut sweeps = self.sweeps.lock().await;
+        if sweeps.caught_up {
             return Ok(());
         }
         let position = self.inbox.position(handler).await?;
-        let sure = self.write(shelf, |shelf| shelf.noted("sure")).await?;
-        if sure < position {
-            self.reindex(sure, position).await?;
+        let checkpoint = self.write(store, |store| store.noted("sure")).await?;
+        if checkpoint < position {
+            self.reindex(checkpoint, position).await?;
         }
         self.record_checkpoint(handler).await?;
-        passes.caught_up = true;
+        sweeps.caught_up = true;
         Ok(())
     }
 
-    /// Notes up to where the board is complete: in its file, so behind everything that was written to it.
+    /// Records up to which event the board is complete. The record is in the board's own file, written
+    /// after the facts: a power cut that loses facts also loses the record.
     pub(crate) async fn record_checkpoint(&self, handler: HandlerId) -> Result<(), StoreError> {
-        let BoardBackend::File { shelf, .. } = &self.backend else {
+        let BoardBackend::File { store, .. } = &self.backend else {
             return Ok(());
         };
         let position = self.inbox.position(handler).await?;
-        self.write(shelf, move |shelf| shelf.note("sure", position))
+        self.write(store, move |store| store.note("sure", position))
             .await
     }
 
-    /// Replaces the facts of all events beyond `after` up to `upto`: how many there are.
+    /// Replaces the facts of all events after `after` up to `upto`. Returns the number of facts.
     async fn reindex(&self, after: Seq, upto: Seq) -> Result<u64, StoreError> {
         let mut from = after;
-        let mut number = 0;
+        let mut count = 0;
         while from < upto {
             let events = self.inbox.after(from, CHUNK, CHUNK_BYTES).await?;
             let last = events.last().map_or(upto, |event| event.seq().min(upto));
-            let told: Vec<StreamFact> = events
+            let facts: Vec<StreamFact> = events
                 .iter()
                 .filter(|event| event.seq() <= upto)
-                .filter_map(StreamFact::by)
+                .filter_map(StreamFact::of)
                 .collect();
-            number += told.len() as u64;
-            self.apply(told, Some((from + 1, last))).await?;
+            count += facts.len() as u64;
+            self.apply(facts, Some((from + 1, last))).await?;
             from = last;
         }
-        Ok(number)
+        Ok(count)
     }
 
-    pub(super) async fn to_free(&self) -> Result<Vec<Seq>, StoreError> {
+    pub(super) async fn to_unpin(&self) -> Result<Vec<Seq>, StoreError> {
         match &self.backend {
-            BoardBackend::File { shelf, .. } => self.write(shelf, |shelf| shelf.to_free()).await,
+            BoardBackend::File { store, .. } => self.write(store, |store| store.to_free()).await,
             BoardBackend::Shared(board) => board.to_unpin().await,
         }
     }
 
-    pub(super) async fn note_held(
+    pub(super) async fn note_pinned(
         &self,
-        hold: Vec<Begin>,
-        free: Vec<Seq>,
+        pin: Vec<Begin>,
+        unpin: Vec<Seq>,
     ) -> Result<(), StoreError> {
         match &self.backend {
-            BoardBackend::File { shelf, .. } => {
-                self.write(shelf, move |shelf| shelf.note_held(&hold, &free))
+            BoardBackend::File { store, .. } => {
+                self.write(store, move |store| store.note_held(&pin, &unpin))
                     .await
             }
-            BoardBackend::Shared(board) => board.note_pinned(&hold, &free).await,
+            BoardBackend::Shared(board) => board.note_pinned(&pin, &unpin).await,
         }
     }
 }

@@ -1,4 +1,4 @@
--- The board of streams. Everything but `facts` is derived from them, and they from the inbox.
+-- The board of streams. All tables are derived from `facts`, and `facts` from the inbox.
 
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 
@@ -10,11 +10,11 @@ CREATE TABLE streams(
     streamid TEXT NOT NULL,
     live INTEGER NOT NULL DEFAULT 0,
     since INTEGER,                          -- milliseconds since 1970, as all times
-    session TEXT,                           -- the newest one
-    last INTEGER NOT NULL,                  -- when something of it happened
-    announced INTEGER NOT NULL DEFAULT 0,   -- whether it was live when that was last told
-    changes INTEGER NOT NULL DEFAULT 0,     -- how often that was
-    settle_at INTEGER,                      -- when to tell that it has changed
+    session TEXT,                           -- key of the newest one
+    last INTEGER NOT NULL,                  -- time of its latest event
+    announced INTEGER NOT NULL DEFAULT 0,   -- the `live` that was announced last
+    changes INTEGER NOT NULL DEFAULT 0,     -- how many changes were announced
+    settle_at INTEGER,                      -- when to announce a change
     revision INTEGER NOT NULL,
     UNIQUE (source, domain, appname, streamid)
 );
@@ -31,7 +31,7 @@ CREATE TABLE facts(
     received INTEGER NOT NULL,
     sequence TEXT,
     lasted INTEGER,
-    gone INTEGER NOT NULL DEFAULT 0         -- its event is; see Shelf::forget
+    gone INTEGER NOT NULL DEFAULT 0         -- its event is removed; see Shelf::forget
 );
 CREATE INDEX facts_of_stream ON facts(stream, at);
 CREATE INDEX facts_of_push ON facts(stream, sequence, at) WHERE kind IN (0, 1);
@@ -49,5 +49,5 @@ CREATE TABLE sessions(
 ) WITHOUT ROWID;
 CREATE INDEX sessions_by_start ON sessions(stream, start, rank);
 
--- The begins of streams that are live, which retention has been told to leave.
+-- The pinned begins of live streams: retention keeps them.
 CREATE TABLE held(seq INTEGER PRIMARY KEY, stream INTEGER NOT NULL);

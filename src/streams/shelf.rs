@@ -7,11 +7,11 @@ use std::time::Duration;
 use css_callbacks::{EventId, Kind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::clock::Old;
+use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::stream::{
-    Begin, Fact, FactsWritten, NOTABLE, NUMBERLESS, Session, StreamChange, StreamFact, StreamKey,
-    StreamQuery, StreamRecord, StreamRow, sessions,
+    Begin, Fact, FactsWritten, MAX_PUSH_FACTS, NOTABLE, Session, StreamChange, StreamFact,
+    StreamKey, StreamQuery, StreamRecord, StreamRow, sessions,
 };
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -248,7 +248,7 @@ impl Shelf {
     pub(super) fn to_hold(
         &self,
         after: Seq,
-        old: Old,
+        old: AgeCutoff,
         limit: usize,
     ) -> rusqlite::Result<(Option<Seq>, Vec<Begin>)> {
         let mut select = self.conn.prepare_cached(
@@ -283,7 +283,7 @@ impl Shelf {
     pub(super) fn old_facts(
         &self,
         after: Seq,
-        old: Old,
+        old: AgeCutoff,
         limit: usize,
     ) -> rusqlite::Result<Vec<Seq>> {
         let mut select = self.conn.prepare_cached(
@@ -428,7 +428,7 @@ impl Reader {
     }
 
     /// How many are live in each domain, and how many have been for too long.
-    pub(super) fn measure(&self, stale: Old) -> rusqlite::Result<(Vec<(String, u64)>, u64)> {
+    pub(super) fn measure(&self, stale: AgeCutoff) -> rusqlite::Result<(Vec<(String, u64)>, u64)> {
         let mut select = self.0.prepare_cached(
             "SELECT domain, count(*) FROM streams WHERE live = 1 GROUP BY domain",
         )?;
@@ -563,7 +563,7 @@ fn refresh_push(tx: &Transaction, stream: i64, push: Option<&str>) -> rusqlite::
          WHERE stream = ?1 AND sequence IS ?2 AND kind IN (0, 1) ORDER BY at DESC, id DESC, seq LIMIT ?3",
     )?;
     let facts: Vec<Fact> = select
-        .query_map(params![stream, push, NUMBERLESS as i64], fact_of)?
+        .query_map(params![stream, push, MAX_PUSH_FACTS as i64], fact_of)?
         .collect::<Result<_, _>>()?;
     tx.prepare_cached("DELETE FROM sessions WHERE stream = ?1 AND sequence IS ?2")?
         .execute(params![stream, push])?;

@@ -1,9 +1,9 @@
-//! The board on disk: as the rule has it, however facts come and go.
+//! The stored board agrees with the rule, in whatever order facts are added and removed.
 
 #![allow(clippy::unwrap_used)]
 
-mod announcing;
-mod keeping;
+mod announce;
+mod retention;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -16,34 +16,33 @@ use tokio::runtime::Runtime;
 
 use super::settings::StreamsConfig;
 use super::{Board, BoardBackend};
-use crate::clock::{Clock, Old};
+use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
 use crate::inbox::Inbox;
 use crate::inbox::contract::{postgres_settings, server, settings};
 use crate::stream::{Fact, StreamFact, StreamKey, StreamQuery};
 
-/// Between the numbers of two cases on one board.
+/// The distance between the event numbers of two cases on one board.
 const APART: Seq = 1000;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_seconds(1_764_000_000 + second)
 }
 
-/// A board, and the inbox beside it.
+/// A board and its inbox.
 struct Bench {
     dir: TempDir,
     clock: Clock,
     inbox: Inbox,
     board: Board,
-    /// Numbers and names of the case begin here.
+    /// The first event number of the case. It is also part of the domain's name.
     case: Seq,
 }
 
-/// What is shown of a stream: whether it is live, since when, and its sessions with events by their ids.
+/// A stream as the board shows it: `live`, `since`, and its sessions with the ids of their events.
 type Shown = (bool, Option<Timestamp>, Vec<String>);
 
 impl Bench {
-    /// The engine by its name.
     async fn of(engine: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = match engine {
@@ -69,7 +68,6 @@ impl Bench {
         Board::open(dir.path(), inbox, clock, Arc::default(), settings).unwrap()
     }
 
-    /// Another case on the same board.
     fn next_case(&mut self) {
         self.case += APART;
     }
@@ -77,7 +75,7 @@ impl Bench {
     async fn shown(&self, ids: &BTreeMap<Seq, EventId>) -> BTreeMap<String, Shown> {
         let mut shown = BTreeMap::new();
         for stream in self.streams(None).await {
-            let found = self.board.details(&stream, None, 1000).await.unwrap();
+            let found = self.board.record(&stream, None, 1000).await.unwrap();
             let id = |seq: &Seq| ids[seq].to_string();
             let sessions = found.sessions.iter().map(|session| {
                 let begin = session.begin.as_ref().map(id);
@@ -107,22 +105,24 @@ impl Bench {
         self.board.list(wanted, 0, 1000).await.unwrap().items
     }
 
-    async fn to_hold(&self) -> Vec<crate::stream::Begin> {
+    async fn to_pin(&self) -> Vec<crate::stream::Begin> {
         let case = self.case;
-        let (_, hold) = match &self.board.backend {
-            BoardBackend::File { shelf, .. } => {
+        let (_, pin) = match &self.board.backend {
+            BoardBackend::File { store, .. } => {
                 self.board
-                    .write(shelf, move |shelf| shelf.to_hold(case, Old::ALL, 1000))
+                    .write(store, move |store| {
+                        store.to_hold(case, AgeCutoff::ALL, 1000)
+                    })
                     .await
             }
-            BoardBackend::Shared(board) => board.to_pin(case, Old::ALL, 1000).await,
+            BoardBackend::Shared(board) => board.to_pin(case, AgeCutoff::ALL, 1000).await,
         }
         .unwrap();
-        hold
+        pin
     }
 }
 
-fn told(
+fn stream_fact(
     case: Seq,
     stream: u8,
     number: u8,
@@ -132,24 +132,8 @@ fn told(
     lasted: u8,
 ) -> StreamFact {
     let sequence = (number > 0).then(|| number.to_string());
-    let mut id = [
-        stream,
-        number,
-        second as u8,
-        lasted,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ];
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&[stream, number, second as u8, lasted]);
     id[15] = kind.stored() as u8;
     StreamFact {
         stream: StreamKey {
@@ -170,10 +154,9 @@ fn told(
     }
 }
 
-/// Stream, sequence (0 is none), kind, when, how long it lasted.
+/// Stream, `sequence` (0 means none), kind, second, push duration in seconds.
 type Arrival = (u8, u8, Kind, i64, u8);
 
-/// Events as they arrive: stream, sequence (0 is none), kind, when, how long it lasted.
 fn arriving() -> impl Strategy<Value = Vec<Arrival>> {
     let kind = prop_oneof![
         5 => Just(Kind::StreamBegin),
@@ -188,7 +171,7 @@ fn numbered(case: Seq, arriving: &[Arrival]) -> Vec<StreamFact> {
         .iter()
         .enumerate()
         .map(|(at, (stream, number, kind, second, lasted))| {
-            told(
+            stream_fact(
                 case,
                 *stream,
                 *number,
@@ -203,7 +186,7 @@ fn numbered(case: Seq, arriving: &[Arrival]) -> Vec<StreamFact> {
 
 fn ids<'a>(all: impl IntoIterator<Item = &'a StreamFact>) -> BTreeMap<Seq, EventId> {
     all.into_iter()
-        .map(|told| (told.fact.seq, told.fact.id))
+        .map(|item| (item.fact.seq, item.fact.id))
         .collect()
 }
 
@@ -227,12 +210,12 @@ async fn any_order(bench: &mut Bench, (arriving, order, batch): (Arriving, Order
     let second = numbered(case, &shuffled);
     for part in second.chunks(batch) {
         bench.board.apply(part.to_vec(), None).await.unwrap();
-        // What is fed in twice, as after a crash.
+        // After a crash the board reads an event twice.
         bench.board.apply(part[..1].to_vec(), None).await.unwrap();
     }
     let other = bench.shown(&ids(&second)).await;
     assert_eq!(one, other);
-    // And made again from the same it is the same.
+    // A reindex from the same facts changes nothing.
     let all = Some((case + 1, case + second.len() as Seq));
     bench.board.apply(second.clone(), all).await.unwrap();
     assert_eq!(other, bench.shown(&ids(&second)).await);
@@ -246,33 +229,34 @@ async fn retention(
     let case = bench.case;
     let mut all = numbered(case, &arriving);
     bench.board.apply(all.clone(), None).await.unwrap();
-    let mut stored: BTreeSet<Seq> = all.iter().map(|told| told.fact.seq).collect();
-    let mut held: HashSet<Seq> = HashSet::new();
+    let mut stored: BTreeSet<Seq> = all.iter().map(|item| item.fact.seq).collect();
+    let mut pinned: HashSet<Seq> = HashSet::new();
     for (pass, (upto, parked)) in passes.iter().enumerate() {
         if pass == 1 {
             let more = more(case, all.len() as Seq, &later);
             bench.board.apply(more.clone(), None).await.unwrap();
-            stored.extend(more.iter().map(|told| told.fact.seq));
+            stored.extend(more.iter().map(|item| item.fact.seq));
             all.extend(more);
         }
         let before = bench.live().await;
-        let free = bench.board.to_free().await.unwrap();
-        held.retain(|seq| !free.contains(seq));
-        let hold = bench.to_hold().await;
-        held.extend(hold.iter().map(|(seq, _)| *seq));
-        bench.board.note_held(hold, free).await.unwrap();
-        let goes =
-            |seq: &Seq| *seq <= case + upto && !held.contains(seq) && parked >> (seq % 64) & 7 != 0;
-        let gone: Vec<Seq> = stored.iter().copied().filter(goes).collect();
-        stored.retain(|seq| !gone.contains(seq));
-        for part in gone.chunks(3) {
+        let unpin = bench.board.to_unpin().await.unwrap();
+        pinned.retain(|seq| !unpin.contains(seq));
+        let pin = bench.to_pin().await;
+        pinned.extend(pin.iter().map(|(seq, _)| *seq));
+        bench.board.note_pinned(pin, unpin).await.unwrap();
+        let is_removed = |seq: &Seq| {
+            *seq <= case + upto && !pinned.contains(seq) && parked >> (seq % 64) & 7 != 0
+        };
+        let removed: Vec<Seq> = stored.iter().copied().filter(is_removed).collect();
+        stored.retain(|seq| !removed.contains(seq));
+        for part in removed.chunks(3) {
             bench.board.forget(part.to_vec()).await.unwrap();
             assert_eq!(bench.live().await, before);
         }
-        // Made again from what is left it is the same.
+        // A reindex from the remaining events changes nothing.
         let shown = bench.shown(&ids(&all)).await;
         let mut left = all.clone();
-        left.retain(|told| stored.contains(&told.fact.seq));
+        left.retain(|item| stored.contains(&item.fact.seq));
         let everything = Some((case + 1, case + APART - 1));
         bench.board.apply(left, everything).await.unwrap();
         assert_eq!(shown, bench.shown(&ids(&all)).await);
@@ -280,11 +264,11 @@ async fn retention(
     bench.next_case();
 }
 
-/// Of sessions of their own: one whose events are gone would be taken for new.
+/// More facts, in sessions of their own. A fact of a session that was forgotten would start it anew.
 fn more(case: Seq, from: Seq, arriving: &[Arrival]) -> Vec<StreamFact> {
     let mut more = numbered(case, arriving);
-    for told in &mut more {
-        let fact = &mut told.fact;
+    for item in &mut more {
+        let fact = &mut item.fact;
         fact.seq += from;
         fact.sequence = fact
             .sequence
@@ -298,8 +282,8 @@ fn more(case: Seq, from: Seq, arriving: &[Arrival]) -> Vec<StreamFact> {
     more
 }
 
-/// Runs a property on one board, one case after the other.
-fn hold_for<T: std::fmt::Debug>(
+/// Runs all cases of a property on one board, one after the other: opening boards is slow.
+fn check_property<T: std::fmt::Debug>(
     engine: &str,
     cases: u32,
     strategy: impl Strategy<Value = T>,
@@ -329,20 +313,20 @@ fn sweeps() -> impl Strategy<Value = (Arriving, Arriving, Vec<(i64, u64)>)> {
 
 #[test]
 fn any_order_gives_the_same_board() {
-    hold_for("sqlite", 60, orders(), any_order);
+    check_property("sqlite", 60, orders(), any_order);
 }
 
 #[test]
 fn any_order_gives_the_same_board_on_postgres() {
-    hold_for("postgres", 30, orders(), any_order);
+    check_property("postgres", 30, orders(), any_order);
 }
 
 #[test]
 fn retention_makes_nothing_live_or_offline() {
-    hold_for("sqlite", 60, sweeps(), retention);
+    check_property("sqlite", 60, sweeps(), retention);
 }
 
 #[test]
 fn retention_makes_nothing_live_or_offline_on_postgres() {
-    hold_for("postgres", 30, sweeps(), retention);
+    check_property("postgres", 30, sweeps(), retention);
 }

@@ -337,7 +337,7 @@ fn metrics_come_in_the_format_that_is_asked_for() {
     let (kind, text) = ask("*/*");
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
     assert!(text.contains("# TYPE livehook_callbacks_total counter\n") && !text.contains("# EOF"));
-    // What can be counted is there before anything happens.
+    // Counters exist before anything is counted.
     for series in [
         "livehook_callbacks_total{source=\"css\",kind=\"record\",result=\"failed\"} 0\n",
         "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"refused\"} 0\n",
@@ -348,7 +348,7 @@ fn metrics_come_in_the_format_that_is_asked_for() {
     ] {
         assert!(text.contains(series), "{series} in {text}");
     }
-    // As Prometheus asks.
+    // The header that Prometheus sends.
     let (kind, text) = ask(
         "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
          text/plain;version=0.0.4;q=0.5,*/*;q=0.1",

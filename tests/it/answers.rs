@@ -268,7 +268,7 @@ fn a_body_that_stalls_is_answered_408_and_the_connection_closed() {
         assert!(is_closed(connection));
     }
     assert!(server.events().is_empty());
-    // With so short a deadline a busy disk may be too slow.
+    // A busy disk may be too slow for such a short deadline.
     wait_for("the whole body to be taken", || {
         Some(()).filter(|()| server.post("/css", &body).status == 200)
     });
@@ -321,11 +321,11 @@ fn more_in_flight_than_fits_is_answered_503_until_there_is_room() {
         let fill = format!("\"fill\":\"{number}{}\"", "y".repeat(8000));
         server.post("/css", signed_raw(fill.as_bytes()))
     };
-    // What is only announced takes no room from others.
+    // A body that is announced but not sent does not use up the budget.
     let mut announced = connect(&server);
     write(&mut announced, head(body.len()));
     assert_stored(&other());
-    // The other one may still be faster than what was written before it.
+    // The other request may be answered before bytes that were written earlier are read.
     let (mut first, refused) = wait_for("the body to arrive first", || {
         let mut first = connect(&server);
         write(&mut first, head(body.len()));

@@ -200,7 +200,7 @@ fn a_key_is_rotated_by_a_reload() {
         (200, 401)
     );
     // A forger and a mistake look the same, so the log names both possibilities.
-    let logged = "callbacks are refused: it is signed with another key than this source's: a forgery if other callbacks arrive, \
+    let logged = "callbacks are refused: the signature was made with another key; if other callbacks arrive, this one is a forgery, \
         else the keys here differ from the template's CallbackKey";
     wait_for("the log", || server.log().contains(logged).then_some(()));
     reload(format!("{KEY}\n{OTHER_KEY}\n"), 1);

@@ -12,7 +12,7 @@ use crate::support::{KEY, Settings, TestServer, now, signed_with, wait_for, wait
 const HOUR: i64 = 3600;
 const YEAR: i64 = 365 * 24 * HOUR;
 const EVENTS: usize = 12;
-/// Far less than a step, and far more than what is waited for takes on a busy machine.
+/// Much less than a step of the clock, and much more than the waits below take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 fn settings(clock: &ServerClock, inbox: &str, target: &Target, retry: &str) -> Settings {

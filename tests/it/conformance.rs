@@ -127,7 +127,7 @@ fn cases_that_need_other_secrets_are_skipped() {
     assert_eq!(grades.names("skip").len(), 2 + 11 + 4);
     assert_eq!(grades.code, Some(0));
 
-    // With --unsigned it sends them anyway, and this source accepts none.
+    // With --unsigned the simulator sends them anyway. This source does not accept them.
     let grades = grade(&url, &["--key", KEY, "--unsigned"]);
     assert_eq!(grades.names("fail").len(), 11);
     assert!(

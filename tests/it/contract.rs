@@ -1,5 +1,5 @@
-//! `docs/contract.md` says what a running server does: its kinds, its metrics, its API, its
-//! commands; `docs/storage-format.md` says what tables it has.
+//! A running server does what `docs/contract.md` says: kinds, metrics, API, commands. It has the
+//! tables that `docs/storage-format.md` shows.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn contract() -> String {
     there.to_owned()
 }
 
-/// A token, and from it on whatever may stand in a name.
+/// All words in a text that begin with this prefix, up to the first character that no name has.
 fn names<'a>(text: &'a str, begin: &'a str, more: &'a str) -> BTreeSet<&'a str> {
     let each = text.match_indices(begin).map(|(at, _)| {
         let name = &text[at..];
@@ -62,7 +62,7 @@ fn every_kind_is_taken_as_the_table_says() {
         );
         seen.insert(slug);
     }
-    // What can be delivered in the typed form are all kinds but `unknown`.
+    // All kinds but `unknown` have a typed form.
     let metrics = server.get("/metrics").text();
     let typed = metrics.lines().filter_map(|line| {
         let label = line.strip_prefix("livehook_untyped_members_total{kind=\"")?;
@@ -74,7 +74,7 @@ fn every_kind_is_taken_as_the_table_says() {
 #[test]
 fn every_metric_is_named_and_no_other() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-    // Authentic but expired: it shows the sender's clock, and opens a retry window.
+    // An authentic callback that has expired. It shows the sender's clock and opens a retry window.
     let late = signed_with(KEY, now() - 3600, json!({ "event_type": 1 }));
     assert_eq!(server.post("/css", late).status, 401);
     let metrics = server.get("/metrics").text();
@@ -96,7 +96,8 @@ fn every_endpoint_of_the_api_is_named_and_no_other() {
     let named = names(&contract, "/api/", "/{}.-");
     let there = document["paths"].as_object().unwrap();
     for path in there.keys() {
-        // Of those that differ in their last word the others are named by it alone.
+        // Of commands that differ only in the last word, the document names the others by that word
+        // alone.
         let (_, last) = path.rsplit_once('/').unwrap();
         let is_named = named.contains(path.as_str()) || contract.contains(&format!("`{last}`"));
         assert!(is_named, "{path}");
@@ -135,7 +136,7 @@ fn the_example_of_an_event_has_the_members_of_one() {
     let event = event.as_object_mut().unwrap();
     for (name, value) in example.as_object().unwrap() {
         match name.as_str() {
-            // Those of a list have no data; two are of this very event.
+            // The events of the list have no data, and two items are this same event.
             "data" => {}
             "id" | "receivedtime" => assert!(event.remove(name).is_some(), "{name}"),
             _ => assert_eq!(event.remove(name).as_ref(), Some(value), "{name}"),
@@ -144,7 +145,7 @@ fn the_example_of_an_event_has_the_members_of_one() {
     assert!(event.is_empty(), "{event:?}");
 }
 
-/// The tables of a file as the document writes them: `name(column, column)`.
+/// The tables of a file in the form of the document: `name(column, column)`.
 fn tables(file: &Path) -> BTreeSet<String> {
     let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut select = file

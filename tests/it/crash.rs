@@ -12,9 +12,9 @@ use crate::support::load::{Load, StopOnDrop, counts_in_order, whole_lines};
 use crate::support::target::{Hit, Target, number_in_stream, reserve};
 use crate::support::{Client, Settings, TestServer, wait_up_to};
 
-/// More with `LIVEHOOK_CRASHES=100`.
+/// The number of kills. `LIVEHOOK_CRASHES=100` makes more.
 const CRASHES: u64 = 12;
-/// Between two events of a sender.
+/// The pause between two events of a sender.
 const PACE: Duration = Duration::from_millis(3);
 
 #[test]
@@ -136,7 +136,7 @@ impl OtherProgram {
             });
             match used {
                 Ok(()) => drop(self.used.fetch_add(1, Ordering::Relaxed)),
-                // It is locked while the server starts or has it.
+                // The store is locked while a server starts or runs.
                 Err(error) => assert!(
                     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy),
                     "{error}"

@@ -1,4 +1,4 @@
-//! `livehook demo`: what it shows is true, and what it names to try works.
+//! `livehook demo`: its output is true, and the commands that it suggests work.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -62,7 +62,7 @@ impl Demo {
         self.directory.path()
     }
 
-    /// What stands between two texts.
+    /// The text between two others.
     #[track_caller]
     fn between(&self, begin: &str, end: &str) -> &str {
         let found = self.shown.split_once(begin);
@@ -95,7 +95,7 @@ impl Demo {
         commands.map(str::to_owned).collect()
     }
 
-    /// Runs a command as it would be pasted.
+    /// Runs a command as a user would paste it.
     fn shell(&self, command: &str) -> Output {
         Command::new("sh")
             .args(["-c", command])
@@ -133,7 +133,7 @@ fn text(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The exit code of a demo that does not start, and what it says.
+/// The exit code and the message of a demo that does not start.
 fn failed(directory: &Path, arguments: &[&str]) -> (i32, String) {
     let ran = livehook()
         .arg("demo")
@@ -149,7 +149,7 @@ fn failed(directory: &Path, arguments: &[&str]) -> (i32, String) {
     (ran.status.code().unwrap(), said)
 }
 
-/// Takes the usual ports, where nobody else has taken them.
+/// Takes the usual ports, unless another process already has.
 fn take_the_usual_ports() -> [Option<TcpListener>; 2] {
     [8080, 9090].map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
 }
@@ -170,7 +170,7 @@ fn the_request_the_answer_and_the_event_are_shown_in_this_order() {
         "HTTP/1.1 200 OK\n\n{\"code\":0}\n",
         "3. The event",
         "livehook-demo/events.jsonl\n",
-        "4. livehook goes on serving until Ctrl-C",
+        "4. livehook keeps running until Ctrl-C",
         "What to try next",
     ];
     assert!(order.map(at).is_sorted(), "{shown}");
@@ -227,7 +227,7 @@ fn every_command_that_it_names_works_as_it_stands() {
     wait_for("the server", || {
         let log = fs::read_to_string(&log).unwrap();
         assert!(serving.try_wait().unwrap().is_none(), "{log}");
-        log.contains("callbacks are taken").then_some(())
+        log.contains("accepting callbacks").then_some(())
     });
     terminate(&serving);
     assert_eq!(serving.wait().unwrap().code(), Some(0));
@@ -236,7 +236,7 @@ fn every_command_that_it_names_works_as_it_stands() {
 #[test]
 fn where_the_usual_ports_are_taken_free_ones_are_used() {
     let _taken = take_the_usual_ports();
-    // As installed: then the commands need no path.
+    // As after an installation: then the commands need no path.
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("livehook");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_livehook"), program).unwrap();
@@ -263,7 +263,7 @@ fn where_the_usual_ports_are_taken_free_ones_are_used() {
 
 #[test]
 fn a_port_that_is_taken_meanwhile_is_replaced() {
-    // Nothing looks whether the address of a variable is free.
+    // The demo does not check whether the address of a variable is free.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let mut livehook = livehook();
@@ -317,7 +317,7 @@ fn a_server_that_cannot_start_says_why_and_changes_nothing() {
     assert_eq!(code, 2);
     assert!(said.contains("--dir"), "{said}");
 
-    // Another one has the store: its configuration stays as it is.
+    // Another demo has the store, so its configuration stays as it is.
     let demo = Demo::start(&["--port", "0"]);
     let file = demo.path().join("livehook-demo/livehook.toml");
     let before = fs::read_to_string(&file).unwrap();

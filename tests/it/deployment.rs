@@ -1,5 +1,5 @@
-//! The files in `config/` that start more than one process: that they fit together, and that
-//! livehook takes what they hold.
+//! The files in `config/` that start several processes fit together, and livehook accepts the
+//! configuration in them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -100,7 +100,7 @@ fn the_admin_listener_of_the_image_is_open_only_with_a_token() {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let settings = |token: Option<&str>| Settings {
         admin: "token_env = \"LIVEHOOK_ADMIN_TOKEN?\"".into(),
-        // Any port, and without a token it has to be loopback all the same.
+        // The port may be any; without a token, the address must be loopback.
         env: [variable(
             "LIVEHOOK__ADMIN__LISTEN",
             if token.is_some() {
@@ -134,7 +134,7 @@ fn the_admin_listener_of_the_image_is_open_only_with_a_token() {
     assert_eq!(lines(&with), 0);
 }
 
-/// nginx.conf is tried out in docs_deploy.rs, the alerts in monitoring.rs.
+/// Other tests check nginx.conf (docs_deploy.rs) and the alerts (monitoring.rs).
 #[test]
 fn each_file_is_taken_by_what_it_is_for() {
     for name in ["compose.yaml", "compose-postgres.yaml"] {
@@ -147,7 +147,7 @@ fn each_file_is_taken_by_what_it_is_for() {
     validators::haproxy(balancer.as_str().unwrap()).unwrap();
 }
 
-/// That what one section names stands in another one, no schema says.
+/// No schema checks that the names in one section exist in another.
 #[test]
 fn the_compose_files_are_whole() {
     for name in ["compose.yaml", "compose-postgres.yaml"] {
@@ -180,8 +180,8 @@ fn the_receivers_of_the_compose_file_take_their_configuration() {
     let receiver = &services["receiver-a"];
     let toml = file["configs"]["livehook"]["content"].as_str().unwrap();
     check(toml, "/run/secrets", &texts(&receiver["secrets"]));
-    // The balancer must notice, by two failed checks, before an ending receiver accepts nothing
-    // more.
+    // The load balancer must notice, by two failed checks, that a receiver is ending before it
+    // stops accepting.
     assert!(toml.contains("drain_delay = \"3s\""));
     let balancer = file["configs"]["balancer"]["content"].as_str().unwrap();
     for part in [

@@ -7,12 +7,13 @@ use crate::clients::{node_packages, run};
 use crate::docs::all_pages;
 use crate::docs::page::root;
 
-/// Mermaid from npm, in the version that `diagrams/package.json` names, with the program that asks
+/// Installs Mermaid from npm, in the version of `diagrams/package.json`, and the program that calls
+/// it.
 /// it.
 fn parser() -> PathBuf {
     let parts = root().join("tests/it/diagrams");
     let folder = node_packages("mermaid", &parts.join("package.json"));
-    // It finds its modules from where it lies.
+    // The program finds its modules beside itself.
     let program = folder.join("parse.mjs");
     std::fs::copy(parts.join("parse.mjs"), &program).unwrap();
     program

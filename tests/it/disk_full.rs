@@ -176,7 +176,7 @@ fn fills_up(min_free: &str, keep: u64) {
     assert_eq!(ids.len(), stored.len(), "nothing is stored twice");
     assert!(stored.len() >= acknowledged.len());
     assert!(server.stop().success());
-    // What was acknowledged is there for the next process, too.
+    // The next process has all acknowledged events, too.
     let server = TestServer::start_in(directory.path(), &settings);
     assert_eq!(server.events().len(), stored.len());
     println!(
@@ -261,7 +261,7 @@ fn below_the_floor_positions_are_still_written() {
 #[test]
 fn a_limit_on_the_size_of_files_refuses_callbacks_and_kills_nothing() {
     let server = TestServer::start(&Settings::default());
-    // Longer than the limit leaves to the journal. The log is a file as well, but a short one.
+    // More than the limit leaves for the journal. The log is a file too, but a short one.
     let padding = "x".repeat(100_000);
     let callback = |n: u32| signed(json!({ "event_type": 1, "sequence": n, "padding": padding }));
     assert_eq!(server.post("/css", callback(1)).status, 200);
@@ -276,8 +276,8 @@ fn a_limit_on_the_size_of_files_refuses_callbacks_and_kills_nothing() {
     limit(Some(64 << 10));
     assert_eq!(server.post("/css", callback(2)).status, 503);
     assert_eq!(server.post("/css", callback(3)).status, 503);
-    // Which of the files meets its limit first is a matter of chance; none is complained of for
-    // each callback.
+    // Chance decides which of the files reaches its limit first. None is reported for every
+    // callback.
     for message in [
         "the journal could not be written",
         "the store failed: callbacks",

@@ -1,7 +1,7 @@
-//! The documents: that people can read them in a diff, that links lead somewhere, and that what
-//! they show works.
+//! The documents are readable in a diff, their links lead somewhere, and everything that they show
+//! works.
 //!
-//! `LIVEHOOK_PAGE=docs/start.md cargo test --test it docs::` looks at one page alone.
+//! `LIVEHOOK_PAGE=docs/start.md cargo test --test it docs::` checks only one page.
 
 mod configuration;
 mod links;
@@ -16,16 +16,16 @@ use self::page::{Block, Page, root};
 
 /// How the blocks of a language are checked on every page.
 enum Check {
-    /// All of a page run as one script: see [`shell`].
+    /// All blocks of a page are one script: see [`shell`].
     Script,
-    /// Each is taken by `livehook check`: see [`configuration`].
+    /// `livehook check` must accept each block: see [`configuration`].
     Configuration,
     Json,
-    /// Output or a drawing: it is only shown.
+    /// Output or a drawing, which is not run.
     Shown,
-    /// This file checks them on every page.
+    /// This file checks the blocks of every page.
     Everywhere(&'static str),
-    /// A test of the page's own, which [`OWN_TESTS`] names.
+    /// A test of the page itself, listed in [`OWN_TESTS`].
     OwnTest,
 }
 
@@ -48,10 +48,16 @@ const LANGUAGES: &[(&str, Check)] = &[
     ("yaml", Check::OwnTest),
 ];
 
-/// Page, language, and the file that checks these blocks, which has to name the page.
+/// A page, a language, and the file that checks these blocks. That file must name the page.
 const OWN_TESTS: &[(&str, &str, &str)] = &[
     ("README.md", "js", "tests/it/docs/receivers.rs"),
     ("README.md", "python", "tests/it/docs/receivers.rs"),
+    // As documentation tests of the crate.
+    (
+        "crates/css-callbacks/README.md",
+        "rust",
+        "crates/css-callbacks/src/lib.rs",
+    ),
     (
         "docs/deploy/docker.md",
         "console",
@@ -87,13 +93,25 @@ const OWN_TESTS: &[(&str, &str, &str)] = &[
         "tests/it/docs_handlers.rs",
     ),
     ("docs/handlers/rust.md", "rust", "tests/it/docs_handlers.rs"),
+    (
+        "docs/operate/backup.md",
+        "console",
+        "tests/it/docs_postgres.rs",
+    ),
     ("docs/operate/metrics.md", "yaml", "tests/it/monitoring.rs"),
+    (
+        "docs/operate/upgrade.md",
+        "console",
+        "tests/it/docs_deploy.rs",
+    ),
+    ("docs/postgres.md", "ini", "tests/it/docs_postgres.rs"),
+    ("docs/postgres.md", "sql", "tests/it/docs_postgres.rs"),
     ("docs/verify.md", "go", "tests/it/docs_verify.rs"),
     ("docs/verify.md", "js", "tests/it/docs_verify.rs"),
     ("docs/verify.md", "python", "tests/it/docs_verify.rs"),
 ];
 
-/// The Markdown files in a folder and the folders within.
+/// The Markdown files in a folder and its subfolders.
 fn markdown_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
@@ -108,16 +126,14 @@ fn markdown_in(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Every document of the repository that is there.
+/// Every document of the repository that exists.
 pub fn all_pages() -> Vec<Page> {
-    let crates = std::fs::read_dir(root().join("crates"));
-    let crates = crates.into_iter().flatten();
     let mut files: Vec<PathBuf> = ["README", "CONTRIBUTING", "CHANGELOG", "SECURITY"]
         .map(|name| root().join(name).with_extension("md"))
         .into_iter()
         .chain(markdown_in(&root().join("docs")))
         .chain(markdown_in(&root().join("benches")))
-        .chain(crates.map(|entry| entry.unwrap().path().join("README.md")))
+        .chain(markdown_in(&root().join("crates")))
         .filter(|path| path.exists() && !path.iter().any(|part| part == "node_modules"))
         .collect();
     files.sort();
@@ -127,7 +143,7 @@ pub fn all_pages() -> Vec<Page> {
         .collect()
 }
 
-/// The pages to look at: all, or the one that `LIVEHOOK_PAGE` names.
+/// The pages to check: all, or the one in `LIVEHOOK_PAGE`.
 fn pages() -> Vec<Page> {
     let mut pages = all_pages();
     if let Ok(only) = std::env::var("LIVEHOOK_PAGE") {

@@ -1,23 +1,24 @@
-//! The tables of `docs/configuration.md` are made from `config/livehook.toml`, whose options and defaults the tests of `config` hold.
+//! The tables of `docs/configuration.md` are made from `config/livehook.toml`. The tests of
+//! `config` check its options and defaults.
 //!
-//! `LIVEHOOK_BLESS=1` writes them again.
+//! `LIVEHOOK_BLESS=1` writes the tables again.
 
 use std::collections::BTreeMap;
 
 use crate::docs::page::{assert_page, read};
 
-/// An option as it stands in the file.
+/// An option in the file.
 struct Choice {
     name: String,
     value: String,
-    /// It stands behind a `#`.
+    /// The line begins with `#`.
     is_example: bool,
     meaning: String,
 }
 
 const PAGE: &str = "docs/configuration.md";
 
-/// The name of an option at the begin of a line, and what stands behind the `=`.
+/// The name of an option, its value, and whether the line is commented out.
 fn option(line: &str) -> Option<(&str, &str, bool)> {
     let bare = line.strip_prefix('#').unwrap_or(line);
     let (name, value) = bare.split_once(" = ")?;
@@ -27,7 +28,8 @@ fn option(line: &str) -> Option<(&str, &str, bool)> {
     is_name.then_some((name, value, line.starts_with('#')))
 }
 
-/// The options of each section. A comment is about the option below it; those further down say behind their value what they are.
+/// The options of each section. A comment describes the option below it. A further option has its
+/// description after its value.
 fn sections(text: &str) -> BTreeMap<String, Vec<Choice>> {
     let mut sections: BTreeMap<String, Vec<Choice>> = BTreeMap::new();
     let (mut section, mut comment) = (String::new(), Vec::new());
@@ -55,7 +57,7 @@ fn sections(text: &str) -> BTreeMap<String, Vec<Choice>> {
                 meaning,
             });
         } else if let Some(said) = line.strip_prefix("# ") {
-            // What is set in further is for the file alone.
+            // Indented comment lines are only for readers of the file.
             if !said.starts_with(' ') {
                 comment.push(said);
             }
@@ -66,7 +68,7 @@ fn sections(text: &str) -> BTreeMap<String, Vec<Choice>> {
     sections
 }
 
-/// What an option takes, by its name and its value.
+/// The type of an option, from its name and its value.
 fn type_of(name: &str, value: &str) -> &'static str {
     let text = value.trim_matches('"');
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -90,7 +92,7 @@ fn type_of(name: &str, value: &str) -> &'static str {
 }
 
 impl Choice {
-    /// What it is if it is not set, and its meaning without that.
+    /// The default of an option, and its meaning without the part about the default.
     fn default_and_meaning(&self) -> (String, String) {
         if let Some((before, rest)) = self.meaning.split_once("Default: ") {
             let end = rest.find(". ").unwrap_or(rest.len() - 1);
@@ -113,13 +115,13 @@ impl Choice {
     }
 }
 
-/// A row for each type of target: `{ type = "file", path = … }`.
+/// One row for each type of target: `{ type = "file", path = … }`.
 fn target_row(value: &str) -> String {
     let inner = value.trim_matches(['{', '}', ' ']);
     let (kind, options) = inner.split_once(", ").unwrap_or((inner, ""));
     let kind = kind.strip_prefix("type = ").unwrap();
     let file = kind.trim_matches('"');
-    // A list or a table has commas of its own.
+    // A list or a table contains commas itself.
     let mut depth = 0;
     let options: String = options
         .chars()
@@ -139,7 +141,7 @@ fn target_row(value: &str) -> String {
     .replace("|  |", "| |")
 }
 
-/// The tables by the heading above them.
+/// The tables, by the heading above them.
 fn tables(text: &str) -> BTreeMap<String, Vec<String>> {
     let mut tables = BTreeMap::new();
     for (section, options) in sections(text) {
@@ -167,7 +169,7 @@ fn tables(text: &str) -> BTreeMap<String, Vec<String>> {
     tables
 }
 
-/// The page with these tables, each in the place of the first one behind its heading.
+/// The page with these tables, each in place of the first table after its heading.
 fn with_tables(page: &str, tables: &BTreeMap<String, Vec<String>>) -> String {
     let mut written = Vec::new();
     let (mut waiting, mut replaced) = (None, 0);

@@ -1,4 +1,5 @@
-//! What docs/deploy shows: docker.md, systemd.md, kubernetes.md and nginx.md.
+//! The examples in docs/deploy work: docker.md, systemd.md, kubernetes.md and nginx.md. So do the commands
+//! of upgrade.md.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,11 +12,12 @@ use crate::support::target::reserve;
 use crate::support::{Settings, TestServer, now, signed, signed_with, wait_for};
 use crate::validators;
 
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 5] = [
     "docs/deploy/docker.md",
     "docs/deploy/kubernetes.md",
     "docs/deploy/nginx.md",
     "docs/deploy/systemd.md",
+    "docs/operate/upgrade.md",
 ];
 
 #[test]
@@ -59,10 +61,10 @@ fn the_drop_ins_are_taken_by_systemd() {
     }
 }
 
-/// Where what is posted to nginx comes from.
+/// The address of the sender for nginx.
 const SENDER: &str = "127.0.0.9";
 
-/// nginx with a part of its configuration, and a certificate of its own. Dropping it ends its process.
+/// nginx with a part of its configuration and its own certificate. Dropping it ends its process.
 struct Nginx {
     child: Child,
     folder: tempfile::TempDir,
@@ -70,7 +72,8 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// The part has one listener, the usual certificate, and receivers at these addresses, which become others.
+    /// Starts nginx. `part` has one listener, the usual certificate, and these receivers, whose
+    /// addresses are replaced.
     fn start(part: &str, receivers: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| -> PathBuf { folder.path().join(name) };
@@ -105,7 +108,7 @@ impl Nginx {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {folder_name}/{name};\n"))
             .concat();
-        // Root's workers would be another user, who may not look into the folder.
+        // As root, the workers would be another user, who cannot read the folder.
         let user = if rustix::process::getuid().is_root() {
             "user root;\n"
         } else {
@@ -140,7 +143,7 @@ impl Nginx {
         nginx
     }
 
-    /// Posts as the platform would, by HTTPS and by the name, and gives the status.
+    /// Posts like the platform, by HTTPS and by the host name. Returns the status.
     fn post(&self, path: &str, body: &str, header: &str) -> String {
         let (host, port) = self.address.rsplit_once(':').unwrap();
         let mut curl = Command::new("curl");
@@ -167,7 +170,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Behind the shipped configuration livehook knows who really sent a callback.
+/// With the configuration of the documents, livehook knows the real sender of a callback.
 #[test]
 fn callbacks_come_through_nginx() {
     let server = TestServer::start(&Settings {
@@ -175,7 +178,7 @@ fn callbacks_come_through_nginx() {
         ..Settings::default()
     });
     let conf = read("config/nginx.conf");
-    // Of what its head tells about livehook's configuration this is in force here, too.
+    // The comments at the top of the page about livehook's configuration are applied here, too.
     assert!(conf.contains("trusted_proxies = [\"127.0.0.1/32\"]"));
     let nginx = Nginx::start(
         &conf,
@@ -194,7 +197,8 @@ fn callbacks_come_through_nginx() {
     assert_eq!(rejected["items"][0]["client"], SENDER, "{rejected}");
 }
 
-/// nginx.md: with several receivers one that is gone, and one that does not take callbacks, are passed over.
+/// nginx.md: with several receivers, nginx passes over one that is gone, and one that does not
+/// accept callbacks.
 #[test]
 fn nginx_asks_the_next_receiver() {
     let pages = blocks("docs/deploy/nginx.md", "nginx");

@@ -1,5 +1,4 @@
-//! What docs/handlers says of the handlers: their options and defaults, the event, and the programs
-//! that it shows.
+//! The pages in docs/handlers are true: options and defaults, the event, and the programs on them.
 
 use std::process::{Command, Stdio};
 
@@ -10,7 +9,7 @@ use crate::docs::page::{assert_page, blocks, code, read, table};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for};
 
-/// The names of a struct's fields, as they stand in the source.
+/// The names of a struct's fields, from its source.
 fn fields(source: &str, name: &str) -> Vec<String> {
     let text = read(source);
     let opening = format!("struct {name} {{\n");
@@ -40,7 +39,7 @@ fn every_option_of_a_handler_is_on_its_page_with_its_default() {
             fields(&format!("src/{source}.rs"), name),
             "{page}.md and the options there are"
         );
-        // config/livehook.toml has the defaults; other tests hold it to the program.
+        // config/livehook.toml has the defaults; other tests compare it with the program.
         let mut lines = configuration.lines();
         let line = lines.find(|line| line.contains(opening) && !opening.is_empty());
         for row in &rows {
@@ -55,11 +54,11 @@ fn every_option_of_a_handler_is_on_its_page_with_its_default() {
             assert!(is_there, "{page}.md: {written}");
         }
     }
-    // It has none.
+    // This handler has no options.
     assert!(read("src/handlers/log.rs").contains("struct Config {}"));
 }
 
-/// The event that the page shows, and what a server makes of the callback in it.
+/// The event on the page, and the event that a server makes of the same callback.
 #[test]
 fn the_event_is_the_one_that_the_page_shows() {
     let shown = &blocks("docs/handlers/README.md", "json")[0];
@@ -89,7 +88,7 @@ fn the_event_is_the_one_that_the_page_shows() {
     }
 }
 
-/// The words, and of fields the names in front of `=`. The first word is the time.
+/// The words of a line without the time. Of a field, only the name before `=`.
 fn names(line: &str) -> Vec<&str> {
     let words = line.split_whitespace().skip(1);
     words.map(|word| word.split('=').next().unwrap()).collect()
@@ -151,7 +150,7 @@ fn the_program_of_the_exec_page_lists_recordings_and_rejects_what_is_none() {
     wait_for("the recording", || {
         (server.metric(done) == 1.0).then_some(())
     });
-    // And once more: it is in the list once all the same.
+    // Received again, it is still in the list only once.
     let replay = json!({ "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z" });
     let replay = server.command("/api/handlers/recordings/replay", &replay);
     assert_eq!(replay.status, 202, "{}", replay.text());
@@ -183,7 +182,7 @@ fn the_reader_of_the_file_page_shows_each_event_once() {
     );
 }
 
-/// `LIVEHOOK_BLESS=1` copies the example into the page. What it does is tested as the example.
+/// `LIVEHOOK_BLESS=1` copies the example to the page. Another test runs the example.
 #[test]
 fn the_program_of_the_rust_page_is_the_example() {
     let page = "docs/handlers/rust.md";

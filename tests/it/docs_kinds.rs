@@ -1,4 +1,4 @@
-//! The table of kinds in docs/tencent-setup.md, against the one of the program.
+//! The table of kinds in docs/tencent-setup.md agrees with the program.
 
 use css_callbacks::{Kind, UrlField};
 
@@ -13,6 +13,7 @@ fn row(kind: Kind) -> [String; 5] {
         UrlField::Console(_) => "template, console only",
         UrlField::PerTask(_) => "task",
         UrlField::Input(_) => "StreamLive input",
+        other => panic!("the page has no word for {other:?}"),
     };
     let unsigned = if kind.may_be_unsigned() { "yes" } else { "" };
     [

@@ -1,5 +1,5 @@
-//! The receivers of docs/verify.md, as they stand there: they take what livehook posts, once, and
-//! refuse everything else.
+//! The receivers in docs/verify.md accept each event from livehook once, and refuse everything
+//! else.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::support::receiver::{Receiver, SECRET};
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, now, signed, wait_for};
 
-/// Starts what `prepare` makes of the page's program: it gets the folder and the text.
+/// Starts a program of the page. `prepare` gets the folder and the text, and returns the command.
 fn start(language: &str, prepare: impl Fn(&Path, &str) -> Command) -> Receiver {
     let folder = tempfile::tempdir().unwrap();
     let programs = blocks("docs/verify.md", language);
@@ -32,7 +32,7 @@ fn start(language: &str, prepare: impl Fn(&Path, &str) -> Command) -> Receiver {
     Receiver::start(program, folder, address)
 }
 
-/// Posts an event as livehook would, signed at this time, and gives the status.
+/// Posts an event like livehook, signed at this time. Returns the status.
 fn post(receiver: &Receiver, signature: &str, timestamp: i64, body: &[u8]) -> u16 {
     let timestamp = timestamp.to_string();
     let headers = [
@@ -48,7 +48,7 @@ fn post(receiver: &Receiver, signature: &str, timestamp: i64, body: &[u8]) -> u1
         .status
 }
 
-/// The id of the event that the test makes itself.
+/// The id of the event that the test makes.
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
 fn signature(timestamp: i64, body: &[u8]) -> String {
@@ -67,7 +67,7 @@ fn receives_and_verifies(receiver: &Receiver) {
     let event = event.to_string().into_bytes();
     let time = now();
     let good = signature(time, &event);
-    // Nothing of this is stored, or the genuine one would be taken for a repeat.
+    // None of these may be stored, else the genuine event would look like a duplicate.
     let mut changed = event.clone();
     changed.extend_from_slice(b" ");
     let stale = time - 3600;
@@ -103,7 +103,7 @@ fn receives_and_verifies(receiver: &Receiver) {
     let done = "livehook_deliveries_total{handler=\"backend\",outcome=\"done\"}";
     wait_for("the event", || (trimmed() == expected).then_some(()));
     wait_for("the answer", || (server.metric(done) == 1.0).then_some(()));
-    // It comes again, and is answered well, but is not new.
+    // It comes again and is answered 200, but is not new.
     let id = server.events()[0]["id"].as_str().unwrap().to_owned();
     let replay = server.command("/api/handlers/backend/replay", &json!({ "event": id }));
     assert_eq!(replay.json(), json!({ "count": 1 }));

@@ -28,8 +28,8 @@ fn counted(server: &TestServer, result: &str) -> f64 {
     ))
 }
 
-/// Waits for the stream `last` in the file, and returns all. With one delivery at a time, nothing
-/// comes after it.
+/// Waits until the stream `last` is in the file, and returns all lines. With one delivery at a
+/// time, no line comes after it.
 fn delivered(directory: &Path, last: &str) -> Vec<String> {
     let file = directory.join("events.jsonl");
     wait_for(last, || {
@@ -187,7 +187,7 @@ fn every_acknowledged_callback_survives_a_crash() {
     }
 }
 
-/// More events than may wait in the journal.
+/// More events than the journal may hold.
 const FILLERS: usize = 12;
 
 #[test]
@@ -200,7 +200,7 @@ fn an_event_stored_after_a_503_is_known_when_it_is_repeated() {
     let hold = Connection::open(server.path().join("data/inbox.db")).unwrap();
     hold.busy_timeout(Duration::from_secs(10)).unwrap();
     hold.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // The journal holds what SQLite does not accept now, but only up to a limit.
+    // The journal holds events that SQLite cannot accept now, up to a limit.
     let filler = |n: usize| {
         let body =
             json!({ "event_type": 1, "stream_id": "filler", "n": n, "x": "x".repeat(1_000_000) });

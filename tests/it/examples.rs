@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Client, Settings, signed, wait_for};
 
-/// The built example; built now if the tests were not built as a whole.
+/// The built example. It is built now if the tests were built without it.
 fn example(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_livehook"))
         .with_file_name("examples")
@@ -13,7 +13,7 @@ fn example(name: &str) -> PathBuf {
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--locked", "--example", name]);
-        // Variables that cargo set for this test would make cargo build the dependencies again.
+        // Cargo's variables for this test would make cargo build the dependencies again.
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("CARGO_"))
         {
             if !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&variable.as_str()) {

@@ -137,7 +137,7 @@ fn a_secret_file_that_hangs_is_logged_and_blocks_nothing() {
             .then_some(())
     });
     assert!(server.log().contains("nothing came from it for 5s"));
-    // The next configuration is loaded.
+    // A changed configuration can still be loaded.
     fs::write(server.path().join("livehook.toml"), good.to_toml()).unwrap();
     wait_for("the reload", || {
         server.log().contains(RELOADED).then_some(())
@@ -149,7 +149,7 @@ fn a_secret_file_that_hangs_is_logged_and_blocks_nothing() {
 fn a_reload_waits_for_no_running_attempt() {
     let attempts = Arc::new(AtomicU64::new(0));
     let begun = attempts.clone();
-    // It never answers.
+    // The target never answers.
     let target = Target::start(move |_| {
         begun.fetch_add(1, Ordering::Relaxed);
         loop {

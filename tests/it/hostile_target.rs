@@ -162,8 +162,8 @@ fn a_dead_target_is_probed_and_gets_everything_in_order_later() {
     let streams = names("room", 20);
     post(&server, &strs(&streams), 0..10);
     wait_for("probes", || (target.count() >= 24).then_some(()));
-    // The first wave may be the concurrency and what started before four streams had failed; then
-    // come pauses of 150 ms on average.
+    // First come as many attempts as run at once, and those that started before four streams had
+    // failed. Then come pauses of 150 ms on average.
     let probes = &target.hits()[12..24];
     let lasted = probes[11].began - probes[0].began;
     assert!(lasted > Duration::from_millis(500), "hammered: {lasted:?}");
@@ -196,7 +196,7 @@ fn a_dead_target_is_probed_and_gets_everything_in_order_later() {
 
 #[test]
 fn streams_that_are_rejected_do_not_block_others() {
-    // More of them than are needed to count the target as down.
+    // More streams than are needed for the target to count as down.
     let target = Target::start(
         |hit| match hit.number_in_stream().0.starts_with("poisoned") {
             true => Reply::Status(500),

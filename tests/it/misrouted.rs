@@ -1,5 +1,5 @@
-//! Genuine callbacks at a wrong URL or in an odd form: accepted where that is safe; else counted,
-//! logged, and kept until the template is corrected. Requests of others need no attention of an
+//! Genuine callbacks at a wrong URL or in an unusual form are accepted where that is safe. Others
+//! are counted, logged, and kept until the template is corrected. Requests of strangers need no
 //! operator.
 
 use std::collections::BTreeSet;
@@ -97,7 +97,7 @@ fn a_byte_order_mark_is_no_part_of_the_body() {
     let file = server.path().join("events.jsonl");
     let line = wait_for("the handler", || json_lines(&file).pop());
     assert_eq!(line["data"]["stream_id"], "room-7", "{line}");
-    // Only one mark, and only before the body.
+    // Only one mark is ignored, and only before the body.
     let twice = [BOM, &marked].concat();
     assert_eq!(server.post("/css/stream-begin", twice).status, 400);
     let behind = [body.as_bytes(), BOM].concat();
@@ -129,7 +129,7 @@ fn callbacks_at_a_mistyped_url_are_counted_logged_and_taken_by_a_recheck() {
         );
         let mut client = server.client();
         for path in WRONG {
-            // The last one sent twice, as after a minute.
+            // The last one is sent twice, as it is after a minute.
             for _ in 0..2 {
                 let body = [BOM, signed(push(path)).as_bytes()].concat();
                 assert_eq!(client.post(path, body).unwrap().status, 404, "{path}");
@@ -157,7 +157,8 @@ fn callbacks_at_a_mistyped_url_are_counted_logged_and_taken_by_a_recheck() {
             );
         }
         let logged = wait_for("the log", || {
-            Some(lines(&server, "callbacks come to a URL")).filter(|lines| !lines.is_empty())
+            Some(lines(&server, "authentic callbacks arrive at a URL"))
+                .filter(|lines| !lines.is_empty())
         });
         assert_eq!(logged.len(), 1, "once a minute: {logged:?}");
         for part in [
@@ -302,7 +303,7 @@ fn requests_of_scanners_are_not_listed() {
             .is_empty()
     );
     let logged = wait_for("the log", || {
-        lines(&server, "something comes to a URL").pop()
+        lines(&server, "unsigned requests arrive at a URL").pop()
     });
     assert!(
         logged.contains("DEBUG") && logged.contains("token=***"),
@@ -356,14 +357,16 @@ fn wrong_bodies_at_right_urls_are_logged_once_a_minute() {
         assert_eq!(server.post("/css", "x".repeat(5000)).status, 413);
     }
     let logged = wait_for("the log", || {
-        Some(lines(&server, "callbacks are not taken")).filter(|lines| lines.len() == 2)
+        Some(lines(&server, "requests to this source are invalid")).filter(|lines| lines.len() == 2)
     });
     assert!(
         logged[0].contains("WARN") && logged[0].contains("url.kind=\"stream-begin\""),
         "{logged:?}"
     );
-    assert!(logged[0].contains("callbacks are not taken: the body is not one JSON object"));
-    assert!(logged[1].contains("callbacks are not taken: the body is too long"));
+    assert!(
+        logged[0].contains("requests to this source are invalid: the body is not one JSON object")
+    );
+    assert!(logged[1].contains("requests to this source are invalid: the body is too long"));
     assert!(!server.log().contains("secret-room"));
     let invalid = "livehook_callbacks_total{source=\"css\",kind=\"unknown\",result=\"invalid\"}";
     assert_eq!(server.metric(invalid), 9.0);
@@ -398,7 +401,10 @@ fn what_is_no_http_is_counted_and_logged() {
         });
     }
     assert_eq!(server.post("/css", signed(push("a"))).status, 200);
-    assert_eq!(lines(&server, "what came is no HTTP/1.1").len(), 1);
+    assert_eq!(
+        lines(&server, "received something that is not HTTP/1.1").len(),
+        1
+    );
     assert_eq!(server.metric("livehook_unreadable_requests_total"), 4.0);
 }
 
@@ -428,5 +434,8 @@ fn a_client_that_wants_tls_is_counted_also_if_it_resets_the_connection() {
             (counted == f64::from(count)).then_some(())
         });
     }
-    assert_eq!(lines(&server, "what came is no HTTP/1.1").len(), 1);
+    assert_eq!(
+        lines(&server, "received something that is not HTTP/1.1").len(),
+        1
+    );
 }

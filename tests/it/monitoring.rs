@@ -1,5 +1,5 @@
-//! The alerts and the dashboard under `config/`, metrics.md and runbook.md in `docs/operate`: they use metrics and labels that a
-//! running server has, and log lines that livehook writes.
+//! The alerts and the dashboard in `config/`, and metrics.md and runbook.md in `docs/operate`, use
+//! metrics, labels and log lines that a running server has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use css_callbacks::Kind;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::docs::page::{blocks, quoted, read, rows, table};
+use crate::docs::page::{Page, blocks, quoted, read, rows, table};
 use crate::support::server::FILE_HANDLER;
 use crate::support::{KEY, Settings, TestServer, now, signed, signed_with, wait_for};
 use crate::validators;
@@ -19,7 +19,7 @@ const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/grafana-das
 /// Labels that Prometheus or the query itself adds.
 const OTHERS: [&str; 2] = ["instance", "job"];
 
-/// What a server shows after traffic of every sort.
+/// The metrics of a server after traffic of all kinds.
 fn shown() -> String {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
     let refused = signed_with(KEY, now() - 3600, json!({ "event_type": 1 }));
@@ -43,7 +43,7 @@ fn shown() -> String {
     server.get("/metrics").text()
 }
 
-/// The names of all series with those of their labels.
+/// All series with their labels.
 fn series() -> BTreeMap<String, BTreeSet<String>> {
     labels(&shown())
 }
@@ -124,13 +124,17 @@ fn check(expression: &str, series: &BTreeMap<String, BTreeSet<String>>) {
     }
 }
 
-fn expressions_of_alerts() -> Vec<String> {
+/// All alerts.
+fn rules() -> Vec<Yaml> {
     let text = std::fs::read_to_string(ALERTS).unwrap();
     let document = &YamlLoader::load_from_str(&text).unwrap()[0];
     let groups = document["groups"].as_vec().unwrap().iter();
-    let rules: Vec<&Yaml> = groups
-        .flat_map(|group| group["rules"].as_vec().unwrap())
-        .collect();
+    let rules = groups.flat_map(|group| group["rules"].as_vec().unwrap());
+    rules.cloned().collect()
+}
+
+fn expressions_of_alerts() -> Vec<String> {
+    let rules = rules();
     let mut names = BTreeSet::new();
     for rule in &rules {
         let name = rule["alert"].as_str().unwrap();
@@ -199,13 +203,13 @@ fn alerts_and_dashboard_use_what_is_there() {
         check(expression, &series);
     }
     validators::promql(&alerts).unwrap();
-    // Grafana puts in what it alone knows.
+    // Replaces the variables that only Grafana knows.
     let dashboard_shown = dashboard.iter().map(|expression| {
         let expression = expression.replace("$__rate_interval", "5m");
         expression.replace("$__range", "1h")
     });
     validators::promql(&dashboard_shown.collect::<Vec<_>>()).unwrap();
-    // What an operator should look at is looked at.
+    // The metrics that need attention are on the dashboard.
     let all: String = alerts.concat() + &dashboard.concat();
     for (name, _) in series
         .iter()
@@ -243,17 +247,14 @@ fn samples(server: &TestServer) -> BTreeMap<String, f64> {
 }
 
 fn rule(name: &str) -> Yaml {
-    let text = std::fs::read_to_string(ALERTS).unwrap();
-    let document = YamlLoader::load_from_str(&text).unwrap().remove(0);
-    let groups = document["groups"].as_vec().unwrap().iter();
-    let mut rules = groups.flat_map(|group| group["rules"].as_vec().unwrap());
+    let mut rules = rules().into_iter();
     let found = rules.find(|rule| rule["alert"].as_str() == Some(name));
-    found.unwrap_or_else(|| panic!("no {name}")).clone()
+    found.unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// Prometheus sees growth only of a series that it has seen before. What is counted between two
-/// scrapes, the first of which is before anything happened, is growth of series of the first; and
-/// the alert is about that growth.
+/// Prometheus sees growth only of series that it has seen before. Everything counted between two
+/// scrapes must be growth of series of the first one, which was before anything happened. Alerts
+/// depend on this.
 #[test]
 fn a_burst_between_two_scrapes_is_seen() {
     let server = TestServer::start(&Settings {
@@ -319,10 +320,7 @@ fn unauthentic_traffic_raises_no_alert() {
     };
     assert_eq!(severity("LivehookSourceDeaf"), "critical");
     assert_eq!(severity("LivehookMisrouted"), "warning");
-    let text = std::fs::read_to_string(ALERTS).unwrap();
-    let document = &YamlLoader::load_from_str(&text).unwrap()[0];
-    let groups = document["groups"].as_vec().unwrap().iter();
-    for rule in groups.flat_map(|group| group["rules"].as_vec().unwrap()) {
+    for rule in rules() {
         let expression = rule["expr"].as_str().unwrap();
         let unauthentic = [
             "livehook_forgeries_total",
@@ -341,7 +339,8 @@ fn unauthentic_traffic_raises_no_alert() {
     }
 }
 
-/// Where Prometheus's own program is installed, it has to agree. For the tests alone it would be too large.
+/// Prometheus's own program must agree, if it is installed. It is too large to install only for the
+/// tests.
 fn promtool(check: [&str; 2], file: &Path) {
     if validators::is_there("promtool") {
         let checked = Command::new("promtool").args(check).arg(file).output();
@@ -370,7 +369,7 @@ fn prometheus_understands_how_it_is_told_to_scrape() {
     let job = &document["scrape_configs"][0];
     let token = job["authorization"]["credentials_file"].as_str().unwrap();
     assert!(job["static_configs"][0]["targets"][0].as_str().is_some());
-    // The files that it names have to be there.
+    // The files that the configuration names must exist.
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().join("token");
     std::fs::write(&here, "AdminTokenItself").unwrap();
@@ -427,20 +426,30 @@ fn the_page_of_metrics_has_every_result() {
 }
 
 #[test]
-fn the_runbook_has_a_heading_for_each_alert() {
-    let text = std::fs::read_to_string(ALERTS).unwrap();
-    let alerts = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "));
-    let page = read(RUNBOOK);
-    let headings = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("### Livehook"));
-    let headings: BTreeSet<String> = headings.map(|rest| format!("Livehook{rest}")).collect();
-    assert_eq!(headings, alerts.map(str::to_owned).collect());
+fn each_alert_leads_to_its_part_of_the_runbook() {
+    let page = Page::read(RUNBOOK);
+    let url = concat!(env!("CARGO_PKG_HOMEPAGE"), "/blob/main/");
+    let mut described = BTreeSet::new();
+    for rule in rules() {
+        let name = rule["alert"].as_str().unwrap();
+        let link = rule["annotations"]["runbook_url"].as_str();
+        let link = link.and_then(|link| link.strip_prefix(url));
+        let link =
+            link.unwrap_or_else(|| panic!("{name} has no runbook_url that begins with {url}"));
+        let anchor = name.to_lowercase();
+        assert_eq!(link, format!("{RUNBOOK}#{anchor}"));
+        assert!(page.anchors.contains(&anchor), "{RUNBOOK} has no {name}");
+        described.insert(anchor);
+    }
+    let anchors = page.anchors.iter();
+    let gone: Vec<_> = anchors
+        .filter(|anchor| anchor.starts_with("livehook") && !anchor.contains('-'))
+        .filter(|anchor| !described.contains(*anchor))
+        .collect();
+    assert!(gone.is_empty(), "there is no alert for {gone:?}");
 }
 
-/// The sources of a folder, each text in one line.
+/// The sources in a folder, each as one line.
 fn sources(folder: &Path) -> String {
     let mut all = String::new();
     for entry in std::fs::read_dir(folder).unwrap() {

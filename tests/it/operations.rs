@@ -47,7 +47,7 @@ fn a_port_in_use_ends_with_1() {
             last.contains(&format!("{section}.listen")) && last.contains(&address),
             "{message}"
         );
-        assert!(!message.contains("callbacks are taken"));
+        assert!(!message.contains("accepting callbacks"));
     }
 }
 
@@ -137,7 +137,7 @@ fn a_directory_that_holds_no_usable_inbox_ends_with_1() {
     );
     let conn = Connection::open(newer.path().join("data/inbox.db")).unwrap();
     conn.execute_batch("PRAGMA user_version = 99").unwrap();
-    // Changes only add, so a newer file that says so is still readable.
+    // Schema changes only add, so livehook still reads a newer file that says so.
     assert!(
         TestServer::start_in(newer.path(), &Settings::default())
             .stop()
@@ -259,7 +259,7 @@ fn health_reports_liveness_and_readiness() {
         assert_eq!(health(&[], &address.to_string()), 0);
         assert_eq!(health(&["--ready"], &address.to_string()), 1);
     }
-    // By the configuration, with the address from the environment.
+    // From the configuration, with the address from the environment.
     let well = TestServer::start(&Settings::default());
     let by_config = |arguments: &[&str]| {
         let mut command = livehook();

@@ -11,10 +11,11 @@ use serde_json::json;
 use crate::support::target::{Hit, Reply, Target, number_in_stream, reserve};
 use crate::support::{Settings, TestServer, json_lines, signed, wait_for, wait_up_to};
 
-/// So many connections that callbacks share a sync.
+/// As many connections as it takes for callbacks to share a sync.
 const CONNECTIONS: usize = 64;
 
-/// Posts the numbers of so many streams, each over one connection so that they arrive in order.
+/// Posts numbers to several streams. Each stream has one connection, so that its numbers arrive in
+/// order.
 fn post(server: &TestServer, streams: usize, numbers: std::ops::Range<u64>) {
     std::thread::scope(|scope| {
         for connection in 0..CONNECTIONS {
@@ -209,7 +210,8 @@ fn a_new_handler_begins_at_its_start_and_a_returning_one_resumes() {
     post(&server, 1, 20..30);
     assert!(server.stop().success());
 
-    // `start` is only for a name that was never seen: both were, and go on where they stopped.
+    // `start` is only for a new handler name. Both names are known, so they continue where they
+    // stopped.
     let server = start(&[steady, oldest, now]);
     post(&server, 1, 30..40);
     assert!(

@@ -1,8 +1,8 @@
 //! Power cuts at any moment lose no acknowledged event.
 //!
-//! The server runs once, and what it does to its files is recorded. A simulated disk then shows
-//! what a power cut could have left at a moment of that: any part of what was not synced. On each
-//! such directory the server is started again.
+//! The server runs once, and all its file operations are recorded. A simulated disk then computes
+//! what a power cut at some moment could have left: any part of the data that was not synced. The
+//! server is started again on each such directory.
 
 mod disk;
 mod recording;
@@ -24,12 +24,12 @@ use crate::support::load::StopOnDrop;
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, signed, wait_for, wait_up_to};
 
-/// More with `LIVEHOOK_POWER_CUTS=500`.
+/// The number of power cuts. `LIVEHOOK_POWER_CUTS=500` makes more.
 const CUTS: u64 = 12;
 /// Few senders, so that batches are small. Each batch takes whole blocks, so few events fill the
 /// journal's files.
 const SENDERS: u64 = 3;
-/// The journal's files have been used in turn three times.
+/// All files of the journal have been used three times.
 const JOURNAL: u64 = 60 << 20;
 
 /// The events that were sent, by marker.
@@ -41,7 +41,7 @@ struct Sent {
 }
 
 impl Sent {
-    /// Sends until it is over, each event again until it is acknowledged.
+    /// Sends events until `over`. Repeats each until it is acknowledged.
     fn send(&self, sender: u64, server: SocketAddr) {
         let mut client = Client::with_timeout(server, Duration::from_secs(10));
         for number in 0.. {
@@ -85,12 +85,12 @@ impl Run {
     }
 }
 
-/// What else happens during the load.
+/// Another event during the load.
 #[derive(Default)]
 struct Beside {
-    /// Which sync fails, as `record.c` has it.
+    /// The sync that fails, as `record.c` counts it.
     fail: Option<&'static str>,
-    /// The server ends then, and is started again.
+    /// The server ends at this point and is started again.
     ends: bool,
     /// Another program holds a read transaction, so SQLite cannot checkpoint and depends on its
     /// log.
@@ -261,7 +261,7 @@ fn check(directory: &Path, acknowledged: &[&str], sent: &Sent) -> Result<(), Str
     if !lost.is_empty() {
         return Err(format!("of {} are lost: {lost:?}", acknowledged.len()));
     }
-    // What it had is a duplicate, and it takes what is new.
+    // A repeated event is a duplicate, and a new one is accepted.
     if let Some(marker) = acknowledged.last() {
         let again = server.post("/css/stream-begin", bodies[*marker].to_string());
         assert_eq!(again.status, 200);
@@ -293,7 +293,7 @@ fn power_cuts_lose_nothing_that_was_acknowledged() {
         Op::SyncBegin { inode } | Op::SyncEnd { inode, .. } => !journals.contains(inode),
         _ => true,
     });
-    // It refuses the directory, or does not know what was lost.
+    // The server refuses the directory, or has lost events.
     let noticed = std::panic::catch_unwind(|| cut_in(&ops, 20, &run).unwrap());
     assert!(
         noticed.is_err(),

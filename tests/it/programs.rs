@@ -70,7 +70,7 @@ fn a_program_is_what_it_would_be_if_it_were_started_from_a_shell() {
     let event: serde_json::Value = serde_json::from_str(&found("event")).unwrap();
     assert_eq!(event["streamid"], "a");
     assert_eq!(found("limit"), "300\n");
-    // No descriptors of livehook; those of this test are inherited by all.
+    // No descriptors of livehook are inherited. Those of this test are inherited by all.
     let mut plain = Command::new("sh");
     let plain = plain.args(["-c", "cd \"$1\"; ls /proc/$$/fd >plain", "sh"]);
     assert!(plain.arg(directory.path()).status().unwrap().success());
@@ -169,7 +169,7 @@ fn a_guard_that_is_killed_is_replaced() {
     let guard = all.iter().find(|process| process.is_guard()).unwrap();
     kill("KILL", guard.pid);
     fs::remove_file(directory.path().join("pids")).unwrap();
-    // Another stream: it runs beside the first one.
+    // Another stream: its program runs beside the first one.
     let body = signed(json!({ "event_type": 1, "appname": "live", "stream_id": "b" }));
     assert_eq!(server.post("/css", body).status, 200);
     text(&directory.path().join("pids"));
@@ -187,7 +187,7 @@ fn at_the_timeout_the_whole_group_is_killed_and_waited_for() {
     let [program, child] = staying(&server, directory.path());
     fails(&server, "no answer within 1s");
     wait_up_to(TIMEOUT, "their end", || (!lives(child)).then_some(()));
-    // No zombie either.
+    // No zombie is left either.
     let entry = format!("/proc/{program}");
     wait_up_to(TIMEOUT, "its number", || {
         (!Path::new(&entry).exists()).then_some(())
@@ -248,7 +248,8 @@ fn is_well(server: &TestServer) {
     }
 }
 
-/// Fails unless the server stops although something hangs. What strace holds ends with strace.
+/// Fails unless the server stops although something hangs. Processes that strace holds end with
+/// strace.
 fn stops(mut server: TestServer) {
     let tracer = processes::tracer(server.pid());
     server.signal("TERM");

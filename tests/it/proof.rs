@@ -1,7 +1,6 @@
 //! Checks with the simulator that nothing is lost: kills, an outage, wrong clocks, many
 //! connections, slow connections.
-//!
-//! `LIVEHOOK_CRASHES=100` makes the storm longer, and `soak`, which is ignored otherwise, does
+//! `LIVEHOOK_CRASHES=100` makes the test with kills longer. `soak` is ignored by default; it does
 //! everything at once for `LIVEHOOK_SOAK` (such as `2h`; one minute if unset).
 
 mod clocks;

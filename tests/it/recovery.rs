@@ -53,7 +53,7 @@ fn a_backup_of_a_running_server_is_a_whole_store() {
     let server = TestServer::start_in(restored.path(), &settings());
     assert_eq!(server.post("/css", &before).status, 200);
     assert_eq!(server.post("/css", push("after")).status, 200);
-    // That the first one was written may not have been noted when the backup was made.
+    // The backup may lack the note that the first one was written.
     wait_for("the handlers", || {
         let items = server.get("/api/handlers/picky/parked").json();
         let lines = json_lines(&server.path().join("events.jsonl"));

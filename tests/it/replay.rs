@@ -139,7 +139,7 @@ fn what_is_parked_is_listed_replayed_and_gone_when_it_is_done() {
     let bad = server.get("/api/handlers/picky/parked?kind=nonsense");
     assert_eq!(bad.status, 400);
 
-    // Still broken: it is tried and parked again.
+    // The target still fails, so the event is tried and parked again.
     let replay = "/api/handlers/picky/replay";
     let one = json!({ "event": items[1]["id"] });
     assert_count(&server.command(replay, &one), 1);
@@ -227,7 +227,7 @@ fn what_was_done_is_replayed_through_the_filters_and_past_the_duplicate_check() 
     assert_eq!((again.as_str(), &all[4]["data"]), ("a", &body));
     let nothing = json!({ "from": "2020-01-01T00:00:00Z", "to": "2021-01-01T00:00:00Z" });
     assert_count_from(&server.command(replay, &nothing), 0, &stored);
-    // To a handler that takes everything, the relay comes too.
+    // A handler that accepts everything receives the relay, too.
     wait_for("the file to be settled", || {
         Some(()).filter(|()| server.command("/api/handlers/file/replay", &dry).json()["count"] == 3)
     });
@@ -273,7 +273,7 @@ fn the_rest_of_a_replay_is_reported() {
         let answer = server.command("/api/handlers/slow/replay", &range);
         assert_count_from(&answer, 3, &server.events());
         assert_eq!(counts(), [3, 0, 3]);
-        // What arrives meanwhile is not replayed.
+        // Events that arrive in the meantime are not replayed.
         push(&server, "d");
         wait_for("the new one", || (counts() == [3, 0, 4]).then_some(()));
         allow.send(()).unwrap();

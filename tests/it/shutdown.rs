@@ -103,7 +103,7 @@ fn a_stuck_handler_delays_the_end_by_less_than_15_s_and_loses_nothing() {
     let server = TestServer::start_in(directory.path(), &settings);
     let (again, _) = silent.accept().unwrap();
     let mut again = BufReader::new(again);
-    // An answer that is sent before the request does not count.
+    // An answer that is sent before its request does not count.
     assert!(!again.fill_buf().unwrap().is_empty());
     again
         .get_mut()

@@ -84,7 +84,7 @@ fn an_open_loop_sends_as_many_as_are_due() {
 
 #[test]
 fn an_open_loop_counts_from_when_a_request_was_due() {
-    // One connection and 50 ms an answer: 20 a second, of the 100 a second that are due.
+    // One connection and 50 ms per answer: 20 a second, although 100 a second are due.
     let target =
         Target::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::Status(200))));
     let report = simulate(&target.url(), "--rate 100 --events 40 --connections 1").good();
@@ -110,7 +110,7 @@ fn what_is_not_answered_200_comes_again_by_its_schedule_and_is_given_up() {
                 status => Reply::Status(status),
             },
         });
-        // A minute is a tenth of a second.
+        // A minute takes a tenth of a second.
         let report = simulate(
             &target.url(),
             &format!("--kinds {kind} --events 4 --connections 4 --time-scale 600"),
@@ -163,8 +163,8 @@ fn a_signature_that_is_not_renewed_expires_as_it_would_in_twelve_minutes() {
             .or_default()
             .push(t - now());
     }
-    // At the end the first attempt is twelve minutes old, its `t` two minutes over; with a clock
-    // that ran three seconds.
+    // At the end the first attempt is twelve minutes old, and its `t` expired two minutes ago,
+    // although the clock ran for three seconds.
     let last: Vec<i64> = by_event
         .values()
         .map(|times| *times.last().unwrap())

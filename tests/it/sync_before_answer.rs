@@ -11,10 +11,10 @@ use self::trace::{Proof, check};
 use crate::support::{Client, Settings, TestServer, signed};
 
 const CONNECTIONS: usize = 16;
-/// The contract speaks of 10,000 requests.
+/// The number in the contract is 10,000 requests.
 const REQUESTS_EACH: usize = 640;
 
-/// The traced calls: those that move bytes of requests, records and answers, and those that sync.
+/// The traced calls: those that read or write requests, records and answers, and those that sync.
 const CALLS: &str = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync";
 
 #[test]
@@ -31,8 +31,8 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
     }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.txt");
-    // -D: the server stays our child. -y: descriptors show what they are. -s: a page is shown
-    // whole.
+    // -D: the server stays our child. -y: descriptors show their files. -s: the whole page is
+    // shown.
     let under = [
         "strace",
         "-D",
@@ -80,8 +80,7 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
     println!("{proof:?} in a trace of {} MB", trace.len() >> 20);
     assert_eq!(proof.answers, CONNECTIONS * REQUESTS_EACH);
     assert!(proof.syncs > 0 && proof.syncs <= proof.answers);
-    // As SQLite is built by default it syncs with fsync, for which a journaling file system has
-    // more to do.
+    // By default SQLite syncs with fsync, with which a journaling file system has more work.
     let sqlite_syncs = |call: &str| {
         trace
             .lines()

@@ -1,7 +1,8 @@
-//! Other people's validators and parsers, for commands and files that need Docker, Kubernetes, systemd, nginx or Prometheus.
+//! Validators and parsers of other projects, for commands and files that need Docker, Kubernetes,
+//! systemd, nginx or Prometheus.
 //!
-//! Those from PyPI and npm are installed into cargo's folder for tests, once. Of programs, `tests/run` installs what is small;
-//! where another one is missing, a test that asks it says SKIPPED.
+//! Those from PyPI and npm are installed once, into cargo's folder for tests. `tests/run` installs
+//! small programs. If another program is missing, a test that needs it prints SKIPPED.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::clients::{node_packages, python_packages, run};
 
-/// No server is there.
+/// No server runs at this address.
 const NOBODY: &str = "127.0.0.1:1";
 
 fn part(name: &str) -> PathBuf {
@@ -23,13 +24,13 @@ fn part(name: &str) -> PathBuf {
 static PYTHON: LazyLock<PathBuf> =
     LazyLock::new(|| python_packages("validators", &part("requirements.txt")));
 
-/// dclint brings the schema of the compose specification along.
+/// dclint contains the schema of the compose specification.
 static COMPOSE_SCHEMA: LazyLock<PathBuf> = LazyLock::new(|| {
     node_packages("compose", &part("package.json"))
         .join("node_modules/dclint/schemas/compose.schema.json")
 });
 
-/// Whether a program is installed, if `tests/run` does not see to that.
+/// Whether a program is installed that `tests/run` does not install.
 pub fn is_there(program: &str) -> bool {
     let asked = Command::new("sh")
         .args(["-c", "command -v \"$0\"", program])
@@ -41,7 +42,7 @@ pub fn is_there(program: &str) -> bool {
     is_there
 }
 
-/// What a validator says, if it is not content.
+/// The errors of a validator.
 fn verdict(command: &mut Command) -> Result<(), String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
@@ -70,7 +71,7 @@ pub fn compose(text: &str) -> Result<(), String> {
     verdict(validate.arg(&*COMPOSE_SCHEMA).arg(file))
 }
 
-/// The schemas of Kubernetes, of which nothing more may stand there.
+/// The schemas of Kubernetes. Unknown fields are errors.
 pub fn kubernetes(text: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     let file = file(&folder, "manifest.yaml", text);
@@ -103,7 +104,8 @@ pub fn promql(expressions: &[String]) -> Result<(), String> {
     }
 }
 
-/// `systemd-analyze verify` of the shipped unit with this drop-in. The program is another one, because it must be there.
+/// Runs `systemd-analyze verify` on the shipped unit with this drop-in. Uses another program,
+/// because the unit's program must exist.
 pub fn systemd(drop_in: &str) -> Result<(), String> {
     let unit = include_str!("../../config/livehook.service");
     let program = "/usr/local/bin/livehook";
@@ -118,7 +120,7 @@ pub fn systemd(drop_in: &str) -> Result<(), String> {
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["verify", "--man=no"]).arg(unit);
     let output = analyze.output().unwrap();
-    // It only warns of what it does not know, and goes on with success.
+    // For unknown options it only warns, and succeeds.
     let said = String::from_utf8_lossy(&output.stderr);
     let about: Vec<&str> = said
         .lines()
@@ -143,7 +145,7 @@ pub fn haproxy(text: &str) -> Result<(), String> {
     )
 }
 
-/// Whether a program knows the command and its options, without anything being done.
+/// Whether a program knows the command and its options. Nothing is executed.
 pub fn command_line(line: &str) -> Result<(), String> {
     let words = words(line)?;
     let (program, arguments) = words.split_first().ok_or("an empty command")?;
@@ -153,7 +155,7 @@ pub fn command_line(line: &str) -> Result<(), String> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("PATH", path());
     match program.as_str() {
-        // They get as far as the server, which is not there.
+        // They fail only because there is no server.
         "docker" | "kubectl" => {
             let files = words
                 .windows(2)
@@ -189,7 +191,7 @@ pub fn command_line(line: &str) -> Result<(), String> {
             }
         }
         "nginx" => verdict(command.arg("-h")),
-        // The word has to be among those that the help lists.
+        // The word must be in the list of the help.
         "systemctl" => {
             verdict(command.arg("--help"))?;
             let help = run(Command::new(program).arg("--help"));
@@ -202,14 +204,14 @@ pub fn command_line(line: &str) -> Result<(), String> {
                 .then_some(())
                 .ok_or(format!("there is no `{verb}`"))
         }
-        "cargo" | "install" | "journalctl" | "livehook" | "useradd" => {
+        "cargo" | "cp" | "install" | "journalctl" | "livehook" | "useradd" => {
             verdict(command.arg("--help"))
         }
         _ => Err(format!("tests/it/validators.rs does not know {program}")),
     }
 }
 
-/// With the built program.
+/// `PATH` with the folder of the built program first.
 fn path() -> String {
     let built = Path::new(env!("CARGO_BIN_EXE_livehook")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
@@ -235,8 +237,8 @@ fn has_compose() -> bool {
     has_compose
 }
 
-/// The words of a simple command. Whatever a shell would do besides is refused.
-fn words(line: &str) -> Result<Vec<String>, String> {
+/// The words of a simple command. Anything else of a shell is refused.
+pub fn words(line: &str) -> Result<Vec<String>, String> {
     if line.contains(['|', '<', '>', ';', '&', '$', '"', '`']) {
         return Err("this is no simple command".into());
     }
@@ -251,7 +253,7 @@ fn words(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// The commands of a `console` block: what stands behind `$ `, with its continuations.
+/// The commands of a `console` block: the text after `$ `, with its continuation lines.
 pub fn commands(block: &str) -> Vec<String> {
     let joined = block.replace("\\\n", " ");
     let lines = joined.lines().filter_map(|line| line.strip_prefix("$ "));

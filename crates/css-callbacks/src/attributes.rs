@@ -1,4 +1,4 @@
-//! What a callback says of itself: when it happened, and to which stream.
+//! When something happened and to which stream, whatever the kind calls these members.
 
 use crate::callback::Callback;
 use crate::json;
@@ -7,28 +7,41 @@ use crate::time::Timestamp;
 
 mod inside;
 
-/// What the body says of itself. Absent and empty are the same.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// When something happened and to which stream: what most kinds have, under various names.
+///
+/// What the body does not have, or has empty, is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Attributes {
-    /// When it happened, by the platform's clock.
+    /// When it happened, by the platform's clock: `event_time`, `timestamp`, `data_time`, `create_time`, `screenshotTime`,
+    /// `end_time`, or the latest time of a list inside.
     pub time: Option<Timestamp>,
-    /// The account.
+    /// The id of the account: `appid` or `appId`.
     pub appid: Option<String>,
-    /// The push domain.
+    /// The push domain: `domain` or `app`; for a relay task the host that it pushes to.
     pub domain: Option<String>,
-    /// The push path.
+    /// The push path, also called AppName: `appname` or `path`; for a relay task the first part of the path that it pushes to.
     pub appname: Option<String>,
-    /// The stream's name.
+    /// The name of the stream: `stream_id` or `streamId`.
     pub streamid: Option<String>,
-    /// Links a push, its interrupt and its exceptions.
+    /// The id of the push, which its begin, its end and its exceptions share: `sequence`.
     pub pushsequence: Option<String>,
 }
 
 impl Attributes {
-    /// Bytes. A longer text is no name of anything: it would not fit the headers and variables that carry attributes.
+    /// How long an attribute can be, bytes. A longer text counts as none, because it does not fit into an HTTP header or an
+    /// environment variable.
     pub const MAX_LENGTH: usize = 1024;
 
-    /// Reads them, as the kind has them.
+    /// Reads the attributes from the members of a callback. The kind decides which members are looked at.
+    ///
+    /// ```
+    /// use css_callbacks::{Attributes, Callback, Kind};
+    ///
+    /// let body = br#"{"event_type":315,"domain":"push.example.com","path":"live","stream_id":"room-7"}"#;
+    /// let attributes = Attributes::read(Kind::AudioAudit, &Callback::parse(body)?);
+    /// assert_eq!(attributes.appname.as_deref(), Some("live"));
+    /// # Ok::<(), css_callbacks::NotOneObject>(())
+    /// ```
     pub fn read(kind: Kind, callback: &Callback) -> Self {
         let text = |name: &str| {
             let text = json::scalar_text(callback.value(name)?)?;
@@ -58,10 +71,10 @@ impl Attributes {
     }
 }
 
-/// The event's own time: from the first member that has one, or the latest that stands further inside.
+/// When it happened: the first of these members that has a time, else the latest time of a list inside.
 fn time(kind: Kind, callback: &Callback) -> Option<Timestamp> {
-    /// Read as seconds this is the year 5138, read as milliseconds 1973, so the unit of a time is never in doubt: some kinds
-    /// send milliseconds, and for unknown ones nobody says.
+    /// Some kinds send seconds, some milliseconds, and for unknown kinds nobody knows. As seconds this number is in the year
+    /// 5138, as milliseconds in 1973. So each number that can come has only one possible unit.
     const FIRST_OF_MILLISECONDS: i64 = 100_000_000_000;
     let everywhere = [
         "event_time",

@@ -1,44 +1,55 @@
-//! The first pass over a body: the few members that decide about a callback before it is believed.
+//! The first reading of a body: the members, and those few of them that decide whether it is believed.
 
 use crate::json::{self, Member, NotOneObject};
 use crate::kind::Kind;
 
-/// A body as its members. Nothing in it is authentic yet.
-#[derive(Debug)]
+/// The body of a request as the members of its JSON object. Nothing in it is proven until [`verify`](crate::verify).
+///
+/// It borrows the body. Values are the bytes of the body as they were received, because the [id](crate::EventId) is computed
+/// from them. [`Payload`](crate::Payload) has them as Rust types.
+#[derive(Debug, Clone)]
 pub struct Callback<'a> {
     members: Vec<Member<'a>>,
 }
 
-/// What a body says of its signature.
+/// What [`Callback::signed`] finds: the signature as presented. It says nothing about whether the signature is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signed<'a> {
     /// Neither `sign` nor `t`.
     Neither,
     /// One of the two.
     Half,
-    /// Both, but not of the documented form: `sign` a string, `t` 1 to 16 decimal digits without a leading zero.
+    /// Both, but not in the documented form: `sign` a string; `t` a number or a string of 1 to 16 decimal digits without a
+    /// leading zero.
     Malformed,
-    /// Both, as received.
+    /// Both, in the documented form.
     Both {
-        /// The presented signature; whatever it is, it is compared as bytes.
+        /// The presented signature: what stands between the quotes.
         sign: &'a [u8],
-        /// The decimal text of `t`, over which the signature is computed.
+        /// The text of `t`, UNIX seconds: the signature is computed from this text.
         t: &'a str,
     },
 }
 
 impl<'a> Callback<'a> {
     /// Finds the members of a body.
+    ///
+    /// It checks the grammar of JSON, but it also accepts what other parsers refuse, because a callback that is refused is
+    /// lost in the end: invalid UTF-8 and lone surrogates in strings, numbers of any size, members that are there twice.
+    ///
+    /// # Errors
+    ///
+    /// [`NotOneObject`] if the body is anything but one JSON object, or is nested deeper than 128 levels. Answer it with 400.
     pub fn parse(body: &'a [u8]) -> Result<Self, NotOneObject> {
         json::members(body).map(|members| Self { members })
     }
 
-    /// The members in received order, duplicates included.
+    /// The members in the order received. A name can be there twice.
     pub fn members(&self) -> &[Member<'a>] {
         &self.members
     }
 
-    /// The value of a member as received. Of duplicates the last one counts.
+    /// The value of a member: its JSON text as received. If the name is there twice, it is the last one.
     pub fn value(&self, name: &str) -> Option<&'a [u8]> {
         self.members
             .iter()
@@ -46,13 +57,16 @@ impl<'a> Callback<'a> {
             .map(|member| member.value)
     }
 
-    /// The kind: a known `event_type` fixes it whatever the URL says, an unknown one makes it unknown, and without one it is
-    /// the URL's.
+    /// The kind of the callback.
+    ///
+    /// `of_url` is the kind for which the URL is meant; none if you gave the platform one URL for all kinds. A known
+    /// `event_type` decides, whatever the URL says. With an `event_type` that this version does not know the kind is
+    /// [`Kind::Unknown`]. Without `event_type` it is `of_url`, or [`Kind::Unknown`] if that is none.
     pub fn kind(&self, of_url: Option<Kind>) -> Kind {
         match self.value("event_type") {
             None | Some(b"null") => of_url.unwrap_or(Kind::Unknown),
             Some(value) => match json::integer(value).and_then(Kind::from_code) {
-                // The documentation's own sample of 345 says 344; only averages have an average.
+                // The sample of 345 in the vendor's documentation says 344; only 345 has this member.
                 Some(Kind::AssessmentThreshold) if self.value("average_score").is_some() => {
                     Kind::AssessmentAverage
                 }
@@ -62,7 +76,7 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// What the body says of its signature.
+    /// The signature that the body presents. [`verify`](crate::verify) checks it.
     pub fn signed(&self) -> Signed<'a> {
         let (sign, t) = match (self.value("sign"), self.value("t")) {
             (None, None) => return Signed::Neither,
@@ -79,7 +93,7 @@ impl<'a> Callback<'a> {
     }
 }
 
-/// What stands between the quotes; none for other values.
+/// What stands between the quotes of a string; none for other values.
 fn string_content(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }

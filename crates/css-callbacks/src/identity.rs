@@ -1,31 +1,57 @@
 //! Which callbacks are the same one.
 //!
-//! The platform gives its callbacks no id, so the content is the identity: a hash over a derivation version, the source, the
-//! kind, and the top-level members sorted by name with their values as received. Left out is what a retry may renew: `t` and
-//! `sign`, and `sendTime` of an image audit. The derivation is frozen: every node and every release must agree on it, or
-//! retries would be delivered twice. Of StreamLive nothing but `t` tells two pushes of an input apart, so there it counts: a
-//! retry that is signed anew comes twice, which is better than a push that is lost.
+//! The platform gives its callbacks no id, so the id is a hash of the content: a version, the source, the kind, and the
+//! members of the object, sorted by name, with their values as received. What the platform may renew in a repeat is left out:
+//! `t` and `sign`, and `sendTime` of an image audit. For StreamLive `t` counts, because nothing else tells two pushes to one
+//! input apart. There a repeat with a new `t` counts as a second callback, which is better than a push that is lost.
+//!
+//! This computation must never change: all receivers and all releases have to agree on it, or a repeat would be delivered
+//! twice. `vectors/events.json` holds it.
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::json::{self, Member};
 use crate::kind::Kind;
 
-/// The first bytes that are hashed. Another derivation would need another one.
+/// The first bytes that are hashed. Another computation would need another version.
 const VERSION: &[u8] = b"livehook/1";
-/// Bytes that are hashed in one go. The usual body fits, and allocators still take it for small.
+/// How many bytes are hashed at once. The usual body fits, and allocators still treat this size as a small one.
 const GATHERED: usize = 1024;
 
-/// The identity of a callback: 128 bits, written as 32 hex digits.
+/// The id of a callback: 128 bits, written as 32 lower-case hex digits.
+///
+/// The platform sends a callback again if it got no 200 in time. The id is the same each time, on each receiver, and in each
+/// release of this crate. So make it a unique key of what you store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId([u8; 16]);
 
 impl EventId {
-    /// Derives the id. `chance` is used for a callback that is like no other even if it looks the same: a `relay` body
-    /// without `event_time`, where the same file played again would be lost otherwise.
+    /// Computes the id from the source, the kind and the [members](crate::Callback::members) of a callback.
+    ///
+    /// - `source` is your name for the callback template. Callbacks of two templates are never the same. All receivers of one
+    ///   template must use the same name.
+    /// - `chance` gives 16 random bytes, such as `rand::random`. It is called only for a [`Kind::Relay`] without `event_time`.
+    ///   Nothing in such a body tells whether it is a repeat or the same file was played again, so each gets an id of its own.
+    ///
+    /// `t`, `sign`, the order of members and the blanks between tokens make no difference; [`covers_t`](Self::covers_t) tells
+    /// the exception. Everything else does. `vectors/README.md` in the repository says exactly what is hashed.
+    ///
+    /// ```
+    /// use css_callbacks::{Callback, EventId};
+    ///
+    /// let id = |body: &str| -> Result<EventId, css_callbacks::NotOneObject> {
+    ///     let callback = Callback::parse(body.as_bytes())?;
+    ///     let kind = callback.kind(None);
+    ///     Ok(EventId::derive("my-template", kind, callback.members(), || [0; 16]))
+    /// };
+    /// let first = id(r#"{"event_type":1,"stream_id":"room-7","t":1600,"sign":"a"}"#)?;
+    /// let repeat = id(r#"{"event_type":1,"stream_id":"room-7","t":1660,"sign":"b"}"#)?;
+    /// assert_eq!(first, repeat);
+    /// # Ok::<(), css_callbacks::NotOneObject>(())
+    /// ```
     pub fn derive(
         source: &str,
         kind: Kind,
@@ -36,7 +62,7 @@ impl EventId {
         sorted.extend(members.iter().filter(|member| counts(kind, &member.name)));
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
         let mut hash = Sha256::new();
-        // Small parts are gathered: one by one they cost more than their bytes.
+        // Small parts are gathered, because one call to the hash for each would cost more than hashing its bytes.
         let mut gathered = Vec::with_capacity(GATHERED);
         let mut part = |bytes: &[u8]| {
             if gathered.len() + 8 + bytes.len() > GATHERED {
@@ -72,12 +98,18 @@ impl EventId {
         Self(id)
     }
 
+    /// Whether `t` is a part of the id of this kind: yes for the two kinds of StreamLive, where nothing else tells two pushes
+    /// apart. If the platform renews `t` of such a callback when it repeats it, the repeat has another id.
+    pub fn covers_t(kind: Kind) -> bool {
+        matches!(kind, Kind::StreamliveBegin | Kind::StreamliveEnd)
+    }
+
     /// From its 16 bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// From its 32 hex digits.
+    /// From its 32 hex digits; none if the text is anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut id = [0; 16];
         hex::decode_to_slice(text, &mut id).ok()?;
@@ -89,42 +121,51 @@ impl EventId {
         &self.0
     }
 
-    /// 64 of its bits, for tables that check the rest elsewhere.
+    /// The first 64 bits. livehook's table of ids keeps only these and checks the rest elsewhere.
+    #[doc(hidden)]
     pub fn fingerprint(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
+/// Whether a member is a part of the id.
 fn counts(kind: Kind, name: &[u8]) -> bool {
     match name {
-        b"t" => needs_t(kind),
+        b"t" => EventId::covers_t(kind),
         b"sign" => false,
         b"sendTime" => kind != Kind::ImageAudit,
         _ => true,
     }
 }
 
-/// Whether only `t` tells two callbacks of this kind apart.
-pub fn needs_t(kind: Kind) -> bool {
-    matches!(kind, Kind::StreamliveBegin | Kind::StreamliveEnd)
-}
-
+/// Its 32 hex digits.
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
 }
 
+/// As [`Display`](fmt::Display).
 impl fmt::Debug for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
+/// As its 32 hex digits.
 impl Serialize for EventId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// From its 32 hex digits.
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || serde::de::Error::custom("no id of 32 hex digits");
+        Self::from_hex(&text).ok_or_else(wrong)
     }
 }
 
@@ -143,27 +184,7 @@ mod tests {
         .to_string()
     }
 
-    /// Computed once by an independent program; a change here makes every retry that crosses an upgrade a second delivery.
-    #[test]
-    fn the_derivation_is_frozen() {
-        let begin = r#"{"event_type":1,"sequence":"6674468118806626493","stream_id":"room-7","t":1545030873,"sign":"x"}"#;
-        assert_eq!(
-            id(Kind::StreamBegin, begin),
-            "ef0e10a0f159debd60bff858b6b8291c"
-        );
-        assert_eq!(
-            id(Kind::Relay, r#"{"event_type":314,"task_id":"9"}"#),
-            "8691f4ba123cb8debd27914b83f05f82"
-        );
-        assert_eq!(id(Kind::Unknown, "{}"), "d3bf7162d028789db1ab6e20124d4884");
-        let input = r#"{"event_type":329,"input_id":"6583B18B000017CCCBDA","pipeline":0,"sign":"x","t":1757066192}"#;
-        assert_eq!(
-            id(Kind::StreamliveBegin, input),
-            "c4ea1e9c1ef5c7051e88497c7f155349"
-        );
-    }
-
-    /// As above: parts that are gathered, that fill the buffer, and that are longer than it.
+    /// Parts that are gathered, that fill the buffer, and that are longer than it. Short ones are in `vectors/events.json`.
     #[test]
     fn long_values_count_as_short_ones_do() {
         for length in [GATHERED - 200, GATHERED - 8, GATHERED, 5 * GATHERED] {
@@ -187,6 +208,14 @@ mod tests {
             let expected = hex::encode(&plain.finalize()[..16]);
             assert_eq!(id(Kind::StreamEnd, &body), expected);
         }
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_written() {
+        let id = EventId::from_bytes([0xAB; 16]);
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(serde_json::from_str::<EventId>(&json).unwrap(), id);
+        assert!(serde_json::from_str::<EventId>(r#""ab""#).is_err());
     }
 
     #[test]

@@ -1,34 +1,34 @@
 //! A scanner for one JSON object as bytes.
 //!
-//! `serde_json` refuses invalid UTF-8, lone surrogates and numbers out of range, and its skipping has no depth limit. The
-//! platform repeats a refused callback 12 times and then drops it, so livehook must be able to keep such bodies: the scanner
-//! checks the grammar, leaves the content of strings and the size of numbers alone, and hands out slices of the received
-//! bytes. Invariant: every slice it returns lies in the body as received; nothing is decoded unless asked for.
+//! `serde_json` refuses invalid UTF-8, lone surrogates and numbers out of range, and skips values of any depth. The platform
+//! repeats a refused callback some times and then drops it, so a receiver must be able to keep such bodies. The scanner checks
+//! the grammar, accepts any bytes in strings and numbers of any size, and gives slices of the received bytes. Invariant: every
+//! slice is a part of the body as received. Nothing is decoded unless a function here is asked to.
 
 use std::borrow::Cow;
 
 /// How deep a body may be nested; its own braces are the first level.
 pub const MAX_DEPTH: usize = 128;
 
-/// The body is not exactly one JSON object, or is nested deeper than [`MAX_DEPTH`].
+/// The body is not exactly one JSON object, or is nested deeper than 128 levels. The object itself is the first level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body is not one JSON object")]
 pub struct NotOneObject;
 
-/// A member of the top-level object.
+/// A member of the JSON object that a body consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member<'a> {
-    /// The decoded name; bytes, because it may be no valid Unicode.
+    /// The name without its quotes and escapes. It is bytes because it may be invalid UTF-8.
     pub name: Cow<'a, [u8]>,
-    /// The value's text as received, without the blanks around it.
+    /// The JSON text of the value as received, without the blanks around it.
     pub value: &'a [u8],
 }
 
-/// The members of the object `body` consists of, in received order, duplicates included.
+/// The members of the object that `body` consists of, in the order received. A name can be there twice.
 pub fn members(body: &[u8]) -> Result<Vec<Member<'_>>, NotOneObject> {
     Scanner::<false>::new(body).top().or_else(|refused| {
-        // In GBK the second byte of a character may be a backslash. A sender that does not treat its strings as bytes leaves
-        // it unescaped; only a body that is no UTF-8 and makes no sense otherwise is read that way.
+        // In GBK the second byte of a character may be that of a backslash. A sender that writes GBK by characters does not
+        // escape it. Only a body that is no UTF-8, and that cannot be read otherwise, is read as GBK.
         match std::str::from_utf8(body) {
             Ok(_) => Err(refused),
             Err(_) => Scanner::<true>::new(body).top(),
@@ -43,7 +43,7 @@ pub fn elements(value: &[u8]) -> Option<Vec<&[u8]>> {
     read.ok()
 }
 
-/// What a string holds if that is JSON, or the value itself.
+/// The content of a string, which may be JSON; any other value as it is.
 pub fn opened(value: &[u8]) -> Cow<'_, [u8]> {
     match value {
         [b'"', content @ .., b'"'] => unescape(content),
@@ -51,7 +51,7 @@ pub fn opened(value: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The text of a string or number; none for other values. What is no valid Unicode becomes U+FFFD.
+/// The text of a string or number; none for other values. What is not valid Unicode becomes U+FFFD.
 pub fn scalar_text(value: &[u8]) -> Option<Cow<'_, str>> {
     match value.first()? {
         b'"' => Some(match unescape(&value[1..value.len() - 1]) {
@@ -65,7 +65,7 @@ pub fn scalar_text(value: &[u8]) -> Option<Cow<'_, str>> {
 
 /// An integer given as a number or as a string that holds one; `5.0` and `1e3` are integers too.
 pub fn integer(value: &[u8]) -> Option<i64> {
-    /// Up to here every integer has a `f64` of its own.
+    /// Up to this number `f64` can hold every integer.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let text = scalar_text(value)?;
     let text = text.trim();
@@ -75,17 +75,17 @@ pub fn integer(value: &[u8]) -> Option<i64> {
     })
 }
 
-/// Whether the value says nothing: `null` or an empty string.
+/// Whether the value is `null` or an empty string.
 pub fn is_empty(value: &[u8]) -> bool {
     matches!(value, b"null" | b"\"\"")
 }
 
-/// The text in one line: line breaks between tokens removed, everything else untouched. `json` must be valid JSON.
+/// The JSON in one line: line breaks between tokens are removed, nothing else. `json` must be valid JSON.
 pub fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
     if !json.contains(&b'\n') && !json.contains(&b'\r') {
         return Cow::Borrowed(json);
     }
-    // A string cannot contain a raw line break, so every one stands between tokens.
+    // A string cannot contain a line break, so each line break is between tokens.
     Cow::Owned(
         json.iter()
             .copied()
@@ -144,12 +144,12 @@ fn hex4(text: &[u8]) -> Option<u32> {
     })
 }
 
-/// How many bytes of a string's content come before the next one that means something: a quote, a backslash, a control
-/// character, in GBK any byte of a longer character. Eight at a time, because strings are what bodies consist of.
+/// How many bytes of a string's content come before the next special byte: a quote, a backslash, a control character, and in
+/// GBK any byte of a longer character. It looks at eight bytes at a time, because bodies consist mostly of strings.
 fn plain<const GBK: bool>(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xFF;
     const HIGH: u64 = ONES << 7;
-    // The lowest marked byte is right; a borrow can only mark bytes above one that is marked rightly.
+    // The lowest marked byte is always right: a borrow can only mark bytes above a byte that is marked rightly.
     let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let (words, rest) = text.as_chunks::<8>();
     for (n, word) in words.iter().enumerate() {
@@ -169,7 +169,7 @@ fn plain<const GBK: bool>(text: &[u8]) -> usize {
     words.len() * 8 + before.unwrap_or(rest.len())
 }
 
-/// `GBK`: a byte that starts no valid UTF-8 sequence takes the byte behind it along, whatever that is.
+/// `GBK`: a byte that starts no valid UTF-8 sequence and the byte after it are one character, whatever that byte is.
 struct Scanner<'a, const GBK: bool> {
     body: &'a [u8],
     at: usize,
@@ -247,7 +247,7 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
         })
     }
 
-    /// Any value, without recursion: the open brackets are a bit each.
+    /// Steps over any value. There is no recursion: each open bracket is a bit.
     fn value(&mut self) -> Result<(), NotOneObject> {
         let mut objects = 0u128; // bit n: whether the container at depth n is an object
         let mut depth = 0;
@@ -310,7 +310,7 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
         Ok(())
     }
 
-    /// Whether it has escapes.
+    /// Steps over a string, and tells whether it has escapes.
     fn string(&mut self) -> Result<bool, NotOneObject> {
         self.expect(b'"')?;
         let mut has_escapes = false;
@@ -328,7 +328,7 @@ impl<'a, const GBK: bool> Scanner<'a, GBK> {
         }
     }
 
-    /// What stands behind a backslash.
+    /// Steps over what follows a backslash.
     fn escape(&mut self) -> Result<(), NotOneObject> {
         match self.next()? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}

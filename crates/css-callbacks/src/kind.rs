@@ -1,7 +1,7 @@
 //! The one table of callback kinds.
 //!
-//! Routes, documentation, `livehook check`, the typed payloads and the simulator all fold over [`Kind::ALL`]. A new kind is
-//! one row here, one payload struct and one fixture.
+//! [`Kind`] and the typed payloads are made from it. Routes, documentation and the simulator go through [`Kind::ALL`]. A new
+//! kind is one row here, one payload struct and one fixture.
 
 use std::fmt;
 use std::time::Duration;
@@ -38,21 +38,22 @@ macro_rules! kinds {
 }
 pub(crate) use kinds;
 
-/// Where the operator enters the URL of a kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where you enter the URL that the platform posts a kind to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum UrlField {
-    /// A parameter of `CreateLiveCallbackTemplate`, also a field of the console's template page.
+    /// A parameter of `CreateLiveCallbackTemplate`. The console's page of the callback template has a field for it, too.
     Template(&'static str),
-    /// A parameter of each task, set where the task is created.
+    /// A parameter of each task. It is set where the task is created.
     PerTask(&'static str),
-    /// A field of the console's template page that no API has.
+    /// A field of the console's page of the callback template. No API has it.
     Console(&'static str),
-    /// A setting of each input of StreamLive, the neighbouring product: one URL for all its events.
+    /// A setting of each input of StreamLive, another product. One URL gets all its events.
     Input(&'static str),
 }
 
 impl UrlField {
-    /// The field's own name.
+    /// The name of the field.
     pub fn name(self) -> &'static str {
         match self {
             Self::Template(name)
@@ -70,33 +71,34 @@ enum Signing {
     MaybeUnsigned,
 }
 
-/// How often, and how far apart, the platform repeats a callback that was not answered 200.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the platform repeats a callback that was not answered with 200. After the last attempt the callback is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct RetrySchedule {
-    /// Attempts after the first one.
+    /// How many attempts follow the first one.
     pub retries: u32,
-    /// From the end of one attempt to the next.
+    /// The time from the end of one attempt to the next.
     pub interval: Duration,
 }
 
 impl RetrySchedule {
-    /// 12 × 1 min: documented for push, interrupt, recording and moderation (page 38080), assumed where nothing is stated.
+    /// 12 × 1 min. Page 38080 says so for push, interrupt, recording and moderation. It is assumed where no page says anything.
     pub const COMMON: Self = Self {
         retries: 12,
         interval: Duration::from_secs(60),
     };
-    /// 5 × 2 min: screenshots (page 38080).
+    /// 5 × 2 min, for screenshots (page 38080).
     pub const SNAPSHOT: Self = Self {
         retries: 5,
         interval: Duration::from_secs(120),
     };
-    /// 3 attempts without a stated interval (pages 73169 and 73170); one minute is assumed.
+    /// 3 × 1 min, for subtitles and smart erasing. Pages 73169 and 73170 name no interval; one minute is assumed.
     pub const AI: Self = Self {
         retries: 3,
         interval: Duration::from_secs(60),
     };
 
-    /// From the first attempt to the last one.
+    /// The time from the first attempt to the last one.
     pub fn window(self) -> Duration {
         self.interval * self.retries
     }
@@ -105,37 +107,53 @@ impl RetrySchedule {
 macro_rules! define_kind {
     ($($variant:ident, $code:literal, $slug:literal, $field:ident($name:literal), $signing:ident, $retries:path, $meaning:literal;)*) => {
         /// The kind of a callback.
+        ///
+        /// [`Kind::ALL`] has those that the platform sends. `Display` and serde use the [slug](Kind::slug).
+        ///
+        /// ```
+        /// use css_callbacks::Kind;
+        ///
+        /// assert_eq!(Kind::from_code(100), Some(Kind::Record));
+        /// assert_eq!(Kind::Record.slug(), "record");
+        /// for kind in Kind::ALL {
+        ///     println!("{kind}: {}", kind.meaning());
+        /// }
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
         pub enum Kind {
             $(#[doc = concat!("`", $slug, "`, `event_type` ", $code, ": ", $meaning, ".")] $variant,)*
-            /// Authentic, but with an `event_type` that is not in the table, or with none where the URL names none.
+            /// `unknown`: the `event_type` is not one of the others, or there is none and the URL names no kind either.
+            ///
+            /// Store such a callback like any other: it may be of a kind that is newer than this version.
             Unknown,
-            /// `stream-live`, derived from others: a stream went live, and stayed so for a moment.
+            /// `stream-live`: a stream is live. The platform never sends it; livehook makes it from the callbacks of pushes.
             StreamLive,
-            /// `stream-offline`, derived from others: a stream went offline, and stayed so for a moment.
+            /// `stream-offline`: a stream is not live any more. The platform never sends it; livehook makes it from the
+            /// callbacks of pushes.
             StreamOffline,
         }
 
         impl Kind {
-            /// The known kinds in the order of the documentation.
+            /// The kinds that the platform sends.
             pub const ALL: [Kind; 21] = [$(Kind::$variant),*];
 
-            /// The `event_type` on the wire; none for [`Kind::Unknown`] and those that are derived.
+            /// The `event_type` on the wire; none for [`Kind::Unknown`] and the [derived](Kind::DERIVED) kinds.
             pub fn code(self) -> Option<i64> {
                 match self { $(Self::$variant => Some($code),)* Self::Unknown | Self::StreamLive | Self::StreamOffline => None }
             }
 
-            /// The kind of an `event_type`.
+            /// The kind with this `event_type`; none if this version does not know it.
             pub fn from_code(code: i64) -> Option<Self> {
                 match code { $($code => Some(Self::$variant),)* _ => None }
             }
 
-            /// The last segment of the kind's URL, also its name in configuration, metrics and API.
+            /// The name of the kind in lower case with hyphens, such as `stream-begin`. It is good for URLs and configuration.
             pub fn slug(self) -> &'static str {
                 match self { $(Self::$variant => $slug,)* Self::Unknown => "unknown", Self::StreamLive => "stream-live", Self::StreamOffline => "stream-offline" }
             }
 
-            /// The CloudEvents `type`: `css.` and the slug.
+            /// The `type` of a CloudEvent of this kind: `css.` and the slug.
             pub fn event_type(self) -> &'static str {
                 match self {
                     $(Self::$variant => concat!("css.", $slug),)*
@@ -145,22 +163,26 @@ macro_rules! define_kind {
                 }
             }
 
-            /// Where the operator enters this kind's URL; none for [`Kind::Unknown`] and those that are derived.
+            /// Where you enter the URL of this kind; none for [`Kind::Unknown`] and the [derived](Kind::DERIVED) kinds.
             pub fn url_field(self) -> Option<UrlField> {
                 match self { $(Self::$variant => Some(UrlField::$field($name)),)* Self::Unknown | Self::StreamLive | Self::StreamOffline => None }
             }
 
-            /// Whether genuine callbacks of this kind have been seen without `sign` and `t`.
+            /// Whether genuine callbacks of this kind were seen without `sign` and `t`, although the template had a key.
+            ///
+            /// [`verify`](crate::verify) gives [`VerifyError::Unsigned`](crate::VerifyError::Unsigned) for those. Accept them
+            /// only if something else proves where they are from, such as a secret in the URL. Never accept another kind
+            /// unsigned: else anybody could leave the signature out.
             pub fn may_be_unsigned(self) -> bool {
                 match self { $(Self::$variant => Signing::$signing == Signing::MaybeUnsigned,)* Self::Unknown | Self::StreamLive | Self::StreamOffline => false }
             }
 
-            /// How the platform repeats a callback that was not answered 200.
+            /// How the platform repeats a callback of this kind that was not answered with 200.
             pub fn retry_schedule(self) -> RetrySchedule {
                 match self { $(Self::$variant => $retries,)* Self::Unknown | Self::StreamLive | Self::StreamOffline => RetrySchedule::COMMON }
             }
 
-            /// What it tells, as the end of a sentence.
+            /// What the kind tells, as half a sentence: `a recording file was generated`.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => $meaning,)*
@@ -175,15 +197,15 @@ macro_rules! define_kind {
 kinds!(define_kind);
 
 impl Kind {
-    /// The known kinds and [`Kind::Unknown`].
+    /// The kinds that a callback can have: [`Kind::ALL`] and [`Kind::Unknown`].
     pub fn all_and_unknown() -> impl Iterator<Item = Kind> {
         Self::ALL.into_iter().chain([Self::Unknown])
     }
 
-    /// What livehook derives itself, and only hands to handlers that name it.
+    /// The kinds that no platform sends: livehook makes them from other callbacks.
     pub const DERIVED: [Kind; 2] = [Self::StreamLive, Self::StreamOffline];
 
-    /// Every kind that an event can have.
+    /// Every kind: [`Kind::ALL`], [`Kind::Unknown`] and [`Kind::DERIVED`].
     pub fn every() -> impl Iterator<Item = Kind> {
         Self::all_and_unknown().chain(Self::DERIVED)
     }
@@ -193,7 +215,9 @@ impl Kind {
         Self::DERIVED.contains(&self)
     }
 
-    /// As stores have it: the `event_type`, or a number below zero that none has.
+    /// The number that stands for the kind in livehook's stores: the `event_type`, or one below zero that no `event_type` has.
+    /// It is here because it must stay unlike every `event_type`. It is a stored format: never change one.
+    #[doc(hidden)]
     pub fn stored(self) -> i64 {
         match self {
             Self::StreamLive => -2,
@@ -202,7 +226,8 @@ impl Kind {
         }
     }
 
-    /// From what [`stored`](Self::stored) gave.
+    /// The kind for which [`stored`](Self::stored) gives this number.
+    #[doc(hidden)]
     pub fn from_stored(code: i64) -> Self {
         match code {
             -2 => Self::StreamLive,
@@ -211,24 +236,27 @@ impl Kind {
         }
     }
 
-    /// The kind with this slug, of [every](Self::every) one.
+    /// The kind with this [slug](Self::slug), of [every](Self::every) kind.
     pub fn from_slug(slug: &str) -> Option<Self> {
         Self::every().find(|kind| kind.slug() == slug)
     }
 }
 
+/// The [slug](Kind::slug).
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.slug())
     }
 }
 
+/// As the [slug](Kind::slug).
 impl Serialize for Kind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.slug())
     }
 }
 
+/// From the [slug](Kind::slug). The error suggests the slug that is most like the text.
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let slug = String::deserialize(deserializer)?;

@@ -1,8 +1,8 @@
 //! The signature of a callback.
 //!
-//! `sign` is the lower-case hex MD5 of the key and `t` written one after the other (page 32744). It covers
-//! neither the body nor the kind, and all callbacks of one second carry the same one. So it proves that the sender knows the
-//! key, or has seen a callback of the last minutes: receive callbacks through HTTPS, and keep a secret in the URL as well.
+//! `sign` is the lower-case hex MD5 of the key and `t` written one after the other (page 32744). It covers neither the body
+//! nor the kind, and all callbacks of one second carry the same signature. So it proves only that the sender knows the key or
+//! has seen a callback of the last minutes.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,22 +13,24 @@ use subtle::ConstantTimeEq;
 use crate::callback::{Callback, Signed};
 use crate::time::Timestamp;
 
-/// A key or a token. `Debug` does not show it.
+/// A key of a callback template, or a secret in its URL. `Debug` does not show it.
+///
+/// `==` is for comparing configurations. Compare with what a stranger presents by [`matches`](Self::matches).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text as it is.
+    /// The text as it is: nothing is trimmed.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for where it is used.
+    /// The text itself, where it is needed. Keep it out of logs.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is this text. The time that this takes does not tell which bytes differ.
+    /// Whether the presented text is this secret, compared in constant time.
     pub fn matches(&self, presented: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(presented).into()
     }
@@ -41,23 +43,28 @@ impl fmt::Debug for Secret {
 }
 
 /// Why [`verify`] does not believe a callback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
-    /// It has neither `sign` nor `t`. Some kinds may come like this: see [`Kind::may_be_unsigned`](crate::Kind::may_be_unsigned).
+    /// It has neither `sign` nor `t`. Genuine callbacks of some kinds come like this: see
+    /// [`Kind::may_be_unsigned`](crate::Kind::may_be_unsigned).
     #[error("the callback is not signed")]
     Unsigned,
-    /// It has only one of `sign` and `t`, or one of them does not have the documented form.
+    /// It has only one of `sign` and `t`, or one of them does not have the documented form: see [`Signed`].
     #[error("sign and t do not have the documented form")]
     Malformed,
-    /// `sign` fits none of the keys.
+    /// `sign` is the signature of `t` under none of the keys: the callback is forged, or the receiver has the wrong keys.
     #[error("the signature fits none of the keys")]
     Signature,
-    /// The signature fits, but `t` and the grace are over.
+    /// The signature is right, but `t` plus the grace is in the past: the callback is very late, or copied, or one of the two
+    /// clocks is wrong.
     #[error("the signature has expired")]
     Expired,
 }
 
-/// The signature of `t` under a key: lower-case hex MD5 of the two written one after the other.
+/// Signs `t` with a key, as the platform does: lower-case hex MD5 of the two written one after the other (page 32744).
+///
+/// `t` is the text of a UNIX time in seconds. A receiver needs [`verify`]; this is for tests and for senders.
 ///
 /// ```
 /// // The same by hand: printf test1545030873 | md5sum
@@ -70,14 +77,33 @@ pub fn sign(key: &str, t: &str) -> String {
     hex::encode(digest)
 }
 
-/// Checks the signature of a callback.
+/// Checks the signature of a callback, in constant time.
 ///
-/// Several keys are for the time in which a key is changed. `t` is when the signature expires: 10 minutes after the callback was
-/// first sent. The platform repeats a callback for longer than that, so `grace` is added; 10 minutes are enough.
+/// Give two keys while you change the key of the callback template, else one. With an empty list no callback is believed.
+///
+/// A signature expires at `t`, which is 10 minutes after the callback was first sent. The platform repeats a callback for
+/// longer than that, and nobody knows whether it signs again. So a signature is accepted until `t` plus `grace`. A grace of 10
+/// minutes covers all repeats.
+///
+/// ```
+/// use css_callbacks::{Callback, Secret, Timestamp, VerifyError, verify};
+/// use std::time::Duration;
+///
+/// let body = br#"{"t":1545030873,"sign":"ca3e25e5dc17a6f9909a9ae7281e300d"}"#;
+/// let callback = Callback::parse(body)?;
+/// let keys = [Secret::new("test")];
+/// let grace = Duration::from_secs(600);
+/// let now = Timestamp::from_seconds(1_545_030_273);
+/// assert_eq!(verify(&keys, &callback, now, grace), Ok(()));
+/// let much_later = now.plus(Duration::from_secs(3600));
+/// assert_eq!(verify(&keys, &callback, much_later, grace), Err(VerifyError::Expired));
+/// # Ok::<(), css_callbacks::NotOneObject>(())
+/// ```
 ///
 /// # Errors
 ///
-/// See [`VerifyError`]. An empty list of keys believes nothing.
+/// [`VerifyError`] tells why the callback is not believed. Answer it with 401. If a genuine callback is refused by mistake, such
+/// as with a mis-typed key, the platform repeats it for some minutes.
 pub fn verify(
     keys: &[Secret],
     callback: &Callback,
@@ -89,7 +115,7 @@ pub fn verify(
         Signed::Half | Signed::Malformed => return Err(VerifyError::Malformed),
         Signed::Both { sign, t } => (sign, t),
     };
-    // All keys are tried, so that the time taken does not tell which one fits.
+    // All keys are tried, so that the time that this takes does not tell which key is the right one.
     let fits = keys.iter().fold(false, |fits, key| {
         fits | bool::from(sign(key.reveal(), t).as_bytes().ct_eq(presented))
     });

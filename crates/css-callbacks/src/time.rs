@@ -1,11 +1,13 @@
 //! Times in callbacks and events.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A time of day: milliseconds since 1970-01-01T00:00:00Z.
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z, the epoch.
+///
+/// Make one from the time of day with `Timestamp::from(SystemTime::now())`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
@@ -20,24 +22,24 @@ impl Timestamp {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// From an RFC 3339 text.
+    /// From a text as in RFC 3339, such as `2026-11-23T16:00:00+08:00`; none if it is no such text.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>()
             .ok()
             .map(|time| Self(time.as_millisecond()))
     }
 
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch; below zero for times before it.
     pub const fn millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the epoch.
+    /// Whole seconds since the epoch, rounded down.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// This long later.
+    /// The time that is this much later.
     pub fn plus(self, duration: Duration) -> Self {
         Self(
             self.0
@@ -45,7 +47,7 @@ impl Timestamp {
         )
     }
 
-    /// This long earlier.
+    /// The time that is this much earlier.
     pub fn minus(self, duration: Duration) -> Self {
         Self(
             self.0
@@ -53,12 +55,12 @@ impl Timestamp {
         )
     }
 
-    /// From `earlier` to here; zero if it is later.
+    /// How much time has passed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// RFC 3339 in UTC, with milliseconds only where there are some; none outside the years 0 to 9999.
+    /// The time as in RFC 3339, in UTC, with a fraction only if it is not zero; none outside the years 0 to 9999.
     pub fn rfc3339(self) -> Option<String> {
         let time = jiff::Timestamp::from_millisecond(self.0).ok()?;
         let text = if self.0 % 1000 == 0 {
@@ -69,7 +71,8 @@ impl Timestamp {
         (!text.starts_with('-')).then_some(text)
     }
 
-    /// The UTC day, `2026-11-23`, and hour, `2026-11-23T08`.
+    /// The UTC day, `2026-11-23`, and hour, `2026-11-23T08`: livehook names files so.
+    #[doc(hidden)]
     pub fn day_and_hour(self) -> (String, String) {
         let text = self.to_string();
         (
@@ -79,7 +82,18 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, always with milliseconds.
+/// Rounded to milliseconds.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let epoch = Self(0);
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => epoch.plus(after),
+            Err(before) => epoch.minus(before.duration()),
+        }
+    }
+}
+
+/// The time as in RFC 3339, in UTC, always with milliseconds.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
@@ -89,7 +103,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// As RFC 3339.
+/// From a text as in RFC 3339.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -98,6 +112,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// As [`Display`](fmt::Display).
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -123,6 +138,9 @@ mod tests {
             Some(time)
         );
         assert_eq!(Timestamp::from_millis(i64::MAX).rfc3339(), None);
+        let millis = Duration::from_millis(1500);
+        assert_eq!(Timestamp::from(UNIX_EPOCH + millis).millis(), 1500);
+        assert_eq!(Timestamp::from(UNIX_EPOCH - millis).millis(), -1500);
         assert_eq!(
             time.day_and_hour(),
             ("2026-11-23".into(), "2026-11-23T08".into())

@@ -1,11 +1,15 @@
 //! How a body becomes a struct and a struct becomes the typed form.
 //!
-//! Every wire object is declared with `wire!`: a member is known under its Rust name and under the wire names listed with it,
-//! is read by the leniency it names (`wire/lenient.rs`) and is absent rather than wrong when it is missing. Nothing is lost: what
-//! is not known goes to [`Other`] letter by letter, and so does a member of a callback that does not fit: it is a misfit, and the
-//! rest is typed all the same. An object inside of which something does not fit is a misfit as a whole. A number that should be
-//! whole and is not goes to [`Other`] as the number it is, which is none. Of duplicate members the last one counts, also between
-//! two names of one field. Values are read from their text, so no number passes through a float on its way.
+//! Every object on the wire is declared with `wire!`:
+//!
+//! - A member is known by its Rust name and by the wire names listed with it. It names the function of `wire/lenient.rs` that
+//!   reads its value. If it is missing, the field is `None`.
+//! - Members that are not declared go to [`Other`], byte for byte.
+//! - A misfit is a member of a callback whose value the function cannot read. It goes to [`Other`], too, and the other members
+//!   are read all the same. If something inside an object cannot be read, the whole object is the misfit.
+//! - A number that should be whole and is not goes to [`Other`] as a number. It is no misfit.
+//! - If a member is there twice, the last one counts, also if the two have different names of one field.
+//! - Values are read from their text, so that a large number is never rounded to a float.
 
 pub(crate) mod lenient;
 pub(crate) mod open;
@@ -23,15 +27,15 @@ use serde_json::value::RawValue;
 
 pub use lenient::{Float, OneOrMany, Opened};
 
-/// Declares a wire object: the struct, how it is read and its typed form.
+/// Declares an object on the wire: the struct, how it is read, and its typed form.
 ///
-/// `= how` names the leniency, `= how(of)` the one for the elements too, `: "a" | "b"` the wire names besides the Rust name.
-/// `: callback` after the name of the struct adds the members of every callback.
+/// `= how` names the function that reads the value, `= how(of)` also the one for each element. `: "a" | "b"` are its names on
+/// the wire besides the Rust name. `: callback` after the name of the struct adds the members of every callback.
 macro_rules! wire {
     (@read $value:ident, $how:ident) => {
         $crate::wire::lenient::$how($value)
     };
-    // What a value that does not fit is all the same.
+    // The number that a value is, if it should be a whole number and is not.
     (@number $value:ident, number) => {
         $crate::wire::lenient::float($value).ok().flatten()
     };
@@ -70,6 +74,7 @@ macro_rules! wire {
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq)]
+        #[non_exhaustive]
         #[cfg_attr(
             any(test, feature = "schema"),
             derive(schemars::JsonSchema),
@@ -84,7 +89,7 @@ macro_rules! wire {
                 $(#[cfg_attr(any(test, feature = "schema"), schemars(extend("x-wire" = [$($wire),+])))])?
                 pub $member: $type,
             )*
-            /// Members this version does not know, or that do not fit, as received.
+            /// The members that this version does not know, and those whose values do not fit, as received.
             #[cfg_attr(any(test, feature = "schema"), schemars(skip))]
             pub other: $crate::wire::Other,
         }
@@ -144,23 +149,23 @@ macro_rules! wire {
 }
 pub(crate) use wire;
 
-/// What `wire!` generates for [`read_object`].
+/// What `wire!` makes for [`read_object`].
 pub(crate) trait Object: Default {
-    /// Whether members that do not fit are kept as received; else one of them makes an error of the whole.
+    /// Whether members that do not fit are kept as received. If not, one of them makes reading the object an error.
     const KEEPS_MISFITS: bool;
 
-    /// Sets the member of this name, to nothing if the value does not fit; none if there is no such member.
+    /// Sets the field of the member with this name; to `None` if the value does not fit. `None` if no field has the name.
     fn read(&mut self, name: &str, value: &RawValue) -> Option<Reading>;
 
-    /// Where the unknown members go.
+    /// The place for unknown members.
     fn other(&mut self) -> &mut Other;
 }
 
-/// What came of reading a member that is known.
+/// The result of reading a member that is known.
 pub(crate) struct Reading {
     /// Its name in the typed form.
     pub(crate) field: &'static str,
-    /// What became of a value that does not fit.
+    /// Set if the value does not fit.
     pub(crate) unfit: Option<Unfit>,
 }
 
@@ -168,7 +173,7 @@ pub(crate) struct Reading {
 pub(crate) enum Unfit {
     /// It is a number, though not a whole one, or not one in the range.
     Number(Float),
-    /// It has no reading.
+    /// It cannot be read.
     Misfit(serde_json::Error),
 }
 
@@ -178,14 +183,14 @@ impl Unfit {
     }
 }
 
-/// Reads an object from text held in memory; other sources have no text to keep.
+/// Reads an object. The text must be in memory, because values are kept as slices of it.
 pub(crate) fn read_object<'de, T: Object, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     deserializer.deserialize_map(ObjectVisitor(PhantomData))
 }
 
-/// The name of a member without the mark of a Rust keyword.
+/// The name of a field without `r#`.
 pub(crate) fn member_name(field: &'static str) -> &'static str {
     field.strip_prefix("r#").unwrap_or(field)
 }
@@ -202,7 +207,7 @@ impl<'de, T: Object> Visitor<'de> for ObjectVisitor<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut object = T::default();
         let mut unknown = Vec::new();
-        // At most one of each field: the last value counts.
+        // At most one for each field, because the last value counts.
         let mut unfit: Vec<(&'static str, Cow<'de, str>, &'de RawValue, Unfit)> = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
@@ -235,7 +240,7 @@ impl<'de, T: Object> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A member name, borrowed unless it has escapes.
+/// A member's name. It is borrowed unless it has escapes.
 struct Name<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
@@ -257,7 +262,9 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
-/// A JSON value kept as the text that was received.
+/// A JSON value of any type, kept as the text that was received.
+///
+/// It is used where a value is documented without a type, and for what is in [`Other`]. Two values are equal if their texts are.
 #[derive(Debug, Clone)]
 pub struct Raw(Box<RawValue>);
 
@@ -267,7 +274,7 @@ impl Raw {
         self.0.get()
     }
 
-    /// The string, if it is one.
+    /// The string with its escapes resolved, if the value is a string.
     pub fn as_string(&self) -> Option<String> {
         serde_json::from_str(self.get()).ok()
     }
@@ -279,30 +286,45 @@ impl From<&RawValue> for Raw {
     }
 }
 
-/// Two values are equal if their texts are.
 impl PartialEq for Raw {
     fn eq(&self, other: &Self) -> bool {
         self.get() == other.get()
     }
 }
 
+/// As the value itself.
 impl Serialize for Raw {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-/// The members of an object that its type does not know, in the order received; then numbers that should be whole and are not,
-/// under their names in the typed form; then misfits, under the names they came with.
+/// The members of an object that have no field of their own: unknown ones, and those whose values do not fit their fields.
+///
+/// They are in this order:
+///
+/// 1. The members that this version does not know, in the order received.
+/// 2. Numbers where a field needs a whole number in its range, under the name of the field.
+/// 3. [Misfits](Self::misfits): members whose values cannot be read, under the names that they came with.
+///
+/// ```
+/// use css_callbacks::{Kind, Payload};
+///
+/// let body = r#"{"event_type":0,"width":"wide","brand_new":[1,2]}"#;
+/// let payload = Payload::parse(Kind::StreamEnd, body)?;
+/// assert_eq!(payload.other().get("brand_new").map(|value| value.get()), Some("[1,2]"));
+/// assert_eq!(payload.misfits().collect::<Vec<_>>(), ["width"]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Other {
     members: Vec<(String, Raw)>,
-    /// How many at the end are misfits.
+    /// How many members at the end are misfits.
     misfits: usize,
 }
 
 impl Other {
-    /// Keeps the last of members with one name.
+    /// Keeps only the last of members with one name.
     fn last_of_each(mut members: Vec<(String, Raw)>) -> Self {
         if members.len() > 1 {
             let mut seen = HashSet::with_capacity(members.len());
@@ -317,30 +339,30 @@ impl Other {
         }
     }
 
-    /// The value of a member.
+    /// The value of the member with this name.
     pub fn get(&self, name: &str) -> Option<&Raw> {
         let (_, value) = self.members.iter().find(|(member, _)| member == name)?;
         Some(value)
     }
 
-    /// Names and values.
+    /// All names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Raw)> {
         let members = self.members.iter();
         members.map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The names of those that the type knows, but whose values do not fit it.
+    /// The names of the members that have a field, but whose values cannot be read as its type.
     pub fn misfits(&self) -> impl Iterator<Item = &str> {
         let misfits = &self.members[self.members.len() - self.misfits..];
         misfits.iter().map(|(name, _)| name.as_str())
     }
 
-    /// How many there are.
+    /// How many members there are.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What was sent and what became of it: what the checks at the end compare the receiver with.
+//! Records what was sent and how it was answered, for the report and the checks at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,30 +14,31 @@ use tokio::time::Instant;
 use super::connections::RequestEnd;
 use super::oracle::{Oracle, PushEdge};
 
-/// So many descriptions of what went wrong are kept.
-const KEPT: usize = 5;
-/// The longest time that a latency can be told apart from longer ones.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// The most names of accepted bad requests that are kept.
+const MAX_MISTAKES: usize = 5;
+/// The longest latency that is recorded exactly.
+const MAX_LATENCY: Duration = Duration::from_secs(3600);
 
-/// A body without what a retry may renew: the same for every attempt, and for what the receiver stored of it.
+/// The digest of a body without the members that a retry may renew. It is the same for each attempt
+/// and for the stored body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct BodyDigest([u8; 16]);
 
 impl BodyDigest {
-    /// The digest of a body; none if it is not one JSON object.
+    /// Returns none if the body is not one JSON object.
     pub(super) fn of(body: &[u8]) -> Option<Self> {
         Some(Self::of_members(body, &json::members(body).ok()?))
     }
 
-    /// The digest of a body that was read already.
+    /// Returns the digest of a body that was already parsed.
     fn of_members(body: &[u8], members: &[Member]) -> Self {
-        // Blanks around it are no part of what is stored.
+        // White space around the body is not stored.
         let end = body.trim_ascii_end().len();
         let mut from = body.len() - body.trim_ascii_start().len();
         let mut hash = Sha256::new();
         for member in members {
             if matches!(&*member.name, b"t" | b"sign") {
-                // Where the value stands in the body of which it is a part.
+                // The offset of the value in the body that contains it.
                 let begin = member.value.as_ptr() as usize - body.as_ptr() as usize;
                 hash.update(&body[from..begin]);
                 from = begin + member.value.len();
@@ -50,43 +51,43 @@ impl BodyDigest {
     }
 }
 
-/// The name under which the receiver knows an event.
+/// Identifies an event at the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SentIdentity {
-    /// None where the receiver makes one by chance, for a relay without a time, or a new one when it is signed anew.
+    /// None if the receiver makes a random id, for a relay without a time, or a new id when the
+    /// event is signed again.
     pub(super) id: Option<EventId>,
     pub(super) digest: BodyDigest,
 }
 
 impl SentIdentity {
-    /// Of a body that is sent to a URL of this kind, as the source of this name derives it.
+    /// The identity of a body that is sent to the URL of this kind of this source.
     pub(super) fn of(source: &str, url_kind: Option<Kind>, body: &[u8]) -> Option<Self> {
         let callback = Callback::parse(body).ok()?;
         let kind = callback.kind(url_kind);
-        let mut by_chance = false;
+        let mut random_id = false;
         let id = EventId::derive(source, kind, callback.members(), || {
-            by_chance = true;
+            random_id = true;
             [0; 16]
         });
         Some(Self {
-            id: (!by_chance && !css_callbacks::needs_t(kind)).then_some(id),
+            id: (!random_id && !css_callbacks::EventId::covers_t(kind)).then_some(id),
             digest: BodyDigest::of_members(body, callback.members()),
         })
     }
 }
 
-/// An event that was sent.
 pub(super) struct SentEvent {
     pub(super) identity: SentIdentity,
     pub(super) acknowledged: bool,
 }
 
-/// Everything that was counted.
+/// The events and all counts.
 pub(super) struct AckLog {
     pub(super) entries: Vec<SentEvent>,
-    /// Begins and ends of pushes, with the numbers of their entries.
+    /// Begins and ends of pushes, with the indexes of their entries.
     pushes: Vec<(usize, PushEdge)>,
-    /// What was forged, and must not be found.
+    /// The ids of forgeries. None of them may be stored.
     pub(super) forged: Vec<EventId>,
     pub(super) acknowledged: u64,
     pub(super) retried: u64,
@@ -96,12 +97,12 @@ pub(super) struct AckLog {
     pub(super) bad: u64,
     pub(super) refused: u64,
     pub(super) accepted_bad: u64,
-    /// Names of bad requests that were taken.
+    /// The names of bad requests that were accepted.
     pub(super) mistakes: Vec<&'static str>,
     pub(super) answers: BTreeMap<u16, u64>,
     pub(super) timed_out: u64,
     pub(super) failed: u64,
-    /// The last genuine request that was not answered 200.
+    /// The result of the last genuine request that was not answered 200.
     pub(super) last_trouble: Option<RequestEnd>,
     pub(super) good: u64,
     latency: Histogram<u64>,
@@ -111,7 +112,7 @@ pub(super) struct AckLog {
 
 impl AckLog {
     pub(super) fn new() -> Self {
-        let longest = LONGEST.as_micros() as u64;
+        let longest = MAX_LATENCY.as_micros() as u64;
         Self {
             entries: Vec::new(),
             pushes: Vec::new(),
@@ -136,7 +137,7 @@ impl AckLog {
         }
     }
 
-    /// An event is about to be sent for the first time; its number.
+    /// Records an event that is about to be sent for the first time. Returns its number.
     pub(super) fn sent(
         &mut self,
         identity: SentIdentity,
@@ -153,16 +154,17 @@ impl AckLog {
         number
     }
 
-    /// Which streams are live by what was acknowledged.
+    /// The expected state of each stream, from the acknowledged events.
     pub(super) fn oracle(&self) -> Oracle {
         Oracle::of(&self.entries, &self.pushes)
     }
 
-    /// A genuine request ended, so long after it was due.
+    /// Records the end of a genuine request that was due at `due`.
     pub(super) fn replied(&mut self, number: usize, reply: &RequestEnd, due: Instant) {
         let took = due.elapsed();
         self.count(reply);
-        // Whoever refuses fast is not fast; whoever does not answer is as slow as the sender is patient.
+        // A fast refusal is not a fast answer, so it does not count; a missing answer counts with
+        // the timeout.
         if reply.is_good() || *reply == RequestEnd::TimedOut {
             let micros = took.as_micros() as u64;
             self.latency.saturating_record(micros);
@@ -178,15 +180,15 @@ impl AckLog {
         }
     }
 
-    /// A bad request ended.
+    /// Records the end of a bad request.
     pub(super) fn bad_replied(&mut self, name: &'static str, reply: &RequestEnd) {
         self.count(reply);
         self.bad += 1;
         match reply {
-            // To the platform only 200 is good, but whoever answers 201 has taken it.
+            // Only 200 acknowledges, but a receiver that answers 201 has accepted the request.
             RequestEnd::Status(200..=299) => {
                 self.accepted_bad += 1;
-                if self.mistakes.len() < KEPT && !self.mistakes.contains(&name) {
+                if self.mistakes.len() < MAX_MISTAKES && !self.mistakes.contains(&name) {
                     self.mistakes.push(name);
                 }
             }
@@ -203,19 +205,20 @@ impl AckLog {
         }
     }
 
-    /// The platform drops an event after the last attempt; or the simulation ended before.
-    pub(super) fn dropped(&mut self, number: usize, by_the_platform: bool) {
+    /// Records an event that is not repeated any more: the platform drops it after the last
+    /// attempt, or the simulation ended.
+    pub(super) fn dropped(&mut self, number: usize, by_platform: bool) {
         if self.entries[number].acknowledged {
             return;
         }
-        if by_the_platform {
+        if by_platform {
             self.given_up += 1;
         } else {
             self.pending += 1;
         }
     }
 
-    /// What was sent, and what was forged; the counts stay.
+    /// Takes the events and the forgeries out. The counts stay.
     pub(super) fn take_sent(&mut self) -> (Vec<SentEvent>, Vec<EventId>) {
         (
             std::mem::take(&mut self.entries),
@@ -223,7 +226,7 @@ impl AckLog {
         )
     }
 
-    /// From the first request to the last good answer, or to now.
+    /// The time from the first request to the last good answer, or to now.
     pub(super) fn lasted(&self) -> Duration {
         match (self.began, self.last_good) {
             (Some(began), Some(last)) => last.saturating_duration_since(began),
@@ -232,7 +235,8 @@ impl AckLog {
         }
     }
 
-    /// So many of a hundred took no longer than this; none if there were none. A hundred is the longest.
+    /// The longest latency among the fastest `hundredths` percent; none if there is no latency. 100
+    /// is the longest of all.
     pub(super) fn percentile(&self, hundredths: f64) -> Option<Duration> {
         let micros = self.latency.value_at_quantile(hundredths / 100.0);
         (!self.latency.is_empty()).then(|| Duration::from_micros(micros))

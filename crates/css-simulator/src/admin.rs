@@ -1,4 +1,4 @@
-//! The admin listener of a livehook, as checks ask it.
+//! A client of livehook's admin listener, for the checks.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use tokio::time::{Instant, sleep};
 
 use crate::HttpEndpoint;
 
-/// How long the admin listener may be away: it may just be starting again.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// The same before anything is sent, when a wrong address is likelier.
-pub(super) const AT_FIRST: Duration = Duration::from_secs(3);
-/// Between two tries.
+/// The longest wait for an admin listener that is away. It may be restarting.
+pub(super) const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest wait before anything is sent. Then the address is more likely wrong.
+pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The pause between two attempts.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
-/// Of one question.
-const ANSWER: Duration = Duration::from_secs(20);
+/// The longest time for one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks the admin listener of a livehook.
+/// Sends requests to the admin listener of a livehook.
 pub(super) struct AdminClient {
     client: Client,
     url: Url,
     token: Option<Secret>,
-    /// The option that named it, for messages.
+    /// The command line option with the URL, for messages.
     option: &'static str,
 }
 
-/// What it said.
+/// An answer.
 pub(super) struct Answered {
     pub(super) status: StatusCode,
     pub(super) date: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Answered {
 }
 
 impl AdminClient {
-    /// Will ask the one at `url`. The error is the rest of a sentence that begins with the option's name.
+    /// Makes a client for `url`. An error continues a sentence that begins with the option's name.
     pub(super) fn new(
         endpoint: HttpEndpoint,
         token: Option<Secret>,
@@ -56,54 +56,54 @@ impl AdminClient {
         })
     }
 
-    /// What is to be said of something else that answers in its place.
-    pub(super) fn no_livehook(&self, why: impl std::fmt::Display) -> String {
+    /// The message if another program answers at this address.
+    pub(super) fn not_livehook(&self, why: impl std::fmt::Display) -> String {
         let option = self.option;
         format!("what answers at {option} is no admin listener of a livehook ({why})")
     }
 
-    /// All items of a list.
+    /// Returns all items of a list.
     pub(super) async fn list<T>(
         &self,
         path: &str,
         fields: &[(&str, &str)],
-        patience: Duration,
+        timeout: Duration,
         item: impl Fn(&Value) -> anyhow::Result<T>,
     ) -> anyhow::Result<Vec<T>> {
         let mut all = Vec::new();
         let mut after = "0".to_owned();
         loop {
             let fields = [fields, &[("limit", "1000"), ("after", &*after)]].concat();
-            let answer = self.ask(path, &fields, patience).await?;
+            let answer = self.ask(path, &fields, timeout).await?;
             let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             let items = page["items"].as_array();
             let items = items
                 .filter(|_| answer.status == StatusCode::OK)
-                .with_context(|| self.no_livehook(format_args!("it answers {}", answer.status)))?;
+                .with_context(|| self.not_livehook(format_args!("it answers {}", answer.status)))?;
             for listed in items {
                 all.push(item(listed)?);
             }
             match page["next"].as_str() {
-                Some(next) if next == after => bail!(self.no_livehook("its list does not end")),
+                Some(next) if next == after => bail!(self.not_livehook("its list does not end")),
                 Some(next) => after = next.to_owned(),
                 None => return Ok(all),
             }
         }
     }
 
-    /// The answer, 200 or 404; waits for a listener that is away.
+    /// Returns the answer, 200 or 404. Waits if the listener is away.
     pub(super) async fn ask(
         &self,
         path: &str,
         fields: &[(&str, &str)],
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<Answered> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
         if !fields.is_empty() {
             url.query_pairs_mut().extend_pairs(fields);
         }
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         loop {
             match self.try_ask(url.clone()).await {
                 Ok(answer) => match answer.status {
@@ -125,7 +125,7 @@ impl AdminClient {
     }
 
     async fn try_ask(&self, url: Url) -> Result<Answered, reqwest::Error> {
-        let mut request = self.client.get(url).timeout(ANSWER);
+        let mut request = self.client.get(url).timeout(REQUEST_TIMEOUT);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.reveal());
         }

@@ -1,4 +1,4 @@
-//! What must be refused: forgeries, and bodies that are none.
+//! Requests that a receiver must refuse: forgeries, and bodies that are not callbacks.
 
 use css_callbacks::{Kind, Secret};
 use reqwest::Url;
@@ -6,40 +6,40 @@ use reqwest::Url;
 use super::content::{Content, Signature};
 use super::template::Template;
 
-/// What is wrong with a request.
+/// A bad request: what is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bad {
-    /// Signed with another key.
+    /// It is signed with another key.
     WrongKey,
-    /// Signed as by a template without a key.
+    /// It is signed like a callback of a template without a key.
     EmptyKey,
-    /// Without the signature that its kind always has.
+    /// The signature is missing, although its kind always has one.
     Stripped,
-    /// `sign` without `t`.
+    /// It has `sign` without `t`.
     WithoutT,
-    /// The signature of another `t`.
+    /// It has the signature of another `t`.
     OtherT,
-    /// `sign` is `true`, which in some languages is equal to every text.
+    /// `sign` is `true`, which equals every text in some languages.
     NotText,
-    /// Correctly signed, but expired a day ago.
+    /// It is signed correctly, but expired a day ago.
     Expired,
-    /// Without the token.
+    /// The token is missing.
     WithoutToken,
-    /// With another token.
+    /// It has another token.
     WrongToken,
-    /// A body that ends too early.
+    /// The body ends too early.
     Truncated,
-    /// More behind the body.
+    /// More text follows the body.
     Trailing,
-    /// A list.
+    /// The body is a list.
     List,
-    /// Nothing.
+    /// The body is empty.
     Empty,
-    /// Form fields.
+    /// The body is form fields.
     Form,
 }
 
-/// What the sender knows of the receiver's secrets.
+/// The secrets of the receiver.
 #[derive(Clone, Copy)]
 pub struct Secrets<'a> {
     /// The CallbackKey.
@@ -49,7 +49,7 @@ pub struct Secrets<'a> {
 }
 
 impl Bad {
-    /// All, forgeries first.
+    /// All bad requests, forgeries first.
     pub const ALL: [Self; 14] = [
         Self::WrongKey,
         Self::EmptyKey,
@@ -67,7 +67,7 @@ impl Bad {
         Self::Form,
     ];
 
-    /// In one word.
+    /// Its name in reports.
     pub fn slug(self) -> &'static str {
         match self {
             Self::WrongKey => "wrong-key",
@@ -87,7 +87,7 @@ impl Bad {
         }
     }
 
-    /// Whether it is a callback that somebody else made up, and not merely no callback.
+    /// Whether it is a callback made by somebody else, and not just an invalid body.
     pub fn is_forgery(self) -> bool {
         !matches!(
             self,
@@ -95,8 +95,9 @@ impl Bad {
         )
     }
 
-    /// Whether a receiver with these secrets can tell: where there is no key, nobody's signature proves anything.
-    pub fn can_be_told(self, secrets: Secrets) -> bool {
+    /// Whether a receiver with these secrets can recognise it. Without a key, no signature proves
+    /// anything.
+    pub fn is_detectable(self, secrets: Secrets) -> bool {
         match self {
             Self::WithoutToken | Self::WrongToken => secrets.token.is_some(),
             _ if self.is_forgery() => secrets.key.is_some(),
@@ -104,7 +105,7 @@ impl Bad {
         }
     }
 
-    /// The request, made of a genuine callback of a kind that is always signed.
+    /// Makes the request from a genuine callback of a kind that is always signed.
     pub fn request(
         self,
         content: &Content,
@@ -167,6 +168,6 @@ impl Bad {
         (url, body)
     }
 
-    /// The kinds that forgeries are made of: they always come signed.
+    /// The kinds from which forgeries are made: they are always signed.
     pub(super) const KINDS: [Kind; 2] = [Kind::StreamBegin, Kind::StreamEnd];
 }

@@ -1,4 +1,4 @@
-//! Asking a livehook which streams are live, to hold it against what was sent.
+//! Compares the board of streams of a livehook with the callbacks that were sent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,51 +11,52 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::admin::{AT_FIRST, AdminClient, PATIENCE, PAUSE};
+use super::admin::{AdminClient, FIRST_TIMEOUT, PAUSE, RESTART_TIMEOUT};
 use super::oracle::{ExpectedState, Newest, Oracle, StreamName};
 use crate::HttpEndpoint;
 
-/// Tells how far the board is behind what is stored.
-const LAG: &str = "livehook_streams_lag_events";
+/// The metric with the number of stored events that are not on the board yet.
+const LAG_METRIC: &str = "livehook_streams_lag_events";
 
-/// How long the board may get no nearer to what is stored: a process that was killed keeps its lease of it for a while, and on a
-/// busy machine the board steps back behind everything.
-const STANDSTILL: Duration = Duration::from_secs(300);
+/// The longest time without progress of the board. A killed process keeps its lease for a while,
+/// and on a busy machine the board is updated late.
+const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The board of streams of a livehook, as its admin listener shows it.
+/// The board of streams of a livehook.
 pub struct LiveBoard {
     admin: AdminClient,
     source: String,
 }
 
-/// What was on it before anything was sent.
+/// The board before anything was sent.
 pub struct Before(BTreeMap<StreamName, ExpectedState>);
 
-/// How the board compares with what was sent.
+/// The result of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Compared {
-    /// StreamCounts of which a push was sent, and whose state on the board can be judged.
+    /// Streams whose state was compared: a push of them was sent, and its state is known.
     pub compared: u64,
-    /// The others: too much of them was not acknowledged, or they were on the board with something newer before.
+    /// Streams that cannot be judged: too many of their events were not acknowledged, or the board
+    /// already had something newer.
     pub undecided: u64,
-    /// StreamCounts that became live, but not by this simulation.
+    /// Streams that became live, but not by this simulation.
     pub others: u64,
-    /// What is not as it must be.
+    /// Streams with a wrong state.
     pub differences: Vec<Difference>,
 }
 
-/// A stream whose state on the board is wrong.
+/// A stream with a wrong state on the board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// Its domain, app and name.
     pub stream: String,
-    /// What it must be by what was acknowledged; null if no push of it was.
+    /// The state by the acknowledged events; null if no push of the stream was acknowledged.
     pub expected: Option<ExpectedState>,
-    /// What the board has; null if it does not know the stream.
+    /// The state on the board; null if the stream is not on it.
     pub found: Option<ExpectedState>,
 }
 
-/// As the end of a sentence.
+/// The end of a sentence.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let told = |state: &Option<ExpectedState>| match state {
@@ -63,14 +64,14 @@ impl fmt::Display for Difference {
             None => "not known".to_owned(),
         };
         let (expected, found) = (told(&self.expected), told(&self.found));
-        // Names may begin with a blank.
+        // Quoted, because a name may begin with a space.
         write!(f, "`{}` must be {expected}, and is {found}", self.stream)
     }
 }
 
 impl LiveBoard {
-    /// Will ask the admin listener at `endpoint` about the streams of a source. The error is the rest of a sentence that begins
-    /// with the option's name.
+    /// Prepares the check at the admin listener `endpoint`, for the streams of a source. An error
+    /// continues a sentence that begins with the option's name.
     pub fn new(
         endpoint: HttpEndpoint,
         token: Option<Secret>,
@@ -82,25 +83,29 @@ impl LiveBoard {
         })
     }
 
-    /// Whether it answers, and what it has.
+    /// Reads the board before the simulation.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the admin listener does not answer as a livehook does.
     pub async fn begin(&self) -> anyhow::Result<Before> {
-        self.lag(AT_FIRST).await?;
-        self.list(AT_FIRST).await.map(Before)
+        self.lag(FIRST_TIMEOUT).await?;
+        self.list(FIRST_TIMEOUT).await.map(Before)
     }
 
-    /// Waits until everything stored is on the board, and holds it against what was sent.
+    /// Waits until the board has all stored events, then compares it with what was sent.
     pub(super) async fn compare(
         self,
         before: &Before,
         oracle: &Oracle,
     ) -> anyhow::Result<Compared> {
         self.catch_up().await?;
-        let mut listed = self.list(PATIENCE).await?;
+        let mut listed = self.list(RESTART_TIMEOUT).await?;
         let mut compared = Compared::default();
         for (name, known) in &oracle.0 {
             let found = listed.remove(name);
             let before = before.0.get(name);
-            // Nothing that was there before may be newer.
+            // The stream counts only if nothing that was there before is newer.
             let decides =
                 |newest: &Newest| before.is_none_or(|before| before.since < Some(newest.start));
             let possible = known.possible.as_ref();
@@ -116,7 +121,7 @@ impl LiveBoard {
             };
             let is_right = possible.iter().any(|newest| match expected(newest) {
                 Some(state) => found.as_ref() == Some(&state),
-                // It may be there because of something else, but not live.
+                // It may be on the board for another reason, but it must not be live.
                 None => found.as_ref().is_none_or(|found| found.since.is_none()),
             });
             if !is_right {
@@ -134,12 +139,9 @@ impl LiveBoard {
         Ok(compared)
     }
 
-    async fn list(
-        &self,
-        patience: Duration,
-    ) -> anyhow::Result<BTreeMap<StreamName, ExpectedState>> {
+    async fn list(&self, timeout: Duration) -> anyhow::Result<BTreeMap<StreamName, ExpectedState>> {
         let fields = [("source", &*self.source)];
-        let items = self.admin.list("/api/streams", &fields, patience, |item| {
+        let items = self.admin.list("/api/streams", &fields, timeout, |item| {
             let text = |name: &str| item[name].as_str().map(str::to_owned);
             let name = StreamName {
                 domain: text("domain").unwrap_or_default(),
@@ -158,18 +160,18 @@ impl LiveBoard {
         Ok(items.await?.into_iter().collect())
     }
 
-    /// Waits as long as it gets nearer.
+    /// Waits until the lag is zero, as long as it gets smaller.
     async fn catch_up(&self) -> anyhow::Result<()> {
         let mut least = u64::MAX;
         let mut until = Instant::now();
         loop {
-            let lag = self.lag(PATIENCE).await?;
+            let lag = self.lag(RESTART_TIMEOUT).await?;
             if lag == 0 {
                 return Ok(());
             }
             if lag < least {
                 least = lag;
-                until = Instant::now() + STANDSTILL;
+                until = Instant::now() + STALL_TIMEOUT;
             }
             if Instant::now() >= until {
                 bail!("the board stays {lag} events behind what is stored");
@@ -178,24 +180,27 @@ impl LiveBoard {
         }
     }
 
-    /// Stored events that are not on the board yet.
-    async fn lag(&self, patience: Duration) -> anyhow::Result<u64> {
-        let answer = self.admin.ask("/metrics", &[], patience).await?;
+    /// The number of stored events that are not on the board yet.
+    async fn lag(&self, timeout: Duration) -> anyhow::Result<u64> {
+        let answer = self.admin.ask("/metrics", &[], timeout).await?;
         if answer.status != StatusCode::OK {
             bail!(
                 self.admin
-                    .no_livehook(format_args!("it answers {}", answer.status))
+                    .not_livehook(format_args!("it answers {}", answer.status))
             );
         }
         let text = String::from_utf8_lossy(&answer.body);
         let value = text.lines().find_map(|line| {
-            line.strip_prefix(LAG)?
+            line.strip_prefix(LAG_METRIC)?
                 .strip_prefix(' ')?
                 .trim()
                 .parse()
                 .ok()
         });
-        value.with_context(|| self.admin.no_livehook(format_args!("it tells no {LAG}")))
+        value.with_context(|| {
+            self.admin
+                .not_livehook(format_args!("it tells no {LAG_METRIC}"))
+        })
     }
 }
 

@@ -1,7 +1,7 @@
-//! The bodies of all kinds, believable and as odd as the documentation shows them.
+//! Makes realistic bodies of all kinds, with the oddities that the documentation shows.
 //!
-//! Each follows its section of the protocol: the names and types of the samples, not those of the tables where the two
-//! disagree, and now and then the older or the odder form.
+//! Each body follows its section of the protocol. If a table and a sample disagree, names and types
+//! come from the sample. Some bodies have an older or a rarer form.
 
 mod audits;
 mod generated;
@@ -17,22 +17,22 @@ use serde_json::{Map, Value, json};
 
 use super::scenario::{PlannedPush, Stream};
 
-/// The account that all belongs to.
+/// The account of all callbacks.
 const APPID: i64 = 1_250_000_000;
 
-/// What a body is made from.
+/// The input for a body.
 pub(super) struct Moment<'a> {
     pub(super) rng: &'a mut StdRng,
     pub(super) stream: &'a Stream,
     pub(super) session: &'a PlannedPush,
-    /// When it happens.
+    /// The time of the event.
     pub(super) now: Timestamp,
-    /// Unlike that of any other body.
+    /// Different in each body.
     pub(super) number: u64,
 }
 
 impl Moment<'_> {
-    /// Whether something with this likelihood happens.
+    /// Returns true with this probability.
     fn chance(&mut self, likelihood: f64) -> bool {
         self.rng.random_bool(likelihood)
     }
@@ -41,12 +41,12 @@ impl Moment<'_> {
         *choices.choose(self.rng).expect("there is a choice")
     }
 
-    /// How sure a machine is of a suspicion.
+    /// A score, as an audit reports it.
     fn score(&mut self) -> i64 {
         self.rng.random_range(60..100)
     }
 
-    /// A number, also written as a string by some.
+    /// A number; some bodies have it as a string.
     fn number_or_text(&mut self, number: i64) -> Value {
         if self.chance(0.1) {
             number.to_string().into()
@@ -55,7 +55,7 @@ impl Moment<'_> {
         }
     }
 
-    /// A list, which the platform also writes as null when it is empty.
+    /// An empty list, which the platform sometimes writes as null.
     fn list_or_null(&mut self) -> Value {
         if self.chance(0.5) {
             Value::Null
@@ -64,7 +64,7 @@ impl Moment<'_> {
         }
     }
 
-    /// Numeric text of 19 digits that fits 64 bits and no `f64`, unlike any other.
+    /// A new number of 19 digits. It fits in 64 bits, but not in an `f64`.
     fn long_id(&self) -> u64 {
         5_285_890_813_738_000_001 + self.number * 7
     }
@@ -78,7 +78,7 @@ impl Moment<'_> {
     }
 }
 
-/// The members of a body of this kind, without `t` and `sign`.
+/// Returns the members of a body of this kind, without `t` and `sign`.
 pub(super) fn members(kind: Kind, moment: &mut Moment) -> Map<String, Value> {
     let body = match kind {
         Kind::StreamBegin => pushes::begin(moment),
@@ -102,8 +102,8 @@ pub(super) fn members(kind: Kind, moment: &mut Moment) -> Map<String, Value> {
         Kind::Highlight => generated::highlight(moment),
         Kind::StreamliveBegin => tasks::streamlive(moment, 329),
         Kind::StreamliveEnd => tasks::streamlive(moment, 330),
-        // What is derived is never sent.
-        Kind::Unknown | Kind::StreamLive | Kind::StreamOffline => tasks::unknown(moment),
+        // `Kind::Unknown`; the platform never sends the derived kinds. A test of the scenario finds a kind that has no arm.
+        _ => tasks::unknown(moment),
     };
     match body {
         Value::Object(members) => members,
@@ -111,7 +111,6 @@ pub(super) fn members(kind: Kind, moment: &mut Moment) -> Map<String, Value> {
     }
 }
 
-/// Takes members out of an object.
 fn remove(body: &mut Value, names: &[&str]) {
     if let Some(members) = body.as_object_mut() {
         members.retain(|name, _| !names.contains(&name.as_str()));

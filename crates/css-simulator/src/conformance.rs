@@ -1,9 +1,10 @@
-//! Grading a receiver: what the platform does to it, case by case, and whether it bears it.
+//! Tests whether a receiver is correct, case by case.
 //!
-//! A genuine callback must be answered 200, exactly and within the platform's patience, in every form that the documentation
-//! shows; a forged or malformed one must be refused. With a URL that tells how often the receiver acted, it is also held
-//! against it if it acts twice on one event. Invariant: no request depends on what another case sent, so that each flaw fails
-//! the cases that are about it, and no others.
+//! A genuine callback must be answered 200 within the platform's time limit, in every form that the
+//! documentation shows. A forged or malformed one must be refused. With a URL that returns how
+//! often the receiver acted, a receiver also fails if it acts twice on one event. No request
+//! depends on what another case sent, so a fault of the receiver fails only the cases that test for
+//! it.
 
 mod count;
 mod events;
@@ -25,42 +26,47 @@ use self::grader::Grader;
 pub use self::report::{Case, CaseOutcome, Grades};
 use self::trial::Trial;
 use super::template::Template;
-use super::{Stop, reach, stopped};
+use super::{Stop, check_reachable, stopped};
 use crate::Now;
 
 /// What to grade, and how.
 pub struct GradingSettings {
-    /// The URLs.
+    /// The URLs to post to.
     pub template: Template,
-    /// The CallbackKey; without one everything is signed with the empty key.
+    /// The CallbackKey. Without one, callbacks are signed with the empty key.
     pub key: Option<Secret>,
-    /// Whether kinds that may come without a signature do, although no token vouches for them.
+    /// Whether kinds that may come without a signature are sent without one even if there is no
+    /// token.
     pub unsigned: bool,
-    /// How often the receiver acted.
+    /// Counts how often the receiver acted.
     pub counter: Option<Counter>,
-    /// What is added to the sender's clock, seconds.
+    /// Seconds by which the sender's clock is ahead of the real time.
     pub clock_offset: i64,
-    /// What makes the same requests again, but for their times.
+    /// The same seed makes the same requests, with new times.
     pub seed: u64,
 }
 
-/// How far it is.
+/// The progress of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct GradingProgress {
-    /// Cases that have their outcome.
+    /// Cases with an outcome.
     pub done: usize,
-    /// All cases.
+    /// The number of all cases.
     pub all: usize,
 }
 
-/// Goes through all cases, or until it shall `stop`. `watch` is told after each how far it is.
+/// Runs all cases, or stops early at `stop`. Calls `watch` after each case.
+///
+/// # Errors
+///
+/// Fails if the receiver cannot be reached.
 pub async fn run(
     settings: GradingSettings,
     now: Now,
     stop: watch::Receiver<Stop>,
     mut watch: impl FnMut(GradingProgress),
 ) -> anyhow::Result<Grades> {
-    reach(&settings.template).await?;
+    check_reachable(&settings.template).await?;
     if let Some(counter) = &settings.counter {
         let count = counter.read().await;
         count.map_err(|problem| anyhow!("--count-url: {problem}"))?;

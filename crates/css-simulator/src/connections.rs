@@ -1,6 +1,7 @@
-//! Exactly so many connections to the receiver, and what a request over one of them comes to.
+//! A fixed number of connections to the receiver, and requests over them.
 //!
-//! A pool that opens more than it is told would measure something else, so this is hyper's connection with a slot around it.
+//! A connection pool may open more connections than it should, which would spoil the measurement.
+//! So each connection of hyper is held in a slot.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,24 +25,25 @@ use tokio_rustls::TlsConnector;
 
 use super::template::{Template, path_and_query};
 
-/// After this a receiver may be closing a connection that nothing comes over, and the next request would cross with that.
+/// A connection that was idle for longer is not used again: the receiver may close it just when the
+/// next request is sent.
 const IDLE: Duration = Duration::from_secs(1);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("livehook-simulate/", env!("CARGO_PKG_VERSION")));
 
-/// How a request ended.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestEnd {
-    /// It was answered with this status.
+    /// An answer with this status.
     Status(u16),
-    /// No answer within the platform's patience.
+    /// There was no answer within the platform's time limit.
     TimedOut,
-    /// There was no connection, or it broke: why.
+    /// The connection could not be made, or it broke. The text says why.
     Failed(String),
 }
 
-/// As the end of a sentence.
+/// The end of a sentence.
 impl fmt::Display for RequestEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -53,7 +55,7 @@ impl fmt::Display for RequestEnd {
 }
 
 impl RequestEnd {
-    /// Whether the platform takes it for an acknowledgement.
+    /// Whether the platform counts the event as acknowledged.
     pub fn is_good(&self) -> bool {
         *self == Self::Status(200)
     }
@@ -63,11 +65,11 @@ impl RequestEnd {
 pub(super) struct Connections {
     slots: Semaphore,
     idle: Mutex<Vec<(HttpSender, Instant)>>,
-    /// Whether a connection is used for more than one request.
+    /// Whether a connection serves more than one request.
     reused: bool,
     host: String,
     port: u16,
-    /// What stands in `Host`.
+    /// The value of the header `Host`.
     authority: HeaderValue,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
@@ -75,14 +77,14 @@ pub(super) struct Connections {
 type HttpSender = SendRequest<Full<Bytes>>;
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A connection that may be used, or room for one.
+/// The right to use one connection, which may not be open yet.
 pub(super) struct Slot<'a> {
     connections: &'a Connections,
     _room: SemaphorePermit<'a>,
 }
 
 impl Connections {
-    /// At most so many connections to where the template's URLs lead. None is opened yet.
+    /// Prepares at most `most` connections to the host of the template. Opens none yet.
     pub(super) fn new(template: &Template, most: usize) -> anyhow::Result<Self> {
         let url = template.base();
         let host = url.host_str().unwrap_or_default();
@@ -116,8 +118,8 @@ impl Connections {
         })
     }
 
-    /// The same with a connection of its own for each request: one that the receiver closes as the next request begins must
-    /// not count against it.
+    /// Uses a new connection for each request. So a connection that the receiver closes just when a
+    /// request begins does not count against the receiver.
     pub(super) fn used_once(self) -> Self {
         Self {
             reused: false,
@@ -125,7 +127,7 @@ impl Connections {
         }
     }
 
-    /// Waits until one of them is free.
+    /// Waits for a free connection.
     pub(super) async fn slot(&self) -> Slot<'_> {
         let room = self.slots.acquire().await;
         Slot {
@@ -149,7 +151,7 @@ impl Connections {
         if since.elapsed() <= IDLE {
             return Some(sender);
         }
-        // All below it are older.
+        // The connections below it are older still.
         idle.clear();
         None
     }
@@ -161,7 +163,7 @@ impl Connections {
             }
             match sender.try_send_request(request).await {
                 Ok(response) => return self.read(sender, response).await,
-                // The receiver closed it just now, and nothing was sent.
+                // The receiver has just closed the connection, and nothing was sent.
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(error.into_error().into()),
@@ -173,7 +175,7 @@ impl Connections {
         self.read(sender, response).await
     }
 
-    /// The platform does not look at the body, but an answer ends with it.
+    /// Reads the body to its end. The platform ignores it, but the answer is not complete before.
     async fn read(
         &self,
         sender: HttpSender,
@@ -196,26 +198,31 @@ async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<HttpSender, ConnectionError> {
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    // It ends with the sender; what went wrong with it the request tells.
+    // The task ends with the sender. The request reports errors of the connection.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
 
 impl Slot<'_> {
-    /// One request and its answer.
-    pub(super) async fn post(&self, url: &Url, body: String, patience: Duration) -> RequestEnd {
+    /// Sends one request and waits for its answer.
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        body: String,
+        answer_timeout: Duration,
+    ) -> RequestEnd {
         let request = Request::post(path_and_query(url))
             .header(HOST, &self.connections.authority)
             .header(CONTENT_TYPE, JSON)
             .header(USER_AGENT, AGENT)
-            // Also where there is none, as every client but hyper does.
+            // Also for an empty body, as other clients do and hyper does not.
             .header(CONTENT_LENGTH, body.len())
             .body(Full::from(body));
         let request = match request {
             Ok(request) => request,
             Err(error) => return RequestEnd::Failed(error.to_string()),
         };
-        match timeout(patience, self.connections.exchange(request)).await {
+        match timeout(answer_timeout, self.connections.exchange(request)).await {
             Ok(Ok(status)) => RequestEnd::Status(status),
             Ok(Err(error)) => RequestEnd::Failed(innermost(&*error)),
             Err(_) => RequestEnd::TimedOut,
@@ -223,7 +230,7 @@ impl Slot<'_> {
     }
 }
 
-/// The cause of the causes, which says most.
+/// The innermost cause, which is the most exact.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {

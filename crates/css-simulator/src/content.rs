@@ -1,55 +1,56 @@
-//! What a callback says, and how it is written and signed.
+//! The content of a callback, and how it is written and signed.
 
 use std::ops::Range;
 
 use css_callbacks::Kind;
 use serde_json::{Map, Value};
 
-/// A callback before it is signed. PreparedBody twice with the same signature, it is the same text.
+/// A callback before it is signed. The same content with the same signature gives the same text.
 #[derive(Debug, Clone)]
 pub struct Content {
-    /// Its kind, which is also the URL that it goes to.
+    /// Its kind, which also decides the URL.
     pub kind: Kind,
     /// Its members without `t` and `sign`.
     pub members: Map<String, Value>,
-    /// How it is written.
+    /// How its body is written.
     pub style: Style,
 }
 
-/// How a body is written: the documentation promises none of it, and readers must not care.
+/// How a body is written. The documentation promises none of this, and a receiver must accept all
+/// of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Style {
-    /// `t` as a string, as an old table has it.
+    /// `t` is a string, as in an old table.
     pub t_as_text: bool,
-    /// Which characters are escaped.
+    /// The characters that are escaped without need.
     pub escaped: Escaped,
-    /// Over several lines.
+    /// The body has several lines.
     pub spread: bool,
 }
 
-/// Which characters a body writes as escapes without need.
+/// The characters that a body escapes without need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Escaped {
-    /// None.
+    /// No characters.
     #[default]
     Nothing,
-    /// All that are not ASCII, as `\u4e2d`.
+    /// All that are not ASCII, such as `\u4e2d`.
     NonAscii,
-    /// Every `/`, as some languages do.
+    /// Every `/`, as some languages write it.
     Slashes,
 }
 
-/// `t` and `sign` of a callback.
+/// The members `t` and `sign` of a callback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// When it expires, UNIX seconds.
+    /// When the signature expires, UNIX seconds.
     pub t: i64,
-    /// The MD5 of key and `t` in hex.
+    /// The MD5 of key and `t`, in hex.
     pub sign: String,
 }
 
 impl Signature {
-    /// As the platform signs: without a key with the empty one (sample of page 38084).
+    /// Signs like the platform: without a key, with the empty one (sample of page 38084).
     pub fn new(key: Option<&str>, t: i64) -> Self {
         Self {
             t,
@@ -58,11 +59,12 @@ impl Signature {
     }
 }
 
-/// A body that is written but for the values of `t` and `sign`, so that each attempt need not write it anew.
+/// A body that is complete except for the values of `t` and `sign`, so that an attempt need not
+/// write it again.
 #[derive(Debug, Clone)]
 pub struct PreparedBody {
     text: String,
-    /// Where the two stand; none if the body has neither.
+    /// Where the two values belong; none if the body has neither.
     places: Option<Places>,
 }
 
@@ -73,17 +75,17 @@ struct Places {
     t_as_text: bool,
 }
 
-/// Stand in for the values; no body says this.
+/// Placeholders for the values. No body contains these texts.
 const T: &str = "\"@t@\"";
 const SIGN: &str = "\"@sign@\"";
 
 impl Content {
-    /// The body with this signature, or with none.
+    /// The body with this signature, or unsigned.
     pub fn body(&self, signature: Option<&Signature>) -> String {
         self.written(signature.is_some()).body(signature)
     }
 
-    /// The body with places for a signature, or without.
+    /// Writes the body, with or without room for a signature.
     pub fn written(&self, signed: bool) -> PreparedBody {
         if !signed {
             let text = self.style.write(&self.members);
@@ -105,12 +107,12 @@ impl Content {
 }
 
 impl PreparedBody {
-    /// Whether there are places for a signature.
+    /// Whether there is room for a signature.
     pub fn is_signed(&self) -> bool {
         self.places.is_some()
     }
 
-    /// The body with this signature in its places.
+    /// The body with this signature in its room.
     pub fn body(&self, signature: Option<&Signature>) -> String {
         let (Some(places), Some(signature)) = (&self.places, signature) else {
             return self.text.clone();
@@ -143,7 +145,7 @@ impl Style {
             serde_json::to_string(members)
         };
         let text = text.expect("names are strings");
-        // Neither slashes nor characters beyond ASCII stand anywhere but in strings.
+        // Slashes and characters that are not ASCII appear only inside strings.
         match self.escaped {
             Escaped::Nothing => text,
             Escaped::Slashes => text.replace('/', "\\/"),

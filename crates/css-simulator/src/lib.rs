@@ -1,12 +1,13 @@
-//! The sender as a program: what the platform does to a receiver, for operators, tests and measurements.
+//! Sends callbacks like Tencent Cloud CSS to a receiver, for operators, tests and measurements.
 //!
-//! It is never more lenient than the platform. A `Scenario` makes up what happens, a planner says when it is sent, a sender
-//! repeats it by the schedule of its kind until it is answered 200, and an `AckLog` remembers what was acknowledged.
-//! [`verify`] then asks the receiver what it has stored, and [`board`] which streams are live. An event counts as acknowledged
-//! only if a 200 for it was received, and as given up only if the platform would have dropped it. [`conformance`] instead
-//! tries a receiver case by case.
+//! The sender is never more lenient than the platform. A `Scenario` makes the callbacks, a planner
+//! says when each is sent, and a sender repeats each on the schedule of its kind until it is
+//! answered 200. An `AckLog` records the answers. An event counts as acknowledged only if a 200 was
+//! received, and as given up only if the platform would drop it. At the end, [`verify`] compares
+//! the events with those in the store of a livehook, and [`board`] compares the state of each
+//! stream. [`run`] does all this. [`conformance`] instead tests a receiver case by case.
 
-// The modules in reading order, one by one, so that it stays.
+// Modules in reading order. Blank lines keep rustfmt from sorting them.
 
 pub mod content;
 
@@ -48,7 +49,7 @@ use anyhow::{Context, anyhow, bail};
 use css_callbacks::{Kind, Secret, Timestamp};
 use reqwest::{Client, Url};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, interval, timeout};
 
 use self::board::LiveBoard;
@@ -59,115 +60,121 @@ use self::sender::{Sender, SenderConfig};
 use self::template::Template;
 use self::verify::Verifier;
 
-/// How long the receiver has to take the first connection.
+/// The longest time until the receiver accepts the first connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// What starts later than this after it was due is not the receiver's fault, which a report tells.
+/// An event that starts later than this after it was due is late because of the sender, and the
+/// report says so.
 const LATE: Duration = Duration::from_millis(50);
-/// Events that wait for a retry or an answer at a time. Beyond it nothing new begins.
+/// The most events that wait for an answer or a retry. At this number, no new event starts.
 const UNDER_WAY: usize = 200_000;
-/// The same for a closed loop, which would otherwise run far ahead of a receiver that is down.
+/// The same limit with [`Pace::Closed`], which could otherwise run far ahead of a receiver that is
+/// down.
 const UNDER_WAY_CLOSED: usize = 10_000;
 
-/// Tells the time of day.
+/// Returns the time of day.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// An address to ask by HTTP, and the client to ask it with.
+/// A URL, and the client with which it is requested.
 #[derive(Debug, Clone)]
 pub struct HttpEndpoint {
-    /// Follows redirects and uses proxies as whoever made it likes.
+    /// The caller decides whether it follows redirects and uses proxies.
     pub client: Client,
-    /// The address.
+    /// The URL.
     pub url: Url,
 }
 
-/// What to send, where, and how.
+/// The settings of a simulation.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The URLs.
+    /// The URLs to post to.
     pub template: Template,
-    /// The CallbackKey; without one everything is signed with the empty key.
+    /// The CallbackKey. Without one, callbacks are signed with the empty key.
     pub key: Option<Secret>,
     /// When events are sent.
     pub pace: Pace,
-    /// Requests at a time.
+    /// The most requests at a time.
     pub connections: usize,
-    /// How many events; none: no end.
+    /// The number of events; none means no limit.
     pub events: Option<u64>,
-    /// How long new events are sent; none: no end.
+    /// The time in which new events are sent; none means no limit.
     pub duration: Option<Duration>,
-    /// How many streams there are.
+    /// The number of streams.
     pub streams: usize,
-    /// Which kinds are sent.
+    /// The kinds to send.
     pub kinds: Vec<Kind>,
-    /// The share of events that are sent twice.
+    /// The share of events that are sent twice, from 0 to 1.
     pub duplicates: f64,
-    /// Requests that must be refused, for each event.
+    /// Bad requests per event. A receiver must refuse them.
     pub bad: f64,
-    /// Whether some events come after later ones of their stream, or as late retries.
+    /// Whether some events are sent after later ones of their stream, or as late retries.
     pub reorder: bool,
-    /// Whether kinds that may come without a signature do.
+    /// Whether kinds that may come without a signature are sent without one.
     pub unsigned: bool,
-    /// By how much the pauses between retries are shortened.
+    /// The factor by which the pauses between retries are divided.
     pub time_scale: f64,
-    /// What is added to the sender's clock, seconds.
+    /// Seconds by which the sender's clock is ahead of the real time.
     pub clock_offset: i64,
-    /// Connections that send next to nothing, meanwhile.
+    /// The number of connections that stay open and send almost nothing.
     pub slow_connections: usize,
-    /// What makes the same traffic again.
+    /// The same seed makes the same traffic, with new times.
     pub seed: u64,
 }
 
-/// When events are sent.
+/// When the next event is sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// When they are due, whether earlier ones were answered or not.
+    /// At fixed times, whether or not earlier events were answered.
     Open {
         /// Events per second.
         rate: f64,
     },
-    /// When earlier ones were answered.
+    /// When a connection is free, after an earlier answer.
     Closed,
 }
 
-/// What somebody who interrupts wants.
+/// How a run is to be stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
-    /// Nothing.
+    /// It is not stopped.
     Not,
-    /// No new request; those that are open get their answers, and the verification is made.
+    /// Send nothing new, but wait for open answers and run the checks.
     Soon,
-    /// The report, whatever is open.
+    /// Report at once.
     Now,
 }
 
-/// Whom to ask at the end.
+/// The checks at the end of a simulation.
 #[derive(Default)]
 pub struct Checks {
-    /// What is stored.
+    /// Compares the stored events.
     pub stored: Option<Verifier>,
-    /// Which streams are live.
+    /// Compares the states of the streams.
     pub streams: Option<LiveBoard>,
 }
 
-/// How far it is.
+/// The progress of a simulation.
 #[derive(Debug, Clone)]
 pub struct SendProgress {
     /// Events that were sent.
     pub sent: u64,
-    /// Those that were acknowledged.
+    /// Events that were acknowledged.
     pub acknowledged: u64,
-    /// Those that were neither acknowledged nor given up.
+    /// Events that were neither acknowledged nor given up.
     pub under_way: u64,
-    /// Those that were given up.
+    /// Events that were given up.
     pub given_up: u64,
-    /// Since the beginning.
+    /// The time since the start.
     pub elapsed: Duration,
-    /// What the last genuine request came to that was not answered 200.
+    /// The result of the last genuine request that was not answered 200.
     pub last_trouble: Option<RequestEnd>,
 }
 
-/// Sends until the events or the time are over and everything has its fate, or until it shall `stop`; then makes the
-/// checks. `watch` is told once a second how far it is.
+/// Sends until all events are acknowledged or given up, or until `stop`. Then runs the checks.
+/// Calls `watch` once a second.
+///
+/// # Errors
+///
+/// Fails if the receiver, or an admin listener that a check needs, cannot be reached at the start.
 pub async fn run(
     settings: Settings,
     checks: Checks,
@@ -175,7 +182,7 @@ pub async fn run(
     stop: watch::Receiver<Stop>,
     mut watch: impl FnMut(SendProgress),
 ) -> anyhow::Result<Report> {
-    reach(&settings.template).await?;
+    check_reachable(&settings.template).await?;
     let baseline = match &checks.stored {
         Some(verifier) => Some(verifier.begin().await?),
         None => None,
@@ -215,22 +222,22 @@ pub async fn run(
     Ok(report)
 }
 
-/// Waits until somebody wants it to stop at least like this.
+/// Waits until `stop` is at least `how`.
 async fn stopped(mut stop: watch::Receiver<Stop>, how: Stop) {
     if stop.wait_for(|stop| *stop >= how).await.is_err() {
-        // Nobody is left who could say it.
+        // The other side is gone, so it will never ask to stop.
         std::future::pending().await
     }
 }
 
-/// The time by a sender's clock that is so many seconds ahead.
+/// The time of a clock that is this many seconds ahead.
 fn time_ahead(now: &Now, seconds: i64) -> Timestamp {
     let ahead = seconds.saturating_mul(1000);
     Timestamp::from_millis(now().millis().saturating_add(ahead))
 }
 
-/// Whether somebody listens where callbacks go.
-async fn reach(template: &Template) -> anyhow::Result<()> {
+/// Fails if nobody listens at the address of the template.
+async fn check_reachable(template: &Template) -> anyhow::Result<()> {
     let (host, port) = template.address();
     match timeout(CONNECT, TcpStream::connect((host, port))).await {
         Ok(connected) => {
@@ -244,7 +251,7 @@ async fn reach(template: &Template) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether everything could be sent when it was due.
+/// Sends everything. Returns whether every event started when it was due.
 async fn send(
     settings: &Settings,
     sender: &Arc<Sender>,
@@ -265,18 +272,6 @@ async fn send(
     let mut kept_up = true;
     let mut seconds = interval(Duration::from_secs(1));
     seconds.tick().await;
-    let mut report = |sender: &Sender| {
-        let ack_log = sender.ack_log();
-        let sent = ack_log.entries.len() as u64;
-        watch(SendProgress {
-            sent,
-            acknowledged: ack_log.acknowledged,
-            under_way: sent - ack_log.acknowledged - ack_log.given_up - ack_log.pending,
-            given_up: ack_log.given_up,
-            elapsed: began.elapsed(),
-            last_trouble: ack_log.last_trouble.clone(),
-        });
-    };
     loop {
         let step = async {
             let lane = lanes.clone().acquire_owned().await.ok()?;
@@ -289,20 +284,9 @@ async fn send(
                 if let PlannedRequest::Genuine(planned) = &step {
                     kept_up &= planned.due.is_none_or(|due| due.elapsed() <= LATE);
                 }
-                let sender = sender.clone();
-                tokio::spawn(async move {
-                    match step {
-                        PlannedRequest::Genuine(planned) => {
-                            let delivery = sender.begin(*planned).await;
-                            drop(lane);
-                            sender.finish(delivery).await;
-                        }
-                        PlannedRequest::Bad(bad, content) => sender.send_bad(bad, &content).await,
-                    }
-                    drop(place);
-                });
+                tokio::spawn(send_one(sender.clone(), step, lane, place));
             }
-            _ = seconds.tick() => report(sender),
+            _ = seconds.tick() => watch(sender.progress(began)),
             () = stopped(stop.clone(), Stop::Soon) => break,
         }
     }
@@ -316,9 +300,27 @@ async fn send(
     loop {
         tokio::select! {
             _ = &mut all => break,
-            _ = seconds.tick() => report(sender),
+            _ = seconds.tick() => watch(sender.progress(began)),
         }
     }
-    report(sender);
+    watch(sender.progress(began));
     Ok(kept_up)
+}
+
+/// Sends one request. Frees `lane` after the first attempt, and `place` after the last.
+async fn send_one(
+    sender: Arc<Sender>,
+    step: PlannedRequest,
+    lane: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
+) {
+    match step {
+        PlannedRequest::Genuine(planned) => {
+            let delivery = sender.begin(*planned).await;
+            drop(lane);
+            sender.finish(delivery).await;
+        }
+        PlannedRequest::Bad(bad, content) => sender.send_bad(bad, &content).await,
+    }
+    drop(place);
 }

@@ -1,9 +1,9 @@
-//! Which streams are live, by what was sent and answered 200.
+//! The expected state of each stream, from the callbacks that were sent and answered 200.
 //!
-//! It is reckoned from the simulation's own pushes, and shares no code with the receiver: of the pushes of a stream that it
-//! knows by a begin or an end, the newest decides, by when it began, then by its number. One of which only the end is known
-//! began as long before it as it lasted. What was sent and not answered 200 may be known to the receiver or not, so more than
-//! one state may be right.
+//! It is computed from the simulation's own pushes and shares no code with the receiver. The newest
+//! push of a stream decides: the one that began last, then the one with the higher number. If only
+//! the end of a push is known, its begin is the end minus its duration. The receiver may or may not
+//! know an event that was sent but not answered 200, so more than one state may be right.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,12 +16,12 @@ use serde::Serialize;
 use super::ack_log::SentEvent;
 use super::content::Content;
 
-/// Of so many pushes that are known or not, every combination is looked at.
+/// All combinations of unacknowledged pushes are tried, up to this number of pushes.
 const UNCERTAIN: usize = 6;
-/// A begin is known to the second, an end tells of it to the millisecond.
+/// A begin is exact to the second, an end to the millisecond.
 const COARSE: Duration = Duration::from_secs(2);
 
-/// A stream of the source that is sent to.
+/// The name of a stream of the source that receives the callbacks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct StreamName {
     pub(super) domain: String,
@@ -29,35 +29,34 @@ pub(super) struct StreamName {
     pub(super) streamid: String,
 }
 
-/// As people write it.
 impl fmt::Display for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.domain, self.appname, self.streamid)
     }
 }
 
-/// One end of a push, as it is sent.
+/// The begin or the end of a push.
 #[derive(Debug, Clone)]
 pub(super) struct PushEdge {
     pub(super) stream: Arc<StreamName>,
     sequence: u64,
     at: Timestamp,
-    /// How long it lasted, if this is its end.
+    /// The duration of the push; none if this is its begin.
     lasted: Option<Duration>,
 }
 
-/// What is to be said of a stream.
+/// The expected state of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExpectedState {
-    /// Whether it is live.
+    /// Whether the stream is live.
     pub live: bool,
-    /// Since when it is, or is not; null if nothing is known of a push.
+    /// The time of its last change; null if no push is known.
     pub since: Option<Timestamp>,
-    /// The push that decides.
+    /// The sequence of the push that decides.
     pub pushsequence: Option<String>,
 }
 
-/// As the end of a sentence.
+/// The end of a sentence.
 impl fmt::Display for ExpectedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.live { "live" } else { "offline" })?;
@@ -71,7 +70,7 @@ impl fmt::Display for ExpectedState {
     }
 }
 
-/// The push that decides.
+/// The newest push of a stream. It decides the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Newest {
     pub(super) start: Timestamp,
@@ -79,31 +78,32 @@ pub(super) struct Newest {
     end: Option<Timestamp>,
 }
 
-/// What is known of a stream.
+/// What is known about a stream.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// By what was acknowledged; none if no push was.
+    /// From the acknowledged events; none if no push was acknowledged.
     pub(super) surely: Option<Newest>,
-    /// This, and what it would be with some of what was not; none if that is too much to say.
+    /// All possible states, with and without the unacknowledged events; none if there are too many
+    /// combinations.
     pub(super) possible: Option<Vec<Option<Newest>>>,
 }
 
-/// What is known of every stream of which a push was sent.
+/// What is known about each stream of which a push was sent.
 pub(super) struct Oracle(pub(super) BTreeMap<Arc<StreamName>, Known>);
 
-/// How many streams there are, by what was acknowledged.
+/// The number of streams by state, from the acknowledged events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct StreamCounts {
-    /// Live when the simulation ended.
+    /// Streams that were live when the simulation ended.
     pub live: u64,
-    /// Not live any more.
+    /// Streams that were no longer live.
     pub offline: u64,
-    /// The same, or not, if something that was not acknowledged is stored all the same.
+    /// Streams whose state depends on whether unacknowledged events are stored.
     pub uncertain: u64,
 }
 
 impl PushEdge {
-    /// The end of a push that a callback tells of, if it does.
+    /// The begin or end that a callback reports, if any.
     pub(super) fn of(content: &Content) -> Option<Self> {
         let member = |name: &str| &content.members[name];
         let text = |name: &str| member(name).as_str().map(str::to_owned);
@@ -129,7 +129,7 @@ impl PushEdge {
 }
 
 impl Newest {
-    /// Of all pushes that these tell of.
+    /// The newest of these pushes.
     fn of<'a>(pushes: impl Iterator<Item = &'a PushEdge>) -> Option<Self> {
         let mut sessions: BTreeMap<u64, (Option<&PushEdge>, Option<&PushEdge>)> = BTreeMap::new();
         for push in pushes {
@@ -160,7 +160,7 @@ impl Known {
     fn of(pushes: &[(&PushEdge, bool)]) -> Self {
         let acknowledged = || pushes.iter().filter(|(_, is)| *is).map(|(push, _)| *push);
         let surely = Newest::of(acknowledged());
-        // What is older than the newest makes no difference.
+        // A push that is older than the newest makes no difference.
         let matters = |push: &PushEdge| {
             surely.is_none_or(|newest| {
                 push.sequence == newest.sequence || push.at.plus(COARSE) >= newest.start
@@ -188,7 +188,7 @@ impl Known {
 }
 
 impl Oracle {
-    /// By everything that was sent; a push is that of the entry of this number.
+    /// Uses everything that was sent. Each push has the index of its entry.
     pub(super) fn of(entries: &[SentEvent], pushes: &[(usize, PushEdge)]) -> Self {
         let mut streams: BTreeMap<Arc<StreamName>, Vec<(&PushEdge, bool)>> = BTreeMap::new();
         for (number, push) in pushes {
@@ -208,7 +208,7 @@ impl Oracle {
                 Some(_) => streams.offline += 1,
                 None => {}
             }
-            // When it began makes no difference to what is over.
+            // For a stream that is offline, the begin makes no difference.
             let state = |newest: &Option<Newest>| newest.map(|newest| newest.state());
             let surely = known.surely.map(|newest| newest.state());
             let is_certain = known
@@ -228,7 +228,7 @@ mod tests {
 
     const BEGIN: i64 = 1_795_420_800;
 
-    /// A begin, or the end of what lasted so many milliseconds, so many seconds after [`BEGIN`].
+    /// A begin `after` seconds after [`BEGIN`], or an end if `lasted` (milliseconds) is given.
     fn push(sequence: u64, after: i64, lasted: Option<u64>) -> PushEdge {
         PushEdge {
             stream: Arc::new(StreamName {
@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    /// What is surely known, and how many states are possible.
+    /// The sure state, and the number of possible states.
     fn known(pushes: &[(PushEdge, bool)]) -> (Option<(bool, u64, i64)>, Option<usize>) {
         let pushes: Vec<(&PushEdge, bool)> = pushes.iter().map(|(push, is)| (push, *is)).collect();
         let known = Known::of(&pushes);
@@ -256,13 +256,13 @@ mod tests {
     #[test]
     fn the_newest_push_decides_whatever_the_order() {
         let (first, end, second) = (push(1, 0, None), push(1, 9, Some(9000)), push(2, 5, None));
-        // The first one ends after the second one began.
+        // The first push ends after the second one began.
         let all = [(first, true), (end, true), (second, true)];
         assert_eq!(known(&all), (Some((true, 2, 5000)), Some(1)));
         let [first, end, second] = all;
         let turned = [second, end, first];
         assert_eq!(known(&turned), (Some((true, 2, 5000)), Some(1)));
-        // Of the same second the higher number is newer, by its value.
+        // In the same second, the push with the greater number is newer.
         let (nine, ten) = (push(9, 0, None), push(10, 0, None));
         assert_eq!(known(&[(ten, true), (nine, true)]).0, Some((true, 10, 0)));
     }
@@ -287,7 +287,7 @@ mod tests {
         // It is offline with or without its begin.
         assert_eq!(of(false, true), (Some((false, 1, 9000)), Some(1)));
         assert_eq!(of(false, false), (None, Some(3)));
-        // What is over long since makes no difference.
+        // A push that ended long ago makes no difference.
         let later = push(2, 60, None);
         let old = [(begin, true), (end, false), (later, true)];
         assert_eq!(known(&old), (Some((true, 2, 60_000)), Some(1)));

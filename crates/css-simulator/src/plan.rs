@@ -1,7 +1,7 @@
-//! What is sent when: the day's callbacks with their repeats, delays and forgeries in between.
+//! Decides what is sent when: callbacks with their duplicates, delays and bad requests.
 //!
-//! It is made on a thread of its own, ahead of time, because a timer of the runtime is a millisecond coarse and a request that
-//! starts late would count as a slow receiver.
+//! It runs on its own thread and ahead of time. A timer of the async runtime is only exact to a
+//! millisecond, and a request that starts late would make the receiver look slow.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -25,18 +25,19 @@ use super::sender::{Planned, RepeatTime};
 use super::{Pace, Settings, time_ahead};
 use crate::Now;
 
-/// How many callbacks are ready before they are needed.
+/// The number of callbacks that are prepared in advance.
 const AHEAD: usize = 64;
-/// How long it sleeps without looking whether it shall stop.
+/// The longest sleep without a look whether to stop.
 const NAP: Duration = Duration::from_millis(100);
 
-/// What is to be sent next.
+/// The next request.
 pub(super) enum PlannedRequest {
     Genuine(Box<Planned>),
     Bad(Bad, Content),
 }
 
-/// Starts to make steps; they end with the events, with the time, with `stop`, or when nobody takes them any more.
+/// Starts the thread. It ends with the events, the duration, `stop`, or when the receiver of the
+/// requests is dropped.
 pub(super) fn start(
     settings: &Settings,
     now: &Now,
@@ -45,12 +46,12 @@ pub(super) fn start(
     let (steps, taken) = mpsc::channel(AHEAD);
     let planner = Planner {
         scenario: Scenario::new(settings.seed, settings.streams, &settings.kinds),
-        // Their streams are other ones, so that the day itself does not depend on them.
+        // Bad requests use other streams, so that they do not change the scenario.
         strangers: Scenario::new(!settings.seed, 1, &Bad::KINDS),
         bad: Bad::ALL
             .into_iter()
             .filter(|bad| {
-                bad.can_be_told(Secrets {
+                bad.is_detectable(Secrets {
                     key: settings.key.as_ref(),
                     token: settings.template.token(),
                 })
@@ -76,10 +77,10 @@ struct Planner {
     strangers: Scenario,
     bad: Vec<Bad>,
     rng: StdRng,
-    /// What is held back, and after which event it comes.
+    /// Callbacks that are held back, each with the number of the event after which it is sent.
     held: VecDeque<(u64, Content)>,
     made: u64,
-    /// Of streams, each once however often it is sent.
+    /// The names of streams, kept once each.
     names: HashSet<Arc<StreamName>>,
     stop: Arc<AtomicBool>,
 }
@@ -131,7 +132,7 @@ impl Planner {
         let written = content.written(signed);
         let source = settings.template.source().unwrap_or_default();
         let url_kind = settings.template.url_kind(content.kind);
-        // With its places as they are: neither is part of an identity.
+        // With empty places for `t` and `sign`, which are not part of an identity.
         let identity = SentIdentity::of(source, url_kind, written.body(None).as_bytes());
         let repeat = match self.rng.random_bool(settings.duplicates) {
             false => RepeatTime::Never,
@@ -140,7 +141,7 @@ impl Planner {
                 .unwrap_or(&RepeatTime::Later),
         };
         let late = if settings.reorder && self.rng.random_bool(0.05) {
-            // The rest of the attempts are enough for a receiver that is away for a moment.
+            // The remaining attempts are enough for a receiver that is away for a moment.
             let retries = content.kind.retry_schedule().retries;
             self.rng.random_range(1..=(retries / 2).max(1))
         } else {
@@ -167,7 +168,8 @@ impl Planner {
         Some(push)
     }
 
-    /// The next callback, or one that was held back: by `reorder` one in ten comes after those that happened after it.
+    /// The next callback, or one that was held back. With `reorder`, one in ten is sent after later
+    /// ones.
     fn content(&mut self) -> Content {
         self.made += 1;
         let left = self.settings.events.map(|events| events + 1 - self.made);
@@ -186,7 +188,7 @@ impl Planner {
             if !self.settings.reorder || !self.rng.random_bool(0.1) {
                 return content;
             }
-            // Long enough for its stream to take another step or two.
+            // Long enough for one or two further events of its stream.
             let streams = self.settings.streams as u64;
             let after = self.made + streams + self.rng.random_range(1..=streams);
             let at = self.held.partition_point(|(other, _)| *other <= after);
@@ -198,7 +200,7 @@ impl Planner {
         time_ahead(&self.now, self.settings.clock_offset)
     }
 
-    /// Sleeps, precisely; `false` if it shall stop.
+    /// Sleeps with a precise end. Returns false if it should stop.
     fn sleep_until(&self, due: Instant) -> bool {
         loop {
             let left = due.saturating_duration_since(Instant::now());

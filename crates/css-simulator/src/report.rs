@@ -1,4 +1,4 @@
-//! How a simulation ended, for people and for scripts.
+//! The report of a simulation, for people and for scripts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +38,7 @@ pub struct Report {
     pub bad: u64,
     /// Bad requests that were answered 200, or another 2xx.
     pub accepted_bad: u64,
-    /// What was wrong with some of these.
+    /// The names of some bad requests that were accepted.
     pub mistakes: Vec<&'static str>,
     /// Requests by the status of their answer.
     pub answers: BTreeMap<u16, u64>,
@@ -46,29 +46,29 @@ pub struct Report {
     pub timed_out: u64,
     /// Requests without a connection, or with one that broke.
     pub failed: u64,
-    /// What the last genuine request came to that was not answered 200.
+    /// The result of the last genuine request that was not answered 200.
     pub last_trouble: Option<String>,
-    /// From the first request to the last good answer, seconds.
+    /// Seconds from the first request to the last good answer.
     pub seconds: f64,
-    /// Whether the simulator itself could begin with events when they were due.
+    /// Whether the sender started each event when it was due.
     pub kept_up: bool,
-    /// Slow connections: opened, and closed by the receiver; null if there were none to be.
+    /// Slow connections: opened, and closed by the receiver. Null if none were wanted.
     pub slow_connections: Option<[u64; 2]>,
-    /// What the receiver has stored; null without a verification.
+    /// The comparison with the stored events; null without a verification.
     pub verified: Option<StoreFindings>,
-    /// Why it could not be asked.
+    /// The reason if the stored events could not be read.
     pub verification_failed: Option<String>,
-    /// StreamCounts by what was acknowledged.
+    /// The number of streams by state, from the acknowledged events.
     pub streams: StreamCounts,
-    /// How the receiver's board of streams compares with that; null without a verification.
+    /// The comparison with the board of streams; null without a verification.
     pub streams_verified: Option<Compared>,
-    /// Why it could not be asked.
+    /// The reason if the board could not be read.
     pub streams_verification_failed: Option<String>,
-    /// What makes the same traffic again.
+    /// The seed with which the same traffic is made again.
     pub seed: u64,
 }
 
-/// Milliseconds that so many of a hundred requests took at most; none if there were none.
+/// Percentiles of the latency in milliseconds; none without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Latency {
@@ -147,7 +147,7 @@ impl Report {
         }
     }
 
-    /// What no receiver may do, in words; empty if all is well.
+    /// The errors of the receiver, in words. Empty if there are none.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let settled = self.acknowledged + self.given_up + self.pending;
@@ -202,10 +202,27 @@ impl Report {
 /// For people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_events(f)?;
+        self.fmt_other_requests(f)?;
+        self.fmt_answers(f)?;
+        self.fmt_stored(f)?;
+        self.fmt_streams(f)?;
+        if !self.kept_up {
+            writeln!(
+                f,
+                "note          not every event could begin when it was due: this machine is too slow for the rate, or too many events wait"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn fmt_events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, seconds, seed) = (self.sent, self.seconds, self.seed);
         writeln!(
             f,
-            "sent          {} events in {:.1} s, seed {}",
-            self.sent, self.seconds, self.seed
+            "sent          {sent} events in {seconds:.1} s, seed {seed}"
         )?;
         writeln!(
             f,
@@ -229,7 +246,10 @@ impl fmt::Display for Report {
             f,
             "retried       {}, given up {}, still waiting {}",
             self.retried, self.given_up, self.pending
-        )?;
+        )
+    }
+
+    fn fmt_other_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.duplicates > 0 {
             writeln!(f, "duplicates    {}", self.duplicates)?;
         }
@@ -249,6 +269,10 @@ impl fmt::Display for Report {
                 "slow          {opened} connections opened, {closed} closed by the receiver"
             )?;
         }
+        Ok(())
+    }
+
+    fn fmt_answers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let answers: Vec<_> = self
             .answers
             .iter()
@@ -261,42 +285,32 @@ impl fmt::Display for Report {
             self.timed_out,
             self.failed
         )?;
-        if let Some(trouble) = &self.last_trouble {
-            writeln!(f, "              the last that was not 200: {trouble}")?;
+        match &self.last_trouble {
+            Some(trouble) => writeln!(f, "              the last that was not 200: {trouble}"),
+            None => Ok(()),
         }
-        match &self.verified {
-            None if self.verification_failed.is_some() => {
-                writeln!(
-                    f,
-                    "lost          not known, the receiver could not be asked"
-                )?;
-            }
-            None => writeln!(f, "lost          not known, --verify asks the receiver")?,
-            Some(found) => {
-                writeln!(
-                    f,
-                    "lost          {}, wrong content {}, stored twice {}, forged and stored {}",
-                    found.lost, found.wrong_content, found.stored_twice, found.forged_stored
-                )?;
-                writeln!(
-                    f,
-                    "also stored   {} without an acknowledgement that arrived, {} of others",
-                    found.stored_unacknowledged, found.others
-                )?;
-            }
-        }
-        self.fmt_streams(f)?;
-        if !self.kept_up {
-            writeln!(
-                f,
-                "note          not every event could begin when it was due: this machine is too slow for the rate, or too many events wait"
-            )?;
-        }
-        Ok(())
     }
-}
 
-impl Report {
+    fn fmt_stored(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(found) = &self.verified else {
+            let reason = match self.verification_failed {
+                Some(_) => "the receiver could not be asked",
+                None => "--verify asks the receiver",
+            };
+            return writeln!(f, "lost          not known, {reason}");
+        };
+        writeln!(
+            f,
+            "lost          {}, wrong content {}, stored twice {}, forged and stored {}",
+            found.lost, found.wrong_content, found.stored_twice, found.forged_stored
+        )?;
+        writeln!(
+            f,
+            "also stored   {} without an acknowledgement that arrived, {} of others",
+            found.stored_unacknowledged, found.others
+        )
+    }
+
     fn fmt_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StreamCounts {
             live,

@@ -1,7 +1,9 @@
-//! A believable day: streams begin, run with snapshots, audits and exceptions, flap, end, and leave recordings behind.
+//! Realistic streams: they begin, send snapshots, audits and exceptions, break off, end, and have
+//! recordings.
 //!
-//! Every stream goes through its sessions step by step, and every step is a callback. All streams take a step in each round,
-//! in an order of their own: so the first round with many streams is many streams that begin at once.
+//! Each stream passes through its sessions in steps, and each step is a callback. In each round,
+//! every stream takes one step, in random order. So with many streams, many begin at once in the
+//! first round.
 
 use std::collections::VecDeque;
 
@@ -13,8 +15,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use super::bodies::{self, Moment};
 use super::content::{Content, Escaped, Style};
 
-/// What happens between begin and end, as often as it stands here.
-const MEANWHILE: [Kind; 27] = [
+/// The kinds of callbacks during a push. A kind that stands here twice is twice as frequent.
+const KINDS_DURING_PUSH: [Kind; 27] = [
     Kind::Snapshot,
     Kind::Snapshot,
     Kind::Snapshot,
@@ -44,10 +46,10 @@ const MEANWHILE: [Kind; 27] = [
     Kind::StreamliveEnd,
 ];
 
-/// The sequence of a sample, smaller than every one that is sent.
+/// The sequence of a sample. Every sequence that is sent is greater.
 const FIRST_SEQUENCE: u64 = 6_674_468_118_806_626_493;
 
-/// A stream, which has one session after the other.
+/// A stream with one session after the other.
 pub(super) struct Stream {
     pub(super) domain: &'static str,
     pub(super) appname: &'static str,
@@ -57,7 +59,7 @@ pub(super) struct Stream {
     plan: VecDeque<Kind>,
 }
 
-/// A push from its begin to what comes after its end.
+/// A push, from its begin to the callbacks after its end.
 #[derive(Clone, Default)]
 pub(super) struct PlannedPush {
     /// 19 digits.
@@ -68,20 +70,21 @@ pub(super) struct PlannedPush {
     pub(super) ended: bool,
 }
 
-/// Makes callbacks, endlessly. The same seed makes the same ones but for what depends on the time.
+/// Makes callbacks without end. The same seed makes the same callbacks, with new times.
 pub(super) struct Scenario {
     rng: StdRng,
     kinds: Vec<Kind>,
     streams: Vec<Stream>,
-    /// The streams that still have to take their step in this round.
+    /// The streams that have not taken their step in this round.
     round: Vec<usize>,
-    /// The kinds of [`MEANWHILE`] that are wanted, dealt like cards so that none is missing for long.
+    /// The wanted kinds of [`KINDS_DURING_PUSH`], shuffled like a deck of cards, so that none is
+    /// missing for long.
     deck: Vec<Kind>,
     number: u64,
 }
 
 impl Scenario {
-    /// A day with so many streams, of which only these kinds are told.
+    /// A scenario with this many streams, and with only these kinds.
     pub(super) fn new(seed: u64, streams: usize, kinds: &[Kind]) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
@@ -91,13 +94,13 @@ impl Scenario {
                 .collect(),
             round: Vec::new(),
             deck: Vec::new(),
-            // Two days never say the same, and the numbers stay short enough for every kind.
+            // Random, so that two scenarios do not send the same. Short enough for every kind.
             number: rng.next_u64() >> 24,
             rng,
         }
     }
 
-    /// The next callback that happens, now.
+    /// The next callback, at this time.
     pub(super) fn next(&mut self, now: Timestamp) -> Content {
         if self.round.is_empty() {
             self.round = (0..self.streams.len()).collect();
@@ -133,11 +136,11 @@ impl Scenario {
         let mut plan = VecDeque::new();
         while plan.is_empty() {
             let mut steps = vec![Kind::StreamBegin];
-            // Some only flap.
+            // The other pushes break off at once.
             if self.rng.random_bool(0.85) {
                 steps.push(Kind::RecordStatus);
                 for _ in 0..self.rng.random_range(2..8) {
-                    steps.extend(self.deal());
+                    steps.extend(self.next_kind());
                 }
             }
             steps.extend([Kind::StreamEnd, Kind::Record]);
@@ -154,7 +157,8 @@ impl Scenario {
             plan = steps.into();
             plan.retain(|kind| self.kinds.contains(kind));
         }
-        // It counts up: of two pushes of the same second the higher one is the later.
+        // Sequences grow: of two pushes in the same second, the one with the higher sequence is
+        // later.
         let sequence = FIRST_SEQUENCE + (self.number << 16) + u64::from(self.rng.random::<u16>());
         let param = self.param();
         let stream = &mut self.streams[at];
@@ -167,17 +171,19 @@ impl Scenario {
         stream.plan = plan;
     }
 
-    /// The next of the wanted kinds that happen while a stream runs.
-    fn deal(&mut self) -> Option<Kind> {
+    /// The next wanted kind for a stream that is live.
+    fn next_kind(&mut self) -> Option<Kind> {
         if self.deck.is_empty() {
-            let wanted = MEANWHILE.iter().filter(|kind| self.kinds.contains(kind));
+            let wanted = KINDS_DURING_PUSH
+                .iter()
+                .filter(|kind| self.kinds.contains(kind));
             self.deck = wanted.copied().collect();
             self.deck.shuffle(&mut self.rng);
         }
         self.deck.pop()
     }
 
-    /// The query of a push URL as the pusher sent it: mostly short, some with CJK, some very long.
+    /// The query that the pusher added to its URL: mostly short, some with CJK, some very long.
     fn param(&mut self) -> String {
         let secret = self.rng.next_u64();
         let base = format!("txSecret={secret:016x}{secret:016x}&txTime=6B04D280");
@@ -213,7 +219,7 @@ impl Stream {
         let name = match at % 20 {
             7 => format!("{at}号直播间"),
             11 => format!("room-{at}@hd#1"),
-            // A sample of 2019 has the blank.
+            // A sample of 2019 has this space.
             13 => format!(" room-{at}"),
             _ => format!("room-{at}"),
         };

@@ -1,8 +1,8 @@
-//! One callback after another attempt: as strict and as patient as the platform.
+//! Sends callbacks and repeats them, as strictly and as patiently as the platform.
 //!
-//! 200 is the only good answer, redirects are not followed, an answer is waited for for 20 s (5 s for push exceptions), and
-//! what was not acknowledged comes again by the schedule of its kind. `time_scale` shortens only the pauses: the patience is
-//! that of real connections.
+//! Only 200 is a good answer. Redirects are not followed. An answer may take 20 s (5 s for push
+//! exceptions). An event that was not acknowledged is repeated on the schedule of its kind.
+//! `time_scale` shortens only the pauses, not the time for an answer, because connections are real.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,51 +18,51 @@ use super::connections::{Connections, RequestEnd, Slot};
 use super::content::{Content, PreparedBody, Signature};
 use super::oracle::PushEdge;
 use super::template::Template;
-use super::{Stop, stopped, time_ahead};
+use super::{SendProgress, Stop, stopped, time_ahead};
 use crate::Now;
 
-/// How long the platform waits for an answer (page 38080).
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest time for an answer (page 38080).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// `timeout` in the payload of push exceptions (page 53310).
-const SHORT_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a signature lasts.
+const SHORT_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The validity of a signature, seconds.
 pub(super) const VALIDITY: i64 = 600;
 
-/// How long the platform waits for the answer to a kind.
-pub(super) fn patience(kind: Kind) -> Duration {
+/// The longest time for the answer to a kind.
+pub(super) fn answer_timeout(kind: Kind) -> Duration {
     match kind {
-        Kind::PushException => SHORT_PATIENCE,
-        _ => PATIENCE,
+        Kind::PushException => SHORT_ANSWER_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
     }
 }
 
-/// A callback and how it will be sent.
+/// A callback and when and how to send it.
 pub(super) struct Planned {
     pub(super) kind: Kind,
     pub(super) written: PreparedBody,
     pub(super) identity: SentIdentity,
-    /// What it tells of a push.
+    /// The begin or end of a push that it reports.
     pub(super) push: Option<PushEdge>,
-    /// Whether a retry is signed anew; what the platform does is not known.
+    /// Whether a retry gets a new signature. The platform's behaviour is unknown.
     pub(super) renewed: bool,
-    /// Attempts that came to nothing before the first one that is sent.
+    /// The number of attempts that count as failed before the first one is sent.
     pub(super) late: u32,
     pub(super) repeat: RepeatTime,
-    /// When the first attempt is due; none: as soon as it can be sent.
+    /// When the first attempt is due; none means as soon as possible.
     pub(super) due: Option<Instant>,
 }
 
-/// Whether the platform sends the same callback twice although it was answered.
+/// When the platform sends a callback again although it was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RepeatTime {
     Never,
     /// Twice at the same moment.
     AtOnce,
-    /// Again when it was acknowledged.
+    /// Again after its acknowledgement.
     Later,
 }
 
-/// Why a request is sent.
+/// The reason for a request.
 #[derive(Clone, Copy)]
 enum Purpose {
     First,
@@ -70,22 +70,22 @@ enum Purpose {
     Repeat,
 }
 
-/// Sends requests, at most so many at a time, and keeps the ack_log.
+/// Sends requests over a limited number of connections and records the answers.
 pub(super) struct Sender {
     connections: Connections,
     template: Template,
-    /// Its URLs in the order of the kinds, put together once.
+    /// The URLs by kind, built once.
     urls: Vec<Url>,
     key: Option<Secret>,
     now: Now,
-    /// What is added to the time, seconds: the sender's clock may be wrong.
+    /// Seconds by which the sender's clock is ahead. The clock may be wrong.
     clock_offset: i64,
     time_scale: f64,
     ack_log: Mutex<AckLog>,
     stop: watch::Receiver<Stop>,
 }
 
-/// How a [`Sender`] sends.
+/// The settings of a [`Sender`].
 pub(super) struct SenderConfig {
     pub(super) template: Template,
     pub(super) key: Option<Secret>,
@@ -117,7 +117,21 @@ impl Sender {
         self.ack_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first attempt, with a repeat at the same moment if that is planned, and all that is left to do.
+    pub(super) fn progress(&self, began: Instant) -> SendProgress {
+        let ack_log = self.ack_log();
+        let sent = ack_log.entries.len() as u64;
+        SendProgress {
+            sent,
+            acknowledged: ack_log.acknowledged,
+            under_way: sent - ack_log.acknowledged - ack_log.given_up - ack_log.pending,
+            given_up: ack_log.given_up,
+            elapsed: began.elapsed(),
+            last_trouble: ack_log.last_trouble.clone(),
+        }
+    }
+
+    /// Sends the first attempt, and a repeat at the same moment if one is planned. Returns what is
+    /// left to do.
     pub(super) async fn begin(&self, mut planned: Planned) -> Delivery {
         let due = planned.due.unwrap_or_else(Instant::now);
         let push = planned.push.take();
@@ -165,7 +179,7 @@ impl Sender {
         }
     }
 
-    /// Whether the pause went by before somebody said stop.
+    /// Waits. Returns false if the simulation should stop.
     async fn wait(&self, pause: Duration) -> bool {
         tokio::select! {
             () = sleep(pause) => true,
@@ -173,7 +187,7 @@ impl Sender {
         }
     }
 
-    /// A free slot; none if it shall stop.
+    /// Waits for a free connection. Returns none if the simulation should stop.
     async fn slot(&self) -> Option<Slot<'_>> {
         tokio::select! {
             biased;
@@ -182,16 +196,16 @@ impl Sender {
         }
     }
 
-    /// A request and its answer; none if it is not waited for any more.
+    /// Sends a request. Returns none if the simulation is stopped before the answer.
     async fn post(
         &self,
         slot: &Slot<'_>,
         url: &Url,
         body: String,
-        patience: Duration,
+        answer_timeout: Duration,
     ) -> Option<RequestEnd> {
-        // In a box: what a request needs while it runs is much, and most events only wait.
-        let post = Box::pin(slot.post(url, body, patience));
+        // Boxed: a running request needs much memory, and most events only wait.
+        let post = Box::pin(slot.post(url, body, answer_timeout));
         tokio::select! {
             reply = post => Some(reply),
             () = stopped(self.stop.clone(), Stop::Now) => None,
@@ -214,21 +228,22 @@ impl Sender {
         let body = planned.written.body(self.signature(delivery).as_ref());
         let kind = planned.kind;
         let url = &self.urls[kind as usize];
-        let Some(reply) = self.post(&slot, url, body, patience(kind)).await else {
+        let Some(reply) = self.post(&slot, url, body, answer_timeout(kind)).await else {
             return false;
         };
         self.ack_log().replied(*number, &reply, started);
         reply.is_good()
     }
 
-    /// The signature of the next attempt. One that is not renewed grows old as fast as the schedule runs.
+    /// The signature of the next attempt. One that is not renewed expires after as many attempts as
+    /// at the platform.
     fn signature(&self, delivery: &Delivery) -> Option<Signature> {
         if !delivery.planned.written.is_signed() {
             return None;
         }
         let interval = delivery.planned.kind.retry_schedule().interval;
         let late = delivery.planned.late;
-        // The attempts that were skipped took no time at all, the others what is left of their pauses.
+        // By how much the platform would be later: it has no skipped attempts and no short pauses.
         let skipped = interval * late
             + (interval * (delivery.attempt - late)).mul_f64(1.0 - 1.0 / self.time_scale);
         let t = if delivery.planned.renewed {
@@ -239,12 +254,12 @@ impl Sender {
         Some(Signature::new(self.key.as_ref().map(Secret::reveal), t))
     }
 
-    /// Sends a request that must be refused.
+    /// Sends a bad request.
     pub(super) async fn send_bad(&self, bad: Bad, content: &Content) {
         let Some(slot) = self.slot().await else {
             return;
         };
-        // A sender whose clock is ahead would not be a day late.
+        // If the sender's clock is ahead, an expired signature would not be a day old.
         let now = self.now().min((self.now)().seconds());
         let now = if bad == Bad::Expired { now } else { self.now() };
         let (url, body) = bad.request(content, now, self.secrets(), &self.template);
@@ -259,7 +274,7 @@ impl Sender {
         {
             self.ack_log().forged.push(id);
         }
-        if let Some(reply) = self.post(&slot, &url, body, PATIENCE).await {
+        if let Some(reply) = self.post(&slot, &url, body, ANSWER_TIMEOUT).await {
             self.ack_log().bad_replied(bad.slug(), &reply);
         }
     }
@@ -276,7 +291,7 @@ impl Sender {
     }
 }
 
-/// An event between its first attempt and its end.
+/// An event from its first attempt to its acknowledgement, or until it is given up.
 pub(super) struct Delivery {
     planned: Planned,
     number: usize,

@@ -1,4 +1,4 @@
-//! Connections that send next to nothing and never end: what a receiver must not be held by.
+//! Connections that send almost nothing and never end. They must not block a receiver.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::template::{Template, path_and_query};
 
-/// Between two bytes.
+/// The pause between two bytes.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The slow connections that are open.
@@ -21,7 +21,7 @@ pub(super) struct Slow {
     counts: Option<Arc<[AtomicU64; 2]>>,
 }
 
-/// Keeps so many slow connections open, until [`Slow::end`].
+/// Keeps this many slow connections open, until [`Slow::end`].
 pub(super) fn start(template: &Template, connections: usize) -> Slow {
     let mut tasks = JoinSet::new();
     if connections == 0 {
@@ -36,7 +36,7 @@ pub(super) fn start(template: &Template, connections: usize) -> Slow {
     let (name, port) = template.address();
     let address = (name.to_owned(), port);
     for at in 0..connections {
-        // Every other one gets its head through and is slow in its body.
+        // Every second connection sends its head quickly and is slow in its body.
         let head = match at % 2 {
             0 => String::new(),
             _ => format!(
@@ -62,7 +62,7 @@ pub(super) fn start(template: &Template, connections: usize) -> Slow {
     }
 }
 
-/// Until the other side has had enough.
+/// Sends slowly until the other side closes the connection.
 async fn trickle(stream: &mut TcpStream, head: &str) {
     if stream.write_all(head.as_bytes()).await.is_err() {
         return;
@@ -79,7 +79,8 @@ async fn trickle(stream: &mut TcpStream, head: &str) {
 }
 
 impl Slow {
-    /// How many were opened, and how many of them the receiver closed; none if there were none to be.
+    /// Returns the number of opened connections and of those that the receiver closed; none if none
+    /// were wanted.
     pub(super) async fn end(mut self) -> Option<[u64; 2]> {
         self.connections.shutdown().await;
         self.counts

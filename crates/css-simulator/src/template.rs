@@ -1,17 +1,17 @@
-//! Where the sender posts what: the URLs of a callback template.
+//! The URLs of a callback template.
 
 use css_callbacks::{Kind, Secret};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
-/// What a query value must escape: all but the unreserved characters of RFC 3986.
+/// The characters that are escaped in a query value: all but the unreserved ones of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// The URLs of a callback template, one per kind or one for all.
+/// The URLs of a callback template: one per kind, or one for all.
 #[derive(Debug, Clone)]
 pub struct Template {
     base: Url,
@@ -21,10 +21,10 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template whose URLs begin with `base`: `{base}/{kind}`, or `base` itself for every kind if it is the single one.
-    /// A query in it is kept, `token` is added to it.
+    /// A template whose URLs begin with `base`: `{base}/{kind}`, or `base` itself for all kinds if
+    /// `single`. A query in `base` is kept, and `token` is added to it.
     ///
-    /// The error is the rest of a sentence that begins with the option's name.
+    /// An error continues a sentence that begins with the option's name.
     pub fn new(mut base: Url, token: Option<Secret>, single: bool) -> Result<Self, String> {
         if !base.username().is_empty() || base.password().is_some() {
             return Err("must not hold a user or password: the platform sends neither".to_owned());
@@ -38,12 +38,13 @@ impl Template {
         })
     }
 
-    /// Where callbacks of this kind go. The platform has no URL for a kind that it does not have: such ones go where pushes go.
+    /// The URL for callbacks of this kind. The platform has no URL for an unknown kind, so these go
+    /// where pushes go.
     pub fn url(&self, kind: Kind) -> Url {
         self.url_with(kind, self.token.as_ref())
     }
 
-    /// As [`Template::url`], with another token.
+    /// Like [`Template::url`], with another token.
     pub fn url_with(&self, kind: Kind, token: Option<&Secret>) -> Url {
         let mut url = self.base.clone();
         if !self.single {
@@ -66,7 +67,7 @@ impl Template {
         url
     }
 
-    /// The kind that the URL of this kind stands for.
+    /// The kind for which the URL of this kind was configured.
     pub fn url_kind(&self, kind: Kind) -> Option<Kind> {
         match (self.single, kind) {
             (true, _) => None,
@@ -75,24 +76,24 @@ impl Template {
         }
     }
 
-    /// The secret that the URLs carry.
+    /// The token in the URLs.
     pub fn token(&self) -> Option<&Secret> {
         self.token.as_ref()
     }
 
-    /// The URL that all begin with.
+    /// The start of all URLs.
     pub fn base(&self) -> &Url {
         &self.base
     }
 
-    /// Host and port to connect to. An IPv6 address stands in brackets only within URLs.
+    /// The host and port to connect to. An IPv6 address has brackets only in a URL.
     pub fn address(&self) -> (&str, u16) {
         let host = self.base.host_str().unwrap_or_default();
         let port = self.base.port_or_known_default().unwrap_or(80);
         (host.trim_matches(['[', ']']), port)
     }
 
-    /// The same for a livehook whose source has this name, whatever the URL looks like in front of it.
+    /// The same template for a livehook source with this name, whatever the path of the URL is.
     #[must_use]
     pub fn of_source(self, name: &str) -> Self {
         Self {
@@ -101,7 +102,8 @@ impl Template {
         }
     }
 
-    /// The name of the source if the receiver is a livehook: the last part of the path, unless told otherwise.
+    /// The name of the source, if the receiver is a livehook: the last part of the path, unless it
+    /// was set.
     pub fn source(&self) -> Option<&str> {
         if self.source.is_some() {
             return self.source.as_deref();
@@ -111,7 +113,7 @@ impl Template {
     }
 }
 
-/// What of a URL stands in the first line of a request.
+/// The part of a URL for the first line of a request.
 pub(super) fn path_and_query(url: &Url) -> String {
     match url.query() {
         Some(query) => format!("{}?{query}", url.path()),

@@ -1,4 +1,4 @@
-//! Asking a livehook what it has stored, to hold it against what it acknowledged.
+//! Compares the events in the store of a livehook with those that it acknowledged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,54 +11,54 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::ack_log::{BodyDigest, SentEvent};
-use super::admin::{AT_FIRST, AdminClient, PATIENCE};
+use super::admin::{AdminClient, FIRST_TIMEOUT, RESTART_TIMEOUT};
 use crate::HttpEndpoint;
 
-/// Questions at a time.
-const AT_ONCE: usize = 16;
-/// Kinds of which the receiver may take a retry for another event.
+/// The most requests at a time.
+const PARALLEL_REQUESTS: usize = 16;
+/// Kinds whose retries the receiver may store as new events.
 const MAY_BE_NEW: [Kind; 3] = [Kind::Relay, Kind::StreamliveBegin, Kind::StreamliveEnd];
 
-/// Asks the admin listener of a livehook.
+/// Reads the stored events through the admin listener of a livehook.
 pub struct Verifier {
     admin: AdminClient,
     source: String,
 }
 
-/// What was there before: only what is stored from then on is looked at.
+/// The state before the simulation. Only events stored after it are compared.
 pub struct Baseline {
     from: Timestamp,
-    /// What was stored since then all the same: a date has whole seconds.
+    /// Earlier events with the same date: a date has whole seconds.
     before: Vec<EventId>,
 }
 
-/// What the receiver's store says.
+/// The result of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StoreFindings {
     /// Acknowledged, but not stored.
     pub lost: u64,
-    /// Stored, but no 200 was received: the answer got lost, or the sender was stopped.
+    /// Stored, but no 200 was received: the answer was lost, or the sender was stopped.
     pub stored_unacknowledged: u64,
-    /// Stored with another content than was sent.
+    /// Stored with other content than was sent.
     pub wrong_content: u64,
     /// Stored more than once.
     pub stored_twice: u64,
-    /// Forged, and stored.
+    /// Stored, but forged.
     pub forged_stored: u64,
-    /// Stored meanwhile, but not sent by this simulation.
+    /// Stored since the start, but not sent by this simulation.
     pub others: u64,
 }
 
-/// A stored event as lists have it.
+/// An item of the list of stored events.
 struct Listed {
     id: EventId,
-    /// It may be of a kind that has no id for sure.
+    /// Its kind may be one whose ids are random.
     may_be_new: bool,
 }
 
 impl Verifier {
-    /// Will ask the admin listener at `endpoint` about the events of a source. The error is the rest of a sentence that begins
-    /// with the option's name.
+    /// Prepares the check at the admin listener `endpoint`, for the events of a source. An error
+    /// continues a sentence that begins with the option's name.
     pub fn new(
         endpoint: HttpEndpoint,
         token: Option<Secret>,
@@ -70,13 +70,17 @@ impl Verifier {
         })
     }
 
-    /// Whether it answers, and the time by its clock.
+    /// Reads the state before the simulation.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the admin listener does not answer as a livehook does.
     pub async fn begin(&self) -> anyhow::Result<Baseline> {
         let answer = self
             .admin
-            .ask("/api/events", &[("limit", "1")], AT_FIRST)
+            .ask("/api/events", &[("limit", "1")], FIRST_TIMEOUT)
             .await?;
-        let other = |why: String| self.admin.no_livehook(why);
+        let other = |why: String| self.admin.not_livehook(why);
         if answer.status != StatusCode::OK {
             bail!(other(format!("it answers {}", answer.status)));
         }
@@ -98,7 +102,7 @@ impl Verifier {
         Ok(baseline)
     }
 
-    /// Holds what was sent against what is stored.
+    /// Compares what was sent with what is stored.
     pub(super) async fn compare(
         self,
         baseline: &Baseline,
@@ -107,7 +111,7 @@ impl Verifier {
     ) -> anyhow::Result<StoreFindings> {
         let this = Arc::new(self);
         let mut listed = this.list(baseline).await?;
-        // Lists are in arrival order.
+        // The list is in arrival order.
         let before = baseline
             .before
             .iter()
@@ -121,7 +125,7 @@ impl Verifier {
         }
         let digests = this.digests(&listed, entries).await?;
         let mut found = StoreFindings::default();
-        let by_chance = anonymous(entries, &listed, &digests);
+        let random_id_counts = count_random_ids(entries, &listed, &digests);
         let mut own = 0;
         for entry in entries {
             let (stored, same) = match entry.identity.id {
@@ -133,12 +137,16 @@ impl Verifier {
                     )
                 }
                 None => (
-                    by_chance.get(&entry.identity.digest).copied().unwrap_or(0),
+                    random_id_counts
+                        .get(&entry.identity.digest)
+                        .copied()
+                        .unwrap_or(0),
                     true,
                 ),
             };
             own += stored;
-            // What has no id, such as a relay without time, is not merged: its retries and repeats are events of their own.
+            // An event without a fixed id, such as a relay without a time, is not merged with its
+            // repeats: the receiver stores each as an event of its own.
             found.stored_twice += u64::from(stored > 1 && entry.identity.id.is_some());
             let here = stored > 0 || (entry.identity.id.is_some() && same);
             match (here, entry.acknowledged) {
@@ -156,24 +164,27 @@ impl Verifier {
         Ok(found)
     }
 
-    /// Everything that was stored since.
+    /// Returns everything that was stored since the start.
     async fn list(&self, baseline: &Baseline) -> anyhow::Result<Vec<Listed>> {
         let from = baseline.from.to_string();
         let fields = [("source", &*self.source), ("from", &from)];
-        let list = self.admin.list("/api/events", &fields, PATIENCE, |item| {
-            let text = |name: &str| item[name].as_str().unwrap_or_default();
-            let id = EventId::from_hex(text("id")).context("the list has an item without id")?;
-            Ok(Listed {
-                id,
-                may_be_new: MAY_BE_NEW
-                    .iter()
-                    .any(|kind| text("type") == kind.event_type()),
-            })
-        });
+        let list = self
+            .admin
+            .list("/api/events", &fields, RESTART_TIMEOUT, |item| {
+                let text = |name: &str| item[name].as_str().unwrap_or_default();
+                let id =
+                    EventId::from_hex(text("id")).context("the list has an item without id")?;
+                Ok(Listed {
+                    id,
+                    may_be_new: MAY_BE_NEW
+                        .iter()
+                        .any(|kind| text("type") == kind.event_type()),
+                })
+            });
         list.await
     }
 
-    /// The digest of each event that is stored, as far as something is to be held against it; none where it is not there.
+    /// Returns the digest of each stored event that must be compared; none if it is not stored.
     async fn digests(
         self: &Arc<Self>,
         listed: &[Listed],
@@ -189,7 +200,7 @@ impl Verifier {
         let mut asking = JoinSet::new();
         let mut wanted = wanted.into_iter();
         loop {
-            while asking.len() < AT_ONCE
+            while asking.len() < PARALLEL_REQUESTS
                 && let Some(id) = wanted.next()
             {
                 let this = self.clone();
@@ -207,19 +218,19 @@ impl Verifier {
 
     async fn digest(&self, id: EventId) -> anyhow::Result<Option<BodyDigest>> {
         let path = format!("/api/events/{id}");
-        let answer = self.admin.ask(&path, &[], PATIENCE).await?;
+        let answer = self.admin.ask(&path, &[], RESTART_TIMEOUT).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let members = json::members(&answer.body).context("an event is not understood")?;
-        // What is sent is UTF-8, so it is never in `data_base64`.
+        // The bodies are UTF-8, so they are never in `data_base64`.
         let data = members.iter().find(|member| *member.name == *b"data");
         Ok(data.and_then(|data| BodyDigest::of(data.value)))
     }
 }
 
-/// How often each content is stored that has its id by chance.
-fn anonymous(
+/// Counts how often each content is stored under a random id.
+fn count_random_ids(
     entries: &[SentEvent],
     listed: &[Listed],
     digests: &HashMap<EventId, Option<BodyDigest>>,

@@ -23,7 +23,7 @@ pub(super) fn schemas() -> Value {
         })
     };
     // Attributes that some callbacks lack.
-    let not_always = [
+    let optional_attributes = [
         "subject",
         "time",
         "appid",
@@ -38,18 +38,18 @@ pub(super) fn schemas() -> Value {
             "since": maybe_time(), "last": time(),
         })
     };
-    // Every member is required except those in `seldom`.
-    let without = |properties: Value, seldom: &[&str]| {
+    // Every member is required except those in `optional`.
+    let without = |properties: Value, optional: &[&str]| {
         let names = properties.as_object().into_iter().flatten();
         let names = names.map(|(name, _)| name.as_str());
-        let required: Vec<_> = names.filter(|name| !seldom.contains(name)).collect();
+        let required: Vec<_> = names.filter(|name| !optional.contains(name)).collect();
         json!({ "type": "object", "required": required, "properties": properties })
     };
-    let with = |mut properties: Value, more: Value, seldom: &[&str]| {
+    let with = |mut properties: Value, more: Value, optional: &[&str]| {
         if let (Some(all), Value::Object(more)) = (properties.as_object_mut(), more) {
             all.extend(more);
         }
-        without(properties, seldom)
+        without(properties, optional)
     };
     let object = |properties: Value| without(properties, &[]);
     let maybe_object = |properties: Value| {
@@ -64,17 +64,21 @@ pub(super) fn schemas() -> Value {
         CallbackResult::Overloaded,
         CallbackResult::Failed,
     ];
-    let seldom_of_events = [&not_always[..], &["data", "data_base64", "untyped"]].concat();
+    let optional_event_fields = [
+        &optional_attributes[..],
+        &["data", "data_base64", "untyped"],
+    ]
+    .concat();
     json!({
-        "Event": without(attributes(), &not_always),
+        "Event": without(attributes(), &optional_attributes),
         "CloudEvent": with(attributes(), json!({
             "data": { "type": "object", "description": "the body, as received or typed" },
             "data_base64": { "type": "string", "description": "the body, if it is not UTF-8" },
             "untyped": { "type": ["boolean", "string"], "description": "the part of the typed form that did not fit its type and is as received" },
-        }), &seldom_of_events),
+        }), &optional_event_fields),
         "Parked": with(attributes(), json!({
             "attempts": number(), "first_attempt": maybe_time(), "parked_at": time(), "error": text(), "replaying": flag(),
-        }), &not_always),
+        }), &optional_attributes),
         "Delivery": object(json!({
             "handler": text(), "state": one_of(DeliveryProgress::ALL.map(DeliveryProgress::slug)), "attempts": maybe_number(), "first_attempt": maybe_time(),
             "due": maybe_time(), "parked_at": maybe_time(), "error": maybe(),
@@ -84,7 +88,7 @@ pub(super) fn schemas() -> Value {
             "lag_seconds": { "type": "number" }, "retrying": number(), "waiting": number(), "parked": number(), "replaying": number(),
             "last_success": maybe_time(), "last_failure": maybe_object(json!({ "time": time(), "error": text() })),
         })),
-        "Stream": without(stream(), &not_always),
+        "Stream": without(stream(), &optional_attributes),
         "Story": with(stream(), json!({
             "sessions": list(object(json!({
                 "pushsequence": maybe(), "start": time(), "begin_known": flag(), "end": maybe_time(),
@@ -103,7 +107,7 @@ pub(super) fn schemas() -> Value {
             }))),
             "timeline": list(schema_ref("Event")),
             "next": maybe(),
-        }), &not_always),
+        }), &optional_attributes),
         "RetryWindow": object(json!({
             "source": text(), "kind": text(), "result": one_of(results.map(CallbackResult::slug)), "since": time(),
             "last": time(), "window_seconds": number(), "remaining_seconds": number(),

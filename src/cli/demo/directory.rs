@@ -12,23 +12,22 @@ use toml::de::DeTable;
 use crate::cli::key;
 use crate::config::{Config, Environment};
 
-/// What the configuration begins with: no other one is changed.
+/// The first line of the configuration. The demo changes no file that begins otherwise.
 const MARK: &str = "# Made by `livehook demo`";
 
 const CONFIG: &str = "livehook.toml";
 const KEY: &str = "key";
 
-/// The demo's directory.
 pub(super) struct DemoDirectory {
-    /// As it was given, for what is shown.
+    /// The path as it was given, for messages.
     shown: PathBuf,
     absolute: PathBuf,
-    /// The configuration, with where to listen.
+    /// The configuration, with the addresses to listen on.
     text: String,
 }
 
 impl DemoDirectory {
-    /// Makes it with a key, or takes what is there.
+    /// Creates the directory with a key, or uses an existing one.
     pub(super) fn open(path: &Path, listen: [SocketAddr; 2]) -> anyhow::Result<Self> {
         let shown = path.display();
         fs::create_dir_all(path).with_context(|| {
@@ -56,12 +55,12 @@ impl DemoDirectory {
         })
     }
 
-    /// What the configuration says.
     pub(super) fn config(&self, env: &Environment) -> anyhow::Result<Config> {
         Ok(Config::from_toml(&self.text, &self.absolute, env)?)
     }
 
-    /// Writes the configuration with the addresses that the server has, for those who ask it and for the next start.
+    /// Writes the configuration with the server's addresses, for other commands and for the next
+    /// start.
     pub(super) fn keep(&self, addresses: [SocketAddr; 2]) -> anyhow::Result<()> {
         let text = with_addresses(&self.text, addresses)?;
         let file = self.absolute.join(CONFIG);
@@ -70,17 +69,17 @@ impl DemoDirectory {
         written.with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The configuration's file, as it is shown.
+    /// The path of the configuration, for messages.
     pub(super) fn file(&self) -> String {
         self.shown(&self.absolute.join(CONFIG))
     }
 
-    /// The key's file, as it is shown.
+    /// The path of the key, for messages.
     pub(super) fn key(&self) -> String {
         self.shown(&self.absolute.join(KEY))
     }
 
-    /// A file in the directory as seen from where the directory was named.
+    /// A path in the directory, relative to where the directory was given.
     pub(super) fn shown(&self, file: &Path) -> String {
         let inside = file.strip_prefix(&self.absolute);
         let shown = inside.map_or_else(|_| file.to_owned(), |inside| self.shown.join(inside));
@@ -114,7 +113,7 @@ to = {{ type = \"file\", path = \"events.jsonl\" }}
     )
 }
 
-/// Makes a key unless there is one. Only this user can read it.
+/// Makes a key if there is none. Only this user can read it.
 fn make_key(file: &Path) -> anyhow::Result<()> {
     let mut options = fs::File::options();
     match options.write(true).create_new(true).mode(0o600).open(file) {
@@ -125,7 +124,7 @@ fn make_key(file: &Path) -> anyhow::Result<()> {
     .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// The configuration with other addresses to listen on.
+/// The configuration with these addresses to listen on.
 fn with_addresses(text: &str, addresses: [SocketAddr; 2]) -> anyhow::Result<String> {
     let mut text = text.to_owned();
     for (section, address) in ["server", "admin"].into_iter().zip(addresses) {

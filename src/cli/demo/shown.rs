@@ -1,16 +1,16 @@
-//! What a person reads and pastes: at most 80 columns wide.
+//! Text that people read and paste, at most 80 columns wide.
 
 use std::path::Path;
 
 use css_callbacks::json;
 use serde_json::Value;
 
-/// Columns of what is shown.
 const WIDTH: usize = 80;
-/// Before a command, and before each line that goes on with it.
+/// The indent of a command, and of its further lines.
 const INDENT: [&str; 2] = ["     ", "       "];
 
-/// A JSON object with a member a line, in the order that it has; what is inside of a member is sorted.
+/// A JSON object with one member per line, in the original order. Members inside of a member are
+/// sorted.
 pub(super) fn pretty(text: &str) -> String {
     let Ok(members) = json::members(text.as_bytes()) else {
         return text.to_owned();
@@ -21,13 +21,14 @@ pub(super) fn pretty(text: &str) -> String {
             Ok(value) => format!("{value:#}"),
             Err(_) => String::from_utf8_lossy(member.value).into_owned(),
         };
-        // Within a text a line break is escaped.
+        // A line break within a text is escaped, so this one is between members.
         format!("  {name}: {}", value.replace('\n', "\n  "))
     });
     format!("{{\n{}\n}}", lines.collect::<Vec<_>>().join(",\n"))
 }
 
-/// A command for a shell. One that is too long goes on in the next line: an option stays with its value.
+/// A shell command. If it is too long, it continues in the next line. An option stays with its
+/// value.
 pub(super) fn command(words: &[&str]) -> String {
     let mut line = INDENT[0].to_owned();
     let mut lines = Vec::new();
@@ -40,7 +41,7 @@ pub(super) fn command(words: &[&str]) -> String {
             part = format!("{part} {}", quoted(value));
         }
         let is_begun = !line.trim_start().is_empty();
-        // Room for ` \` behind it.
+        // Leaves room for ` \` at the end.
         if is_begun && line.len() + 1 + part.len() + 2 > WIDTH {
             lines.push(line + " \\");
             line = INDENT[1].to_owned() + &part;
@@ -56,7 +57,7 @@ pub(super) fn command(words: &[&str]) -> String {
     lines.join("\n")
 }
 
-/// A word as a shell takes it for one.
+/// Quotes a word for a shell, if needed.
 fn quoted(word: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=@%+,".contains(char);
     if !word.is_empty() && word.chars().all(plain) {
@@ -66,7 +67,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// How this program is called from where it was started: `cargo run` puts it on no path.
+/// How to call this program from the current directory. After `cargo run` it is not in `PATH`.
 pub(super) fn program() -> String {
     let name = "livehook";
     let Ok(own) = std::env::current_exe() else {

@@ -55,11 +55,11 @@ impl Remote {
                     token_file: access.admin_token_file.clone(),
                     ..AdminConfig::default()
                 };
-                let around = Env {
+                let env = Env {
                     base: Path::new(""),
                     variable: &|_| None,
                 };
-                let token = named.validate("--admin", &around);
+                let token = named.validate("--admin", &env);
                 let token =
                     token.map_err(|invalid| anyhow!("--admin-token-file: {}", invalid.problem));
                 (url.clone(), token?.token)

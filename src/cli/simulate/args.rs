@@ -322,7 +322,7 @@ fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, Str
 
 fn duration(text: &str) -> Result<Duration, String> {
     let read = humantime::parse_duration(text).ok();
-    read.filter(|duration| !duration.is_zero() && *duration <= settings::LONGEST)
+    read.filter(|duration| !duration.is_zero() && *duration <= settings::MAX_DURATION)
         .ok_or_else(|| "it must be a time such as 10s or 5m".to_owned())
 }
 
@@ -333,7 +333,7 @@ fn offset(text: &str) -> Result<i64, String> {
     };
     let read = humantime::parse_duration(text)
         .ok()
-        .filter(|offset| *offset <= settings::LONGEST);
+        .filter(|offset| *offset <= settings::MAX_DURATION);
     let seconds = read.and_then(|offset| i64::try_from(offset.as_secs()).ok());
     seconds
         .map(|seconds| sign * seconds)

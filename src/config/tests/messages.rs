@@ -259,11 +259,11 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[sources.healthz]\nkeys = [\"a\"]",
-            "sources.healthz: the name `healthz` is taken",
+            "sources.healthz: livehook itself uses the name `healthz`",
         ),
         (
             "[sources.unknown]\nkeys = [\"a\"]",
-            "sources.unknown: the name `unknown` is taken",
+            "sources.unknown: livehook itself uses the name `unknown`",
         ),
         (
             "[sources.Css]\nkeys = [\"a\"]",

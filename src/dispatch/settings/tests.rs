@@ -8,12 +8,12 @@ use css_callbacks::{EventId, Timestamp};
 use super::*;
 
 fn settings(config: &HandlerConfig) -> HandlerSettings {
-    let around = Env {
+    let env = Env {
         base: Path::new("/base"),
         variable: &|_| None,
     };
     let sources = BTreeSet::from(["css", "other"]);
-    config.validate("archive", &sources, &around).unwrap()
+    config.validate("archive", &sources, &env).unwrap()
 }
 
 fn event(source: &str, kind: Kind, body: &'static str) -> Event {
@@ -86,7 +86,7 @@ fn an_event_without_an_appname_is_matched_by_its_streamid() {
         })
     };
     let wants = |glob: &str, body| with(glob).wants(&event("css", Kind::Subtitle, body));
-    const NAMELESS: &str = r#"{"stream_id":"room-7"}"#;
+    const NO_APPNAME: &str = r#"{"stream_id":"room-7"}"#;
     for glob in [
         "live/room-*",
         "live/*",
@@ -105,7 +105,7 @@ fn an_event_without_an_appname_is_matched_by_its_streamid() {
         "{live/room,vod/x}-[!8]",
         "l{i,{v,w}}ve/{room,x}-7",
     ] {
-        assert!(wants(glob, NAMELESS), "{glob}");
+        assert!(wants(glob, NO_APPNAME), "{glob}");
     }
     for glob in [
         "live/room-8",
@@ -116,14 +116,14 @@ fn an_event_without_an_appname_is_matched_by_its_streamid() {
         "{live/room-8,vod/x}",
         "{live,room-7}",
     ] {
-        assert!(!wants(glob, NAMELESS), "{glob}");
+        assert!(!wants(glob, NO_APPNAME), "{glob}");
     }
     assert!(!wants("live/**", "{}"));
     assert!(!wants("live/*", r#"{"stream_id":"a/room-7"}"#));
     assert!(wants("live/**", r#"{"stream_id":"a/room-7"}"#));
     assert!(wants("live/a/*", r#"{"stream_id":"a/room-7"}"#));
     assert!(wants("**/room-7", r#"{"stream_id":"a/room-7"}"#));
-    // One that has an appname is held to it.
+    // If there is an appname, it must match.
     assert!(!wants("vod/room-7", ROOM_7));
 }
 

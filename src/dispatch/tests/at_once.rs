@@ -1,16 +1,16 @@
-//! Attempts that are over at once, and what they owe to everything else.
+//! Attempts that end at once, and how they share the worker with everything else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::*;
 
-const A_BIT: Duration = Duration::from_micros(200);
+const SHORT_TIME: Duration = Duration::from_micros(200);
 
-/// Done at once, after it has kept the thread for a bit.
-fn brief() -> Arc<Fake> {
+/// Blocks the thread for a short time and succeeds at once.
+fn quick_handler() -> Arc<Fake> {
     Fake::new(|_, _| {
-        thread::sleep(A_BIT);
+        thread::sleep(SHORT_TIME);
         Act::Done
     })
 }
@@ -21,14 +21,14 @@ async fn a_panic_at_once_is_an_outcome_and_others_go_on() {
         (2, 0..2) => Act::Panic,
         _ => Act::Done,
     });
-    let bench = Bench::with(&fake, |_| {}).await;
-    bench.store_all(&["a", "b", "c", "b"]).await;
-    bench.idle().await;
+    let harness = Harness::with(&fake, |_| {}).await;
+    harness.store_all(&["a", "b", "c", "b"]).await;
+    harness.idle().await;
     assert_eq!(fake.attempts(2), 3);
     let done = fake.done();
     assert!(done.iter().filter(|seq| *seq % 2 == 0).eq(&[2, 4]));
     assert_eq!(done.len(), 4);
-    let (_, error) = bench.report().await.last.failure.unwrap();
+    let (_, error) = harness.report().await.last.failure.unwrap();
     assert_eq!(error, "the handler panicked");
 }
 
@@ -37,13 +37,15 @@ async fn a_panic_before_there_is_a_future_is_an_outcome() {
     struct Refuses;
     impl Handler for Refuses {
         fn handle<'a>(&'a self, _: &'a crate::event::Event) -> crate::handler::Handling<'a> {
-            panic!("as told")
+            panic!("as scripted")
         }
     }
-    let mut bench = Bench::new().await;
-    bench.hand_to_any("h", Arc::new(Refuses), |_| {}).await;
-    bench.store("a").await;
-    eventually(async || bench.rows().await.due == 1).await;
+    let mut harness = Harness::new().await;
+    harness
+        .add_any_handler("h", Arc::new(Refuses), |_| {})
+        .await;
+    harness.store("a").await;
+    eventually(async || harness.rows().await.due == 1).await;
 }
 
 #[tokio::test]
@@ -53,22 +55,22 @@ async fn what_is_not_over_at_once_has_its_time() {
         (2, _) => Act::Take(Duration::from_millis(5)),
         _ => Act::Done,
     });
-    let bench = Bench::with(&fake, |config| config.timeout = Duration::from_millis(50)).await;
-    bench.store_all(&["a", "b", "c", "a"]).await;
-    bench.idle().await;
+    let harness = Harness::with(&fake, |config| config.timeout = Duration::from_millis(50)).await;
+    harness.store_all(&["a", "b", "c", "a"]).await;
+    harness.idle().await;
     assert_eq!(fake.attempts(1), 2);
     assert_eq!(fake.done()[2..], [1, 4], "in order");
-    let (_, error) = bench.report().await.last.failure.unwrap();
+    let (_, error) = harness.report().await.last.failure.unwrap();
     assert_eq!(error, "no answer within 50ms");
 }
 
 #[tokio::test]
 async fn a_backlog_leaves_other_tasks_their_turn() {
-    let fake = brief();
-    let mut bench = Bench::new().await;
-    bench.store_many(500, |n| format!("s{}", n % 3)).await;
+    let fake = quick_handler();
+    let mut harness = Harness::new().await;
+    harness.store_many(500, |n| format!("s{}", n % 3)).await;
     let turns = Arc::new(AtomicU64::new(0));
-    bench.spawn({
+    harness.spawn({
         let turns = turns.clone();
         async move {
             loop {
@@ -77,7 +79,7 @@ async fn a_backlog_leaves_other_tasks_their_turn() {
             }
         }
     });
-    bench.hand_to("h", &fake, |_| {}).await;
+    harness.add_handler("h", &fake, |_| {}).await;
     eventually(async || !fake.done().is_empty()).await;
     let before = turns.load(Ordering::Relaxed);
     eventually(async || fake.done().len() == 500).await;
@@ -86,15 +88,15 @@ async fn a_backlog_leaves_other_tasks_their_turn() {
 
 #[tokio::test]
 async fn a_stop_is_obeyed_in_the_middle_of_a_backlog() {
-    let fake = brief();
-    let mut bench = Bench::new().await;
-    bench.store_many(2000, |n| format!("s{}", n % 3)).await;
-    bench.hand_to("h", &fake, |_| {}).await;
+    let fake = quick_handler();
+    let mut harness = Harness::new().await;
+    harness.store_many(2000, |n| format!("s{}", n % 3)).await;
+    harness.add_handler("h", &fake, |_| {}).await;
     eventually(async || !fake.done().is_empty()).await;
-    bench.restart(Duration::from_secs(5)).await;
+    harness.restart(Duration::from_secs(5)).await;
     let at_stop = fake.done().len();
     assert!(at_stop < 1500, "{at_stop}");
-    bench.idle().await;
+    harness.idle().await;
     let mut begun = fake.begun();
     begun.sort_unstable();
     assert_eq!(begun, (1..=2000).collect::<Vec<_>>(), "none twice");

@@ -1,4 +1,4 @@
-//! Anything may happen, in any order, and still every event is handled, first in the order of its stream.
+//! Random actions: every event is handled, and first attempts keep each stream's order.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::event::Event;
 
-/// Chance that can be had again.
+/// Random numbers that a seed repeats.
 struct Dice(u64);
 
 impl Dice {
@@ -18,7 +18,7 @@ impl Dice {
     }
 }
 
-/// The same for the same attempt.
+/// What the handler does: always the same for the same attempt.
 fn act(seed: u64, event: &Event, before: usize) -> Act {
     let mixed = seed ^ ((event.seq() as u64) << 20) ^ (before as u64 + 1);
     let mut dice = Dice(mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
@@ -38,7 +38,7 @@ async fn run(seed: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) | 1);
     let fake = Fake::new(move |event, before| act(seed, event, before));
     let concurrency = 1 + dice.roll(6) as usize;
-    let mut bench = Bench::with(&fake, |config| {
+    let mut harness = Harness::with(&fake, |config| {
         config.concurrency = Some(concurrency);
         config.timeout = Duration::from_millis(30);
     })
@@ -49,29 +49,29 @@ async fn run(seed: u64) {
             0..6 => {
                 let offset = dice.roll(streams);
                 let count = 1 + dice.roll(60) as usize;
-                bench
+                harness
                     .store_many(count, |n| format!("s{}", (n as u64 * 7 + offset) % streams))
                     .await;
             }
-            6 => bench.crash().await,
-            7 => bench.restart(Duration::from_millis(dice.roll(20))).await,
+            6 => harness.crash().await,
+            7 => harness.restart(Duration::from_millis(dice.roll(20))).await,
             8 => {
-                bench.replay(Selection::Parked).await;
+                harness.replay(Selection::Parked).await;
             }
             _ => sleep(Duration::from_millis(dice.roll(60))).await,
         }
     }
-    bench.idle().await;
-    eventually(async || bench.rows().await.due == 0).await;
+    harness.idle().await;
+    eventually(async || harness.rows().await.due == 0).await;
     assert!(!fake.overlapped.load(Ordering::Relaxed), "seed {seed}");
 
     let done = fake.done();
-    let id = bench.dispatch.id("h").unwrap();
-    let parked = bench.inbox.parked(id, None, false, 10_000).await.unwrap();
+    let id = harness.dispatch.id("h").unwrap();
+    let parked = harness.inbox.parked(id, None, false, 10_000).await.unwrap();
     let parked: Vec<Seq> = parked.items.iter().map(|item| item.event.seq()).collect();
     let mut first: HashMap<u64, Vec<Seq>> = HashMap::new();
     let begun = fake.begun();
-    let events = bench.inbox.after(0, 100_000, usize::MAX).await.unwrap();
+    let events = harness.inbox.after(0, 100_000, usize::MAX).await.unwrap();
     let lanes: HashMap<Seq, u64> = events
         .iter()
         .map(|event| (event.seq(), event.lane()))

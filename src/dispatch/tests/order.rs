@@ -1,4 +1,4 @@
-//! What comes one after the other, and what side by side.
+//! Which events are delivered one after the other, and which side by side.
 
 use std::sync::atomic::Ordering;
 
@@ -10,14 +10,14 @@ const MOMENT: Duration = Duration::from_millis(5);
 #[tokio::test]
 async fn streams_go_side_by_side_and_each_in_order() {
     let fake = Fake::always(Act::Take(MOMENT));
-    let mut bench = Bench::new().await;
-    let seqs = bench
+    let mut harness = Harness::new().await;
+    let seqs = harness
         .store_all(&["a", "b", "a", "c", "d", "a", "b", "a"])
         .await;
-    bench
-        .hand_to("h", &fake, |config| config.concurrency = Some(3))
+    harness
+        .add_handler("h", &fake, |config| config.concurrency = Some(3))
         .await;
-    bench.idle().await;
+    harness.idle().await;
     let done = fake.done();
     let of = |wanted: &[usize]| -> Vec<Seq> {
         let wanted: Vec<Seq> = wanted.iter().map(|at| seqs[*at]).collect();
@@ -29,7 +29,7 @@ async fn streams_go_side_by_side_and_each_in_order() {
     assert_eq!(of(&[0, 2, 5, 7]), [seqs[0], seqs[2], seqs[5], seqs[7]]);
     assert_eq!(of(&[1, 6]), [seqs[1], seqs[6]]);
     assert!(!fake.overlapped.load(Ordering::Relaxed));
-    assert_eq!(*fake.most.lock().unwrap(), 3);
+    assert_eq!(*fake.max_running.lock().unwrap(), 3);
     assert_eq!(done.len(), 8);
 }
 
@@ -42,17 +42,17 @@ async fn without_order_one_stream_fills_all_places() {
             Act::Take(MOMENT)
         }
     });
-    let mut bench = Bench::new().await;
-    // Before it begins: on a busy machine each takes longer to be stored than to be handled.
-    bench.store_all(&["a"; 9]).await;
-    bench
-        .hand_to("h", &fake, |config| {
+    let mut harness = Harness::new().await;
+    // On a busy machine storing an event takes longer than handling it, so store first.
+    harness.store_all(&["a"; 9]).await;
+    harness
+        .add_handler("h", &fake, |config| {
             config.order = DeliveryOrder::None;
             config.concurrency = Some(4);
         })
         .await;
     eventually(async || fake.done().len() == 8).await;
-    assert_eq!(*fake.most.lock().unwrap(), 4);
+    assert_eq!(*fake.max_running.lock().unwrap(), 4);
 }
 
 #[tokio::test]
@@ -64,8 +64,8 @@ async fn an_event_without_a_stream_waits_for_nobody() {
             Act::Done
         }
     });
-    let bench = Bench::with(&fake, |_| {}).await;
-    bench.store_all(&["", "", "", ""]).await;
+    let harness = Harness::with(&fake, |_| {}).await;
+    harness.store_all(&["", "", "", ""]).await;
     eventually(async || fake.done().len() == 3).await;
 }
 
@@ -75,20 +75,20 @@ async fn what_waits_behind_a_failing_event_is_remembered_and_comes_in_order() {
         1 => Act::RetryAfter(Duration::from_secs(600)),
         _ => Act::Done,
     });
-    let mut bench = Bench::with(&fake, |config| {
+    let mut harness = Harness::with(&fake, |config| {
         config.retry.max = Duration::from_secs(3);
     })
     .await;
-    bench.store_all(&["a", "a", "b", "a"]).await;
+    harness.store_all(&["a", "a", "b", "a"]).await;
     eventually(async || fake.done() == [3]).await;
-    eventually(async || bench.rows().await.waiting == 2).await;
-    assert_eq!(bench.rows().await.due, 1);
-    bench.crash().await;
-    bench.store("a").await;
-    fake.follow(|_, _| Act::Done);
-    bench.idle().await;
+    eventually(async || harness.rows().await.waiting == 2).await;
+    assert_eq!(harness.rows().await.due, 1);
+    harness.crash().await;
+    harness.store("a").await;
+    fake.set_script(|_, _| Act::Done);
+    harness.idle().await;
     assert_eq!(fake.done()[..], [3, 1, 2, 4, 5]);
-    assert_eq!(bench.rows().await, RowCounts::default());
+    assert_eq!(harness.rows().await, RowCounts::default());
 }
 
 #[tokio::test]
@@ -103,14 +103,14 @@ async fn a_busy_stream_that_fills_the_window_stays_in_order() {
                 _ => Act::Done,
             })
         };
-        let mut bench = Bench::with(&fake, |_| {}).await;
-        bench.store("hot").await;
-        bench.store_many(700, |_| "hot".to_owned()).await;
-        let other = bench.store("other").await;
+        let mut harness = Harness::with(&fake, |_| {}).await;
+        harness.store("hot").await;
+        harness.store_many(700, |_| "hot".to_owned()).await;
+        let other = harness.store("other").await;
         eventually(async || fake.done() == [other]).await;
-        eventually(async || bench.rows().await.waiting > 100).await;
+        eventually(async || harness.rows().await.waiting > 100).await;
         assert_eq!(fake.begun().iter().filter(|seq| **seq != other).count(), 1);
-        bench.crash().await;
+        harness.crash().await;
         open.store(true, Ordering::Relaxed);
         eventually(async || fake.done().len() > 20).await;
         let mut hot = fake.begun();
@@ -126,10 +126,10 @@ async fn a_failing_head_of_a_busy_stream_is_not_overtaken() {
         (1, 0) => Act::Hang,
         _ => Act::Done,
     });
-    // Long enough for its followers to be given rows and to be looked for.
-    let bench = Bench::with(&fake, |config| config.timeout = Duration::from_millis(500)).await;
-    bench.store("hot").await;
-    bench.store_many(600, |_| "hot".to_owned()).await;
+    // Long enough for the later events to get rows, and for the worker to look for due rows.
+    let harness = Harness::with(&fake, |config| config.timeout = Duration::from_millis(500)).await;
+    harness.store("hot").await;
+    harness.store_many(600, |_| "hot".to_owned()).await;
     eventually(async || fake.done().len() > 20).await;
     let mut begun = fake.begun();
     begun.dedup();
@@ -143,10 +143,10 @@ async fn failed_deliveries_are_tried_again_in_the_middle_of_a_backlog() {
         (1, 0) => Act::Retry,
         _ => Act::Take(Duration::from_millis(1)),
     });
-    let mut bench = Bench::new().await;
-    bench.store_many(2000, |n| format!("s{n}")).await;
-    bench
-        .hand_to("h", &fake, |config| config.concurrency = Some(2))
+    let mut harness = Harness::new().await;
+    harness.store_many(2000, |n| format!("s{n}")).await;
+    harness
+        .add_handler("h", &fake, |config| config.concurrency = Some(2))
         .await;
     eventually(async || fake.attempts(1) == 2).await;
     assert!(
@@ -162,19 +162,19 @@ async fn an_attempt_that_ends_while_its_row_is_written_is_not_repeated() {
     let config = |config: &mut crate::dispatch::settings::HandlerConfig| {
         config.concurrency = Some(2);
     };
-    let mut bench = Bench::with(&fake, config).await;
+    let mut harness = Harness::with(&fake, config).await;
     let mut stored = 0;
     for round in 0..8 {
-        bench.take_away("h").await;
-        // The first one's row is written because the others fill the window, and takes about as long as the attempt.
-        fake.follow(move |event, _| match event.seq() - stored {
+        harness.remove_handler("h").await;
+        // The others fill the read-ahead, so the first gets a row while its attempt runs.
+        fake.set_script(move |event, _| match event.seq() - stored {
             1 => Act::Take(Duration::from_micros(300 * (1 + round))),
             _ => Act::Done,
         });
-        bench.store_many(520, |_| "busy".to_owned()).await;
+        harness.store_many(520, |_| "busy".to_owned()).await;
         stored += 520;
-        bench.hand_to("h", &fake, config).await;
-        bench.idle().await;
+        harness.add_handler("h", &fake, config).await;
+        harness.idle().await;
         assert_eq!(fake.done().len() as Seq, stored);
     }
 }

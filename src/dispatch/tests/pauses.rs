@@ -3,36 +3,36 @@
 use super::*;
 use crate::dispatch::HandlerState;
 
-async fn pause(bench: &Bench, paused: bool) {
-    bench.dispatch.pause("h", paused).await.unwrap();
+async fn pause(harness: &Harness, paused: bool) {
+    harness.dispatch.pause("h", paused).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_paused_handler_finishes_what_runs_and_begins_nothing_until_it_is_resumed() {
     let fake = Fake::always(Act::Take(Duration::from_millis(100)));
-    let mut bench = Bench::with(&fake, |_| {}).await;
-    bench.store("a").await;
+    let mut harness = Harness::with(&fake, |_| {}).await;
+    harness.store("a").await;
     eventually(async || fake.begun() == [1]).await;
-    pause(&bench, true).await;
-    pause(&bench, true).await;
-    bench.store_all(&["a", "b"]).await;
+    pause(&harness, true).await;
+    pause(&harness, true).await;
+    harness.store_all(&["a", "b"]).await;
     eventually(async || fake.done() == [1]).await;
-    // Also after a restart and a crash.
-    bench.restart(Duration::from_secs(1)).await;
-    bench.crash().await;
-    assert_eq!(bench.report().await.state, HandlerState::Paused);
-    let replayed = bench.replay(Selection::Event(1)).await;
-    // Longer than anything here takes to begin.
+    // It is paused after a restart and a crash too.
+    harness.restart(Duration::from_secs(1)).await;
+    harness.crash().await;
+    assert_eq!(harness.report().await.state, HandlerState::Paused);
+    let replayed = harness.replay(Selection::Event(1)).await;
+    // Long enough for a wrong attempt to start.
     sleep(Duration::from_millis(200)).await;
     assert_eq!(fake.begun(), [1]);
-    assert!(bench.report().await.lag_events >= 2);
-    let steps = bench.steps();
+    assert!(harness.report().await.lag_events >= 2);
+    let steps = harness.steps();
     sleep(Duration::from_millis(100)).await;
-    assert!(bench.steps() - steps < 20, "it spins");
+    assert!(harness.steps() - steps < 20, "it spins");
 
-    pause(&bench, false).await;
-    eventually(async || bench.report().await.state == HandlerState::Running).await;
-    bench.idle().await;
+    pause(&harness, false).await;
+    eventually(async || harness.report().await.state == HandlerState::Running).await;
+    harness.idle().await;
     let mut begun = fake.begun();
     begun.sort_unstable();
     begun.dedup();
@@ -44,14 +44,14 @@ async fn a_paused_handler_finishes_what_runs_and_begins_nothing_until_it_is_resu
 async fn the_age_of_a_delivery_stands_still() {
     let fake = Fake::always(Act::Retry);
     let max_age = Duration::from_millis(1500);
-    let bench = Bench::with(&fake, |config| config.retry.max_age = max_age).await;
-    bench.store("a").await;
+    let harness = Harness::with(&fake, |config| config.retry.max_age = max_age).await;
+    harness.store("a").await;
     eventually(async || fake.attempts(1) >= 2).await;
-    pause(&bench, true).await;
+    pause(&harness, true).await;
     sleep(2 * max_age).await;
-    pause(&bench, false).await;
+    pause(&harness, false).await;
     let begun = fake.attempts(1);
-    // One attempt would be the last one if the pause counted.
+    // If the time of the pause counted, the next attempt would be the last.
     eventually(async || fake.attempts(1) >= begun + 2).await;
-    eventually(async || bench.rows().await.parked == 1).await;
+    eventually(async || harness.rows().await.parked == 1).await;
 }

@@ -1,4 +1,4 @@
-//! A part of livehook that gets events many at once.
+//! A projection gets many events at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,19 +6,19 @@ use super::*;
 use crate::dispatch::settings::HandlerSettings;
 use crate::handler::{Applying, Projection};
 
-/// Takes everything but what comes while it fails.
+/// Records events, after so many failures.
 #[derive(Default)]
-struct Taken {
+struct RecordingProjection {
     seqs: Mutex<Vec<Seq>>,
-    fails: AtomicU32,
+    failures: AtomicU32,
 }
 
-impl Projection for Taken {
+impl Projection for RecordingProjection {
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
-        let fails = self.fails.load(Ordering::Relaxed);
+        let failures = self.failures.load(Ordering::Relaxed);
         Box::pin(async move {
-            if fails > 0 {
-                self.fails.fetch_sub(1, Ordering::Relaxed);
+            if failures > 0 {
+                self.failures.fetch_sub(1, Ordering::Relaxed);
                 return Err(StoreError::Failed);
             }
             let mut seqs = self.seqs.lock().unwrap();
@@ -28,46 +28,50 @@ impl Projection for Taken {
     }
 }
 
-impl Taken {
+impl RecordingProjection {
     fn seqs(&self) -> Vec<Seq> {
         self.seqs.lock().unwrap().clone()
     }
 }
 
-async fn bench(parts: &Arc<Taken>) -> Bench {
-    let mut bench = Bench::new().await;
+async fn harness(projection: &Arc<RecordingProjection>) -> Harness {
+    let mut harness = Harness::new().await;
     let built = Built {
-        settings: Arc::new(HandlerSettings::of_projection()),
-        handler: Consumer::Projection(parts.clone()),
+        settings: Arc::new(HandlerSettings::for_projection()),
+        handler: Consumer::Projection(projection.clone()),
     };
-    bench.handlers.insert("a.part".to_owned(), built);
-    bench.change().await;
-    bench
+    harness.handlers.insert("a.projection".to_owned(), built);
+    harness.change().await;
+    harness
 }
 
 #[tokio::test]
 async fn everything_comes_in_order_and_what_fails_comes_again() {
-    let parts = Arc::new(Taken::default());
-    parts.fails.store(2, Ordering::Relaxed);
-    let bench = bench(&parts).await;
-    bench.store_many(3000, |n| format!("s{}", n % 9)).await;
+    let projection = Arc::new(RecordingProjection::default());
+    projection.failures.store(2, Ordering::Relaxed);
+    let harness = harness(&projection).await;
+    harness.store_many(3000, |n| format!("s{}", n % 9)).await;
     let all: Vec<Seq> = (1..=3000).collect();
-    eventually(async || parts.seqs().len() >= 3000).await;
-    assert_eq!(parts.seqs(), all);
+    eventually(async || projection.seqs().len() >= 3000).await;
+    assert_eq!(projection.seqs(), all);
 }
 
 #[tokio::test]
-async fn it_goes_on_where_it_was_and_is_no_handler() {
-    let parts = Arc::new(Taken::default());
-    let mut bench = bench(&parts).await;
-    bench.store_many(100, |n| format!("s{n}")).await;
-    eventually(async || parts.seqs().len() == 100).await;
-    bench.restart(Duration::from_secs(1)).await;
-    bench.store("a").await;
-    eventually(async || parts.seqs().last() == Some(&101)).await;
-    assert_eq!(parts.seqs().len(), 101, "nothing comes twice after a stop");
-    assert!(bench.dispatch.report().await.unwrap().is_empty());
-    let error = bench.dispatch.pause("a.part", true).await;
+async fn it_continues_after_a_restart_and_is_not_a_handler() {
+    let projection = Arc::new(RecordingProjection::default());
+    let mut harness = harness(&projection).await;
+    harness.store_many(100, |n| format!("s{n}")).await;
+    eventually(async || projection.seqs().len() == 100).await;
+    harness.restart(Duration::from_secs(1)).await;
+    harness.store("a").await;
+    eventually(async || projection.seqs().last() == Some(&101)).await;
+    assert_eq!(
+        projection.seqs().len(),
+        101,
+        "nothing comes twice after a stop"
+    );
+    assert!(harness.dispatch.report().await.unwrap().is_empty());
+    let error = harness.dispatch.pause("a.projection", true).await;
     assert_eq!(error, Err(ControlError::NoSuchHandler));
-    assert!(bench.dispatch.projection_here("a.part").is_some());
+    assert!(harness.dispatch.projection_here("a.projection").is_some());
 }

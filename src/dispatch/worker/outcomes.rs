@@ -1,14 +1,24 @@
-//! What becomes of a delivery after an attempt.
+//! What happens to a delivery after an attempt.
 
-use super::*;
-use crate::event::PayloadForm;
-use crate::handler::loggable;
+use std::time::Duration;
 
-/// So many characters of a reason are remembered: 500 of what the other side said, some of them escaped, and what goes before.
+use css_callbacks::Timestamp;
+use tokio::task::Id;
+
+use super::{Attempt, Running, Worker};
+use crate::dispatch::health::backoff;
+use crate::event::{Event, PayloadForm};
+use crate::handler::{Failure, Outcome, loggable};
+use crate::inbox::delivery::{DeliveryChange, Lane, stream_lane};
+use crate::metrics::DeliveryOutcome;
+
+/// Failed deliveries are logged at most this often as warnings, otherwise at the debug level.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// The longest stored reason, in characters: up to 500 bytes from the other side, some of them
+/// escaped, and livehook's own text before them.
 const MAX_REASON: usize = 1000;
 
 impl Worker {
-    /// The task of an attempt has ended.
     pub(super) fn attempt_ended(&mut self, id: Id, outcome: Outcome) {
         if let Some(Running { attempt, .. }) = self.running.remove(&id) {
             self.busy.remove(&stream_lane(attempt.lane));
@@ -17,7 +27,7 @@ impl Worker {
         }
     }
 
-    /// The task of an attempt was ended.
+    /// The stop has aborted the task of an attempt.
     pub(super) fn attempt_aborted(&mut self, id: Id) {
         if let Some(Running { attempt, .. }) = self.running.remove(&id)
             && !attempt.has_row
@@ -26,10 +36,11 @@ impl Worker {
         }
     }
 
-    /// Nothing more is attempted: what is not finished gets a row if something after it is, which would come again otherwise.
+    /// At a stop, gives an unfinished event a row if a later one is finished. Without the row, the
+    /// position would stay below both, and the finished event would come again.
     pub(super) fn store_gaps(&mut self) {
-        let released = std::mem::take(&mut self.aborted);
-        let mut gaps: Vec<_> = released
+        let aborted = std::mem::take(&mut self.aborted);
+        let mut gaps: Vec<_> = aborted
             .into_iter()
             .chain(self.read_ahead.queued())
             .collect();
@@ -48,9 +59,9 @@ impl Worker {
         took: Duration,
     ) {
         attempt.attempts.count += 1;
-        // One that lies ahead, or before the event had arrived, is of another clock.
+        // A first time in the future, or before the event arrived, comes from another clock.
         let began = attempt.began;
-        let arrived = self.clock.steady_of(attempt.event.received());
+        let arrived = self.clock.steady_at(attempt.event.received());
         let first = attempt.attempts.first.unwrap_or(began).min(began);
         let first = if arrived < began {
             first.max(arrived)
@@ -60,7 +71,7 @@ impl Worker {
         attempt.attempts.first = Some(first);
         let discarded = self.discarded.remove(&attempt.event.seq());
         if discarded {
-            // Its row went, and its lane went on, when it was discarded.
+            // The discard has removed the row and unblocked the lane.
             self.unconfirmed.remove(&attempt.event.seq());
             self.look_for_due = true;
         }
@@ -80,10 +91,10 @@ impl Worker {
             Err(failure) => {
                 let now = self.clock.steady();
                 attempt.attempts.error = failure.reason().chars().take(MAX_REASON).collect();
-                let shown = self.clock.now();
-                self.status.failed(shown, &attempt.attempts.error);
+                let wall_time = self.clock.now();
+                self.status.failed(wall_time, &attempt.attempts.error);
                 let (rejected, after) = match &failure {
-                    Failure::Reject { .. } => (self.health.believes_reject(), None),
+                    Failure::Reject { .. } => (self.health.rejected(), None),
                     Failure::Retry { after, .. } => (false, *after),
                 };
                 let after = after.unwrap_or_default().min(self.settings.retry.max);
@@ -106,7 +117,7 @@ impl Worker {
         self.metrics.count(result, took);
     }
 
-    /// What did not fit in an event that was delivered in its typed form.
+    /// Counts the members that did not fit the typed form.
     pub(super) fn count_untyped(&self, event: &Event) {
         if self.settings.payload == PayloadForm::Typed {
             let members = event.misfits();
@@ -152,9 +163,9 @@ impl Worker {
             error = loggable(&attempt.attempts.error),
             "a delivery is parked"
         );
-        // From here on these times are only shown, and compared by whoever cleans up.
+        // Wall-clock times: they are only shown, and retention compares them.
         let mut attempts = attempt.attempts.clone();
-        attempts.first = attempts.first.map(|first| self.clock.shown(first));
+        attempts.first = attempts.first.map(|first| self.clock.time_of_day(first));
         let change = DeliveryChange::Park {
             seq,
             lane: attempt.lane,
@@ -185,12 +196,12 @@ impl Worker {
                 )
             };
         }
-        // An operator has to hear of it, but not of every one.
+        // The operator needs a warning, but not one for every failure.
         if self
-            .failure_logged
-            .is_none_or(|told| now.since(told) >= LOG_EVERY)
+            .failure_logged_at
+            .is_none_or(|logged| now.since(logged) >= LOG_EVERY)
         {
-            self.failure_logged = Some(now);
+            self.failure_logged_at = Some(now);
             log_failure!(warn);
         } else {
             log_failure!(debug);
@@ -208,7 +219,7 @@ impl Worker {
         }
     }
 
-    /// A lane has one row less that is due or waiting.
+    /// Counts one due or waiting row less in a lane.
     pub(super) fn unblock(&mut self, lane: Lane) {
         if let Some(rows) = self.blocked.get_mut(&lane) {
             *rows -= 1;
@@ -218,9 +229,9 @@ impl Worker {
         }
     }
 
-    /// Gives rows to what is queued in a lane.
+    /// Gives a row to each event that is queued in a lane.
     pub(super) fn store_lane(&mut self, lane: Lane) {
-        for seq in self.read_ahead.take_lane(lane) {
+        for seq in self.read_ahead.close_lane(lane) {
             self.unwritten.push(DeliveryChange::Wait { seq, lane });
             *self.blocked.entry(lane).or_default() += 1;
         }

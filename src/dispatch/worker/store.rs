@@ -1,9 +1,31 @@
-//! What is read from the inbox and what is written to it.
+//! What the worker reads from the inbox and writes to it.
 
-use super::*;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use css_callbacks::Timestamp;
+use tokio::time::Instant;
+
+use super::attempts::ready_now;
+use super::{TaskOutput, Worker};
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
+use crate::inbox::delivery::{DeliveryChange, DeliveryCommit, Owed};
+
+/// The position alone is written this often. After a crash, events finished since then come again.
+const POSITION_EVERY: Duration = Duration::from_millis(100);
+/// The pause after a failure of the store.
+pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The most that is read at a time.
+const READ_EVENTS: usize = 512;
+const READ_BYTES: usize = 1 << 20;
+/// With this many outcomes to write, no more events are read.
+const MAX_UNWRITTEN: usize = 1024;
+/// With this many lanes that have rows, no more events are read: each lane takes memory.
+const MAX_BLOCKED_LANES: usize = 10_000;
 
 impl Worker {
-    /// Has the store write outcomes, discard, or look for due rows.
+    /// Starts the store's next work: write outcomes, discard, pause, or read due rows.
     pub(super) fn start_store_work(&mut self, now: Timestamp) {
         if self.store_is_busy()
             || self
@@ -13,17 +35,17 @@ impl Worker {
             return;
         }
         self.store_retry_at = None;
-        self.begin_replays();
+        self.start_replays();
         let inbox = self.inbox.clone();
         let id = self.id;
-        // In turn: there may always be something to write.
-        let look = self.wants_due(now);
-        let other = look || !self.discards.is_empty() || !self.pauses.is_empty();
-        if (self.forget_must_wait() || self.replay_must_wait() || !(other && self.wrote_last))
+        // Writing and other work take turns, because there may always be something to write.
+        let read_due = self.must_read_due(now);
+        let other_work = read_due || !self.discards.is_empty() || !self.pauses.is_empty();
+        if (self.forget_must_wait() || self.replay_must_wait() || !(other_work && self.wrote_last))
             && let Some(commit) = self.next_commit(false)
         {
             self.wrote_last = true;
-            self.written += 1;
+            self.commits_started += 1;
             self.writing = Some(commit.clone());
             self.tasks
                 .spawn(async move { TaskOutput::Committed(inbox.commit(id, commit).await) });
@@ -33,9 +55,10 @@ impl Worker {
         } else if let Some(pause) = self.pauses.pop_front() {
             self.wrote_last = false;
             self.pause(pause);
-        } else if look {
+        } else if read_due {
             self.wrote_last = false;
-            // More than those that run and those that wait for these to end: a stream has at most two due rows.
+            // A stream has at most two due rows, so this is more than the rows of running attempts
+            // and the rows that wait for these attempts to end.
             let limit = 2 * self.settings.concurrency + 2;
             let until = if self.health.is_down() {
                 Timestamp::from_millis(i64::MAX)
@@ -51,25 +74,25 @@ impl Worker {
     }
 
     pub(super) fn store_is_busy(&self) -> bool {
-        self.writing.is_some() || self.reading_due || self.discarding
+        self.writing.is_some() || self.reading_due || self.changing_rows
     }
 
-    pub(super) fn wants_due(&self, now: Timestamp) -> bool {
+    pub(super) fn must_read_due(&self, now: Timestamp) -> bool {
         let timer = self.next_due.is_some_and(|due| due <= now);
         !self.paused
             && (self.look_for_due || timer)
             && self.due.iter().all(|owed| self.is_busy(owed.lane))
     }
 
-    /// What is to be written now.
-    pub(super) fn next_commit(&mut self, position_at_once: bool) -> Option<DeliveryCommit> {
+    /// The next commit, if something must be written now.
+    pub(super) fn next_commit(&mut self, write_position: bool) -> Option<DeliveryCommit> {
         let position = self.read_ahead.position();
         let moved = position > self.written_position;
-        let timely = position_at_once || Instant::now() >= self.next_position;
-        if self.unwritten.is_empty() && !(moved && timely) {
+        let position_due = write_position || Instant::now() >= self.next_position_write;
+        if self.unwritten.is_empty() && !(moved && position_due) {
             return None;
         }
-        self.next_position = Instant::now() + POSITION_EVERY;
+        self.next_position_write = Instant::now() + POSITION_EVERY;
         let changes = std::mem::take(&mut self.unwritten);
         Some(DeliveryCommit {
             epoch: self.epoch,
@@ -78,17 +101,19 @@ impl Worker {
         })
     }
 
-    /// Reads what there is room for; `true` if something came of it at once.
+    /// Reads as many events as there is room for. `true`: the events came at once.
     pub(super) fn read(&mut self) -> bool {
         let wanted = self.read_ahead.room().min(READ_EVENTS);
-        // One look at the backlog per probe: another stream may be the one that works.
-        let stuck = self.health.is_down() && !(self.probe_failed && self.read_ahead.len() == 0);
-        let behind = self.unwritten.len() >= MAX_UNWRITTEN;
-        let held_up = self.paused || self.reading || self.store_retry_at.is_some() || behind;
-        if held_up || wanted == 0 || stuck || self.blocked.len() >= MAX_BLOCKED_LANES {
+        // After each failed probe one more read: another stream may be the one that works.
+        let waits_for_probe =
+            self.health.is_down() && !(self.probe_failed && self.read_ahead.len() == 0);
+        let too_many_unwritten = self.unwritten.len() >= MAX_UNWRITTEN;
+        let must_wait =
+            self.paused || self.reading || self.store_retry_at.is_some() || too_many_unwritten;
+        if must_wait || wanted == 0 || waits_for_probe || self.blocked.len() >= MAX_BLOCKED_LANES {
             return false;
         }
-        // Registered before looking: what is committed from here on wakes the loop.
+        // Mark the value as seen before reading: a later commit then wakes the worker.
         let upto = *self.committed.borrow_and_update();
         if upto <= self.read_ahead.read_to() {
             return false;
@@ -120,12 +145,12 @@ impl Worker {
             return;
         };
         if events.is_empty() {
-            // Retention has removed whatever was there.
-            self.read_ahead.read(upto);
+            // Retention has removed the events.
+            self.read_ahead.mark_read(upto);
         }
         for event in events {
             let seq = event.seq();
-            self.read_ahead.read(seq);
+            self.read_ahead.mark_read(seq);
             let settled = self.rows_ahead.contains(&seq) || self.deleted_ahead.contains(&seq);
             if !settled && self.settings.wants(&event) {
                 self.read_ahead.push(event);
@@ -151,15 +176,15 @@ impl Worker {
                 self.due.push(owed);
             }
         }
-        // There may be more; they are looked for when none of these can be started.
+        // There may be more rows. They are read when none of these can start.
         self.look_for_due |= found > 2 * self.settings.concurrency;
         let nothing_left = found == 0
             && self.read_ahead.len() == 0
             && self.running.is_empty()
             && self.unwritten.is_empty();
         if nothing_left && self.health.is_down() {
-            // Nothing is left to probe with: let the next event be the probe.
-            self.health.nothing_to_probe_with();
+            // There is no event to probe with, so the next event is the probe.
+            self.health.end_probing();
         }
     }
 
@@ -178,20 +203,20 @@ impl Worker {
         if self.unconfirmed.is_empty() {
             return;
         }
-        // What runs, and what ended while its row was being written, is not as the store has it.
+        // The rows of running attempts, and of those that ended during the write, are outdated.
         let running = self.running.values();
-        let known_better: HashSet<Seq> = running
+        let outdated: HashSet<Seq> = running
             .map(|running| running.attempt.event.seq())
             .chain(self.unwritten.iter().map(DeliveryChange::seq))
             .collect();
         for change in commit.changes {
-            if !known_better.contains(&change.seq()) {
+            if !outdated.contains(&change.seq()) {
                 self.unconfirmed.remove(&change.seq());
             }
         }
     }
 
-    /// A task that was no attempt panicked: whatever it was, it did not do its work.
+    /// A task that was no attempt panicked, so its work was not done.
     pub(super) fn recover(&mut self) {
         tracing::error!(
             handler.name = self.name,
@@ -199,13 +224,13 @@ impl Worker {
         );
         self.reading = false;
         self.reading_due = false;
-        self.discarding = false;
+        self.changing_rows = false;
         self.look_for_due = true;
         self.commit_ended(Err(StoreError::Failed));
         self.delay_store();
     }
 
     pub(super) fn delay_store(&mut self) {
-        self.store_retry_at = Some(Instant::now() + STORE_PAUSE);
+        self.store_retry_at = Some(Instant::now() + STORE_RETRY_DELAY);
     }
 }

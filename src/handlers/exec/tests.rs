@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::*;
-use crate::handlers::tests::{event, surroundings};
+use crate::handlers::tests::{env_of, event};
 
 fn program(command: &[&str]) -> Program {
     let config = Config {
         command: command.iter().map(|part| (*part).to_owned()).collect(),
     };
     config
-        .validate("handlers.a.to", &surroundings(Path::new("/nowhere")))
+        .validate("handlers.a.to", &env_of(Path::new("/nowhere")))
         .unwrap()
         .build(PayloadForm::Original)
 }
@@ -213,7 +213,7 @@ fn what_is_no_command_is_refused() {
             command: bad.iter().map(|part| (*part).to_owned()).collect(),
         };
         let invalid = config
-            .validate("handlers.a.to", &surroundings(Path::new("/")))
+            .validate("handlers.a.to", &env_of(Path::new("/")))
             .unwrap_err();
         assert_eq!(invalid.place, "handlers.a.to.command");
     }

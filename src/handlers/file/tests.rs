@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Instant, UNIX_EPOCH};
 
 use super::*;
-use crate::handlers::tests::{NOW, event, surroundings};
+use crate::handlers::tests::{NOW, env_of, event};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -16,9 +16,7 @@ fn target(folder: &Path, rotate: Rotate) -> FileTarget {
         rotate,
         sync: true,
     };
-    config
-        .validate("handlers.a.to", &surroundings(folder))
-        .unwrap()
+    config.validate("handlers.a.to", &env_of(folder)).unwrap()
 }
 
 fn appender(folder: &Path, rotate: Rotate, clock: &Clock) -> Appender {
@@ -204,7 +202,7 @@ fn files_of_the_kernel_are_refused() {
             sync: false,
         };
         let invalid = config
-            .validate("handlers.a.to", &surroundings(folder.path()))
+            .validate("handlers.a.to", &env_of(folder.path()))
             .unwrap_err();
         assert_eq!(invalid.place, "handlers.a.to.path", "{bad}");
     }
@@ -352,7 +350,7 @@ fn what_cannot_be_a_file_is_refused() {
             sync: true,
         };
         let invalid = config
-            .validate("handlers.a.to", &surroundings(folder.path()))
+            .validate("handlers.a.to", &env_of(folder.path()))
             .unwrap_err();
         assert_eq!(invalid.place, "handlers.a.to.path", "{bad}");
     }

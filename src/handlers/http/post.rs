@@ -59,7 +59,7 @@ impl Post {
         let outcome = outcome_of(response.status(), response.headers(), self.clock.now());
         let mut answer = Vec::new();
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain(&mut response, &mut answer)).await;
-        outcome.map_err(|failure| failure.said(&answer))
+        outcome.map_err(|failure| failure.with_detail(&answer))
     }
 
     fn request(&self, event: &Event) -> RequestBuilder {
@@ -162,7 +162,7 @@ fn failure_reason(error: &reqwest::Error) -> String {
 async fn drain(response: &mut Response, beginning: &mut Vec<u8>) {
     let mut read = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
-        let missing = Failure::MAX_SAID.saturating_sub(beginning.len());
+        let missing = Failure::MAX_DETAIL.saturating_sub(beginning.len());
         // One byte more shows that the answer was cut.
         beginning.extend(chunk.iter().take(missing + 1));
         read += chunk.len();

@@ -32,7 +32,7 @@ impl Key {
     /// Returns the value of the header `webhook-signature`.
     pub(super) fn sign(&self, id: &str, seconds: i64, body: &[u8]) -> String {
         let before = format!("{id}.{seconds}.");
-        let code = auth::code(&self.0, [before.as_bytes(), body]);
+        let code = auth::hmac_sha256(&self.0, [before.as_bytes(), body]);
         format!("v1,{}", STANDARD.encode(code))
     }
 }

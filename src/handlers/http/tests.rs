@@ -16,7 +16,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::event::{Event, PayloadForm};
 use crate::handler::{Failure, Handler, Outcome};
-use crate::handlers::tests::{NOW, event, surroundings};
+use crate::handlers::tests::{NOW, env_of, event};
 use crate::outbound::Clients;
 
 /// The secret in the examples of the Standard Webhooks libraries.
@@ -35,7 +35,7 @@ fn config(url: &str) -> Config {
 }
 
 fn validate(config: &Config) -> Result<HttpTarget, Invalid> {
-    config.validate("handlers.a.to", &surroundings(Path::new("/nowhere")))
+    config.validate("handlers.a.to", &env_of(Path::new("/nowhere")))
 }
 
 fn post(config: &Config) -> post::Post {

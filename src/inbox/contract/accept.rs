@@ -31,7 +31,7 @@ pub(super) async fn numbers_follow_arrival(bench: Bench) {
     }
 }
 
-pub(super) async fn everything_is_kept_as_it_came(mut bench: Bench) {
+pub(super) async fn bytes_are_kept_as_they_came(mut bench: Bench) {
     let bodies: [&[u8]; 4] = [
         b" {\"event_type\" : 0, \"a\":1, \"a\":\"\xFF\\ud800\"} ",
         b"{\"event_type\":999}",
@@ -75,7 +75,7 @@ pub(super) async fn pages_keep_their_limits(bench: Bench) {
     assert_eq!(after(5, 10, usize::MAX).await, NONE);
 }
 
-/// However new what is read is, and however far behind the reader.
+/// Readers read new and old events, near and far behind the newest one.
 pub(super) async fn readers_miss_nothing(bench: Bench) {
     bench.handler().await;
     let readers: Vec<_> = [1, 7, 100]
@@ -164,7 +164,7 @@ pub(super) async fn the_window_has_an_exact_end(mut bench: Bench) {
     assert_eq!((again.seq(), again.is_duplicate()), (4, false));
 }
 
-pub(super) async fn the_window_begins_anew_with_what_was_stored_again(mut bench: Bench) {
+pub(super) async fn an_event_that_is_stored_again_begins_a_new_window(mut bench: Bench) {
     for round in 1..=4 {
         let stored = bench.accept(&push("room", 1)).await;
         assert_eq!((stored.seq(), stored.is_duplicate()), (round, false));
@@ -178,13 +178,13 @@ pub(super) async fn the_window_begins_anew_with_what_was_stored_again(mut bench:
     }
 }
 
-pub(super) async fn a_mark_from_far_ahead_is_none(mut bench: Bench) {
+pub(super) async fn an_event_stored_in_the_far_future_hides_no_repeat(mut bench: Bench) {
     let set = |bench: &Bench, minutes: i64| bench.clock.set_by(minutes * 60_000);
-    // A step that is shorter than the window costs nothing.
+    // The clock is set back by less than the window: nothing is stored twice.
     bench.accept(&push("room", 1)).await;
     set(&bench, -20);
     assert!(bench.accept(&push("room", 1)).await.is_duplicate());
-    // Else it would be swallowed for years.
+    // By more than the window: if the stored time counted, repeats would be lost for years.
     set(&bench, 60 * 24 * 365 * 50);
     assert_eq!(bench.accept(&push("room", 2)).await.seq(), 2);
     set(&bench, -60 * 24 * 365 * 50);
@@ -234,7 +234,7 @@ pub(super) async fn a_duplicate_leads_to_its_event(bench: Bench) {
     assert_eq!(bench.stored().await.len(), 20);
 }
 
-/// So many that an engine that keeps only some of them at hand has to look further.
+/// More events than an engine keeps in memory.
 pub(super) async fn many_are_remembered(mut bench: Bench) {
     bench.store_many(6000).await;
     for _ in 0..2 {
@@ -250,7 +250,7 @@ pub(super) async fn many_are_remembered(mut bench: Bench) {
     assert!(!early.is_duplicate());
 }
 
-pub(super) async fn a_late_one_is_stored_unless_it_ever_was(mut bench: Bench) {
+pub(super) async fn a_late_callback_is_stored_unless_it_was_stored_before(mut bench: Bench) {
     bench.accept(&push("room", 1)).await;
     bench.clock.advance(3 * WINDOW);
     for _ in 0..2 {
@@ -271,11 +271,11 @@ pub(super) async fn a_late_one_is_stored_unless_it_ever_was(mut bench: Bench) {
     assert_eq!(events[1].received(), BEGIN.plus(SECOND));
 }
 
-pub(super) async fn who_stops_waiting_may_come_again(bench: Bench) {
+pub(super) async fn a_cancelled_accept_may_be_repeated(bench: Bench) {
     for n in 0..50 {
         let accept = bench.inbox().accept(bench.callback(&push("room", n)), None);
         if n % 2 == 0 {
-            // Looked at once, then dropped.
+            // The future is polled once, then dropped.
             tokio::select! {
                 biased;
                 receipt = accept => assert!(!receipt.unwrap().is_duplicate()),
@@ -330,7 +330,7 @@ pub(super) async fn a_closed_inbox_fails(bench: Bench) {
     assert_eq!(inbox.condition(), crate::inbox::Condition::Failing);
 }
 
-pub(super) async fn shares_are_given_back(bench: Bench) {
+pub(super) async fn the_budget_is_given_back(bench: Bench) {
     let budget = Budget::new(100);
     for _ in 0..3 {
         let charge = budget.charge(100);
@@ -341,7 +341,7 @@ pub(super) async fn shares_are_given_back(bench: Bench) {
     assert!(budget.charge(100).is_some());
 }
 
-pub(super) async fn word_of_new_events_is_given(mut bench: Bench) {
+pub(super) async fn new_events_are_announced(mut bench: Bench) {
     let mut committed = bench.inbox().committed();
     assert_eq!(*committed.borrow_and_update(), 0);
     for n in 1..50 {

@@ -1,4 +1,4 @@
-//! What is deleted is gone for good, and holds nothing up.
+//! Deleted events never come back, and a deletion blocks nothing.
 
 use super::*;
 use crate::inbox::delivery::replay_lane;
@@ -21,13 +21,13 @@ pub(super) async fn deleted_events_are_gone(mut bench: Bench) {
         }
         bench.reopen().await;
     }
-    // The number of the last one is not given again.
+    // The number of the last event is not used again.
     assert_eq!(bench.accept(&push("a", 100)).await.seq(), 6);
     let handler = &bench.register(&["late"], Start::Now).await[0];
     assert_eq!(handler.position, 6);
 }
 
-pub(super) async fn a_duplicate_mark_goes_with_its_event(mut bench: Bench) {
+pub(super) async fn a_deleted_event_is_no_duplicate(mut bench: Bench) {
     let mut last = 0;
     for round in 0..20 {
         let receipt = bench.accept(&push("a", 1)).await;
@@ -48,7 +48,7 @@ pub(super) async fn a_duplicate_mark_goes_with_its_event(mut bench: Bench) {
     }
 }
 
-/// Whole runs of ids, and parts of them.
+/// Deletes whole runs of ids, and parts of runs.
 pub(super) async fn many_are_deleted(mut bench: Bench) {
     bench.store_many(3000).await;
     let all = bench.all_after(0).await;
@@ -76,7 +76,7 @@ pub(super) async fn many_are_deleted(mut bench: Bench) {
         let receipt = bench.inbox().accept(again, None).await.unwrap();
         assert_eq!((receipt.seq(), receipt.is_duplicate()), (event.seq(), true));
     }
-    // Retention goes on over the gaps.
+    // Retention continues across the gaps.
     bench.clock.advance(RETENTION + SECOND);
     bench.sweep().await;
     assert_eq!(bench.stored().await, NONE);
@@ -116,7 +116,7 @@ pub(super) async fn rows_of_every_handler_go(bench: Bench) {
     assert_eq!(bench.counts(y).await, (0, 0, 1));
 }
 
-/// An attempt that ran meanwhile says what it likes.
+/// An attempt that ran during the deletion may have any outcome.
 pub(super) async fn a_deleted_event_gets_no_row(mut bench: Bench) {
     let events = bench.store(&["a", "a", "b"]).await;
     let handler = bench.handler().await;
@@ -146,8 +146,9 @@ pub(super) async fn a_deleted_event_gets_no_row(mut bench: Bench) {
     assert_eq!(registered.blocked, [(events[2].lane(), 1)]);
 }
 
-/// Callbacks and deletions at the same time: every receipt is of an event that is stored, or was deleted after it.
-pub(super) async fn callbacks_are_taken_meanwhile(bench: Bench) {
+/// Callbacks and deletions run at the same time. Each event with a receipt is stored, unless it was
+/// deleted later.
+pub(super) async fn callbacks_are_accepted_during_a_deletion(bench: Bench) {
     bench.store_many(2000).await;
     let inbox = bench.inbox().clone();
     let deleting = tokio::spawn(async move {
@@ -161,12 +162,12 @@ pub(super) async fn callbacks_are_taken_meanwhile(bench: Bench) {
     assert_eq!(bench.stored().await, (2001..=3000).collect::<Vec<_>>());
 }
 
-/// Who delivers and could not be told gives rows to what is being deleted.
-pub(super) async fn outcomes_are_written_meanwhile(bench: Bench) {
+/// A worker that does not know of the deletion writes rows for the events that are being deleted.
+pub(super) async fn outcomes_are_written_during_a_deletion(bench: Bench) {
     let events = bench.store(&["a", "b", "a", "b"].repeat(50)).await;
     let handler = bench.handler().await;
     let (inbox, again) = (bench.inbox().clone(), events.clone());
-    let settling = tokio::spawn(async move {
+    let committing = tokio::spawn(async move {
         for _ in 0..5 {
             for event in &again {
                 let changes = vec![retry(event, BEGIN)];
@@ -174,7 +175,7 @@ pub(super) async fn outcomes_are_written_meanwhile(bench: Bench) {
                     changes,
                     ..DeliveryCommit::default()
                 };
-                // One that meets a deletion may have to be written again.
+                // A commit that meets a deletion may fail.
                 let _ = inbox.commit(handler, commit).await;
             }
         }
@@ -184,7 +185,7 @@ pub(super) async fn outcomes_are_written_meanwhile(bench: Bench) {
         let deleted = bench.inbox().delete(of(&events, part)).await;
         assert_eq!(deleted, Ok(10));
     }
-    settling.await.unwrap();
+    committing.await.unwrap();
     assert_eq!(bench.stored().await.len(), 100);
     assert_eq!(bench.counts(handler).await, (1, 99, 0));
 }

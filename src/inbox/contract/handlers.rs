@@ -25,7 +25,7 @@ pub(super) async fn a_position_survives(mut bench: Bench) {
     bench.store(&["a"; 5]).await;
     bench.finish_upto(first[1].id, 8).await;
     bench.reopen().await;
-    // In another order, with another start: neither matters for a known name.
+    // For a known name, neither the order nor the start matters.
     let again = bench.register(&["y", "x"], Start::Oldest).await;
     assert_eq!((again[1].id, again[1].position), (first[0].id, 5));
     assert_eq!((again[0].id, again[0].position), (first[1].id, 8));
@@ -46,7 +46,7 @@ pub(super) async fn a_missing_handler_resumes(mut bench: Bench) {
     let away = bench.register(&["away"], Start::Oldest).await[0].id;
     bench.finish_upto(away, 2).await;
     bench.commit(away, vec![retry(&events[0], BEGIN)]).await;
-    // Missing longer and longer: it counts from the first time.
+    // While it is missing, the time counts from when it was last configured.
     for _ in 0..3 {
         bench.register(&["here"], Start::Now).await;
         bench.clock.advance(2 * DAY);
@@ -56,7 +56,7 @@ pub(super) async fn a_missing_handler_resumes(mut bench: Bench) {
     let back = &bench.register(&["away", "here"], Start::Now).await[0];
     assert_eq!((back.id, back.position), (away, 2));
     assert_eq!(bench.due(away).await, [1]);
-    // Back and missing again: it counts from the second time.
+    // It was configured again, so the time starts again.
     bench.register(&["here"], Start::Now).await;
     bench.clock.advance(6 * DAY);
     bench.sweep().await;
@@ -64,7 +64,7 @@ pub(super) async fn a_missing_handler_resumes(mut bench: Bench) {
     assert_eq!((back.id, back.position), (away, 2));
 }
 
-pub(super) async fn a_forgotten_one_begins_anew(mut bench: Bench) {
+pub(super) async fn a_forgotten_handler_begins_again(mut bench: Bench) {
     let events = bench.store(&["a", "b", "c"]).await;
     let old = bench.register(&["away", "here"], Start::Oldest).await;
     let (away, here) = (old[0].id, old[1].id);
@@ -89,7 +89,7 @@ pub(super) async fn a_forgotten_one_begins_anew(mut bench: Bench) {
     assert!(bench.parked(new.id).await.is_empty());
 }
 
-pub(super) async fn blocked_lanes_are_told(bench: Bench) {
+pub(super) async fn blocked_lanes_are_reported(bench: Bench) {
     let events = bench.store(&["a", "a", "b", "c", "d", "d"]).await;
     let handler = bench.handler().await;
     let [a, a2, b, c, d, d2] = &events[..] else {
@@ -119,7 +119,7 @@ pub(super) async fn blocked_lanes_are_told(bench: Bench) {
     assert_eq!(blocked, expected);
 }
 
-pub(super) async fn arrival_times_are_told(bench: Bench) {
+pub(super) async fn arrival_times_are_reported(bench: Bench) {
     assert_eq!(bench.inbox().received_from(1).await.unwrap(), None);
     bench.store(&["a"]).await;
     bench.clock.advance(DAY);

@@ -1,4 +1,4 @@
-//! Rows of deliveries and the order they keep.
+//! Rows of deliveries, and their order.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub(super) async fn parking_lets_the_lane_go_on(bench: Bench) {
     bench.commit(handler, vec![park(b, BEGIN)]).await;
     assert_eq!(bench.due(handler).await, [3]);
     assert_eq!(bench.counts(handler).await, (1, 0, 2));
-    // One that never had a row can be parked as well.
+    // A delivery without a row can be parked, too.
     let more = bench.store(&["b"]).await;
     bench.park(handler, &more[0]).await;
     assert_eq!(bench.parked_seqs(handler).await, [1, 2, 4]);
@@ -96,7 +96,7 @@ pub(super) async fn a_retry_before_the_head_takes_its_place(bench: Bench) {
     assert_eq!(bench.due(handler).await, [2]);
 }
 
-pub(super) async fn lanes_do_not_meet(bench: Bench) {
+pub(super) async fn lanes_are_independent(bench: Bench) {
     let events = bench.store(&["a", "b", "a", "b"]).await;
     let handler = bench.handler().await;
     let [a, b, a2, b2] = &events[..] else {
@@ -114,7 +114,7 @@ pub(super) async fn lanes_do_not_meet(bench: Bench) {
     assert_eq!(due, [1, 4]);
 }
 
-pub(super) async fn handlers_do_not_meet(bench: Bench) {
+pub(super) async fn handlers_are_independent(bench: Bench) {
     let events = bench.store(&["a", "a"]).await;
     let both = bench.register(&["x", "y"], Start::Oldest).await;
     for handler in &both {
@@ -131,7 +131,7 @@ pub(super) async fn handlers_do_not_meet(bench: Bench) {
     assert_eq!((again[0].position, again[1].position), (2, 0));
 }
 
-pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
+pub(super) async fn due_deliveries_come_in_order(bench: Bench) {
     let events = bench.store(&["a", "b", "c", "d", "e"]).await;
     let handler = bench.handler().await;
     let at = |seconds: u32| BEGIN.plus(SECOND * seconds);
@@ -159,7 +159,7 @@ pub(super) async fn what_is_due_comes_in_order(bench: Bench) {
     assert_eq!(oldest, Some(1));
 }
 
-pub(super) async fn what_is_due_too_far_ahead_is_due_now(bench: Bench) {
+pub(super) async fn a_time_too_far_ahead_is_due_now(bench: Bench) {
     let events = bench.store(&["a", "b", "c", "d"]).await;
     let handler = bench.handler().await;
     let latest = BEGIN.plus(MINUTE);
@@ -231,12 +231,12 @@ pub(super) async fn rows_survive(mut bench: Bench) {
     assert_eq!((parked.at, &parked.attempts), (BEGIN, &attempts(3)));
 }
 
-/// Whoever looks sees all of a commit or nothing of it.
-pub(super) async fn a_commit_is_one_whole(bench: Bench) {
+/// A reader sees all of a commit or nothing of it.
+pub(super) async fn a_commit_is_atomic(bench: Bench) {
     let events = bench.store(&["a"; 40]).await;
     let handler = bench.handler().await;
     let inbox = bench.inbox().clone();
-    let looks = tokio::spawn(async move {
+    let reader = tokio::spawn(async move {
         loop {
             let counts = inbox.count(handler).await.unwrap();
             assert_eq!(counts.due + counts.waiting, 2 * (counts.parked / 2));
@@ -255,7 +255,7 @@ pub(super) async fn a_commit_is_one_whole(bench: Bench) {
         ];
         bench.commit(handler, changes).await;
     }
-    looks.await.unwrap();
+    reader.await.unwrap();
 }
 
 pub(super) async fn commits_keep_their_order(bench: Bench) {
@@ -273,7 +273,8 @@ pub(super) async fn commits_keep_their_order(bench: Bench) {
                 due: BEGIN,
             }],
         };
-        // Given in order, by being looked at once each; awaited later.
+        // Each future is polled once, which gives its commit a place in the order. They are awaited
+        // later.
         let mut commit = Box::pin({
             let inbox = bench.inbox().clone();
             async move { inbox.commit(handler, commit).await.unwrap() }
@@ -295,7 +296,8 @@ pub(super) async fn commits_keep_their_order(bench: Bench) {
     assert_eq!(owed[0].attempts, attempts(100));
 }
 
-/// Whatever happens in whatever order: a lane that has rows to try has exactly one that is due, and none is lost.
+/// After any changes in any order, each lane with due or waiting rows has exactly one due row, and no
+/// row is lost.
 pub(super) async fn any_order_keeps_one_head(bench: Bench) {
     let events = bench
         .store(&["a", "b", "c", "a", "b", "a", "a", "c", "b", "a"])
@@ -359,8 +361,9 @@ pub(super) async fn any_order_keeps_one_head(bench: Bench) {
     }
 }
 
-/// Discarded while it was tried, then swept: what the attempt says afterwards must not come to stand in the lane for ever.
-pub(super) async fn an_event_that_is_gone_gets_no_row(bench: Bench) {
+/// The delivery was discarded during its attempt, and retention removed the event. A row for the outcome
+/// would block the lane for ever.
+pub(super) async fn a_removed_event_gets_no_row(bench: Bench) {
     let events = bench.store(&["a", "a"]).await;
     let handler = bench.handler().await;
     bench.finish_upto(handler, 2).await;

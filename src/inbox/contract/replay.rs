@@ -1,10 +1,10 @@
-//! Parked deliveries, replay and discard.
+//! Parked deliveries: pages, replay and discard.
 
 use super::*;
 use crate::inbox::delivery::replay_lane;
 use crate::inbox::query::{EventFilter, Page};
 
-/// A handler that has parked all of these events.
+/// Parks all these events for the one handler.
 async fn all_parked(bench: &Bench, events: &[Event]) -> HandlerId {
     let handler = bench.handler().await;
     let parks = events.iter().map(|event| park(event, bench.now()));
@@ -112,14 +112,14 @@ pub(super) async fn a_time_is_replayed(bench: Bench) {
     assert_eq!(bench.replay(handler, nothing).await, 0);
 }
 
-pub(super) async fn what_is_owed_is_not_doubled(bench: Bench) {
+pub(super) async fn an_owed_delivery_is_not_doubled(bench: Bench) {
     let events = bench.store(&["a", "a", "b", "c", "d"]).await;
     let handler = bench.handler().await;
     bench
         .commit(handler, vec![retry(&events[0], FOREVER), wait(&events[1])])
         .await;
     let in_hand = |seq| match seq {
-        3 => InHand::Comes,
+        3 => InHand::InProgress,
         4 => InHand::Owed,
         _ => InHand::Nothing,
     };
@@ -138,7 +138,7 @@ pub(super) async fn what_is_owed_is_not_doubled(bench: Bench) {
     );
 }
 
-pub(super) async fn what_is_owed_is_due_now(bench: Bench) {
+pub(super) async fn a_replay_makes_an_owed_delivery_due_now(bench: Bench) {
     let events = bench.store(&["a", "a", "b"]).await;
     let handler = bench.handler().await;
     let due = async || {
@@ -160,7 +160,7 @@ pub(super) async fn what_is_owed_is_due_now(bench: Bench) {
         let expected = (vec![1], Some(later));
         assert_eq!(due().await, expected, "the head of its lane, and no other");
     }
-    // A replay that waits as well.
+    // A replay that waits for its next attempt becomes due, too.
     bench.park(handler, &events[2]).await;
     bench.replay(handler, Selection::Parked).await;
     let again = DeliveryChange::Retry {
@@ -215,7 +215,7 @@ pub(super) async fn a_replay_stays_listed_until_it_is_done(mut bench: Bench) {
         let parked = bench.parked(handler).await;
         assert_eq!((parked.len(), parked[0].replaying), (1, true));
         assert_eq!(bench.counts(handler).await, (1, 0, 1));
-        // Another failure changes nothing.
+        // Another failed attempt changes nothing.
         let again = DeliveryChange::Retry {
             seq: 1,
             lane: replay_lane(events[0].lane()),
@@ -255,7 +255,7 @@ pub(super) async fn a_replay_may_be_parked_again(bench: Bench) {
     assert_eq!(bench.replay(handler, Selection::Parked).await, 2);
 }
 
-pub(super) async fn what_is_being_replayed_is_counted(mut bench: Bench) {
+pub(super) async fn replays_are_counted(mut bench: Bench) {
     let events = bench.store(&["a", "a", "a", "b", "c", "d", "d"]).await;
     let handler = all_parked(&bench, &events[..4]).await;
     bench
@@ -365,13 +365,13 @@ pub(super) async fn a_discarded_head_frees_its_lane(bench: Bench) {
     let (owed, _) = bench.inbox().due(handler, BEGIN, FOREVER, 9).await.unwrap();
     assert_eq!(owed.len(), 1);
     assert_eq!(owed[0].event.seq(), 2);
-    // The attempt that was running when it was discarded ends after all.
+    // The attempt that ran during the discard ends later.
     bench.commit(handler, vec![done(&events[0])]).await;
     assert_eq!(bench.due(handler).await, [2]);
     assert_eq!(bench.counts(handler).await, (1, 1, 0));
 }
 
-/// More than goes through in one piece.
+/// More than one chunk.
 pub(super) async fn thousands_are_replayed_and_discarded(bench: Bench) {
     bench.store_many(1100).await;
     let events = bench.all_after(0).await;

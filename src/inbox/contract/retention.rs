@@ -1,9 +1,9 @@
-//! What is removed and what is not.
+//! Which events retention removes.
 
 use super::*;
 use crate::inbox::delivery::replay_lane;
 
-pub(super) async fn what_all_have_done_goes(mut bench: Bench) {
+pub(super) async fn events_that_all_handlers_finished_are_removed(mut bench: Bench) {
     let handlers = bench.register(&["x", "y"], Start::Oldest).await;
     bench.store(&["a"; 3]).await;
     bench.clock.advance(DAY);
@@ -22,7 +22,7 @@ pub(super) async fn what_all_have_done_goes(mut bench: Bench) {
     assert_eq!(bench.stored().await, NONE);
 }
 
-pub(super) async fn without_handlers_everything_goes(bench: Bench) {
+pub(super) async fn without_handlers_all_old_events_are_removed(bench: Bench) {
     bench.store(&["a"; 3]).await;
     bench.clock.advance(RETENTION + MILLISECOND);
     bench.store(&["b"]).await;
@@ -30,7 +30,7 @@ pub(super) async fn without_handlers_everything_goes(bench: Bench) {
     assert_eq!(bench.stored().await, [4]);
 }
 
-pub(super) async fn what_is_owed_stays(mut bench: Bench) {
+pub(super) async fn owed_events_stay(mut bench: Bench) {
     let handlers = bench.register(&["slow", "fast"], Start::Oldest).await;
     bench.store(&["a"; 4]).await;
     bench.finish_upto(handlers[0].id, 2).await;
@@ -46,7 +46,7 @@ pub(super) async fn what_is_owed_stays(mut bench: Bench) {
     assert_eq!(bench.stored().await, [4]);
 }
 
-pub(super) async fn what_waits_stays(bench: Bench) {
+pub(super) async fn events_of_waiting_deliveries_stay(bench: Bench) {
     let handler = bench.handler().await;
     let events = bench.store(&["a", "a", "b", "a"]).await;
     bench
@@ -65,7 +65,7 @@ pub(super) async fn what_waits_stays(bench: Bench) {
     assert_eq!(bench.stored().await, NONE);
 }
 
-pub(super) async fn what_is_parked_stays_longer(bench: Bench) {
+pub(super) async fn parked_events_stay_longer(bench: Bench) {
     let handler = bench.handler().await;
     let events = bench.store(&["a", "b", "c"]).await;
     bench.finish_upto(handler, 3).await;
@@ -85,7 +85,7 @@ pub(super) async fn what_is_parked_stays_longer(bench: Bench) {
     assert_eq!(bench.stored().await, NONE);
 }
 
-pub(super) async fn what_is_being_replayed_stays(bench: Bench) {
+pub(super) async fn replayed_events_stay(bench: Bench) {
     let handler = bench.handler().await;
     let events = bench.store(&["a", "b"]).await;
     bench.finish_upto(handler, 2).await;
@@ -95,7 +95,7 @@ pub(super) async fn what_is_being_replayed_stays(bench: Bench) {
     bench.clock.advance(2 * PARKED_RETENTION);
     bench.sweep().await;
     assert_eq!(bench.due(handler).await, [1, 2]);
-    // Parked again only now, it stays for another while.
+    // They are parked again now, so `PARKED_RETENTION` starts again.
     for event in &events {
         let again = DeliveryChange::Park {
             seq: event.seq(),
@@ -125,7 +125,7 @@ pub(super) async fn numbers_are_never_given_twice(mut bench: Bench) {
     }
 }
 
-pub(super) async fn what_was_removed_is_not_found(mut bench: Bench) {
+pub(super) async fn removed_events_are_not_found(mut bench: Bench) {
     bench.store_many(2000).await;
     let ids: Vec<_> = bench.all_after(0).await.iter().map(Event::id).collect();
     let handler = bench.handler().await;
@@ -142,7 +142,7 @@ pub(super) async fn what_was_removed_is_not_found(mut bench: Bench) {
         assert_eq!(found.seq(), 700);
         bench.reopen().await;
     }
-    // Nothing is left of the others, so even a late one is new; the parked one is not.
+    // Nothing is left of the removed ones, so even a late callback is new. The parked one is known.
     let late = |seq: Seq| authentic("css", push("many", seq).as_bytes(), bench.now());
     let kept = authentic("css", kept.body(), bench.now());
     let inbox = bench.inbox();
@@ -150,7 +150,7 @@ pub(super) async fn what_was_removed_is_not_found(mut bench: Bench) {
     assert!(!inbox.accept_late(late(7)).await.unwrap().is_duplicate());
 }
 
-pub(super) async fn many_go_in_rounds(bench: Bench) {
+pub(super) async fn many_events_are_removed_in_rounds(bench: Bench) {
     let handler = bench.handler().await;
     bench.store_many(3000).await;
     bench.finish_upto(handler, 2900).await;
@@ -167,7 +167,7 @@ pub(super) async fn many_go_in_rounds(bench: Bench) {
     assert_eq!(bench.stored().await, (2901..=3000).collect::<Vec<_>>());
 }
 
-pub(super) async fn a_missing_handler_holds_it_for_a_while(bench: Bench) {
+pub(super) async fn a_missing_handler_keeps_events_for_a_while(bench: Bench) {
     bench.register(&["away", "here"], Start::Oldest).await;
     bench.clock.advance(2 * DAY);
     let here = bench.register(&["here"], Start::Now).await[0].id;
@@ -183,19 +183,19 @@ pub(super) async fn a_missing_handler_holds_it_for_a_while(bench: Bench) {
 
 const YEAR: i64 = 365 * 24 * 3_600_000;
 
-/// With a clock that is ahead by so much.
+/// Stores events while the clock is ahead by `by` milliseconds.
 async fn store_ahead(bench: &Bench, by: i64, count: usize) {
     bench.clock.set_by(by);
     bench.store_many(count).await;
     bench.clock.set_by(-by);
 }
 
-pub(super) async fn events_from_ahead_stop_nothing(bench: Bench) {
+pub(super) async fn events_from_the_future_stop_nothing(bench: Bench) {
     let day = DAY.as_millis() as i64;
     let handler = bench.handler().await;
     bench.store_many(10).await;
     store_ahead(&bench, day, 2).await;
-    // More than is looked at in one go.
+    // More events than one round examines.
     bench.store_many(700).await;
     store_ahead(&bench, day, 800).await;
     bench.store_many(700).await;
@@ -214,7 +214,7 @@ pub(super) async fn events_from_ahead_stop_nothing(bench: Bench) {
     assert_eq!(bench.stored().await, [2213]);
 }
 
-pub(super) async fn events_from_far_ahead_go_as_well(mut bench: Bench) {
+pub(super) async fn events_from_the_far_future_are_removed(mut bench: Bench) {
     let handler = bench.handler().await;
     store_ahead(&bench, 50 * YEAR, 1200).await;
     bench.store(&["a"]).await;
@@ -244,7 +244,7 @@ pub(super) async fn events_from_far_ahead_go_as_well(mut bench: Bench) {
     assert_eq!(bench.stored().await, NONE);
 }
 
-pub(super) async fn what_was_parked_far_ahead_goes(bench: Bench) {
+pub(super) async fn deliveries_parked_in_the_far_future_are_removed(bench: Bench) {
     let handler = bench.handler().await;
     let events = bench.store(&["a"]).await;
     bench.finish_upto(handler, 1).await;
@@ -260,8 +260,8 @@ pub(super) async fn what_was_parked_far_ahead_goes(bench: Bench) {
     assert_eq!(bench.stored().await, NONE);
 }
 
-/// As when a machine starts in 1970 and asks for the time later.
-pub(super) async fn a_clock_that_is_behind_costs_nothing(bench: Bench) {
+/// A machine may start in 1970 and set its clock later.
+pub(super) async fn a_clock_that_is_behind_removes_nothing(bench: Bench) {
     bench.register(&["away", "here"], Start::Oldest).await;
     let events = bench.store(&["a", "b"]).await;
     let here = bench.register(&["here"], Start::Oldest).await[0].id;
@@ -279,7 +279,7 @@ pub(super) async fn a_clock_that_is_behind_costs_nothing(bench: Bench) {
     );
 }
 
-pub(super) async fn who_was_missing_far_ahead_is_forgotten(bench: Bench) {
+pub(super) async fn a_handler_missing_since_the_far_future_is_forgotten(bench: Bench) {
     bench.clock.set_by(50 * YEAR);
     bench.register(&["away", "here"], Start::Oldest).await;
     let here = bench.register(&["here"], Start::Now).await[0].id;

@@ -1,4 +1,4 @@
-//! Looking for events.
+//! Searching for events.
 
 use css_callbacks::Kind;
 
@@ -25,7 +25,7 @@ async fn pages(bench: &Bench, filter: &EventFilter, newest_first: bool, limit: u
     }
 }
 
-/// What is found, the same in both orders and with pages of any length.
+/// Searches in both orders and with pages of several lengths, which must all find the same.
 async fn found(bench: &Bench, filter: EventFilter) -> Vec<Seq> {
     let found = pages(bench, &filter, false, 10_000).await;
     assert!(found.is_sorted());
@@ -169,13 +169,13 @@ pub(super) async fn an_id_leads_to_its_newest_event(bench: Bench) {
     }
 }
 
-/// So many that an engine steps over what cannot be in the time.
-pub(super) async fn times_are_found_among_many(bench: Bench) {
+/// So many events that an engine skips those outside the time.
+pub(super) async fn a_time_is_found_among_many_events(bench: Bench) {
     for _ in 0..5 {
         bench.store_many(900).await;
         bench.clock.advance(MINUTE);
     }
-    // One that came in late stands at the end with an early time.
+    // A late callback has a high number and an early time.
     let early = BEGIN.plus(MINUTE).plus(SECOND);
     let late = authentic("css", b"{}", early);
     bench.inbox().accept_late(late).await.unwrap();

@@ -1,8 +1,8 @@
-//! Accepting: many waiting callbacks, one statement, one commit.
+//! Accepting: many waiting callbacks become one batch, one statement, one commit.
 //!
-//! Whoever waits is answered only after the commit. A batch costs the server much of what it does for a few callbacks whatever
-//! their number, so a second one is sent while the first is under way only when that many wait. A batch whose answer did not
-//! come has failed for those who wait; if it was stored nevertheless, their repeats are duplicates.
+//! Callbacks are answered only after the commit. Each batch has a fixed cost for the server, so a
+//! second batch is sent beside the first only if many callbacks wait. If the answer of a batch does
+//! not come, its callbacks have failed. If they were stored all the same, their repeats are duplicates.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,16 +12,21 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
-use super::*;
+use super::query::Parameter;
+use super::{Shared, raise_to};
+use crate::auth::Authentic;
+use crate::budget::Charge;
+use crate::inbox::{Receipt, StoreError};
 
-/// Batches under way at a time.
-const LANES: usize = 2;
-/// A batch that is worth being sent beside another.
-const WORTH_IT: usize = 64;
-/// At most so much goes into one batch.
-const REQUESTS: usize = 2048;
-/// Whoever waits has given up by then.
+/// Batches that are sent and not answered.
+const MAX_IN_FLIGHT: usize = 2;
+/// A second batch is sent only with at least this many callbacks.
+const SECOND_BATCH: usize = 64;
+/// Callbacks in one batch.
+const MAX_BATCH: usize = 2048;
+/// The sender has stopped waiting by then.
 const COMMIT_WITHIN: Duration = Duration::from_secs(6);
 
 const ACCEPT: &str = "SELECT number, duplicate FROM livehook.accept_2($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place";
@@ -33,23 +38,23 @@ pub(super) struct AcceptRequest {
     pub(super) reply: oneshot::Sender<Result<Receipt, StoreError>>,
 }
 
-/// Stores what is sent until nobody sends any more, and everything is answered.
+/// Stores requests until the channel is closed and all of them are answered.
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<AcceptRequest>) {
-    let mut under_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     let mut batch = Vec::new();
     let mut ended = false;
-    while !ended || !batch.is_empty() || !under_way.is_empty() {
-        let enough = match under_way.len() {
+    while !ended || !batch.is_empty() || !in_flight.is_empty() {
+        let enough = match in_flight.len() {
             0 => 1,
-            n if n < LANES => WORTH_IT,
+            n if n < MAX_IN_FLIGHT => SECOND_BATCH,
             _ => usize::MAX,
         };
         if batch.len() >= enough {
-            under_way.push(shared.accept(std::mem::take(&mut batch)));
+            in_flight.push(shared.accept(std::mem::take(&mut batch)));
         }
-        let room = REQUESTS - batch.len();
+        let room = MAX_BATCH - batch.len();
         tokio::select! {
-            Some(()) = under_way.next() => {}
+            Some(()) = in_flight.next() => {}
             received = requests.recv_many(&mut batch, room), if room > 0 && !ended => ended = received == 0,
             else => {}
         }
@@ -70,11 +75,11 @@ impl Shared {
                     .iter()
                     .map(|row| Receipt::new(row.get(0), row.get(1)))
                     .collect();
-                // Whoever has a receipt finds its event counted.
+                // Before the receipts: who has one finds its event announced.
                 let fresh = receipts.iter().filter(|receipt| !receipt.is_duplicate());
                 if let Some(newest) = fresh.map(Receipt::seq).max() {
                     self.announce(newest);
-                    raise(&self.stored_here, newest);
+                    raise_to(&self.stored_here, newest);
                 }
                 for (request, receipt) in batch.into_iter().zip(receipts) {
                     drop(request.charge);
@@ -85,7 +90,7 @@ impl Shared {
                 if !self.failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         store.error = problem,
-                        "what was waiting could not be stored and is refused"
+                        "the waiting callbacks could not be stored and are refused"
                     );
                 }
                 for request in batch {
@@ -114,7 +119,7 @@ impl Shared {
             .collect();
         let window = millis(self.settings.dedupe_window);
         let now = self.manual_now();
-        let insist = !self.own.allow_async_commit;
+        let require_sync = !self.own.allow_async_commit;
         let values: [Parameter; 9] = [
             (&received, Type::INT8_ARRAY),
             (&sources, Type::TEXT_ARRAY),
@@ -124,9 +129,9 @@ impl Shared {
             (&late, Type::BOOL_ARRAY),
             (&window, Type::INT8),
             (&now, Type::INT8),
-            (&insist, Type::BOOL),
+            (&require_sync, Type::BOOL),
         ];
-        let rows = self.ask_within(COMMIT_WITHIN, ACCEPT, &values).await?;
+        let rows = self.query_within(COMMIT_WITHIN, ACCEPT, &values).await?;
         if rows.len() == batch.len() {
             Ok(rows)
         } else {
@@ -139,7 +144,7 @@ impl Shared {
     }
 }
 
-/// For the database; whatever is longer is as good as for ever.
+/// For the database. A longer duration becomes the longest one.
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

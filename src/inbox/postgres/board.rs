@@ -1,18 +1,22 @@
-//! The board of streams of all receivers.
+//! The board of streams that all receivers share.
 
-use std::collections::HashMap;
-use std::time::Duration;
+mod facts;
+mod retention;
 
-use css_callbacks::{EventId, Kind};
+use std::sync::Arc;
+
+use css_callbacks::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
-use super::accept::millis;
+use super::Shared;
 use super::events::bigint;
-use super::*;
-use crate::clock::Old;
+use super::query::Parameter;
+use crate::clock::AgeCutoff;
+use crate::event::Seq;
+use crate::inbox::StoreError;
 use crate::stream::{
-    Begin, Fact, FactsWritten, NOTABLE, NUMBERLESS, Session, StreamChange, StreamFact, StreamKey,
-    StreamQuery, StreamRecord, StreamRow, sessions,
+    NOTABLE, Session, StreamChange, StreamKey, StreamQuery, StreamRecord, StreamRow,
 };
 
 /// The board in the database.
@@ -21,12 +25,9 @@ pub(crate) struct SharedBoard {
     pub(super) shared: Arc<Shared>,
 }
 
-/// A stream and a push of it, none for those without a sequence.
-type PushKey = (i64, Option<String>);
-
 impl SharedBoard {
-    async fn ask(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
-        self.shared.ask(sql, values).await
+    async fn query(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.shared.query(sql, values).await
     }
 
     pub(crate) async fn list(
@@ -35,7 +36,7 @@ impl SharedBoard {
         after: i64,
         limit: usize,
     ) -> Result<Vec<StreamRow>, StoreError> {
-        // Spelled out, so that the index of those that are live is used.
+        // As text, not as a parameter: so the index of live streams is used.
         let live = match wanted.live {
             None => "",
             Some(true) => "live AND",
@@ -57,7 +58,7 @@ impl SharedBoard {
             (&wanted.search, Type::TEXT),
             (&limit, Type::INT8),
         ];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         Ok(rows.iter().map(stream_of).collect())
     }
 
@@ -73,7 +74,7 @@ impl SharedBoard {
             (&key.appname, Type::TEXT),
             (&key.streamid, Type::TEXT),
         ];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         Ok(rows.first().map(stream_of))
     }
 
@@ -88,7 +89,7 @@ impl SharedBoard {
             WHERE stream = $1 ORDER BY start DESC, rank DESC LIMIT $2";
         let (newest, more) = (bigint(limit), bigint(limit + 1));
         let values: [Parameter; 2] = [(&stream, Type::INT8), (&newest, Type::INT8)];
-        let sessions = self.ask(sql, &values).await?;
+        let sessions = self.query(sql, &values).await?;
         let sql = "SELECT f.seq FROM livehook.stream_facts f LEFT JOIN livehook.stream_facts b ON b.seq = $2
             WHERE f.stream = $1 AND (b.seq IS NULL OR (f.at, f.seq) < (b.at, b.seq))
             ORDER BY f.at DESC, f.seq DESC LIMIT $3";
@@ -97,10 +98,10 @@ impl SharedBoard {
             (&before, Type::INT8),
             (&more, Type::INT8),
         ];
-        let timeline = self.ask(sql, &values).await?;
+        let timeline = self.query(sql, &values).await?;
         let sql = "SELECT sequence, count(DISTINCT id) FROM livehook.stream_facts
             WHERE stream = $1 AND kind = 321 GROUP BY sequence";
-        let exceptions = self.ask(sql, &[(&stream, Type::INT8)]).await?;
+        let exceptions = self.query(sql, &[(&stream, Type::INT8)]).await?;
         let (kinds, numbers): (Vec<i32>, Vec<i64>) = NOTABLE
             .iter()
             .map(|(kind, number)| (kind.stored() as i32, *number))
@@ -113,7 +114,7 @@ impl SharedBoard {
             (&kinds, Type::INT4_ARRAY),
             (&numbers, Type::INT8_ARRAY),
         ];
-        let notable = self.ask(sql, &values).await?;
+        let notable = self.query(sql, &values).await?;
         let session = |row: &Row| {
             let end: (Option<i64>, Option<Seq>) = (row.get(4), row.get(5));
             Session {
@@ -145,172 +146,32 @@ impl SharedBoard {
         );
         let limit = bigint(limit);
         let values: [Parameter; 2] = [(&since, Type::INT8), (&limit, Type::INT8)];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         Ok(rows.iter().map(stream_of).collect())
     }
 
     pub(crate) async fn revision(&self) -> Result<i64, StoreError> {
         let sql = "SELECT coalesce(max(revision), 0) FROM livehook.streams";
-        let rows = self.ask(sql, &[]).await?;
+        let rows = self.query(sql, &[]).await?;
         rows.first().map(|row| row.get(0)).ok_or(StoreError::Failed)
     }
 
     pub(crate) async fn measure(
         &self,
-        stale: Old,
+        stale: AgeCutoff,
     ) -> Result<(Vec<(String, u64)>, u64), StoreError> {
         let sql =
             "SELECT domain, count(*), count(*) FILTER (WHERE since < $1 OR since > $2) FROM livehook.streams
             WHERE live GROUP BY domain";
         let (before, beyond) = (stale.before.millis(), stale.beyond.millis());
         let values: [Parameter; 2] = [(&before, Type::INT8), (&beyond, Type::INT8)];
-        let rows = self.ask(sql, &values).await?;
+        let rows = self.query(sql, &values).await?;
         let count = |row: &Row, at| row.get::<_, i64>(at).unsigned_abs();
         let domains = rows.iter().map(|row| (row.get(0), count(row, 1))).collect();
         Ok((domains, rows.iter().map(|row| count(row, 2)).sum()))
     }
 
-    /// Takes facts in; of what stands in the inbox within `instead` these are all there are.
-    pub(crate) async fn apply(
-        &self,
-        told: &[StreamFact],
-        instead: Option<(Seq, Seq)>,
-        settle_at: Timestamp,
-    ) -> Result<FactsWritten, StoreError> {
-        let text = |part: fn(&StreamKey) -> &String| -> Vec<&str> {
-            told.iter()
-                .map(|told| part(&told.stream).as_str())
-                .collect()
-        };
-        let number = |part: fn(&Fact) -> i64| -> Vec<i64> {
-            told.iter().map(|told| part(&told.fact)).collect()
-        };
-        let sources = text(|stream| &stream.source);
-        let domains = text(|stream| &stream.domain);
-        let appnames = text(|stream| &stream.appname);
-        let streamids = text(|stream| &stream.streamid);
-        let seqs = number(|fact| fact.seq);
-        let ats = number(|fact| fact.at.millis());
-        let received = number(|fact| fact.received.millis());
-        let ids: Vec<&[u8]> = told
-            .iter()
-            .map(|told| &told.fact.id.as_bytes()[..])
-            .collect();
-        let kinds: Vec<i32> = told
-            .iter()
-            .map(|told| told.fact.kind.stored() as i32)
-            .collect();
-        let sequences: Vec<Option<&str>> = told
-            .iter()
-            .map(|told| told.fact.sequence.as_deref())
-            .collect();
-        let lasted: Vec<Option<i64>> = told
-            .iter()
-            .map(|told| told.fact.lasted.map(millis))
-            .collect();
-        let (first, last) = instead.unzip();
-        let numberless = bigint(NUMBERLESS);
-        let values: [Parameter; 14] = [
-            (&sources, Type::TEXT_ARRAY),
-            (&domains, Type::TEXT_ARRAY),
-            (&appnames, Type::TEXT_ARRAY),
-            (&streamids, Type::TEXT_ARRAY),
-            (&seqs, Type::INT8_ARRAY),
-            (&ids, Type::BYTEA_ARRAY),
-            (&kinds, Type::INT4_ARRAY),
-            (&ats, Type::INT8_ARRAY),
-            (&received, Type::INT8_ARRAY),
-            (&sequences, Type::TEXT_ARRAY),
-            (&lasted, Type::INT8_ARRAY),
-            (&first, Type::INT8),
-            (&last, Type::INT8),
-            (&numberless, Type::INT8),
-        ];
-        let sql = "SELECT * FROM livehook.stream_tell_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
-        let touched = self.ask(sql, &values).await?;
-        self.settle(&touched, settle_at).await
-    }
-
-    /// Forgets facts whose events are gone.
-    pub(crate) async fn forget(
-        &self,
-        seqs: &[Seq],
-        settle_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let numberless = bigint(NUMBERLESS);
-        let values: [Parameter; 2] = [(&seqs, Type::INT8_ARRAY), (&numberless, Type::INT8)];
-        let sql = "SELECT * FROM livehook.stream_forget_1($1, $2)";
-        let touched = self.ask(sql, &values).await?;
-        self.settle(&touched, settle_at).await.map(drop)
-    }
-
-    /// Writes what follows from the facts of pushes.
-    async fn settle(
-        &self,
-        touched: &[Row],
-        settle_at: Timestamp,
-    ) -> Result<FactsWritten, StoreError> {
-        let mut looks: HashMap<PushKey, i64> = HashMap::new();
-        let mut facts: HashMap<i64, Vec<Fact>> = HashMap::new();
-        for row in touched {
-            let stream: i64 = row.get(0);
-            let push: Option<String> = row.get(2);
-            looks.insert((stream, push.clone()), row.get(1));
-            let facts = facts.entry(stream).or_default();
-            facts.extend(fact_of(row, push));
-        }
-        if looks.is_empty() {
-            return Ok(FactsWritten::default());
-        }
-        let streams: Vec<i64> = looks.keys().map(|(stream, _)| *stream).collect();
-        let pushes: Vec<Option<&str>> = looks.keys().map(|(_, push)| push.as_deref()).collect();
-        let looked: Vec<i64> = looks.values().copied().collect();
-        let found: Vec<(i64, Session)> = facts
-            .iter()
-            .flat_map(|(stream, facts)| {
-                let sessions = sessions(facts).into_iter();
-                sessions.map(|session| (*stream, session))
-            })
-            .collect();
-        let of_stream: Vec<i64> = found.iter().map(|(stream, _)| *stream).collect();
-        let each = || found.iter().map(|(_, session)| session);
-        let keys: Vec<&str> = each().map(|session| session.key.as_str()).collect();
-        let sequences: Vec<Option<&str>> =
-            each().map(|session| session.sequence.as_deref()).collect();
-        let ranks: Vec<String> = each().map(Session::rank).collect();
-        let starts: Vec<i64> = each().map(|session| session.start.millis()).collect();
-        let begins: Vec<Option<Seq>> = each().map(|session| session.begin).collect();
-        let ends: Vec<Option<i64>> = each()
-            .map(|session| session.end.map(|(at, _)| at.millis()))
-            .collect();
-        let end_seqs: Vec<Option<Seq>> = each()
-            .map(|session| session.end.map(|(_, seq)| seq))
-            .collect();
-        let settle_at = settle_at.millis();
-        let values: [Parameter; 12] = [
-            (&streams, Type::INT8_ARRAY),
-            (&looked, Type::INT8_ARRAY),
-            (&pushes, Type::TEXT_ARRAY),
-            (&of_stream, Type::INT8_ARRAY),
-            (&keys, Type::TEXT_ARRAY),
-            (&sequences, Type::TEXT_ARRAY),
-            (&ranks, Type::TEXT_ARRAY),
-            (&starts, Type::INT8_ARRAY),
-            (&begins, Type::INT8_ARRAY),
-            (&ends, Type::INT8_ARRAY),
-            (&end_seqs, Type::INT8_ARRAY),
-            (&settle_at, Type::INT8),
-        ];
-        let sql =
-            "SELECT livehook.stream_settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-        let rows = self.ask(sql, &values).await?;
-        let flaps = rows.first().map_or(0, |row| row.get::<_, i64>(0));
-        Ok(FactsWritten {
-            flaps: flaps.unsigned_abs(),
-        })
-    }
-
-    pub(crate) async fn unsettled(
+    pub(crate) async fn due_changes(
         &self,
         now: Timestamp,
         latest: Timestamp,
@@ -326,7 +187,7 @@ impl SharedBoard {
             (&latest, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.ask(&sql, &values).await?;
+        let rows = self.query(&sql, &values).await?;
         let change = |row: &Row| StreamChange {
             stream: stream_of(row),
             number: row.get(10),
@@ -337,90 +198,26 @@ impl SharedBoard {
     pub(crate) async fn announced(
         &self,
         changes: &[StreamChange],
-        settle_at: Timestamp,
+        debounce_until: Timestamp,
     ) -> Result<(), StoreError> {
         let streams: Vec<i64> = changes.iter().map(|change| change.stream.no).collect();
         let numbers: Vec<i64> = changes.iter().map(|change| change.number).collect();
         let live: Vec<bool> = changes.iter().map(|change| change.stream.live).collect();
-        let settle_at = settle_at.millis();
+        let debounce_until = debounce_until.millis();
         let values: [Parameter; 4] = [
             (&streams, Type::INT8_ARRAY),
             (&numbers, Type::INT8_ARRAY),
             (&live, Type::BOOL_ARRAY),
-            (&settle_at, Type::INT8),
+            (&debounce_until, Type::INT8),
         ];
         let sql = "UPDATE livehook.streams s SET announced = u.live, changes = s.changes + 1,
                 settle_at = CASE WHEN s.live = u.live THEN NULL ELSE coalesce(s.settle_at, $4) END
             FROM unnest($1, $2, $3) AS u(no, changes, live) WHERE s.no = u.no AND s.changes = u.changes";
-        self.ask(sql, &values).await.map(drop)
-    }
-
-    pub(crate) async fn to_pin(
-        &self,
-        after: Seq,
-        old: Old,
-        limit: usize,
-    ) -> Result<(Option<Seq>, Vec<Begin>), StoreError> {
-        let sql = "SELECT f.seq, f.stream, coalesce(t.live AND s.begin_seq = f.seq, false) FROM livehook.stream_facts f
-            JOIN livehook.streams t ON t.no = f.stream
-            LEFT JOIN livehook.stream_sessions s ON s.stream = t.no AND s.key = t.session
-            WHERE f.seq > $1 AND (f.received < $2 OR f.received > $3) AND f.kind = 1 ORDER BY f.seq LIMIT $4";
-        let (before, beyond) = (old.before.millis(), old.beyond.millis());
-        let limit = bigint(limit);
-        let values: [Parameter; 4] = [
-            (&after, Type::INT8),
-            (&before, Type::INT8),
-            (&beyond, Type::INT8),
-            (&limit, Type::INT8),
-        ];
-        let rows = self.ask(sql, &values).await?;
-        let pin = rows.iter().filter(|row| row.get(2));
-        let pin = pin.map(|row| (row.get(0), row.get(1))).collect();
-        Ok((rows.last().map(|row| row.get(0)), pin))
-    }
-
-    pub(crate) async fn to_unpin(&self) -> Result<Vec<Seq>, StoreError> {
-        let sql = "SELECT h.seq FROM livehook.stream_held h LEFT JOIN livehook.streams t ON t.no = h.stream
-            LEFT JOIN livehook.stream_sessions s ON s.stream = t.no AND s.key = t.session
-            WHERE (t.live AND s.begin_seq = h.seq) IS NOT TRUE";
-        let rows = self.ask(sql, &[]).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    pub(crate) async fn old_facts(
-        &self,
-        after: Seq,
-        old: Old,
-        limit: usize,
-    ) -> Result<Vec<Seq>, StoreError> {
-        let sql = "SELECT seq FROM livehook.stream_facts
-            WHERE seq > $1 AND (received < $2 OR received > $3) AND NOT gone ORDER BY seq LIMIT $4";
-        let (before, beyond) = (old.before.millis(), old.beyond.millis());
-        let limit = bigint(limit);
-        let values: [Parameter; 4] = [
-            (&after, Type::INT8),
-            (&before, Type::INT8),
-            (&beyond, Type::INT8),
-            (&limit, Type::INT8),
-        ];
-        let rows = self.ask(sql, &values).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    pub(crate) async fn note_pinned(&self, pin: &[Begin], unpin: &[Seq]) -> Result<(), StoreError> {
-        let (seqs, streams): (Vec<Seq>, Vec<i64>) = pin.iter().copied().unzip();
-        let values: [Parameter; 3] = [
-            (&seqs, Type::INT8_ARRAY),
-            (&streams, Type::INT8_ARRAY),
-            (&unpin, Type::INT8_ARRAY),
-        ];
-        let sql = "WITH freed AS (DELETE FROM livehook.stream_held WHERE seq = ANY ($3))
-            INSERT INTO livehook.stream_held SELECT * FROM unnest($1, $2) ON CONFLICT DO NOTHING";
-        self.ask(sql, &values).await.map(drop)
+        self.query(sql, &values).await.map(drop)
     }
 }
 
-/// What [`stream_of`] reads.
+/// The columns that [`stream_of`] reads.
 const STREAM: &str = "no, source, domain, appname, streamid, live, since, session, last, revision";
 
 fn stream_of(row: &Row) -> StreamRow {
@@ -438,20 +235,4 @@ fn stream_of(row: &Row) -> StreamRow {
         last: Timestamp::from_millis(row.get(8)),
         revision: row.get(9),
     }
-}
-
-/// None of a push that has no facts any more.
-fn fact_of(row: &Row, sequence: Option<String>) -> Option<Fact> {
-    let id: &[u8] = row.get::<_, Option<&[u8]>>(4)?;
-    Some(Fact {
-        seq: row.get(3),
-        id: EventId::from_bytes(id.try_into().unwrap_or_default()),
-        kind: Kind::from_stored(row.get::<_, i32>(5).into()),
-        at: Timestamp::from_millis(row.get(6)),
-        received: Timestamp::from_millis(row.get(7)),
-        sequence,
-        lasted: row
-            .get::<_, Option<i64>>(8)
-            .map(|millis| Duration::from_millis(millis.unsigned_abs())),
-    })
 }

@@ -1,12 +1,14 @@
-//! Connections to the server that takes writes.
+//! Connections to the writable server.
 //!
-//! A bounded pool of our own: what it has to know is when *all* its connections are worth nothing. A dead or demoted primary is
-//! noticed on one of them (it ends, or answers no more, or says that it is read-only), and then none of those that wait idle is
-//! handed out again. Only what has just answered comes back: a caller that stopped waiting leaves its statement behind.
+//! livehook has its own bounded pool, because the pool must know when *all* its connections are
+//! useless. If one connection shows that the primary is dead or demoted (it ends, does not answer, or
+//! is read-only), no idle connection is handed out again. A connection returns to the pool only after
+//! it has answered, because the caller may have stopped waiting for its statement.
 //!
-//! Nothing rests on a session, so that a pooler of transactions may stand in between: no named statements, no settings but for
-//! a transaction (`SET LOCAL`), and transactions only by [`Client::transaction`], which rolls back when it is dropped. What
-//! [`Pool::listen`] hears is the exception, and only ever a hint.
+//! Nothing depends on a session, so that a transaction pooler may be in between: no named statements,
+//! only settings of a transaction (`SET LOCAL`), and transactions only by [`Client::transaction`],
+//! which rolls back when it is dropped. Only [`Pool::listen`] needs a session, and livehook works
+//! without its notifications.
 
 mod durability;
 mod error;
@@ -30,9 +32,9 @@ use self::error::HostError;
 use self::tls::Tls;
 use crate::inbox::settings::PostgresSettings;
 
-/// An idle connection that was used so recently is handed out untried.
+/// An idle connection that was used within this time is not checked before its next use.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
-/// What waits for nothing answers sooner.
+/// A statement that waits for no lock is answered within this time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The connections of this process. Clones share them.
@@ -42,9 +44,9 @@ pub(super) struct Pool(Arc<PoolState>);
 struct PoolState {
     settings: PostgresSettings,
     tls: Tls,
-    /// The host that took the last connection: the others are likely to be standbys, or dead.
+    /// The host of the last connection. The others are probably standbys, or dead.
     preferred: AtomicUsize,
-    /// What an acknowledgement means, as far as it was logged.
+    /// The meanings of an acknowledgement that were logged.
     logged: Mutex<BTreeSet<String>>,
     permits: Arc<Semaphore>,
     idle: Mutex<Idle>,
@@ -52,7 +54,7 @@ struct PoolState {
 
 #[derive(Default)]
 struct Idle {
-    /// Connections of an earlier generation are not kept.
+    /// Connections of an earlier generation do not return to the pool.
     generation: u64,
     clients: Vec<PooledClient>,
 }
@@ -65,7 +67,8 @@ struct PooledClient {
 }
 
 impl Pool {
-    /// A pool without connections; reads what the system trusts, if certificates are looked at.
+    /// Makes a pool without connections. Reads the roots of the system if it has to verify
+    /// certificates by them.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, String> {
         Ok(Self(Arc::new(PoolState {
             tls: Tls::new(&settings.cluster.encryption)?,
@@ -77,15 +80,15 @@ impl Pool {
         })))
     }
 
-    /// A connection of one's own until it is dropped; waits for a free one as long as it takes.
+    /// Takes a connection out of the pool, or opens one. Waits without a limit if all are in use.
     pub(super) async fn get(&self) -> Result<Connection, ConnectError> {
         let permit = self.0.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| ConnectError::Away(closed.to_string()))?;
         while let Some(pooled) = self.0.take() {
-            if pooled.used.elapsed() < TRUSTED_FOR || answers(&pooled.client).await {
+            if pooled.used.elapsed() < TRUSTED_FOR || is_alive(&pooled.client).await {
                 return Ok(self.connection(pooled, permit));
             }
-            self.0.forget(pooled.generation);
+            self.0.invalidate(pooled.generation);
         }
         let generation = self.0.idle().generation;
         let (client, host, driver) = self.0.open(None).await?;
@@ -102,7 +105,7 @@ impl Pool {
     fn connection(&self, pooled: PooledClient, permit: OwnedSemaphorePermit) -> Connection {
         Connection {
             pool: self.0.clone(),
-            parts: Some((pooled, permit)),
+            checked_out: Some((pooled, permit)),
         }
     }
 }
@@ -112,7 +115,7 @@ impl PoolState {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one that was used last: the others may age.
+    /// Takes the connection that was used last. The others may age.
     fn take(&self) -> Option<PooledClient> {
         let mut idle = self.idle();
         std::iter::from_fn(|| idle.clients.pop()).find(|pooled| !pooled.client.is_closed())
@@ -126,8 +129,8 @@ impl PoolState {
         }
     }
 
-    /// Keeps no connection that is as old as this one; which ones are in use, ends with their use.
-    fn forget(&self, generation: u64) {
+    /// Drops all idle connections of this generation. Those in use are dropped after their use.
+    fn invalidate(&self, generation: u64) {
         let mut idle = self.idle();
         if generation == idle.generation {
             idle.generation += 1;
@@ -136,53 +139,55 @@ impl PoolState {
     }
 }
 
-async fn answers(client: &Client) -> bool {
+async fn is_alive(client: &Client) -> bool {
     matches!(
         timeout(ANSWERS_WITHIN, client.check_connection()).await,
         Ok(Ok(()))
     )
 }
 
-/// Waits for the end of a connection, which if it was not ours is the end of all.
+/// Waits until a connection ends. If livehook did not end it, all others are dropped, too.
 async fn watch(driver: open::Driver, pool: Weak<PoolState>, generation: u64) {
     if let Ok(Err(error)) = driver.await
         && let Some(pool) = pool.upgrade()
     {
         let reason = error::cause(&error);
         tracing::debug!(reason, "a connection to PostgreSQL ended");
-        pool.forget(generation);
+        pool.invalidate(generation);
     }
 }
 
-/// A connection of one's own. Dropped, it goes back when it has shown that nothing of what was asked is still under way.
+/// A connection that was taken out of the pool. When dropped, it is checked first: it returns only if
+/// no statement is still running on it.
 pub(super) struct Connection {
     pool: Arc<PoolState>,
-    /// There until it is dropped.
-    parts: Option<(PooledClient, OwnedSemaphorePermit)>,
+    /// None after it was given back.
+    checked_out: Option<(PooledClient, OwnedSemaphorePermit)>,
 }
 
 impl Connection {
-    /// Gives it back at once and saves asking it: for who has an answer to everything and no transaction open.
+    /// Returns it to the pool without a check. The caller must have the answers to all its statements
+    /// and no open transaction.
     pub(super) fn give_back(mut self) {
-        if let Some((pooled, permit)) = self.parts.take() {
+        if let Some((pooled, permit)) = self.checked_out.take() {
             self.pool.put(pooled);
             drop(permit);
         }
     }
 
-    /// What a statement's failure means for a start. If it says that this server takes no more writes, its connections are
-    /// not handed out again.
-    pub(super) fn failed(&self, error: &tokio_postgres::Error) -> ConnectError {
+    /// Makes the error of a statement a [`ConnectError`]. If it says that this server accepts no more
+    /// writes, its connections are not handed out again.
+    pub(super) fn classify(&self, error: &tokio_postgres::Error) -> ConnectError {
         let pooled = self.pooled();
         if error::ends_writes(error) {
-            self.pool.forget(pooled.generation);
+            self.pool.invalidate(pooled.generation);
         }
         self.pool
-            .error(vec![(pooled.host, HostError::by_statement(error))])
+            .error(vec![(pooled.host, HostError::from_statement(error))])
     }
 
     fn pooled(&self) -> &PooledClient {
-        match &self.parts {
+        match &self.checked_out {
             Some((pooled, _)) => pooled,
             None => unreachable!("it was given back"),
         }
@@ -199,7 +204,7 @@ impl Deref for Connection {
 
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut Client {
-        match &mut self.parts {
+        match &mut self.checked_out {
             Some((pooled, _)) => &mut pooled.client,
             None => unreachable!("it was given back"),
         }
@@ -208,11 +213,11 @@ impl DerefMut for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some((pooled, permit)) = self.parts.take() else {
+        let Some((pooled, permit)) = self.checked_out.take() else {
             return;
         };
         if pooled.client.is_closed() {
-            self.pool.forget(pooled.generation);
+            self.pool.invalidate(pooled.generation);
             return;
         }
         let Ok(runtime) = Handle::try_current() else {
@@ -220,10 +225,10 @@ impl Drop for Connection {
         };
         let pool = self.pool.clone();
         runtime.spawn(async move {
-            if answers(&pooled.client).await {
+            if is_alive(&pooled.client).await {
                 pool.put(pooled);
             } else {
-                pool.forget(pooled.generation);
+                pool.invalidate(pooled.generation);
             }
             drop(permit);
         });

@@ -1,16 +1,21 @@
-//! Positions and delivery rows in SQL.
+//! Positions and rows of deliveries, in SQL.
 
+use css_callbacks::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::events::{EVENT_COLUMNS, bigint, event_of};
-use super::*;
+use super::query::Parameter;
+use crate::event::Seq;
+use crate::inbox::StoreError;
 use crate::inbox::delivery::{
-    Attempts, DeliveryChange, DeliveryCommit, Lane, OutOfLine, Owed, Parked, Registered,
-    ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
+    Attempts, DeliveryChange, DeliveryCommit, DeliveryRow, HandlerId, Lane, Owed, Parked,
+    Registered, ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 
-/// How often it is tried to delete what has got a row again.
+/// How often a deletion is tried while events get new rows.
 const DELETE_ROUNDS: u32 = 5;
 
 const WAIT: i32 = 0;
@@ -18,12 +23,12 @@ const RETRY: i32 = 1;
 const PARK: i32 = 2;
 const DONE: i32 = 3;
 
-/// Lanes are unsigned hashes, PostgreSQL's integers are signed: the same 64 bits.
+/// Lanes are unsigned and PostgreSQL's integers are signed. The 64 bits are the same.
 fn stored(lane: Lane) -> i64 {
     lane.cast_signed()
 }
 
-/// The columns of changes, one below the other.
+/// Changes as one array for each column.
 #[derive(Default)]
 struct Columns {
     what: Vec<i32>,
@@ -52,7 +57,7 @@ impl Columns {
             columns.counts.push(attempts.count.into());
             columns.firsts.push(attempts.first.map(Timestamp::millis));
             columns.times.push(at);
-            // Text in PostgreSQL has no zero bytes.
+            // Text in PostgreSQL cannot hold zero bytes.
             columns
                 .errors
                 .push(attempts.error.replace('\0', "\u{fffd}"));
@@ -78,7 +83,7 @@ impl PostgresStore {
             (&now, Type::INT8),
         ];
         let sql = "SELECT handler FROM livehook.register_1($1, $2, $3) ORDER BY place";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let ids: Vec<HandlerId> = rows.iter().map(|row| row.get(0)).collect();
         if ids.len() != names.len() {
             return Err(StoreError::Failed);
@@ -91,22 +96,21 @@ impl PostgresStore {
         Ok(registered)
     }
 
-    /// What a handler's new receiver has to know.
     pub(in crate::inbox) async fn resume(&self, id: HandlerId) -> Result<Registered, StoreError> {
         let sql = "SELECT position, paused IS NOT NULL FROM livehook.handlers WHERE id = $1";
-        let rows = self.shared.ask(sql, &[(&id, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&id, Type::INT8)]).await?;
         let row = rows.first().ok_or(StoreError::Failed)?;
         let (position, paused): (Seq, bool) = (row.get(0), row.get(1));
         let lanes = "SELECT lane, count(*) FROM livehook.deliveries
             WHERE handler = $1 AND state < 2 AND lane & 1 = 0 GROUP BY lane";
-        let lanes = self.shared.ask(lanes, &[(&id, Type::INT8)]).await?;
+        let lanes = self.shared.query(lanes, &[(&id, Type::INT8)]).await?;
         let blocked = |row: &Row| {
             let (lane, number): (i64, i64) = (row.get(0), row.get(1));
             (lane.cast_unsigned(), number.unsigned_abs())
         };
         let beyond = "SELECT seq FROM livehook.deliveries WHERE handler = $1 AND seq > $2";
         let values: [Parameter; 2] = [(&id, Type::INT8), (&position, Type::INT8)];
-        let beyond = self.shared.ask(beyond, &values).await?;
+        let beyond = self.shared.query(beyond, &values).await?;
         Ok(Registered {
             id,
             position,
@@ -125,7 +129,7 @@ impl PostgresStore {
         let sql = "INSERT INTO livehook.deliveries(handler, seq, lane, state, attempts, due, error)
             SELECT $1, seq, 0, 2, 0, 0, '' FROM livehook.events WHERE seq = ANY ($2) FOR KEY SHARE
             ON CONFLICT DO NOTHING";
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
     pub(in crate::inbox) async fn pause(
@@ -141,12 +145,12 @@ impl PostgresStore {
             (&now, Type::INT8),
         ];
         let sql = "SELECT livehook.pause_1($1, $2, $3)";
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
     pub(in crate::inbox) async fn position(&self, id: HandlerId) -> Result<Seq, StoreError> {
         let sql = "SELECT position FROM livehook.handlers WHERE id = $1";
-        let rows = self.shared.ask(sql, &[(&id, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&id, Type::INT8)]).await?;
         rows.first().map(|row| row.get(0)).ok_or(StoreError::Failed)
     }
 
@@ -170,12 +174,12 @@ impl PostgresStore {
             (&columns.errors, Type::TEXT_ARRAY),
         ];
         let sql = "SELECT livehook.settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let written = rows.first().is_some_and(|row| row.get(0));
         if written {
             Ok(())
         } else {
-            tracing::debug!("outcomes of a handler that is another receiver's by now are left out");
+            tracing::debug!("outcomes are not written: another receiver has the handler now");
             Err(StoreError::Failed)
         }
     }
@@ -202,7 +206,7 @@ impl PostgresStore {
             (&latest, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         let owed = |row: &Row| Owed {
             event: event_of(row),
             lane: row.get::<_, i64>(6).cast_unsigned(),
@@ -210,7 +214,7 @@ impl PostgresStore {
         };
         let owed = rows.iter().map(owed).collect();
         let sql = "SELECT min(due) FROM livehook.deliveries WHERE handler = $1 AND state = 0 AND due > $2 AND due <= $3";
-        let next = self.shared.ask(sql, &values[..3]).await?;
+        let next = self.shared.query(sql, &values[..3]).await?;
         let next: Option<i64> = next.first().and_then(|row| row.get(0));
         Ok((owed, next.map(Timestamp::from_millis)))
     }
@@ -223,7 +227,7 @@ impl PostgresStore {
                 count(*) FILTER (WHERE parked IS NOT NULL), count(*) FILTER (WHERE state < 2 AND lane & 1 = 1),
                 min(seq) FILTER (WHERE state < 2)
             FROM livehook.deliveries WHERE handler = $1";
-        let rows = self.shared.ask(sql, &[(&handler, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&handler, Type::INT8)]).await?;
         let number = |at| rows[0].get::<_, i64>(at).unsigned_abs();
         Ok(RowCounts {
             due: number(0),
@@ -253,7 +257,7 @@ impl PostgresStore {
             (&beyond, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         let parked = |row: &Row| Parked {
             event: event_of(row).without_body(),
             attempts: attempts_of(row, 6),
@@ -263,20 +267,20 @@ impl PostgresStore {
         Ok(rows.iter().map(parked).collect())
     }
 
-    pub(in crate::inbox) async fn out_of_line(
+    pub(in crate::inbox) async fn delivery_row(
         &self,
         handler: HandlerId,
         seq: Seq,
-    ) -> Result<Option<OutOfLine>, StoreError> {
+    ) -> Result<Option<DeliveryRow>, StoreError> {
         let sql =
             "SELECT state, attempts, first_attempt, error, due, parked FROM livehook.deliveries
             WHERE handler = $1 AND seq = $2";
         let values: [Parameter; 2] = [(&handler, Type::INT8), (&seq, Type::INT8)];
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         Ok(rows.first().map(|row| {
             let state = RowState::of(row.get::<_, i16>(0).into());
             let due = Timestamp::from_millis(row.get(4));
-            OutOfLine {
+            DeliveryRow {
                 state,
                 attempts: attempts_of(row, 1),
                 due: Some(due).filter(|_| state == RowState::Due),
@@ -291,10 +295,12 @@ impl PostgresStore {
         wanted: Vec<ReplayedDelivery>,
         dry_run: bool,
     ) -> Result<u64, StoreError> {
-        let seqs: Vec<Seq> = wanted.iter().map(|again| again.seq).collect();
-        let lanes = wanted.iter().map(|again| stored(replay_lane(again.lane)));
+        let seqs: Vec<Seq> = wanted.iter().map(|replayed| replayed.seq).collect();
+        let lanes = wanted
+            .iter()
+            .map(|replayed| stored(replay_lane(replayed.lane)));
         let lanes: Vec<i64> = lanes.collect();
-        let owed: Vec<bool> = wanted.iter().map(|again| again.is_owed).collect();
+        let owed: Vec<bool> = wanted.iter().map(|replayed| replayed.is_owed).collect();
         let values: [Parameter; 5] = [
             (&handler, Type::INT8),
             (&seqs, Type::INT8_ARRAY),
@@ -303,7 +309,7 @@ impl PostgresStore {
             (&dry_run, Type::BOOL),
         ];
         let sql = "SELECT livehook.replay_2($1, $2, $3, $4, $5)";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         Ok(rows[0].get::<_, i64>(0).unsigned_abs())
     }
 
@@ -314,22 +320,23 @@ impl PostgresStore {
     ) -> Result<(u64, Vec<Lane>), StoreError> {
         let values: [Parameter; 2] = [(&handler, Type::INT8), (&wanted, Type::INT8_ARRAY)];
         let sql = "SELECT lane FROM livehook.discard_1($1, $2)";
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let lanes = rows.iter().filter_map(|row| row.get::<_, Option<i64>>(0));
         Ok((rows.len() as u64, lanes.map(i64::cast_unsigned).collect()))
     }
 
-    /// Handler by handler, then the events: who writes rows of one waits for nobody who writes those of another. A row that
-    /// comes in between, as by a replay, keeps its event for another round.
+    /// Removes the rows of one handler after the other, then the events, so that writers of different
+    /// handlers do not wait for each other. If an event gets a new row in between, as by a replay, it
+    /// stays for another round.
     pub(in crate::inbox) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
         let values: [Parameter; 1] = [(&seqs, Type::INT8_ARRAY)];
         let mut removed = 0;
         for _ in 0..DELETE_ROUNDS {
             let sql = "SELECT DISTINCT handler FROM livehook.deliveries WHERE seq = ANY ($1)";
-            for row in self.shared.ask(sql, &values).await? {
+            for row in self.shared.query(sql, &values).await? {
                 self.discard(row.get(0), seqs.clone()).await?;
             }
-            // Whoever begins now must not begin before what is gone.
+            // A new handler must not begin before a removed event.
             let sql = "WITH gone AS (
                     DELETE FROM livehook.events e WHERE e.seq = ANY ($1)
                     AND NOT EXISTS (SELECT 1 FROM livehook.deliveries d WHERE d.seq = e.seq) RETURNING e.seq
@@ -338,8 +345,8 @@ impl PostgresStore {
                     ON CONFLICT (name) DO UPDATE SET value = greatest(m.value, excluded.value)
                 )
                 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM livehook.events WHERE seq = ANY ($1))";
-            // A row that came at the same time makes it fail.
-            if let Ok(rows) = self.shared.ask(sql, &values).await {
+            // The statement fails if a row was added at the same time.
+            if let Ok(rows) = self.shared.query(sql, &values).await {
                 let (gone, were_there): (i64, i64) = (rows[0].get(0), rows[0].get(1));
                 removed += gone.unsigned_abs();
                 if gone == were_there {

@@ -1,23 +1,28 @@
-//! Events in SQL.
+//! Events, in SQL.
+
+use std::sync::PoisonError;
 
 use bytes::Bytes;
-use css_callbacks::{EventId, Kind};
+use css_callbacks::{EventId, Kind, Timestamp};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::accept::millis;
-use super::*;
-use crate::event::Event;
+use super::query::Parameter;
+use crate::event::{Event, Seq};
+use crate::inbox::StoreError;
 use crate::inbox::query::{EventFilter, Page, sql_order};
 use crate::inbox::sweep::{Round, RoundResult};
 
-/// The columns that [`event_of`] reads, first in a row.
+/// The columns that [`event_of`] reads. They must be the first of a row.
 pub(super) const EVENT_COLUMNS: &str = "e.seq, e.received, e.source, e.kind, e.id, e.body";
 
-/// How many events a search looks at before it answers with what it has.
+/// Events that a search examines before it returns what it has found.
 const SEARCH: i64 = 50_000;
-/// Looked at in one go.
+/// Events that one statement of a search examines.
 const STEP: i64 = 2_000;
-/// Rows that one round of retention looks at.
+/// Events, and rows of each sort, that one round of retention examines.
 const SWEEP: i64 = 500;
 
 /// The event of a row that begins with [`EVENT_COLUMNS`].
@@ -54,21 +59,24 @@ impl PostgresStore {
             (&limit, Type::INT8),
             (&bytes, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         Ok(rows.iter().map(event_of).collect())
     }
 
-    pub(in crate::inbox) async fn these(&self, seqs: &[Seq]) -> Result<Vec<Event>, StoreError> {
+    pub(in crate::inbox) async fn by_seq(&self, seqs: &[Seq]) -> Result<Vec<Event>, StoreError> {
         let sql = format!(
             "SELECT {EVENT_COLUMNS} FROM livehook.events e WHERE e.seq = ANY ($1) ORDER BY e.seq"
         );
-        let rows = self.shared.ask(&sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
+        let rows = self
+            .shared
+            .query(&sql, &[(&seqs, Type::INT8_ARRAY)])
+            .await?;
         Ok(rows.iter().map(event_of).collect())
     }
 
     pub(in crate::inbox) async fn existing(&self, seqs: &[Seq]) -> Result<Vec<Seq>, StoreError> {
         let sql = "SELECT seq FROM livehook.events WHERE seq = ANY ($1)";
-        let rows = self.shared.ask(sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
+        let rows = self.shared.query(sql, &[(&seqs, Type::INT8_ARRAY)]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
@@ -77,7 +85,7 @@ impl PostgresStore {
         seq: Seq,
     ) -> Result<Option<(Seq, Timestamp)>, StoreError> {
         let sql = "SELECT seq, received FROM livehook.events WHERE seq >= $1 ORDER BY seq LIMIT 1";
-        let rows = self.shared.ask(sql, &[(&seq, Type::INT8)]).await?;
+        let rows = self.shared.query(sql, &[(&seq, Type::INT8)]).await?;
         let first = |row: &Row| (row.get(0), Timestamp::from_millis(row.get(1)));
         Ok(rows.first().map(first))
     }
@@ -88,11 +96,12 @@ impl PostgresStore {
              ORDER BY e.seq DESC LIMIT 1"
         );
         let id = &id.as_bytes()[..];
-        let rows = self.shared.ask(&sql, &[(&id, Type::BYTEA)]).await?;
+        let rows = self.shared.query(&sql, &[(&id, Type::BYTEA)]).await?;
         Ok(rows.first().map(event_of))
     }
 
-    /// What the database can tell apart it does; streams are told apart here.
+    /// The database filters by kind, source and time. Streams and domains are filtered here, because
+    /// they are not columns.
     pub(in crate::inbox) async fn search(
         &self,
         filter: EventFilter,
@@ -136,7 +145,7 @@ impl PostgresStore {
                 (&from, Type::INT8),
                 (&to, Type::INT8),
             ];
-            let rows = self.shared.ask(&sql, &values).await?;
+            let rows = self.shared.query(&sql, &values).await?;
             let Some(first) = rows.first() else { break };
             let number: i64 = first.get(6);
             let found = rows
@@ -175,7 +184,7 @@ impl PostgresStore {
         let from = filter.from.map_or(i64::MIN, Timestamp::millis);
         let to = filter.to.map_or(i64::MAX, Timestamp::millis);
         let values: [Parameter; 2] = [(&from, Type::INT8), (&to, Type::INT8)];
-        let rows = self.shared.ask(sql, &values).await?;
+        let rows = self.shared.query(sql, &values).await?;
         let row = &rows[0];
         Ok(row.get::<_, Option<Seq>>(0).zip(row.get(1)))
     }
@@ -200,7 +209,7 @@ impl PostgresStore {
             (&SWEEP, Type::INT8),
         ];
         let sql = "SELECT upto, looked, last_old, dropped, forgotten, owed FROM livehook.sweep_2($1, $2, $3, $4, $5, $6, $7, $8)";
-        let rows = shared.ask(sql, &values).await?;
+        let rows = shared.query(sql, &values).await?;
         let Some(row) = rows.first() else {
             return Ok(false);
         };
@@ -216,14 +225,14 @@ impl PostgresStore {
             tracing::warn!(
                 handler.name = name,
                 deliveries = rows,
-                "a handler that has long been missing from the configuration is forgotten, with what it was still owed"
+                "a handler that was not in the configuration for too long is forgotten, with its owed deliveries"
             );
         }
-        Ok(sweep().found(found))
+        Ok(sweep().finish_round(found))
     }
 }
 
-/// For the database, which counts with signs.
+/// For the database, whose integers are signed.
 pub(super) fn bigint(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

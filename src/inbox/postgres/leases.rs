@@ -1,17 +1,25 @@
 //! Which receiver delivers for which handler.
 //!
-//! A lease counts in the database's time and is renewed every second, far more often than a third of its term. Its epoch
-//! rises with each change of hands, and outcomes are written only under the current one. Handlers are spread evenly over the
-//! receivers that have them in their configuration; one that leaves gives its handlers back, one that is gone loses them
-//! with their terms.
+//! A lease counts in the database's time. It is renewed every second, far more often than a third of
+//! its term. When a handler changes to another receiver, its epoch rises, and outcomes are written
+//! only under the current epoch. Handlers are spread evenly over the receivers that have them in
+//! their configuration. A receiver that stops gives its handlers back. One that dies loses them when
+//! their terms end.
 
-use std::sync::MutexGuard;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::random;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::types::Type;
 
 use super::accept::millis;
-use super::*;
-use crate::inbox::delivery::{CommandRequest, Lease};
+use super::query::Parameter;
+use super::{POLL_EVERY, PostgresStore, Shared};
+use crate::inbox::StoreError;
+use crate::inbox::delivery::{CommandRequest, HandlerId, Lease};
 
-/// Between two looks for the answer of an order.
+/// How often a sender looks for the answer to its command.
 const ANSWER_POLL: Duration = Duration::from_millis(100);
 
 impl Shared {
@@ -29,17 +37,16 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives everything back: others need not wait for the end of a term.
-    pub(super) async fn leave(&self) {
+    /// Gives all leases back, so that other receivers need not wait for the end of a term.
+    pub(super) async fn deregister(&self) {
         let sql = "WITH gone AS (DELETE FROM livehook.receivers WHERE id = $1::uuid)
             UPDATE livehook.handlers SET receiver = NULL, until = clock_timestamp() WHERE receiver = $1::uuid";
         let values: [Parameter; 1] = [(&self.receiver, Type::TEXT)];
-        let _ = timeout(POLL_EVERY, self.ask(sql, &values)).await;
+        let _ = timeout(POLL_EVERY, self.query(sql, &values)).await;
     }
 }
 
 impl PostgresStore {
-    /// Renews the leases of these handlers and takes those that are to be had, for a term each.
     pub(in crate::inbox) async fn lease(
         &self,
         wanted: &[(HandlerId, Duration)],
@@ -52,23 +59,23 @@ impl PostgresStore {
             (&terms, Type::INT8_ARRAY),
         ];
         let sql = "SELECT handler, epoch, surplus FROM livehook.lease_1($1::uuid, $2, $3)";
-        // From before the question on: the database counts from later.
-        let asked = Instant::now();
-        let rows = self.shared.ask(sql, &values).await?;
+        // The term counts from before the query. In the database it begins, and ends, later.
+        let sent_at = Instant::now();
+        let rows = self.shared.query(sql, &values).await?;
         let lease = |row: &tokio_postgres::Row| {
             let handler = row.get(0);
             let term = wanted.iter().find(|(id, _)| *id == handler)?.1;
             Some(Lease {
                 handler,
                 epoch: Some(row.get(1)),
-                until: asked + term,
+                until: sent_at + term,
                 surplus: row.get(2),
             })
         };
         Ok(rows.iter().filter_map(lease).collect())
     }
 
-    /// Gives a lease back, if it is still of this epoch.
+    /// Gives a lease back if this is still its epoch.
     pub(in crate::inbox) async fn release(
         &self,
         handler: HandlerId,
@@ -81,10 +88,9 @@ impl PostgresStore {
             (&epoch, Type::INT8),
             (&self.shared.receiver, Type::TEXT),
         ];
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
-    /// Has the receiver that delivers for a handler do something: what came of it.
     pub(in crate::inbox) async fn send_command(
         &self,
         handler: HandlerId,
@@ -99,13 +105,13 @@ impl PostgresStore {
             (&what, Type::TEXT),
         ];
         let sql = "INSERT INTO livehook.orders(id, handler, what) VALUES ($1::uuid, $2, $3)";
-        self.shared.ask(sql, &values).await?;
+        self.shared.query(sql, &values).await?;
         let answer = async {
             loop {
                 sleep(ANSWER_POLL).await;
                 let sql =
                     "SELECT answer FROM livehook.orders WHERE id = $1::uuid AND answer IS NOT NULL";
-                let rows = self.shared.ask(sql, &values[..1]).await?;
+                let rows = self.shared.query(sql, &values[..1]).await?;
                 if let Some(row) = rows.first() {
                     let count: i64 = row.get(0);
                     return u64::try_from(count).map_err(|_| StoreError::Failed);
@@ -115,15 +121,14 @@ impl PostgresStore {
         match timeout(wait, answer).await {
             Ok(answer) => answer,
             Err(_) => {
-                // Nobody is to do it later, when nobody knows of it any more.
+                // No receiver may execute it later, when the sender has stopped waiting.
                 let sql = "DELETE FROM livehook.orders WHERE id = $1::uuid AND NOT taken";
-                let _ = self.shared.ask(sql, &values[..1]).await;
+                let _ = self.shared.query(sql, &values[..1]).await;
                 Err(StoreError::Failed)
             }
         }
     }
 
-    /// Takes what others have ordered for these handlers.
     pub(in crate::inbox) async fn take_commands(
         &self,
         handlers: &[HandlerId],
@@ -133,14 +138,14 @@ impl PostgresStore {
             RETURNING id::text, handler, what";
         let rows = self
             .shared
-            .ask(sql, &[(&handlers, Type::INT8_ARRAY)])
+            .query(sql, &[(&handlers, Type::INT8_ARRAY)])
             .await?;
-        let order = |row: &tokio_postgres::Row| CommandRequest {
+        let command = |row: &tokio_postgres::Row| CommandRequest {
             id: row.get(0),
             handler: row.get(1),
             what: row.get(2),
         };
-        Ok(rows.iter().map(order).collect())
+        Ok(rows.iter().map(command).collect())
     }
 
     pub(in crate::inbox) async fn answer_command(
@@ -151,6 +156,6 @@ impl PostgresStore {
         let answer = answer.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
         let sql = "UPDATE livehook.orders SET answer = $2, answered = clock_timestamp() WHERE id = $1::uuid";
         let values: [Parameter; 2] = [(&id, Type::TEXT), (&answer, Type::INT8)];
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! Asking the server: one statement, one answer, in time.
+//! Queries: one statement, one answer, within a time.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,43 +11,44 @@ use super::Shared;
 use super::connect::{ConnectError, Connection};
 use crate::inbox::StoreError;
 
-/// What takes longer has failed, whatever the server makes of it yet.
+/// A statement that takes longer has failed, even if the server finishes it later.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// A parameter and its type: nothing is prepared under a name, so the server need not be asked for it.
+/// A parameter and its type. As livehook gives the type, the server need not be asked for it, and no
+/// statement is prepared.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Shared {
-    /// One statement. The log tells once that it does not work.
-    pub(super) async fn ask(
+    /// Runs one statement.
+    pub(super) async fn query(
         &self,
         sql: &str,
         values: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        self.ask_within(ANSWER_WITHIN, sql, values)
+        self.query_within(ANSWER_WITHIN, sql, values)
             .await
             .map_err(|problem| {
-                tracing::debug!(store.error = problem, "the store could not be asked");
+                tracing::debug!(store.error = problem, "a query of the store failed");
                 StoreError::Failed
             })
     }
 
-    pub(super) async fn ask_within(
+    pub(super) async fn query_within(
         &self,
         limit: Duration,
         sql: &str,
         values: &[Parameter<'_>],
     ) -> Result<Vec<Row>, String> {
         if self.closed.load(Ordering::SeqCst) {
-            return Err("it is closed".to_owned());
+            return Err("the store is closed".to_owned());
         }
-        let asking = async {
+        let run = async {
             let connection = self.pool.get().await?;
             let rows = answer(&connection, sql, values).await?;
             connection.give_back();
             Ok(rows)
         };
-        match timeout(limit, asking).await {
+        match timeout(limit, run).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(ConnectError::Setup(problem) | ConnectError::Away(problem))) => Err(problem),
             Err(_) => Err(format!(
@@ -64,5 +65,5 @@ async fn answer(
     values: &[Parameter<'_>],
 ) -> Result<Vec<Row>, ConnectError> {
     let answer = connection.query_typed(sql, values).await;
-    answer.map_err(|error| connection.failed(&error))
+    answer.map_err(|error| connection.classify(&error))
 }

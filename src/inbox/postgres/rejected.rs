@@ -1,13 +1,16 @@
-//! The rejected list of all receivers.
+//! The rejected list that all receivers share.
 
-use css_callbacks::Kind;
+use css_callbacks::{Kind, Timestamp};
+use tokio_postgres::types::Type;
 
-use super::*;
+use super::PostgresStore;
+use super::query::Parameter;
+use crate::inbox::StoreError;
 use crate::inbox::query::sql_order;
 use crate::inbox::rejected::{RejectedEntry, RejectedQuery, RejectedRow};
 
 impl PostgresStore {
-    /// Adds them, and keeps no more than so many entries and bytes of bodies per source and reason, the newest.
+    /// Adds rows and keeps the newest `entries` and `bytes` of bodies of each source and reason.
     pub(in crate::inbox) async fn add_rejected(
         &self,
         rows: &[RejectedRow],
@@ -38,10 +41,10 @@ impl PostgresStore {
             (&bytes, Type::INT8),
         ];
         let sql = "SELECT livehook.refuse_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        self.shared.ask(sql, &values).await.map(drop)
+        self.shared.query(sql, &values).await.map(drop)
     }
 
-    /// A part of the list: up to `limit` entries, and of those with more than `bytes` of bodies the first few.
+    /// A page of the list: up to `limit` entries, fewer if their bodies exceed `bytes`.
     pub(in crate::inbox) async fn rejected(
         &self,
         wanted: &RejectedQuery,
@@ -75,15 +78,14 @@ impl PostgresStore {
             (&limit, Type::INT8),
             (&bytes, Type::INT8),
         ];
-        let rows = self.shared.ask(&sql, &values).await?;
+        let rows = self.shared.query(&sql, &values).await?;
         Ok(rows.iter().map(entry).collect())
     }
 
-    /// Takes entries off the list.
     pub(in crate::inbox) async fn remove_rejected(&self, ids: &[i64]) -> Result<(), StoreError> {
         let sql = "DELETE FROM livehook.rejected WHERE id = ANY($1)";
         self.shared
-            .ask(sql, &[(&ids, Type::INT8_ARRAY)])
+            .query(sql, &[(&ids, Type::INT8_ARRAY)])
             .await
             .map(drop)
     }

@@ -1,8 +1,8 @@
-//! The stored format and how it changes.
+//! The stored format, and how it changes.
 //!
-//! Every change only adds, so that the previous release keeps working beside the new one while receivers are exchanged one
-//! by one. `meta.version` counts the changes that were made; `meta.readable_by` is the oldest count that may still use the
-//! database, and is raised only if a change cannot be additive. A change is made by one receiver at a time.
+//! A change only adds things, so that the previous release still works while receivers are replaced
+//! one by one. `meta.version` counts the changes. `meta.readable_by` is the lowest version that may
+//! use the database; it rises only if a change cannot just add. One receiver at a time makes a change.
 
 mod columns;
 
@@ -15,7 +15,7 @@ const STEPS: [&str; 3] = [
     include_str!("schema/3.sql"),
 ];
 
-/// The advisory lock of those who change the schema, in the database where it is.
+/// The advisory lock that a receiver holds while it changes the schema.
 const LOCK: i64 = 7_810_209_847_122;
 
 /// Why a database cannot be used.
@@ -32,7 +32,7 @@ pub(super) enum MigrationError {
         table: &'static str,
         column: &'static str,
     },
-    #[error("there is a schema \"livehook\" that is not livehook's")]
+    #[error("the schema \"livehook\" was not made by livehook; rename it, or use another database")]
     Foreign,
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
@@ -41,7 +41,7 @@ pub(super) enum MigrationError {
 /// Creates the schema or brings it up to date.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), MigrationError> {
     let known = STEPS.len() as i64;
-    // Without the lock first: where nothing is to be done, nothing has to be waited for.
+    // Look without the lock first: if there is nothing to do, there is nothing to wait for.
     if applied_steps(client).await? >= known {
         check_readable(client, known).await?;
     } else {
@@ -78,9 +78,9 @@ async fn has_schema(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(row[0].get(0))
 }
 
-/// How many changes were made. An operator may have created the schema for a role that may not.
+/// How many changes were made. The schema may be empty, if an operator created it for this role.
 async fn applied_steps(client: &Client) -> Result<i64, MigrationError> {
-    // Read as a table, not by to_regclass, which may not know yet what another receiver has just committed.
+    // A query of pg_class, not to_regclass, which may miss what another receiver has just committed.
     let sql = "SELECT coalesce(bool_or(relname = 'meta'), false), coalesce(bool_or(relname = 'events'), false)
         FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'livehook')";
     let row = &client.query_typed(sql, &[]).await?[0];

@@ -1,8 +1,8 @@
-//! What only this engine has: others at the same time.
+//! Several receivers at the same time, which only this engine has.
 
 #![allow(clippy::unwrap_used)]
 
-use tokio::time::sleep;
+use css_callbacks::Timestamp;
 
 use super::*;
 use crate::inbox::Inbox;
@@ -35,7 +35,7 @@ async fn register(inbox: &Inbox, names: &[&str]) -> Vec<(HandlerId, Duration)> {
     registered.iter().map(|one| (one.id, TERM)).collect()
 }
 
-/// Until both have had their turn.
+/// How many leases each has once both have had several turns.
 async fn shares(a: &Inbox, b: &Inbox, wanted: &[(HandlerId, Duration)]) -> (usize, usize) {
     let mut held = (0, 0);
     for _ in 0..4 {
@@ -45,7 +45,7 @@ async fn shares(a: &Inbox, b: &Inbox, wanted: &[(HandlerId, Duration)]) -> (usiz
     held
 }
 
-/// Renews, gives back what another one should have, and counts the rest.
+/// Renews the leases, gives surplus ones back, and counts the rest.
 async fn kept(inbox: &Inbox, wanted: &[(HandlerId, Duration)]) -> usize {
     let leases = inbox.lease(wanted).await.unwrap();
     for lease in leases.iter().filter(|lease| lease.surplus) {
@@ -84,19 +84,19 @@ async fn columns_that_were_changed_by_hand_are_refused_at_the_start() {
         assert!(error.to_string().contains(column), "{error}");
         sql(back);
     }
-    // What a later release adds is none of its business.
+    // Columns that a later release adds do no harm.
     sql("ALTER TABLE livehook.events ADD later text");
     open(&name).await.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_transaction_is_overtaken_by_nobody() {
+async fn no_event_appears_before_an_open_transaction_ends() {
     let name = database();
     let (first, second) = (open(&name).await, open(&name).await);
     assert_eq!(accept(&first, 1).await, 1);
     let mut committed = second.committed();
     committed.wait_for(|newest| *newest == 1).await.unwrap();
-    // A third receiver that has its number, and has not committed.
+    // A third receiver has a number and has not committed.
     let (mut client, connection) =
         tokio_postgres::connect(&server::shared().url(&name), tokio_postgres::NoTls)
             .await
@@ -116,7 +116,7 @@ async fn an_open_transaction_is_overtaken_by_nobody() {
     let inbox = second.clone();
     let later = tokio::spawn(async move { accept(&inbox, 2).await });
     sleep(A_WHILE).await;
-    // Whoever delivers now must not see, and pass with its position, what comes after the open one.
+    // A worker must not see an event after the open one: its position would pass the open one.
     for inbox in [&first, &second] {
         assert_eq!(*inbox.committed().borrow(), 1);
         let seen = inbox.after(0, 10, usize::MAX).await.unwrap();
@@ -130,9 +130,10 @@ async fn an_open_transaction_is_overtaken_by_nobody() {
     assert_eq!(seqs, [1, 2, 3]);
 }
 
-/// As if each had come alone: who minds only the window is not told of what one who minds everything found.
+/// Each callback is judged as if it had come alone: a late one looks at the whole past, others only at
+/// the window, though they share a batch.
 #[tokio::test]
-async fn a_batch_that_minds_more_and_less_of_the_past() {
+async fn late_and_other_callbacks_share_a_batch() {
     let name = database();
     let _inbox = open(&name).await;
     let batch = |received: Seq, late: &str| {
@@ -145,14 +146,15 @@ async fn a_batch_that_minds_more_and_less_of_the_past() {
     };
     let ask = |received, late: &str| server::shared().sql(&name, &batch(received, late));
     assert_eq!(ask(1, "ARRAY[false, true]"), "1 false, 1 true");
-    // Long after the window.
+    // This is long after the window.
     assert_eq!(
         ask(10_000, "ARRAY[true, false, true, false]"),
         "1 true, 2 false, 2 true, 2 true"
     );
 }
 
-/// As behind a pooler, whose connections are older than the setting: nothing is stored rather than stored twice.
+/// Behind a pooler, connections may be older than the setting. Then nothing is stored, because it could
+/// be stored twice.
 #[tokio::test]
 async fn a_batch_is_refused_if_it_would_not_see_what_it_waited_for() {
     let name = database();
@@ -172,7 +174,7 @@ async fn many_create_the_schema_at_once() {
             let crate::inbox::settings::StoreSettings::Postgres(own) = &mut settings.store else {
                 unreachable!()
             };
-            // Nobody gets a second try.
+            // No receiver gets a second try.
             own.connect_wait = Duration::ZERO;
             tokio::spawn(
                 async move { Inbox::open(&settings, Clock::system(), Arc::default()).await },
@@ -185,7 +187,7 @@ async fn many_create_the_schema_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn word_of_an_event_comes_to_the_others() {
+async fn an_event_is_announced_to_other_receivers() {
     let name = database();
     let (first, second) = (open(&name).await, open(&name).await);
     let mut committed = second.committed();
@@ -202,7 +204,7 @@ async fn handlers_are_spread_and_taken_over() {
     assert_eq!(kept(&first, &wanted).await, 4, "there is nobody else");
     assert_eq!(shares(&first, &second, &wanted).await, (2, 2));
     assert_eq!(shares(&first, &second, &wanted).await, (2, 2));
-    // The first one is gone without a word.
+    // The first one dies.
     for _ in 0..100 {
         if kept(&second, &wanted).await == 4 {
             break;
@@ -210,7 +212,7 @@ async fn handlers_are_spread_and_taken_over() {
         sleep(A_WHILE).await;
     }
     assert_eq!(kept(&second, &wanted).await, 4);
-    // And has lost what it had.
+    // It has lost its leases.
     assert_eq!(first.lease(&wanted).await.unwrap(), Vec::<Lease>::new());
     second.close().await;
     assert_eq!(kept(&first, &wanted).await, 4, "it has left");
@@ -223,7 +225,7 @@ async fn a_clock_that_goes_back_does_not_make_a_lease_last() {
     let wanted = register(&first, &["a"]).await;
     register(&second, &["a"]).await;
     assert_eq!(kept(&first, &wanted).await, 1);
-    // The first one dies, and the database's clock goes back by an hour.
+    // The first one dies, and the database's clock is set back by an hour.
     server::shared().sql(
         &name,
         "UPDATE livehook.handlers SET until = until + interval '1 hour';

@@ -1,7 +1,8 @@
-//! The URL of the PostgreSQL servers, read once and strictly, so that `livehook check` finds what is wrong with it.
+//! The URL of the PostgreSQL servers. It is read strictly, so that `livehook check` finds its faults.
 //!
-//! Problems never repeat the URL, which holds the password, and what they may name later (hosts, role, database) cannot hold a
-//! part of the password: the signs that divide a URL have to be percent-encoded in it.
+//! Messages never repeat the URL, because it holds the password. Hosts, role and database may be in
+//! messages. They cannot hold a part of the password, because the characters that divide a URL must
+//! be percent-encoded in a password.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -20,15 +21,15 @@ use crate::settings::{self, Env};
 
 pub(super) const EXAMPLE: &str = "postgres://livehook@db.example.com/livehook";
 
-/// A server that is there answers sooner.
+/// A server that works answers within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// What was sent is acknowledged sooner, or the server is gone.
+/// If sent bytes are not acknowledged within this time, the server is gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVES_RETRIES: u32 = 3;
 
-/// The servers of one database, of which one takes writes.
+/// The servers of one database. One of them is writable.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cluster {
     pub(in crate::inbox) hosts: Vec<Host>,
@@ -40,25 +41,25 @@ pub(crate) struct Cluster {
 /// One server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Host {
-    /// As messages name it.
+    /// The host as messages name it.
     pub(in crate::inbox) name: String,
     pub(in crate::inbox) config: Config,
 }
 
-/// How a connection is protected; one through a Unix socket never is.
+/// How connections are encrypted. Those through a Unix socket never are.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Encryption {
-    /// Not at all.
     Disable,
-    /// Encrypted, with whoever answers.
+    /// Encrypted, with any server.
     Require,
-    /// Encrypted, with a server whose certificate is good for its name; without roots, in the eyes of the system.
+    /// Encrypted, with a server whose certificate is valid for its name. The roots are these, or
+    /// those of the system.
     VerifyFull(Option<Vec<CertificateDer<'static>>>),
 }
 
 impl Cluster {
-    /// Reads a URL; the problem as the rest of a sentence that begins with its place.
-    pub(super) fn parse(text: &str, around: &Env) -> Result<Self, String> {
+    /// Reads a URL. An error is the rest of a sentence that begins with the name of the option.
+    pub(super) fn parse(text: &str, env: &Env) -> Result<Self, String> {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         if !matches!(scheme, Some("postgres" | "postgresql")) {
             return Err(format!(
@@ -79,7 +80,7 @@ impl Cluster {
         let Some(role) = config.get_user().filter(|role| !role.is_empty()) else {
             return Err(format!("names no role, write one such as {EXAMPLE}"));
         };
-        let encryption = options.encryption(config.get_hosts(), around)?;
+        let encryption = options.encryption(config.get_hosts(), env)?;
         let hosts = hosts(&config, &options, &encryption)?;
         Ok(Self {
             role: role.to_owned(),
@@ -90,7 +91,7 @@ impl Cluster {
     }
 }
 
-/// Refuses what could be divided in another way than was meant.
+/// Refuses a URL that could be divided in two ways.
 fn check_credentials(text: &str) -> Result<(), String> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let in_doubt = match rest.split_once('@') {
@@ -99,14 +100,14 @@ fn check_credentials(text: &str) -> Result<(), String> {
     };
     if in_doubt {
         return Err(
-            "cannot be divided: in a role or password, write `@` as %40, `/` as %2F, `?` as %3F"
+            "cannot be read: in a role or password, write `@` as %40, `/` as %2F, `?` as %3F"
                 .to_owned(),
         );
     }
     Ok(())
 }
 
-/// The options of the URL: ours, and those that the client reads itself.
+/// The options of the URL: those that livehook reads, and those for the PostgreSQL client.
 #[derive(Default)]
 struct Options<'a> {
     sslmode: Option<String>,
@@ -133,7 +134,7 @@ impl<'a> Options<'a> {
                 "target_session_attrs" => {
                     if !matches!(&*value()?, "any" | "primary" | "read-write") {
                         return Err(
-                            "has another target_session_attrs than read-write, but livehook writes"
+                            "has a target_session_attrs that allows read-only servers, but livehook writes"
                                 .to_owned(),
                         );
                     }
@@ -147,20 +148,20 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    fn encryption(&self, hosts: &[Address], around: &Env) -> Result<Encryption, String> {
+    fn encryption(&self, hosts: &[Address], env: &Env) -> Result<Encryption, String> {
         match (self.sslmode.as_deref(), self.sslrootcert.as_deref()) {
             (None, None) if hosts.iter().all(is_on_this_machine) => Ok(Encryption::Disable),
             (None | Some("verify-full"), None | Some("system")) => Ok(Encryption::VerifyFull(None)),
             (None | Some("verify-full"), Some(file)) => {
-                Ok(Encryption::VerifyFull(Some(roots(file, around)?)))
+                Ok(Encryption::VerifyFull(Some(roots(file, env)?)))
             }
             (Some("require" | "disable"), Some(_)) => {
-                Err("has an sslrootcert, which only sslmode=verify-full looks at".to_owned())
+                Err("has an sslrootcert, which only sslmode=verify-full uses".to_owned())
             }
             (Some("require"), None) => Ok(Encryption::Require),
             (Some("disable"), None) => Ok(Encryption::Disable),
             (Some(_), _) => {
-                Err("has an sslmode that is none of verify-full, require and disable".to_owned())
+                Err("has an sslmode other than verify-full, require and disable".to_owned())
             }
         }
     }
@@ -178,9 +179,9 @@ fn is_on_this_machine(host: &Address) -> bool {
     }
 }
 
-/// The certificates in a file of its own.
-fn roots(file: &str, around: &Env) -> Result<Vec<CertificateDer<'static>>, String> {
-    let path = around.path(Path::new(file));
+/// The certificates in this file.
+fn roots(file: &str, env: &Env) -> Result<Vec<CertificateDer<'static>>, String> {
+    let path = env.path(Path::new(file));
     let problem = |problem: &dyn std::fmt::Display| {
         format!("cannot use its sslrootcert {}: {problem}", path.display())
     };
@@ -198,14 +199,14 @@ fn roots(file: &str, around: &Env) -> Result<Vec<CertificateDer<'static>>, Strin
     Ok(roots)
 }
 
-/// Each host with a configuration of its own: the client would tell only what the last one said.
+/// Each host gets its own configuration: with one for all, the client reports only the last error.
 fn hosts(config: &Config, options: &Options, encryption: &Encryption) -> Result<Vec<Host>, String> {
     let (hosts, ports) = (config.get_hosts(), config.get_ports());
     if hosts.is_empty() {
         return Err(format!("names no host, write one such as {EXAMPLE}"));
     }
     if ports.len() > 1 && ports.len() != hosts.len() {
-        return Err("has more or less ports than hosts".to_owned());
+        return Err("has a different number of ports than hosts".to_owned());
     }
     let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
     let indexed = hosts.iter().enumerate();
@@ -227,13 +228,13 @@ fn check_host(host: &Address, encryption: &Encryption) -> Result<(), String> {
     }
     if *encryption != Encryption::Disable && ServerName::try_from(name.as_str()).is_err() {
         return Err(format!(
-            "has the host {name}, which TLS has no name for; only sslmode=disable takes it"
+            "has the host {name}, which is no valid name for TLS; only sslmode=disable accepts it"
         ));
     }
     Ok(())
 }
 
-/// The configuration for one of the hosts, with our defaults where the URL says nothing.
+/// The configuration for one of the hosts, with livehook's defaults where the URL has no option.
 fn with_host(
     from: &Config,
     options: &Options,
@@ -263,7 +264,7 @@ fn with_host(
         (Address::Unix(_), _) | (_, Encryption::Disable) => SslMode::Disable,
         (_, Encryption::Require | Encryption::VerifyFull(_)) => SslMode::Require,
     });
-    // A host may have several addresses, of which one takes writes.
+    // A host may have several addresses, and only one may be writable.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     if let Some(user) = from.get_user() {
         config.user(user);

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::events::{EVENT_COLUMNS, event_of};
 use crate::event::Seq;
 use crate::inbox::delivery::{
-    Attempts, DeliveryChange, DeliveryCommit, HandlerId, Lane, OutOfLine, Owed, Parked, Registered,
-    ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
+    Attempts, DeliveryChange, DeliveryCommit, DeliveryRow, HandlerId, Lane, Owed, Parked,
+    Registered, ReplayedDelivery, RowCounts, RowState, Start, replay_lane,
 };
 use crate::inbox::query::sql_order;
 
@@ -463,15 +463,15 @@ pub(super) fn count(conn: &Connection, handler: HandlerId) -> rusqlite::Result<R
 }
 
 /// Whether an event has a row.
-pub(super) fn out_of_line(
+pub(super) fn delivery_row(
     conn: &Connection,
     handler: HandlerId,
     seq: Seq,
-) -> rusqlite::Result<Option<OutOfLine>> {
+) -> rusqlite::Result<Option<DeliveryRow>> {
     let row = |row: &Row| {
         let state = RowState::of(row.get(0)?);
         let due = Timestamp::from_millis(row.get(4)?);
-        Ok(OutOfLine {
+        Ok(DeliveryRow {
             state,
             attempts: attempts_of(row, 1)?,
             due: Some(due).filter(|_| state == RowState::Due),

@@ -131,7 +131,7 @@ pub(super) fn search(
     }
 }
 
-/// Steps over runs of ids that hold nothing received in the wanted time.
+/// ClockJumps over runs of ids that hold nothing received in the wanted time.
 fn skip(
     conn: &Connection,
     filter: &EventFilter,

@@ -198,7 +198,7 @@ fn what_has_no_appname_is_found_by_its_streamid_alone() {
             ("/css", words("bert", 2)),
             ("/css", relay("rtmp://push.example.com/live/bert?a=b")),
             ("/css", relay("rtmp://push.example.com/vod/bert")),
-            // Another source, so another stream, whatever its app.
+            // A stream of another source is another stream, even in the same app.
             ("/other", of_app("vod", "anna")),
             ("/other", words("bert", 1)),
         ] {
@@ -219,8 +219,8 @@ fn what_has_no_appname_is_found_by_its_streamid_alone() {
         let counted = |query: &str| delete(&server, &format!("{query}&dry_run=true")).json();
         let nobody = json!({ "count": 2, "without_appname": 1, "maybe_another_app": 0 });
         assert_eq!(counted("stream=live/anna"), nobody);
-        // The relay to vod shows that source css has a stream bert there, too. Of source other
-        // nothing is known.
+        // The relay to vod shows that source css has a stream bert in another app, too. For the
+        // source other, nothing is known.
         let some = json!({ "count": 5, "without_appname": 3, "maybe_another_app": 2 });
         assert_eq!(counted("stream=live/bert"), some);
         let one = json!({ "count": 1, "without_appname": 1, "maybe_another_app": 0 });

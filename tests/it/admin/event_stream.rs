@@ -100,7 +100,7 @@ fn a_watcher_sees_what_arrives_and_resumes_where_it_ended() {
         for stream in ["room-7", "room-8"] {
             assert_eq!(again.next("event").2["streamid"], stream);
         }
-        // A position of another store.
+        // A position from another store.
         let mut lost = Watcher::of(&server, "", "Last-Event-ID: 999999\r\n");
         push(&server, "room-9");
         assert_eq!(lost.next("event").2["streamid"], "room-9");
@@ -131,7 +131,7 @@ fn many_events_reach_a_watcher_in_order_and_watchers_are_limited() {
         }
     }
     drop(watchers);
-    // A client that disconnected makes room, at the latest when something is sent to it.
+    // A client that has disconnected frees its place, at the latest when something is sent to it.
     crate::support::wait_for("room", || {
         push(&server, "another");
         let taken = TcpStream::connect(server.admin).ok()?;
@@ -179,7 +179,7 @@ fn handler_states_are_sent_while_events_never_end() {
                 }
             });
         }
-        // Whatever fails, the others end.
+        // If one of them fails, the others end.
         let message = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             watcher.next("event");
             assert_eq!(

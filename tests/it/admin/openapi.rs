@@ -150,7 +150,7 @@ fn answers_have_the_members_of_the_document() {
     let members = |value: &Value| -> BTreeSet<String> {
         value.as_object().unwrap().keys().cloned().collect()
     };
-    // There only in some cases.
+    // Members that exist only in some cases.
     let seldom = ["body_base64", "data_base64", "untyped"];
     let mut lists = 0;
     for (path, method, operation) in operations(&document) {
@@ -243,7 +243,7 @@ fn the_document_has_what_client_generators_need() {
             );
             continue;
         }
-        // One type, or the two or three of a value.
+        // One type, or two or three possible types.
         assert!(!types(schema).is_empty(), "{place} has no type: {schema}");
         for name in schema["required"].as_array().into_iter().flatten() {
             assert!(

@@ -224,7 +224,7 @@ fn long_bodies_make_short_pages() {
             assert_eq!(server.post("/css", body).status, 401);
             sent += 1;
             if sent == 40 {
-                // No more than 50 are taken in a second.
+                // At most 50 are added per second.
                 let second = now();
                 wait_for("the next second", || (now() > second + 1).then_some(()));
             }

@@ -85,7 +85,7 @@ fn what_the_store_does_not_take_is_listed_under_its_own_kind() {
         inbox: "min_free = \"1000PiB\"".into(),
         ..Settings::default()
     });
-    // At the URL of another kind: it is authentic, so the body decides the kind.
+    // It comes to the URL of another kind, but is authentic, so the body decides the kind.
     let screenshot = signed(json!({ "event_type": 200 }));
     assert_eq!(server.post("/css/stream-begin", &screenshot).status, 503);
     let first = windows(&server);
@@ -148,7 +148,7 @@ fn forgeries_without_a_source_token_open_no_window() {
     assert_eq!(forgeries(&server, "unsigned"), 6.0);
     assert_eq!(forgeries(&server, "half-signed"), 1.0);
     assert_eq!(forgeries(&server, "signature"), 5.0);
-    // Authentic but for expiry: the clock is wrong, or it came too late.
+    // Authentic except that it has expired: a clock is wrong, or it came too late.
     refused(&late());
     let items = windows(&server);
     assert_eq!(items.len(), 1);
@@ -175,7 +175,7 @@ fn a_new_key_clears_the_windows_of_its_source() {
         handlers: handlers.to_owned(),
         ..Settings::default()
     };
-    // A reload that does not touch the source is none.
+    // A reload that does not change the source keeps the window.
     let log = "[handlers.log]\nto = { type = \"log\" }\n";
     reload(&server, &with(KEY, log), RELOADED);
     let forged = signed_with("Forged", now() + 600, push.clone());

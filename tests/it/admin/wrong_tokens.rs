@@ -65,14 +65,14 @@ fn many_wrong_tokens_leave_a_connection_for_the_right_one() {
             scope.spawn(move || {
                 let mut client = Client::with_timeout(address, Duration::from_secs(5));
                 let headers = [("authorization", "Bearer x")];
-                // Some are left waiting for longer than that.
+                // Some wait for longer than that.
                 if let Ok(answer) = client.request("GET", "/api/handlers", &headers, None) {
                     assert_eq!(answer.status, 401);
                     answered.send(()).unwrap();
                 }
             });
         }
-        // All others have had their answers.
+        // All others were answered.
         for _ in 0..WRONG_CLIENTS - 16 {
             answered.1.recv_timeout(Duration::from_secs(20)).unwrap();
         }

@@ -14,7 +14,7 @@ use crate::support::server::livehook;
 use crate::support::target::{Hit, Reply, Target, reserve};
 use crate::support::{Settings, TestServer, wait_for};
 
-/// A target that rejects everything, to begin with.
+/// A target that at first rejects everything.
 fn rejecting_target() -> (Target, Settings) {
     let target = Target::start(|_| Reply::Status(400));
     let settings = Settings::with_handlers(&format!(
@@ -24,7 +24,7 @@ fn rejecting_target() -> (Target, Settings) {
     (target, settings)
 }
 
-/// Lets the target take each answer from a channel, and answer 200 when the channel is closed.
+/// The target takes each answer from a channel. When the channel is closed, it answers 200.
 fn answer_one_by_one(target: &Target) -> Sender<u16> {
     let (answers, given): (_, Receiver<u16>) = channel();
     let given = Mutex::new(given);

@@ -48,7 +48,7 @@ fn on_terminal(server: &TestServer, columns: u16, arguments: &[&str]) -> String 
         sent.extend_from_slice(&part[..read]);
     }
     assert!(child.wait().unwrap().success());
-    // The terminal's own line ends.
+    // The line ends of the terminal.
     String::from_utf8(sent).unwrap().replace("\r\n", "\n")
 }
 
@@ -68,7 +68,7 @@ fn a_help_text_fits_the_terminal() {
     let all = help(&[]);
     let (_, commands) = all.split_once("Commands:\n").unwrap();
     let (commands, _) = commands.split_once("\n\n").unwrap();
-    // What a name's description goes on with stands further in.
+    // The further lines of a description are indented more.
     let names = commands.lines().filter(|line| !line.starts_with("   "));
     let names: Vec<_> = names
         .filter_map(|line| line.split_whitespace().next())

@@ -8,14 +8,14 @@ use super::receiver::{self, Flaw, TOKEN};
 use super::{Grading, grade};
 use crate::support::KEY;
 
-/// At a time. Most of the time they wait.
+/// The number of receivers that are checked at a time. They wait most of the time.
 const AT_ONCE: usize = 16;
 
 /// All cases with callbacks that must be acknowledged.
 const ACKNOWLEDGED: &str = "genuine-* unsigned-* late-retry unknown-event-type missing-event-type mixed-up-url query-string t-as-string \
     shared-signature long-stream-param cjk-and-escapes spread-over-lines unknown-members null-lists numbers-as-strings repeat* counted-*";
 
-/// A flaw, the cases that it fails, and a part of the reason. Those that take long stand first.
+/// A flaw, the cases that it fails, and a part of the reason. Long checks are first.
 type Row = (Flaw, &'static [(&'static str, &'static str)]);
 
 const TABLE: [Row; 35] = [
@@ -305,7 +305,7 @@ fn check((flaw, expected): &Row) -> Grading {
     grades
 }
 
-/// The cases that must fail, and what their reasons hold.
+/// The cases that must fail, and parts of their reasons.
 fn reasons<'a>(
     grades: &'a Grading,
     expected: &[(&str, &'static str)],

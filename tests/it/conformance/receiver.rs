@@ -16,7 +16,7 @@ pub const TOKEN: &str = "conformance-token";
 /// The types that may come without a signature.
 const UNSIGNED_TYPES: [i64; 11] = [8, 314, 315, 321, 328, 332, 343, 344, 345, 348, 349];
 
-/// The one thing that is wrong.
+/// The flaw of a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     None,

@@ -61,7 +61,7 @@ fn what_arrives_while_the_page_is_opened_is_shown_once() {
     browser.run("window.give()");
     browser.wait_for("return document.querySelector('#alert').textContent.includes('`kind`')");
     assert_eq!(shown(&browser), [""; 0]);
-    // A sound one is used.
+    // A valid filter is applied.
     browser.run(
         "window.ask = window.give = null; document.querySelector('input[name=kind]').value = ''; \
          document.querySelector('input[name=stream]').value = 'live/before'",

@@ -5,8 +5,7 @@ use crate::support::server::FILE_HANDLER;
 use crate::support::{KEY, Settings, TestServer, now, signed_with};
 use serde_json::json;
 
-/// Luminance of the page's background and text, the worst contrast of anything that is written on
-/// it, and what that is.
+/// The luminance of the page's background and text, and the text with the worst contrast.
 const COLOURS: &str = "
     const luminance = (colour) => {
       const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {
@@ -33,7 +32,7 @@ const COLOURS: &str = "
 #[test]
 fn every_page_can_be_read_in_the_dark_and_in_the_light() {
     let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-    // First: what is taken ends the warning that something was refused.
+    // This comes first: an accepted callback ends the warning about refused ones.
     super::stream::post_history(&server, "room-7");
     let late = signed_with(
         KEY,

@@ -10,15 +10,15 @@ use crate::support::simulation::Simulation;
 use crate::support::target::{Reply, Target};
 use crate::support::{Settings, TestServer};
 
-/// Makes the picture again, from three minutes of simulated traffic. It needs pngquant, to have
-/// fewer colours.
+/// Makes the picture again, from three minutes of simulated traffic. Needs pngquant, which reduces
+/// the colours.
 ///
 /// `cargo test --test it picture_of_the_console -- --ignored`
 #[test]
 #[ignore = "writes docs/console.png"]
 fn the_picture_of_the_console_is_made() {
     let requests = AtomicUsize::new(0);
-    // One in three hundred fails and is tried again.
+    // One delivery in three hundred fails and is tried again.
     let target = Target::start(move |_| {
         let number = requests.fetch_add(1, Ordering::Relaxed);
         Reply::Status(if number % 300 == 299 { 503 } else { 204 })
@@ -46,7 +46,7 @@ fn the_picture_of_the_console_is_made() {
     }
     browser
         .wait_for("window.scrollTo(0, 0); return document.querySelectorAll('table').length === 2");
-    // As high as what is on the page.
+    // The window is as high as the page.
     let height =
         browser.run("return document.querySelector('main').getBoundingClientRect().bottom");
     let chrome = browser.run("return window.outerHeight - window.innerHeight");

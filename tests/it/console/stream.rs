@@ -57,8 +57,8 @@ fn recording(server: &TestServer, stream: &str, id: &str, step: &str, ago: i64) 
     );
 }
 
-/// Posts the history of a live stream: a finished push, one whose end was lost, one that goes on,
-/// and some of all other kinds.
+/// Posts the history of a live stream: a push that ended, a push without an end, a push that goes
+/// on, and some events of all other kinds.
 pub fn post_history(server: &TestServer, stream: &str) {
     begin(server, stream, "101", 3300);
     recording(server, stream, "7001", "record_start_succeeded", 3290);
@@ -225,7 +225,7 @@ fn the_history_of_a_stream_is_a_picture_that_can_be_read() {
     browser.run("document.activeElement.blur(); window.scrollTo(0, 0)");
     for (name, width, height) in [("wide", 1280, 1400), ("narrow", 360, 1600)] {
         browser.resize(width, height);
-        // Writing in the picture keeps its size.
+        // Text in the picture does not change its size.
         browser.wait_for(
             "const svg = document.querySelector('svg.timeline'); \
              return Math.abs(svg.viewBox.baseVal.width - svg.clientWidth) < 2",
@@ -295,7 +295,7 @@ fn a_name_is_text_and_its_page_opens_whatever_is_in_it() {
             .unwrap()
             .contains("1280 × 720")
     );
-    // Also when its address is opened again.
+    // The same if its address is opened again.
     let address = browser.run("return location.href");
     browser.open("about:blank");
     browser.open(address.as_str().unwrap());

@@ -63,7 +63,7 @@ fn the_list_is_what_is_live_as_that_changes() {
     push(&mut client, 1, "gone", 7200);
     push(&mut client, 0, "gone", 3600);
     let browser = open(&server);
-    // The latest comes first.
+    // The stream with the latest event is first.
     wait_for_names(&browser, &["room-10", "room-2"]);
     let cells = "return [...document.querySelectorAll('#streams tr:last-child td')].map((cell) => cell.textContent)";
     let cells = browser.run(cells);
@@ -83,7 +83,7 @@ fn the_list_is_what_is_live_as_that_changes() {
     wait_for_names(&browser, &["room-10", "gone"]);
     set(&browser, "live", "");
     wait_for_names(&browser, &["room-10", "room-3", "room-2", "gone"]);
-    // Here one that ends stays.
+    // On this page a stream that ends stays in the list.
     push(&mut client, 0, "room-2", 20);
     browser.wait_for("return document.querySelectorAll('#streams .live').length === 1");
 
@@ -95,7 +95,7 @@ fn the_list_is_what_is_live_as_that_changes() {
     browser.click("Stream");
     wait_for_names(&browser, &["gone", "room-2", "room-3", "room-10"]);
     assert_eq!(sorted(&browser), json!([["Stream", "ascending"]]));
-    // With the keyboard, which stays on the head of the column.
+    // The keyboard can sort too, and keeps the focus on the column's head.
     browser.run("document.querySelector('#main .sortable th button').focus()");
     browser.press(ENTER);
     wait_for_names(&browser, &["room-10", "room-3", "room-2", "gone"]);
@@ -105,7 +105,7 @@ fn the_list_is_what_is_live_as_that_changes() {
         browser.run("return document.activeElement.textContent"),
         "State"
     );
-    // What has been heard of a stream last is looked up now and then.
+    // The time of a stream's last event is updated now and then.
     browser.click("Last event, UTC");
     browser.click("Last event, UTC");
     let shot = json!({
@@ -114,7 +114,7 @@ fn the_list_is_what_is_live_as_that_changes() {
     assert_eq!(client.post("/css", signed(shot)).unwrap().status, 200);
     wait_for_names(&browser, &["gone", "room-2", "room-10", "room-3"]);
 
-    // Searched by the server, in any case; what comes later has to fit, too.
+    // The server searches and ignores case. Streams that appear later must match, too.
     set(&browser, "search", "ROOM-1");
     wait_for_names(&browser, &["room-10"]);
     push(&mut client, 1, "other", 10);
@@ -150,7 +150,7 @@ fn a_long_list_comes_in_parts_and_does_not_grow_by_itself() {
         let page = server.get("/api/streams?stream=late").json();
         page["items"].get(0).map(drop)
     });
-    // One that is shown makes room for one that comes later.
+    // A later stream replaces one that was shown.
     push(&mut client, 0, "room-7", 0);
     wait_for_count("199 streams shown, there are more.");
     push(&mut client, 1, "later", 0);

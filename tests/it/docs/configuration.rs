@@ -1,4 +1,4 @@
-//! TOML blocks are configurations, whole or in part, that `livehook check` takes.
+//! `livehook check` accepts each TOML block, which is a whole configuration or a part of one.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::support::server::livehook;
 
 const KEY: &str = "DocsKeyDocsKeyDocsKeyDocsKey1234";
 
-/// What a file or variable that an option names may hold.
+/// The content of a file or variable that an option names.
 fn secret_for(option: &str) -> &'static str {
     match option.split('_').next() {
         Some("key" | "keys") => KEY,
@@ -22,7 +22,7 @@ fn secret_for(option: &str) -> &'static str {
     }
 }
 
-/// What a block needs around it: files and variables, by option and name.
+/// The files and variables that a block needs, by option and name.
 #[derive(Default)]
 struct Needs {
     files: Vec<(String, String)>,
@@ -49,7 +49,7 @@ impl Needs {
     }
 }
 
-/// The dependencies of a program that uses livehook: its crates are where they are said to be.
+/// The dependencies of a program that uses livehook: its crates are at the given paths.
 fn check_dependencies(dependencies: &Value) -> Result<(), String> {
     for (name, dependency) in dependencies.as_object().into_iter().flatten() {
         if let Some(path) = dependency.get("path").and_then(Value::as_str) {

@@ -1,13 +1,13 @@
-//! Links lead to files and headings that are there, and lead to every page.
+//! Links lead to existing files and headings, and every page has a link to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::page::{Link, Page, root};
+use super::page::{Link, Page, quoted, root};
 use super::{all_pages, assert_none, pages};
 
-/// Where a link within the repository leads: the file from the root, and the heading. None:
-/// elsewhere.
+/// The file, from the repository's root, and the heading that a link leads to. None if it leads out
+/// of the repository.
 fn destination(page: &Page, link: &Link) -> Option<(String, Option<String>)> {
     let target = &link.target;
     if target.contains("://") || target.starts_with("mailto:") {
@@ -40,7 +40,7 @@ fn problem_of(page: &Page, link: &Link, all: &BTreeMap<&str, &Page>) -> Option<S
         return Some(format!("there is no {file}"));
     }
     let heading = heading?;
-    // Lines of a source are named without anybody having written an anchor.
+    // Links to lines of a source need no anchor.
     let page = all.get(&*file)?;
     let is_there = page.anchors.contains(&heading);
     (!is_there).then(|| format!("{file} has no heading with the name #{heading}"))
@@ -58,6 +58,41 @@ fn links_lead_to_files_and_headings_that_are_there() {
             }
         }
     }
+    assert_none(&problems);
+}
+
+/// A file or folder of the repository that a line names as code. With `NAME` or `*` in it, it stands for several.
+fn files_named(line: &str) -> impl Iterator<Item = &str> {
+    let folders = [
+        "src/",
+        "crates/",
+        "tests/",
+        "benches/",
+        "examples/",
+        "config/",
+        "docs/",
+        ".ci/",
+    ];
+    let named =
+        quoted(line).filter(move |code| folders.iter().any(|folder| code.starts_with(folder)));
+    named.filter(|code| !code.contains([' ', '*']) && !code.contains("NAME"))
+}
+
+#[test]
+fn the_files_that_pages_name_are_there() {
+    let mut problems = Vec::new();
+    let mut found = 0;
+    for page in all_pages() {
+        for (line, number) in page.lines.iter().zip(1..) {
+            for file in files_named(line) {
+                found += 1;
+                if !root().join(file).exists() {
+                    problems.push(page.at(number, &format!("there is no {file}")));
+                }
+            }
+        }
+    }
+    assert!(found > 80, "{found}");
     assert_none(&problems);
 }
 

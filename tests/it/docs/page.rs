@@ -1,20 +1,20 @@
-//! A Markdown file: its lines, code blocks, headings and links, as GitHub sees them.
+//! A Markdown file as GitHub shows it: lines, code blocks, headings and links.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-/// The repository.
+/// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A file of the repository.
+/// Reads a file of the repository.
 pub fn read(path: &str) -> String {
     let text = std::fs::read_to_string(root().join(path));
     text.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The page must be this text. `LIVEHOOK_BLESS=1` makes it so.
+/// Fails unless the page has this text. With `LIVEHOOK_BLESS=1`, writes the text to the page.
 #[track_caller]
 pub fn assert_page(path: &str, expected: &str) {
     if std::env::var_os("LIVEHOOK_BLESS").is_some() {
@@ -46,7 +46,7 @@ pub fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     })
 }
 
-/// The rows of the page's table whose first heading begins so.
+/// The rows of the table whose first heading begins with this text.
 pub fn table(path: &str, heading: &str) -> Vec<Vec<String>> {
     let text = read(path);
     let begin = text.find(&format!("\n| {heading}"));
@@ -57,12 +57,12 @@ pub fn table(path: &str, heading: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What a cell shows as code.
+/// The texts that a cell shows as code.
 pub fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// What a cell shows as code, if it shows nothing else.
+/// The text of a cell that contains only code.
 pub fn code(cell: &str) -> Option<&str> {
     let code = cell.strip_prefix('`')?.strip_suffix('`')?;
     (!code.contains('`')).then_some(code)
@@ -70,12 +70,12 @@ pub fn code(cell: &str) -> Option<&str> {
 
 /// A code block.
 pub struct Block {
-    /// The first word behind the fence.
+    /// The first word after the fence.
     pub language: String,
-    /// The second one: the file that it is, for the commands of the page.
+    /// The second word: the file that the block is for the commands of the page.
     pub file: Option<String>,
     pub text: String,
-    /// Where its fence stands, counted from 1.
+    /// The line of the opening fence, counted from 1.
     pub line: usize,
 }
 
@@ -86,14 +86,14 @@ pub struct Link {
 }
 
 pub struct Page {
-    /// From the repository's root, with slashes.
+    /// The path from the repository's root, with slashes.
     pub path: String,
     pub lines: Vec<String>,
     pub blocks: Vec<Block>,
     pub links: Vec<Link>,
-    /// What a link behind `#` may name.
+    /// The anchors of the page.
     pub anchors: Vec<String>,
-    /// The fence that nothing closes.
+    /// The line of a fence that is not closed.
     pub unclosed: Option<usize>,
 }
 
@@ -121,7 +121,7 @@ impl Page {
                 if bare.trim_end() == fence {
                     page.blocks.extend(open.take().map(|(_, _, block)| block));
                 } else {
-                    // In a list a block stands further to the right.
+                    // In a list, a block is indented.
                     let own = line.len() - bare.len();
                     block.text += &line[own.min(*indent)..];
                     block.text.push('\n');
@@ -166,7 +166,7 @@ impl Page {
             .filter(move |block| block.language == language)
     }
 
-    /// A message about a line.
+    /// A message about a line of the page.
     pub fn at(&self, line: usize, message: &str) -> String {
         format!("{}:{line}: {message}", self.path)
     }
@@ -181,12 +181,12 @@ fn heading(line: &str) -> Option<&str> {
         .then_some(text.strip_prefix(' ')?.trim())
 }
 
-/// The name that GitHub gives to a heading: what is shown of it, small, without punctuation, with
-/// hyphens for blanks.
+/// The anchor that GitHub gives to a heading: its visible text in lower case, without punctuation,
+/// with hyphens for spaces.
 fn anchor(heading: &str) -> String {
     let mut shown = String::new();
     let mut rest = heading;
-    // Of a link only its text is shown.
+    // Only the text of a link counts.
     while let Some((before, after)) = rest.split_once("](") {
         shown += before;
         rest = after.split_once(')').map_or("", |(_, rest)| rest);
@@ -201,7 +201,7 @@ fn anchor(heading: &str) -> String {
     kept.collect()
 }
 
-/// The line without what stands between backticks.
+/// The line without the text between backticks.
 fn without_code(line: &str) -> String {
     let parts = line.split('`').step_by(2);
     parts.collect::<Vec<_>>().join("")
@@ -218,7 +218,7 @@ fn link_targets(line: &str) -> Vec<String> {
         let found = line.split(opening).skip(1);
         targets.extend(found.map(|rest| rest.split(closing).next().unwrap_or("").to_owned()));
     }
-    // `[name]: target`, which links refer to.
+    // `[name]: target`, the target of links elsewhere in the page.
     if let Some((name, target)) = line.split_once("]: ")
         && name.starts_with('[')
         && !name.contains(' ')
@@ -228,7 +228,7 @@ fn link_targets(line: &str) -> Vec<String> {
     targets
 }
 
-/// A row of a table, or a line that is one link or URL and nothing else.
+/// Whether a line is a table row, or only a link or a URL.
 pub fn may_be_long(line: &str) -> bool {
     let bare = line.trim_start_matches([' ', '-', '*', '>', '!']);
     let bare = bare.trim_end_matches(['.', ',', ';', ':', ' ']);

@@ -1,5 +1,4 @@
-//! The programs in README.md that receive an event, in Python and JavaScript: they run as they
-//! stand there.
+//! The programs in README.md that receive an event, in Python and JavaScript, work as they are.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +12,7 @@ use crate::support::receiver::{Receiver, SECRET};
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, signed, wait_for};
 
-/// Writes the program into the folder, for this address in place of its own.
+/// Writes the program into the folder, with this address instead of its own.
 fn program(folder: &Path, language: &str, address: SocketAddr) -> std::path::PathBuf {
     let readme = Page::read("README.md");
     let mut blocks = readme.blocks_of(language);
@@ -22,7 +21,7 @@ fn program(folder: &Path, language: &str, address: SocketAddr) -> std::path::Pat
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
     assert!(block.text.contains("127.0.0.1") && block.text.contains("9000"));
     let text = block.text.replace("127.0.0.1", &ip).replace("9000", &port);
-    // The suffix tells node that the program imports modules.
+    // With this suffix, node accepts that the program imports modules.
     let file = folder.join("receive").with_extension(match language {
         "js" => "mjs",
         _ => "py",

@@ -1,6 +1,6 @@
-//! The pages in `docs/reference`, and tables of others, say what the built program says of itself.
+//! The pages in `docs/reference`, and tables on other pages, agree with the built program.
 //!
-//! `LIVEHOOK_BLESS=1` writes the help of the commands into `cli.md` again.
+//! `LIVEHOOK_BLESS=1` writes the help of the commands to `cli.md` again.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ fn page(name: &str) -> Page {
     Page::read(&format!("docs/reference/{name}"))
 }
 
-/// What a command says of itself, as wide as where there is no terminal.
+/// The help of a command, in the width without a terminal.
 fn help(command: &[&str]) -> String {
     let mut asking = livehook();
     asking.args(command).arg("--help").stdin(Stdio::null());
@@ -25,7 +25,7 @@ fn help(command: &[&str]) -> String {
     lines.join("\n").trim_end().to_owned() + "\n"
 }
 
-/// The commands in the help of the whole.
+/// The commands in the main help.
 pub fn commands() -> Vec<String> {
     let help = help(&[]);
     let (_, list) = help.split_once("Commands:\n").unwrap();
@@ -38,7 +38,7 @@ pub fn commands() -> Vec<String> {
     names.into_iter().filter(|name| name != "help").collect()
 }
 
-/// The page with the help of each command behind its heading.
+/// The page with the help of each command below its heading.
 fn with_help(page: &Page) -> Result<String, String> {
     let mut lines = page.lines.clone();
     let mut sections = vec![("# Commands".to_owned(), help(&[]))];
@@ -174,7 +174,7 @@ fn the_readme_has_the_fields_of_the_callback_template() {
     let said = String::from_utf8(checked.unwrap().stdout).unwrap();
     let (_, template) = said.split_once("Callback template").unwrap();
     let lines = template.lines().skip(1);
-    // With one field that the platform does not use any more.
+    // The table has one more field, which the platform does not use any more.
     let lines =
         lines.take_while(|line| line.contains("NotifyUrl ") && !line.contains("deprecated"));
     let expected = lines.map(|line| {

@@ -1,16 +1,15 @@
-//! The `sh` blocks of a page are one script, which runs in a new directory that holds a copy of
-//! `config/`.
+//! The `sh` blocks of a page are one script. It runs in a new directory with a copy of `config/`.
 //!
 //! - `livehook` is the built program, and `cargo run -- X` is `livehook X`.
-//! - What would build, install or test is not run: [`NOT_RUN`]. That the files and variables are
-//!   there is checked.
-//! - A block of any language that names a file behind its language, as in "toml livehook.toml", is
-//!   that file from there on.
-//! - The usual ports become free ones, in the script and in `config/`: the page's own pair of
-//!   addresses.
-//! - What does not end by itself stands last in its block and runs in the background from then on.
-//!   A server is waited for until it is ready. It ends when the page starts the next one at the
-//!   same address, or at the end, and has to end well.
+//! - Commands that build, install or test are not run: [`NOT_RUN`]. Their files and variables must
+//!   exist.
+//! - A block of any language may name a file after its language, such as "toml livehook.toml". From
+//!   there on, the script has this file.
+//! - The usual ports are replaced by free ones, in the script and in `config/`: each page has its
+//!   own pair of addresses.
+//! - A command that does not end by itself must be the last of its block. It runs in the
+//!   background, and the script waits until a server is ready. A server ends when the page starts
+//!   the next one at the same address, or at the end of the page, and must end without an error.
 
 use std::fmt::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -26,7 +25,7 @@ use super::{assert_none, pages};
 use crate::support::target::reserve;
 use crate::support::wait_up_to;
 
-/// Commands that are looked at and left out, by how they begin.
+/// Commands that are checked but not run, by their first words.
 const NOT_RUN: &[&str] = &[
     ".ci/run",
     "bash .ci/run",
@@ -47,16 +46,16 @@ const NOT_RUN: &[&str] = &[
     "tests/run",
 ];
 
-/// What would take too long, and what is run in its place.
+/// Commands that would take too long, and the commands that are run instead.
 const SHORTER: &[(&str, &str)] = &[
     ("cargo run -- ", "livehook "),
     ("--duration 1m", "--duration 2s"),
 ];
 
-/// A whole page; the machine may be slow and busy.
+/// The longest time for a whole page, on a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Defined before the page's own lines.
+/// Shell functions, defined before the lines of the page.
 const PRELUDE: &str = r#"set -euo pipefail
 server=
 stop() {
@@ -81,12 +80,12 @@ set -v
 
 enum Step {
     Run(String),
-    /// It does not end by itself.
+    /// Whether the command does not end by itself.
     Background(String),
     LeftOut,
 }
 
-/// The words of a command in front of its comment: variables that are set for it, and the rest.
+/// The variables that a line sets for a command, and the rest without its comment.
 fn words(line: &str) -> (Vec<&str>, Vec<&str>) {
     let command = line.split(" #").next().unwrap_or("");
     let mut rest: Vec<&str> = command.split_whitespace().collect();
@@ -118,7 +117,7 @@ fn is_mentioned(text: &str, folders: &[&str]) -> bool {
     found.unwrap().success()
 }
 
-/// That what a command names is there, as far as can be seen without running it.
+/// Checks, without running a command, that the files that it names exist.
 fn check_left_out(variables: &[&str], arguments: &[&str]) -> Result<(), String> {
     let exists = |path: &str| root().join(path).exists();
     for variable in variables {
@@ -176,7 +175,7 @@ fn step(line: &str) -> Result<Step, String> {
     })
 }
 
-/// Starts it, and waits until it is ready if it is a server.
+/// Starts the command. Waits until it is ready if it is a server.
 fn in_background(command: &str, usual: &str) -> String {
     if !command.contains("livehook serve") && !command.contains("livehook demo") {
         return format!("{command} >>background.log 2>&1 &\n");
@@ -186,12 +185,12 @@ fn in_background(command: &str, usual: &str) -> String {
     let ready = |address| format!("wait_until livehook health --ready --url http://{address}\n");
     let started = format!("{command} >>server.log 2>&1 &\n");
     let mut lines = match own {
-        // One beside the other, as in a second terminal.
+        // Starts it in the background, as in a second terminal.
         Some(address) => started + &ready(address),
         None => format!("stop\n{started}server=$!\n{}", ready(usual)),
     };
     if command.contains("livehook demo") {
-        // What it leads to comes after all that it shows.
+        // Its effects come after everything that it shows.
         lines += "wait_until grep 'try next' server.log\n";
     }
     lines
@@ -222,7 +221,7 @@ fn script(page: &Page, addresses: &[(&str, String)]) -> Result<String, String> {
 }
 
 fn add_commands(script: &mut String, block: &Block) -> Result<(), String> {
-    // With its continuations a command is one line here.
+    // Joins a command and its continuation lines.
     let text = block.text.replace("\\\n", " ");
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
@@ -266,7 +265,7 @@ fn run(page: &Page) -> Result<(), String> {
         ("127.0.0.1:9090", admin.clone()),
     ];
     let script = script(page, &addresses)?;
-    // Beside the directory that the page sees.
+    // The directory of the script's own files, which the page does not see.
     let [bin, work, file, output] =
         ["bin", "work", "script", "output"].map(|name| directory.path().join(name));
     std::fs::create_dir(&work).unwrap();
@@ -283,7 +282,7 @@ fn run(page: &Page) -> Result<(), String> {
         .env("PATH", format!("{}:{path}", bin.display()))
         .env("HOME", &work)
         .env("LANG", "C.UTF-8")
-        // What a configuration does not say would be the usual ports, too.
+        // A configuration without addresses would use the usual ports, too.
         .env("LIVEHOOK__SERVER__LISTEN", callbacks)
         .env("LIVEHOOK__ADMIN__LISTEN", admin)
         .env("LIVEHOOK__SERVER__DRAIN_DELAY", "0s")
@@ -297,7 +296,7 @@ fn run(page: &Page) -> Result<(), String> {
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         wait_up_to(PATIENCE, &page.path, || bash.try_wait().unwrap())
     }));
-    // What still runs in the background, or everything if it took too long.
+    // Ends the processes in the background, or all of them if the page took too long.
     let _ = kill_process_group(group, Signal::KILL);
     let _ = bash.wait();
     let said = std::fs::read_to_string(&output).unwrap();

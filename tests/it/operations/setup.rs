@@ -269,14 +269,14 @@ fn placeholders_end_with_2_and_secrets_are_not_repeated() {
         "with blank",
         &eighty,
     ] {
-        // In the text, in a file, in a variable.
+        // The secret is in the text, in a file, in a variable.
         fs::write(directory.path().join("key"), format!("\u{FEFF}{value}\r\n")).unwrap();
         for (way, place) in [
             (format!("keys = [\"{value}\"]"), "sources.css.keys"),
             ("key_file = \"key\"".to_owned(), "sources.css.key_file"),
             ("keys_env = \"KEY\"".to_owned(), "sources.css.keys_env"),
         ] {
-            // What a variable has between blanks are several keys.
+            // Words in a variable, separated by spaces, are several keys.
             if value == "with blank" && place.ends_with("_env") {
                 continue;
             }
@@ -349,8 +349,8 @@ fn config(directory: &Path) -> std::path::PathBuf {
 fn an_unwritable_directory_ends_with_2() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("file"), "").unwrap();
-    // Below a file nobody can write, root included; in /proc neither, but that shows only when it
-    // is tried.
+    // Nobody can write below a file, not even root. The same is true in /proc, but there only the
+    // attempt shows it.
     for (path, commands) in [
         ("file/data", &["serve", "check"][..]),
         ("file", &["serve", "check"]),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Ends, Receiver, TERM, assert_stored, database};
 use crate::support::load::Load;
 
-/// Between two events of a sender.
+/// The pause between two events of a sender.
 const PACE: Duration = Duration::from_millis(30);
 
 #[test]

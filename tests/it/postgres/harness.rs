@@ -77,7 +77,7 @@ fn the_roles_may_what_they_are_for() {
     assert!(error.contains("permission denied"), "{error}");
 }
 
-/// Set, the test below is the process that is killed, and this is where it says what it started.
+/// If set, the test below is the process that is killed, and writes to this file what it started.
 const HOME: &str = "LIVEHOOK_TEST_HOME";
 
 #[test]

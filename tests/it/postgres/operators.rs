@@ -9,8 +9,8 @@ use super::{Receiver, database};
 use crate::support::postgres::shared;
 use crate::support::{json_lines, signed, wait_for, wait_up_to};
 
-/// A handler that rejects everything until a file `mended` is there, and then writes its standard
-/// input to `out`, a line in one piece: attempts may run side by side.
+/// A handler that rejects everything until a file `mended` exists. Then it writes its standard
+/// input to `out`, each line in one write, because attempts may run at the same time.
 fn mendable(directory: &Path) -> String {
     let path = directory.display();
     format!(
@@ -93,7 +93,7 @@ fn replay_and_discard_work_at_a_receiver_that_does_not_run_the_handler() {
         (202, json!({ "count": 1 }))
     );
     let handled = |count: usize| {
-        // It may only be noticed by the slow poll.
+        // Only the slow poll may notice it.
         let lines = wait_up_to(Duration::from_secs(20), "the replay", || {
             Some(json_lines(&directory.path().join("out"))).filter(|lines| lines.len() >= count)
         });

@@ -1,5 +1,5 @@
-//! Receivers that reach their database through a pooler of transactions, where nothing holds from
-//! one statement to the next.
+//! Receivers that reach their database through a transaction pooler. Each statement may run on
+//! another connection.
 
 use std::time::Duration;
 

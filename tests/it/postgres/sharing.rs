@@ -65,7 +65,7 @@ fn handlers_move_when_receivers_come_and_go_under_load() {
     let url = database();
     let mut first = Receiver::start(&url, &ends.handlers());
     first.wait_to_run(2);
-    // The second address answers only later: the senders pass it over.
+    // The second address answers only later, so the senders skip it.
     let mut second = Receiver::start(&url, &ends.handlers());
     second.server.take().unwrap().stop();
     let load = Load::on(

@@ -1,9 +1,9 @@
 //! A simulated disk that keeps synced data, and any part of the rest.
 //!
-//! Files are kept by blocks of 4 KiB: of an unsynced write each block is lost, or on the disk, or
-//! torn between sectors of 512 bytes, independent of all others. Names are kept likewise: one that
-//! was made, removed or changed is durable when its directory was synced. After a sync that failed
-//! the kernel takes what was to be synced for clean: a later sync says nothing of it.
+//! Files consist of blocks of 4 KiB. Each block of an unsynced write is lost, or on disk, or torn
+//! between sectors of 512 bytes, independently of the others. The same holds for names: a name that
+//! was made, removed or changed is durable once its directory was synced. After a failed sync, the
+//! kernel regards the data as written: a later sync reports no error for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,8 +44,7 @@ pub(super) struct Disk {
     renamed: Vec<Naming>,
     /// The names as the system shows them.
     shown: BTreeMap<PathBuf, usize>,
-    /// For each inode that is being synced, how much of it and of the names was there when the sync
-    /// began.
+    /// For each inode that is being synced: the data and names that existed when the sync began.
     syncing: BTreeMap<u64, Vec<Began>>,
 }
 
@@ -133,7 +132,8 @@ impl Disk {
                 began.push(Began { changes: n });
             }
             Op::SyncEnd { inode, good } => {
-                // Of two at a time the later one is taken for both: it covers no more than it must.
+                // Of two syncs at the same time, the one that began first is taken to end first.
+                // So no sync covers more than it really did.
                 let began = self.syncing.get_mut(inode).and_then(|began| {
                     let first = (!began.is_empty()).then(|| began.remove(0));
                     first.map(|began| began.changes)
@@ -197,7 +197,7 @@ impl Disk {
 
     /// Writes what a power cut leaves into an empty directory that stands for `from`.
     pub(super) fn cut(&self, from: &Path, into: &Path, chance: &mut Chance) {
-        // The chance is anything from losing all to keeping all.
+        // The share of lost data is random, from nothing to everything.
         let survives = [0, 10, 50, 90, 100][chance.below(5) as usize];
         let mut names = self.names.clone();
         for naming in &self.renamed {
@@ -207,7 +207,7 @@ impl Disk {
         }
         for (path, file) in names {
             let name = path.strip_prefix(from).unwrap();
-            // SQLite's shared memory, which it makes again.
+            // The shared memory of SQLite, which it makes again.
             if name.to_str().unwrap().ends_with("-shm") {
                 continue;
             }
@@ -269,7 +269,7 @@ fn put(content: &mut Vec<u8>, at: u64, bytes: &[u8]) {
     content[at as usize..end].copy_from_slice(bytes);
 }
 
-/// Zeros take no room.
+/// Zeros use no memory.
 fn write_with_holes(path: &Path, content: &[u8]) {
     let file = File::create(path).unwrap();
     file.set_len(content.len() as u64).unwrap();

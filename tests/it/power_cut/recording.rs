@@ -1,4 +1,4 @@
-//! Reads what `record.c` has written.
+//! Reads the recording that `record.c` wrote.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,7 +50,7 @@ pub(super) enum Op<'a> {
     },
 }
 
-/// Builds the library that records, into a directory.
+/// Builds the recording library in a directory.
 pub(super) fn library(directory: &Path) -> PathBuf {
     let library = directory.join("record.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/power_cut/record.c");

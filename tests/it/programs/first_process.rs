@@ -43,7 +43,7 @@ fn first_and_server(server: &TestServer) -> (u32, u32) {
 fn process_1_reaps_orphans_and_ends_like_the_server() {
     let Some(under) = namespace() else { return };
     let directory = tempfile::tempdir().unwrap();
-    // The subshell outlives the program, and belongs to nobody then.
+    // The subshell outlives the program. Then it has no parent.
     let script = r#"(sleep 0.1; echo >>"$1/left") & exit 0"#;
     let mut server = TestServer::start(&Settings {
         under,
@@ -61,7 +61,7 @@ fn process_1_reaps_orphans_and_ends_like_the_server() {
         let all = descendants(server.pid());
         (!all.iter().any(Process::is_zombie)).then_some(())
     });
-    // A reload, and then the end, by signals to the first process.
+    // Signals to the first process: a reload, then the end.
     kill("HUP", first);
     wait_up_to(TIMEOUT, RELOADED, || {
         server.log().contains(RELOADED).then_some(())

@@ -1,4 +1,4 @@
-//! The platform's clock and the receiver's are not the same.
+//! The platform's clock and the receiver's differ.
 
 use super::{RestartedServer, assert_proven};
 use crate::support::simulation::simulate;
@@ -28,7 +28,7 @@ fn beyond_the_grace_everything_is_refused_and_logged() {
     assert!(report["answers"]["401"].as_u64().unwrap() > 60);
     let server = restarted.server();
     let offset = server.metric("livehook_clock_offset_seconds{source=\"css\"}");
-    // Signatures that are not renewed grow older in the time that is pressed together.
+    // Signatures that are not renewed age as fast as the shortened schedule.
     assert!((-4400.0..=-3590.0).contains(&offset), "{offset}");
     assert!(server.log().contains("clock"), "{}", server.log());
     assert!(server.events().is_empty());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{RestartedServer, assert_delivered, assert_proven, repeated_for};
 use crate::support::simulation::Simulation;
 
-/// More with `LIVEHOOK_CRASHES=100`.
+/// The number of kills. `LIVEHOOK_CRASHES=100` makes more.
 const KILLS: u64 = 8;
 
 #[test]
@@ -39,8 +39,8 @@ fn many_kills_lose_nothing() {
 
 #[test]
 fn after_eleven_minutes_of_outage_everything_is_accepted_at_last() {
-    // A minute is a second. Kinds that the platform repeats for less than eleven minutes are left
-    // out.
+    // A minute takes a second. Kinds that the platform repeats for less than eleven minutes are
+    // left out.
     let mut restarted = RestartedServer::start();
     let mut simulation = Simulation::of(
         &restarted.css(),
@@ -59,7 +59,7 @@ fn after_eleven_minutes_of_outage_everything_is_accepted_at_last() {
     let away = outage.elapsed();
     let report = simulation.wait().good();
     assert_proven(&report);
-    // In the first second of the outage came some hundred, which were repeated a dozen times each.
+    // Some hundred events came in the first second of the outage. Each was repeated a dozen times.
     assert!(report["retried"].as_u64().unwrap() > 3000, "{report}");
     assert!(
         away < Duration::from_secs(12),
@@ -68,7 +68,7 @@ fn after_eleven_minutes_of_outage_everything_is_accepted_at_last() {
     assert_delivered(restarted.server());
 }
 
-/// Kills, bad requests and disorder together, for a chosen time.
+/// Kills, bad requests and disorder together, for a given time.
 #[test]
 #[ignore = "takes as long as LIVEHOOK_SOAK says"]
 fn soak() {

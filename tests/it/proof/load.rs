@@ -1,4 +1,5 @@
-//! Many at once: reconnecting streams, slow connections, the same callback twice at a time.
+//! Many requests at once: reconnecting streams, slow connections, the same callback twice at a
+//! time.
 
 use super::{RestartedServer, assert_delivered, assert_proven};
 use crate::support::simulation::simulate;
@@ -22,7 +23,7 @@ fn ten_thousand_streams_reconnect_at_once() {
 #[test]
 fn slow_connections_delay_nobody() {
     let restarted = RestartedServer::start();
-    // The bodies that half of them announce would be twice `max_inflight`.
+    // Half of them announce bodies that together are twice `max_inflight`.
     let report = simulate(
         &restarted.css(),
         &format!(

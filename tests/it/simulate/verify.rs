@@ -22,7 +22,7 @@ enum Flaw {
     Denies,
     /// Stores what it refuses with 401, and never what is genuine.
     KeepsForgeries,
-    /// Has something else beside it.
+    /// Has an event of another sender.
     HasOthers,
 }
 
@@ -70,7 +70,7 @@ fn take(stored: &mut Vec<(EventId, String)>, hit: &Hit, flaw: Flaw) -> Reply {
     };
     let kind = callback.kind(None);
     let id = EventId::derive("css", kind, callback.members(), || [0; 16]);
-    // Bad requests are about pushes, the genuine ones about recordings.
+    // Bad requests are pushes, genuine ones are recordings.
     if kind.slug().starts_with("stream") {
         if flaw == Flaw::KeepsForgeries {
             stored.push((id, body));
@@ -130,8 +130,8 @@ fn a_receiver_without_flaw_passes() {
 
 #[test]
 fn every_flaw_is_reported_by_its_name() {
-    // What the receiver loses it has still answered: of every further callback, as the tenth is
-    // never stored.
+    // The receiver answers each callback that it loses. It loses all further callbacks, because the
+    // tenth is never stored.
     let (ended, _) = with(Flaw::Loses);
     assert!(
         ended.stderr.contains("acknowledged and are not stored"),

@@ -101,7 +101,7 @@ fn the_board_is_as_a_thousand_streams_were_left() {
         } else {
             server
         };
-        // What comes later finds what was there before.
+        // Later events find the earlier board.
         let report = asked(&server, &day(2500)).good();
         let [compared, undecided, others, wrong] = counts(&report);
         assert_eq!([compared + undecided, others, wrong], [1000, 0, 0]);
@@ -136,8 +136,8 @@ fn the_board_is_as_the_streams_were_left_when_the_server_is_killed_meanwhile() {
     assert_eq!(live(&board(&server)), report["streams"]["live"]);
 }
 
-/// A receiver that hands callbacks on to the server, unless `keeps` has it keep one for itself; all
-/// are answered 200. `number` counts them.
+/// A receiver that passes callbacks on to the server, except those for which `keeps` returns true.
+/// It answers all of them 200. `number` counts them.
 fn in_front_of(
     server: &TestServer,
     keeps: impl Fn(usize, &Value) -> bool + Send + Sync + 'static,
@@ -155,7 +155,7 @@ fn in_front_of(
     })
 }
 
-/// Simulates towards the target, and asks the server behind it.
+/// Simulates against the target, and checks the server behind it.
 fn asked_behind(target: &Target, server: &TestServer, more: &str) -> Ended {
     let more = format!(
         "--connections 1 {more} --verify-streams {}",
@@ -204,7 +204,7 @@ fn an_end_that_is_not_on_the_board_is_reported() {
     let server = TestServer::start(&Settings::default());
     let is_lost = |_, body: &Value| body["event_type"] == 0 && body["stream_id"] == "room-3";
     let target = in_front_of(&server, is_lost, |_| {});
-    // Each stream begins and ends, or the other way round; and both were answered.
+    // Each stream begins and ends, or ends and begins, and both events were answered.
     let day = "--kinds stream-begin,stream-end --streams 10 --events 20";
     let report = asked_behind(&target, &server, day).bad();
     assert_eq!(counts(&report), [10, 0, 0, 1], "{report}");

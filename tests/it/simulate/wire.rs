@@ -172,8 +172,8 @@ fn duplicates_are_the_same_bytes_but_for_t_and_sign() {
 
 #[test]
 fn bad_requests_are_never_genuine() {
-    // The receiver refuses everything, so genuine callbacks are repeated. Those that come once are
-    // bad ones.
+    // The receiver refuses everything, so genuine callbacks are repeated. Requests that come only
+    // once are the bad ones.
     let target = Target::start(|_| Reply::Status(401));
     let report = simulate(
         &target.url(),

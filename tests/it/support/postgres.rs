@@ -14,7 +14,7 @@ pub mod pooler;
 #[path = "postgres/processes.rs"]
 mod processes;
 #[path = "postgres/programs.rs"]
-mod programs;
+pub mod programs;
 #[path = "postgres/replication.rs"]
 mod replication;
 
@@ -327,8 +327,8 @@ impl Postgres {
         &self.home
     }
 
-    /// A command for one of PostgreSQL's programs, as the server's user, in its directory.
-    fn command(&self, name: &str) -> Command {
+    /// One of the server's programs, as the server's user, in its home.
+    pub fn command(&self, name: &str) -> Command {
         let mut command = program(name);
         command.current_dir(&self.home);
         command

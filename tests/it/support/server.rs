@@ -168,7 +168,7 @@ impl TestServer {
             }
             let line = log
                 .lines()
-                .find(|line| line.contains("callbacks are taken"))?;
+                .find(|line| line.contains("accepting callbacks"))?;
             // `name=value` in a text log, `"name":"value"` in a JSON log.
             let field = |name: &str| {
                 let rest = line.split(name).nth(1)?.trim_start_matches(['"', ':', '=']);

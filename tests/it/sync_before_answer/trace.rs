@@ -1,9 +1,8 @@
-//! Reads what `strace -f -y` wrote.
+//! Reads the output of `strace -f -y`.
 //!
-//! A call stands in the trace where it began, and, if other threads did something meanwhile, again
-//! where it returned (`resumed`). strace holds a thread until it has written its line down, so what
-//! one thread caused in another comes later in the trace, and a line that comes earlier cannot have
-//! been caused by it.
+//! A call appears in the trace where it began and, if other threads did something in the meantime,
+//! again where it returned (`resumed`). strace holds a thread until its line is written. So the
+//! effect of one thread on another comes later in the trace, and an earlier line is not an effect.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 pub(super) struct Proof {
     /// Requests that were answered 200.
     pub(super) answers: usize,
-    /// Writes to the journal that brought records of them.
+    /// Writes to the journal that contained records of them.
     pub(super) records: usize,
-    /// Syncs that covered these.
+    /// Syncs that covered these writes.
     pub(super) syncs: usize,
 }
 
@@ -70,7 +69,7 @@ fn markers(text: &str) -> impl Iterator<Item = &str> {
 pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
     let calls = calls(trace);
     let mut flaws = Vec::new();
-    // Where the sync that covers a record returned, and where it begins in the trace.
+    // For each record: where its sync returned, and where that sync began in the trace.
     let mut covered: HashMap<&str, Option<(usize, usize)>> = HashMap::new();
     let mut records = 0;
     let mut journal: HashMap<&str, Vec<&Call>> = HashMap::new();
@@ -142,7 +141,7 @@ pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
     }
 }
 
-/// The calls in the order of their begin. A read counts when it returned.
+/// The calls in the order in which they began. A read counts at its return.
 fn calls(trace: &str) -> Vec<Call<'_>> {
     let mut calls: Vec<Call> = Vec::new();
     let mut unfinished: HashMap<&str, usize> = HashMap::new();

@@ -1,10 +1,10 @@
-//! What events tell that is not a member of its own: it stands further inside.
+//! Attributes that are not members of the body itself, but stand in a list or a URL inside it.
 
 use crate::callback::Callback;
 use crate::json;
 use crate::kind::Kind;
 
-/// The latest time of what a list inside the body holds, for kinds that tell no other.
+/// The latest time in a list inside the body, for kinds that have no other time.
 pub(super) fn latest(kind: Kind, callback: &Callback) -> Option<i64> {
     match kind {
         Kind::Subtitle | Kind::SmartErase => in_data(callback, "subtitle_tmp_res", "end_unix_time"),
@@ -28,7 +28,7 @@ fn in_list(list: &[u8], name: &str) -> Option<i64> {
     times.max()
 }
 
-/// The domain and the appname that a relay pushes to: `scheme://domain[:port]/appname/streamid[?…]`, and nothing else.
+/// The domain and the appname that a relay task pushes to. The URL must be `scheme://domain[:port]/appname/streamid[?…]`.
 pub(super) fn target(kind: Kind, callback: &Callback) -> Option<(String, String)> {
     if kind != Kind::Relay {
         return None;
@@ -41,7 +41,7 @@ pub(super) fn target(kind: Kind, callback: &Callback) -> Option<(String, String)
     let (appname, streamid) = path.split_once('/')?;
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    // A path of SRT says something else, if it has one.
+    // In a URL of SRT the path, if there is one, means something else.
     let fits = is_scheme
         && !scheme.eq_ignore_ascii_case("srt")
         && !domain.is_empty()

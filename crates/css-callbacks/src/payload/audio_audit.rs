@@ -5,7 +5,7 @@ use crate::wire::open::open_text;
 use crate::wire::{Float, Raw, wire};
 
 wire! {
-    /// A piece of sound and what was found in it; only suspicious ones by default.
+    /// A piece of sound and what was found in it. By default the platform sends only suspicious ones.
     ///
     /// Documentation: page 58643.
     pub struct AudioAudit: callback {

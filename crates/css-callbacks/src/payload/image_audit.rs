@@ -4,7 +4,7 @@ use super::audit::{Label, Suggestion};
 use crate::wire::{Float, Raw, wire};
 
 wire! {
-    /// A picture and what was found in it; only suspicious ones by default.
+    /// A picture and what was found in it. By default the platform sends only suspicious ones.
     ///
     /// Documentation: page 38084.
     pub struct ImageAudit: callback {

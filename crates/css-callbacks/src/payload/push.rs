@@ -1,9 +1,9 @@
-//! A push started (1) or was interrupted (0): pages 38081 and 47025, causes also page 31083.
+//! A push started (1) or was interrupted (0): pages 38081 and 47025. The causes are also on page 31083.
 
 use crate::wire::wire;
 
 wire! {
-    /// Both ends of a push activity: they have the same members and share `sequence`.
+    /// The begin or the end of a push. Both have the same members, and the same `sequence`.
     ///
     /// Documentation: page 38081 (mainland: 47025); `errcode` also on page 31083.
     pub struct Push: callback {
@@ -19,7 +19,7 @@ wire! {
         pub channel_id: Option<String> = text,
         /// When it happened, UNIX seconds.
         pub event_time: Option<i64> = number: "update_time",
-        /// Identifies the push activity: numeric text of up to 19 digits.
+        /// The id of the push, the same at its begin and its end: up to 19 digits.
         pub sequence: Option<String> = id,
         /// The IP address of the node that received the push.
         pub node: Option<String> = text,
@@ -33,9 +33,9 @@ wire! {
         pub errcode: Option<Errcode> = code,
         /// The result in free text.
         pub errmsg: Option<String> = text,
-        /// The region of that node: 1 to 6 mainland China, 7 to 200 elsewhere.
+        /// The region of the node: 1 to 6 mainland China, 7 to 200 elsewhere.
         pub set_id: Option<i64> = number,
-        /// The data centre of that node; undocumented.
+        /// The data centre of the node; undocumented.
         pub idc_id: Option<i64> = number,
         /// The width of the picture, pixels; 0 if the headers were not seen yet.
         pub width: Option<i64> = number,
@@ -50,45 +50,46 @@ pub type StreamBegin = Push;
 /// A push was interrupted.
 pub type StreamEnd = Push;
 
-/// The result code of a push, grouped by [`Errcode::cause`]; an open set.
+/// The result code of a push (page 31083). Other codes than the documented ones can come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errcode(pub i64);
 
-/// The groups of [`Errcode`].
+/// The cause of an interrupt: each stands for one or several [`Errcode`]s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Cause {
-    /// 0 when a push starts: no error. When it ends: unknown.
+    /// 0: no error when a push starts; an unknown one when it ends.
     None,
-    /// 1 to 4, 35.
+    /// 1 to 4, 35: the push client ended the stream.
     ClientEnded,
-    /// 5, 9, 11, 24, 38.
+    /// 5, 9, 11, 24, 38: internal error of the platform.
     Internal,
-    /// 6, 23.
+    /// 6, 23: error in the RTMP content.
     Content,
-    /// 7, 39.
+    /// 7, 39: a frame was over the maximum size.
     FrameTooLarge,
-    /// 8, 20.
+    /// 8, 20: the platform ended a stream without data.
     NoData,
-    /// 10.
+    /// 10: the proxy layer received an interruption command.
     Proxy,
-    /// 12 to 17.
+    /// 12 to 17: network error on the push path.
     Network,
-    /// 18.
+    /// 18: the push was refused (authentication, domain, ban, arrears or limits).
     Refused,
-    /// 19.
+    /// 19: third-party authentication failed.
     ThirdPartyAuth,
-    /// 21.
+    /// 21: ended on request (dropped, banned or replaced by a new push).
     Requested,
-    /// 33.
+    /// 33: error in the RTMP AMF data.
     Amf,
-    /// 37.
+    /// 37: stopped because nobody played it.
     NotPlayed,
     /// Every other code.
     Unknown,
 }
 
 impl Errcode {
-    /// The group.
+    /// The cause that the code stands for.
     pub fn cause(self) -> Cause {
         match self.0 {
             0 => Cause::None,
@@ -108,7 +109,7 @@ impl Errcode {
         }
     }
 
-    /// The reason in words.
+    /// The cause in words.
     pub fn reason(self) -> &'static str {
         match self.cause() {
             Cause::None => "no error, or an unknown one at the end of a push",
@@ -134,6 +135,13 @@ impl Errcode {
 impl From<i64> for Errcode {
     fn from(code: i64) -> Self {
         Self(code)
+    }
+}
+
+/// The number.
+impl std::fmt::Display for Errcode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::wire::open::open_code;
 use crate::wire::wire;
 
 wire! {
-    /// The irregularities of a push within one interval.
+    /// What was irregular about a push within one interval.
     ///
     /// Documentation: page 53310 (mainland: 84046).
     pub struct PushException: callback {
@@ -20,7 +20,7 @@ wire! {
         pub stream_id: Option<String> = text,
         /// The query string of the push URL.
         pub stream_param: Option<String> = text,
-        /// Identifies the push activity, as in `stream-begin` and `stream-end`.
+        /// The id of the push, the same as in `stream-begin` and `stream-end`.
         pub sequence: Option<String> = id,
         /// The IP address of the pusher.
         pub user_ip: Option<String> = text,

@@ -32,7 +32,7 @@ wire! {
 }
 
 wire! {
-    /// Frames scored below the threshold.
+    /// Frames whose score is below the threshold.
     ///
     /// Documentation: page 73167.
     pub struct AssessmentThreshold: callback {
@@ -128,7 +128,7 @@ open_text! {
 }
 
 open_text! {
-    /// What quality control finds; also the format anomalies of a monitor.
+    /// What quality control finds. A monitor has the same names for anomalies of the format.
     pub enum QualityClass {
         /// Format: the resolution changed.
         VideoResolutionChanged = "VideoResolutionChanged",

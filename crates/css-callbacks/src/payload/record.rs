@@ -4,7 +4,7 @@ use crate::wire::open::open_text;
 use crate::wire::{Float, Opened, wire};
 
 wire! {
-    /// One file; a stream makes several: formats times slices.
+    /// A recording file. A stream makes one for each format and each slice.
     ///
     /// Documentation: page 38082 (mainland: 47026).
     pub struct Record: callback {
@@ -34,9 +34,9 @@ wire! {
         pub start_time: Option<i64> = number,
         /// When writing ended, UNIX seconds.
         pub end_time: Option<i64> = number,
-        /// The fraction of `start_time`, microseconds.
+        /// The part of `start_time` below a second, microseconds.
         pub start_time_usec: Option<i64> = number,
-        /// The fraction of `end_time`, microseconds.
+        /// The part of `end_time` below a second, microseconds.
         pub end_time_usec: Option<i64> = number,
         /// The length of the content, seconds.
         pub duration: Option<Float> = float,
@@ -70,7 +70,7 @@ wire! {
 }
 
 open_text! {
-    /// The container of a file; upper and lower case on the wire, lower in the typed form.
+    /// The container of a file. The wire has it in upper or lower case, the typed form in lower case.
     pub enum FileFormat: any_case {
         /// Flash video.
         Flv = "flv",

@@ -5,7 +5,7 @@ use crate::wire::open::{open_code, open_text};
 use crate::wire::{OneOrMany, wire};
 
 wire! {
-    /// An exception; the same one within a short time is reported once, up to two minutes late.
+    /// An exception. If it happens several times within a short time, the platform reports it once, up to two minutes late.
     ///
     /// Documentation: page 68622 (mainland: 117052).
     pub struct RecordException: callback {
@@ -27,7 +27,7 @@ wire! {
         pub timestamp: Option<i64> = number,
         /// How serious it is.
         pub exception_level: Option<ExceptionLevel> = word,
-        /// The exception: documented as one object; an array stays an array.
+        /// The exception. One object is documented; an array of them stays an array.
         pub exception: Option<OneOrMany<Exception>> = shape_kept(object),
     }
 }

@@ -1,12 +1,12 @@
-//! A push to an input of StreamLive, the neighbouring product, started (329) or was interrupted (330): its page 73133.
+//! A push to an input of StreamLive, another product, started (329) or was interrupted (330): page 73133 of that product.
 //!
-//! The page prints the body inside an envelope of `data`, `header` and `receive_time`. By the length that `header` tells, the
-//! envelope is the author's, and what is sent is flat as everything else.
+//! The page shows the body inside an object with `data`, `header` and `receive_time`. The length in `header` is that of the
+//! inner object. So the platform sends the inner object, and the rest was added by whoever wrote the page.
 
 use crate::wire::wire;
 
 wire! {
-    /// Both ends of a push to an input. Neither time nor sequence tells one push from the next.
+    /// The begin or the end of a push to an input. It has neither a time nor an id of the push.
     ///
     /// Documentation: page 73133 of StreamLive (product 1048).
     pub struct Streamlive: callback {

@@ -1,7 +1,7 @@
-//! The leniencies: each reads one value in every form the documentation or the platform has given it.
+//! Functions that read one value each, in every form that the documentation or the platform has given it.
 //!
-//! They answer `None` for what carries nothing (null) and an error for what has no sensible reading. No error repeats the value.
-//! Where an object or a list should be, a string that holds one is as good.
+//! They give `None` for null and an error for a value that cannot be read. No error has the value in its text. Where an object
+//! or a list should be, a string that holds it is accepted, too.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 
 use super::Raw;
 
-/// The value, or nothing where the wire has null.
+/// The value, or `None` if it is null.
 type Read<T> = Result<Option<T>, Error>;
 
-/// A string; a number becomes its text.
+/// A string. A number is read as its text.
 pub(crate) fn text(raw: &RawValue) -> Read<String> {
     Ok(match scalar(raw)? {
         Scalar::Null => None,
@@ -26,22 +26,22 @@ pub(crate) fn text(raw: &RawValue) -> Read<String> {
     })
 }
 
-/// An identifier: a string, or a number with every digit kept, however many there are.
+/// An identifier: a string or a number. All digits of the number are kept.
 pub(crate) fn id(raw: &RawValue) -> Read<String> {
     text(raw)
 }
 
-/// An integer, also as `5.0`, `1e3` or a numeric string with blanks around it; an empty string is nothing.
+/// An integer, also as `5.0`, `1e3` or a numeric string with blanks around it. An empty string is read as null.
 pub(crate) fn number(raw: &RawValue) -> Read<i64> {
     integer(raw)
 }
 
-/// As [`number`], for sizes up to 64 bits.
+/// As [`number`], for numbers that are not below zero, up to 64 bits.
 pub(crate) fn unsigned(raw: &RawValue) -> Read<u64> {
     integer(raw)
 }
 
-/// A number with a fraction, or the string of one; an empty string is nothing.
+/// A number that may have a fraction, or a string that holds one. An empty string is read as null.
 pub(crate) fn float(raw: &RawValue) -> Read<Float> {
     let scalar = scalar(raw)?;
     let Some(text) = scalar.digits("not a number")? else {
@@ -54,7 +54,7 @@ pub(crate) fn float(raw: &RawValue) -> Read<Float> {
     Ok(Some(Float { text, value }))
 }
 
-/// A truth value: `true`, 1, `"true"` or `"1"` and their opposites; an empty string is nothing.
+/// A truth value: `true`, 1, `"true"` or `"1"` and their opposites. An empty string is read as null.
 pub(crate) fn flag(raw: &RawValue) -> Read<bool> {
     let text = match scalar(raw)? {
         Scalar::Null => return Ok(None),
@@ -75,7 +75,7 @@ pub(crate) fn word<T: From<String>>(raw: &RawValue) -> Read<T> {
     Ok(text(raw)?.map(T::from))
 }
 
-/// An integer code of an open enumeration, as lenient as [`number`].
+/// An integer code of an open enumeration, in every form that [`number`] reads.
 pub(crate) fn code<T: From<i64>>(raw: &RawValue) -> Read<T> {
     Ok(number(raw)?.map(T::from))
 }
@@ -90,12 +90,12 @@ pub(crate) fn object<T: DeserializeOwned>(raw: &RawValue) -> Read<T> {
     }
 }
 
-/// Anything, kept as received: for what is documented without a type.
+/// Any value, kept as received: for members that are documented without a type.
 pub(crate) fn anything(raw: &RawValue) -> Read<Raw> {
     Ok((raw.get() != "null").then(|| raw.into()))
 }
 
-/// An array; null is an empty one. Elements that are nothing are left out.
+/// An array. Null is read as an empty array. Elements that are null are left out.
 pub(crate) fn list<T>(raw: &RawValue, each: impl Fn(&RawValue) -> Read<T>) -> Read<Vec<T>> {
     match opened(raw).get() {
         "null" => Ok(Some(Vec::new())),
@@ -108,7 +108,7 @@ pub(crate) fn list<T>(raw: &RawValue, each: impl Fn(&RawValue) -> Read<T>) -> Re
     }
 }
 
-/// As [`list`]; a single value is a list of one.
+/// As [`list`]. A single value is read as an array of one.
 pub(crate) fn one_or_many<T>(raw: &RawValue, each: impl Fn(&RawValue) -> Read<T>) -> Read<Vec<T>> {
     let raw = &*opened(raw);
     if raw.get().starts_with('[') {
@@ -117,7 +117,7 @@ pub(crate) fn one_or_many<T>(raw: &RawValue, each: impl Fn(&RawValue) -> Read<T>
     Ok(Some(each(raw)?.into_iter().collect()))
 }
 
-/// One value or an array of them, told apart in the typed form too.
+/// One value or an array. The typed form also has one value or an array.
 pub(crate) fn shape_kept<T>(
     raw: &RawValue,
     each: impl Fn(&RawValue) -> Read<T>,
@@ -130,7 +130,7 @@ pub(crate) fn shape_kept<T>(
     })
 }
 
-/// What is documented as a string that holds an object or a list, or that object or list itself. Any other string stays one.
+/// A string that holds an object or a list, or that object or list itself. Any other string stays a string.
 pub(crate) fn json_in_string<T>(
     raw: &RawValue,
     inner: impl Fn(&RawValue) -> Read<T>,
@@ -142,7 +142,7 @@ pub(crate) fn json_in_string<T>(
     }
 }
 
-/// The object or list that a string holds, line breaks around it and surplus backslashes tolerated; else the value itself.
+/// The object or list that a string holds, else the value itself. Line breaks around it and surplus backslashes are accepted.
 fn opened(raw: &RawValue) -> Cow<'_, RawValue> {
     let open = |json: &str| -> Option<Box<RawValue>> { serde_json::from_str(json).ok() };
     if let Ok(Scalar::String(text)) = scalar(raw) {
@@ -156,7 +156,7 @@ fn opened(raw: &RawValue) -> Cow<'_, RawValue> {
     Cow::Borrowed(raw)
 }
 
-/// What was inside a string.
+/// What a string held that should hold JSON. On the wire it can also be the JSON itself.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
     any(test, feature = "schema"),
@@ -164,14 +164,14 @@ fn opened(raw: &RawValue) -> Cow<'_, RawValue> {
     schemars(inline, untagged)
 )]
 pub enum Opened<T> {
-    /// The JSON it held.
+    /// The object or list that it held.
     Typed(T),
-    /// The string itself: it did not hold the JSON it should.
+    /// The string itself, because it held neither an object nor a list.
     Text(String),
 }
 
 impl<T> Opened<T> {
-    /// The content, if it could be opened.
+    /// The object or list, if the string held one.
     pub fn typed(&self) -> Option<&T> {
         match self {
             Self::Typed(value) => Some(value),
@@ -180,6 +180,7 @@ impl<T> Opened<T> {
     }
 }
 
+/// As the object or list, or as the string.
 impl<T: Serialize> Serialize for Opened<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -189,7 +190,7 @@ impl<T: Serialize> Serialize for Opened<T> {
     }
 }
 
-/// One value, or several where one was expected.
+/// One value, or an array where one value is documented.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
     any(test, feature = "schema"),
@@ -197,14 +198,14 @@ impl<T: Serialize> Serialize for Opened<T> {
     schemars(inline, untagged)
 )]
 pub enum OneOrMany<T> {
-    /// As documented.
+    /// One value, as documented.
     One(T),
     /// An array.
     Many(Vec<T>),
 }
 
 impl<T> OneOrMany<T> {
-    /// The values.
+    /// The values: one or several.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::One(value) => std::slice::from_ref(value),
@@ -213,6 +214,7 @@ impl<T> OneOrMany<T> {
     }
 }
 
+/// As one value or as an array.
 impl<T: Serialize> Serialize for OneOrMany<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -222,7 +224,7 @@ impl<T: Serialize> Serialize for OneOrMany<T> {
     }
 }
 
-/// A number that may have a fraction, written as it was received.
+/// A number that may have a fraction. It keeps the text that was received, so that it is written without rounding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Float {
     text: Raw,
@@ -242,12 +244,14 @@ impl From<Float> for Raw {
     }
 }
 
+/// The number as it was received.
 impl fmt::Display for Float {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text.get())
     }
 }
 
+/// The number as it was received.
 impl Serialize for Float {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.text.serialize(serializer)
@@ -264,7 +268,7 @@ enum Scalar<'a> {
 }
 
 impl Scalar<'_> {
-    /// The text of a number or numeric string without the blanks; nothing for null and the empty string.
+    /// The text of a number or numeric string without the blanks; `None` for null and the empty string.
     fn digits(&self, otherwise: &str) -> Read<&str> {
         let text = match self {
             Self::Null => "",
@@ -294,7 +298,7 @@ fn scalar(raw: &RawValue) -> Result<Scalar<'_>, Error> {
     })
 }
 
-/// As [`scalar`], with a substitute for an array or object.
+/// As [`scalar`], but an array or object is read as `otherwise`.
 fn scalar_or<'a>(raw: &'a RawValue, otherwise: Scalar<'a>) -> Result<Scalar<'a>, Error> {
     if raw.get().starts_with(['[', '{']) {
         return Ok(otherwise);

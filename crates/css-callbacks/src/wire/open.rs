@@ -1,4 +1,4 @@
-//! Open enumerations: the documented values by name, any other as received.
+//! Open enumerations: a variant for each documented value, and one that keeps any other value as received.
 
 /// Declares an enumeration of words.
 ///
@@ -17,6 +17,7 @@ macro_rules! open_text {
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         #[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
         pub enum $name {
             $(
@@ -24,13 +25,13 @@ macro_rules! open_text {
                 #[cfg_attr(any(test, feature = "schema"), schemars(rename = $text))]
                 $variant,
             )*
-            /// Anything else, as received.
+            /// Any other word, as received.
             #[cfg_attr(any(test, feature = "schema"), schemars(untagged))]
             Other(String),
         }
 
         impl $name {
-            /// The word on the wire.
+            /// The word as the documentation writes it, or as it was received.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $text,)*
@@ -73,9 +74,10 @@ macro_rules! open_code {
     ) => {
         $(#[doc = $doc])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum $name {
             $(#[doc = concat!($code, ": ", $meaning, ".")] $variant,)*
-            /// Any other code.
+            /// Any other code, as received.
             Other(i64),
         }
 
@@ -88,7 +90,7 @@ macro_rules! open_code {
                 }
             }
 
-            /// What the documentation says about it.
+            /// What the code means; none if it is not documented.
             pub fn meaning(self) -> Option<&'static str> {
                 match self {
                     $(Self::$variant => Some($meaning),)*

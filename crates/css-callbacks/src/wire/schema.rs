@@ -1,7 +1,7 @@
 //! JSON Schemas of what the macros declare, with the feature `schema`.
 //!
-//! An object has `x-order`, its members in the order of the declaration. A member has `x-wire` where the wire has other names
-//! for it than the typed form.
+//! An object has `x-order`: its members in the order of the declaration. A member has `x-wire` if the wire has other names for
+//! it than the typed form.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Float, Raw};
 
-/// A member that carries nothing is absent from the typed form, so null is no value of any.
+/// Takes null out of the schema of each member: the typed form leaves out a member that has no value.
 pub(crate) fn never_null(schema: &mut Schema) {
     let members = schema.get_mut("properties").and_then(Value::as_object_mut);
     for member in members.into_iter().flat_map(|all| all.values_mut()) {
@@ -30,7 +30,7 @@ pub(crate) fn never_null(schema: &mut Schema) {
             if let [Value::Object(form)] = &mut forms[..] {
                 let form = std::mem::take(form);
                 member.remove("anyOf");
-                // What the member says of itself goes before what its type says.
+                // The description of the member is kept, not that of its type.
                 for (name, value) in form {
                     member.entry(name).or_insert(value);
                 }
@@ -39,7 +39,7 @@ pub(crate) fn never_null(schema: &mut Schema) {
     }
 }
 
-/// A number of which some values have a documented meaning.
+/// The schema of a number of which some values have a documented meaning.
 pub(crate) fn codes(description: &str, known: &[(i64, &str)]) -> Schema {
     let known = known
         .iter()

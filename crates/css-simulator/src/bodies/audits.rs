@@ -1,4 +1,5 @@
-//! What is judged by machines: pages 38084 (image), 58643 (audio), 73166 (quality), 73167 and 73168 (assessments).
+//! Audits by machines: pages 38084 (image), 58643 (audio), 73166 (quality), 73167 and 73168
+//! (assessments).
 
 use serde_json::{Value, json};
 
@@ -37,7 +38,7 @@ pub(super) fn image(moment: &mut Moment) -> Value {
         "tid": 20001,
         "type": [8],
     });
-    // Every sample misspells it; it came as a number until 2023.
+    // Every sample misspells this name. Until 2023 the value was a number.
     match moment.number % 4 {
         0 => body["score"] = json!([score]),
         1 => body["socre"] = json!(score),
@@ -89,8 +90,8 @@ pub(super) fn audio(moment: &mut Moment) -> Value {
     body
 }
 
-/// What quality callbacks share.
-fn judged(moment: &mut Moment, function: &str, class: &str) -> Value {
+/// The members that all quality callbacks share.
+fn quality_members(moment: &mut Moment, function: &str, class: &str) -> Value {
     let stream = moment.stream;
     json!({
         "event_type": 343,
@@ -108,13 +109,13 @@ fn judged(moment: &mut Moment, function: &str, class: &str) -> Value {
 
 pub(super) fn quality(moment: &mut Moment) -> Value {
     let class = moment.pick(&["Mosaic", "LowLight", "Silence", "VideoFirstFrameNotIdr"]);
-    let mut body = judged(moment, "QualityControl", class);
+    let mut body = quality_members(moment, "QualityControl", class);
     body["score"] = json!(61.5);
     body
 }
 
 pub(super) fn threshold(moment: &mut Moment) -> Value {
-    let mut body = judged(moment, "Assessment", "PSNR");
+    let mut body = quality_members(moment, "Assessment", "PSNR");
     let millis = moment.now.millis();
     body["event_type"] = 344.into();
     body["frames"] =
@@ -123,8 +124,8 @@ pub(super) fn threshold(moment: &mut Moment) -> Value {
 }
 
 pub(super) fn average(moment: &mut Moment) -> Value {
-    let mut body = judged(moment, "Assessment", "VQA");
-    // The documentation's sample has the code of thresholds.
+    let mut body = quality_members(moment, "Assessment", "VQA");
+    // The sample in the documentation has the code of threshold alarms.
     body["event_type"] = if moment.chance(0.5) { 344 } else { 345 }.into();
     body["average_score"] = json!(78.4);
     body["max_score"] = json!(91);

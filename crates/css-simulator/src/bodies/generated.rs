@@ -1,4 +1,5 @@
-//! What machines write about a stream: pages 73170 (subtitles), 73169 (erasing), 74671 (summary), 74672 (highlights).
+//! Texts and clips made by machines: pages 73170 (subtitles), 73169 (erasing), 74671 (summary),
+//! 74672 (highlights).
 
 use serde_json::{Value, json};
 

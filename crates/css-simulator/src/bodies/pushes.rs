@@ -1,4 +1,4 @@
-//! Pushes and what is wrong with them: pages 38081, 53310; the 2019 page of mixes.
+//! Pushes and their exceptions: pages 38081 and 53310; the page of 2019 about mixes.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ pub(super) fn begin(moment: &mut Moment) -> Value {
     let mut body = push(moment);
     body["event_type"] = 1.into();
     body["errcode"] = 0.into();
-    // Seen in the field beside errcode 0.
+    // Real callbacks have each of these texts with errcode 0.
     let texts = ["ok", "OK", "ok", "Maybe Error return Data no record!"];
     body["errmsg"] = moment.pick(&texts).into();
     let known = moment.chance(0.5);
@@ -55,7 +55,7 @@ fn push(moment: &mut Moment) -> Value {
         "user_ip": stream.user_ip,
     });
     if moment.chance(0.2) {
-        // Added in 2021, and in no table at all.
+        // Added in 2021; no table has these.
         remove(&mut body, &["set_id", "idc_id"]);
     }
     body

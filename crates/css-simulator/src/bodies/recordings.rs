@@ -38,7 +38,7 @@ pub(super) fn file(moment: &mut Moment) -> Value {
         "video_url": format!("http://{APPID}.vod2.example.com/9a1c/{file_id}/playlist.m3u8{ending}"),
     });
     match moment.number % 4 {
-        // Made by an API task.
+        // A recording made by an API task.
         0 => {
             remove(&mut body, &["stream_param"]);
             body["record_temp_id"] = "".into();
@@ -129,7 +129,7 @@ pub(super) fn snapshot(moment: &mut Moment) -> Value {
         body["channel_id"] = format!(" {}", stream.name).into();
     }
     if moment.number.is_multiple_of(3) {
-        // In no table.
+        // No table has this.
         body["pic_extra_info"] = 0.into();
     }
     body

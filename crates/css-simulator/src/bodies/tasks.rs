@@ -1,5 +1,5 @@
-//! Callbacks of tasks rather than of pushes: pages 42525 (relay) and 88050 (monitor); of StreamLive: its page 73133; and what
-//! no page describes.
+//! Callbacks of tasks: pages 42525 (relay) and 88050 (monitor); of StreamLive: page 73133; and a
+//! kind that no page describes.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub(super) fn relay(moment: &mut Moment) -> Value {
         "callback_event": event,
         "event_time": moment.now.seconds().to_string(),
         "msg": msg.to_string(),
-        // The line break is the platform's.
+        // The platform adds this line break.
         "source_urls": format!("[\"{url}\"]\n"),
         "stream_id": stream.name,
         "task_id": moment.number.to_string(),
@@ -40,7 +40,7 @@ pub(super) fn relay(moment: &mut Moment) -> Value {
     });
     match (event, moment.chance(0.5)) {
         ("TaskExit", _) => remove(&mut body, &["stream_id", "to_url"]),
-        // Before 2024 there was none.
+        // Before 2024 this was missing.
         (_, true) => remove(&mut body, &["event_time"]),
         (_, false) => {}
     }
@@ -61,7 +61,8 @@ pub(super) fn monitor(moment: &mut Moment) -> Value {
     })
 }
 
-/// A push to an input of StreamLive, of another input each time: nothing else but `t` would tell two of them apart.
+/// A push to an input of StreamLive. Each has a new input, because otherwise two of them would
+/// differ only in `t`.
 pub(super) fn streamlive(moment: &mut Moment, event_type: i64) -> Value {
     json!({
         "event_type": event_type,

@@ -1,4 +1,4 @@
-//! Asking a receiver how often it acted.
+//! Asks a receiver how often it acted.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,41 +9,41 @@ use tokio::time::{Instant, sleep};
 
 use crate::HttpEndpoint;
 
-/// Of one question.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Between two questions.
+/// The longest time for one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long an effect may come after the answer.
-const GROWS: Duration = Duration::from_secs(5);
-/// How long a count has to stand still to be believed.
-const REST: Duration = Duration::from_millis(500);
-/// How long it is waited for.
-const SETTLES: Duration = Duration::from_secs(10);
+/// The longest time from the answer to the receiver's effect.
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A count is final if it has not changed for this time.
+const QUIET_TIME: Duration = Duration::from_millis(500);
+/// The longest wait for a count that does not change.
+const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A URL that tells how often the receiver acted.
+/// A URL that returns how often the receiver acted.
 pub struct Counter {
     endpoint: HttpEndpoint,
-    /// What it last was, if nothing is under way since.
-    rest: Mutex<Option<i64>>,
+    /// The last final count, if nothing was sent since.
+    last_quiet: Mutex<Option<i64>>,
 }
 
 impl Counter {
-    /// Will ask this URL, whose answer is a number, or JSON whose first integer is it.
+    /// Uses a URL whose answer is a number, or JSON whose first integer is the number.
     pub fn new(endpoint: HttpEndpoint) -> Self {
         Self {
             endpoint,
-            rest: Mutex::default(),
+            last_quiet: Mutex::default(),
         }
     }
 
-    /// The count, or what is wrong with the answer.
+    /// Returns the count, or what is wrong with the answer.
     pub(super) async fn read(&self) -> Result<i64, String> {
         let asked = self
             .endpoint
             .client
             .get(self.endpoint.url.clone())
             .header(CONNECTION, "close")
-            .timeout(ANSWER)
+            .timeout(REQUEST_TIMEOUT)
             .send()
             .await;
         let answer = asked.map_err(|_| "the count URL does not answer".to_owned())?;
@@ -57,19 +57,19 @@ impl Counter {
             .ok_or_else(|| "there is no number in the answer of the count URL".to_owned())
     }
 
-    /// The count once it stands still: effects of what came before may be under way.
+    /// Returns the count once it has stopped changing: effects of earlier requests may still come.
     pub(super) async fn at_rest(&self) -> Result<i64, String> {
-        if let Some(count) = self.rest().take() {
+        if let Some(count) = self.last_quiet().take() {
             return Ok(count);
         }
-        let until = Instant::now() + SETTLES;
+        let until = Instant::now() + QUIET_TIMEOUT;
         let mut count = self.read().await?;
         let mut since = Instant::now();
-        while since.elapsed() < REST {
+        while since.elapsed() < QUIET_TIME {
             if Instant::now() > until {
                 return Err(format!(
                     "the count still grew {} s after the last request",
-                    SETTLES.as_secs()
+                    QUIET_TIMEOUT.as_secs()
                 ));
             }
             sleep(PAUSE).await;
@@ -81,33 +81,36 @@ impl Counter {
         Ok(count)
     }
 
-    /// By how much it grows: waits for so many, and then whether there are more.
+    /// Waits until the count has grown by `expected`, then a little longer for more. Returns the
+    /// growth.
     pub(super) async fn growth(&self, before: i64, expected: i64) -> Result<i64, String> {
-        let until = Instant::now() + GROWS;
+        let until = Instant::now() + EFFECT_TIMEOUT;
         while self.read().await? - before < expected && Instant::now() < until {
             sleep(PAUSE).await;
         }
-        sleep(REST).await;
+        sleep(QUIET_TIME).await;
         let count = self.read().await?;
         if count == before + expected {
-            *self.rest() = Some(count);
+            *self.last_quiet() = Some(count);
         }
         Ok(count - before)
     }
 
-    fn rest(&self) -> MutexGuard<'_, Option<i64>> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_quiet(&self) -> MutexGuard<'_, Option<i64>> {
+        self.last_quiet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Its query may be a secret.
+        // The query of the URL may be a secret, so it is not shown.
         f.write_str("Counter")
     }
 }
 
-/// The first integer that is no part of a name or a string; if there is none, the first at all.
+/// The first integer outside of names and strings; else the first integer at all.
 fn first_integer(text: &str) -> Option<i64> {
     let mut outside = String::with_capacity(text.len());
     let mut rest = text.chars();

@@ -1,7 +1,8 @@
-//! The events that cases are made of, out of a believable day, but the same in each run where a verdict could depend on it.
+//! The events for the cases. They come from a scenario, but where a verdict could depend on it,
+//! they are the same in each run.
 //!
-//! A day shows now this form of a body and now that one. A grade must not be a matter of luck, so a day is sampled until
-//! every form of a kind has most likely been seen.
+//! A scenario makes each body in a random form. A grade must not depend on chance, so enough bodies
+//! are sampled to see every form of a kind, most likely.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,18 +16,19 @@ use super::shape::{Shape, differences, names, shape};
 use crate::content::{Content, Style};
 use crate::scenario::Scenario;
 
-/// Callbacks that are looked at for each kind: one in ten shows its rarest form.
+/// The number of bodies sampled per kind. One in ten has the rarest form.
 const SAMPLE: usize = 100;
-/// What a pusher usually sends behind its URL.
+/// A typical query that a pusher adds to its URL.
 const PARAM: &str = "txSecret=0f5e8c1d2b3a49687f0e1d2c3b4a5968&txTime=6B04D280";
 
-/// Makes events, each unlike any other.
+/// Makes events. No two are the same.
 pub(super) struct Events {
     seed: u64,
     kinds: HashMap<Kind, Sample>,
 }
 
-/// Events of a kind that were not used yet, by their number of members and their shape: the fullest form stands first.
+/// Unused events of a kind, by their number of members and their shape. The form with the most
+/// members is first.
 struct Sample {
     rng: StdRng,
     shapes: BTreeMap<(Reverse<usize>, Shape), Vec<Content>>,
@@ -40,11 +42,11 @@ impl Events {
         }
     }
 
-    /// An event in the fullest form of its kind.
+    /// Returns an event in the form with the most members.
     pub(super) fn plain(&mut self, kind: Kind, now: Timestamp) -> Content {
         let sample = self.sample(kind, now);
         loop {
-            // The first of them is for `forms`.
+            // The first of them is reserved for `forms`.
             let fullest = sample.shapes.values_mut().next();
             match fullest.filter(|contents| contents.len() > 1) {
                 Some(contents) => {
@@ -57,7 +59,8 @@ impl Events {
         }
     }
 
-    /// One event of the fullest form, and one for whatever else members of this kind may be, with what that is.
+    /// Returns one event in the form with the most members, and one for each other form that
+    /// members of this kind may have, with a note about it.
     pub(super) fn forms(&mut self, kind: Kind, now: Timestamp) -> Vec<(Content, Option<String>)> {
         let mut forms = Vec::new();
         let mut seen = Shape::new();
@@ -95,7 +98,7 @@ impl Events {
 }
 
 impl Sample {
-    /// Takes other events instead.
+    /// Replaces the sample by new events.
     fn draw(&mut self, kind: Kind, now: Timestamp) {
         self.shapes.clear();
         let mut scenario = Scenario::new(self.rng.next_u64(), 1, &[kind]);
@@ -107,8 +110,8 @@ impl Sample {
         }
     }
 
-    /// Takes out of it what is odd about some bodies of all kinds, which is a case of its own, and gives it a stream of its own:
-    /// what a receiver knows of a stream must not matter.
+    /// Removes oddities of other cases from an event, and gives it a stream of its own, so that the
+    /// receiver's knowledge of a stream does not matter.
     fn normalize(&mut self, content: &mut Content) {
         content.style = Style::default();
         if let Some(Value::String(param)) = content.members.get_mut("stream_param")
@@ -137,7 +140,7 @@ mod tests {
         forms.map(|(_, note)| note).collect()
     }
 
-    /// The plain form, everything that a member may be, and the members that are always there.
+    /// The plain form, all forms of members together, and the members that are always there.
     fn covered(seed: u64, kind: Kind) -> [Shape; 3] {
         let forms = Events::new(seed).forms(kind, NOW).into_iter();
         let shapes: Vec<Shape> = forms.map(|(content, _)| shape(&content)).collect();

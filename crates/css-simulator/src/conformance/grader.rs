@@ -1,4 +1,4 @@
-//! Sending what a case needs, and judging what comes back.
+//! Sends the requests of each case and judges the answers.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,37 +18,36 @@ use crate::RequestEnd;
 use crate::bad::{Bad, Secrets};
 use crate::connections::Connections;
 use crate::content::{Content, Signature};
-use crate::sender::{VALIDITY, patience};
+use crate::sender::{VALIDITY, answer_timeout};
 use crate::time_ahead;
 
-/// Cases at a time.
-const AT_ONCE: usize = 4;
-/// Requests at a time: each case may send four at once.
-const MOST: usize = 4 * AT_ONCE;
+/// The most cases at a time.
+const PARALLEL_CASES: usize = 4;
+/// The most requests at a time: each case may send four at once.
+const PARALLEL_REQUESTS: usize = 4 * PARALLEL_CASES;
 
-/// Sends what the cases need.
 pub(super) struct Grader {
     pub(super) settings: GradingSettings,
     connections: Connections,
     now: Now,
     events: Mutex<Events>,
-    /// Each `t` that was used.
+    /// Every `t` that was used.
     used: Mutex<HashSet<i64>>,
 }
 
 /// A genuine callback, ready to be sent.
 pub(super) struct TrialRequest {
     pub(super) url: Url,
-    /// The kind that the sender takes it for.
+    /// The kind that decides the URL and the timeout.
     kind: Kind,
     body: String,
-    /// What is special about it, if that is more than the name of its case.
+    /// What is special about it, if the name of the case does not say it.
     note: Option<String>,
 }
 
 impl Grader {
     pub(super) fn new(settings: GradingSettings, now: Now) -> anyhow::Result<Self> {
-        let connections = Connections::new(&settings.template, MOST)?.used_once();
+        let connections = Connections::new(&settings.template, PARALLEL_REQUESTS)?.used_once();
         Ok(Self {
             events: Mutex::new(Events::new(settings.seed)),
             settings,
@@ -58,7 +57,8 @@ impl Grader {
         })
     }
 
-    /// Tells the outcome of each case as soon as it is known. Counting suffers nothing beside it, so it comes last.
+    /// Reports the outcome of each case as soon as it is known. Cases that count run last and
+    /// alone, because other requests would change the count.
     pub(super) async fn grade(
         self: &Arc<Self>,
         trials: &[Trial],
@@ -68,7 +68,7 @@ impl Grader {
         let mut waiting = numbered().filter(|(_, trial)| !trial.counts());
         let mut running = JoinSet::new();
         loop {
-            while running.len() < AT_ONCE
+            while running.len() < PARALLEL_CASES
                 && let Some((at, trial)) = waiting.next()
             {
                 let grader = self.clone();
@@ -102,7 +102,7 @@ impl Grader {
         result.map_or_else(CaseOutcome::Fail, |()| CaseOutcome::Pass)
     }
 
-    /// Every form of a kind.
+    /// Tests every form of a kind.
     async fn genuine(&self, kind: Kind) -> Result<(), String> {
         let forms = self.events(|events, now| events.forms(kind, now));
         let requests = forms
@@ -127,7 +127,7 @@ impl Grader {
         judge::refused(bad, &self.post(url, body, content.kind).await)
     }
 
-    /// One event, sent again although it was acknowledged, or as if the first request were still on its way.
+    /// Tests one event that is sent again, after its acknowledgement or at the same moment.
     async fn repeated(&self, again: Repeat) -> Result<(), String> {
         let content = self.plain(Kind::StreamBegin);
         let signed = |note: &str| self.signed(&content).noted(Some(note.to_owned()));
@@ -183,7 +183,7 @@ impl Grader {
             .ok_or_else(|| "nobody counts".to_owned())
     }
 
-    /// Sends one after the other, until one is not acknowledged.
+    /// Sends requests one after the other. Stops at the first that is not acknowledged.
     async fn acknowledged(&self, requests: Vec<TrialRequest>) -> Result<(), String> {
         for request in &requests {
             self.try_one(request).await?;
@@ -207,10 +207,10 @@ impl Grader {
 
     async fn post(&self, url: Url, body: String, kind: Kind) -> RequestEnd {
         let slot = self.connections.slot().await;
-        slot.post(&url, body, patience(kind)).await
+        slot.post(&url, body, answer_timeout(kind)).await
     }
 
-    /// Two events that happened in the same second, so that nothing but their bodies tells them apart.
+    /// Two events of the same second, which differ only in their bodies.
     pub(super) fn of_one_second(&self) -> Vec<TrialRequest> {
         let signature = self.signature(self.fresh_t());
         let notes = ["the first", "the second"];
@@ -222,7 +222,7 @@ impl Grader {
         requests.into()
     }
 
-    /// As it is sent first.
+    /// Signs a callback as for its first attempt.
     pub(super) fn signed(&self, content: &Content) -> TrialRequest {
         let signature = self.signature(self.fresh_t());
         self.request(content.kind, content.body(Some(&signature)))
@@ -241,8 +241,8 @@ impl Grader {
         Signature::new(self.settings.key.as_ref().map(Secret::reveal), t)
     }
 
-    /// The latest `t` that no other request has: a receiver that takes a signature for an id shall fail where that is tried,
-    /// and nowhere else.
+    /// The latest `t` that no other request has. A receiver that uses the signature as an id must
+    /// fail only the case that tests this.
     fn fresh_t(&self) -> i64 {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut t = self.now().seconds() + VALIDITY;
@@ -252,7 +252,7 @@ impl Grader {
         t
     }
 
-    /// An event that nothing is special about.
+    /// An event without anything special.
     pub(super) fn plain(&self, kind: Kind) -> Content {
         self.events(|events, now| events.plain(kind, now))
     }

@@ -1,12 +1,12 @@
-//! What an answer means: whether it is what it must be, and if not, what the platform would make of it.
+//! Judges answers. If one is wrong, says what the platform would do.
 
 use css_callbacks::Kind;
 
 use crate::RequestEnd;
 use crate::bad::Bad;
-use crate::sender::patience;
+use crate::sender::answer_timeout;
 
-/// Whether a genuine callback was acknowledged.
+/// Fails unless a genuine callback was acknowledged.
 pub(super) fn acknowledged(kind: Kind, reply: &RequestEnd) -> Result<(), String> {
     let fate = format!(
         "the platform would repeat it {} times and drop it",
@@ -31,7 +31,7 @@ pub(super) fn acknowledged(kind: Kind, reply: &RequestEnd) -> Result<(), String>
     })
 }
 
-/// Whether what must be refused was refused.
+/// Fails unless a bad request was refused.
 pub(super) fn refused(bad: Bad, reply: &RequestEnd) -> Result<(), String> {
     let what = what(bad);
     Err(match reply {
@@ -58,7 +58,7 @@ pub(super) fn refused(bad: Bad, reply: &RequestEnd) -> Result<(), String> {
     })
 }
 
-/// Whether one event and its repeats had one effect.
+/// Fails unless an event and its repeats had one effect.
 pub(super) fn counted_once(grown: i64) -> Result<(), String> {
     match grown {
         1 => Ok(()),
@@ -67,7 +67,7 @@ pub(super) fn counted_once(grown: i64) -> Result<(), String> {
     }
 }
 
-/// Whether two events had two effects.
+/// Fails unless two events had two effects.
 pub(super) fn counted_each(grown: i64) -> Result<(), String> {
     match grown {
         2 => Ok(()),
@@ -78,10 +78,10 @@ pub(super) fn counted_each(grown: i64) -> Result<(), String> {
 }
 
 fn late(kind: Kind) -> String {
-    format!("no answer within {} s", patience(kind).as_secs())
+    format!("no answer within {} s", answer_timeout(kind).as_secs())
 }
 
-/// What is wrong with a request, in words.
+/// Names what is wrong with a request.
 fn what(bad: Bad) -> &'static str {
     match bad {
         Bad::WrongKey => "signed with another key",

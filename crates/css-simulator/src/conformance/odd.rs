@@ -1,4 +1,4 @@
-//! Genuine callbacks as the documentation shows or allows them, and as many receivers do not take them.
+//! Genuine callbacks that the documentation shows or allows, and that many receivers do not accept.
 
 use css_callbacks::Kind;
 use reqwest::Url;
@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::grader::{Grader, TrialRequest};
 use crate::content::{Content, Escaped, Style};
 
-/// How long ago the signature of a very late retry expired, seconds. The twelfth retry comes up to 16 minutes after the first
-/// attempt, whose `t` is 10 minutes after it and may never be renewed; some seconds less are left to the two clocks.
+/// Seconds since the signature of a very late retry expired. The twelfth retry comes up to 16
+/// minutes after the first attempt. Its `t` is 10 minutes after the first attempt and may never be
+/// renewed. A few seconds are left for differences between the clocks.
 const LATE: i64 = 350;
 
-/// What is odd about it.
+/// The oddity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Odd {
     LateRetry,
@@ -66,7 +67,7 @@ impl Odd {
 }
 
 impl Grader {
-    /// The requests, all of which must be acknowledged.
+    /// The requests of a case. Each must be acknowledged.
     pub(super) fn odd(&self, odd: Odd) -> Vec<TrialRequest> {
         match odd {
             Odd::LateRetry => {
@@ -106,7 +107,7 @@ impl Grader {
         }
     }
 
-    /// The beginning of a push, with a change.
+    /// A begin of a push, with a change.
     fn push(&self, change: impl FnOnce(&mut Content)) -> TrialRequest {
         let mut content = self.plain(Kind::StreamBegin);
         change(&mut content);
@@ -164,7 +165,7 @@ impl Grader {
         requests.into()
     }
 
-    /// Those that some table or sample has as strings.
+    /// Events in which numbers are strings, as some table or sample has them.
     fn numbers_as_strings(&self) -> Vec<TrialRequest> {
         let members = [
             (Kind::Record, "file_size"),
@@ -185,7 +186,7 @@ impl Grader {
     }
 }
 
-/// Puts it before what is there: a token stands at the end.
+/// Adds to the front of the query, because a token must be at the end.
 fn add_query(url: &mut Url, more: &str) {
     let query = match url.query() {
         Some(query) => format!("{more}&{query}"),

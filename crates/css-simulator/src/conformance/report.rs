@@ -1,36 +1,36 @@
-//! The grades, for people and for scripts.
+//! The result of a conformance check, for people and for scripts.
 
 use std::fmt;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-/// What became of all cases, in their order.
+/// The outcomes of all cases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grades {
-    /// The cases.
+    /// The cases, in a fixed order.
     pub cases: Vec<Case>,
-    /// Whether it was ended before all was known.
+    /// Whether the check was stopped before all outcomes were known.
     pub interrupted: bool,
 }
 
-/// One case.
+/// One case of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// Its name, such as `genuine-stream-begin`.
+    /// The name, such as `genuine-stream-begin`.
     pub name: String,
-    /// How it ended.
+    /// Whether the receiver passed.
     pub outcome: CaseOutcome,
 }
 
-/// How a case ended.
+/// The outcome of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaseOutcome {
-    /// The receiver did as it must.
+    /// The receiver is correct.
     Pass,
-    /// It did not, for this reason.
+    /// The receiver is wrong, for this reason.
     Fail(String),
-    /// It was not tried, for this reason.
+    /// The case was not run, for this reason.
     Skip(&'static str),
 }
 
@@ -53,17 +53,17 @@ impl CaseOutcome {
 }
 
 impl Grades {
-    /// Passed cases.
+    /// The number of passed cases.
     pub fn passed(&self) -> usize {
         self.count("pass")
     }
 
-    /// Failed cases.
+    /// The number of failed cases.
     pub fn failed(&self) -> usize {
         self.count("fail")
     }
 
-    /// Cases that were not tried.
+    /// The number of cases that were not run.
     pub fn skipped(&self) -> usize {
         self.count("skip")
     }
@@ -74,7 +74,7 @@ impl Grades {
     }
 }
 
-/// For people: a line per case, then the sums.
+/// For people: one line per case, then the totals.
 impl fmt::Display for Grades {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.cases.iter().map(|case| case.name.len()).max();
@@ -96,7 +96,7 @@ impl fmt::Display for Grades {
     }
 }
 
-/// For scripts.
+/// For scripts, as JSON.
 impl Serialize for Grades {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut report = serializer.serialize_struct("Grades", 4)?;

@@ -1,4 +1,4 @@
-//! The shape of a body: which members it has, and of which type they are.
+//! The shape of a body: its members and their types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::content::Content;
 
-/// Which members a body has, nested ones too, and of which type.
+/// The names and types of all members, also of nested ones.
 pub(super) type Shape = BTreeSet<(String, Type)>;
 
-/// What a value is. Of two that a member may be, the plainer one stands first.
+/// The type of a value. If a member may have two types, the plainer one is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Type {
-    /// An `event_type`, which two kinds share.
+    /// The number in `event_type`, because some kinds have more than one.
     Code(i64),
     Number,
     Text,
@@ -24,13 +24,13 @@ pub(super) enum Type {
     Null,
 }
 
-/// What is in a shape for the first time, and what is not in it for the first time.
+/// Describes what is new in a shape, and which members are missing for the first time.
 pub(super) fn differences(shape: &Shape, seen: &Shape, gone: &BTreeSet<String>) -> String {
     let new: BTreeMap<&str, Type> = shape
         .difference(seen)
         .map(|(name, is)| (&**name, *is))
         .collect();
-    // What is in an object that is new or gone goes without saying.
+    // Members inside of a new or missing object are not listed.
     let inside = |name: &str, said: &dyn Fn(&str) -> bool| {
         name.rsplit_once('.').is_some_and(|(outer, _)| said(outer))
     };
@@ -57,7 +57,7 @@ pub(super) fn shape(content: &Content) -> Shape {
     shape
 }
 
-/// Adds what a member is, and what is in it.
+/// Adds a member and everything inside of it.
 fn describe(path: &str, value: &Value, shape: &mut Shape) {
     let is = match value {
         Value::Number(number) if path == "event_type" => {
@@ -86,7 +86,7 @@ fn describe(path: &str, value: &Value, shape: &mut Shape) {
 }
 
 impl Type {
-    /// That a member is this.
+    /// Says that a member has this type.
     fn note(self, name: &str) -> String {
         let what = match self {
             Self::Code(code) => return format!("with `{name}` {code}"),

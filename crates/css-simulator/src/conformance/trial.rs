@@ -1,4 +1,4 @@
-//! The list of cases: their order, their names, and when one cannot be tried.
+//! The list of cases: their order, their names, and when a case is skipped.
 
 use css_callbacks::Kind;
 
@@ -6,33 +6,33 @@ use super::GradingSettings;
 use super::odd::Odd;
 use crate::bad::{Bad, Secrets};
 
-/// What a receiver is tried with.
+/// What a case tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trial {
-    /// Genuine callbacks of a kind, signed.
+    /// Signed callbacks of a kind.
     Genuine(Kind),
-    /// One without a signature, as its kind may be.
+    /// An unsigned callback of a kind that may be unsigned.
     Unsigned(Kind),
-    /// What must be refused.
+    /// A request that must be refused.
     Bad(Bad),
-    /// Genuine, but not as a hasty reader of the documentation expects it.
+    /// A genuine callback in a form that many receivers do not expect.
     Odd(Odd),
-    /// An event and its repeats.
+    /// An event and its repeats must be acknowledged.
     Repeated(Repeat),
-    /// The same, and it must have had its effect once.
+    /// An event and its repeats must have one effect.
     CountedOnce(Repeat),
-    /// Two events that share a signature must both have had theirs.
+    /// Two events with the same signature must have two effects.
     CountedEach,
 }
 
-/// How an event comes again.
+/// How an event is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// The same text, after it was answered.
+    /// With the same text, after the answer.
     Same,
-    /// With another `t` and `sign`, after it was answered.
+    /// With another `t` and `sign`, after the answer.
     Renewed,
-    /// The same text several times at the same moment.
+    /// With the same text, several times at the same moment.
     AtOnce,
 }
 
@@ -49,10 +49,10 @@ impl Repeat {
 }
 
 impl Trial {
-    /// All, in the order of the report.
+    /// All cases, in the order of the report.
     pub(super) fn all(settings: &GradingSettings) -> Vec<Self> {
         let genuine = Kind::ALL.map(Self::Genuine);
-        // Without a key the platform may leave the fields out altogether.
+        // Without a key, the platform may leave `t` and `sign` out.
         let bare = |kind: &Kind| kind.may_be_unsigned() || settings.key.is_none();
         let unsigned = Kind::ALL.into_iter().filter(bare).map(Self::Unsigned);
         let mut all: Vec<Self> = genuine.into_iter().chain(unsigned).collect();
@@ -77,12 +77,12 @@ impl Trial {
         }
     }
 
-    /// Whether it looks at the count of what the receiver did, and so must be alone.
+    /// Whether the case reads the receiver's count and so must run alone.
     pub(super) fn counts(self) -> bool {
         matches!(self, Self::CountedOnce(_) | Self::CountedEach)
     }
 
-    /// Why it cannot be tried, if it cannot.
+    /// The reason to skip the case; none if it can run.
     pub(super) fn skipped(self, settings: &GradingSettings) -> Option<&'static str> {
         let GradingSettings { template, key, .. } = settings;
         let secrets = Secrets {
@@ -93,7 +93,7 @@ impl Trial {
             Self::Unsigned(_) if template.token().is_none() && !settings.unsigned => {
                 Some("without --token or --unsigned: nothing would tell it from a forgery")
             }
-            Self::Bad(bad) if !bad.can_be_told(secrets) => Some(match bad {
+            Self::Bad(bad) if !bad.is_detectable(secrets) => Some(match bad {
                 Bad::WithoutToken | Bad::WrongToken => "without --token: every URL is as good",
                 _ => "without --key: nothing would tell it from a genuine callback",
             }),

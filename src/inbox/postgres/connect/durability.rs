@@ -1,4 +1,4 @@
-//! What a server's commit is worth: asked on every new connection.
+//! What a commit of a server guarantees. Each new connection asks.
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -18,10 +18,14 @@ pub(super) struct Durability {
     is_weak: bool,
 }
 
-/// Asks a new connection. Refuses a server that is too old, takes no writes, or, unless told otherwise, answers too early.
-pub(super) async fn of(client: &Client, allow_async_commit: bool) -> Result<Durability, HostError> {
+/// Asks a server for its settings. Refuses one that is too old, is read-only, or answers before it has
+/// written; the last only unless `allow_async_commit`.
+pub(super) async fn ask_server(
+    client: &Client,
+    allow_async_commit: bool,
+) -> Result<Durability, HostError> {
     let answer = client.simple_query(QUESTION).await;
-    let answer = answer.map_err(|error| HostError::by_statement(&error))?;
+    let answer = answer.map_err(|error| HostError::from_statement(&error))?;
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
@@ -65,7 +69,8 @@ fn judge(server: &ServerSettings, allow_async_commit: bool) -> Result<Durability
     if !server.writes {
         return Err(HostError::away("the server is read-only"));
     }
-    // Else a statement that has waited for another receiver's batch would not see it, and store the same again.
+    // In other modes, a statement that waited for another receiver's batch would not see that batch,
+    // and would store the same callbacks again.
     if server.isolation != "read committed" {
         return Err(HostError::setup(format!(
             "transactions are `{}` by default, but livehook needs `read committed`; \
@@ -73,7 +78,7 @@ fn judge(server: &ServerSettings, allow_async_commit: bool) -> Result<Durability
             server.isolation
         )));
     }
-    // Names and errors can hold any character. One of SQL_ASCII takes them as bytes.
+    // Names and errors can hold any character. SQL_ASCII stores them as bytes.
     if !["UTF8", "SQL_ASCII"].contains(&server.encoding) {
         return Err(HostError::setup(format!(
             "the database is encoded in {}, but livehook needs UTF8; \
@@ -118,7 +123,8 @@ fn judge(server: &ServerSettings, allow_async_commit: bool) -> Result<Durability
     })
 }
 
-/// How many standbys a commit waits for: `a, b` is one of them, `2 (a, b)`, `FIRST 2 (a, b)` and `ANY 2 (a, b)` are two.
+/// How many standbys a commit waits for: one with `a, b`; two with `2 (a, b)`, `FIRST 2 (a, b)` and
+/// `ANY 2 (a, b)`.
 fn standbys(names: &str) -> u32 {
     let names = names.trim();
     if names.is_empty() {
@@ -167,7 +173,7 @@ mod tests {
     };
 
     #[test]
-    fn what_an_acknowledgement_means_is_said() {
+    fn the_meaning_of_an_acknowledgement_is_in_words() {
         for (synchronous_commit, standbys, expected) in [
             ("on", "", "on one disk, that of the primary"),
             ("local", "*", "on one disk, that of the primary"),
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_promises_too_little_is_refused() {
+    fn a_server_that_promises_too_little_is_refused() {
         let old = ServerSettings {
             version: 120_012,
             ..GOOD

@@ -1,4 +1,4 @@
-//! Why there is no connection, and whether waiting helps.
+//! Why there is no connection, and whether it helps to wait.
 
 use std::error::Error as _;
 use std::io;
@@ -9,7 +9,7 @@ use tokio_postgres::error::{DbError, SqlState};
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::inbox::postgres) enum ConnectError {
-    /// The operator has to mend something.
+    /// The operator has to change something.
     #[error("{0}")]
     Setup(String),
     /// The server may come back.
@@ -17,10 +17,10 @@ pub(in crate::inbox::postgres) enum ConnectError {
     Away(String),
 }
 
-/// What one host said.
+/// The error of one host.
 #[derive(Debug)]
 pub(super) struct HostError {
-    /// Whether the operator has to mend something.
+    /// Whether the operator has to change something.
     pub(super) is_setup: bool,
     pub(super) problem: String,
 }
@@ -40,37 +40,37 @@ impl HostError {
         }
     }
 
-    pub(super) fn silent() -> Self {
+    pub(super) fn timed_out() -> Self {
         Self::away("no answer in time")
     }
 
-    pub(super) fn by_statement(error: &Error) -> Self {
+    pub(super) fn from_statement(error: &Error) -> Self {
         let is_setup = error.code().is_some_and(|code| {
-            *code == SqlState::INSUFFICIENT_PRIVILEGE || is_of(code, &["28", "3D", "3F"])
+            *code == SqlState::INSUFFICIENT_PRIVILEGE || is_in_class(code, &["28", "3D", "3F"])
         });
         let problem = cause(error);
         Self { is_setup, problem }
     }
 
-    pub(super) fn by_connecting(error: &Error) -> Self {
+    pub(super) fn from_connecting(error: &Error) -> Self {
         let problem = cause(error);
         let is_setup = match (error.code(), io_error(error)) {
-            // Of the other classes, what the options of the URL can bring about.
-            (Some(code), _) => is_of(code, &["0A", "22", "28", "3D", "42"]),
-            (None, Some(error)) => is_ours_to_mend(error),
-            // Those with a cause are about TLS, passwords and how they are asked for.
+            // Beside wrong logins, the classes that options of the URL can cause.
+            (Some(code), _) => is_in_class(code, &["0A", "22", "28", "3D", "42"]),
+            (None, Some(error)) => needs_operator(error),
+            // Errors with a source are about TLS, passwords and methods of authentication.
             (None, None) => error.source().is_some(),
         };
         if problem == "server does not support TLS" {
             return Self::setup(
-                "the server does not do TLS; turn it on there, or have it plain with sslmode=disable in the URL",
+                "the server does not do TLS; turn it on there, or set sslmode=disable in the URL",
             );
         }
         Self { is_setup, problem }
     }
 }
 
-fn is_of(code: &SqlState, classes: &[&str]) -> bool {
+fn is_in_class(code: &SqlState, classes: &[&str]) -> bool {
     classes.iter().any(|class| code.code().starts_with(class))
 }
 
@@ -78,15 +78,16 @@ fn io_error(error: &Error) -> Option<&io::Error> {
     error.source()?.downcast_ref()
 }
 
-/// A certificate that is not trusted, a socket that we may not open. All else is the network's business.
-fn is_ours_to_mend(error: &io::Error) -> bool {
+/// Whether the certificate is not trusted or livehook may not open the socket. Other errors are those
+/// of the network.
+fn needs_operator(error: &io::Error) -> bool {
     match error.get_ref() {
         Some(inner) => inner.is::<rustls::Error>(),
         None => error.kind() == io::ErrorKind::PermissionDenied,
     }
 }
 
-/// Whether a statement's error says that its server takes no more writes.
+/// Whether a statement's error says that its server accepts no more writes.
 pub(super) fn ends_writes(error: &Error) -> bool {
     let codes = [
         SqlState::ADMIN_SHUTDOWN,
@@ -110,7 +111,7 @@ pub(super) fn cause(error: &Error) -> String {
     }
 }
 
-/// What the server says, in one line.
+/// The server's message in one line.
 pub(super) fn text(error: &DbError) -> String {
     let message = error.message().replace('\n', " ");
     match error.detail() {

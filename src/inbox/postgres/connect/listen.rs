@@ -1,17 +1,19 @@
-//! Notifications, where they come through.
+//! Notifications, where they arrive.
 
 use rand::random;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::*;
+use super::error::HostError;
+use super::{ANSWERS_WITHIN, ConnectError, Pool};
 
-/// Notifications that nobody has taken yet; more are dropped.
+/// Notifications that wait for their reader. More are dropped.
 const MAX_UNREAD: usize = 256;
 
 impl Pool {
-    /// Listens on a channel, through a connection apart from the pool. The payloads come through the receiver, which ends when
-    /// the connection does; when it is dropped, the connection ends. Nothing, if notifications do not come through: a pooler
-    /// of transactions would take each for a fault, on whichever of its connections had been told to listen.
+    /// Listens on a channel, with a connection outside the pool. The receiver gets the payloads and
+    /// ends when the connection ends. When it is dropped, the connection ends. None, if notifications
+    /// do not arrive: a transaction pooler treats them as an error of the connection that listens.
     pub(in crate::inbox::postgres) async fn listen(
         &self,
         channel: &str,
@@ -21,27 +23,27 @@ impl Pool {
         let execute = async |statement: &str| {
             let refused = match timeout(ANSWERS_WITHIN, client.batch_execute(statement)).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => HostError::by_statement(&error),
-                Err(_) => HostError::silent(),
+                Ok(Err(error)) => HostError::from_statement(&error),
+                Err(_) => HostError::timed_out(),
             };
             Err(self.0.error(vec![(host, refused)]))
         };
-        // Tried where nobody else calls.
-        let trial = format!("livehook_{:032x}", random::<u128>());
-        execute(&format!("LISTEN {trial}")).await?;
-        // From another connection: a pooler hands the answer to a statement on, with what comes during it.
-        let caller = self.get().await?;
-        let called = caller.batch_execute(&format!("NOTIFY {trial}")).await;
-        called.map_err(|error| caller.failed(&error))?;
-        caller.give_back();
+        // Try it on a channel that nobody else uses.
+        let probe = format!("livehook_{:032x}", random::<u128>());
+        execute(&format!("LISTEN {probe}")).await?;
+        // Notify from another connection: a pooler passes on what comes during a statement of this one.
+        let notifier = self.get().await?;
+        let notified = notifier.batch_execute(&format!("NOTIFY {probe}")).await;
+        notified.map_err(|error| notifier.classify(&error))?;
+        notifier.give_back();
         if timeout(ANSWERS_WITHIN, receiver.recv()).await.is_err() {
             execute("UNLISTEN *").await?;
             return Ok(None);
         }
         let channel = channel.replace('"', "\"\"");
-        execute(&format!("LISTEN \"{channel}\"; UNLISTEN {trial}")).await?;
+        execute(&format!("LISTEN \"{channel}\"; UNLISTEN {probe}")).await?;
         tokio::spawn(async move {
-            // It lives as long as somebody listens, though nothing more is asked of it.
+            // The connection ends when its client is dropped.
             let _client = client;
             tokio::select! {
                 _ = &mut driver => {}

@@ -1,4 +1,4 @@
-//! Opening a connection: the first host that takes writes.
+//! Opening a connection to the first host that is writable.
 
 use std::future::poll_fn;
 use std::sync::PoisonError;
@@ -18,31 +18,31 @@ use super::tls::Tls;
 use super::{PoolState, error};
 use crate::inbox::settings::Host;
 
-/// From the socket to a connection that was checked.
+/// The time from the open socket to the checked connection.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 
-/// What moves a connection's bytes. An error: it did not end by our will.
+/// The task that reads and writes a connection. It returns an error if livehook did not end it.
 pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
 
 impl PoolState {
-    /// Opens a connection; gives also the index of its host.
+    /// Opens a connection. Returns also the index of its host.
     pub(super) async fn open(
         &self,
         notifications: Option<mpsc::Sender<String>>,
     ) -> Result<(Client, usize, Driver), ConnectError> {
         let hosts = &self.settings.cluster.hosts;
         let preferred = self.preferred.load(Relaxed);
-        let mut refused = Vec::new();
+        let mut failed = Vec::new();
         for index in (preferred..hosts.len()).chain(0..preferred) {
             match self.try_host(&hosts[index], notifications.clone()).await {
                 Ok((client, driver)) => {
                     self.preferred.store(index, Relaxed);
                     return Ok((client, index, driver));
                 }
-                Err(problem) => refused.push((index, problem)),
+                Err(problem) => failed.push((index, problem)),
             }
         }
-        Err(self.error(refused))
+        Err(self.error(failed))
     }
 
     async fn try_host(
@@ -57,8 +57,9 @@ impl PoolState {
                 Tls::Off => connect(&host.config, NoTls, notifications).await,
                 Tls::On(tls) => connect(&host.config, tls.clone(), notifications).await,
             }
-            .map_err(|error| HostError::by_connecting(&error))?;
-            let durability = durability::of(&client, self.settings.allow_async_commit).await?;
+            .map_err(|error| HostError::from_connecting(&error))?;
+            let durability =
+                durability::ask_server(&client, self.settings.allow_async_commit).await?;
             let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
             if logged.insert(durability.meaning.clone()) {
                 durability.log(&host.name);
@@ -67,23 +68,23 @@ impl PoolState {
         };
         timeout(limit, opening)
             .await
-            .unwrap_or_else(|_| Err(HostError::silent()))
+            .unwrap_or_else(|_| Err(HostError::timed_out()))
     }
 
-    /// What the hosts said, in one message.
-    pub(super) fn error(&self, refused: Vec<(usize, HostError)>) -> ConnectError {
+    /// The errors of the hosts in one message.
+    pub(super) fn error(&self, failed: Vec<(usize, HostError)>) -> ConnectError {
         let cluster = &self.settings.cluster;
-        // One that is away, or a standby, may be the one to write to in a moment.
-        let setup = refused.iter().all(|(_, refused)| refused.is_setup);
-        let said: Vec<_> = refused
+        // A host that is away or a standby may become writable, so it helps to wait.
+        let setup = failed.iter().all(|(_, failed)| failed.is_setup);
+        let messages: Vec<_> = failed
             .iter()
-            .map(|(index, refused)| format!("{}: {}", cluster.hosts[*index].name, refused.problem))
+            .map(|(index, failed)| format!("{}: {}", cluster.hosts[*index].name, failed.problem))
             .collect();
         let message = format!(
             "cannot use database `{}` as role `{}`: {}",
             cluster.database,
             cluster.role,
-            said.join("; ")
+            messages.join("; ")
         );
         match setup {
             true => ConnectError::Setup(message),
@@ -123,7 +124,7 @@ where
                 }
             }
             AsyncMessage::Notice(notice) => {
-                tracing::debug!(notice = error::text(&notice), "PostgreSQL remarks");
+                tracing::debug!(notice = error::text(&notice), "a notice from PostgreSQL");
             }
             _ => {}
         }

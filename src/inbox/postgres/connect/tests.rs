@@ -17,11 +17,11 @@ fn settings(base: &Path, url: &str) -> PostgresSettings {
         connections: Some(2),
         ..InboxConfig::default()
     };
-    let around = Env {
+    let env = Env {
         base,
         variable: &|_| None,
     };
-    let settings = config.validate("inbox", &around, Duration::from_secs(600));
+    let settings = config.validate("inbox", &env, Duration::from_secs(600));
     match settings.unwrap().store {
         StoreSettings::Postgres(settings) => settings,
         StoreSettings::Sqlite(_) => panic!("it is shared"),
@@ -59,7 +59,7 @@ async fn pid(connection: &Connection) -> i32 {
 }
 
 #[tokio::test]
-async fn what_the_operator_has_to_mend_is_told_from_what_passes() {
+async fn errors_of_the_setup_differ_from_errors_that_pass() {
     let mut server = Server::start();
     let port = server.port;
     let url = server.url();
@@ -101,7 +101,7 @@ async fn what_the_operator_has_to_mend_is_told_from_what_passes() {
     assert!(message.contains("too many connections"), "{message}");
     server.sql("ALTER ROLE livehook CONNECTION LIMIT 20");
 
-    // One that is away may be the one to write to, whatever the others say.
+    // The host that is away may be the writable one, so it helps to wait.
     let closed = format!("postgres://livehook:no@127.0.0.1:1,127.0.0.1:{port}/inbox");
     let message = away(&server, &closed).await;
     assert!(message.contains("127.0.0.1:1: Connection refused"));
@@ -120,7 +120,7 @@ async fn what_the_operator_has_to_mend_is_told_from_what_passes() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
+async fn connections_are_bounded_and_return_unless_they_are_useless() {
     let mut server = Server::start();
     let pool = pool(&server, &server.url());
     let first = pool.get().await.unwrap();
@@ -138,7 +138,7 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
     let first = pool.get().await.unwrap();
     assert_eq!(pid(&first).await, first_pid);
 
-    // What somebody no longer waits for is over before the connection is another's.
+    // A statement that nobody waits for ends before its connection is used again.
     let sleep = first.query_typed("SELECT pg_sleep(0.3)", &[]);
     assert!(timeout(Duration::from_millis(20), sleep).await.is_err());
     drop(first);
@@ -150,14 +150,14 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
     let first = pool.get().await.unwrap();
     assert_eq!(pid(&first).await, first_pid);
 
-    // One word that the server takes no more writes, and the idle ones go too.
+    // One error says that the server accepts no writes: the idle connections are dropped, too.
     second.give_back();
     first
         .batch_execute("SET default_transaction_read_only = on")
         .await
         .unwrap();
     let refused = first.batch_execute("CREATE TABLE t ()").await.unwrap_err();
-    assert!(matches!(first.failed(&refused), ConnectError::Away(_)));
+    assert!(matches!(first.classify(&refused), ConnectError::Away(_)));
     first.give_back();
     let first = pool.get().await.unwrap();
     let pid_now = pid(&first).await;
@@ -166,9 +166,9 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
         .batch_execute("CREATE TABLE pg_catalog.t ()")
         .await
         .unwrap_err();
-    assert!(matches!(first.failed(&refused), ConnectError::Setup(_)));
+    assert!(matches!(first.classify(&refused), ConnectError::Setup(_)));
 
-    // Idle ones end with the server.
+    // Idle connections end with the server.
     first.give_back();
     server.stop();
     while !pool.0.idle().clients.is_empty() {
@@ -180,7 +180,7 @@ async fn connections_are_bounded_and_come_back_unless_they_are_worth_nothing() {
 }
 
 #[tokio::test]
-async fn notifications_are_heard_as_long_as_the_connection_lasts() {
+async fn notifications_arrive_as_long_as_the_connection_lasts() {
     let mut server = Server::start();
     let pool = pool(&server, &server.url());
     let mut notifications = pool.listen("new \"events\"").await.unwrap().unwrap();
@@ -204,7 +204,7 @@ async fn notifications_are_heard_as_long_as_the_connection_lasts() {
 }
 
 #[tokio::test]
-async fn certificates_are_looked_at_as_asked() {
+async fn certificates_are_verified_as_the_url_says() {
     let server = Server::start();
     let at = |host: &str, options: &str| {
         let url = server.url().replace("127.0.0.1", host);
@@ -239,7 +239,7 @@ async fn certificates_are_looked_at_as_asked() {
             break refusal;
         }
         let generation = pool.0.idle().generation;
-        pool.0.forget(generation);
+        pool.0.invalidate(generation);
     };
     assert!(refusal.to_string().contains("does not do TLS"), "{refusal}");
 }

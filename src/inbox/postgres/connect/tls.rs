@@ -49,7 +49,7 @@ fn text(error: impl std::fmt::Display) -> String {
     format!("TLS cannot be set up: {error}")
 }
 
-/// Takes every certificate, as `sslmode=require` says, but only from who has its key.
+/// Accepts every certificate, as `sslmode=require` says. The server must still have its key.
 #[derive(Debug)]
 struct AcceptAnyCertificate(Arc<CryptoProvider>);
 

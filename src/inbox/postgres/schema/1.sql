@@ -1,18 +1,18 @@
--- The shared inbox. Everything is in the schema "livehook". What a receiver asks for is one statement each, so that one that
--- is frozen or gone never leaves a lock behind; where that takes several steps it is a function. Functions carry the number
--- of the change that made them: a release keeps calling those it was built with.
+-- The shared inbox. Everything is in the schema "livehook". Each request of a receiver is one statement, or one call of a
+-- function if it needs several steps, so that a receiver that is frozen or dead never leaves a lock behind. The name of a
+-- function ends with the number of its version: a release keeps calling the versions that it was built with.
 
 CREATE TABLE livehook.meta(name text PRIMARY KEY, value bigint NOT NULL);
 INSERT INTO livehook.meta VALUES ('version', 1), ('readable_by', 1);
 
--- Numbers follow arrival: they are given under the lock of accept_1, which is held until the commit is over, so whoever sees
--- a number sees all lower ones.
+-- Numbers follow arrival: they are given under the lock of accept_1, which is held until the commit is done. So a reader that
+-- sees a number sees all lower ones.
 CREATE SEQUENCE livehook.numbers;
 
 CREATE TABLE livehook.events(
     seq bigint PRIMARY KEY,
     received bigint NOT NULL,  -- milliseconds since 1970, by the receiver's clock
-    stored bigint NOT NULL,    -- the same by the database's
+    stored bigint NOT NULL,    -- when it was stored, by the database's clock
     source text NOT NULL,
     kind integer NOT NULL,     -- event_type, -1 if unknown
     id bytea NOT NULL,
@@ -25,21 +25,21 @@ CREATE TABLE livehook.handlers(
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE,
     position bigint NOT NULL,
-    paused bigint,             -- since when
+    paused bigint,             -- when it was paused
     seen bigint NOT NULL,      -- when a receiver last had it in its configuration
     epoch bigint NOT NULL DEFAULT 0,
-    receiver uuid,             -- who delivers for it
-    until timestamptz,         -- and how long nobody else may:
-    term bigint                -- so many milliseconds from when it was renewed
+    receiver uuid,             -- the receiver that has the lease
+    until timestamptz,         -- the end of the lease
+    term bigint                -- its length in milliseconds from its renewal
 ) WITH (fillfactor = 50);
 
 CREATE TABLE livehook.receivers(
     id uuid PRIMARY KEY,
     wanted bigint[] NOT NULL,  -- the handlers in its configuration
-    until timestamptz NOT NULL -- it counts as gone after this
+    until timestamptz NOT NULL -- after this it counts as dead
 ) WITH (fillfactor = 50);
 
--- Only deliveries that are out of line.
+-- Only deliveries that are due, waiting or parked.
 CREATE TABLE livehook.deliveries(
     handler bigint NOT NULL,
     seq bigint NOT NULL REFERENCES livehook.events,
@@ -48,7 +48,7 @@ CREATE TABLE livehook.deliveries(
     attempts bigint NOT NULL,
     first_attempt bigint,
     due bigint NOT NULL,
-    parked bigint,             -- since when; stays while it is replayed
+    parked bigint,             -- when it was parked; a replay does not clear it
     error text NOT NULL,
     PRIMARY KEY (handler, seq)
 );
@@ -58,7 +58,7 @@ CREATE INDEX deliveries_by_parked ON livehook.deliveries(handler, parked) WHERE 
 CREATE INDEX deliveries_parked_in_order ON livehook.deliveries(handler, seq) WHERE parked IS NOT NULL;
 CREATE INDEX deliveries_by_seq ON livehook.deliveries(seq);
 
--- What one receiver asks of the one that delivers for a handler.
+-- Commands of one receiver for the one that delivers for a handler.
 CREATE TABLE livehook.orders(
     id uuid PRIMARY KEY,
     handler bigint NOT NULL,
@@ -72,9 +72,9 @@ CREATE TABLE livehook.orders(
 CREATE FUNCTION livehook.now_1() RETURNS bigint LANGUAGE sql VOLATILE
 AS $$ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
--- Stores a batch in its order but for duplicates. `late`: a duplicate of whatever was ever stored, not only within the window.
--- `given_now`: instead of the database's own time. Synchronous commits may be insisted on. Without jit: as long as the table has
--- not been analyzed a large batch seems so dear that code would be compiled for it, which takes half a second.
+-- Stores a batch in its order, without duplicates. A `late` callback is a duplicate of any stored event, not only of those in
+-- the window. `given_now` replaces the database's time. `insist` refuses asynchronous commits. jit is off: until the table
+-- was analyzed, a large batch seems so expensive that the server would compile code for it, which takes half a second.
 CREATE FUNCTION livehook.accept_1(
     given_received bigint[], given_source text[], given_kind integer[], given_id bytea[], given_body bytea[],
     given_late boolean[], dedupe_window bigint, given_now bigint, insist boolean)
@@ -143,7 +143,7 @@ BEGIN
         JOIN livehook.handlers h ON h.name = g.name ORDER BY g.place;
 END $$;
 
--- Pauses a handler, or resumes it and has its deliveries be no older than when it was paused.
+-- Pauses a handler or resumes it. Its deliveries do not age during the pause.
 CREATE FUNCTION livehook.pause_1(of_handler bigint, pauses boolean, this_moment bigint) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     since bigint := (SELECT paused FROM livehook.handlers WHERE id = of_handler FOR NO KEY UPDATE);
@@ -157,7 +157,7 @@ BEGIN
     END IF;
 END $$;
 
--- Makes the first waiting delivery of a lane due, if none is.
+-- Makes the first waiting delivery of a lane due, if the lane has no due one.
 CREATE FUNCTION livehook.promote_1(of_handler bigint, of_lane bigint) RETURNS void LANGUAGE sql VOLATILE AS $$
     UPDATE livehook.deliveries SET state = 0, due = 0
     WHERE handler = of_handler
@@ -165,8 +165,8 @@ CREATE FUNCTION livehook.promote_1(of_handler bigint, of_lane bigint) RETURNS vo
       AND NOT EXISTS (SELECT 1 FROM livehook.deliveries WHERE handler = of_handler AND lane = of_lane AND state = 0)
 $$;
 
--- Puts a delivery at the end of its lane; due at once if it is the only one there: whether it had no row. An event that is
--- gone gets none.
+-- Puts a delivery at the end of its lane. It is due at once if the lane is empty. Returns whether it got a row: not if it has
+-- one, and not if its event was removed.
 CREATE FUNCTION livehook.wait_1(of_handler bigint, of_seq bigint, of_lane bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     INSERT INTO livehook.deliveries(handler, seq, lane, state, attempts, due, error)
@@ -178,8 +178,8 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Remembers what became of deliveries, in this order. `what`: 0 wait, 1 retry, 2 park, 3 done. False, and nothing is
--- written, if the handler is somebody else's by now. Without an epoch: only if it is nobody's.
+-- Writes what became of deliveries, in this order. `what`: 0 wait, 1 retry, 2 park, 3 done. If another receiver has the
+-- handler now, it writes nothing and returns false. Without an epoch it writes only if no receiver has the handler.
 CREATE FUNCTION livehook.settle_1(
     of_handler bigint, of_epoch bigint, new_position bigint,
     what integer[], seqs bigint[], lanes bigint[], counts bigint[], firsts bigint[], times bigint[], errors text[])
@@ -227,7 +227,7 @@ BEGIN
     RETURN true;
 END $$;
 
--- Makes these deliveries due again, in these lanes for replays: how many. One that is due or waiting stays as it is.
+-- Makes these deliveries due again, in these lanes for replays, and returns how many. A due or waiting one is left alone.
 CREATE FUNCTION livehook.replay_1(of_handler bigint, seqs bigint[], lanes bigint[], dry_run boolean) RETURNS bigint
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -254,7 +254,7 @@ BEGIN
     RETURN replayed;
 END $$;
 
--- Removes the rows of these deliveries: one result for each, the lane of one that was due or waiting.
+-- Removes the rows of these deliveries. Returns one result for each: its lane if it was due or waiting, else NULL.
 CREATE FUNCTION livehook.discard_1(of_handler bigint, seqs bigint[]) RETURNS TABLE(lane bigint)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -274,7 +274,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- One round of retention by one receiver at a time. Looks at events beyond `start`, at most at `most` of each sort of row.
+-- One round of retention, by one receiver at a time. Examines events after `start`, and at most `most` rows of each sort.
 CREATE FUNCTION livehook.sweep_1(
     configured bigint[], start bigint, retention bigint, parked_retention bigint, given_now bigint, most bigint)
 RETURNS TABLE(upto bigint, looked bigint, dropped bigint, forgotten text[], owed bigint[])
@@ -344,10 +344,9 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- Keeps the leases of a receiver and gives it those it may have: of handlers that it wants, for so many milliseconds each.
--- What is free goes to whoever has the least, or after a while to anybody; parts of livehook, whose names have a dot, to
--- whoever comes, and they do not count. `surplus`: another one has so much less that this
--- one should give the handler back.
+-- Renews the leases of a receiver and gives it free ones, of the handlers that it wants, each for its term in milliseconds.
+-- A free handler goes to the receiver with the fewest, or after a while to any. Projections, whose names have a dot, go to any
+-- receiver and are not counted. `surplus`: another receiver has so few that this one should give the handler back.
 CREATE FUNCTION livehook.lease_1(me uuid, wants bigint[], terms bigint[])
 RETURNS TABLE(handler bigint, epoch bigint, surplus boolean)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -391,7 +390,7 @@ BEGIN
         WHERE h.receiver = me AND h.id = ANY (wants) ORDER BY h.id;
 END $$;
 
--- What was refused with 401. Numbers only tell which is newer.
+-- The rejected list. A newer entry has a higher id; ids may have gaps.
 CREATE TABLE livehook.rejected(
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source text NOT NULL,
@@ -406,7 +405,7 @@ CREATE TABLE livehook.rejected(
 );
 CREATE INDEX rejected_by_reason ON livehook.rejected(source, reason, id);
 
--- Adds to the rejected list and keeps the newest of each source and reason, so many and with so many bytes of bodies.
+-- Adds to the rejected list and keeps the newest `entries` and `bytes` of bodies of each source and reason.
 CREATE FUNCTION livehook.refuse_1(
     sources text[], reasons text[], times bigint[], url_kinds integer[], kinds integer[], clients text[], hashes bytea[],
     sizes bigint[], bodies bytea[], entries bigint, bytes bigint)

@@ -1,6 +1,6 @@
--- The board of streams, which all receivers share. Everything but `stream_facts` is derived from them, by the rule that
--- receivers have in code: a function takes facts in and gives back all facts of the pushes that they touch, another one takes
--- what follows from these. In between, somebody else may have touched the same: what follows from an older look is dropped.
+-- The board of streams, which all receivers share. All tables are derived from `stream_facts`, by the rule that receivers have
+-- in code: one function adds facts and returns all facts of the changed pushes, another one takes the sessions that follow.
+-- In between, another receiver may have changed the same stream: then the older sessions are dropped.
 
 CREATE SEQUENCE livehook.stream_revisions;
 
@@ -12,15 +12,15 @@ CREATE TABLE livehook.streams(
     streamid text NOT NULL,
     live boolean NOT NULL DEFAULT false,
     since bigint,              -- milliseconds since 1970, as all times
-    session text,              -- the newest one
-    last bigint NOT NULL,      -- when something of it happened
-    announced boolean NOT NULL DEFAULT false, -- whether it was live when that was last told
-    changes bigint NOT NULL DEFAULT 0,        -- how often that was
-    settle_at bigint,          -- when to tell that it has changed
+    session text,              -- the newest session
+    last bigint NOT NULL,      -- the time of its newest fact
+    announced boolean NOT NULL DEFAULT false, -- whether it was live at the last announcement
+    changes bigint NOT NULL DEFAULT 0,        -- how many announcements there were
+    settle_at bigint,          -- when to announce the change
     revision bigint NOT NULL DEFAULT nextval('livehook.stream_revisions'),
-    looks bigint NOT NULL DEFAULT 0           -- how often facts of it were taken in
+    looks bigint NOT NULL DEFAULT 0           -- how often its facts have changed
 ) WITH (fillfactor = 70);
--- Names may be longer than an index takes.
+-- Hashes, because names may be too long for an index.
 CREATE UNIQUE INDEX streams_by_name ON livehook.streams(
     md5(source || chr(1) || domain || chr(1) || appname || chr(1) || streamid));
 CREATE INDEX streams_that_are_live ON livehook.streams(live, no);
@@ -36,7 +36,7 @@ CREATE TABLE livehook.stream_facts(
     received bigint NOT NULL,
     sequence text,
     lasted bigint,
-    gone boolean NOT NULL DEFAULT false       -- its event is; see stream_forget_1
+    gone boolean NOT NULL DEFAULT false       -- its event was removed; see stream_forget_1
 );
 CREATE INDEX facts_of_stream ON livehook.stream_facts(stream, at);
 CREATE INDEX facts_of_push ON livehook.stream_facts(stream, md5(sequence)) WHERE kind IN (0, 1);
@@ -54,11 +54,11 @@ CREATE TABLE livehook.stream_sessions(
 CREATE INDEX sessions_by_start ON livehook.stream_sessions(stream, start);
 CREATE INDEX sessions_by_push ON livehook.stream_sessions(stream, md5(sequence));
 
--- The begins of streams that are live, which retention has been told to leave.
+-- The pinned begins of live streams.
 CREATE TABLE livehook.stream_held(seq bigint PRIMARY KEY, stream bigint NOT NULL);
 
--- What is left of streams whose facts have changed; of pushes all facts, of one that has none left a row without. `decides`:
--- whether it was a begin or end.
+-- Updates streams whose facts have changed, and returns all facts of their changed pushes; for a push without facts, one row
+-- without a fact. `decides`: whether the changed fact was a begin or end.
 CREATE FUNCTION livehook.stream_touched_1(streams bigint[], pushes text[], decides boolean[], numberless bigint)
 RETURNS TABLE(stream bigint, looks bigint, push text, seq bigint, id bytea, kind integer, at bigint, received bigint, lasted bigint)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -87,7 +87,7 @@ BEGIN
     ) AS f ON true;
 END $$;
 
--- Takes facts in; with `first` and `last`, of what stands in the inbox between these they are all there are.
+-- Adds facts. With `first` and `last`, they replace all facts of events in this range.
 CREATE FUNCTION livehook.stream_tell_1(
     sources text[], domains text[], appnames text[], streamids text[], seqs bigint[], ids bytea[], kinds integer[], ats bigint[],
     receiveds bigint[], sequences text[], lasteds bigint[], first bigint, last bigint, numberless bigint)
@@ -134,8 +134,8 @@ BEGIN
     RETURN QUERY SELECT * FROM livehook.stream_touched_1(streams, pushes, decides, numberless);
 END $$;
 
--- Forgets facts whose events are gone; but sessions only as a whole, and a stream's newest one not before every begin is gone:
--- else another session would decide, and a stream be live that is not.
+-- Removes facts of removed events. Facts of a session are removed together, and those of a stream's newest session only when
+-- all begins of the stream are removed: else an older session would decide, and an ended stream could become live.
 CREATE FUNCTION livehook.stream_forget_1(seqs bigint[], numberless bigint)
 RETURNS TABLE(stream bigint, looks bigint, push text, seq bigint, id bytea, kind integer, at bigint, received bigint, lasted bigint)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -176,8 +176,8 @@ BEGIN
     RETURN QUERY SELECT * FROM livehook.stream_touched_1(streams, pushes, decides, numberless);
 END $$;
 
--- Takes what follows from the facts of these pushes, as they were at that look: how many streams are again as they had been
--- before a change that was not told yet.
+-- Writes the sessions of these pushes, unless the stream has changed since. Returns how many streams went back to their old
+-- state before the change was announced.
 CREATE FUNCTION livehook.stream_settle_1(
     streams bigint[], look bigint[], pushes text[], session_streams bigint[], keys text[], sequences text[], ranks text[],
     starts bigint[], begins bigint[], end_ats bigint[], end_seqs bigint[], given_settle_at bigint)

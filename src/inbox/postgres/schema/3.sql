@@ -1,6 +1,6 @@
--- Clocks may be set. A time that lies further ahead than anything may lie behind was written by a clock that was wrong.
+-- Clocks may be set. A time too far in the future was written by a wrong clock.
 
--- As accept_1, but what was stored longer after now than the window is no witness of a duplicate.
+-- As accept_1, but an event whose stored time is more than a window in the future makes no duplicate.
 CREATE FUNCTION livehook.accept_2(
     given_received bigint[], given_source text[], given_kind integer[], given_id bytea[], given_body bytea[],
     given_late boolean[], dedupe_window bigint, given_now bigint, insist boolean)
@@ -49,8 +49,8 @@ BEGIN
     FROM numbered n ORDER BY n.place;
 END $$;
 
--- As replay_1, but one that is due or waiting anyway stays in its lane, whose head waits no longer, and is counted. `owed`: those
--- that get no row if they have none.
+-- As replay_1, but a due or waiting delivery is counted: it stays in its lane, and the head of the lane becomes due now. One
+-- that is `owed` gets no row if it has none.
 CREATE FUNCTION livehook.replay_2(of_handler bigint, seqs bigint[], lanes bigint[], owed boolean[], dry_run boolean) RETURNS bigint
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -80,8 +80,8 @@ BEGIN
     RETURN replayed;
 END $$;
 
--- As sweep_1, but looks at events up to `stop` and past those that are not old: `last_old` is the last one that is. One that says it was
--- stored in the far future is old if one behind it is; `known_old` is one that is.
+-- As sweep_1, but it examines events up to `stop`, and continues past young ones: `last_old` is the last old one. An event that
+-- was stored in the far future is old if a later one is old; `known_old` is an old one that was found before.
 CREATE FUNCTION livehook.sweep_2(
     configured bigint[], start bigint, stop bigint, known_old bigint, retention bigint, parked_retention bigint, given_now bigint,
     most bigint)

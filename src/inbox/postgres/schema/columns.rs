@@ -1,10 +1,11 @@
-//! The columns that the steps make. One that somebody changed by hand would be met by whatever reads it, long after the start.
+//! The columns that the steps make. They are checked at the start: a column that somebody changed by
+//! hand would make a query fail much later.
 
 use tokio_postgres::Client;
 
 use super::MigrationError;
 
-/// Each table with its columns, as the server describes them. A later release may have added others.
+/// Each table and its columns, as the server describes them. A later release may add others.
 const COLUMNS: [(&str, &[&str]); 11] = [
     ("meta", &["name text NOT NULL", "value bigint NOT NULL"]),
     (
@@ -134,7 +135,7 @@ const COLUMNS: [(&str, &[&str]); 11] = [
     ),
 ];
 
-/// Every column of the schema as `table` and `name type`.
+/// Lists every column of the schema as `table` and `name type`.
 const FOUND: &str = "
     SELECT c.relname::text, a.attname || ' ' || format_type(a.atttypid, NULL)
         || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
@@ -142,7 +143,7 @@ const FOUND: &str = "
     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'livehook')
         AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped";
 
-/// Fails if a column is missing or is another one than the steps made.
+/// Fails if a column is missing or differs from what the steps made.
 pub(super) async fn check(client: &Client) -> Result<(), MigrationError> {
     let rows = client.query_typed(FOUND, &[]).await?;
     let found: Vec<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();

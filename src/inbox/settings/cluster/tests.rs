@@ -3,11 +3,11 @@
 use super::*;
 
 fn parse_in(base: &Path, text: &str) -> Result<Cluster, String> {
-    let around = Env {
+    let env = Env {
         base,
         variable: &|_| None,
     };
-    Cluster::parse(text, &around)
+    Cluster::parse(text, &env)
 }
 
 fn parse(text: &str) -> Result<Cluster, String> {
@@ -44,7 +44,7 @@ fn hosts_role_and_database_are_read() {
 }
 
 #[test]
-fn encryption_is_full_unless_told_otherwise_or_at_home() {
+fn encryption_is_full_unless_the_url_or_a_local_host_says_otherwise() {
     let mode = |text: &str| parse(text).map(|cluster| cluster.encryption);
     let full = Ok(Encryption::VerifyFull(None));
     for text in [
@@ -72,7 +72,7 @@ fn encryption_is_full_unless_told_otherwise_or_at_home() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_without_the_password() {
+fn an_unusable_url_is_refused_and_the_password_is_not_shown() {
     let base = tempfile::tempdir().unwrap();
     std::fs::write(base.path().join("empty.pem"), "").unwrap();
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -88,23 +88,23 @@ fn what_cannot_be_used_is_refused_without_the_password() {
         ("postgres://a:hush@/d", "names no host"),
         ("postgres://a:hush@h,,i/d", "neither a name nor an address"),
         ("postgres://a:hush@h h/d", "neither a name nor an address"),
-        ("postgres://a:hush@h..i/d", "which TLS has no name for"),
+        ("postgres://a:hush@h..i/d", "which is no valid name for TLS"),
         ("postgres://a:hush@h:x/d", "invalid value for option `port`"),
-        ("postgres://a:hush@h1,h2/d?port=3", "ports than hosts"),
+        ("postgres://a:hush@h1,h2/d?port=3", "number of ports"),
         ("postgres://a:hush@h?hostaddr=::1", "has a hostaddr"),
         ("postgres://a:hush@h?sslmode", "an option without a value"),
         ("postgres://a:hush@h?sslcert=x", "unknown option `sslcert`"),
         (
             "postgres://a:hush@h?sslmode=prefer",
-            "none of verify-full, require and disable",
+            "other than verify-full, require and disable",
         ),
         (
             "postgres://a:hush@h?sslmode=verify-ca&sslrootcert=x",
-            "none of verify-full, require and disable",
+            "other than verify-full, require and disable",
         ),
         (
             "postgres://a:hush@h?sslmode=require&sslrootcert=x",
-            "only sslmode=verify-full looks at",
+            "only sslmode=verify-full uses",
         ),
         (
             "postgres://a:hush@h?sslrootcert=gone.pem",

@@ -25,11 +25,25 @@ impl Pooler {
         let users = postgres.install(&format!("users-{port}.txt"), b"\"postgres\" \"\"\n");
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
-             default_pool_size = {SERVER_CONNECTIONS}\nlogfile = {}/pooler-{port}.log\n",
+             auth_type = trust\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = {SERVER_CONNECTIONS}\n",
             postgres.port(),
             users.display(),
-            postgres.home().display(),
+        );
+        let pooler = Self::start(postgres, port, &settings);
+        let until = Instant::now() + TIMEOUT;
+        while postgres.run(&pooler.url("postgres"), "SELECT 1").is_err() {
+            assert!(Instant::now() < until, "PgBouncer does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        pooler
+    }
+
+    /// With these settings, which have it listen at this port.
+    pub fn start(postgres: &Postgres, port: u16, settings: &str) -> Self {
+        let log = postgres.home().join(format!("pooler-{port}.log"));
+        let settings = format!(
+            "{settings}\nunix_socket_dir =\nlogfile = {}\n",
+            log.display()
         );
         let file = postgres.install(&format!("pooler-{port}.ini"), settings.as_bytes());
         let guard = as_other_user("sh")
@@ -43,13 +57,7 @@ impl Pooler {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let pooler = Self { port, guard };
-        let until = Instant::now() + TIMEOUT;
-        while postgres.run(&pooler.url("postgres"), "SELECT 1").is_err() {
-            assert!(Instant::now() < until, "PgBouncer does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        pooler
+        Self { port, guard }
     }
 
     /// The URL of a database through the pooler.

@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own.
+//! A PostgreSQL server for one test.
 
 use std::fs;
 use std::io::Read as _;
@@ -18,7 +18,7 @@ pub(super) struct Server {
     child: Option<Child>,
 }
 
-/// As users: the superuser through the socket; with passwords, encrypted or not, through the network.
+/// The superuser comes through the socket; others through the network with passwords, encrypted or not.
 const HBA: &str = "local all postgres trust\nhost all stranger 127.0.0.1/32 reject\nhost all all localhost scram-sha-256\n";
 
 impl Server {
@@ -47,7 +47,7 @@ impl Server {
         server
     }
 
-    /// Starts it, again, and waits until it answers.
+    /// Starts it, also after [`stop`](Self::stop), and waits until it answers.
     pub(super) fn go(&mut self) {
         let child = self
             .as_user("postgres")
@@ -67,7 +67,7 @@ impl Server {
         }
     }
 
-    /// Ends it at once, as a crash does.
+    /// Stops it at once, as a crash does.
     pub(super) fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = kill_process(Pid::from_child(&child), Signal::QUIT);
@@ -103,7 +103,7 @@ impl Server {
         self.path("data")
     }
 
-    /// An authority, and a certificate of its for `localhost`.
+    /// Makes a certificate authority, and a certificate for `localhost`.
     fn certify(&self) {
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
         fs::write(self.path("names"), "subjectAltName=DNS:localhost").unwrap();
@@ -131,7 +131,7 @@ impl Server {
         }
     }
 
-    /// A program of PostgreSQL, which does not run as root.
+    /// A program of PostgreSQL. It refuses to run as root, so another user runs it.
     fn as_user(&self, program: &str) -> Command {
         let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed");
         let newest = versions.map(|version| version.unwrap().path()).max();
@@ -150,7 +150,7 @@ impl Drop for Server {
     }
 }
 
-/// Whom it runs as if we are root.
+/// The user that runs PostgreSQL if the test runs as root.
 fn user() -> Option<(u32, u32)> {
     if !getuid().is_root() {
         return None;

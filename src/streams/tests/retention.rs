@@ -1,4 +1,4 @@
-//! What retention leaves, and boards that were lost.
+//! The board after retention, deletion, damage and power cuts.
 
 use super::*;
 use crate::inbox::contract::authentic;
@@ -11,13 +11,13 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Bench {
-    /// The board's number in the inbox.
+    /// Registers the board and returns its number in the inbox.
     pub(super) async fn register(&self) -> HandlerId {
         let registered = self.inbox.register(vec![(NAME.to_owned(), Start::Oldest)]);
         registered.await.unwrap()[0].id
     }
 
-    /// A begin or an end of a session, stored and on the board.
+    /// Stores a begin or an end of session `n`, and applies it to the board.
     pub(super) async fn callback(&self, handler: HandlerId, stream: &str, event_type: u8, n: i64) {
         let second = at(n).seconds();
         let body = format!(
@@ -25,9 +25,9 @@ impl Bench {
         );
         let callback = authentic("css", body.as_bytes(), self.clock.now());
         let receipt = self.inbox.accept(callback, None).await.unwrap();
-        let events = self.inbox.these(vec![receipt.seq()]).await.unwrap();
-        let told = events.iter().filter_map(StreamFact::by).collect();
-        self.board.apply(told, None).await.unwrap();
+        let events = self.inbox.by_seq(vec![receipt.seq()]).await.unwrap();
+        let facts = events.iter().filter_map(StreamFact::of).collect();
+        self.board.apply(facts, None).await.unwrap();
         let commit = DeliveryCommit {
             position: Some(receipt.seq()),
             ..DeliveryCommit::default()
@@ -38,13 +38,13 @@ impl Bench {
         self.inbox.commit(handler, commit).await.unwrap();
     }
 
-    async fn pass(&self, handler: HandlerId) {
+    async fn sweep(&self, handler: HandlerId) {
         self.board.before_sweep(handler, RETENTION).await.unwrap();
         while self.inbox.sweep().await.unwrap() {}
         self.board.after_sweep(RETENTION).await.unwrap();
     }
 
-    async fn known(&self) -> Vec<String> {
+    async fn stream_ids(&self) -> Vec<String> {
         let streams = self.streams(None).await;
         streams
             .into_iter()
@@ -57,7 +57,7 @@ impl Bench {
     }
 }
 
-async fn a_stream_that_is_live_outlives_retention(engine: &str) {
+async fn a_live_stream_outlives_retention(engine: &str) {
     let bench = Bench::of(engine).await;
     let handler = bench.register().await;
     bench.callback(handler, "on", 1, 1).await;
@@ -65,35 +65,38 @@ async fn a_stream_that_is_live_outlives_retention(engine: &str) {
     bench.callback(handler, "over", 0, 2).await;
     for _ in 0..8 {
         bench.clock.advance(DAY);
-        bench.pass(handler).await;
+        bench.sweep(handler).await;
     }
-    assert_eq!(bench.known().await, ["on"]);
-    assert_eq!(bench.stored().await, 1, "its begin");
+    assert_eq!(bench.stream_ids().await, ["on"]);
+    assert_eq!(bench.stored().await, 1, "only its begin");
     let live = bench.live().await;
     bench.board.rebuild().await.unwrap();
     assert_eq!(bench.live().await, live);
     assert_eq!(live.len(), 1);
-    // Its end lets it go in time.
+    // After its end it is removed like any other stream.
     bench.callback(handler, "on", 0, 1).await;
     assert!(bench.live().await.is_empty());
     for _ in 0..30 {
         bench.clock.advance(DAY);
-        bench.pass(handler).await;
+        bench.sweep(handler).await;
     }
-    assert_eq!((bench.known().await.len(), bench.stored().await), (0, 0));
+    assert_eq!(
+        (bench.stream_ids().await.len(), bench.stored().await),
+        (0, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_live_outlives_retention_on_sqlite() {
-    a_stream_that_is_live_outlives_retention("sqlite").await;
+async fn a_live_stream_outlives_retention_on_sqlite() {
+    a_live_stream_outlives_retention("sqlite").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_live_outlives_retention_on_postgres() {
-    a_stream_that_is_live_outlives_retention("postgres").await;
+async fn a_live_stream_outlives_retention_on_postgres() {
+    a_live_stream_outlives_retention("postgres").await;
 }
 
-/// What arrived while the clock was ahead is kept as long as it has to be, and no longer.
+/// Events that arrived while the clock was ahead are kept as long as they must be, and no longer.
 async fn begins_from_ahead_are_kept_and_forgotten(engine: &str) {
     let day = DAY.as_millis() as i64;
     for ahead in [day, 50 * 365 * day] {
@@ -108,20 +111,23 @@ async fn begins_from_ahead_are_kept_and_forgotten(engine: &str) {
         bench.clock.set_by(-ahead);
         bench.callback(handler, "late", 1, 4).await;
         bench.callback(handler, "late", 0, 4).await;
-        let pass = async |days| {
+        let sweep_for = async |days| {
             for _ in 0..days {
                 bench.clock.advance(DAY);
                 for _ in 0..10 {
-                    bench.pass(handler).await;
+                    bench.sweep(handler).await;
                 }
             }
         };
-        pass(20).await;
-        assert_eq!(bench.known().await, ["on"]);
-        assert_eq!(bench.stored().await, 1, "its begin");
+        sweep_for(20).await;
+        assert_eq!(bench.stream_ids().await, ["on"]);
+        assert_eq!(bench.stored().await, 1, "only its begin");
         bench.callback(handler, "on", 0, 2).await;
-        pass(10).await;
-        assert_eq!((bench.known().await.len(), bench.stored().await), (0, 0));
+        sweep_for(10).await;
+        assert_eq!(
+            (bench.stream_ids().await.len(), bench.stored().await),
+            (0, 0)
+        );
     }
 }
 
@@ -135,7 +141,7 @@ async fn begins_from_ahead_are_kept_and_forgotten_on_postgres() {
     begins_from_ahead_are_kept_and_forgotten("postgres").await;
 }
 
-async fn what_is_live_since_the_far_future_is_stale(engine: &str) {
+async fn a_stream_live_since_the_far_future_is_stale(engine: &str) {
     let bench = Bench::of(engine).await;
     let handler = bench.register().await;
     bench.callback(handler, "a", 1, 1).await;
@@ -145,12 +151,12 @@ async fn what_is_live_since_the_far_future_is_stale(engine: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_live_since_the_far_future_is_stale_on_both_engines() {
-    what_is_live_since_the_far_future_is_stale("sqlite").await;
-    what_is_live_since_the_far_future_is_stale("postgres").await;
+async fn a_stream_live_since_the_far_future_is_stale_on_both_engines() {
+    a_stream_live_since_the_far_future_is_stale("sqlite").await;
+    a_stream_live_since_the_far_future_is_stale("postgres").await;
 }
 
-async fn what_is_deleted_is_forgotten(engine: &str) {
+async fn deleted_events_are_forgotten(engine: &str) {
     let bench = Bench::of(engine).await;
     let handler = bench.register().await;
     for stream in ["a", "b"] {
@@ -164,32 +170,32 @@ async fn what_is_deleted_is_forgotten(engine: &str) {
         ..EventFilter::default()
     };
     bench.board.forget_deleted(&filter).await.unwrap();
-    assert_eq!(bench.known().await, ["b"]);
+    assert_eq!(bench.stream_ids().await, ["b"]);
     let found = bench
         .board
         .list(StreamQuery::default(), 0, 10)
         .await
         .unwrap();
-    let story = bench
+    let detail = bench
         .board
-        .story(found.items[0].clone(), None, 10)
+        .detail(found.items[0].clone(), None, 10)
         .await
         .unwrap();
-    assert_eq!((story.sessions.len(), story.timeline.len()), (2, 3));
+    assert_eq!((detail.sessions.len(), detail.timeline.len()), (2, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_deleted_is_forgotten_on_sqlite() {
-    what_is_deleted_is_forgotten("sqlite").await;
+async fn deleted_events_are_forgotten_on_sqlite() {
+    deleted_events_are_forgotten("sqlite").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_deleted_is_forgotten_on_postgres() {
-    what_is_deleted_is_forgotten("postgres").await;
+async fn deleted_events_are_forgotten_on_postgres() {
+    deleted_events_are_forgotten("postgres").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_board_that_is_lost_or_damaged_is_made_again() {
+async fn a_lost_or_damaged_board_is_rebuilt() {
     let mut bench = Bench::of("sqlite").await;
     let handler = bench.register().await;
     for stream in ["a", "b", "c"] {
@@ -198,7 +204,7 @@ async fn a_board_that_is_lost_or_damaged_is_made_again() {
     bench.callback(handler, "b", 0, 1).await;
     let live = bench.live().await;
     let file = bench.dir.path().join("streams.db");
-    for damage in ["", "this is no database, however long it is looked at"] {
+    for damage in ["", "this text is not a database"] {
         for ending in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(bench.dir.path().join(format!("streams.db{ending}")));
         }
@@ -212,13 +218,13 @@ async fn a_board_that_is_lost_or_damaged_is_made_again() {
         bench.board.catch_up(handler).await.unwrap();
         assert_eq!(bench.live().await, live);
     }
-    // Nothing is told twice of what it has.
+    // Opening an intact board again changes nothing.
     bench.board = Bench::open(&bench.dir, &bench.inbox, &bench.clock);
     assert_eq!(bench.live().await, live);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_power_cut_took_is_taken_again() {
+async fn a_board_catches_up_after_a_power_cut() {
     let mut bench = Bench::of("sqlite").await;
     let handler = bench.register().await;
     bench.callback(handler, "a", 1, 1).await;
@@ -253,10 +259,10 @@ async fn a_failed_sync_of_the_board_condemns_the_store() {
         Err(rusqlite::Error::SqliteFailure(error, None))
     };
     let full = failed(rusqlite::ffi::SQLITE_FULL);
-    assert_eq!(bench.board.doubt(full), Err(StoreError::Failed));
+    assert_eq!(bench.board.check_sync(full), Err(StoreError::Failed));
     assert_eq!(bench.inbox.condition(), Condition::Accepting);
     let not_synced = failed(rusqlite::ffi::SQLITE_IOERR_FSYNC);
-    assert_eq!(bench.board.doubt(not_synced), Err(StoreError::Failed));
+    assert_eq!(bench.board.check_sync(not_synced), Err(StoreError::Failed));
     assert_eq!(bench.inbox.condition(), Condition::Failing);
     bench.inbox.until_condemned().await;
 }

@@ -1,14 +1,14 @@
-//! What is told of changes, and when.
+//! Which changes are announced, and when.
 
 use super::*;
 use crate::event::Event;
 use crate::inbox::delivery::HandlerId;
 use crate::streams::Subscribed;
 
-const SETTLE: Duration = Duration::from_secs(3);
+const DEBOUNCE: Duration = Duration::from_secs(3);
 
 impl Bench {
-    /// Everything is told that may be by now.
+    /// Announces all changes that are due.
     async fn announce(&self, handler: HandlerId, subscribed: &Subscribed) {
         while self.board.announce(handler, subscribed).await.unwrap() {}
     }
@@ -19,13 +19,13 @@ impl Bench {
         events
     }
 
-    async fn told(&self) -> Vec<(Kind, String)> {
+    async fn announced(&self) -> Vec<(Kind, String)> {
         let derived = self.derived().await;
-        let told = |event: &Event| {
+        let kind_and_stream = |event: &Event| {
             let stream = event.attributes().streamid.clone().unwrap();
             (event.kind(), stream)
         };
-        derived.iter().map(told).collect()
+        derived.iter().map(kind_and_stream).collect()
     }
 }
 
@@ -35,101 +35,104 @@ fn everything() -> Subscribed {
     subscribed
 }
 
-async fn a_change_that_lasts_is_told_once(engine: &str) -> Vec<EventId> {
+async fn a_lasting_change_is_announced_once(engine: &str) -> Vec<EventId> {
     let bench = Bench::of(engine).await;
     let handler = bench.register().await;
     let subscribed = everything();
     bench.callback(handler, "a", 1, 1).await;
     bench.announce(handler, &subscribed).await;
-    assert_eq!(bench.told().await, [], "it has to last");
-    bench.clock.advance(SETTLE);
+    assert_eq!(bench.announced().await, [], "the debounce is not over");
+    bench.clock.advance(DEBOUNCE);
     for _ in 0..3 {
         bench.announce(handler, &subscribed).await;
     }
     let live = (Kind::StreamLive, "a".to_owned());
-    assert_eq!(bench.told().await, std::slice::from_ref(&live));
-    // A reconnect.
+    assert_eq!(bench.announced().await, std::slice::from_ref(&live));
+    // A reconnect is not announced.
     bench.callback(handler, "a", 0, 1).await;
-    bench.clock.advance(SETTLE / 2);
+    bench.clock.advance(DEBOUNCE / 2);
     bench.announce(handler, &subscribed).await;
     bench.callback(handler, "a", 1, 2).await;
-    bench.clock.advance(SETTLE);
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &subscribed).await;
-    assert_eq!(bench.told().await, std::slice::from_ref(&live));
+    assert_eq!(bench.announced().await, std::slice::from_ref(&live));
     assert_eq!(bench.board.metrics.stream_flaps.get(), 1);
-    // The end, and another begin much later.
+    // An end and a much later begin are announced.
     bench.callback(handler, "a", 0, 2).await;
-    bench.clock.advance(SETTLE);
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &subscribed).await;
     bench.callback(handler, "a", 1, 3).await;
-    bench.clock.advance(SETTLE);
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &subscribed).await;
     let offline = (Kind::StreamOffline, "a".to_owned());
-    assert_eq!(bench.told().await, [live.clone(), offline, live]);
+    assert_eq!(bench.announced().await, [live.clone(), offline, live]);
     let derived = bench.derived().await;
     let attributes = derived[0].attributes();
     assert_eq!(attributes.domain.as_deref(), Some("push-0.example.com"));
     assert_eq!(attributes.pushsequence.as_deref(), Some("1"));
-    assert_eq!(attributes.time, Some(at(1)), "since when it is so");
+    assert_eq!(attributes.time, Some(at(1)), "the start of the push");
     derived.iter().map(Event::id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_that_lasts_is_told_once_with_the_same_id_everywhere() {
-    let ids = a_change_that_lasts_is_told_once("sqlite").await;
-    assert_eq!(ids, a_change_that_lasts_is_told_once("postgres").await);
+async fn a_lasting_change_is_announced_once_with_the_same_id_everywhere() {
+    let ids = a_lasting_change_is_announced_once("sqlite").await;
+    assert_eq!(ids, a_lasting_change_is_announced_once("postgres").await);
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 3);
 }
 
-async fn only_what_is_asked_for_is_told(engine: &str) {
+async fn only_subscribed_kinds_are_announced(engine: &str) {
     let bench = Bench::of(engine).await;
     let handler = bench.register().await;
     let nobody = Subscribed::default();
     bench.callback(handler, "a", 1, 1).await;
-    bench.clock.advance(SETTLE);
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &nobody).await;
-    // Whoever comes later hears of what changes from then on.
+    // A later subscriber receives only what changes from then on.
     bench.announce(handler, &everything()).await;
-    assert_eq!(bench.told().await, []);
+    assert_eq!(bench.announced().await, []);
     let ends = Subscribed::default();
     ends.set(|kind| kind == Kind::StreamOffline);
     bench.callback(handler, "a", 0, 1).await;
     bench.callback(handler, "b", 1, 1).await;
-    bench.clock.advance(SETTLE);
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &ends).await;
-    assert_eq!(bench.told().await, [(Kind::StreamOffline, "a".to_owned())]);
+    assert_eq!(
+        bench.announced().await,
+        [(Kind::StreamOffline, "a".to_owned())]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_asked_for_is_told_on_sqlite() {
-    only_what_is_asked_for_is_told("sqlite").await;
+async fn only_subscribed_kinds_are_announced_on_sqlite() {
+    only_subscribed_kinds_are_announced("sqlite").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_asked_for_is_told_on_postgres() {
-    only_what_is_asked_for_is_told("postgres").await;
+async fn only_subscribed_kinds_are_announced_on_postgres() {
+    only_subscribed_kinds_are_announced("postgres").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_told_before_a_crash_is_not_told_again() {
+async fn a_crash_announces_no_change_twice() {
     let bench = Bench::of("sqlite").await;
     let handler = bench.register().await;
     bench.callback(handler, "a", 1, 1).await;
-    bench.clock.advance(SETTLE);
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &everything()).await;
-    // As if the crash had come before it was noted.
-    let BoardBackend::File { shelf, .. } = &bench.board.backend else {
-        panic!("it is in a file");
+    // As after a crash before the announcement was recorded.
+    let BoardBackend::File { store, .. } = &bench.board.backend else {
+        panic!("the SQLite board is in a file");
     };
-    let undo = |shelf: &mut super::super::Shelf| shelf.unannounce();
-    bench.board.write(shelf, undo).await.unwrap();
-    bench.clock.advance(SETTLE);
+    let undo = |store: &mut super::super::Shelf| store.unannounce();
+    bench.board.write(store, undo).await.unwrap();
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &everything()).await;
-    assert_eq!(bench.told().await.len(), 1);
+    assert_eq!(bench.announced().await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_told_while_the_board_is_behind() {
+async fn a_board_that_is_behind_announces_nothing() {
     let bench = Bench::of("sqlite").await;
     let handler = bench.register().await;
     bench.callback(handler, "a", 1, 1).await;
@@ -139,53 +142,57 @@ async fn nothing_is_told_while_the_board_is_behind() {
         bench.clock.now(),
     );
     bench.inbox.accept(late, None).await.unwrap();
-    bench.inbox.note_arrivals();
-    bench.clock.advance(SETTLE * 2);
+    bench.inbox.sample_arrivals();
+    bench.clock.advance(DEBOUNCE * 2);
     for set_by in [0, -2 * HOUR] {
         bench.clock.set_by(set_by);
         bench.announce(handler, &everything()).await;
         assert_eq!(
-            bench.told().await,
+            bench.announced().await,
             [],
-            "an event waits for longer than that"
+            "an unread event is older than the debounce"
         );
     }
     bench.callback(handler, "c", 1, 1).await;
     bench.announce(handler, &everything()).await;
-    assert_eq!(bench.told().await, [(Kind::StreamLive, "a".to_owned())]);
+    assert_eq!(
+        bench.announced().await,
+        [(Kind::StreamLive, "a".to_owned())]
+    );
 }
 
 const HOUR: i64 = 3_600_000;
 
-async fn a_clock_that_is_set_delays_nothing(engine: &str) {
+async fn a_set_clock_neither_delays_nor_hurries(engine: &str) {
     let mut bench = Bench::of(engine).await;
     let handler = bench.register().await;
     let subscribed = everything();
     bench.callback(handler, "a", 1, 1).await;
     bench.clock.set_by(-2 * HOUR);
     bench.announce(handler, &subscribed).await;
-    assert_eq!(bench.told().await, [], "it has to last");
-    bench.clock.advance(SETTLE);
+    assert_eq!(bench.announced().await, [], "the debounce is not over");
+    bench.clock.advance(DEBOUNCE);
     bench.announce(handler, &subscribed).await;
-    assert_eq!(bench.told().await.len(), 1);
-    // Nor is it hurried.
+    assert_eq!(bench.announced().await.len(), 1);
+    // A clock that is set forward announces nothing early.
     bench.callback(handler, "a", 0, 1).await;
     bench.clock.set_by(10 * HOUR);
     bench.announce(handler, &subscribed).await;
-    assert_eq!(bench.told().await.len(), 1);
-    // After a restart, or at another receiver, only as much as any change has to last is believed.
+    assert_eq!(bench.announced().await.len(), 1);
+    // After a restart, or on another receiver, the stored time comes from another steady clock. A
+    // time further ahead than the debounce counts as due.
     let clock = Clock::manual(bench.clock.now().minus(Duration::from_secs(16 * 3600)));
     bench.board = Bench::open(&bench.dir, &bench.inbox, &clock);
     bench.announce(handler, &subscribed).await;
-    assert_eq!(bench.told().await.len(), 2);
+    assert_eq!(bench.announced().await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_is_set_delays_nothing_on_sqlite() {
-    a_clock_that_is_set_delays_nothing("sqlite").await;
+async fn a_set_clock_neither_delays_nor_hurries_on_sqlite() {
+    a_set_clock_neither_delays_nor_hurries("sqlite").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_is_set_delays_nothing_on_postgres() {
-    a_clock_that_is_set_delays_nothing("postgres").await;
+async fn a_set_clock_neither_delays_nor_hurries_on_postgres() {
+    a_set_clock_neither_delays_nor_hurries("postgres").await;
 }

@@ -1,6 +1,7 @@
-//! Texts that somebody had to fill in: what was left of a template is found before it is taken for the thing itself.
+//! Finds placeholders that somebody forgot to replace, before they are used as real values.
 
-/// What shows nowhere and comes along when a text is copied: the marks of direction and order, the soft hyphen, the joiners.
+/// Invisible characters that may be copied with a text: direction and order marks, the soft hyphen,
+/// joiners.
 const INVISIBLE: [char; 13] = [
     '\u{00AD}',
     '\u{200B}',
@@ -17,10 +18,10 @@ const INVISIBLE: [char; 13] = [
     BYTE_ORDER_MARK,
 ];
 
-/// What some editors put in front of a file.
+/// Some editors put this at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
-/// The quotes that people write, each with its other half.
+/// Opening and closing quotes.
 const QUOTES: [(char, char); 6] = [
     ('"', '"'),
     ('\'', '\''),
@@ -30,14 +31,14 @@ const QUOTES: [(char, char); 6] = [
     ('\u{00AB}', '\u{00BB}'),
 ];
 
-/// The text of a file or a variable without what an editor or a shell has put around it.
+/// Removes white space and a byte order mark from both ends of a text of a file or a variable.
 pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK)
 }
 
-/// Refuses a placeholder, and a character that nobody sees. The problem is the rest of a sentence that begins with the
-/// place. It does not repeat the text, which may be a secret.
-pub(crate) fn check_filled(text: &str) -> Result<(), &'static str> {
+/// Refuses placeholders and invisible characters. The error continues a sentence that begins with
+/// the place. It does not repeat the text, which may be a secret.
+pub(crate) fn check_no_placeholder(text: &str) -> Result<(), &'static str> {
     if text.contains("replace-me") {
         return Err("still is the placeholder `replace-me`");
     }
@@ -53,9 +54,9 @@ pub(crate) fn check_filled(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The same for a secret, which is all value: quotes around it would belong to it.
+/// Like [`check_no_placeholder`], and refuses quotes around a secret: they would be part of it.
 pub(super) fn check_secret(text: &str) -> Result<(), &'static str> {
-    check_filled(text)?;
+    check_no_placeholder(text)?;
     let inner = |(open, close)| text.strip_prefix(open)?.strip_suffix(close);
     if QUOTES.into_iter().find_map(inner).is_some() {
         return Err("stands in quotes, which would be a part of it; remove them");
@@ -75,7 +76,7 @@ fn has_placeholder(text: &str) -> bool {
         || variable(text)
 }
 
-/// `<your-key>`, but not the address in `<https://example.com>` or `<me@example.com>`.
+/// Finds `<your-key>`, but accepts the address in `<https://example.com>` or `<me@example.com>`.
 fn in_angles(text: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || " _-.\u{2026}".contains(c);
     text.split('<').skip(1).any(|rest| {
@@ -84,7 +85,8 @@ fn in_angles(text: &str) -> bool {
     })
 }
 
-/// `$NAME` alone, or in capitals between other things as in `https://$HOST/`. A password may have a `$` inside.
+/// Finds `$NAME` alone, or in capitals within a text such as `https://$HOST/`. A password may
+/// contain a `$`.
 fn variable(text: &str) -> bool {
     let of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let begins = |name: &str| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -134,12 +136,12 @@ mod tests {
             "\u{202E}abc",
             "abc\ndef",
         ] {
-            assert!(check_filled(text).is_err(), "{text:?}");
+            assert!(check_no_placeholder(text).is_err(), "{text:?}");
             assert!(check_secret(text).is_err(), "{text:?}");
         }
         for text in ["\"abc\"", "'abc'", "\u{201C}abc\u{201D}", "\"\""] {
             assert!(check_secret(text).is_err(), "{text:?}");
-            assert!(check_filled(text).is_ok(), "{text:?}");
+            assert!(check_no_placeholder(text).is_ok(), "{text:?}");
         }
     }
 

@@ -1,50 +1,50 @@
-//! What is answered to a request that never reaches the router.
+//! The responses to requests that never reach the router.
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Response, StatusCode};
 
-/// A status and fixed words. The connection is closed behind it: what follows on it is not to be trusted, or has no place.
+/// A status and a fixed message. The connection closes after it, as it cannot be used further.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FixedAnswer {
+pub(super) struct FixedResponse {
     status: StatusCode,
     message: &'static str,
 }
 
-pub(super) const TOO_MANY: FixedAnswer = FixedAnswer {
+pub(super) const TOO_MANY: FixedResponse = FixedResponse {
     status: StatusCode::SERVICE_UNAVAILABLE,
     message: "too many connections",
 };
-pub(super) const TOO_MUCH: FixedAnswer = FixedAnswer {
+pub(super) const TOO_MUCH: FixedResponse = FixedResponse {
     status: StatusCode::SERVICE_UNAVAILABLE,
     message: "too much at once",
 };
-pub(super) const LONG_HEAD: FixedAnswer = FixedAnswer {
+pub(super) const LONG_HEAD: FixedResponse = FixedResponse {
     status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     message: "the head of the request is too long",
 };
-pub(super) const HOST: FixedAnswer = FixedAnswer {
+pub(super) const HOST: FixedResponse = FixedResponse {
     status: StatusCode::BAD_REQUEST,
     message: "the request must have one Host header",
 };
-pub(super) const CODING: FixedAnswer = FixedAnswer {
+pub(super) const CODING: FixedResponse = FixedResponse {
     status: StatusCode::BAD_REQUEST,
     message: "the only transfer coding is chunked, once",
 };
-pub(super) const EXPECTATION: FixedAnswer = FixedAnswer {
+pub(super) const EXPECTATION: FixedResponse = FixedResponse {
     status: StatusCode::EXPECTATION_FAILED,
     message: "the only expectation is 100-continue",
 };
 
 const RETRY_SECONDS: &str = "5";
 
-impl FixedAnswer {
+impl FixedResponse {
     fn body(&self) -> String {
         let (status, message) = (self.status.as_u16(), self.message);
         format!("{{\"code\":{status},\"message\":\"{message}\"}}")
     }
 
-    fn is_for_later(&self) -> bool {
+    fn is_retryable(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
@@ -54,22 +54,22 @@ impl FixedAnswer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        if self.is_for_later() {
+        if self.is_retryable() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
         }
         response
     }
 
-    /// The same as it goes over the wire, where there is no whole request to answer.
+    /// The response as bytes on the wire, for a connection on which hyper has no complete request.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let body = self.body();
         let reason = self.status.canonical_reason().unwrap_or_default();
-        let later = match self.is_for_later() {
+        let retry_after = match self.is_retryable() {
             true => format!("retry-after: {RETRY_SECONDS}\r\n"),
             false => String::new(),
         };
         format!(
-            "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{later}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
             self.status.as_u16(),
             body.len()
         )

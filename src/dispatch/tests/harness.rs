@@ -1,4 +1,4 @@
-//! A real inbox, and handlers that do as they are told.
+//! A real inbox, and handlers that follow a script.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::inbox::settings::InboxConfig;
 use crate::settings::Env;
 use crate::source::SourceConfig;
 
-/// What the handler does with an attempt.
+/// What the handler does in an attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
     Done,
@@ -28,19 +28,19 @@ pub(super) enum Act {
     Reject,
     Hang,
     Panic,
-    /// Succeeds after so long.
+    /// Succeeds after this time.
     Take(Duration),
 }
 
 type Script = Box<dyn Fn(&Event, usize) -> Act + Send + Sync>;
 
-/// Follows a script of the event and the number of its attempts before, and remembers what came.
+/// Does what a script says for an event and the number of its earlier attempts.
 pub(super) struct Fake {
     script: Mutex<Script>,
     begun: Mutex<Vec<Seq>>,
     done: Mutex<Vec<Seq>>,
     running: Mutex<Vec<Lane>>,
-    pub(super) most: Mutex<usize>,
+    pub(super) max_running: Mutex<usize>,
     pub(super) overlapped: AtomicBool,
 }
 
@@ -51,7 +51,7 @@ impl Fake {
             begun: Mutex::default(),
             done: Mutex::default(),
             running: Mutex::default(),
-            most: Mutex::default(),
+            max_running: Mutex::default(),
             overlapped: AtomicBool::new(false),
         })
     }
@@ -60,16 +60,16 @@ impl Fake {
         Self::new(move |_, _| act)
     }
 
-    pub(super) fn follow(&self, script: impl Fn(&Event, usize) -> Act + Send + Sync + 'static) {
+    pub(super) fn set_script(&self, script: impl Fn(&Event, usize) -> Act + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
-    /// Attempts in the order in which they began.
+    /// The events of all attempts, in the order in which the attempts began.
     pub(super) fn begun(&self) -> Vec<Seq> {
         self.begun.lock().unwrap().clone()
     }
 
-    /// Attempts that were done.
+    /// The events of the attempts that succeeded.
     pub(super) fn done(&self) -> Vec<Seq> {
         self.done.lock().unwrap().clone()
     }
@@ -80,7 +80,7 @@ impl Fake {
     }
 }
 
-/// One attempt; over when it is dropped, however that comes.
+/// A running attempt. Dropping it ends the attempt, also after an abort or a panic.
 struct Running<'a>(&'a Fake, Lane);
 
 impl Drop for Running<'_> {
@@ -102,8 +102,8 @@ impl Handler for Fake {
                     self.overlapped.store(true, Ordering::Relaxed);
                 }
                 running.push(event.lane());
-                let mut most = self.most.lock().unwrap();
-                *most = (*most).max(running.len());
+                let mut max = self.max_running.lock().unwrap();
+                *max = (*max).max(running.len());
             }
             let _running = Running(self, event.lane());
             let act = self.script.lock().unwrap()(event, before);
@@ -118,7 +118,7 @@ impl Handler for Fake {
                 }
                 Act::Reject => return Err(Failure::reject("never")),
                 Act::Hang => std::future::pending().await,
-                Act::Panic => panic!("as told"),
+                Act::Panic => panic!("as scripted"),
                 Act::Take(time) => sleep(time).await,
             }
             self.done.lock().unwrap().push(event.seq());
@@ -127,18 +127,18 @@ impl Handler for Fake {
     }
 }
 
-pub(super) struct Bench {
+pub(super) struct Harness {
     dir: TempDir,
     pub(super) inbox: Inbox,
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) handlers: BTreeMap<String, Built>,
     clock: Clock,
-    /// By how much the clock is ahead.
+    /// How many milliseconds the clock is ahead.
     ahead: i64,
     runtime: Option<Runtime>,
 }
 
-impl Bench {
+impl Harness {
     pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
@@ -154,23 +154,23 @@ impl Bench {
         }
     }
 
-    /// With one handler, `h`.
+    /// A harness with one handler, `h`.
     pub(super) async fn with(handler: &Arc<Fake>, change: impl Fn(&mut HandlerConfig)) -> Self {
-        let mut bench = Self::new().await;
-        bench.hand_to("h", handler, change).await;
-        bench
+        let mut harness = Self::new().await;
+        harness.add_handler("h", handler, change).await;
+        harness
     }
 
-    pub(super) async fn hand_to(
+    pub(super) async fn add_handler(
         &mut self,
         name: &str,
         handler: &Arc<Fake>,
         change: impl Fn(&mut HandlerConfig),
     ) {
-        self.hand_to_any(name, handler.clone(), change).await;
+        self.add_any_handler(name, handler.clone(), change).await;
     }
 
-    pub(super) async fn hand_to_any(
+    pub(super) async fn add_any_handler(
         &mut self,
         name: &str,
         handler: Arc<dyn Handler>,
@@ -187,7 +187,7 @@ impl Bench {
         self.change().await;
     }
 
-    pub(super) async fn take_away(&mut self, name: &str) {
+    pub(super) async fn remove_handler(&mut self, name: &str) {
         self.handlers.remove(name);
         self.change().await;
     }
@@ -199,13 +199,13 @@ impl Bench {
         runtime.spawn(change).await.unwrap().unwrap();
     }
 
-    /// The end of the process, without any notice; then it is started again.
+    /// Ends the process without notice and starts it again.
     pub(super) async fn crash(&mut self) {
         self.runtime.take().unwrap().shutdown_background();
         self.reopen().await;
     }
 
-    /// A stop as on SIGTERM, then a new start.
+    /// Stops as on SIGTERM and starts again.
     pub(super) async fn restart(&mut self, grace: Duration) {
         self.dispatch.stop(grace).await;
         self.runtime.take().unwrap().shutdown_background();
@@ -215,7 +215,7 @@ impl Bench {
     async fn reopen(&mut self) {
         let inbox = self.inbox.clone();
         inbox.close().await;
-        // The lock goes with the last handle, and the runtime that was dropped may hold one for a moment.
+        // The last handle releases the lock, and the old runtime may hold one for a moment.
         std::fs::remove_file(self.dir.path().join("livehook.lock")).unwrap();
         self.clock = Clock::system_ahead(self.ahead);
         let (inbox, dispatch, runtime) = open(self.dir.path(), &self.clock).await;
@@ -225,18 +225,18 @@ impl Bench {
         self.change().await;
     }
 
-    /// Sets the clock.
+    /// Moves the clock by so many milliseconds.
     pub(super) fn set_clock_by(&mut self, millis: i64) {
         self.ahead += millis;
         self.clock.set_by(millis);
     }
 
-    /// Runs something beside the handlers.
+    /// Runs a task in the runtime of the handlers.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.as_ref().unwrap().spawn(task);
     }
 
-    /// Stores an event of a stream; of none if it is empty.
+    /// Stores an event of a stream. With an empty name it has no stream.
     pub(super) async fn store(&self, stream: &str) -> Seq {
         let body = format!(
             r#"{{"event_type":1,"app":"push.example.com","appname":"live","stream_id":"{stream}","nonce":{}}}"#,
@@ -253,7 +253,7 @@ impl Bench {
         seqs
     }
 
-    /// Many events at once, in no special order.
+    /// Stores many events at once, in any order.
     pub(super) async fn store_many(&self, count: usize, stream: impl Fn(usize) -> String) {
         let stores = (0..count).map(|n| {
             let body = format!(
@@ -269,7 +269,7 @@ impl Bench {
         }
     }
 
-    /// As retention does in the end.
+    /// Removes all events, as retention does.
     pub(super) async fn remove_events(&self) {
         let conn = rusqlite::Connection::open(self.dir.path().join("inbox.db")).unwrap();
         conn.execute("DELETE FROM events", []).unwrap();
@@ -286,7 +286,7 @@ impl Bench {
             .unwrap()
     }
 
-    /// Waits until nothing is owed.
+    /// Waits until no event is unfinished.
     pub(super) async fn idle(&self) {
         eventually(async || self.report().await.lag_events == 0).await;
     }
@@ -299,7 +299,7 @@ impl Bench {
         self.dispatch.discard("h", selection, false).await.unwrap()
     }
 
-    /// How often the loop of `h` has gone round.
+    /// How many steps the worker of `h` has made.
     pub(super) fn steps(&self) -> u64 {
         self.status().steps.load(Ordering::Relaxed)
     }
@@ -314,7 +314,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for Harness {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -322,7 +322,7 @@ impl Drop for Bench {
     }
 }
 
-fn surroundings() -> Env<'static> {
+fn env() -> Env<'static> {
     Env {
         base: Path::new("/"),
         variable: &|_| None,
@@ -336,7 +336,7 @@ async fn open(path: &Path, clock: &Clock) -> (Inbox, Arc<Dispatch>, Runtime) {
         ..InboxConfig::default()
     };
     let settings = config
-        .validate("inbox", &surroundings(), Duration::from_secs(600))
+        .validate("inbox", &env(), Duration::from_secs(600))
         .unwrap();
     let inbox = Inbox::open(&settings, clock.clone(), Arc::default())
         .await
@@ -355,7 +355,7 @@ async fn store(inbox: &Inbox, received: Timestamp, body: String) -> Seq {
         token: Some("hush".to_owned()),
         ..SourceConfig::default()
     };
-    let source = open.validate("css", &surroundings()).unwrap();
+    let source = open.validate("css", &env()).unwrap();
     let presented = Presented {
         url_kind: None,
         token: Some(b"hush"),
@@ -370,7 +370,7 @@ async fn store(inbox: &Inbox, received: Timestamp, body: String) -> Seq {
     inbox.accept(authentic, None).await.unwrap().seq()
 }
 
-/// Everything, from the first event on, with pauses of milliseconds.
+/// A handler for all events from the oldest on, with pauses of milliseconds.
 pub(super) fn settings(change: impl Fn(&mut HandlerConfig)) -> HandlerSettings {
     let mut config = HandlerConfig {
         start: Start::Oldest,
@@ -382,25 +382,23 @@ pub(super) fn settings(change: impl Fn(&mut HandlerConfig)) -> HandlerSettings {
         ..HandlerConfig::default()
     };
     change(&mut config);
-    config
-        .validate("h", &["css"].into(), &surroundings())
-        .unwrap()
+    config.validate("h", &["css"].into(), &env()).unwrap()
 }
 
-/// Polls until it is so.
-pub(super) async fn eventually(so: impl AsyncFn() -> bool) {
+/// Polls until the condition is true.
+pub(super) async fn eventually(condition: impl AsyncFn() -> bool) {
     let poll = async {
-        while !so().await {
+        while !condition().await {
             sleep(Duration::from_millis(2)).await;
         }
     };
     assert!(
         timeout(Duration::from_secs(20), poll).await.is_ok(),
-        "it never was so"
+        "the condition never became true"
     );
 }
 
-pub(super) fn ages() -> (Timestamp, Timestamp) {
+pub(super) fn all_time() -> (Timestamp, Timestamp) {
     (
         Timestamp::from_millis(0),
         Clock::system().now().plus(Duration::from_secs(60)),
