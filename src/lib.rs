@@ -44,7 +44,7 @@
 //! 5. `Inbox::accept` returns a `Receipt` when the event is on disk, or was there already. The
 //!    answer is 503 if the store failed, is full, or took too long; then the sender repeats the
 //!    callback.
-//! 6. `Answer::Stored` holds the receipt: 200 `{"code":0}`. From here on, a crash loses nothing.
+//! 6. `CallbackAnswer::Stored` holds the receipt: 200 `{"code":0}`. From here on, a crash loses nothing.
 //! 7. `dispatch` reads each [`Event`] after the handler's own position and passes events of one
 //!    stream on in arrival order.
 //! 8. A [`Handler`] reports the outcome: done, [`Failure::Retry`] or [`Failure::Reject`]. An event

@@ -217,7 +217,7 @@ fn max_connections_is_what_the_descriptors_allow() {
     post_on(&mut genuine, "genuine again");
     assert!(is_closed(&mut silent[0]));
     let log = server.log();
-    assert_eq!(log.matches("fewer connections are taken").count(), 1);
+    assert_eq!(log.matches("fewer connections are accepted").count(), 1);
     assert!(log.contains("possible=64"), "{log}");
     assert!(!log.contains("cannot be accepted"), "{log}");
 }
