@@ -25,12 +25,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(super) use self::appender::{FullSegment, LogAppender};
+pub(super) use self::appender::LogAppender;
 pub(super) use self::keeper::LogKeeper;
 pub(super) use self::reader::{LogEntry, LogReader};
 pub(super) use self::record::LogRecord;
-pub(super) use self::recovery::{KnownState, open};
-pub(super) use self::volume::{Directory, Volume};
+pub(super) use self::recovery::{EventLog, KnownState, open};
+pub(super) use self::volume::Directory;
 use crate::event::Seq;
 
 /// A file that is long enough for a segment: its blocks exist, so writing them changes nothing in the file system.

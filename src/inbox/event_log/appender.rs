@@ -116,9 +116,12 @@ impl<V: Volume> LogAppender<V> {
 
     /// Ends the segment that is written to: nothing more comes for now.
     pub(in super::super) fn end(&mut self) {
-        let next = self.last + 1;
-        self.full
-            .extend(self.open.take().map(|open| open.full(next)));
+        match self.open.take() {
+            Some(open) if open.named => self.full.push(open.full(self.last + 1)),
+            // The next start finds what is there: nothing may be cut while the name of the last segment is not durable.
+            Some(_) => self.full.clear(),
+            None => {}
+        }
     }
 
     fn wants_new(&self, open: &OpenSegment<V::File>, now: Duration) -> bool {

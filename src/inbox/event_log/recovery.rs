@@ -24,12 +24,19 @@ pub(in super::super) struct KnownState {
     pub(in super::super) erasing: BTreeSet<Seq>,
 }
 
+/// An open log, in three parts for three threads.
+pub(in super::super) struct EventLog<V: Volume> {
+    pub(in super::super) appender: LogAppender<V>,
+    pub(in super::super) reader: LogReader<V>,
+    pub(in super::super) keeper: LogKeeper<V>,
+}
+
 /// Opens the log on a volume.
 pub(in super::super) fn open<V: Volume>(
     volume: Arc<V>,
     layout: Layout,
     known: &KnownState,
-) -> Result<(LogAppender<V>, LogReader<V>, LogKeeper<V>), LogError> {
+) -> Result<EventLog<V>, LogError> {
     let files: BTreeMap<String, u64> = volume.list()?.into_iter().collect();
     let firsts: Vec<Seq> = files
         .keys()
@@ -59,11 +66,11 @@ pub(in super::super) fn open<V: Volume>(
     let keeper = LogKeeper::new(volume.clone(), layout.clone(), catalog.clone());
     keeper.drop_filters();
     let reader = LogReader::new(volume.clone(), catalog.clone());
-    Ok((
-        LogAppender::new(volume, layout, catalog, last),
+    Ok(EventLog {
+        appender: LogAppender::new(volume, layout, catalog, last),
         reader,
         keeper,
-    ))
+    })
 }
 
 /// A segment of an earlier process, and the event after its last one. `upto`: the first event of the segment that follows. `None`

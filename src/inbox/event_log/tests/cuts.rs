@@ -67,7 +67,11 @@ fn process(
     faults: u64,
 ) -> SimulatedDisk {
     let opened = open(Arc::new(disk.clone()), layout(), &KnownState::default());
-    let (mut appender, reader, keeper) = opened.unwrap_or_else(|error| panic!("{error}"));
+    let EventLog {
+        mut appender,
+        reader,
+        keeper,
+    } = opened.unwrap_or_else(|error| panic!("{error}"));
     truth.check(&reader);
     let next = truth
         .acknowledged
