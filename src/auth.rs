@@ -79,7 +79,9 @@ impl Refusal {
             Self::Address => {
                 "the sender's address is not in allow_from; behind a proxy, set trusted_proxies"
             }
-            Self::HalfSigned => "sign and t do not have the documented form",
+            Self::HalfSigned => {
+                "sign or t is missing or malformed; something on the way may change the body, or it is a forgery"
+            }
             Self::Signature => {
                 "the signature was made with another key; if other callbacks arrive, this one is a forgery, else the keys here differ \
                  from the template's CallbackKey"

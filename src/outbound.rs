@@ -110,7 +110,7 @@ pub(crate) fn url(text: &str, example: &str) -> Result<Url, String> {
     settings::check_no_placeholder(text)?;
     // The parser's own messages do not repeat the text.
     let url = Url::parse(text)
-        .map_err(|error| format!("is no URL ({error}), write one such as {example}"))?;
+        .map_err(|error| format!("is not a URL ({error}), write one such as {example}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!(
             "is neither http nor https, write one such as {example}"

@@ -54,7 +54,10 @@ pub enum StartError {
         problem: String,
     },
     /// A listener cannot be opened.
-    #[error("{section}.listen: cannot listen on {address}: {error}")]
+    #[error(
+        "{section}.listen: cannot listen on {address}: {error}{}",
+        advice(error)
+    )]
     Listen {
         /// `server` or `admin`.
         section: &'static str,
@@ -292,4 +295,14 @@ fn open_rejected(
         path: store.path.join("rejected.db"),
         reason: error.to_string(),
     })
+}
+
+/// What to do about a listener that cannot be opened.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another program uses this port: stop it, or choose another port"
+        }
+        _ => "",
+    }
 }

@@ -171,7 +171,7 @@ pub(crate) fn read_variable(place: &str, name: &str, env: &Env) -> Result<Option
         None => (name, false),
     };
     if name.is_empty() || check_no_placeholder(name).is_err() {
-        let problem = "is no name of a variable, write one such as \"CSS_KEY\"";
+        let problem = "is not the name of a variable, write one such as \"CSS_KEY\"";
         return Err(Invalid::at(place, problem));
     }
     match (env.variable)(name) {
@@ -251,7 +251,7 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     let text = TextOrNumber::deserialize(deserializer)?.text();
     humantime::parse_duration(&text).map_err(|_| {
         serde::de::Error::custom(format_args!(
-            "`{text}` is no duration, write one such as \"10s\", \"30m\" or \"7d\""
+            "`{text}` is not a duration, write one such as \"10s\", \"30m\" or \"7d\""
         ))
     })
 }
@@ -270,7 +270,7 @@ pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         .map(|size| size.as_u64())
         .map_err(|_| {
             serde::de::Error::custom(format_args!(
-                "`{text}` is no size, write one such as \"512KiB\" or \"1MiB\""
+                "`{text}` is not a size, write one such as \"512KiB\" or \"1MiB\""
             ))
         })
 }
@@ -287,7 +287,7 @@ pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sock
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
         serde::de::Error::custom(format_args!(
-            "`{text}` is no address, write one such as \"0.0.0.0:8080\" or \"[::]:8080\""
+            "`{text}` is not an address, write one such as \"0.0.0.0:8080\" or \"[::]:8080\""
         ))
     })
 }

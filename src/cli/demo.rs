@@ -127,6 +127,9 @@ async fn bind(
     }
 }
 
+/// A callback with a signature by no key.
+const FORGED: &str = r#"{"event_type":1,"t":1,"sign":"00000000000000000000000000000000"}"#;
+
 struct Demo {
     directory: DemoDirectory,
     key: String,
@@ -273,7 +276,7 @@ Content-Type: application/json
         let (config, key) = (self.directory.file(), self.directory.key());
         let url = format!("{callbacks}/css");
         let ours = |words: &[&str]| command(&[&[program.as_str()], words].concat());
-        let forged = command(&["curl", "-i", &url, "-d", r#"{"event_type":1,"sign":"0"}"#]);
+        let forged = command(&["curl", "-i", &url, "-d", FORGED]);
         let simulate = ours(&["simulate", "--url", &url, "--key-file", &key]);
         let events = ours(&["events", "--config", &config]);
         let streams = ours(&["streams", "--config", &config]);

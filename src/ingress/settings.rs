@@ -178,7 +178,7 @@ fn public_url(text: &str, place: String) -> Result<String, Invalid> {
         return Ok(trimmed.to_owned());
     }
     let problem = format!(
-        "`{text}` is no address for callbacks, write one such as \"https://cb.example.com\""
+        "`{text}` is not an address for callbacks, write one such as \"https://cb.example.com\""
     );
     Err(Invalid::at(place, problem))
 }

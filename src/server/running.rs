@@ -113,7 +113,10 @@ impl RunningServer {
             stage.send_replace(Stage::Draining);
         }
         if let Some(drain_delay) = drain_delay {
-            tracing::info!("shutting down: not ready from now on, callbacks are still accepted");
+            tracing::info!(
+                server.drain_delay = ?drain_delay,
+                "shutting down: /readyz answers 503 from now on, callbacks are still accepted"
+            );
             sleep(drain_delay).await;
         }
         self.callbacks_stage.send_replace(Stage::Stopping);
@@ -141,7 +144,7 @@ impl RunningServer {
             inbox.close().await;
         };
         match timeout_at(deadline + CLOSING, close).await {
-            Ok(()) => tracing::info!("stopped"),
+            Ok(()) => tracing::info!("stopped: undelivered events stay in the inbox"),
             Err(_) => {
                 tracing::warn!("the store could not be closed in time: the next start recovers it");
             }

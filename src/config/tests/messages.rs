@@ -33,7 +33,7 @@ fn a_bad_variable_is_named() {
         (
             "LIVEHOOK__SERVER__LISTEN",
             "x",
-            "server.listen (set by LIVEHOOK__SERVER__LISTEN): `x` is no address, write one such as \"0.0.0.0:8080\"",
+            "server.listen (set by LIVEHOOK__SERVER__LISTEN): `x` is not an address, write one such as \"0.0.0.0:8080\"",
         ),
         (
             "LIVEHOOK__SERVER__MAX_CONNECTIONS",
@@ -215,7 +215,7 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[sources.css]\ntoken_env = \"$CSS_TOKEN?\"",
-            "sources.css.token_env: is no name of a variable",
+            "sources.css.token_env: is not the name of a variable",
         ),
         (
             "[server]\npublic_url = \"https://$HOST\"\n[sources.css]\nkeys = [\"a\"]",
@@ -243,7 +243,7 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[sources.css]\nexpiry_grace = 10",
-            "sources.css.expiry_grace: `10` is no duration, write one such as \"10s\"",
+            "sources.css.expiry_grace: `10` is not a duration, write one such as \"10s\"",
         ),
         (
             "[sources.css]\nallow_unsigned = \"all\"",
@@ -287,7 +287,7 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
     let cases = [
         (
             "[server]\nlisten = \"8080\"",
-            "server.listen: `8080` is no address, write one such as",
+            "server.listen: `8080` is not an address, write one such as",
         ),
         (
             "[server]\nlisten = 8080",
@@ -323,7 +323,7 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         ),
         (
             "[server]\nmax_body = \"1 Mebi\"",
-            "server.max_body: `1 Mebi` is no size, write one such as",
+            "server.max_body: `1 Mebi` is not a size, write one such as",
         ),
         (
             "[server]\nmax_body = \"1B\"",
@@ -363,7 +363,7 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         ),
         (
             "[server]\npublic_url = \"cb.example.com\"",
-            "server.public_url: `cb.example.com` is no address for callbacks",
+            "server.public_url: `cb.example.com` is not an address for callbacks",
         ),
         (
             "[server]\ntrusted_proxies = [\"10.0.0.0/33\"]",
@@ -425,7 +425,7 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         ),
         (
             "[inbox]\nengine = \"postgres\"\nurl = \"host=b\"",
-            "inbox.url: is no URL of a PostgreSQL server",
+            "inbox.url: is not a URL of a PostgreSQL server",
         ),
         (
             "[inbox]\nconnections = 8",
@@ -450,7 +450,7 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         ),
         (
             "[inbox]\nmin_free = \"lots\"",
-            "inbox.min_free: `lots` is no size",
+            "inbox.min_free: `lots` is not a size",
         ),
         (
             "[inbox]\ndedupe_window = \"29m\"",
@@ -477,7 +477,7 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
         ),
         (
             "timeout = 10",
-            "handlers.archive.timeout: `10` is no duration, write one such as \"10s\"",
+            "handlers.archive.timeout: `10` is not a duration, write one such as \"10s\"",
         ),
         (
             "timeout = \"0s\"",
@@ -518,7 +518,7 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
         ),
         (
             "retry = { max = 1 }",
-            "handlers.archive.retry.max: `1` is no duration",
+            "handlers.archive.retry.max: `1` is not a duration",
         ),
         (
             "retry = { initial = \"6m\" }",

@@ -136,7 +136,7 @@ impl Worker {
             tracing::warn!(
                 handler.name = self.name,
                 error = loggable(&attempt.attempts.error),
-                "the handler fails for everything: it is probed until it works again, its backlog stays in the inbox"
+                "the handler is down: it gets one event at a time until it works again, the others wait in the inbox"
             );
         }
     }

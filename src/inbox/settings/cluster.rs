@@ -63,7 +63,7 @@ impl Cluster {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         if !matches!(scheme, Some("postgres" | "postgresql")) {
             return Err(format!(
-                "is no URL of a PostgreSQL server, write one such as {EXAMPLE}"
+                "is not a URL of a PostgreSQL server, write one such as {EXAMPLE}"
             ));
         }
         check_credentials(text)?;

@@ -78,8 +78,11 @@ fn an_unusable_url_is_refused_and_the_password_is_not_shown() {
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     std::fs::write(base.path().join("broken.pem"), broken).unwrap();
     for (text, expected) in [
-        ("host=h password=hush", "is no URL of a PostgreSQL server"),
-        ("mysql://a:hush@h", "is no URL of a PostgreSQL server"),
+        (
+            "host=h password=hush",
+            "is not a URL of a PostgreSQL server",
+        ),
+        ("mysql://a:hush@h", "is not a URL of a PostgreSQL server"),
         ("postgres://a:x@hush@h/d", "write `@` as %40"),
         ("postgres://a:x@hu/sh@h/d", "write `@` as %40"),
         ("postgres://a:x?hush@h/d", "write `@` as %40"),
