@@ -182,8 +182,12 @@ pub(super) async fn outcomes_are_written_during_a_deletion(bench: Bench) {
     });
     let chosen: Vec<usize> = (0..events.len()).step_by(2).collect();
     for part in chosen.chunks(10) {
-        let deleted = bench.inbox().delete(of(&events, part)).await;
-        assert_eq!(deleted, Ok(10));
+        // So may a deletion whose events get new rows again and again. Its caller repeats it.
+        let mut failures = 0;
+        while bench.inbox().delete(of(&events, part)).await.is_err() {
+            failures += 1;
+            assert!(failures < 100, "events cannot be deleted");
+        }
     }
     committing.await.unwrap();
     assert_eq!(bench.stored().await.len(), 100);
