@@ -103,15 +103,9 @@ impl Ingress {
         let is_signed =
             callback.is_some_and(|callback| matches!(callback.signed(), Signed::Both { .. }));
         let what = match (owners.is_empty(), is_signed) {
-            (false, _) => {
-                "authentic callbacks arrive at a URL that belongs to no source, and get 404"
-            }
-            (true, true) => {
-                "signed requests arrive at a URL that belongs to no source, and get 404"
-            }
-            (true, false) => {
-                "unsigned requests arrive at a URL that belongs to no source, and get 404"
-            }
+            (false, _) => "authentic callbacks arrive at a URL of no source or kind, and get 404",
+            (true, true) => "signed requests arrive at a URL of no source or kind, and get 404",
+            (true, false) => "unsigned requests arrive at a URL of no source or kind, and get 404",
         };
         if !self.misrouted_health.should_log(what, presented.received) {
             return;
