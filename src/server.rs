@@ -301,7 +301,8 @@ fn open_rejected(
 fn advice(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            "; another program uses this port: stop it, or choose another port"
+            "; the port is in use, by another program or by livehook's other listener \
+                (server.listen, admin.listen): stop that program, or choose another port"
         }
         _ => "",
     }
