@@ -144,7 +144,11 @@ impl RunningServer {
             inbox.close().await;
         };
         match timeout_at(deadline + CLOSING, close).await {
-            Ok(()) => tracing::info!("stopped: undelivered events stay in the inbox"),
+            Ok(()) if drain_delay.is_some() => {
+                tracing::info!("stopped: undelivered events stay in the inbox");
+            }
+            // The store has failed, so only the next start knows what is in it.
+            Ok(()) => tracing::info!("stopped"),
             Err(_) => {
                 tracing::warn!("the store could not be closed in time: the next start recovers it");
             }
