@@ -182,12 +182,16 @@ pub(super) async fn outcomes_are_written_during_a_deletion(bench: Bench) {
     });
     let chosen: Vec<usize> = (0..events.len()).step_by(2).collect();
     for part in chosen.chunks(10) {
-        // So may a deletion whose events get new rows again and again. Its caller repeats it.
-        let mut failures = 0;
-        while bench.inbox().delete(of(&events, part)).await.is_err() {
-            failures += 1;
-            assert!(failures < 100, "events cannot be deleted");
+        // On PostgreSQL so may a deletion whose events get new rows again and again. Its caller
+        // repeats it.
+        let mut deleted = bench.inbox().delete(of(&events, part)).await;
+        for _ in 0..100 {
+            if deleted.is_ok() || matches!(bench.settings.store, StoreSettings::Sqlite(_)) {
+                break;
+            }
+            deleted = bench.inbox().delete(of(&events, part)).await;
         }
+        assert_eq!(deleted, Ok(10));
     }
     committing.await.unwrap();
     assert_eq!(bench.stored().await.len(), 100);
