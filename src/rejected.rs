@@ -53,7 +53,7 @@ pub(crate) struct Rejected {
     pub source: Arc<str>,
     /// The kind whose URL was called.
     pub url_kind: Option<Kind>,
-    /// The kind that the body claims.
+    /// The kind, from the body or else the URL; not authenticated.
     pub kind: Kind,
     pub client: Option<IpAddr>,
     /// SHA-256 of the presented token. The token itself is not kept.

@@ -32,7 +32,7 @@ pub(crate) struct InboxConfig {
     pub url_file: Option<PathBuf>,
     /// An environment variable that holds the URL.
     pub url_env: Option<String>,
-    /// The largest number of connections to PostgreSQL.
+    /// The most pooled connections to PostgreSQL; one more listens.
     pub connections: Option<usize>,
     /// How long a start waits for PostgreSQL.
     #[serde(deserialize_with = "settings::optional_duration")]

@@ -30,7 +30,7 @@ const EXPIRED_SIGNATURES: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct SourceHealth {
     state: Mutex<HealthState>,
-    /// False if [`HealthState::failing`] is empty: so most answers need no lock.
+    /// If false, [`HealthState::failing`] is empty: most answers need no lock.
     is_failing: AtomicBool,
     pub(super) deaf_detector: DeafDetector,
 }

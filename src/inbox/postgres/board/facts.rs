@@ -19,7 +19,7 @@ use crate::stream::{Fact, FactsWritten, MAX_PUSH_FACTS, Session, StreamFact, Str
 type PushKey = (i64, Option<String>);
 
 impl SharedBoard {
-    /// Adds facts. With `reindexed` they replace all facts of events in this range.
+    /// Adds facts. With `reindexed` they replace all facts in this range whose events are not removed.
     pub(crate) async fn apply(
         &self,
         facts: &[StreamFact],

@@ -87,7 +87,7 @@ BEGIN
     ) AS f ON true;
 END $$;
 
--- Adds facts. With `first` and `last`, they replace all facts of events in this range.
+-- Adds facts. With `first` and `last`, they replace all facts in this range whose events are not removed.
 CREATE FUNCTION livehook.stream_tell_1(
     sources text[], domains text[], appnames text[], streamids text[], seqs bigint[], ids bytea[], kinds integer[], ats bigint[],
     receiveds bigint[], sequences text[], lasteds bigint[], first bigint, last bigint, numberless bigint)
