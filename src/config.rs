@@ -11,7 +11,7 @@ use ::config::{FileFormat, Source as _};
 use serde::Deserialize;
 use tracing_subscriber::util::TryInitError;
 
-use self::key_error::unknown_key;
+use self::key_error::meant;
 use self::value::{ConfigValue, Table};
 use crate::admin::settings::{AdminConfig, AdminSettings};
 use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
@@ -213,14 +213,7 @@ impl<'a> ConfigReader<'a> {
     }
 
     fn config(&self, env: &Env) -> Result<Config, ConfigError> {
-        if let Some(key) = self
-            .root
-            .keys()
-            .find(|key| !SECTIONS.contains(&key.as_str()))
-        {
-            let place = dotted(&[key]);
-            return Err(self.error(&place, &unknown_key(&place, key, &SECTIONS)));
-        }
+        self.check_sections()?;
         let invalid = |invalid| self.invalid(invalid);
         let server: ServerConfig = self.section(&["server"])?;
         let admin: AdminConfig = self.section(&["admin"])?;
@@ -254,6 +247,21 @@ impl<'a> ConfigReader<'a> {
             sources,
             file: self.file.to_owned(),
         })
+    }
+
+    /// Refuses what is at the top of the file and no section.
+    fn check_sections(&self) -> Result<(), ConfigError> {
+        let mut all = self.root.iter();
+        let Some((key, value)) = all.find(|(key, _)| !SECTIONS.contains(&key.as_str())) else {
+            return Ok(());
+        };
+        let place = dotted(&[key]);
+        let meant = meant(key, &SECTIONS);
+        let problem = match value {
+            ConfigValue::Table(_) => format!("unknown section `{place}`{meant}"),
+            _ => format!("`{place}` is in no section{meant}"),
+        };
+        Err(self.error(&place, &problem))
     }
 
     fn inbox(

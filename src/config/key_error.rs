@@ -41,14 +41,12 @@ impl KeyError {
         match &self.problem {
             KeyProblem::UnknownKey(known) => {
                 let last = self.place.last().map_or("", String::as_str);
-                unknown_key(place, last, known)
+                unknown_option(place, last, known)
             }
-            KeyProblem::UnknownWord(word, known) => match nearest(word, known) {
-                Some(nearest) => {
-                    format!("{place}: unknown value `{word}`, did you mean `{nearest}`?")
-                }
-                None => format!("{place}: unknown value `{word}`"),
-            },
+            KeyProblem::UnknownWord(word, known) => {
+                let meant = meant(word, known);
+                format!("{place}: unknown value `{word}`{meant}")
+            }
             KeyProblem::Missing => format!("{place}: is missing"),
             KeyProblem::TextForList(problem) => {
                 let last = self.place.last().map_or("", String::as_str);
@@ -86,21 +84,33 @@ impl KeyError {
     }
 }
 
-/// The message for a key that does not exist.
-pub(super) fn unknown_key(place: &str, key: &str, known: &[&str]) -> String {
-    match nearest(key, known) {
-        Some(nearest) => format!("unknown key `{place}`, did you mean `{nearest}`?"),
-        None => format!("unknown key `{place}`, nothing can be set here"),
+/// The least likeness of a word to what was probably meant: two of five letters may differ.
+const LIKENESS: f64 = 0.6;
+
+/// The message for an option that does not exist.
+fn unknown_option(place: &str, key: &str, known: &[&str]) -> String {
+    match known {
+        [] => format!("unknown option `{place}`, nothing can be set here"),
+        _ => format!("unknown option `{place}`{}", meant(key, known)),
     }
 }
 
-/// The known word that is most similar to `word`.
+/// The rest of a message about an unknown word: what was probably meant, else all known words.
+pub(super) fn meant(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(nearest) => format!(", did you mean `{nearest}`?"),
+        None => format!("; known: `{}`", known.join("`, `")),
+    }
+}
+
+/// The known word that is most similar to `word`, if one is similar enough.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let likeness = |other: &str| strsim::jaro_winkler(word, other);
     known
         .iter()
-        .copied()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .map(|other| (strsim::normalized_damerau_levenshtein(word, other), *other))
+        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, other)| other)
 }
 
 impl Error for KeyError {

@@ -92,9 +92,18 @@ fn unknown(name: &str, options: &BTreeMap<String, (&str, &str)>) -> String {
     {
         return format!("environment: `{name}`: `{section}.{key}` is a list, set it in the file");
     }
-    let known: Vec<_> = options.keys().map(String::as_str).collect();
-    let nearest = nearest(name, &known).unwrap_or_default();
-    format!("environment: unknown variable `{name}`, did you mean `{nearest}`?")
+    let ours = name.strip_prefix(PREFIX).unwrap_or(name);
+    let known: Vec<_> = options
+        .keys()
+        .filter_map(|name| name.strip_prefix(PREFIX))
+        .collect();
+    let meant = match nearest(ours, &known) {
+        Some(nearest) => format!(", did you mean `{PREFIX}{nearest}`?"),
+        None => format!(
+            "; an option of [server], [admin], [log] or [inbox] is set by {PREFIX}SECTION__OPTION"
+        ),
+    };
+    format!("environment: unknown variable `{name}`{meant}")
 }
 
 /// The options that a variable can set, by the variable's name.

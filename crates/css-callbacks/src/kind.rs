@@ -256,20 +256,31 @@ impl Serialize for Kind {
     }
 }
 
-/// From the [slug](Kind::slug). The error suggests the slug that is most like the text.
+/// From the [slug](Kind::slug). The error suggests the slug that is most like the text, or lists
+/// all.
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let slug = String::deserialize(deserializer)?;
         Self::from_slug(&slug).ok_or_else(|| {
-            let known = Self::every().map(Self::slug);
-            let nearest =
-                known.max_by(|a, b| strsim::jaro(a, &slug).total_cmp(&strsim::jaro(b, &slug)));
-            serde::de::Error::custom(format_args!(
-                "unknown kind `{slug}`, did you mean `{}`?",
-                nearest.unwrap_or_default()
-            ))
+            serde::de::Error::custom(match nearest_slug(&slug) {
+                Some(nearest) => format!("unknown kind `{slug}`, did you mean `{nearest}`?"),
+                None => {
+                    let known: Vec<_> = Self::every().map(Self::slug).collect();
+                    format!("unknown kind `{slug}`; known: {}", known.join(", "))
+                }
+            })
         })
     }
+}
+
+/// The slug that is most like the text, if at most two of five letters differ.
+fn nearest_slug(text: &str) -> Option<&'static str> {
+    Kind::every()
+        .map(Kind::slug)
+        .map(|slug| (strsim::normalized_damerau_levenshtein(text, slug), slug))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, slug)| slug)
 }
 
 #[cfg(test)]
@@ -293,13 +304,19 @@ mod tests {
 
     #[test]
     fn a_typing_error_names_the_nearest_kind() {
-        let error = serde_json::from_str::<Kind>(r#""stream-started""#)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("did you mean `stream-begin`")
-                || error.contains("did you mean `stream-end`"),
-            "{error}"
-        );
+        let error = |text: &str| {
+            let read = serde_json::from_value::<Kind>(text.into());
+            read.unwrap_err().to_string()
+        };
+        for (text, slug) in [
+            ("stream_begin", "stream-begin"),
+            ("recrd", "record"),
+            ("relais", "relay"),
+        ] {
+            let expected = format!("unknown kind `{text}`, did you mean `{slug}`?");
+            assert_eq!(error(text), expected);
+        }
+        let expected = "unknown kind `stream-start`; known: stream-begin, stream-end, record, ";
+        assert!(error("stream-start").starts_with(expected));
     }
 }

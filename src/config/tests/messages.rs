@@ -11,6 +11,12 @@ fn a_bad_variable_is_named() {
             "environment: unknown variable `LIVEHOOK__SERVER__LISTN`, did you mean `LIVEHOOK__SERVER__LISTEN`?",
         ),
         (
+            "LIVEHOOK__HANDLERS__LOG",
+            "x",
+            "environment: unknown variable `LIVEHOOK__HANDLERS__LOG`; an option of [server], [admin], [log] or [inbox] \
+             is set by LIVEHOOK__SECTION__OPTION",
+        ),
+        (
             "LIVEHOOK_SERVER_LISTEN",
             "127.0.0.1:80",
             "environment: `LIVEHOOK_SERVER_LISTEN` sets nothing, did you mean `LIVEHOOK__SERVER__LISTEN`?",
@@ -151,9 +157,20 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[servr]",
-            "livehook.toml:1:2: unknown key `servr`, did you mean `server`?",
+            "livehook.toml:1:2: unknown section `servr`, did you mean `server`?",
         ),
-        ("servr = 1", "unknown key `servr`, did you mean `server`?"),
+        (
+            "servr = 1",
+            "`servr` is in no section, did you mean `server`?",
+        ),
+        (
+            "[store]",
+            "unknown section `store`; known: `server`, `admin`, `log`, `inbox`, `streams`, `sources`, `handlers`",
+        ),
+        (
+            "listen = \"127.0.0.1:1\"",
+            "livehook.toml:1:1: `listen` is in no section; known: `server`, ",
+        ),
         (
             "sources = 1",
             "sources: expected tables such as [sources.css]",
@@ -162,7 +179,7 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         // Sources.
         (
             "[source.css]",
-            "unknown key `source`, did you mean `sources`?",
+            "unknown section `source`, did you mean `sources`?",
         ),
         (
             "[sources]\ncss = 1",
@@ -170,7 +187,7 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[sources.css]\nkey = 1",
-            "unknown key `sources.css.key`, did you mean `keys`?",
+            "unknown option `sources.css.key`, did you mean `keys`?",
         ),
         (
             "[sources.css]",
@@ -270,8 +287,8 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "sources.Css: a name is 1 to 32 lower-case letters",
         ),
         (
-            "[sources.\"a.b\"]\nkay = 1",
-            "unknown key `sources.\"a.b\".kay`, did you mean `keys`?",
+            "[sources.\"a.b\"]\nkeyz = 1",
+            "unknown option `sources.\"a.b\".keyz`, did you mean `keys`?",
         ),
     ];
     for (text, expected) in cases {
@@ -303,7 +320,7 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         ),
         (
             "[server.tls]\ncert = \"x\"",
-            "unknown key `server.tls`, did you mean",
+            "unknown option `server.tls`; known: `listen`, `public_url`, ",
         ),
         (
             "[server]\nmax_connections = -1",
@@ -401,7 +418,7 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
         ),
         (
             "[inbox]\nengine = \"mysql\"",
-            "inbox.engine: unknown value `mysql`, did you mean `",
+            "inbox.engine: unknown value `mysql`; known: `sqlite`, `postgres`",
         ),
         (
             "[inbox]\nengine = \"postgres\"",
@@ -469,7 +486,15 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
     let cases = [
         (
             "concurency = 1",
-            "unknown key `handlers.archive.concurency`, did you mean `concurrency`?",
+            "unknown option `handlers.archive.concurency`, did you mean `concurrency`?",
+        ),
+        (
+            "tiemout = \"1s\"",
+            "unknown option `handlers.archive.tiemout`, did you mean `timeout`?",
+        ),
+        (
+            "target = { type = \"log\" }",
+            "unknown option `handlers.archive.target`; known: `kinds`, ",
         ),
         (
             "concurrency = 0",
@@ -514,7 +539,7 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
         ),
         (
             "retry = { inital = \"1s\" }",
-            "unknown key `handlers.archive.retry.inital`, did you mean `initial`?",
+            "unknown option `handlers.archive.retry.inital`, did you mean `initial`?",
         ),
         (
             "retry = { max = 1 }",
@@ -538,8 +563,16 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
             "handlers.archive.to.type: unknown value `htp`, did you mean `http`?",
         ),
         (
+            "to = { type = \"filee\", path = \"x\" }",
+            "handlers.archive.to.type: unknown value `filee`, did you mean `file`?",
+        ),
+        (
+            "to = { type = \"kafka\" }",
+            "handlers.archive.to.type: unknown value `kafka`; known: `log`, `file`, `http`, `exec`",
+        ),
+        (
             "to = { type = \"log\", path = \"x\" }",
-            "unknown key `handlers.archive.to.path`, nothing can be set here",
+            "unknown option `handlers.archive.to.path`, nothing can be set here",
         ),
         (
             "to = { type = \"file\" }",
@@ -547,7 +580,7 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
         ),
         (
             "to = { type = \"file\", pth = \"x\" }",
-            "unknown key `handlers.archive.to.pth`, did you mean `path`?",
+            "unknown option `handlers.archive.to.pth`, did you mean `path`?",
         ),
         (
             "to = { type = \"file\", path = 5, sync = true }",

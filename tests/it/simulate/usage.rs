@@ -83,7 +83,14 @@ fn contradictory_arguments_are_refused_in_one_line_with_exit_code_2() {
         (["--duplicates", "1.5"], "a share from 0 to 1"),
         (["--time-scale", "0.5"], "a factor from 1"),
         (["--duration", "fast"], "a time such as 10s"),
-        (["--kinds", "stream-started"], "did you mean `stream-"),
+        (
+            ["--kinds", "stream-begn"],
+            "unknown kind `stream-begn`, did you mean `stream-begin`?",
+        ),
+        (
+            ["--kinds", "stream-started"],
+            "unknown kind `stream-started`; known: stream-begin, ",
+        ),
         (["--events", "0"], "0 is not in"),
         (["--admin-token-file", "x"], "--verify"),
     ] {
