@@ -87,7 +87,7 @@ impl SecretFields<'_> {
         }
         if let Some(file) = self.file {
             let place = format!("{place}.{name}_file");
-            let text = read_file(&place, file, env)?;
+            let text = read_file(&place, file, &format!("the {name}"), env)?;
             return checked(trimmed(&text), place).map(Some);
         }
         if let Some(variable) = self.variable {
@@ -101,11 +101,24 @@ impl SecretFields<'_> {
     }
 }
 
-/// Reads the text of a file that an option names.
-pub(crate) fn read_file(place: &str, file: &Path, env: &Env) -> Result<String, Invalid> {
+/// Reads the text of a file that an option names. `content` says what belongs into it.
+pub(crate) fn read_file(
+    place: &str,
+    file: &Path,
+    content: &str,
+    env: &Env,
+) -> Result<String, Invalid> {
     let path = env.path(file);
-    read_text(&path)
-        .map_err(|error| Invalid::at(place, format!("cannot read {}: {error}", path.display())))
+    read_text(&path).map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("; put {content} into this file, or correct the path")
+            }
+            _ => String::new(),
+        };
+        let path = path.display();
+        Invalid::at(place, format!("cannot read {path}: {error}{advice}"))
+    })
 }
 
 /// Reads the text of a file, [within a time limit](read_in_time).

@@ -166,7 +166,7 @@ impl SourceConfig {
         }
         if let Some(file) = &self.key_file {
             let place = format!("{place}.key_file");
-            let text = settings::read_file(&place, file, env)?;
+            let text = settings::read_file(&place, file, "the template's CallbackKey", env)?;
             return parse_keys(text.lines(), place);
         }
         if let Some(variable) = &self.keys_env {

@@ -57,6 +57,11 @@ pub(super) fn likely_problem(
         let at = if open.0 == line { (line, column) } else { open };
         return Some((at, format!("a quote is missing ({problem})")));
     }
+    if problem == "duplicate key" {
+        let key = DeTable::parse(text).err()?.span()?;
+        let key = text.get(key)?;
+        return Some(((line, column), format!("duplicate key `{key}`")));
+    }
     let found = lines.nth(line.checked_sub(1)?)?;
     is_bare_text(found).then(|| {
         let problem = format!("a text must stand in quotes ({problem})");

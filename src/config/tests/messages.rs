@@ -150,7 +150,15 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "[sources.css]\nexpiry_grace = 10m",
             "a text must stand in quotes",
         ),
-        ("x = 1\nx = 2", "/base/livehook.toml:2:1: duplicate key"),
+        ("x = 1\nx = 2", "/base/livehook.toml:2:1: duplicate key `x`"),
+        (
+            "[server]\n[log]\n[server]\n",
+            "/base/livehook.toml:3:2: duplicate key `server`",
+        ),
+        (
+            "[sources.css]\nkeys = [\"a\"]\n[sources.\"css\"]\n",
+            "/base/livehook.toml:3:10: duplicate key `\"css\"`",
+        ),
         (
             "",
             "livehook.toml: sources: there is none, so nothing could come in",
@@ -256,7 +264,13 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
         ),
         (
             "[sources.css]\ntoken_file = \"nowhere\"",
-            "sources.css.token_file: cannot read /base/nowhere",
+            "sources.css.token_file: cannot read /base/nowhere: No such file or directory (os error 2); put the token \
+             into this file, or correct the path",
+        ),
+        (
+            "[sources.css]\nkey_file = \"nowhere\"",
+            "sources.css.key_file: cannot read /base/nowhere: No such file or directory (os error 2); put the template's \
+             CallbackKey into this file, or correct the path",
         ),
         (
             "[sources.css]\nexpiry_grace = 10",
