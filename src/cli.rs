@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use clap::{Parser, Subcommand};
+use clap::{Arg, Parser, Subcommand};
 
 use crate::config::{Config, environment};
 use crate::handlers::exec;
@@ -50,6 +50,7 @@ enum CliCommand {
     /// request, the answer, the event that a handler received, the address of the console, and what
     /// to try next. The server runs until Ctrl-C. Started again, the demo continues with what is
     /// stored.
+    #[command(arg = unused_config())]
     Demo(demo::DemoArgs),
     /// Run the server: accept callbacks and deliver them, until SIGTERM
     Serve,
@@ -62,6 +63,7 @@ enum CliCommand {
     /// Print a new CallbackKey: 32 random letters and digits
     ///
     /// Put it into the callback template and into the `keys` of the source.
+    #[command(arg = unused_config())]
     Key,
     /// Ask a running server whether it works, for container probes
     ///
@@ -101,7 +103,17 @@ enum CliCommand {
     /// event is not stored as it was sent; with --verify-streams, also if the board shows a wrong
     /// state of a stream. An interrupt prints the report so far. With --conformance, checks the
     /// receiver case by case, and exits 1 if one case fails.
+    #[command(arg = unused_config())]
     Simulate(Box<simulate::SimulateArgs>),
+}
+
+/// The `--config` of a command that reads no configuration: it is not in the help.
+fn unused_config() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .hide(true)
 }
 
 /// Why a command failed.
@@ -195,5 +207,14 @@ mod tests {
         Cli::command().debug_assert();
         let cli = Cli::parse_from(["livehook", "health", "--ready", "--config", "x.toml"]);
         assert_eq!(cli.config, Some("x.toml".into()));
+        for arguments in [
+            ["livehook", "demo", "--config", "x.toml"],
+            ["livehook", "--config", "x.toml", "key"],
+            ["livehook", "serve", "--config", "x.toml"],
+            ["livehook", "--config", "x.toml", "serve"],
+        ] {
+            let cli = Cli::parse_from(arguments);
+            assert_eq!(cli.config, Some("x.toml".into()), "{arguments:?}");
+        }
     }
 }
