@@ -15,7 +15,7 @@
 macro_rules! on_engine {
     ($self:ident, $store:ident => $call:expr) => {
         match &*$self.engine {
-            Engine::Sqlite($store) => $call,
+            Engine::Embedded($store) => $call,
             Engine::Postgres($store) => $call,
         }
     };
@@ -26,20 +26,14 @@ mod cluster;
 #[cfg(test)]
 pub(crate) mod contract;
 pub(crate) mod delivery;
+mod embedded;
 mod error;
-// Complete and tested, but not used yet: it replaces the journal and the table of events next.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the next change uses it")
-)]
-#[cfg_attr(test, allow(dead_code))]
 mod event_log;
 mod postgres;
 pub(crate) mod query;
 pub(crate) mod rejected;
 mod selection;
 pub(crate) mod settings;
-mod sqlite;
 mod sweep;
 
 use std::sync::Arc;
@@ -106,7 +100,7 @@ pub(crate) struct Inbox {
 
 /// The engines. They store differently and behave the same.
 enum Engine {
-    Sqlite(Box<sqlite::Store>),
+    Embedded(Box<embedded::EmbeddedStore>),
     Postgres(postgres::PostgresStore),
 }
 
@@ -121,10 +115,10 @@ impl Inbox {
         let engine = match &settings.store {
             StoreSettings::Sqlite(own) => {
                 let (settings, own, clock) = (settings.clone(), own.clone(), clock.clone());
-                let open = move || sqlite::Store::open(&settings, &own, clock, metrics);
+                let open = move || embedded::EmbeddedStore::open(&settings, &own, clock, metrics);
                 let opened = spawn_blocking(open).await;
                 let store = opened.map_err(|error| OpenError::Ended(error.to_string()))??;
-                Engine::Sqlite(Box::new(store))
+                Engine::Embedded(Box::new(store))
             }
             StoreSettings::Postgres(own) => {
                 let store =
@@ -133,7 +127,7 @@ impl Inbox {
             }
         };
         let committed = match &engine {
-            Engine::Sqlite(store) => store.committed(),
+            Engine::Embedded(store) => store.committed(),
             Engine::Postgres(store) => store.committed(),
         };
         Ok(Self {
@@ -195,8 +189,7 @@ impl Inbox {
         on_engine!(self, store => store.after(seq, limit, bytes).await)
     }
 
-    /// As [`after`](Self::after), but it stops before the first event that is not at rest, and reads
-    /// in the calling thread. It is for readers that can wait: it does not make the writer hurry.
+    /// As [`after`](Self::after), but an embedded store reads in the calling thread, which may block.
     pub(crate) async fn after_at_rest(
         &self,
         seq: Seq,
@@ -204,7 +197,7 @@ impl Inbox {
         bytes: usize,
     ) -> Result<Vec<Event>, StoreError> {
         match &*self.engine {
-            Engine::Sqlite(store) => store.after_at_rest(seq, limit, bytes),
+            Engine::Embedded(store) => store.after_here(seq, limit, bytes),
             Engine::Postgres(store) => store.after(seq, limit, bytes).await,
         }
     }
@@ -225,27 +218,18 @@ impl Inbox {
     /// The events with these numbers, in order. Missing ones are left out.
     pub(crate) async fn by_seq(&self, mut seqs: Vec<Seq>) -> Result<Vec<Event>, StoreError> {
         seqs.sort_unstable();
-        match &*self.engine {
-            Engine::Sqlite(store) => store.these(seqs).await,
-            Engine::Postgres(store) => store.by_seq(&seqs).await,
-        }
+        on_engine!(self, store => store.by_seq(&seqs).await)
     }
 
     /// Those of these numbers whose events are stored.
     pub(crate) async fn existing(&self, seqs: Vec<Seq>) -> Result<Vec<Seq>, StoreError> {
-        match &*self.engine {
-            Engine::Sqlite(store) => store.existing(seqs).await,
-            Engine::Postgres(store) => store.existing(&seqs).await,
-        }
+        on_engine!(self, store => store.existing(&seqs).await)
     }
 
     /// Keeps these events from retention for a handler, until
     /// [`discard_events`](Self::discard_events).
     pub(crate) async fn pin(&self, handler: HandlerId, seqs: Vec<Seq>) -> Result<(), StoreError> {
-        match &*self.engine {
-            Engine::Sqlite(store) => store.hold(handler, seqs).await,
-            Engine::Postgres(store) => store.pin(handler, &seqs).await,
-        }
+        on_engine!(self, store => store.pin(handler, &seqs).await)
     }
 
     pub(crate) async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
@@ -307,6 +291,14 @@ impl Inbox {
         on_engine!(self, store => store.delete(seqs).await)
     }
 
+    /// Ends the file of the log that an embedded store writes to, so that retention can remove it.
+    #[cfg(test)]
+    pub(crate) async fn end_segment(&self) {
+        if let Engine::Embedded(store) = &*self.engine {
+            store.end_segment(std::time::Duration::ZERO).await.unwrap();
+        }
+    }
+
     /// Runs one round of retention. Returns `true` if there is more to do.
     pub(crate) async fn sweep(&self) -> Result<bool, StoreError> {
         on_engine!(self, store => store.sweep().await)
@@ -320,15 +312,15 @@ impl Inbox {
     /// Checks that the files of an embedded store are still in their place. It changes only
     /// [`Inbox::condition`].
     pub(crate) async fn check_files(&self) {
-        if let Engine::Sqlite(store) = &*self.engine {
-            store.check_files().await;
+        if let Engine::Embedded(store) = &*self.engine {
+            let _ = store.check_files().await; // the condition has the result
         }
     }
 
     /// Reports an error of another file in the store's directory. If that file could not be synced,
     /// the store fails too, until a new start: nothing that this disk says can be trusted.
     pub(crate) fn condemn_if_not_synced(&self, error: &rusqlite::Error) {
-        if let Engine::Sqlite(store) = &*self.engine {
+        if let Engine::Embedded(store) = &*self.engine {
             store.condemn_if_not_synced(error);
         }
     }
@@ -336,7 +328,7 @@ impl Inbox {
     /// Waits until the store has failed so that only a new start can tell what is on the disk.
     pub(crate) async fn until_condemned(&self) {
         match &*self.engine {
-            Engine::Sqlite(store) => store.until_condemned().await,
+            Engine::Embedded(store) => store.until_condemned().await,
             Engine::Postgres(_) => std::future::pending().await,
         }
     }
@@ -349,10 +341,10 @@ impl Inbox {
     /// Finishes what was begun and closes the store. Later calls fail.
     pub(crate) async fn close(&self) {
         match &*self.engine {
-            Engine::Sqlite(_) => {
+            Engine::Embedded(_) => {
                 let inbox = self.clone();
                 let close = move || match &*inbox.engine {
-                    Engine::Sqlite(store) => store.close(),
+                    Engine::Embedded(store) => store.close(),
                     Engine::Postgres(_) => {}
                 };
                 if spawn_blocking(close).await.is_err() {

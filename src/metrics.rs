@@ -93,6 +93,10 @@ metrics! {
     clock_offset: Family<SourceLabel, Seconds> =
         "clock_offset_seconds", "The sender's clock minus this machine's, by the t of correct signatures";
     inbox_bytes: Count = "inbox_bytes", "Size of the inbox on disk";
+    inbox_preallocated_bytes: Counter =
+        "inbox_preallocated_bytes", "Zeros written ahead for the log of an embedded inbox";
+    damaged_events: Count =
+        "damaged_events", "Events that are damaged on the disk, so that they cannot be delivered";
     streams_live: Family<DomainLabel, Count> =
         "streams_live", "Streams that are live, by configured domain";
     stream_flaps: Counter =

@@ -19,13 +19,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use css_callbacks::{Kind, Timestamp};
+use css_callbacks::{EventId, Kind, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use self::shared::SharedStore;
 use self::sqlite::{RejectedReader, SqliteStore};
-use crate::inbox::query::Page;
+use crate::event::Event;
+use crate::inbox::query::{EventFilter, Page};
 pub(crate) use crate::inbox::rejected::{Reason, RejectedEntry, RejectedQuery};
 use crate::inbox::{Inbox, StoreError};
 use crate::metrics::Metrics;
@@ -41,6 +42,8 @@ const BYTES: u64 = 16 << 20;
 const PER_SECOND: u32 = 50;
 /// Entries that wait to be written: 4 MiB, if all bodies are as long as they may be.
 const QUEUE: usize = 64;
+/// How many entries a deletion reads at once.
+const CHUNK: usize = 200;
 /// Bytes of bodies in one page of the list.
 const PAGE: u64 = 4 << 20;
 
@@ -226,6 +229,29 @@ impl RejectedList {
         answer.await.unwrap_or(Err(StoreError::Failed))
     }
 
+    /// Removes the entries whose bodies pass the filter, because the events of that filter are deleted.
+    pub(crate) async fn forget_deleted(&self, filter: &EventFilter) -> Result<(), StoreError> {
+        let mut wanted = RejectedQuery {
+            source: filter.source.clone(),
+            kind: filter.kind,
+            from: filter.from,
+            to: filter.to,
+            ..RejectedQuery::default()
+        };
+        loop {
+            let page = self.page(wanted.clone(), CHUNK).await?;
+            let found = page.items.iter().filter(|entry| is_of(entry, filter));
+            let found: Vec<i64> = found.map(|entry| entry.id).collect();
+            if !found.is_empty() {
+                self.remove(found).await?;
+            }
+            match page.next {
+                Some(next) => wanted.after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Writes the entries in the queue and closes the file.
     pub(crate) fn close(&self) {
         self.queue
@@ -247,6 +273,16 @@ impl Drop for RejectedList {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Whether the body of an entry would be an event that passes the filter.
+fn is_of(entry: &RejectedEntry, filter: &EventFilter) -> bool {
+    let Some(body) = entry.body.clone() else {
+        return false;
+    };
+    let id = EventId::from_bytes([0; 16]);
+    let source = entry.source.as_str().into();
+    filter.matches(&Event::new(0, id, source, entry.kind, entry.received, body))
 }
 
 fn run(queue: &Receiver<ListCommand>, mut store: impl Write) {

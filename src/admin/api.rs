@@ -50,6 +50,7 @@ pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) 
         let deleted = admin.dispatch.delete(filter.clone(), dry_run).await?;
         if !dry_run {
             admin.board.forget_deleted(&filter).await?;
+            admin.ingress.rejected().forget_deleted(&filter).await?;
             // The stream is not logged: its name may be the very thing to delete.
             tracing::info!(count = deleted.count, "events were deleted");
         }

@@ -19,7 +19,7 @@ impl Inbox {
         wanted: &[(HandlerId, Duration)],
     ) -> Result<Vec<Lease>, StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Ok(wanted.iter().map(|(id, _)| Lease::forever(*id)).collect()),
+            Engine::Embedded(_) => Ok(wanted.iter().map(|(id, _)| Lease::forever(*id)).collect()),
             Engine::Postgres(store) => store.lease(wanted).await,
         }
     }
@@ -27,7 +27,7 @@ impl Inbox {
     /// Gives a lease back.
     pub(crate) async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Ok(()),
+            Engine::Embedded(_) => Ok(()),
             Engine::Postgres(store) => store.release(lease.handler, lease.epoch).await,
         }
     }
@@ -41,7 +41,7 @@ impl Inbox {
         wait: Duration,
     ) -> Result<u64, StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Err(StoreError::Failed), // there is no other receiver
+            Engine::Embedded(_) => Err(StoreError::Failed), // there is no other receiver
             Engine::Postgres(store) => store.send_command(handler, what, wait).await,
         }
     }
@@ -52,7 +52,7 @@ impl Inbox {
         handlers: &[HandlerId],
     ) -> Result<Vec<CommandRequest>, StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Ok(Vec::new()),
+            Engine::Embedded(_) => Ok(Vec::new()),
             Engine::Postgres(store) => store.take_commands(handlers).await,
         }
     }
@@ -64,7 +64,7 @@ impl Inbox {
         answer: Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Ok(()),
+            Engine::Embedded(_) => Ok(()),
             Engine::Postgres(store) => store.answer_command(&command.id, answer).await,
         }
     }
@@ -72,7 +72,7 @@ impl Inbox {
     /// The board of streams, if it is in the database of the inbox.
     pub(crate) fn shared_board(&self) -> Option<SharedBoard> {
         match &*self.engine {
-            Engine::Sqlite(_) => None,
+            Engine::Embedded(_) => None,
             Engine::Postgres(store) => Some(store.board()),
         }
     }
@@ -86,7 +86,7 @@ impl Inbox {
         bytes: u64,
     ) -> Result<(), StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Err(StoreError::Failed), // its list is in another file
+            Engine::Embedded(_) => Err(StoreError::Failed), // its list is in another file
             Engine::Postgres(store) => store.add_rejected(rows, entries, bytes).await,
         }
     }
@@ -99,7 +99,7 @@ impl Inbox {
         bytes: u64,
     ) -> Result<Vec<RejectedEntry>, StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Err(StoreError::Failed),
+            Engine::Embedded(_) => Err(StoreError::Failed),
             Engine::Postgres(store) => store.rejected(wanted, limit, bytes).await,
         }
     }
@@ -107,7 +107,7 @@ impl Inbox {
     /// Removes entries from the shared rejected list.
     pub(crate) async fn remove_rejected(&self, ids: &[i64]) -> Result<(), StoreError> {
         match &*self.engine {
-            Engine::Sqlite(_) => Err(StoreError::Failed),
+            Engine::Embedded(_) => Err(StoreError::Failed),
             Engine::Postgres(store) => store.remove_rejected(ids).await,
         }
     }

@@ -105,18 +105,22 @@ impl Bench {
         self.inbox().accept(callback, None).await.unwrap()
     }
 
-    /// Stores one new event for each of these streams, in this order.
+    /// Stores one new event for each of these streams, in this order. An embedded store has each in a file of its own, so that
+    /// retention removes exactly what is old.
     async fn store(&self, streams: &[&str]) -> Vec<Event> {
         let before = *self.inbox().committed().borrow();
         for (n, stream) in streams.iter().enumerate() {
             let n = before + n as Seq;
+            self.inbox().end_segment().await;
             assert!(!self.accept(&push(stream, n)).await.is_duplicate());
         }
+        self.inbox().end_segment().await;
         self.all_after(before).await
     }
 
-    /// Stores many different events at once.
+    /// Stores many different events at once. An embedded store has them in a file of their own.
     async fn store_many(&self, count: usize) {
+        self.inbox().end_segment().await;
         let before = *self.inbox().committed().borrow();
         let each = (0..count).map(|n| {
             let callback = self.callback(&push("many", before * 1000 + n as Seq));
@@ -126,6 +130,11 @@ impl Bench {
         for task in each.collect::<Vec<_>>() {
             assert!(!task.await.unwrap().is_duplicate());
         }
+        self.inbox().end_segment().await;
+    }
+
+    fn is_embedded(&self) -> bool {
+        matches!(self.settings.store, StoreSettings::Sqlite(_))
     }
 
     async fn all_after(&self, seq: Seq) -> Vec<Event> {
@@ -258,6 +267,7 @@ pub(crate) fn settings(path: &Path) -> InboxSettings {
             path: path.join("inbox"),
             lock_wait: Duration::ZERO,
             min_free: Some(0),
+            segment_size: None,
         }),
         retention: RETENTION,
         parked_retention: PARKED_RETENTION,

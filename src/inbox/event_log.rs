@@ -25,11 +25,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(super) use self::appender::LogAppender;
+pub(super) use self::appender::{FullSegment, LogAppender};
 pub(super) use self::keeper::LogKeeper;
-pub(super) use self::reader::{LogEntry, LogReader};
+pub(super) use self::reader::{LogEntry, LogReader, SegmentInfo};
 pub(super) use self::record::LogRecord;
 pub(super) use self::recovery::{EventLog, KnownState, open};
+pub(super) use self::segment::TimeSpan;
 pub(super) use self::volume::Directory;
 use crate::event::Seq;
 

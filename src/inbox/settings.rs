@@ -26,6 +26,9 @@ pub(crate) struct InboxConfig {
     /// volume, whichever is smaller.
     #[serde(deserialize_with = "settings::optional_size")]
     pub min_free: Option<u64>,
+    /// How long a file of the log becomes. The default is 64 MiB, and less on a small volume.
+    #[serde(deserialize_with = "settings::optional_size")]
+    pub segment_size: Option<u64>,
     /// The PostgreSQL servers, the role and the database.
     pub url: Option<String>,
     /// A file that holds the URL.
@@ -58,6 +61,7 @@ impl Default for InboxConfig {
             path: None,
             lock_wait: None,
             min_free: None,
+            segment_size: None,
             url: None,
             url_file: None,
             url_env: None,
@@ -72,6 +76,9 @@ impl Default for InboxConfig {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What `segment_size` may be.
+const SEGMENT_SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
 
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 8;
@@ -121,16 +128,15 @@ pub(crate) struct SqliteSettings {
     pub lock_wait: Duration,
     /// None: the smaller of 512 MiB and a tenth of the volume.
     pub min_free: Option<u64>,
+    /// The length of a file of the log, in bytes. None: 64 MiB, and less on a small volume.
+    pub segment_size: Option<u64>,
 }
 
-/// The files of the store that exist once it was opened.
-const FILES: [&str; 5] = [
-    "inbox.db",
-    "accepted.0-wal",
-    "accepted.1-wal",
-    "rejected.db",
-    "livehook.lock",
-];
+/// The files of the store that exist once it was opened, beside those of the log.
+const FILES: [&str; 3] = ["state.db", "rejected.db", "livehook.lock"];
+
+/// The directory of the log.
+const LOG: &str = "log";
 
 /// How SQLite names the files that belong to a database.
 const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
@@ -138,7 +144,15 @@ const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 impl SqliteSettings {
     /// Whether this is a file of the store. Nothing else may write to such a file.
     pub(crate) fn owns(&self, file: &Path) -> bool {
-        let names = FILES.iter().chain(&["streams.db"]);
+        let log = self.path.join(LOG);
+        if file
+            .parent()
+            .is_some_and(|parent| access::is_same_file(parent, &log))
+        {
+            return true;
+        }
+        // The first release had its events in inbox.db.
+        let names = FILES.iter().chain(&["streams.db", "inbox.db"]);
         let mut all = names.flat_map(|name| SUFFIXES.map(|suffix| format!("{name}{suffix}")));
         all.any(|name| access::is_same_file(file, &self.path.join(name)))
     }
@@ -148,6 +162,7 @@ impl SqliteSettings {
         let mut files = FILES.iter().map(|name| self.path.join(name));
         access::check_directory(&self.path)
             .and_then(|()| files.try_for_each(|file| access::check_file(&file)))
+            .and_then(|()| access::check_directory(&self.path.join(LOG)))
             .map_err(|error| Invalid::at(format!("{place}.path"), format!("{error:#}")))
     }
 }
@@ -190,6 +205,7 @@ impl InboxConfig {
         let of_sqlite = [
             ("lock_wait", self.lock_wait.is_some()),
             ("min_free", self.min_free.is_some()),
+            ("segment_size", self.segment_size.is_some()),
         ];
         let of_postgres = [
             ("url", self.url.is_some()),
@@ -216,10 +232,17 @@ impl InboxConfig {
             let problem = "is empty; name a directory";
             return Err(Invalid::at(format!("{place}.path"), problem));
         }
+        if let Some(size) = self.segment_size
+            && !SEGMENT_SIZES.contains(&size)
+        {
+            let problem = format!("`{size}` bytes must be 1MiB to 1GiB");
+            return Err(Invalid::at(format!("{place}.segment_size"), problem));
+        }
         Ok(SqliteSettings {
             path: env.path(path),
             lock_wait: wait(self.lock_wait, LOCK_WAIT, format!("{place}.lock_wait"))?,
             min_free: self.min_free,
+            segment_size: self.segment_size,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use css_callbacks::{Kind, Timestamp};
-use rusqlite::{Connection, OpenFlags, Row, named_params, params};
+use rusqlite::{Connection, OpenFlags, Row, ffi, named_params, params};
 
 use super::{BYTES, ENTRIES, Rejected, RejectedEntry, RejectedQuery, Write, to_page};
 use crate::inbox::StoreError;
@@ -38,6 +38,8 @@ impl SqliteStore {
         // A power cut may lose the last entries. A genuine callback among them is sent again.
         conn.pragma_update(None, "synchronous", "NORMAL")?;
         conn.pragma_update(None, "cache_size", -512)?;
+        // What is removed is overwritten with zeros.
+        conn.pragma_update(None, "secure_delete", true)?;
         conn.execute_batch(
             "CREATE TABLE IF NOT EXISTS rejected(
                 id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -85,7 +87,18 @@ impl SqliteStore {
                 .prepare_cached("DELETE FROM rejected WHERE id = ?1")?
                 .execute([id])?;
         }
-        self.conn.execute_batch("COMMIT")
+        self.conn.execute_batch("COMMIT")?;
+        // Nothing that was removed stays in the write-ahead log.
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let is_busy: bool = self.conn.query_row(checkpoint, [], |row| row.get(0))?;
+        match is_busy {
+            true => {
+                let problem = "another program reads the list".to_owned();
+                let code = ffi::Error::new(ffi::SQLITE_BUSY);
+                Err(rusqlite::Error::SqliteFailure(code, Some(problem)))
+            }
+            false => Ok(()),
+        }
     }
 
     fn add(&mut self, rejected: &Rejected) -> rusqlite::Result<()> {

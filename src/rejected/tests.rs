@@ -109,3 +109,36 @@ fn a_flood_is_sampled() {
     assert!((1..=i64::from(PER_SECOND)).contains(&kept), "{kept}");
     assert_eq!(metrics.rejected_dropped.get() + kept.unsigned_abs(), 1000);
 }
+
+#[tokio::test]
+async fn a_deletion_removes_the_entries_of_the_stream_from_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = RejectedList::open(directory.path(), Arc::default()).unwrap();
+    let keep = |stream: &str, n: i64| {
+        let body = format!(r#"{{"event_type":0,"appname":"live","stream_id":"{stream}","n":{n}}}"#);
+        let size = body.len();
+        let body = body.into();
+        list.keep(Rejected {
+            body,
+            ..rejected(Refusal::Signature, n, size)
+        });
+    };
+    // More than one page, over several seconds because of the limit for a second.
+    (0..450).for_each(|n| {
+        let written = n % 40 == 39;
+        keep(if n % 3 == 0 { "goes" } else { "stays" }, n);
+        while written && query(directory.path(), "count(*)") < n {
+            std::thread::yield_now();
+        }
+    });
+    let filter = EventFilter {
+        stream: Some("live/goes".to_owned()),
+        ..EventFilter::default()
+    };
+    list.forget_deleted(&filter).await.unwrap();
+    assert_eq!(query(directory.path(), "count(*)"), 300);
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|part| part == b"\"goes\""));
+    }
+}

@@ -186,8 +186,9 @@ fn no_handler_writes_to_a_file_of_livehook() {
         "data/inbox.db",
         "data/inbox.db-wal",
         "data/inbox.db-shm",
-        "data/accepted.0-wal",
-        "data/accepted.1-wal",
+        "data/state.db",
+        "data/state.db-wal",
+        "data/log/00000000000000000001.log",
         "data/streams.db",
         "data/streams.db-wal",
         "data/rejected.db",
@@ -205,7 +206,7 @@ fn no_handler_writes_to_a_file_of_livehook() {
         }
     };
     store_is_named();
-    std::fs::create_dir(base.path().join("data")).unwrap();
+    std::fs::create_dir_all(base.path().join("data/log")).unwrap();
     for path in own {
         std::fs::write(base.path().join(path), "").unwrap();
     }
@@ -220,7 +221,7 @@ fn no_handler_writes_to_a_file_of_livehook() {
     with("data/events.jsonl").unwrap();
     // The other engine has no files here.
     let shared = "[inbox]\nengine = \"postgres\"\nurl = \"postgres://a@h\"";
-    let to = "[handlers.a]\nto = { type = \"file\", path = \"data/inbox.db\" }";
+    let to = "[handlers.a]\nto = { type = \"file\", path = \"data/state.db\" }";
     checked(&config(
         &format!("[sources.css]\nkeys = [\"a\"]\n{shared}\n{to}"),
         base.path(),

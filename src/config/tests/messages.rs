@@ -484,6 +484,10 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
             "inbox.min_free: `lots` is not a size",
         ),
         (
+            "[inbox]\nsegment_size = \"1KiB\"",
+            "inbox.segment_size: `1024` bytes must be 1MiB to 1GiB",
+        ),
+        (
             "[inbox]\ndedupe_window = \"29m\"",
             "inbox.dedupe_window: `29m` is less than the longest expiry_grace (`10m`) and 20m",
         ),

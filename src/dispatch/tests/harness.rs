@@ -269,10 +269,11 @@ impl Harness {
         }
     }
 
-    /// Removes all events, as retention does.
+    /// Removes all events.
     pub(super) async fn remove_events(&self) {
-        let conn = rusqlite::Connection::open(self.dir.path().join("inbox.db")).unwrap();
-        conn.execute("DELETE FROM events", []).unwrap();
+        let events = self.inbox.after(0, usize::MAX, usize::MAX).await.unwrap();
+        let seqs = events.iter().map(Event::seq).collect();
+        self.inbox.delete(seqs).await.unwrap();
     }
 
     pub(super) async fn report(&self) -> HandlerReport {
@@ -333,6 +334,7 @@ async fn open(path: &Path, clock: &Clock) -> (Inbox, Arc<Dispatch>, Runtime) {
     let config = InboxConfig {
         path: Some(path.to_owned()),
         min_free: Some(0),
+        segment_size: None,
         ..InboxConfig::default()
     };
     let settings = config

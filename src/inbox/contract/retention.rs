@@ -152,7 +152,8 @@ pub(super) async fn removed_events_are_not_found(mut bench: Bench) {
 
 pub(super) async fn many_events_are_removed_in_rounds(bench: Bench) {
     let handler = bench.handler().await;
-    bench.store_many(3000).await;
+    bench.store_many(2900).await;
+    bench.store_many(100).await;
     bench.finish_upto(handler, 2900).await;
     bench.clock.advance(RETENTION + SECOND);
     let mut rounds = 0;
@@ -163,7 +164,9 @@ pub(super) async fn many_events_are_removed_in_rounds(bench: Bench) {
         left = stored;
         rounds += 1;
     }
-    assert!(rounds > 1, "one round would hold up callbacks");
+    // An embedded store removes a file, however many events are in it.
+    let is_slow = !bench.is_embedded();
+    assert!(rounds > 1 || !is_slow, "one round would hold up callbacks");
     assert_eq!(bench.stored().await, (2901..=3000).collect::<Vec<_>>());
 }
 
@@ -236,7 +239,13 @@ pub(super) async fn events_from_the_far_future_are_removed(mut bench: Bench) {
     bench.commit(handler, vec![done(&owed)]).await;
     bench.reopen().await;
     bench.sweep().await;
-    assert_eq!(bench.stored().await, [owed.seq(), 1202]);
+    // PostgreSQL cannot tell any more that it is old.
+    let left: &[Seq] = if bench.is_embedded() {
+        &[1202]
+    } else {
+        &[owed.seq(), 1202]
+    };
+    assert_eq!(bench.stored().await, left);
     bench.store(&["b"]).await;
     bench.finish_upto(handler, 1203).await;
     bench.clock.advance(RETENTION + MILLISECOND);

@@ -105,6 +105,15 @@ impl<V: Volume> LogAppender<V> {
         written
     }
 
+    /// Finds out whether the log can be written, without an event: a new segment is begun if the last write failed.
+    pub(in super::super) fn probe(
+        &mut self,
+        now: Duration,
+        number: impl FnOnce() -> u64,
+    ) -> io::Result<()> {
+        self.append(&[], now, number)
+    }
+
     /// The segments that became full since the last call. [`LogKeeper::seal`](super::LogKeeper::seal) has to be told of them. None
     /// while a power cut could take the segment after them, which may repeat their last records.
     pub(in super::super) fn take_full(&mut self) -> Vec<FullSegment> {
@@ -117,10 +126,50 @@ impl<V: Volume> LogAppender<V> {
     /// Ends the segment that is written to: nothing more comes for now.
     pub(in super::super) fn end(&mut self) {
         match self.open.take() {
+            Some(open) if open.segment.count() == 0 => {}
             Some(open) if open.named => self.full.push(open.full(self.last + 1)),
             // The next start finds what is there: nothing may be cut while the name of the last segment is not durable.
             Some(_) => self.full.clear(),
             None => {}
+        }
+    }
+
+    /// Ends the segment that is written to if it was begun `age` ago or earlier.
+    pub(in super::super) fn end_if_older(&mut self, age: Duration, now: Duration) {
+        let is_older = |open: &OpenSegment<V::File>| now.saturating_sub(open.since) >= age;
+        if self.open.as_ref().is_some_and(is_older) {
+            self.end();
+        }
+    }
+
+    /// Leaves numbers out: the next event has the number after `last`. Others must know that the events between are removed.
+    pub(in super::super) fn skip_to(&mut self, last: Seq) {
+        self.end();
+        self.last = self.last.max(last);
+    }
+
+    /// Writes over the bodies of those of these events that are in the segment that is written to, synced. Returns the others,
+    /// which [`LogKeeper::erase`](super::LogKeeper::erase) has to be told of.
+    pub(in super::super) fn erase(&mut self, seqs: &[Seq]) -> io::Result<Vec<Seq>> {
+        let Some(open) = self.open.as_mut().filter(|open| !open.failed) else {
+            return Ok(seqs.to_vec());
+        };
+        let first = open.segment.first;
+        let (mine, others): (Vec<Seq>, Vec<Seq>) = seqs.iter().partition(|seq| **seq >= first);
+        let erased = mine.iter().try_for_each(|seq| open.erase(*seq));
+        if !mine.is_empty() {
+            let synced = erased.and_then(|()| open.file.sync());
+            open.failed |= synced.is_err();
+            synced?;
+        }
+        Ok(others)
+    }
+
+    /// Checks that the file that is written to still has its name. Whatever is written to a file that was removed is lost.
+    pub(in super::super) fn check_file(&self) -> io::Result<()> {
+        match &self.open {
+            Some(open) => self.volume.check(&open.file, &open.segment.name()),
+            None => Ok(()),
         }
     }
 
@@ -163,7 +212,7 @@ impl<V: Volume> LogAppender<V> {
 
     /// A file under the name of a segment. If events are in `start`, they are synced before the file takes that name.
     fn new_file(&self, first: Seq, start: &[u8]) -> io::Result<V::File> {
-        let (file, from) = match self.volume.open(SPARE) {
+        let (file, from) = match self.volume.open_to_write(SPARE) {
             Ok(file) => (file, SPARE),
             Err(_) => (self.volume.create(NEW)?, NEW),
         };
@@ -208,7 +257,37 @@ impl<V: Volume> LogAppender<V> {
     }
 }
 
-impl<F> OpenSegment<F> {
+impl<F: LogFile> OpenSegment<F> {
+    /// Writes over the body of an event, on the disk and in what is kept of the unfinished block.
+    fn erase(&mut self, seq: Seq) -> io::Result<()> {
+        let ordinal = (seq - self.segment.first) as usize;
+        let at = match &self.segment.find {
+            Find::Memory(entries) => lock(entries).offsets.get(ordinal).copied(),
+            Find::Disk(_) => None,
+        };
+        let Some(at) = at.map(u64::from) else {
+            return Ok(());
+        };
+        let mut head = [0; HEAD];
+        self.file.read_at(&mut head, at)?;
+        let Some(head) = RecordHead::read(&head).filter(|head| head.seq == seq) else {
+            return Err(io::Error::other("a record is not where it was written"));
+        };
+        let body = head.body();
+        let erased = record::erased(body.len());
+        self.file.write_at(&erased, at + body.start as u64)?;
+        let block_at = self.end - self.block.len() as u64;
+        overlay(&mut self.block, block_at, &erased, at + body.start as u64);
+        let mut offset = 0;
+        while let Some(head) = self.records.get(offset..).and_then(RecordHead::read) {
+            if head.seq == seq {
+                self.records[offset..][body.clone()].copy_from_slice(&erased);
+            }
+            offset += head.length();
+        }
+        Ok(())
+    }
+
     /// Takes in a batch that is on the disk.
     fn add(&mut self, batch: &[LogRecord], bytes: &[u8], first: Seq) {
         if let Find::Memory(entries) = &self.segment.find {
@@ -264,6 +343,16 @@ impl<F> OpenSegment<F> {
             segment: self.segment,
             end,
         }
+    }
+}
+
+/// Copies the bytes from the place `from` of a file over that part of `block`, which begins at the place `at`, that they meet.
+fn overlay(block: &mut [u8], at: u64, bytes: &[u8], from: u64) {
+    let begin = from.max(at);
+    let end = (from + bytes.len() as u64).min(at + block.len() as u64);
+    if begin < end {
+        let source = &bytes[(begin - from) as usize..(end - from) as usize];
+        block[(begin - at) as usize..(end - at) as usize].copy_from_slice(source);
     }
 }
 

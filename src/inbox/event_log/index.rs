@@ -1,8 +1,8 @@
 //! The index of a segment that is full: where its records begin, and which id is where. A file of its own, `<first>.idx`.
 //!
-//! A head; the offsets of all records; fingerprints of ids, sorted, each with its record; then what is held in memory: the first
-//! fingerprint of every page, and a filter that tells of nearly every id that is not in the segment that it is not. Everything
-//! in it follows from the segment: an index that cannot be read is made again.
+//! A head; the offsets of all records; fingerprints of ids, sorted, each with its record; then what is held in memory: the time spans
+//! of records, the first fingerprint of every page, and a filter that tells of nearly every id that is not in the segment that it
+//! is not. Everything in it follows from the segment: an index that cannot be read is made again.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,16 +11,18 @@ use css_callbacks::Timestamp;
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
 use super::record::take;
-use super::segment::{RecordTable, TimeSpan};
+use super::segment::{RecordTable, SPAN_RECORDS, TimeSpan};
 use super::volume::{LogFile, Volume};
 use crate::event::Seq;
 
 /// Begins every index; the last digit is the version of the format.
 const MARK: [u8; 8] = *b"lhidx001";
 /// The length of the head.
-const HEAD: usize = 80;
+const HEAD: usize = 64;
 /// An offset of a record.
 const OFFSET: usize = 4;
+/// The time span of some records.
+const SPAN: usize = 16;
 /// A fingerprint and the number of its record within the segment.
 const ID: usize = 12;
 /// Ids that are read at once. The first fingerprint of each such page is in memory.
@@ -32,6 +34,10 @@ const NEW: &str = "index.new";
 #[derive(Debug, Clone)]
 pub(super) struct SegmentIndex {
     head: IndexHead,
+    /// Of each [`SPAN_RECORDS`] records.
+    spans: Vec<TimeSpan>,
+    /// Of all of them.
+    span: TimeSpan,
     /// The first fingerprint of each page.
     pages: Vec<u64>,
     /// Descriptor and fingerprints of a [`BinaryFuse8`]. Empty: not in memory.
@@ -47,7 +53,6 @@ struct IndexHead {
     filter: u32,
     /// The length of the segment.
     end: u64,
-    span: TimeSpan,
     /// Of what is held in memory.
     crc: u32,
     /// Of the rest.
@@ -77,7 +82,12 @@ pub(super) fn write(
         rest.extend_from_slice(&fingerprint.to_le_bytes());
         rest.extend_from_slice(&at.to_le_bytes());
     }
-    let mut held: Vec<u8> = pages.iter().flat_map(|page| page.to_le_bytes()).collect();
+    let mut held: Vec<u8> = entries
+        .spans
+        .iter()
+        .flat_map(|span| span.to_bytes())
+        .collect();
+    held.extend(pages.iter().flat_map(|page| page.to_le_bytes()));
     held.extend_from_slice(&filter);
     let head = IndexHead {
         segment,
@@ -86,7 +96,6 @@ pub(super) fn write(
         ids: ids.len() as u32,
         filter: filter.len() as u32,
         end,
-        span: entries.span,
         crc: crc32fast::hash(&held),
         rest_crc: crc32fast::hash(&rest),
     };
@@ -98,6 +107,8 @@ pub(super) fn write(
     volume.sync()?;
     Ok(SegmentIndex {
         head,
+        span: TimeSpan::of(&entries.spans),
+        spans: entries.spans.clone(),
         pages,
         filter,
     })
@@ -125,8 +136,6 @@ impl IndexHead {
         bytes.extend_from_slice(&self.filter.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&self.end.to_le_bytes());
-        bytes.extend_from_slice(&self.span.oldest.millis().to_le_bytes());
-        bytes.extend_from_slice(&self.span.newest.millis().to_le_bytes());
         bytes.extend_from_slice(&self.crc.to_le_bytes());
         bytes.extend_from_slice(&self.rest_crc.to_le_bytes());
         let crc = crc32fast::hash(&bytes);
@@ -149,10 +158,6 @@ impl IndexHead {
                 take::<4>(&mut rest)?;
                 u64::from_le_bytes(take(&mut rest)?)
             },
-            span: TimeSpan {
-                oldest: Timestamp::from_millis(i64::from_le_bytes(take(&mut rest)?)),
-                newest: Timestamp::from_millis(i64::from_le_bytes(take(&mut rest)?)),
-            },
             crc: u32::from_le_bytes(take(&mut rest)?),
             rest_crc: u32::from_le_bytes(take(&mut rest)?),
         };
@@ -174,7 +179,27 @@ impl IndexHead {
 
     /// How many bytes are held in memory.
     fn held(&self) -> usize {
-        (self.ids as usize).div_ceil(PAGE) * 8 + self.filter as usize
+        self.spans() * SPAN + (self.ids as usize).div_ceil(PAGE) * 8 + self.filter as usize
+    }
+
+    fn spans(&self) -> usize {
+        (self.records as usize).div_ceil(SPAN_RECORDS)
+    }
+}
+
+impl TimeSpan {
+    fn to_bytes(self) -> [u8; SPAN] {
+        let mut bytes = [0; SPAN];
+        bytes[..8].copy_from_slice(&self.oldest.millis().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.newest.millis().to_le_bytes());
+        bytes
+    }
+
+    fn read(mut bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            oldest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
+            newest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
+        })
     }
 }
 
@@ -203,9 +228,13 @@ impl SegmentIndex {
             return Ok(None);
         }
         let filter = held.split_off(held.len() - head.filter as usize);
-        let (pages, _) = held.as_chunks();
+        let (spans, pages) = held.split_at(head.spans() * SPAN);
+        let (pages, _) = pages.as_chunks();
+        let spans: Vec<TimeSpan> = spans.chunks(SPAN).filter_map(TimeSpan::read).collect();
         Ok(Some(Self {
             head,
+            span: TimeSpan::of(&spans),
+            spans,
             pages: pages.iter().map(|page| u64::from_le_bytes(*page)).collect(),
             filter,
         }))
@@ -224,8 +253,12 @@ impl SegmentIndex {
         self.head.end
     }
 
+    pub(super) fn spans(&self) -> &[TimeSpan] {
+        &self.spans
+    }
+
     pub(super) fn span(&self) -> TimeSpan {
-        self.head.span
+        self.span
     }
 
     /// Bytes that the filter takes in memory.
@@ -237,6 +270,8 @@ impl SegmentIndex {
     pub(super) fn without_filter(&self) -> Self {
         Self {
             head: self.head,
+            spans: self.spans.clone(),
+            span: self.span,
             pages: self.pages.clone(),
             filter: Vec::new(),
         }

@@ -38,7 +38,7 @@ impl<V: Volume> LogKeeper<V> {
     /// Cuts a segment to its length and writes its index. If it fails, the index stays in memory, and the next start does it.
     pub(in super::super) fn seal(&self, full: &FullSegment) -> io::Result<()> {
         let FullSegment { segment, end } = full;
-        let file = self.volume.open(&segment.name())?;
+        let file = self.volume.open_to_write(&segment.name())?;
         file.set_length(*end)?;
         file.sync()?;
         let Find::Memory(entries) = &segment.find else {
@@ -89,9 +89,10 @@ impl<V: Volume> LogKeeper<V> {
     }
 
     /// Makes a spare file for the next segment, if there is none and the volume has room.
-    pub(in super::super) fn make_spare(&self) -> io::Result<()> {
+    /// Returns how many bytes were written for it.
+    pub(in super::super) fn make_spare(&self) -> io::Result<u64> {
         if self.volume.free()? < self.layout.room || self.volume.open(SPARE).is_ok() {
-            return Ok(());
+            return Ok(0);
         }
         let file = self.volume.create(NEW_SPARE)?;
         let zeros = vec![0; ZEROS + BLOCK];
@@ -104,25 +105,20 @@ impl<V: Volume> LogKeeper<V> {
         }
         file.sync()?;
         self.volume.rename(NEW_SPARE, SPARE)?;
-        self.volume.sync()
+        self.volume.sync()?;
+        Ok(at)
     }
 
-    /// Removes the segments that end with the event `upto` or before it. The one that is written to stays. Others must know before
-    /// that the events up to `upto` are removed ([`KnownState::removed`](super::KnownState)): a power cut may leave any of the files.
-    pub(in super::super) fn remove(&self, upto: Seq) -> io::Result<()> {
-        let segments = self.catalog.segments();
-        let sealed = |segment: &&Arc<Segment>| matches!(segment.find, Find::Disk(_));
-        let old: Vec<Seq> = segments
-            .iter()
-            .filter(sealed)
-            .filter(|segment| segment.last() <= upto)
-            .map(|segment| segment.first)
-            .collect();
+    /// Removes a segment that nothing more is written to. Others must know before that its events are removed
+    /// ([`KnownState::removed`](super::KnownState)): a power cut may leave its files.
+    pub(in super::super) fn remove(&self, first: Seq) -> io::Result<()> {
         self.catalog
-            .change(|segments| segments.retain(|segment| !old.contains(&segment.first)));
-        for first in &old {
-            self.volume.remove(&segment::name(*first))?;
-            self.volume.remove(&index::name(*first))?;
+            .change(|segments| segments.retain(|segment| segment.first != first));
+        for name in [segment::name(first), index::name(first)] {
+            match self.volume.remove(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         self.volume.sync()
     }
@@ -142,7 +138,7 @@ impl<V: Volume> LogKeeper<V> {
             };
             let name = segment.name();
             if !touched.contains_key(&name) {
-                touched.insert(name.clone(), self.volume.open(&name)?);
+                touched.insert(name.clone(), self.volume.open_to_write(&name)?);
             }
             let file = &touched[&name];
             let mut head = [0; HEAD];
@@ -168,7 +164,7 @@ impl<V: Volume> LogKeeper<V> {
             while seq < segment.last() {
                 for stored in reader.after(seq, CHECKED, usize::MAX)? {
                     seq = stored.seq();
-                    if matches!(stored, LogEntry::Damaged(_)) {
+                    if matches!(stored, LogEntry::Damaged(..)) {
                         found(format!("{}: event {seq} is damaged", segment.name()));
                     }
                 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use css_callbacks::{EventId, Kind, Timestamp};
 
 use super::record::{self, HEAD, RecordHead, RecordState};
-use super::segment::{self, Catalog, Find, Segment, TimeSpan, lock};
+use super::segment::{self, Catalog, Find, SPAN_RECORDS, Segment, TimeSpan, lock};
 use super::volume::{LogFile, Volume};
 use crate::event::{Event, Seq};
 
@@ -22,17 +22,27 @@ pub(in super::super) enum LogEntry {
     Event(Event),
     /// The body was erased.
     Erased(Seq),
-    /// The record is there, but it is not as it was written.
-    Damaged(Seq),
+    /// The record is there, but it is not as it was written. If its head is, this is its event without a body.
+    Damaged(Seq, Option<Event>),
 }
 
 impl LogEntry {
     pub(in super::super) fn seq(&self) -> Seq {
         match self {
             Self::Event(event) => event.seq(),
-            Self::Erased(seq) | Self::Damaged(seq) => *seq,
+            Self::Erased(seq) | Self::Damaged(seq, _) => *seq,
         }
     }
+}
+
+/// A segment, for those who decide what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct SegmentInfo {
+    pub(in super::super) first: Seq,
+    pub(in super::super) last: Seq,
+    pub(in super::super) span: TimeSpan,
+    /// Its length in bytes, if nothing more is written to it.
+    pub(in super::super) sealed: Option<u64>,
 }
 
 /// Reads the log. Any number of them read beside the one that writes.
@@ -103,6 +113,88 @@ impl<V: Volume> LogReader<V> {
         (segment.last() >= seq).then(|| segment.clone())
     }
 
+    /// The segments, in the order of their events.
+    pub(in super::super) fn segments(&self) -> Vec<SegmentInfo> {
+        let info = |segment: &Arc<Segment>| SegmentInfo {
+            first: segment.first,
+            last: segment.last(),
+            span: segment.span(),
+            sealed: match &segment.find {
+                Find::Disk(index) => Some(index.end()),
+                Find::Memory(_) => None,
+            },
+        };
+        self.catalog.segments().iter().map(info).collect()
+    }
+
+    /// Fails if a file of the log was removed.
+    pub(in super::super) fn check_files(&self) -> io::Result<()> {
+        let before = self.catalog.segments();
+        let files: BTreeSet<String> = self
+            .volume
+            .list()?
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        let after = self.catalog.segments();
+        // A segment that was removed meanwhile is in the first list only, a new one in the second only.
+        let missing = before.iter().map(|segment| segment.name()).find(|name| {
+            !files.contains(name) && after.iter().any(|segment| segment.name() == *name)
+        });
+        match missing {
+            Some(name) => {
+                let path = self.volume.path().join(name);
+                let problem = format!("{} cannot be found any more", path.display());
+                Err(io::Error::new(io::ErrorKind::NotFound, problem))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the log has a record with this number.
+    pub(in super::super) fn contains(&self, seq: Seq) -> bool {
+        self.segment_of(seq).is_some()
+    }
+
+    /// The first event from `seq` on, forwards or backwards, that may have arrived in a time that `wanted` accepts. Events between
+    /// the two did not.
+    pub(in super::super) fn skip(
+        &self,
+        seq: Seq,
+        backwards: bool,
+        wanted: impl Fn(TimeSpan) -> bool,
+    ) -> Option<Seq> {
+        let segments = self.catalog.segments();
+        // The events of each group of records that has a span.
+        let groups = |segment: &Arc<Segment>| -> Vec<(Seq, Seq)> {
+            let (first, last) = (segment.first, segment.last());
+            segment.with_spans(|spans| {
+                let groups = (0..).zip(spans).filter(|(_, span)| wanted(**span));
+                let each = groups.map(|(n, _)| {
+                    let from = first + n * SPAN_RECORDS as Seq;
+                    (from, last.min(from + SPAN_RECORDS as Seq - 1))
+                });
+                each.collect()
+            })
+        };
+        if backwards {
+            let mut below = segments.iter().rev().filter(|one| one.first <= seq);
+            return below.find_map(|segment| {
+                let mut groups = groups(segment).into_iter().rev();
+                groups
+                    .find(|(from, _)| *from <= seq)
+                    .map(|(_, to)| to.min(seq))
+            });
+        }
+        let mut above = segments.iter().filter(|one| one.last() >= seq);
+        above.find_map(|segment| {
+            let mut groups = groups(segment).into_iter();
+            groups
+                .find(|(_, to)| *to >= seq)
+                .map(|(from, _)| from.max(seq))
+        })
+    }
+
     /// One event.
     pub(in super::super) fn get(&self, seq: Seq) -> io::Result<Option<LogEntry>> {
         let found = self.after(seq - 1, 1, 0)?;
@@ -161,7 +253,7 @@ impl<V: Volume> LogReader<V> {
         let found = self.read(segment, segment.first + ordinal as Seq, 1, 0)?;
         Ok(found.into_iter().find_map(|stored| match stored {
             LogEntry::Event(event) => Some(event),
-            LogEntry::Erased(_) | LogEntry::Damaged(_) => None,
+            LogEntry::Erased(_) | LogEntry::Damaged(..) => None,
         }))
     }
 
@@ -208,7 +300,7 @@ impl<V: Volume> LogReader<V> {
             }
             let record = part.read(&file, offsets.get(n..).unwrap_or_default())?;
             let stored = match event(segment, seq, record) {
-                LogEntry::Damaged(_) => Self::event_without_index(&file, segment, seq)?,
+                LogEntry::Damaged(..) => Self::event_without_index(&file, segment, seq)?,
                 event @ (LogEntry::Event(_) | LogEntry::Erased(_)) => event,
             };
             if let LogEntry::Event(event) = &stored {
@@ -229,7 +321,7 @@ impl<V: Volume> LogReader<V> {
         });
         match offset {
             Some(at) => Ok(event(segment, seq, Part::default().read(file, &[at])?)),
-            None => Ok(LogEntry::Damaged(seq)),
+            None => Ok(LogEntry::Damaged(seq, None)),
         }
     }
 }
@@ -276,16 +368,20 @@ impl Part {
 
 /// The event of the record at the begin of `bytes`.
 fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> LogEntry {
+    let event = |head: &RecordHead, source: &str, body: &[u8]| {
+        let kind = Kind::from_stored(i64::from(head.code));
+        let body = Bytes::copy_from_slice(body);
+        Event::new(seq, head.id, source.into(), kind, head.received, body)
+    };
     match record::read(bytes, segment.number) {
-        RecordState::Whole(head, record) if head.seq == seq => LogEntry::Event(Event::new(
-            seq,
-            record.id,
-            record.source.into(),
-            Kind::from_stored(record.code),
-            record.received,
-            Bytes::copy_from_slice(record.body),
-        )),
+        RecordState::Whole(head, record) if head.seq == seq => {
+            LogEntry::Event(event(&head, record.source, record.body))
+        }
         RecordState::Erased(head) if head.seq == seq => LogEntry::Erased(seq),
-        _ => LogEntry::Damaged(seq),
+        RecordState::DamagedBody(head) if head.seq == seq => {
+            let source = head.source(bytes).unwrap_or_default();
+            LogEntry::Damaged(seq, Some(event(&head, source, &[])))
+        }
+        _ => LogEntry::Damaged(seq, None),
     }
 }

@@ -18,10 +18,27 @@ use crate::event::Seq;
 pub(in super::super) struct KnownState {
     /// The last event that was ever given a number.
     pub(in super::super) last: Seq,
-    /// Retention is finished with the events up to this one.
-    pub(in super::super) removed: Seq,
+    /// The first and the last event of what retention has removed, in order. Each segment is removed whole.
+    pub(in super::super) removed: Vec<(Seq, Seq)>,
     /// The bodies of these events were being erased.
     pub(in super::super) erasing: BTreeSet<Seq>,
+}
+
+impl KnownState {
+    /// Whether these events were removed.
+    fn is_removed(&self, first: Seq, last: Seq) -> bool {
+        let at = self.removed.partition_point(|(_, end)| *end < first);
+        let range = self.removed.get(at);
+        range.is_some_and(|(from, upto)| *from <= first && last <= *upto)
+    }
+
+    /// The first removed event between these two; the second of them if there is none.
+    fn before_removed(&self, first: Seq, upto: Seq) -> Seq {
+        let at = self.removed.partition_point(|(_, end)| *end < first);
+        self.removed
+            .get(at)
+            .map_or(upto, |(from, _)| upto.min(*from))
+    }
 }
 
 /// An open log, in three parts for three threads.
@@ -46,14 +63,18 @@ pub(in super::super) fn open<V: Volume>(
     let mut next = None;
     for (n, first) in firsts.iter().enumerate() {
         let upto = firsts.get(n + 1).copied();
-        if upto.is_some_and(|upto| upto <= known.removed + 1) {
+        // What is removed between this segment and the next was never in this one.
+        let upto = upto.map(|upto| known.before_removed(*first, upto));
+        if known.is_removed(*first, *first) {
             volume.remove(&segment::name(*first))?;
             continue;
         }
         let Some((segment, end)) = load(&*volume, *first, upto, &known.erasing)? else {
             continue;
         };
-        if let Some(next) = next.filter(|next| *next < segment.first) {
+        if let Some(next) = next.filter(|next| *next < segment.first)
+            && !known.is_removed(next, segment.first - 1)
+        {
             return Err(lost(&*volume, *first, next, segment.first - 1));
         }
         next = Some(end);
@@ -92,7 +113,7 @@ fn load<V: Volume>(
         };
         return Ok(Some((segment, next)));
     }
-    let file = volume.open(&segment::name(first))?;
+    let file = volume.open_to_write(&segment::name(first))?;
     let scan = segment::scan(&file, upto.unwrap_or(Seq::MAX), erasing)?;
     let Some(scan) = scan.filter(|scan| scan.first == first) else {
         return match upto {

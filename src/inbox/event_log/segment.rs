@@ -38,9 +38,9 @@ impl Hasher for Unhashed {
 
 /// From when to when the events of a segment arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TimeSpan {
-    pub(super) oldest: Timestamp,
-    pub(super) newest: Timestamp,
+pub(in super::super) struct TimeSpan {
+    pub(in super::super) oldest: Timestamp,
+    pub(in super::super) newest: Timestamp,
 }
 
 impl TimeSpan {
@@ -53,38 +53,47 @@ impl TimeSpan {
         self.oldest = self.oldest.min(received);
         self.newest = self.newest.max(received);
     }
+
+    /// Of all of these together.
+    pub(super) fn of(spans: &[Self]) -> Self {
+        let join = |all: Self, span: &Self| Self {
+            oldest: all.oldest.min(span.oldest),
+            newest: all.newest.max(span.newest),
+        };
+        spans.iter().fold(Self::EMPTY, join)
+    }
 }
 
+/// So many consecutive records have a time span of their own, for searches by time.
+pub(super) const SPAN_RECORDS: usize = 1024;
+
 /// Where the records of a segment begin, and which of them has which id.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RecordTable {
     /// In the order of their numbers.
     pub(super) offsets: Vec<u32>,
     /// The newest record with each fingerprint, counted from the first one of the segment.
     pub(super) ids: HashMap<u64, u32, BuildHasherDefault<Unhashed>>,
-    pub(super) span: TimeSpan,
-}
-
-impl Default for RecordTable {
-    fn default() -> Self {
-        Self {
-            offsets: Vec::new(),
-            ids: HashMap::default(),
-            span: TimeSpan::EMPTY,
-        }
-    }
+    /// Of each [`SPAN_RECORDS`] records.
+    pub(super) spans: Vec<TimeSpan>,
 }
 
 impl RecordTable {
     pub(super) fn add(&mut self, offset: u32, id: &EventId, received: Timestamp) {
+        if self.offsets.len().is_multiple_of(SPAN_RECORDS) {
+            self.spans.push(TimeSpan::EMPTY);
+        }
+        if let Some(span) = self.spans.last_mut() {
+            span.add(received);
+        }
         self.ids.insert(id.fingerprint(), self.offsets.len() as u32);
         self.offsets.push(offset);
-        self.span.add(received);
     }
 
     /// Forgets all records but the first `count`.
     pub(super) fn truncate(&mut self, count: usize) {
         self.offsets.truncate(count);
+        self.spans.truncate(count.div_ceil(SPAN_RECORDS));
         self.ids.retain(|_, ordinal| (*ordinal as usize) < count);
     }
 }
@@ -130,10 +139,19 @@ impl Segment {
         self.first + self.count() as Seq - 1
     }
 
+    /// From when to when its events arrived.
     pub(super) fn span(&self) -> TimeSpan {
         match &self.find {
-            Find::Memory(entries) => lock(entries).span,
+            Find::Memory(entries) => TimeSpan::of(&lock(entries).spans),
             Find::Disk(index) => index.span(),
+        }
+    }
+
+    /// Of each [`SPAN_RECORDS`] records.
+    pub(super) fn with_spans<T>(&self, look: impl FnOnce(&[TimeSpan]) -> T) -> T {
+        match &self.find {
+            Find::Memory(entries) => look(&lock(entries).spans),
+            Find::Disk(index) => look(index.spans()),
         }
     }
 }

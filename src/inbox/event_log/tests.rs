@@ -109,7 +109,7 @@ impl Log {
     fn damaged(&self) -> Vec<Seq> {
         let all = self.reader.after(0, usize::MAX, usize::MAX).unwrap();
         all.iter()
-            .filter(|stored| matches!(stored, LogEntry::Damaged(_)))
+            .filter(|stored| matches!(stored, LogEntry::Damaged(..)))
             .map(LogEntry::seq)
             .collect()
     }
@@ -393,39 +393,125 @@ const HEAD_OF_SEGMENT: usize = record::HEAD;
 fn old_segments_are_removed_whole_and_a_start_goes_on_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open_in(dir.path()).unwrap();
-    for _ in 0..20 {
+    for _ in 0..30 {
         log.append(10);
     }
     let before = files(dir.path(), ".log");
     let oldest = std::fs::read(&before[0]).unwrap();
-    log.keeper.remove(120).unwrap();
-    let (first, last) = log.reader.range().unwrap();
-    assert!((60..=121).contains(&first), "{first}");
-    assert_eq!(last, 200);
-    let left = files(dir.path(), ".log");
-    assert_eq!(files(dir.path(), ".idx").len() + 1, left.len());
-    assert!(left.len() < before.len());
-    assert_eq!(log.reader.after(0, 1, 0).unwrap()[0].seq(), first);
-    assert_eq!(log.reader.find(&id_of(3)).unwrap(), None);
-    // Everything but what is written to.
-    log.keeper.remove(1000).unwrap();
-    log.append(1);
-    assert_eq!(log.reader.range().unwrap().1, 201);
+    let segments = log.reader.segments();
+    assert!(segments.len() >= 4 && segments.last().unwrap().sealed.is_none());
+    // The oldest two, and one in the middle.
+    let removed = [segments[0], segments[1], segments[3]];
+    let ranges: Vec<_> = removed.iter().map(|one| (one.first, one.last)).collect();
+    removed
+        .iter()
+        .for_each(|one| log.keeper.remove(one.first).unwrap());
+    let left: Vec<Seq> = (1..=300)
+        .filter(|seq| !ranges.iter().any(|(from, to)| (from..=to).contains(&seq)))
+        .collect();
+    let check = |log: &LogReader<Directory>| {
+        let found = log.after(0, usize::MAX, usize::MAX).unwrap();
+        assert_eq!(found.iter().map(LogEntry::seq).collect::<Vec<_>>(), left);
+        assert_eq!(log.find(&id_of(3)).unwrap(), None);
+        assert!(!log.contains(3) && log.contains(segments[2].first));
+    };
+    check(&log.reader);
+    assert_eq!(files(dir.path(), ".log").len(), before.len() - 3);
+    assert_eq!(files(dir.path(), ".idx").len(), before.len() - 4);
     drop(log);
-    // A removal that a power cut interrupted: the first file came back, the second did not.
-    std::fs::write(&before[0], &oldest).unwrap();
     assert!(
         open_in(dir.path()).is_err(),
         "the files in between are missing"
     );
+    // A removal that a power cut interrupted: a file came back.
+    std::fs::write(&before[0], &oldest).unwrap();
     let volume = Arc::new(Directory::new(dir.path().to_owned()));
     let known = KnownState {
-        removed: 200,
+        removed: vec![(1, removed[1].last), ranges[2]],
         ..KnownState::default()
     };
     let EventLog { reader, .. } = open(volume, layout(), &known).unwrap();
-    assert!(reader.range().unwrap().0 > 60);
+    check(&reader);
     assert!(!before[0].exists());
+}
+
+#[test]
+fn events_of_a_time_are_found_among_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Arc::new(Directory::new(dir.path().to_owned()));
+    let EventLog {
+        mut appender,
+        reader,
+        keeper,
+    } = open(volume, Layout::default(), &KnownState::default()).unwrap();
+    // Three groups in each of two segments.
+    for first in [1, 3001] {
+        let batch: Vec<_> = (first..first + 3000)
+            .map(|seq| record(seq, b"{}"))
+            .collect();
+        appender
+            .append(&batch, Duration::ZERO, || first.unsigned_abs())
+            .unwrap();
+        appender.end();
+    }
+    let at = Timestamp::from_seconds;
+    let of_time =
+        |from: Seq, to: Seq| move |span: TimeSpan| span.newest >= at(from) && span.oldest < at(to);
+    let check = || {
+        assert_eq!(reader.skip(1, false, of_time(1, 2)), Some(1));
+        assert_eq!(reader.skip(1, false, of_time(2000, 2001)), Some(1025));
+        assert_eq!(reader.skip(1, false, of_time(3000, 3001)), Some(2049));
+        assert_eq!(
+            reader.skip(1, false, of_time(5900, 9000)),
+            Some(3001 + 2048)
+        );
+        assert_eq!(reader.skip(1500, false, of_time(1, 1400)), Some(1500));
+        assert_eq!(reader.skip(3000, false, of_time(1, 1400)), None);
+        assert_eq!(reader.skip(6000, true, of_time(1, 2)), Some(1024));
+        assert_eq!(reader.skip(6000, true, of_time(3000, 3001)), Some(3000));
+        assert_eq!(reader.skip(2500, true, of_time(2400, 9000)), Some(2500));
+        assert_eq!(reader.skip(6000, true, of_time(7000, 9000)), None);
+    };
+    check();
+    let full = appender.take_full();
+    assert_eq!(full.len(), 2);
+    full.iter().for_each(|full| keeper.seal(full).unwrap());
+    check();
+}
+
+#[test]
+fn bodies_are_erased_in_the_segment_that_is_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    let mut erased = Vec::new();
+    for last in (5..=120).step_by(5) {
+        log.append(5);
+        // One in the unfinished block, one before it, and one of an earlier segment.
+        let wanted = [last, (last - 7).max(1), 1];
+        let others = log.appender.erase(&wanted).unwrap();
+        log.keeper.erase(&others).unwrap();
+        erased.extend(wanted);
+    }
+    let check = |log: &Log| {
+        for seq in 1..=120 {
+            let stored = log.reader.get(seq).unwrap().unwrap();
+            match erased.contains(&seq) {
+                true => assert!(matches!(stored, LogEntry::Erased(_)), "{seq}"),
+                false => check_event(&stored, seq),
+            }
+        }
+    };
+    assert!(files(dir.path(), ".log").len() > 1);
+    check(&log);
+    drop(log);
+    check(&open_in(dir.path()).unwrap());
+    for file in files(dir.path(), ".log") {
+        let bytes = std::fs::read(file).unwrap();
+        for seq in &erased {
+            let body = body_of(*seq);
+            assert!(!bytes.windows(30).any(|part| part == &body[..30]), "{seq}");
+        }
+    }
 }
 
 #[test]

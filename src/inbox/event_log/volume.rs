@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,8 +17,10 @@ pub(in super::super) trait Volume: Send + Sync + 'static {
 
     /// Creates an empty file, or empties the one of this name.
     fn create(&self, name: &str) -> io::Result<Self::File>;
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading.
     fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file for reading and writing.
+    fn open_to_write(&self, name: &str) -> io::Result<Self::File>;
     /// Names and lengths of all files.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// Gives a file another name, in place of a file that has it.
@@ -28,6 +30,8 @@ pub(in super::super) trait Volume: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
     /// Bytes that can still be written.
     fn free(&self) -> io::Result<u64>;
+    /// Fails if the file does not have this name any more.
+    fn check(&self, file: &Self::File, name: &str) -> io::Result<()>;
     /// Where it is, for people.
     fn path(&self) -> &Path;
 }
@@ -61,14 +65,17 @@ impl Volume for Directory {
     fn create(&self, name: &str) -> io::Result<DiskFile> {
         let mut options = OpenOptions::new();
         options.create(true).read(true).write(true).truncate(true);
-        DiskFile::open(&self.0.join(name), &options)
+        DiskFile::open_to_write(&self.0.join(name), &options)
     }
 
     fn open(&self, name: &str) -> io::Result<DiskFile> {
-        DiskFile::open(
-            &self.0.join(name),
-            OpenOptions::new().read(true).write(true),
-        )
+        DiskFile::of(File::open(self.0.join(name))?, None)
+    }
+
+    fn open_to_write(&self, name: &str) -> io::Result<DiskFile> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        DiskFile::open_to_write(&self.0.join(name), &options)
     }
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
@@ -98,6 +105,16 @@ impl Volume for Directory {
         Ok(volume.f_bavail * volume.f_frsize)
     }
 
+    fn check(&self, file: &DiskFile, name: &str) -> io::Result<()> {
+        let path = self.0.join(name);
+        let problem = match std::fs::metadata(&path) {
+            Ok(found) if (found.dev(), found.ino()) == file.identity => return Ok(()),
+            Ok(_) => "was replaced by another file".to_owned(),
+            Err(error) => format!("cannot be found any more: {error}"),
+        };
+        Err(io::Error::other(format!("{} {problem}", path.display())))
+    }
+
     fn path(&self) -> &Path {
         &self.0
     }
@@ -111,18 +128,26 @@ pub(in super::super) struct DiskFile {
     direct: Option<File>,
     /// The file system wants larger blocks.
     refused: AtomicBool,
+    /// Device and inode. An inode is not used again while a process has the file open.
+    identity: (u64, u64),
 }
 
 impl DiskFile {
-    fn open(path: &Path, options: &OpenOptions) -> io::Result<Self> {
+    fn open_to_write(path: &Path, options: &OpenOptions) -> io::Result<Self> {
         let file = options.open(path)?;
         let direct = OpenOptions::new()
             .write(true)
             .custom_flags(OFlags::DIRECT.bits().cast_signed())
             .open(path);
+        Self::of(file, direct.ok())
+    }
+
+    fn of(file: File, direct: Option<File>) -> io::Result<Self> {
+        let found = file.metadata()?;
         Ok(Self {
+            identity: (found.dev(), found.ino()),
             file,
-            direct: direct.ok(),
+            direct,
             refused: AtomicBool::new(false),
         })
     }

@@ -25,6 +25,8 @@ impl Bench {
         );
         let callback = authentic("css", body.as_bytes(), self.clock.now());
         let receipt = self.inbox.accept(callback, None).await.unwrap();
+        // Each event has a file of its own, so that retention removes exactly what is old.
+        self.inbox.end_segment().await;
         let events = self.inbox.by_seq(vec![receipt.seq()]).await.unwrap();
         let facts = events.iter().filter_map(StreamFact::of).collect();
         self.board.apply(facts, None).await.unwrap();

@@ -217,6 +217,10 @@ impl Volume for SimulatedDisk {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn open_to_write(&self, name: &str) -> io::Result<SimulatedFile> {
+        self.open(name)
+    }
+
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let state = self.state();
         let file =
@@ -248,6 +252,10 @@ impl Volume for SimulatedDisk {
 
     fn free(&self) -> io::Result<u64> {
         Ok(u64::MAX)
+    }
+
+    fn check(&self, _: &SimulatedFile, _: &str) -> io::Result<()> {
+        Ok(())
     }
 
     fn path(&self) -> &Path {

@@ -6,13 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The files that hold what was acknowledged, and those that keep other processes away: SQLite's locks are in the memory that
-/// `inbox.db-shm` stands for.
-const NAMES: [&str; 6] = [
-    "inbox.db",
-    "inbox.db-wal",
-    "inbox.db-shm",
-    "accepted.0-wal",
-    "accepted.1-wal",
+/// `state.db-shm` stands for. The appender watches the file of the log that it writes to.
+const NAMES: [&str; 5] = [
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "log",
     "livehook.lock",
 ];
 

@@ -1,7 +1,7 @@
-//! The newest events in memory: a handler that keeps up need not ask the disk for what was written a moment ago, and several
-//! handlers share what one of them has read from a body.
+//! The newest events in memory. A handler that keeps up does not read the disk, and several handlers share what one of them has
+//! parsed.
 //!
-//! Invariant: it holds committed events only, and all of those from its first to its last.
+//! Invariant: it holds only events that are on the disk, and all of those from its first to its last.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,39 +16,25 @@ const EVENTS: usize = 4096;
 /// At most so many bytes of bodies are held.
 const BYTES: usize = 4 << 20;
 
-/// The newest events, as long as somebody wants them.
+/// The newest events.
 #[derive(Debug, Default)]
-pub(super) struct Tail(Mutex<Held>);
+pub(super) struct EventCache(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
-    wanted: bool,
     events: VecDeque<Event>,
     bytes: usize,
 }
 
-impl Tail {
-    /// Says whether there is somebody to read it.
-    pub(super) fn want(&self, wanted: bool) {
-        let mut held = self.held();
-        held.wanted = wanted;
-        if !wanted {
-            held.forget(Seq::MAX);
-        }
-    }
-
-    /// Takes in what was just committed, by number. Whatever is missing between it and what is held, the disk has: the tail
-    /// begins anew.
+impl EventCache {
+    /// Adds events that were just written, in order. If some are missing between these and the last one held, it begins anew.
     pub(super) fn push<'a>(&self, committed: impl Iterator<Item = (Seq, &'a Authentic)>) {
-        if !self.held().wanted {
-            return;
-        }
         let events: Vec<Event> = committed.map(|(seq, stored)| event(seq, stored)).collect();
         let dropped = self.held().push(events);
         drop(dropped); // without the lock
     }
 
-    /// The events after `seq` as [`Inbox::after`](crate::inbox::Inbox::after) gives them; none if only the disk can tell.
+    /// The events after `seq` as [`Inbox::after`](crate::inbox::Inbox::after) gives them. `None` if the disk has to be read.
     pub(super) fn after(&self, seq: Seq, limit: usize, bytes: usize) -> Option<Vec<Event>> {
         let held = self.held();
         let first = held.events.front()?.seq();
@@ -66,7 +52,7 @@ impl Tail {
         Some(found.cloned().collect())
     }
 
-    /// Forgets the events up to `upto`: retention has removed some of them.
+    /// Forgets the events up to `upto`, because some of them were removed.
     pub(super) fn forget(&self, upto: Seq) {
         self.held().forget(upto);
     }
@@ -108,7 +94,7 @@ impl Held {
     }
 }
 
-/// With a body of its own: the received one may be a part of a connection's buffer.
+/// The body is copied: the received one may be a part of a connection's buffer.
 fn event(seq: Seq, stored: &Authentic) -> Event {
     Event::new(
         seq,

@@ -1,7 +1,7 @@
 //! The store's directory and its SQLite file: created so that a power failure does not take them back, used by one process at a
 //! time.
 //!
-//! No other code of this process opens `inbox.db` or its WAL: POSIX drops all of a process's locks on a file when the process
+//! No other code of this process opens `state.db` or its WAL: POSIX drops all of a process's locks on a file when the process
 //! closes any descriptor of it. SQLite would lose its locks, and another program could take the file for unused.
 
 use std::fs::File;
@@ -22,10 +22,10 @@ const READER_PATIENCE: Duration = Duration::from_millis(250);
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open(file)?;
     conn.busy_timeout(PATIENCE)?;
-    // Of a new file: events are appended by the hundred, in fewer and larger pieces than SQLite's default.
-    conn.pragma_update(None, "page_size", 8192)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
+    // What is deleted is overwritten with zeros.
+    conn.pragma_update(None, "secure_delete", true)?;
     // The last connection would move the WAL into the file when it closes, also after a sync that failed: see `close`.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.set_prepared_statement_cache_capacity(64);

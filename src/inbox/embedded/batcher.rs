@@ -1,9 +1,9 @@
-//! What waits to be accepted, and how much of it makes a batch.
+//! Collects requests into batches.
 //!
-//! A sync costs the same for one as for a hundred, and waking a thread costs as much as half a request. So while the intake is
-//! busy nobody wakes it: it takes what has come when it is done. When it sleeps, a lone request wakes it at once. But where
-//! many were waiting lately, it is woken when half as many wait again, so that the ones are read while the others are synced,
-//! or when the runtime has nothing else to do, so that no more are coming for now. Nothing spins.
+//! A sync costs the same for one request as for a hundred, and waking a thread costs half as much as a request. While the acceptor is
+//! busy, nobody wakes it: it takes what has come when it is done. While it sleeps, a lone request wakes it at once. If many
+//! requests came at a time lately, it is woken when half as many wait again, so that some are read while others are synced; or
+//! when the runtime has nothing else to do, because then no more will come soon. Nothing spins.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,50 +15,50 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
-use super::Request;
+use super::acceptor::Request;
 
 /// At most so much goes into one batch.
 const REQUESTS: usize = 4096;
 const BYTES: usize = 8 << 20;
-/// With fewer waiting lately nobody waits for others.
+/// If fewer requests came at a time lately, a request does not wait for others.
 const MANY: usize = 8;
-/// However many are coming, the first one has waited long enough.
+/// The first request of a batch waits for others no longer than this.
 const LONGEST: Duration = Duration::from_micros(400);
-/// Nobody needs to wake the intake.
+/// Nobody needs to wake the acceptor.
 const AWAKE: u64 = u64::MAX;
 
-/// Where requests are sent to a [`Queue`]. With the last of them comes the end.
-pub(in super::super) struct Requests {
+/// Sends requests to a [`Queue`]. Dropping it closes the queue.
+pub(super) struct Requests {
     sender: Sender<Request>,
-    bell: Arc<Bell>,
-    /// Where those run who send, if it is a runtime.
+    waker: Arc<Waker>,
+    /// The runtime of those who send, if there is one.
     runtime: Option<Handle>,
 }
 
-/// Wakes the intake.
+/// Wakes the acceptor.
 #[derive(Default)]
-struct Bell {
-    intake: OnceLock<Thread>,
+struct Waker {
+    acceptor: OnceLock<Thread>,
     /// How many requests there ever were.
     sent: AtomicU64,
-    /// At how many the intake wants to be woken.
+    /// At how many the acceptor wants to be woken.
     wanted: AtomicU64,
     /// Somebody waits for the runtime to come to rest.
     is_watched: AtomicBool,
 }
 
-impl Bell {
-    fn ring(&self) {
-        if let Some(intake) = self.intake.get() {
-            intake.unpark();
+impl Waker {
+    fn wake(&self) {
+        if let Some(acceptor) = self.acceptor.get() {
+            acceptor.unpark();
         }
     }
 }
 
-/// Rings when the runtime has nothing else to do, or will do nothing any more.
-struct Watch(Arc<Bell>);
+/// Wakes the acceptor when the runtime has nothing else to do, or has ended.
+struct IdleWatch(Arc<Waker>);
 
-impl Watch {
+impl IdleWatch {
     async fn until_rest(self) {
         let began = Instant::now();
         loop {
@@ -72,32 +72,32 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for IdleWatch {
     fn drop(&mut self) {
         self.0.is_watched.store(false, Ordering::SeqCst);
         if self.0.wanted.load(Ordering::SeqCst) != AWAKE {
-            self.0.ring();
+            self.0.wake();
         }
     }
 }
 
 impl Requests {
-    /// A request that finds nobody is dropped with its reply, which says that it failed.
-    pub(in super::super) fn send(&self, request: Request) {
+    /// If nobody receives the request, it is dropped with its reply, which tells that it failed.
+    pub(super) fn send(&self, request: Request) {
         let waits_for_others = matches!(request, Request::Accept { .. });
         let _ = self.sender.send(request);
-        let sent = self.bell.sent.fetch_add(1, Ordering::SeqCst) + 1;
-        let wanted = self.bell.wanted.load(Ordering::SeqCst);
+        let sent = self.waker.sent.fetch_add(1, Ordering::SeqCst) + 1;
+        let wanted = self.waker.wanted.load(Ordering::SeqCst);
         if wanted == AWAKE {
             return;
         }
         match &self.runtime {
             Some(runtime) if waits_for_others && sent < wanted => {
-                if !self.bell.is_watched.swap(true, Ordering::SeqCst) {
-                    runtime.spawn(Watch(self.bell.clone()).until_rest());
+                if !self.waker.is_watched.swap(true, Ordering::SeqCst) {
+                    runtime.spawn(IdleWatch(self.waker.clone()).until_rest());
                 }
             }
-            _ => self.bell.ring(),
+            _ => self.waker.wake(),
         }
     }
 }
@@ -108,9 +108,9 @@ impl Drop for Requests {
     }
 }
 
-pub(in super::super) struct Queue {
+pub(super) struct Queue {
     requests: Receiver<Request>,
-    bell: Arc<Bell>,
+    waker: Arc<Waker>,
     /// How many were received.
     received: u64,
     waiting: VecDeque<Request>,
@@ -122,18 +122,18 @@ pub(in super::super) struct Queue {
 }
 
 /// A queue and where it is sent to, from `runtime` if it is one.
-pub(in super::super) fn queue(runtime: Option<Handle>) -> (Requests, Queue) {
+pub(super) fn queue(runtime: Option<Handle>) -> (Requests, Queue) {
     let (sender, requests) = channel();
-    let bell = Arc::new(Bell::default());
-    bell.wanted.store(AWAKE, Ordering::SeqCst);
+    let waker = Arc::new(Waker::default());
+    waker.wanted.store(AWAKE, Ordering::SeqCst);
     let sends = Requests {
         sender,
-        bell: bell.clone(),
+        waker: waker.clone(),
         runtime,
     };
     let queue = Queue {
         requests,
-        bell,
+        waker,
         received: 0,
         waiting: VecDeque::new(),
         answered: 0,
@@ -202,17 +202,17 @@ impl Queue {
 
     /// Until so many more have come, or no more seem to come for now.
     fn sleep(&self, more: usize, longest: Option<Duration>) {
-        self.bell.intake.get_or_init(std::thread::current);
+        self.waker.acceptor.get_or_init(std::thread::current);
         let wanted = self.received + more as u64;
-        self.bell.wanted.store(wanted, Ordering::SeqCst);
+        self.waker.wanted.store(wanted, Ordering::SeqCst);
         // Whoever sent before that will not ring.
-        if self.bell.sent.load(Ordering::SeqCst) == self.received {
+        if self.waker.sent.load(Ordering::SeqCst) == self.received {
             match longest {
                 Some(longest) => std::thread::park_timeout(longest),
                 None => std::thread::park(),
             }
         }
-        self.bell.wanted.store(AWAKE, Ordering::SeqCst);
+        self.waker.wanted.store(AWAKE, Ordering::SeqCst);
     }
 }
 
@@ -307,7 +307,7 @@ mod tests {
         let (sender, mut queue) = queue(Some(runtime.handle().clone()));
         let (batches, taken) = channel();
         flood(&sender, &mut queue);
-        let intake = std::thread::spawn(move || {
+        let acceptor = std::thread::spawn(move || {
             while let Some(batch) = next(&mut queue) {
                 queue.lately = 4 * MANY;
                 batches.send(batch).unwrap();
@@ -322,7 +322,7 @@ mod tests {
         accept(&sender);
         assert_eq!(taken.recv(), Ok(1));
         drop(sender);
-        intake.join().unwrap();
+        acceptor.join().unwrap();
     }
 
     #[test]
@@ -333,11 +333,11 @@ mod tests {
             .unwrap();
         let (sender, mut queue) = queue(Some(runtime.handle().clone()));
         flood(&sender, &mut queue);
-        let intake = std::thread::spawn(move || next(&mut queue));
-        while sender.bell.wanted.load(Ordering::SeqCst) == AWAKE {
+        let acceptor = std::thread::spawn(move || next(&mut queue));
+        while sender.waker.wanted.load(Ordering::SeqCst) == AWAKE {
             std::thread::yield_now();
         }
         (0..2 * MANY).for_each(|_| accept(&sender));
-        assert_eq!(intake.join().unwrap(), Some(2 * MANY));
+        assert_eq!(acceptor.join().unwrap(), Some(2 * MANY));
     }
 }

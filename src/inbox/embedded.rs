@@ -1,0 +1,379 @@
+//! The embedded engine: a directory with an append-only log of events, and a small SQLite file for all that changes.
+//!
+//! Events live in the log ([`event_log`](super::event_log)). `state.db` has handlers, positions, deliveries that are out of line,
+//! and which events are removed or deleted. Three threads: `inbox-accept` writes the log ([`acceptor`]), `inbox-state` writes
+//! `state.db` ([`state_writer`]), `inbox-log` maintains the log ([`log_maintenance`]). No answer to a sender waits for the second
+//! or the third.
+
+mod acceptor;
+mod batcher;
+mod damage;
+mod deletion;
+mod deliveries;
+mod delivery_rows;
+mod directory;
+mod disk_space;
+mod event_cache;
+mod files;
+mod handlers;
+mod health;
+mod log_maintenance;
+mod open;
+mod readers;
+mod reads;
+mod retention;
+mod schema;
+mod state_writer;
+mod stored;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use css_callbacks::{EventId, Timestamp};
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use self::acceptor::Request;
+use self::batcher::Requests;
+use self::event_cache::EventCache;
+use self::health::Health;
+use self::log_maintenance::LogCommands;
+use self::reads::{ReadError, Reads};
+use self::state_writer::StateWrites;
+use super::delivery::{
+    DeliveryCommit, DeliveryRow, HandlerId, Lane, Owed, Parked, Registered, ReplayedDelivery,
+    RowCounts, Start,
+};
+use super::query::{EventFilter, Page};
+use super::settings::InboxSettings;
+use super::{Condition, Receipt, StoreError};
+use crate::auth::Authentic;
+use crate::budget::Charge;
+use crate::clock::Clock;
+use crate::event::{Event, Seq};
+
+/// Rows that are removed in one go.
+const CHUNK: usize = 500;
+
+/// An open store. Dropping it finishes what was begun.
+pub(super) struct EmbeddedStore {
+    path: PathBuf,
+    requests: Requests,
+    state: StateWrites,
+    maintenance: LogCommands,
+    reads: Arc<Reads>,
+    committed: watch::Receiver<Seq>,
+    cache: Arc<EventCache>,
+    health: Arc<Health>,
+    clock: Clock,
+    settings: InboxSettings,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Given back when it is closed.
+    lock: Mutex<Option<File>>,
+}
+
+impl EmbeddedStore {
+    pub(super) fn committed(&self) -> watch::Receiver<Seq> {
+        self.committed.clone()
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        self.health.condition()
+    }
+
+    pub(super) fn condemn_if_not_synced(&self, error: &rusqlite::Error) {
+        self.health.condemn_if_not_synced(error);
+    }
+
+    /// Waits until only a new start can help.
+    pub(super) async fn until_condemned(&self) {
+        self.health.until_condemned().await;
+    }
+
+    /// Checks that the files are still there. [`Self::condition`] has the result.
+    pub(super) async fn check_files(&self) -> Result<(), StoreError> {
+        let (health, reads) = (self.health.clone(), self.reads.clone());
+        let check = move || health.check_files(reads.log.check_files(), false);
+        let checked = tokio::task::spawn_blocking(check).await;
+        checked.unwrap_or(Err(StoreError::Failed))
+    }
+
+    pub(super) async fn accept(
+        &self,
+        callback: Authentic,
+        charge: Option<Charge>,
+        unless_ever_stored: bool,
+    ) -> Result<Receipt, StoreError> {
+        if unless_ever_stored {
+            let id = callback.id();
+            if let Some(event) = self.find(id).await? {
+                return Ok(Receipt::new(event.seq(), true));
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Accept {
+            callback,
+            charge,
+            reply,
+            unless_ever_stored,
+        });
+        answer.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    pub(super) async fn register(
+        &self,
+        configured: Vec<(String, Start)>,
+    ) -> Result<Vec<Registered>, StoreError> {
+        let (last, now) = (*self.committed.borrow(), self.clock.now());
+        self.write(move |conn| handlers::register(conn, &configured, last, now))
+            .await
+    }
+
+    pub(super) async fn resume(&self, handler: HandlerId) -> Result<Registered, StoreError> {
+        self.read_state(move |conn| handlers::resume(conn, handler))
+            .await
+    }
+
+    pub(super) async fn pause(
+        &self,
+        handler: HandlerId,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |conn| handlers::pause(conn, handler, paused, now))
+            .await
+    }
+
+    pub(super) async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
+        self.read_state(move |conn| handlers::position(conn, handler))
+            .await
+    }
+
+    pub(super) async fn commit(
+        &self,
+        handler: HandlerId,
+        commit: DeliveryCommit,
+    ) -> Result<(), StoreError> {
+        let log = self.reads.log.clone();
+        self.write(move |conn| deliveries::commit(conn, &log, handler, &commit))
+            .await
+    }
+
+    pub(super) async fn after(
+        &self,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        match self.cache.after(seq, limit, bytes) {
+            Some(events) => Ok(events),
+            None => self.read(move |reads| reads.after(seq, limit, bytes)).await,
+        }
+    }
+
+    /// As [`after`](Self::after), in the calling thread.
+    pub(super) fn after_here(
+        &self,
+        seq: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        match self.cache.after(seq, limit, bytes) {
+            Some(events) => Ok(events),
+            None => logged(self.reads.after(seq, limit, bytes)),
+        }
+    }
+
+    pub(super) async fn due(
+        &self,
+        handler: HandlerId,
+        until: Timestamp,
+        latest: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<Owed>, Option<Timestamp>), StoreError> {
+        self.read(move |reads| reads.due(handler, until, latest, limit))
+            .await
+    }
+
+    pub(super) async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
+        self.read_state(move |conn| delivery_rows::count(conn, handler))
+            .await
+    }
+
+    pub(super) async fn received_from(
+        &self,
+        seq: Seq,
+    ) -> Result<Option<(Seq, Timestamp)>, StoreError> {
+        self.read(move |reads| reads.received_from(seq)).await
+    }
+
+    pub(super) async fn parked(
+        &self,
+        handler: HandlerId,
+        beyond: Seq,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<Parked>, StoreError> {
+        self.read(move |reads| reads.parked(handler, beyond, newest_first, limit))
+            .await
+    }
+
+    pub(super) async fn search(
+        &self,
+        filter: EventFilter,
+        beyond: Option<Seq>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Page<Event>, StoreError> {
+        self.read(move |reads| reads.search(&filter, beyond, newest_first, limit))
+            .await
+    }
+
+    pub(super) async fn find(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        self.read(move |reads| reads.find(&id)).await
+    }
+
+    pub(super) async fn replay(
+        &self,
+        handler: HandlerId,
+        wanted: Vec<ReplayedDelivery>,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        let log = self.reads.log.clone();
+        self.write(move |conn| deliveries::replay(conn, &log, handler, &wanted, dry_run))
+            .await
+    }
+
+    pub(super) async fn discard(
+        &self,
+        handler: HandlerId,
+        wanted: Vec<Seq>,
+    ) -> Result<(u64, Vec<Lane>), StoreError> {
+        self.write(move |conn| deliveries::discard(conn, handler, &wanted))
+            .await
+    }
+
+    pub(super) async fn pin(&self, handler: HandlerId, seqs: &[Seq]) -> Result<(), StoreError> {
+        let (log, seqs) = (self.reads.log.clone(), seqs.to_vec());
+        self.write(move |conn| deliveries::pin(conn, &log, handler, &seqs))
+            .await
+    }
+
+    pub(super) async fn by_seq(&self, seqs: &[Seq]) -> Result<Vec<Event>, StoreError> {
+        let seqs = seqs.to_vec();
+        self.read(move |reads| reads.these(&seqs)).await
+    }
+
+    pub(super) async fn existing(&self, seqs: &[Seq]) -> Result<Vec<Seq>, StoreError> {
+        let seqs = seqs.to_vec();
+        self.read(move |reads| reads.existing(&seqs)).await
+    }
+
+    pub(super) async fn delivery_row(
+        &self,
+        handler: HandlerId,
+        seq: Seq,
+    ) -> Result<Option<DeliveryRow>, StoreError> {
+        self.read_state(move |conn| delivery_rows::delivery_row(conn, handler, seq))
+            .await
+    }
+
+    /// Writes to the state and to the log, but changes nothing, to find out whether the store works again.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        self.write(|conn| conn.execute(state_writer::TOUCH, []).map(drop))
+            .await?;
+        self.read(|reads| Ok(reads.log.check_files()?)).await?;
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Probe { reply });
+        answer.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    /// Ends the segment that is written to, if it was begun `age` ago or earlier.
+    pub(super) async fn end_segment(&self, age: Duration) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::EndSegment { age, reply });
+        answer.await.unwrap_or(Err(StoreError::Failed))?;
+        // It is sealed when the thread has done what was sent before.
+        self.maintenance.erase(Vec::new()).await
+    }
+
+    /// Bytes on the disk.
+    pub(super) fn size(&self) -> u64 {
+        let lengths = |directory: PathBuf| -> u64 {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries
+                .filter_map(|entry| entry.metadata().ok())
+                .map(|file| file.len())
+                .sum()
+        };
+        let length =
+            |name: &str| std::fs::metadata(self.path.join(name)).map_or(0, |file| file.len());
+        length("state.db") + length("state.db-wal") + lengths(self.path.join("log"))
+    }
+
+    /// Finishes what was sent before and closes the files.
+    pub(super) fn close(&self) {
+        self.requests.send(Request::Close);
+        self.state.close();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let was_open = !threads.is_empty();
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the inbox had panicked");
+            }
+        }
+        let idle = self.reads.readers.close();
+        if was_open && !self.health.is_in_doubt() && self.health.check_files(Ok(()), false).is_ok()
+        {
+            idle.into_iter().for_each(directory::close);
+        }
+        self.cache.forget(Seq::MAX);
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.state.write(job).await
+    }
+
+    async fn read_state<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read(move |reads| reads.state(query)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reads) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reads = self.reads.clone();
+        let result = tokio::task::spawn_blocking(move || read(&reads)).await;
+        result.map_or(Err(StoreError::Failed), logged)
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Logs why a read failed, unless the store is closed.
+fn logged<T>(result: Result<T, ReadError>) -> Result<T, StoreError> {
+    result.map_err(|error| {
+        if !matches!(error, ReadError::State(rusqlite::Error::InvalidPath(_))) {
+            tracing::error!(store.error = %error, "the store could not be read");
+        }
+        StoreError::Failed
+    })
+}
+
+#[cfg(test)]
+mod tests;

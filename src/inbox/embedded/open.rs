@@ -1,0 +1,233 @@
+//! Opens the embedded store.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::EmbeddedStore;
+use super::acceptor::Acceptor;
+use super::batcher;
+use super::damage::{count_damaged, park_damaged};
+use super::directory::{checkpoint_whole, connect, create_durably, lock};
+use super::disk_space::DiskSpace;
+use super::event_cache::EventCache;
+use super::files::Files;
+use super::health::Health;
+use super::log_maintenance::log_maintenance;
+use super::readers::Readers;
+use super::reads::Reads;
+use super::retention::segment_span;
+use super::schema::{self, SchemaError};
+use super::state_writer::{StateWrites, WAL_LIMIT, state_writer};
+use super::stored;
+use crate::clock::Clock;
+use crate::event::Seq;
+use crate::inbox::OpenError;
+use crate::inbox::event_log::{self, Directory, EventLog, KnownState, Layout, LogError};
+use crate::inbox::settings::{InboxSettings, SqliteSettings};
+use crate::metrics::Metrics;
+
+/// A volume has room for so many segments at least, or they are smaller.
+const SEGMENTS: u64 = 64;
+const SMALLEST_SEGMENT: u64 = 1 << 20;
+
+impl EmbeddedStore {
+    /// Opens or creates the store. It waits until another process leaves the directory.
+    pub(in super::super) fn open(
+        settings: &InboxSettings,
+        own: &SqliteSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let path = &own.path;
+        let unwritable = |error| unwritable(path, error);
+        create_durably(&path.join("log")).map_err(unwritable)?;
+        let lock = lock(path, own.lock_wait)?;
+        let (conn, in_doubt) = open_state(path)?;
+        let (log, last) = open_log(path, &conn, layout(settings, own))?;
+        let EventLog {
+            appender,
+            reader,
+            keeper,
+        } = log;
+        // The directory entry of a new file must survive a power cut, too.
+        let directory = File::open(path).and_then(|directory| directory.sync_all());
+        directory.map_err(unwritable)?;
+        let health = Arc::new(Health::new(Files::of(path).map_err(unwritable)?, in_doubt));
+        let sqlite = |error| sqlite(path, &error);
+        metrics
+            .damaged_events
+            .set(count_damaged(&conn).map_err(sqlite)?);
+        let (state, writer) = state_writer(conn, health.clone());
+        let (maintenance, maintainer) = log_maintenance(keeper, health.clone(), metrics.clone());
+        let runtime = Handle::try_current().ok();
+        let (requests, queue) = batcher::queue(runtime.clone());
+        let (committed, watched) = watch::channel(last);
+        let cache = Arc::new(EventCache::default());
+        let acceptor = Acceptor {
+            log: appender,
+            reader: reader.clone(),
+            disk_space: DiskSpace::new(path, own.min_free),
+            dedupe_window: settings.dedupe_window,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            committed,
+            cache: cache.clone(),
+            health: health.clone(),
+            maintenance: maintenance.clone(),
+            runtime,
+        };
+        let threads = [
+            spawn("inbox-state", move || writer.run()),
+            spawn("inbox-log", move || maintainer.run()),
+            spawn("inbox-accept", move || acceptor.run(queue)),
+        ];
+        let threads: Vec<_> = threads
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(unwritable)?;
+        Ok(Self {
+            path: path.clone(),
+            requests,
+            maintenance,
+            reads: Arc::new(Reads {
+                log: reader,
+                readers: Readers::new(path.join("state.db")),
+                damaged: damage_report(state.clone(), clock.clone(), metrics),
+            }),
+            state,
+            committed: watched,
+            cache,
+            health,
+            clock,
+            settings: settings.clone(),
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// Opens `state.db`. Returns whether it may hold what is not on the disk.
+fn open_state(path: &Path) -> Result<(Connection, bool), OpenError> {
+    let sqlite = |error| sqlite(path, &error);
+    let mut conn = connect(&path.join("state.db")).map_err(sqlite)?;
+    // The writer moves the WAL, because SQLite would not report that a sync failed then.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)
+        .map_err(sqlite)?;
+    conn.pragma_update(None, "cache_size", -4096)
+        .map_err(sqlite)?;
+    conn.pragma_update(None, "journal_size_limit", WAL_LIMIT)
+        .map_err(sqlite)?;
+    schema::migrate(&mut conn).map_err(|error| match error {
+        SchemaError::Sqlite(error) => sqlite(error),
+        other => broken(path, other.to_string()),
+    })?;
+    // A sync of an earlier process may have failed, so all that the WAL holds is written once more.
+    let in_doubt = !checkpoint_whole(&conn).map_err(sqlite)?;
+    if in_doubt {
+        tracing::warn!(
+            "another program reads state.db: retention and deletions wait until it ends"
+        );
+    }
+    Ok((conn, in_doubt))
+}
+
+/// Opens the log. Returns it with the number of its last event.
+fn open_log(
+    path: &Path,
+    conn: &Connection,
+    layout: Layout,
+) -> Result<(EventLog<Directory>, Seq), OpenError> {
+    let sqlite = |error| sqlite(path, &error);
+    let erasing = stored::not_erased(conn).map_err(sqlite)?;
+    let known = KnownState {
+        last: stored::last_seq(conn).map_err(sqlite)?,
+        removed: stored::removed_ranges(conn).map_err(sqlite)?,
+        erasing: erasing.iter().copied().collect(),
+    };
+    let volume = Arc::new(Directory::new(path.join("log")));
+    let log = event_log::open(volume, layout, &known).map_err(|error| match error {
+        LogError::Io(error) => unwritable(path, error),
+        LogError::Lost { .. } => broken(path, error.to_string()),
+    })?;
+    // A deletion that a crash interrupted.
+    if !erasing.is_empty() {
+        log.keeper
+            .erase(&erasing)
+            .map_err(|error| unwritable(path, error))?;
+        stored::note_erased(conn, &erasing).map_err(sqlite)?;
+        checkpoint_whole(conn).map_err(sqlite)?;
+    }
+    let last = log.appender.last();
+    Ok((log, last))
+}
+
+/// On a small volume segments are small, so that retention can free room.
+fn layout(settings: &InboxSettings, own: &SqliteSettings) -> Layout {
+    let default = Layout::default();
+    let volume = rustix::fs::statvfs(&own.path);
+    let volume = volume.map_or(u64::MAX, |volume| volume.f_blocks * volume.f_frsize);
+    let fitting = default
+        .segment
+        .min((volume / SEGMENTS).max(SMALLEST_SEGMENT));
+    let segment = own.segment_size.unwrap_or(fitting);
+    Layout {
+        segment,
+        room: segment * SEGMENTS / 2,
+        span: segment_span(settings.retention),
+        ..default
+    }
+}
+
+/// Parks the deliveries of damaged events.
+fn damage_report(
+    state: StateWrites,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> Box<dyn Fn(Vec<Seq>) + Send + Sync> {
+    Box::new(move |seqs| {
+        let (now, metrics) = (clock.now(), metrics.clone());
+        let park =
+            move |conn: &Connection| Ok((park_damaged(conn, &seqs, now)?, count_damaged(conn)?));
+        state.send(park, move |parked| {
+            let Ok((new, count)) = parked else { return };
+            metrics.damaged_events.set(count);
+            for seq in new {
+                tracing::error!(event.seq = seq, "an event is damaged on the disk: it is not delivered, its deliveries are parked");
+            }
+        });
+    })
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> OpenError {
+    OpenError::Unwritable {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+fn broken(path: &Path, reason: String) -> OpenError {
+    OpenError::Broken {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+fn sqlite(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let file = path.join("state.db");
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            unwritable(&file, std::io::Error::other(error.to_string()))
+        }
+        _ => broken(&file, error.to_string()),
+    }
+}

@@ -1,0 +1,188 @@
+//! Which events are stored: in the log, or as copies in the state.
+
+use bytes::Bytes;
+use css_callbacks::{EventId, Kind, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::event::{Event, Seq};
+use crate::inbox::event_log::{Directory, LogReader};
+
+/// Reads the log of the store.
+pub(super) type Log = LogReader<Directory>;
+
+/// The columns that [`event_of`] reads.
+const COLUMNS: &str = "seq, received, source, kind, id, body";
+
+/// Whether an event is stored.
+pub(super) fn is_stored(conn: &Connection, log: &Log, seq: Seq) -> rusqlite::Result<bool> {
+    let is_in_log = log.contains(seq) && !is_removed(conn, seq)? && !is_deleted(conn, seq)?;
+    Ok(is_in_log || is_kept(conn, seq)?)
+}
+
+/// Whether retention has removed an event. Its segment may still be there.
+fn is_removed(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
+    let first = conn
+        .prepare_cached("SELECT last FROM removed WHERE first <= ?1 ORDER BY first DESC LIMIT 1")?
+        .query_row([seq], |row| row.get::<_, Seq>(0))
+        .optional()?;
+    Ok(first.is_some_and(|last| seq <= last))
+}
+
+fn is_deleted(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM deleted WHERE seq = ?1")?
+        .exists([seq])
+}
+
+fn is_kept(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM kept WHERE seq = ?1")?
+        .exists([seq])
+}
+
+/// All ranges of events that retention removed, in order.
+pub(super) fn removed_ranges(conn: &Connection) -> rusqlite::Result<Vec<(Seq, Seq)>> {
+    conn.prepare("SELECT first, last FROM removed ORDER BY first")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Notes that retention removes these events, with all that was known of them.
+pub(super) fn note_removed(conn: &Connection, first: Seq, last: Seq) -> rusqlite::Result<()> {
+    let from = conn
+        .prepare_cached("DELETE FROM removed WHERE last = ?1 - 1 RETURNING first")?
+        .query_row([first], |row| row.get::<_, Seq>(0))
+        .optional()?;
+    let upto = conn
+        .prepare_cached("DELETE FROM removed WHERE first = ?1 + 1 RETURNING last")?
+        .query_row([last], |row| row.get::<_, Seq>(0))
+        .optional()?;
+    conn.prepare_cached("INSERT INTO removed VALUES (?1, ?2)")?
+        .execute([from.unwrap_or(first), upto.unwrap_or(last)])?;
+    for table in ["deleted", "damaged"] {
+        let delete = format!("DELETE FROM {table} WHERE seq BETWEEN ?1 AND ?2");
+        conn.prepare_cached(&delete)?.execute([first, last])?;
+    }
+    Ok(())
+}
+
+/// Notes that these events are deleted. Returns those of them that were stored.
+pub(super) fn note_deleted(
+    conn: &Connection,
+    log: &Log,
+    seqs: &[Seq],
+) -> rusqlite::Result<Vec<Seq>> {
+    let mut delete = conn.prepare_cached("DELETE FROM kept WHERE seq = ?1")?;
+    let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO deleted VALUES (?1, 0)")?;
+    let mut stored = Vec::new();
+    for seq in seqs {
+        if is_stored(conn, log, *seq)? {
+            stored.push(*seq);
+            if delete.execute([seq])? == 0 {
+                insert.execute([seq])?;
+            }
+        }
+    }
+    Ok(stored)
+}
+
+/// Notes that the bodies of these deleted events are overwritten.
+pub(super) fn note_erased(conn: &Connection, seqs: &[Seq]) -> rusqlite::Result<()> {
+    let mut update = conn.prepare_cached("UPDATE deleted SET erased = 1 WHERE seq = ?1")?;
+    for seq in seqs {
+        update.execute([seq])?;
+    }
+    Ok(())
+}
+
+/// The deleted events whose bodies may not be overwritten yet.
+pub(super) fn not_erased(conn: &Connection) -> rusqlite::Result<Vec<Seq>> {
+    conn.prepare("SELECT seq FROM deleted WHERE erased = 0 ORDER BY seq")?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+/// The last event that the state knows of.
+pub(super) fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
+    conn.query_row(
+        "SELECT max(coalesce((SELECT max(last) FROM removed), 0), coalesce((SELECT max(position) FROM handlers), 0))",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// Stores a copy of an event.
+pub(super) fn keep(conn: &Connection, event: &Event) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT OR IGNORE INTO kept VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![
+            event.seq(),
+            event.received().millis(),
+            &**event.source(),
+            event.kind().stored(),
+            event.id().as_bytes(),
+            &event.body()[..],
+        ])
+        .map(drop)
+}
+
+/// Removes copies that no delivery needs any more.
+pub(super) fn drop_unneeded_copies(conn: &Connection) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "DELETE FROM kept WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.seq = kept.seq)",
+    )?
+    .execute([])
+    .map(drop)
+}
+
+/// The copies after `after` in order.
+pub(super) fn kept_after(
+    conn: &Connection,
+    after: Seq,
+    limit: usize,
+) -> rusqlite::Result<Vec<Event>> {
+    conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM kept WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+    ))?
+    .query_map(params![after, limit as i64], event_of)?
+    .collect()
+}
+
+/// The number of the next copy from `seq` on, forwards or backwards.
+pub(super) fn next_kept(
+    conn: &Connection,
+    seq: Seq,
+    backwards: bool,
+) -> rusqlite::Result<Option<Seq>> {
+    conn.prepare_cached(if backwards {
+        "SELECT max(seq) FROM kept WHERE seq <= ?1"
+    } else {
+        "SELECT min(seq) FROM kept WHERE seq >= ?1"
+    })?
+    .query_row([seq], |row| row.get(0))
+}
+
+/// The copy of an event.
+pub(super) fn kept(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<Event>> {
+    conn.prepare_cached(&format!("SELECT {COLUMNS} FROM kept WHERE seq = ?1"))?
+        .query_row([seq], event_of)
+        .optional()
+}
+
+/// The newest copy with an id.
+pub(super) fn find_kept(conn: &Connection, id: &EventId) -> rusqlite::Result<Option<Event>> {
+    conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM kept WHERE id = ?1 ORDER BY seq DESC LIMIT 1"
+    ))?
+    .query_row([id.as_bytes()], event_of)
+    .optional()
+}
+
+/// The event of a row with [`COLUMNS`].
+fn event_of(row: &Row) -> rusqlite::Result<Event> {
+    Ok(Event::new(
+        row.get(0)?,
+        EventId::from_bytes(row.get(4)?),
+        row.get_ref(2)?.as_str()?.into(),
+        Kind::from_stored(row.get(3)?),
+        Timestamp::from_millis(row.get(1)?),
+        Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
+    ))
+}
