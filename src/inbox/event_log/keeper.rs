@@ -143,10 +143,13 @@ impl<V: Volume> LogKeeper<V> {
             let file = &touched[&name];
             let mut head = [0; HEAD];
             file.read_at(&mut head, at)?;
-            if let Some(head) = RecordHead::read(&head).filter(|head| head.seq == *seq) {
-                let body = head.body();
-                file.write_at(&record::erased(body.len()), at + body.start as u64)?;
-            }
+            let body = match (RecordHead::read(&head), offsets.get(1)) {
+                (Some(head), _) if head.seq == *seq => head.body(),
+                // The head is damaged: the body lies between it and the next record.
+                (_, Some(next)) => HEAD..(u64::from(*next) - at) as usize,
+                (_, None) => continue,
+            };
+            file.write_at(&record::erased(body.len()), at + body.start as u64)?;
         }
         touched.values().try_for_each(LogFile::sync)
     }
