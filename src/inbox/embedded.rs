@@ -7,6 +7,7 @@
 
 mod acceptor;
 mod batcher;
+mod convert;
 mod damage;
 mod deletion;
 mod deliveries;

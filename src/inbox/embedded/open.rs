@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::EmbeddedStore;
 use super::acceptor::Acceptor;
 use super::batcher;
+use super::convert::convert;
 use super::damage::{count_damaged, park_damaged};
 use super::directory::{checkpoint_whole, connect, create_durably, lock};
 use super::disk_space::DiskSpace;
@@ -46,10 +47,13 @@ impl EmbeddedStore {
     ) -> Result<Self, OpenError> {
         let path = &own.path;
         let unwritable = |error| unwritable(path, error);
-        create_durably(&path.join("log")).map_err(unwritable)?;
+        create_durably(path).map_err(unwritable)?;
         let lock = lock(path, own.lock_wait)?;
+        let layout = layout(settings, own);
+        convert(path, &layout)?;
+        create_durably(&path.join("log")).map_err(unwritable)?;
         let (conn, in_doubt) = open_state(path)?;
-        let (log, last) = open_log(path, &conn, layout(settings, own))?;
+        let (log, last) = open_log(path, &conn, layout)?;
         let EventLog {
             appender,
             reader,

@@ -35,6 +35,26 @@ pub(in super::super) struct LogRecord<'a> {
 }
 
 impl LogRecord<'_> {
+    /// A record for a number whose event is not there, as if its body had been erased. `received` is of an event beside it.
+    pub(in super::super) fn erased(seq: Seq, received: Timestamp) -> Self {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&seq.to_be_bytes());
+        id[8..].copy_from_slice(&seq.to_be_bytes());
+        Self {
+            seq,
+            received,
+            id: EventId::from_bytes(id),
+            code: -1,
+            source: "",
+            body: ERASED,
+        }
+    }
+
+    /// Whether it was made by [`erased`](Self::erased): no event has an empty source.
+    fn is_erased(&self) -> bool {
+        self.source.is_empty() && self.body == ERASED
+    }
+
     /// How many bytes it takes in a segment.
     pub(super) fn stored_length(&self) -> usize {
         (HEAD + self.source.len() + self.body.len()).next_multiple_of(ALIGN)
@@ -171,7 +191,14 @@ pub(super) fn write(
     buffer.extend_from_slice(&source.to_le_bytes());
     buffer.extend_from_slice(&[0; 2]);
     buffer.extend_from_slice(&body.to_le_bytes());
-    buffer.extend_from_slice(&crc32fast::hash(record.body).to_le_bytes());
+    let body_crc = crc32fast::hash(record.body);
+    // An erased body does not have the checksum of what it was.
+    let body_crc = if record.is_erased() {
+        !body_crc
+    } else {
+        body_crc
+    };
+    buffer.extend_from_slice(&body_crc.to_le_bytes());
     buffer.extend_from_slice(record.source.as_bytes());
     sign(buffer, begin);
     buffer.extend_from_slice(record.body);

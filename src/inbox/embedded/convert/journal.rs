@@ -1,0 +1,229 @@
+//! Reads the journal of the first format: what was accepted, but may not be in `inbox.db` yet.
+//!
+//! It has two files, which were written in turn. A batch is a head, the callbacks one after the other, and zeros up to the next
+//! block. A batch counts whole or not at all. A batch that was being written was never answered, and ends a file. A whole batch
+//! behind a broken one means that something that was synced is damaged.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use css_callbacks::{EventId, Timestamp};
+
+use super::OldEvent;
+use crate::event::Seq;
+
+/// The files, in the directory of the store.
+pub(super) const NAMES: [&str; 2] = ["accepted.0-wal", "accepted.1-wal"];
+/// A batch begins at a multiple of this.
+const BLOCK: u64 = 4096;
+/// Begins every head.
+const MARK: [u8; 8] = *b"lhbatch1";
+const HEAD: usize = 32;
+
+/// Why the journal cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JournalError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(
+        "{} is damaged: event {expected} was accepted, but cannot be read; restore the directory, or move this file away to go on without what is only in it",
+        path.display()
+    )]
+    Gap { path: PathBuf, expected: Seq },
+}
+
+/// The head of a batch. All numbers are little-endian.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    first: Seq,
+    count: u32,
+    length: u32,
+    crc: u32,
+}
+
+/// A whole batch in one of the files.
+struct Batch {
+    path: PathBuf,
+    head: Head,
+    content: Vec<u8>,
+}
+
+/// Gives each callback after `last` to `insert`, in order.
+pub(super) fn recover(
+    dir: &Path,
+    last: Seq,
+    mut insert: impl FnMut(&OldEvent) -> rusqlite::Result<()>,
+) -> Result<(), JournalError> {
+    let mut found = Vec::new();
+    for name in NAMES {
+        let path = dir.join(name);
+        match File::open(&path) {
+            Ok(file) => find(&path, &file, last, &mut found)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    found.sort_by_key(|batch| batch.head.first);
+    let mut expected = last + 1;
+    for batch in found {
+        let callbacks = decode(&batch.head, &batch.content);
+        let Some(callbacks) = callbacks.filter(|_| batch.head.first <= expected) else {
+            return Err(JournalError::Gap {
+                path: batch.path,
+                expected,
+            });
+        };
+        for callback in callbacks {
+            if callback.seq == expected {
+                insert(&callback)?;
+                expected += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds the batches of a file that hold something after `last`: those that stand one after the other, and those that stand behind
+/// what is broken but are newer.
+fn find(path: &Path, file: &File, last: Seq, found: &mut Vec<Batch>) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    let mut newest = last;
+    let mut follows = None;
+    let mut is_broken = false;
+    while at < length {
+        let batch = batch_at(file, at, length)?.filter(|(head, _)| match is_broken {
+            false => follows.is_none_or(|follows| head.first == follows),
+            true => head.first > newest && head.count > 0,
+        });
+        let Some((head, content)) = batch else {
+            is_broken = true;
+            at += BLOCK;
+            continue;
+        };
+        newest = match is_broken {
+            true => head.last(),
+            false => newest.max(head.last()),
+        };
+        follows = Some(head.last() + 1);
+        at += (HEAD as u64 + u64::from(head.length)).next_multiple_of(BLOCK);
+        if head.last() > last {
+            let path = path.to_owned();
+            found.push(Batch {
+                path,
+                head,
+                content,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The whole batch that begins here.
+fn batch_at(file: &File, at: u64, length: u64) -> io::Result<Option<(Head, Vec<u8>)>> {
+    let mut bytes = [0; HEAD];
+    if at + HEAD as u64 > length {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, at)?;
+    let head = Head::read(&bytes);
+    // A broken head may tell of far more than there is.
+    let fits = |head: &Head| at + HEAD as u64 + u64::from(head.length) <= length;
+    let Some(head) = head.filter(fits) else {
+        return Ok(None);
+    };
+    let mut content = vec![0; head.length as usize];
+    file.read_exact_at(&mut content, at + HEAD as u64)?;
+    Ok((head.crc == head.sum(&content)).then_some((head, content)))
+}
+
+impl Head {
+    fn read(bytes: &[u8; HEAD]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(&MARK)?;
+        Some(Self {
+            first: i64::from_le_bytes(take(&mut rest)?),
+            count: u32::from_le_bytes(take(&mut rest)?),
+            length: u32::from_le_bytes(take(&mut rest)?),
+            crc: u32::from_le_bytes(take(&mut rest)?),
+        })
+    }
+
+    /// The number of the last callback. Of an empty batch, of the one before it.
+    fn last(&self) -> Seq {
+        self.first + Seq::from(self.count) - 1
+    }
+
+    fn sum(&self, content: &[u8]) -> u32 {
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&self.first.to_le_bytes());
+        sum.update(&self.count.to_le_bytes());
+        sum.update(&self.length.to_le_bytes());
+        sum.update(content);
+        sum.finalize()
+    }
+}
+
+/// The callbacks of a batch. `None` if they are not what the head tells.
+fn decode(head: &Head, mut content: &[u8]) -> Option<Vec<OldEvent>> {
+    let mut found = Vec::new();
+    for n in 0..head.count {
+        let received = i64::from_le_bytes(take(&mut content)?);
+        let id = take(&mut content)?;
+        let code = i64::from_le_bytes(take(&mut content)?);
+        let source = u32::from_le_bytes(take(&mut content)?) as usize;
+        let body = u32::from_le_bytes(take(&mut content)?) as usize;
+        let (source, rest) = content.split_at_checked(source)?;
+        let (body, rest) = rest.split_at_checked(body)?;
+        content = rest;
+        found.push(OldEvent {
+            seq: head.first + Seq::from(n),
+            received: Timestamp::from_millis(received),
+            id: EventId::from_bytes(id),
+            code,
+            source: std::str::from_utf8(source).ok()?.to_owned(),
+            body: body.to_vec(),
+        });
+    }
+    content.is_empty().then_some(found)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*first)
+}
+
+/// A batch as the first release wrote it.
+#[cfg(test)]
+pub(super) fn encode(events: &[OldEvent]) -> Vec<u8> {
+    let mut content = Vec::new();
+    for event in events {
+        content.extend_from_slice(&event.received.millis().to_le_bytes());
+        content.extend_from_slice(event.id.as_bytes());
+        content.extend_from_slice(&event.code.to_le_bytes());
+        content.extend_from_slice(&(event.source.len() as u32).to_le_bytes());
+        content.extend_from_slice(&(event.body.len() as u32).to_le_bytes());
+        content.extend_from_slice(event.source.as_bytes());
+        content.extend_from_slice(&event.body);
+    }
+    let mut head = Head {
+        first: events[0].seq,
+        count: events.len() as u32,
+        length: content.len() as u32,
+        crc: 0,
+    };
+    head.crc = head.sum(&content);
+    let mut bytes = MARK.to_vec();
+    bytes.extend_from_slice(&head.first.to_le_bytes());
+    bytes.extend_from_slice(&head.count.to_le_bytes());
+    bytes.extend_from_slice(&head.length.to_le_bytes());
+    bytes.extend_from_slice(&head.crc.to_le_bytes());
+    bytes.resize(HEAD, 0);
+    bytes.extend_from_slice(&content);
+    bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+    bytes
+}
