@@ -16,11 +16,6 @@ use crate::event::{Event, Seq};
 /// A handler's number in the inbox. Numbers are never reused, names may be.
 pub(crate) type HandlerId = i64;
 
-/// Whether this is the name of a projection inside livehook. Names of handlers have no dot.
-pub(crate) fn is_projection(name: &str) -> bool {
-    name.contains('.')
-}
-
 /// What keeps order: rows of one lane are attempted one after the other, by `seq`.
 pub(crate) type Lane = u64;
 
