@@ -328,8 +328,7 @@ impl EmbeddedStore {
             }
         }
         let idle = self.reads.readers.close();
-        if was_open && !self.health.is_in_doubt() && self.health.check_files(Ok(()), false).is_ok()
-        {
+        if was_open && !self.health.is_in_doubt() && self.health.check_state_files().is_ok() {
             idle.into_iter().for_each(directory::close);
         }
         self.cache.forget(Seq::MAX);

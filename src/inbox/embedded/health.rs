@@ -82,6 +82,11 @@ impl Health {
         before & bit != 0
     }
 
+    /// Fails if a file beside the log was removed or replaced.
+    pub(super) fn check_state_files(&self) -> Result<(), StoreError> {
+        self.files.check().map_err(|error| self.fail_files(&error))
+    }
+
     /// Fails if a file of the store was removed or replaced: whatever is written to it is lost. `log` is what was found for the files
     /// of the log. Once files were missing, this fails until `probing` finds them all in their place.
     pub(super) fn check_files(&self, log: io::Result<()>, probing: bool) -> Result<(), StoreError> {
@@ -93,13 +98,15 @@ impl Health {
                 }
                 Ok(())
             }
-            Err(error) => {
-                if !self.set(Trouble::Files, true) {
-                    tracing::error!(store.error = %error, "the files of the store were taken away: callbacks are refused; put them back, or start livehook again on what is there now");
-                }
-                Err(StoreError::Failed)
-            }
+            Err(error) => Err(self.fail_files(&error)),
         }
+    }
+
+    fn fail_files(&self, error: &io::Error) -> StoreError {
+        if !self.set(Trouble::Files, true) {
+            tracing::error!(store.error = %error, "the files of the store were taken away: callbacks are refused; put them back, or start livehook again on what is there now");
+        }
+        StoreError::Failed
     }
 
     /// Condemns the store if SQLite failed to sync a file. Returns whether it did.

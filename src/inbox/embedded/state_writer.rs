@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
 
+use super::directory::close;
 use super::health::{Alive, Health, Trouble};
 use crate::inbox::StoreError;
 
@@ -132,6 +133,9 @@ impl StateWriter {
                 self.checkpoint();
             }
         }
+        if !self.health.is_in_doubt() && self.health.check_state_files().is_ok() {
+            close(self.conn);
+        }
     }
 
     /// Runs a command together with the jobs that wait behind it. Returns whether more may come.
@@ -173,7 +177,7 @@ impl StateWriter {
                 if self.health.set(Trouble::State, false) {
                     tracing::info!("the store can be written again");
                 }
-                self.health.check_files(Ok(()), false)
+                self.health.check_state_files()
             }
             Err(error) => {
                 self.give_up(&error);

@@ -1,0 +1,112 @@
+//! Events that are damaged on the disk.
+
+use super::*;
+use crate::inbox::delivery::ReplayedDelivery;
+use crate::inbox::embedded::damage::DAMAGED;
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn place(file: &Path, text: &str) -> usize {
+    let bytes = std::fs::read(file).unwrap();
+    bytes
+        .windows(text.len())
+        .position(|part| part == text.as_bytes())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_damaged_event_is_parked_and_never_delivered() {
+    let mut bench = Bench::new();
+    bench.segment("room", 20).await;
+    let registered = bench
+        .store()
+        .register(vec![
+            ("a".to_owned(), Start::Oldest),
+            ("b".to_owned(), Start::Oldest),
+        ])
+        .await
+        .unwrap();
+    let (passed, comes) = (registered[0].id, registered[1].id);
+    bench.commit(passed, 20, Vec::new()).await;
+    bench.store = None;
+    let file = &bench.log(".log")[0];
+    flip(file, place(file, "marker-5-"));
+    bench.open();
+    let stored: Vec<Seq> = (1..=20).filter(|seq| *seq != 5).collect();
+    assert_eq!(bench.stored().await, stored);
+    assert_eq!(bench.after(4).await[0].seq(), 6);
+    // The row is written behind what is read.
+    bench.commit(comes, 20, Vec::new()).await;
+    let why = DAMAGED.to_owned();
+    assert_eq!(bench.parked(comes).await, [(5, why.clone())]);
+    assert!(bench.parked(passed).await.is_empty());
+    assert_eq!(bench.metrics.damaged_events.get(), 1);
+    // A replay cannot read it either.
+    let wanted = vec![ReplayedDelivery {
+        seq: 5,
+        lane: 0,
+        is_owed: false,
+    }];
+    assert_eq!(bench.store().replay(comes, wanted, false).await.unwrap(), 1);
+    assert!(bench.due(comes).await.is_empty());
+    bench.commit(comes, 20, Vec::new()).await;
+    assert_eq!(bench.parked(comes).await, [(5, why)]);
+    // Its callback is not taken for a repeat of what is lost.
+    let again = bench.try_accept(&body("room", 5)).await.unwrap();
+    assert_eq!((again.seq(), again.is_duplicate()), (21, false));
+    bench.reopen();
+    assert_eq!(bench.metrics.damaged_events.get(), 1);
+    // It goes with its segment.
+    bench.commit(passed, 21, Vec::new()).await;
+    bench.commit(comes, 21, Vec::new()).await;
+    bench.clock.advance(8 * DAY);
+    bench.sweep().await;
+    assert!(bench.stored().await.is_empty() && bench.parked(comes).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_flipped_bit_anywhere_gives_no_wrong_event() {
+    let mut bench = Bench::new();
+    bench.segment("room", 60).await;
+    bench.segment("room", 60).await;
+    bench.store = None;
+    let files: Vec<PathBuf> = bench
+        .log(".log")
+        .into_iter()
+        .chain(bench.log(".idx"))
+        .collect();
+    assert_eq!(files.len(), 4);
+    for file in &files {
+        let length = std::fs::metadata(file).unwrap().len() as usize;
+        for at in (0..length).step_by(length / 40) {
+            flip(file, at);
+            match bench.try_open() {
+                Ok(store) => {
+                    let events = store.after(0, 1000, usize::MAX).await.unwrap();
+                    assert!(
+                        events.len() >= 119,
+                        "{} events, {} at {at}",
+                        events.len(),
+                        file.display()
+                    );
+                    for event in events {
+                        let expected = body("room", event.seq());
+                        assert_eq!(&event.body()[..], expected.as_bytes());
+                    }
+                }
+                // Nothing is silently left out.
+                Err(OpenError::Broken { reason, .. }) => {
+                    assert!(reason.contains("is damaged: event"), "{reason}")
+                }
+                Err(other) => panic!("{other}"),
+            }
+            flip(file, at);
+        }
+    }
+    bench.open();
+    assert_eq!(bench.stored().await.len(), 120);
+}
