@@ -90,7 +90,7 @@ impl Acceptor {
             self.serve(requests);
         }
         self.log.end();
-        self.hand_over_full_segments();
+        self.hand_over_maintenance();
         self.maintenance.close();
     }
 
@@ -126,7 +126,7 @@ impl Acceptor {
         for request in others {
             self.serve_other(request);
         }
-        self.hand_over_full_segments();
+        self.hand_over_maintenance();
     }
 
     /// Sorts requests. What is refused is answered at once.
@@ -260,7 +260,7 @@ impl Acceptor {
         match request {
             Request::EndSegment { age, reply } => {
                 self.log.end_if_older(age, steady(&self.clock));
-                self.hand_over_full_segments();
+                self.hand_over_maintenance();
                 let _ = reply.send(Ok(()));
             }
             Request::Erase { seqs, reply } => {
@@ -293,9 +293,12 @@ impl Acceptor {
         }
     }
 
-    fn hand_over_full_segments(&mut self) {
+    fn hand_over_maintenance(&mut self) {
         for full in self.log.take_full() {
             self.maintenance.seal(full);
+        }
+        if self.log.take_wants_spare() {
+            self.maintenance.make_spare();
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 
 enum Command {
     Seal(FullSegment),
+    MakeSpare,
     Erase(Vec<Seq>, oneshot::Sender<Result<(), StoreError>>),
     Remove(Seq, oneshot::Sender<Result<(), StoreError>>),
     Close,
@@ -24,7 +25,12 @@ enum Command {
 pub(super) struct LogCommands(Sender<Command>);
 
 impl LogCommands {
-    /// Cuts a full segment to its length, writes its index and makes a file for the next one.
+    /// Makes a file for the next segment.
+    pub(super) fn make_spare(&self) {
+        let _ = self.0.send(Command::MakeSpare);
+    }
+
+    /// Cuts a full segment to its length and writes its index.
     pub(super) fn seal(&self, full: FullSegment) {
         let _ = self.0.send(Command::Seal(full));
     }
@@ -83,14 +89,13 @@ impl LogMaintenance {
     /// Serves commands until it is closed or nobody is left to send any.
     pub(super) fn run(mut self) {
         let _alive = Alive(self.health.clone());
-        self.make_spare();
         while let Ok(command) = self.commands.recv() {
             match command {
                 Command::Seal(full) => {
                     self.unsealed.push(full);
                     self.seal();
-                    self.make_spare();
                 }
+                Command::MakeSpare => self.make_spare(),
                 Command::Erase(seqs, reply) => {
                     let _ = reply.send(failed(
                         "events could not be erased",

@@ -18,6 +18,8 @@ use crate::event::Seq;
 
 /// Under this name a segment begins.
 const NEW: &str = "segment.new";
+/// When this part of a segment is written, there is so much to write that a spare file is worth its zeros.
+const BUSY_PART: u64 = 64;
 /// A longer buffer is not kept for the next batch.
 const BUFFER: usize = 1 << 20;
 
@@ -32,6 +34,7 @@ pub(in super::super) struct LogAppender<V: Volume> {
     /// Segments that became full.
     full: Vec<FullSegment>,
     buffer: Vec<u8>,
+    asked_for_spare: bool,
 }
 
 /// The segment that is written to.
@@ -46,6 +49,8 @@ struct OpenSegment<F> {
     records: Vec<u8>,
     /// The first of those.
     records_from: Seq,
+    /// It was a spare file: its blocks exist.
+    is_prepared: bool,
     /// When it was begun, by the clock that only goes forward.
     since: Duration,
     /// Its name survives a power cut.
@@ -69,6 +74,7 @@ impl<V: Volume> LogAppender<V> {
             open: None,
             full: Vec::new(),
             buffer: Vec::new(),
+            asked_for_spare: false,
         }
     }
 
@@ -173,9 +179,20 @@ impl<V: Volume> LogAppender<V> {
         }
     }
 
+    /// Whether a spare file should be made ([`LogKeeper::make_spare`](super::LogKeeper::make_spare)): so much is written that the
+    /// next segment will come soon. Tells it once for each segment.
+    pub(in super::super) fn take_wants_spare(&mut self) -> bool {
+        let is_used = |open: &OpenSegment<V::File>| open.end >= self.layout.segment / BUSY_PART;
+        let wants = !self.catalog.has_spare() && self.open.as_ref().is_some_and(is_used);
+        wants && !std::mem::replace(&mut self.asked_for_spare, true)
+    }
+
     fn wants_new(&self, open: &OpenSegment<V::File>, now: Duration) -> bool {
-        let old = now.saturating_sub(open.since) >= self.layout.span;
-        open.failed || open.end >= self.layout.segment || old
+        let is_old = now.saturating_sub(open.since) >= self.layout.span;
+        // In a file that grows, each sync takes longer.
+        let grows = !open.is_prepared && open.end >= self.layout.segment / BUSY_PART;
+        let is_full = open.end >= self.layout.segment || (grows && self.catalog.has_spare());
+        open.failed || is_full || is_old
     }
 
     /// Begins a segment. After a failure it begins with the records of the unfinished block.
@@ -185,7 +202,8 @@ impl<V: Volume> LogAppender<V> {
         let mut start = record::segment_head(number, first).to_vec();
         start.extend_from_slice(failed.map_or(&[], |open| &open.records));
         record::move_to(&mut start[HEAD..], number);
-        let file = self.new_file(first, &start)?;
+        let (file, is_prepared) = self.new_file(first, &start)?;
+        self.asked_for_spare = false;
         let segment = Arc::new(Segment::new(number, first, entries_of(&start)));
         let before = self.open.take().map(|open| open.full(first));
         self.full
@@ -201,6 +219,7 @@ impl<V: Volume> LogAppender<V> {
             block: Vec::new(),
             records: Vec::new(),
             records_from: first,
+            is_prepared,
             since: now,
             named: false,
             failed: false,
@@ -210,11 +229,16 @@ impl<V: Volume> LogAppender<V> {
         Ok(())
     }
 
-    /// A file under the name of a segment. If events are in `start`, they are synced before the file takes that name.
-    fn new_file(&self, first: Seq, start: &[u8]) -> io::Result<V::File> {
-        let (file, from) = match self.volume.open_to_write(SPARE) {
-            Ok(file) => (file, SPARE),
-            Err(_) => (self.volume.create(NEW)?, NEW),
+    /// A file under the name of a segment, and whether it was a spare file. If events are in `start`, they are synced before the file takes that name.
+    fn new_file(&self, first: Seq, start: &[u8]) -> io::Result<(V::File, bool)> {
+        let spare = match self.catalog.has_spare() {
+            true => self.volume.open_to_write(SPARE).ok(),
+            false => None,
+        };
+        let is_prepared = spare.is_some();
+        let (file, from) = match spare {
+            Some(file) => (file, SPARE),
+            None => (self.volume.create(NEW)?, NEW),
         };
         if start.len() > HEAD {
             let mut buffer = Vec::new();
@@ -225,7 +249,9 @@ impl<V: Volume> LogAppender<V> {
             file.sync()?;
         }
         self.volume.rename(from, &name(first))?;
-        Ok(file)
+        self.catalog
+            .note_spare(self.catalog.has_spare() && !is_prepared);
+        Ok((file, is_prepared))
     }
 
     fn write(&mut self, batch: &[LogRecord]) -> io::Result<()> {

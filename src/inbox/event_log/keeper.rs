@@ -91,7 +91,7 @@ impl<V: Volume> LogKeeper<V> {
     /// Makes a spare file for the next segment, if there is none and the volume has room.
     /// Returns how many bytes were written for it.
     pub(in super::super) fn make_spare(&self) -> io::Result<u64> {
-        if self.volume.free()? < self.layout.room || self.volume.open(SPARE).is_ok() {
+        if self.volume.free()? < self.layout.room || self.catalog.has_spare() {
             return Ok(0);
         }
         let file = self.volume.create(NEW_SPARE)?;
@@ -106,6 +106,7 @@ impl<V: Volume> LogKeeper<V> {
         file.sync()?;
         self.volume.rename(NEW_SPARE, SPARE)?;
         self.volume.sync()?;
+        self.catalog.note_spare(true);
         Ok(at)
     }
 

@@ -82,6 +82,11 @@ pub(in super::super) fn open<V: Volume>(
     }
     remove_leftovers(&*volume, &layout, &files)?;
     let catalog = Arc::new(Catalog::default());
+    catalog.note_spare(
+        files
+            .get(SPARE)
+            .is_some_and(|length| *length >= layout.segment),
+    );
     catalog.change(|list| list.clone_from(&segments));
     let last = known.last.max(next.map_or(0, |next| next - 1));
     let keeper = LogKeeper::new(volume.clone(), layout.clone(), catalog.clone());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -174,16 +175,28 @@ pub(super) fn lock(entries: &Mutex<RecordTable>) -> MutexGuard<'_, RecordTable> 
 /// All segments that can be read, in the order of their events. A segment begins where the one before it ends, or earlier: the
 /// later segment counts then.
 #[derive(Default)]
-pub(super) struct Catalog(ArcSwap<Vec<Arc<Segment>>>);
+pub(super) struct Catalog {
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    /// A spare file is there.
+    has_spare: AtomicBool,
+}
 
 impl Catalog {
     pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
-        self.0.load_full()
+        self.segments.load_full()
+    }
+
+    pub(super) fn has_spare(&self) -> bool {
+        self.has_spare.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_spare(&self, is_there: bool) {
+        self.has_spare.store(is_there, Ordering::Relaxed);
     }
 
     /// Changes the list. Who reads the one before goes on with that.
     pub(super) fn change(&self, change: impl Fn(&mut Vec<Arc<Segment>>)) {
-        self.0.rcu(|segments| {
+        self.segments.rcu(|segments| {
             let mut segments = Vec::clone(segments);
             change(&mut segments);
             segments
