@@ -5,9 +5,9 @@
 //! whole. Every record has checksums, which are checked whenever it is read ([`LogReader`]): a damaged one is told as damaged,
 //! never given out as an event.
 //!
-//! After a start no file of an earlier process is written to. The newest one may end in a batch that was being written: that was
-//! never acknowledged, and is cut off. If a record behind it proves that it had been synced, the log is damaged, and opening it
-//! fails with the events that are lost ([`open`]).
+//! After a start nothing is appended to a file of an earlier process. The newest one may end in a batch that was being written: that
+//! was never acknowledged, and is cut off, and the rest is written anew, because an earlier sync may have failed. If a record behind
+//! the end proves that it had been synced, the log is damaged, and opening it fails with the events that are lost ([`open`]).
 
 mod appender;
 mod index;

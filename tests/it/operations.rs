@@ -114,7 +114,7 @@ fn a_directory_that_holds_no_usable_inbox_ends_with_1() {
     };
     let foreign = tempfile::tempdir().unwrap();
     fs::create_dir(foreign.path().join("data")).unwrap();
-    let file = foreign.path().join("data/inbox.db");
+    let file = foreign.path().join("data/state.db");
     fs::write(&file, "no database at all ".repeat(100)).unwrap();
     fails(foreign.path(), "not a database");
     assert_eq!(
@@ -127,7 +127,7 @@ fn a_directory_that_holds_no_usable_inbox_ends_with_1() {
         .unwrap()
         .execute_batch("CREATE TABLE somebodys(x)")
         .unwrap();
-    fails(foreign.path(), "no livehook inbox");
+    fails(foreign.path(), "not a livehook store");
 
     let newer = tempfile::tempdir().unwrap();
     assert!(
@@ -135,7 +135,7 @@ fn a_directory_that_holds_no_usable_inbox_ends_with_1() {
             .stop()
             .success()
     );
-    let conn = Connection::open(newer.path().join("data/inbox.db")).unwrap();
+    let conn = Connection::open(newer.path().join("data/state.db")).unwrap();
     conn.execute_batch("PRAGMA user_version = 99").unwrap();
     // Schema changes only add, so livehook still reads a newer file that says so.
     assert!(

@@ -84,7 +84,7 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
     let sqlite_syncs = |call: &str| {
         trace
             .lines()
-            .any(|line| line.contains(call) && line.contains("inbox.db"))
+            .any(|line| line.contains(call) && line.contains("/state.db"))
     };
     assert!(sqlite_syncs(" fdatasync("), "SQLite was built without it");
 
@@ -96,10 +96,10 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
                 .replace("fdatasync(", "getpid(")
                 .replace("fsync(", "getpid("),
         ),
-        ("another file", trace.replace("-wal>)", "-shm>)")),
+        ("another file", trace.replace(".log>)", ".idx>)")),
         (
             "failed syncs",
-            trace.replace("-wal>) = 0", "-wal>) = -1 EIO"),
+            trace.replace(".log>) = 0", ".log>) = -1 EIO"),
         ),
     ] {
         assert!(check(&doctored).is_err(), "{what} is not noticed");
@@ -108,9 +108,8 @@ fn every_200_is_written_after_the_sync_of_its_record_returned() {
 
 const RECEIVED: &str =
     r#"11 recvfrom(20<socket:[7]>, "POST /css ... MARK000x000001K\"}", 8192, 0, NULL, NULL) = 300"#;
-const RECORD: &str =
-    r#"12 pwrite64(9</d/accepted.0-wal>, "\r\0 ... MARK000x000001K\"}", 4096, 56) = 4096"#;
-const SYNC: &str = "12 fdatasync(9</d/accepted.0-wal>) = 0";
+const RECORD: &str = r#"12 pwrite64(9</d/log/00000000000000000001.log>, "\r\0 ... MARK000x000001K\"}", 4096, 56) = 4096"#;
+const SYNC: &str = "12 fdatasync(9</d/log/00000000000000000001.log>) = 0";
 const ANSWER: &str =
     r#"11 writev(20<socket:[7]>, [{iov_base="HTTP/1.1 200 OK\r\n", iov_len=99}], 1) = 99"#;
 
@@ -126,7 +125,7 @@ fn the_trace_of_a_right_server_is_a_proof() {
     let interrupted = [
         RECEIVED,
         RECORD,
-        "12 fdatasync(9</d/accepted.0-wal> <unfinished ...>",
+        "12 fdatasync(9</d/log/00000000000000000001.log> <unfinished ...>",
         "11 read(21<pipe:[8]>,  <unfinished ...>",
         "12 <... fdatasync resumed>) = 0",
         "11 <... read resumed>\"x\", 1) = 1",
@@ -137,9 +136,9 @@ fn the_trace_of_a_right_server_is_a_proof() {
 
 #[test]
 fn the_trace_of_a_wrong_server_is_not() {
-    let began = "12 fdatasync(9</d/accepted.0-wal> <unfinished ...>";
+    let began = "12 fdatasync(9</d/log/00000000000000000001.log> <unfinished ...>";
     let ended = "12 <... fdatasync resumed>) = 0";
-    let wrong: [(&str, &[&str]); 8] = [
+    let wrong: [(&str, &[&str]); 9] = [
         (
             "answered before the sync",
             &[RECEIVED, RECORD, ANSWER, SYNC],
@@ -159,7 +158,16 @@ fn the_trace_of_a_wrong_server_is_not() {
             &[
                 RECEIVED,
                 RECORD,
-                "12 fdatasync(9</d/inbox.db-wal>) = 0",
+                "12 fdatasync(9</d/state.db-wal>) = 0",
+                ANSWER,
+            ],
+        ),
+        (
+            "another segment is synced",
+            &[
+                RECEIVED,
+                RECORD,
+                "12 fdatasync(9</d/log/00000000000000000002.log>) = 0",
                 ANSWER,
             ],
         ),
@@ -168,7 +176,7 @@ fn the_trace_of_a_wrong_server_is_not() {
             &[
                 RECEIVED,
                 RECORD,
-                "12 fdatasync(9</d/accepted.0-wal>) = -1 EIO (Input/output error)",
+                "12 fdatasync(9</d/log/00000000000000000001.log>) = -1 EIO (Input/output error)",
                 ANSWER,
             ],
         ),
@@ -177,7 +185,7 @@ fn the_trace_of_a_wrong_server_is_not() {
             &[
                 RECEIVED,
                 RECORD,
-                "13 fdatasync(9</d/accepted.0-wal>) = 0",
+                "13 fdatasync(9</d/log/00000000000000000001.log>) = 0",
                 ANSWER,
             ],
         ),

@@ -17,7 +17,7 @@ use super::{Layout, SPARE};
 use crate::event::Seq;
 
 /// Under this name a segment begins.
-const NEW: &str = "segment.new";
+pub(super) const NEW: &str = "segment.new";
 /// When this part of a segment is written, there is so much to write that a spare file is worth its zeros.
 const BUSY_PART: u64 = 64;
 /// A longer buffer is not kept for the next batch.

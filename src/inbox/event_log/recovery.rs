@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::appender::LogAppender;
+use super::appender::{LogAppender, NEW};
 use super::index::{self, SegmentIndex};
 use super::keeper::LogKeeper;
 use super::reader::LogReader;
@@ -12,6 +12,9 @@ use super::segment::{self, Catalog, Find, Scan, Segment};
 use super::volume::{LogFile, Volume};
 use super::{Layout, LogError, SPARE};
 use crate::event::Seq;
+
+/// Copied at once.
+const COPIED: usize = 1 << 20;
 
 /// What others know of a log.
 #[derive(Debug, Default)]
@@ -59,6 +62,9 @@ pub(in super::super) fn open<V: Volume>(
         .keys()
         .filter_map(|name| segment::first_of(name))
         .collect();
+    if let Some(last) = firsts.last() {
+        write_anew(&*volume, *last, &known.erasing)?;
+    }
     let mut segments = Vec::new();
     let mut next = None;
     for (n, first) in firsts.iter().enumerate() {
@@ -97,6 +103,52 @@ pub(in super::super) fn open<V: Volume>(
         reader,
         keeper,
     })
+}
+
+/// Writes the last segment once more, unless it is sealed. If a sync of an earlier process failed, the system may show what is not on
+/// the disk, as content or as a name, and call every later sync good. What is written anew is surely synced.
+fn write_anew<V: Volume>(volume: &V, first: Seq, erasing: &BTreeSet<Seq>) -> io::Result<()> {
+    let name = segment::name(first);
+    let file = volume.open_to_write(&name)?;
+    if let Some(index) = SegmentIndex::read(volume, first)?
+        && file.length()? == index.end()
+    {
+        return Ok(());
+    }
+    let scan = segment::scan(&file, Seq::MAX, erasing)?;
+    // Damage is found when it is loaded.
+    let Some(scan) = scan.filter(|scan| scan.first == first && scan.next() > scan.proven) else {
+        return Ok(());
+    };
+    let copied = volume.create(NEW).and_then(|new| {
+        copy(&file, &new, scan.end)?;
+        volume.rename(NEW, &name)?;
+        volume.sync()
+    });
+    match copied {
+        // In its place the same bytes need no room.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let _ = volume.remove(NEW);
+            copy(&file, &file, scan.end)
+        }
+        other => other,
+    }
+}
+
+/// Copies the first `length` bytes of a file, synced.
+fn copy(from: &impl LogFile, to: &impl LogFile, length: u64) -> io::Result<()> {
+    let mut buffer = vec![0; COPIED];
+    let mut at = 0;
+    while at < length {
+        let step = (COPIED as u64).min(length - at) as usize;
+        let read = from.read_at(&mut buffer[..step], at)?;
+        to.write_at(&buffer[..read], at)?;
+        if read < step {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        at += step as u64;
+    }
+    to.sync()
 }
 
 /// A segment of an earlier process, and the event after its last one. `upto`: the first event of the segment that follows. `None`
@@ -171,7 +223,11 @@ fn remove_leftovers<V: Volume>(
             .is_some_and(|first| !files.contains_key(&format!("{first}.log")));
         let is_short = name == SPARE && *length < layout.segment;
         if is_orphan || is_short || name.ends_with(".new") {
-            volume.remove(name)?;
+            match volume.remove(name) {
+                // An index that was begun may have become the index of a segment meanwhile.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
     }
     volume.sync()

@@ -200,8 +200,9 @@ fn check_finds_what_stops_a_server_at_its_start() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("folder")).unwrap();
-    fs::create_dir_all(at("store/inbox.db")).unwrap();
-    fs::create_dir_all(at("other/accepted.0-wal")).unwrap();
+    fs::create_dir_all(at("store/state.db")).unwrap();
+    fs::create_dir(at("other")).unwrap();
+    fs::write(at("other/log"), "").unwrap();
     fs::write(at("plain"), "#!/bin/sh\n").unwrap();
     let handler = |to: &str| format!("[handlers.a]\nto = {{ {to} }}\n");
     let program = |name: &str| handler(&format!("type = \"exec\", command = [\"{name}\"]"));
@@ -226,12 +227,12 @@ fn check_finds_what_stops_a_server_at_its_start() {
         (
             "[inbox]\npath = \"store\"\n".into(),
             "inbox.path: ",
-            "inbox.db is a directory",
+            "state.db is a directory",
         ),
         (
             "[inbox]\npath = \"other\"\n".into(),
             "inbox.path: ",
-            "accepted.0-wal is a directory",
+            "log is no directory",
         ),
     ];
     for (more, place, problem) in cases {

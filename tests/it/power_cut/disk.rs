@@ -2,8 +2,9 @@
 //!
 //! Files consist of blocks of 4 KiB. Each block of an unsynced write is lost, or on disk, or torn
 //! between sectors of 512 bytes, independently of the others. The same holds for names: a name that
-//! was made, removed or changed is durable once its directory was synced. After a failed sync, the
-//! kernel regards the data as written: a later sync reports no error for it.
+//! was made, removed or changed is durable once its directory was synced; of a rename, either half
+//! may be lost. After a failed sync, the kernel regards the data as written: a later sync reports no
+//! error for it, and readers see it as long as the machine runs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -87,6 +88,7 @@ impl Naming {
 
 #[derive(Default)]
 struct Inode {
+    is_directory: bool,
     durable: Vec<u8>,
     pending: Vec<Pending>,
 }
@@ -106,22 +108,20 @@ impl Disk {
     pub(super) fn apply(&mut self, n: u64, op: &Op, chance: &mut Chance) {
         match op {
             Op::Create { inode, path } => {
-                let file = self.files.len();
-                self.files.push(Inode::default());
+                let file = self.make(n, path, Inode::default());
                 self.by_inode.insert(*inode, Node::File(file));
-                self.shown.insert(path.clone(), file);
-                self.renamed.push(Naming::Made {
-                    at: n,
-                    path: path.clone(),
-                    file,
-                });
             }
-            Op::Open { inode, path } => {
-                let node = match self.shown.get(path) {
-                    Some(file) => Node::File(*file),
-                    None => Node::Directory(path.clone()),
+            Op::MakeDirectory { path } => {
+                let directory = Inode {
+                    is_directory: true,
+                    ..Inode::default()
                 };
-                self.by_inode.insert(*inode, node);
+                self.make(n, path, directory);
+            }
+            // All files were created in the recording. What is opened first is a directory.
+            Op::Open { inode, path } => {
+                let directory = || Node::Directory(path.clone());
+                self.by_inode.entry(*inode).or_insert_with(directory);
             }
             Op::Write { inode, at, bytes } => {
                 self.change(n, *inode, Change::Write(*at, bytes.to_vec()));
@@ -141,18 +141,34 @@ impl Disk {
                 self.synced(*inode, began.unwrap(), *good, chance);
             }
             Op::Unlink { path } => self.remove(n, path),
-            Op::Rename { from, to } => {
-                let file = self.shown[from];
-                self.remove(n, from);
-                self.shown.insert(to.clone(), file);
-                self.renamed.push(Naming::Made {
-                    at: n,
-                    path: to.clone(),
-                    file,
-                });
+            Op::Rename { inode, from, to } => {
+                let Node::File(file) = self.by_inode[inode] else {
+                    panic!("{} is a directory", from.display());
+                };
+                // Another thread may have made a file under this name before this was recorded.
+                if self.shown.get(from) == Some(&file) {
+                    self.remove(n, from);
+                }
+                self.name(n, to, file);
             }
-            Op::Start | Op::Request { .. } | Op::Answer { .. } => {}
+            Op::Start | Op::Request { .. } | Op::Answer { .. } | Op::Failed => {}
         }
+    }
+
+    fn make(&mut self, at: u64, path: &Path, inode: Inode) -> usize {
+        let file = self.files.len();
+        self.files.push(inode);
+        self.name(at, path, file);
+        file
+    }
+
+    fn name(&mut self, at: u64, path: &Path, file: usize) {
+        self.shown.insert(path.to_owned(), file);
+        self.renamed.push(Naming::Made {
+            at,
+            path: path.to_owned(),
+            file,
+        });
     }
 
     fn change(&mut self, at: u64, inode: u64, change: Change) {
@@ -212,11 +228,20 @@ impl Disk {
                 continue;
             }
             let file = &self.files[file];
+            let path = into.join(name);
+            if file.is_directory {
+                std::fs::create_dir(&path).unwrap();
+                continue;
+            }
+            // A name in a directory that was lost is lost with it.
+            if !path.parent().unwrap().exists() {
+                continue;
+            }
             let mut content = file.durable.clone();
             for pending in &file.pending {
                 pending.change.apply_some(&mut content, chance, survives);
             }
-            write_with_holes(&into.join(name), &content);
+            write_with_holes(&path, &content);
         }
     }
 }

@@ -3,7 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A recorded operation of the server.
+/// A recorded operation and its time in milliseconds.
+pub(super) struct Record<'a> {
+    pub(super) at: u64,
+    pub(super) op: Op<'a>,
+}
+
+/// An operation of the server.
 #[derive(Debug)]
 pub(super) enum Op<'a> {
     /// A process began.
@@ -36,6 +42,7 @@ pub(super) enum Op<'a> {
         path: PathBuf,
     },
     Rename {
+        inode: u64,
         from: PathBuf,
         to: PathBuf,
     },
@@ -44,10 +51,15 @@ pub(super) enum Op<'a> {
         connection: u64,
         marker: &'a str,
     },
-    /// A 200 is about to go out on a connection.
+    /// A 200 or 202 is about to go out on a connection.
     Answer {
         connection: u64,
     },
+    MakeDirectory {
+        path: PathBuf,
+    },
+    /// The call that comes now fails, because the test wants it to.
+    Failed,
 }
 
 /// Builds the recording library in a directory.
@@ -63,11 +75,11 @@ pub(super) fn library(directory: &Path) -> PathBuf {
 }
 
 /// The recorded operations, in order.
-pub(super) fn read(bytes: &[u8]) -> Vec<Op<'_>> {
+pub(super) fn read(bytes: &[u8]) -> Vec<Record<'_>> {
     let mut ops = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (head, after) = rest.split_at(40);
+        let (head, after) = rest.split_at(48);
         let number = |n: usize| u64::from_ne_bytes(head[8 * n..8 * n + 8].try_into().unwrap());
         let (payload, after) = after.split_at(number(3) as usize);
         rest = after;
@@ -75,7 +87,7 @@ pub(super) fn read(bytes: &[u8]) -> Vec<Op<'_>> {
         let (first, second) = payload.split_at(number(4) as usize);
         let text = |bytes| std::str::from_utf8(bytes).unwrap();
         let path = PathBuf::from;
-        ops.push(match number(0) {
+        let op = match number(0) {
             1 => Op::Start,
             2 => Op::Create {
                 inode,
@@ -103,6 +115,7 @@ pub(super) fn read(bytes: &[u8]) -> Vec<Op<'_>> {
                 path: path(text(first)),
             },
             9 => Op::Rename {
+                inode,
                 from: path(text(first)),
                 to: path(text(second)),
             },
@@ -111,8 +124,13 @@ pub(super) fn read(bytes: &[u8]) -> Vec<Op<'_>> {
                 marker: text(first),
             },
             11 => Op::Answer { connection: inode },
+            12 => Op::MakeDirectory {
+                path: path(text(first)),
+            },
+            13 => Op::Failed,
             other => panic!("a record of type {other}"),
-        });
+        };
+        ops.push(Record { at: number(5), op });
     }
     ops
 }

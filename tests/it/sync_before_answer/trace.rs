@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 pub(super) struct Proof {
     /// Requests that were answered 200.
     pub(super) answers: usize,
-    /// Writes to the journal that contained records of them.
+    /// Writes to the log that contained records of them.
     pub(super) records: usize,
     /// Syncs that covered these writes.
     pub(super) syncs: usize,
@@ -29,7 +29,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The file of the first argument, as shown by `-y`.
+    /// The descriptor of the first argument and its file, as shown by `-y`.
     fn file(&self) -> &str {
         let end = self.text[0].find('>').unwrap_or(0);
         &self.text[0][..end]
@@ -45,10 +45,14 @@ impl Call<'_> {
         result.is_some_and(|result| !result.starts_with('-') && result != "?")
     }
 
-    /// Whether the call writes the journal. SQLite's own log gets the records later; answers do not
-    /// wait for it.
-    fn on_journal(&self) -> bool {
-        self.file().contains("/accepted.") && self.file().ends_with("-wal")
+    /// Whether the call is on a file of the log of events.
+    fn on_log(&self) -> bool {
+        self.path().contains("/log/") && self.path().ends_with(".log")
+    }
+
+    /// The file of the first argument. It may have several descriptors.
+    fn path(&self) -> &str {
+        self.file().split_once('<').map_or("", |(_, path)| path)
     }
 
     fn markers(&self) -> impl Iterator<Item = &str> {
@@ -64,19 +68,21 @@ fn markers(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Matches each request with its record, the record with the sync by the thread that wrote it, and
-/// the sync with the answer.
+/// Matches each request with its record, the record with the sync of that file by the thread that
+/// wrote it, and the sync with the answer.
 pub(super) fn check(trace: &str) -> Result<Proof, Vec<String>> {
     let calls = calls(trace);
     let mut flaws = Vec::new();
     // For each record: where its sync returned, and where that sync began in the trace.
     let mut covered: HashMap<&str, Option<(usize, usize)>> = HashMap::new();
     let mut records = 0;
-    let mut journal: HashMap<&str, Vec<&Call>> = HashMap::new();
-    for call in calls.iter().filter(|call| call.on_journal()) {
-        journal.entry(call.thread).or_default().push(call);
+    // A sync covers only its own file.
+    let mut on_log: HashMap<(&str, &str), Vec<&Call>> = HashMap::new();
+    for call in calls.iter().filter(|call| call.on_log()) {
+        let place = (call.thread, call.path());
+        on_log.entry(place).or_default().push(call);
     }
-    for calls in journal.values() {
+    for calls in on_log.values() {
         let mut waiting: Vec<&str> = Vec::new();
         for call in calls {
             if call.name.starts_with("pwrite") {
