@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::Event;
+use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
 
 /// The future a handler returns.
@@ -48,10 +48,18 @@ pub trait Handler: Send + Sync + 'static {
 pub(crate) type Applying<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
 /// A part of livehook that gets events in arrival order, many at once. A batch that fails is
-/// repeated until it succeeds. Events that were applied may come again.
+/// repeated until it succeeds. Events that were applied may come again. The thread that calls may be
+/// blocked.
 pub(crate) trait Projection: Send + Sync + 'static {
-    /// Applies events. The thread that calls may be blocked.
+    /// The last event that was applied, if the projection keeps that itself: it gets those behind.
+    fn cursor(&self) -> Option<Seq>;
+
+    /// Applies events.
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_>;
+
+    /// Writes what was applied, if it is time for that or `at_once`. Returns the last event that need
+    /// not come again after a crash. `None` if none of those that were applied needs to.
+    fn flush(&self, at_once: bool) -> Result<Option<Seq>, StoreError>;
 }
 
 /// The receiver of events.

@@ -18,18 +18,20 @@
 //! 8. A fact is removed with its event. Retention keeps the events that decide, so it never makes a
 //!    stream live or offline.
 
+pub(crate) mod places;
+pub(crate) mod pushes;
 mod rule;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use css_callbacks::{Kind, Timestamp};
 
+pub(crate) use self::places::{NOTABLE, Place};
+pub(crate) use self::pushes::MAX_PUSH_FACTS;
 pub(crate) use self::rule::{Fact, Session, sessions};
+pub(crate) use self::state::StreamState;
 use crate::event::{Event, Seq};
-
-/// How many begins and ends of one `sequence` count at most: the latest ones. All begins and ends
-/// of a stream that have no `sequence` share one such limit.
-pub(crate) const MAX_PUSH_FACTS: usize = 1000;
 
 /// Identifies a stream. A field is empty if the callback does not have it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -74,15 +76,6 @@ pub(crate) struct StreamRow {
     pub revision: i64,
 }
 
-/// The kinds of which the detail of a stream shows the newest events, and how many of each.
-pub(crate) const NOTABLE: [(Kind, i64); 5] = [
-    (Kind::Snapshot, 1),
-    (Kind::Record, 100),
-    (Kind::RecordStatus, 200),
-    (Kind::ImageAudit, 20),
-    (Kind::AudioAudit, 20),
-];
-
 /// A fact and the stream that it belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamFact {
@@ -96,6 +89,25 @@ impl StreamFact {
         let fact = Fact::of(event)?;
         let stream = StreamKey::of(event);
         Some(Self { stream, fact })
+    }
+}
+
+/// A derived event: a change that was announced.
+#[derive(Debug, Clone)]
+pub(crate) struct Announcement {
+    pub(crate) seq: Seq,
+    pub(crate) stream: StreamKey,
+    pub(crate) live: bool,
+}
+
+impl Announcement {
+    /// `None` if the event is a callback.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        event.kind().is_derived().then(|| Self {
+            seq: event.seq(),
+            stream: StreamKey::of(event),
+            live: event.kind() == Kind::StreamLive,
+        })
     }
 }
 

@@ -1,22 +1,23 @@
 //! The board of streams: which streams are live, and since when.
 //!
-//! The rule in [`crate::stream`] decides whether a stream is live. The board reads the events of the
-//! inbox like a handler, with a position of its own. When a change has lasted for the debounce (the
-//! option `settle`), the board announces it: it stores an event in the inbox, and the handlers that
-//! name its kind receive it.
+//! The rule in [`crate::stream`] decides whether a stream is live. The board is a projection of the
+//! inbox: it reads all events behind a position of its own, and writes what follows from them later,
+//! many at once. When a change has lasted for the debounce (the option `settle`), the board announces
+//! it: it stores an event in the inbox, and the handlers that name its kind receive it.
 
 mod announce;
 mod detail;
 mod feed;
+mod forget;
 mod retention;
 pub(crate) mod settings;
-mod shelf;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use css_callbacks::Timestamp;
 use tokio::task::spawn_blocking;
@@ -25,19 +26,19 @@ pub(crate) use self::announce::Subscribed;
 pub(crate) use self::detail::{Recording, SessionDetail, StreamDetail};
 pub(crate) use self::feed::NAME;
 use self::settings::StreamsSettings;
-use self::shelf::{Reader, Shelf};
+use self::store::{Reader, Store};
 use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
 use crate::inbox::query::Page;
 use crate::inbox::{Inbox, SharedBoard, StoreError};
 use crate::metrics::Metrics;
-use crate::stream::{FactsWritten, StreamFact, StreamKey, StreamQuery, StreamRecord, StreamRow};
+use crate::stream::{FactsWritten, StreamKey, StreamQuery, StreamRecord, StreamRow};
 
 /// Where the board is stored.
 #[derive(Clone)]
 enum BoardBackend {
     File {
-        store: Arc<Mutex<Shelf>>,
+        store: Arc<Mutex<Store>>,
         reader: Arc<Mutex<Reader>>,
     },
     Shared(SharedBoard),
@@ -67,7 +68,8 @@ impl Board {
             Some(board) => BoardBackend::Shared(board),
             None => {
                 let file = directory.join("streams.db");
-                let store = Shelf::open(&file)?;
+                let newest = *inbox.committed().borrow();
+                let store = Store::open(&file, newest)?;
                 BoardBackend::File {
                     store: Arc::new(Mutex::new(store)),
                     reader: Arc::new(Mutex::new(Reader::open(&file)?)),
@@ -92,8 +94,9 @@ impl Board {
         limit: usize,
     ) -> Result<Page<StreamRow>, StoreError> {
         let mut items = match &self.backend {
-            BoardBackend::File { reader, .. } => {
-                read(reader, move |reader| reader.list(&wanted, after, limit + 1)).await?
+            BoardBackend::File { store, reader } => {
+                let query = move |reader: &Reader| reader.list(&wanted, after, limit + 1);
+                self.read(store, reader, query).await?
             }
             BoardBackend::Shared(board) => board.list(&wanted, after, limit + 1).await?,
         };
@@ -105,8 +108,9 @@ impl Board {
 
     pub(crate) async fn find(&self, key: StreamKey) -> Result<Option<StreamRow>, StoreError> {
         match &self.backend {
-            BoardBackend::File { reader, .. } => {
-                read(reader, move |reader| reader.find(&key)).await
+            BoardBackend::File { store, reader } => {
+                self.read(store, reader, move |reader| reader.find(&key))
+                    .await
             }
             BoardBackend::Shared(board) => board.find(&key).await,
         }
@@ -122,8 +126,9 @@ impl Board {
     ) -> Result<StreamRecord, StoreError> {
         let no = stream.no;
         match &self.backend {
-            BoardBackend::File { reader, .. } => {
-                read(reader, move |reader| reader.details(no, before, limit)).await
+            BoardBackend::File { store, reader } => {
+                let query = move |reader: &Reader| reader.record(no, before, limit);
+                self.read(store, reader, query).await
             }
             BoardBackend::Shared(board) => board.details(no, before, limit).await,
         }
@@ -136,8 +141,11 @@ impl Board {
         limit: usize,
     ) -> Result<Vec<StreamRow>, StoreError> {
         match &self.backend {
-            BoardBackend::File { reader, .. } => {
-                read(reader, move |reader| reader.changed(since, limit)).await
+            // Whoever asks often does not make it write unless something has changed.
+            BoardBackend::File { .. } if self.revision().await? <= since => Ok(Vec::new()),
+            BoardBackend::File { store, reader } => {
+                let query = move |reader: &Reader| reader.changed(since, limit);
+                self.read(store, reader, query).await
             }
             BoardBackend::Shared(board) => board.changed(since, limit).await,
         }
@@ -146,7 +154,9 @@ impl Board {
     /// The highest revision.
     pub(crate) async fn revision(&self) -> Result<i64, StoreError> {
         match &self.backend {
-            BoardBackend::File { reader, .. } => read(reader, |reader| reader.revision()).await,
+            BoardBackend::File { store, .. } => {
+                self.write(store, |store| Ok(store.revision())).await
+            }
             BoardBackend::Shared(board) => board.revision().await,
         }
     }
@@ -155,8 +165,8 @@ impl Board {
     pub(crate) async fn measure(&self) -> Result<(), StoreError> {
         let stale = AgeCutoff::older_than(self.settings.stale_after, self.clock.now());
         let (live, stale) = match &self.backend {
-            BoardBackend::File { reader, .. } => {
-                read(reader, move |reader| reader.measure(stale)).await?
+            BoardBackend::File { store, .. } => {
+                self.write(store, move |store| store.measure(stale)).await?
             }
             BoardBackend::Shared(board) => board.measure(stale).await?,
         };
@@ -166,55 +176,36 @@ impl Board {
         Ok(())
     }
 
-    /// Stores facts. With `reindexed`, a range of the inbox that the facts cover completely, they
-    /// replace the stored facts of that range.
-    async fn apply(
+    /// Reads the file, after everything is in it, on a blocking thread.
+    async fn read<T: Send + 'static>(
         &self,
-        facts: Vec<StreamFact>,
-        reindexed: Option<(Seq, Seq)>,
-    ) -> Result<(), StoreError> {
-        let debounce_until = self.debounce_until();
-        let written = match &self.backend {
-            BoardBackend::File { store, .. } => {
-                self.write(store, move |store| {
-                    store.apply(&facts, reindexed, debounce_until)
-                })
-                .await?
-            }
-            BoardBackend::Shared(board) => board.apply(&facts, reindexed, debounce_until).await?,
-        };
-        self.count_flaps(written);
-        Ok(())
+        store: &Arc<Mutex<Store>>,
+        reader: &Arc<Mutex<Reader>>,
+        query: impl FnOnce(&Reader) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // If this fails, old data is better than none.
+        let _ = self.write(store, Store::flush_for_readers).await;
+        let reader = reader.clone();
+        let result = spawn_blocking(move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            query(&reader)
+        });
+        log_failure(joined(result.await))
     }
 
-    /// Forgets the facts of events that were removed from the inbox.
-    async fn forget(&self, seqs: Vec<Seq>) -> Result<(), StoreError> {
-        let debounce_until = self.debounce_until();
-        match &self.backend {
-            BoardBackend::File { store, .. } => {
-                let forget = move |store: &mut Shelf| store.forget(&seqs, debounce_until);
-                self.write(store, forget).await.map(drop)
-            }
-            BoardBackend::Shared(board) => board.forget(&seqs, debounce_until).await,
-        }
-    }
-
-    /// Changes the file on a blocking thread, so that the runtime does not wait for the disk.
+    /// Works with the store on a blocking thread, so that the runtime does not wait for the disk.
     async fn write<T: Send + 'static>(
         &self,
-        store: &Arc<Mutex<Shelf>>,
-        change: impl FnOnce(&mut Shelf) -> rusqlite::Result<T> + Send + 'static,
+        store: &Arc<Mutex<Store>>,
+        change: impl FnOnce(&mut Store) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = store.clone();
-        let result = spawn_blocking(move || {
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut store)
-        });
+        let result = spawn_blocking(move || change(&mut locked(&store)));
         self.check_sync(joined(result.await))
     }
 
     /// Condemns the inbox if a sync failed. Such a failure is as bad here as in the inbox: after a
-    /// power cut the board could lack facts whose events are already removed.
+    /// power cut the board could lack what follows from events that are already removed.
     fn check_sync<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
         if let Err(error) = &result {
             self.inbox.condemn_if_not_synced(error);
@@ -232,29 +223,21 @@ impl Board {
     }
 }
 
-async fn read<T: Send + 'static>(
-    reader: &Arc<Mutex<Reader>>,
-    query: impl FnOnce(&Reader) -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T, StoreError> {
-    let reader = reader.clone();
-    let result = spawn_blocking(move || {
-        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-        query(&reader)
-    });
-    log_failure(joined(result.await))
+fn locked(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn joined<T>(result: Result<rusqlite::Result<T>, tokio::task::JoinError>) -> rusqlite::Result<T> {
     result.unwrap_or(Err(rusqlite::Error::UnwindingPanic))
 }
 
-/// Logs the first failure since the last success. Most calls repeat every second, so logging each
-/// failure would flood the log.
+/// Logs a failure, but not another one within a minute: most calls repeat every second.
 fn log_failure<T>(result: rusqlite::Result<T>) -> Result<T, StoreError> {
-    static FAILING: AtomicBool = AtomicBool::new(false);
-    let failed = FAILING.swap(result.is_err(), Ordering::Relaxed);
+    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
     result.map_err(|error| {
-        if !failed {
+        let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|logged| logged.elapsed() > Duration::from_secs(60)) {
+            *logged = Some(Instant::now());
             tracing::error!(store.error = %error, "the board of streams cannot be read or written: it may show old data until this works again");
         }
         StoreError::Failed

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use css_callbacks::Kind;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,8 +19,6 @@ use crate::streams::{self, Board, Subscribed};
 
 /// The pause between two looks for changes to announce.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
-/// The pause between attempts to bring the board up to date.
-const RETRY: Duration = Duration::from_secs(5);
 
 pub(super) fn open(
     config: &Config,
@@ -83,9 +81,7 @@ impl BoardProjection {
 pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, retention: Duration) {
     let pass = async {
         if let Some(id) = dispatch.projection_id(streams::NAME) {
-            board.catch_up(id).await?;
             board.before_sweep(id, retention).await?;
-            board.record_checkpoint(id).await?;
         }
         while inbox.sweep().await? {}
         board.after_sweep(retention).await?;
@@ -95,14 +91,8 @@ pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, ret
     let _ = pass.await;
 }
 
-/// Brings the board up to date, then announces changes while this receiver feeds the board.
+/// Announces changes while this receiver feeds the board.
 pub(super) async fn announce(board: Board, dispatch: Arc<Dispatch>, subscribed: Arc<Subscribed>) {
-    loop {
-        match dispatch.projection_id(streams::NAME) {
-            Some(id) if board.catch_up(id).await.is_ok() => break,
-            _ => sleep(RETRY).await,
-        }
-    }
     let mut ticks = interval(ANNOUNCE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -63,7 +63,7 @@ impl Fact {
         })
     }
 
-    fn is_begin_or_end(&self) -> bool {
+    pub(crate) fn is_begin_or_end(&self) -> bool {
         matches!(self.kind, Kind::StreamBegin | Kind::StreamEnd)
     }
 
@@ -79,9 +79,24 @@ impl Session {
         self.end.is_none()
     }
 
-    /// Orders sessions that start at the same time. Padding makes `9` come before `10`.
+    /// Its begin and its end, as far as they are known.
+    pub(crate) fn seqs(&self) -> impl Iterator<Item = Seq> + use<> {
+        self.begin.into_iter().chain(self.end.map(|(_, seq)| seq))
+    }
+
+    /// Orders the sessions of a stream: the newest one decides.
+    pub(crate) fn order(&self) -> (Timestamp, String) {
+        (self.start, self.rank())
+    }
+
+    /// Orders sessions that start at the same time.
     pub(crate) fn rank(&self) -> String {
-        format!("{:0>20}", self.sequence.as_deref().unwrap_or(&self.key))
+        Self::rank_of(&self.key)
+    }
+
+    /// The rank of the session with this key. Padding makes `9` come before `10`.
+    pub(crate) fn rank_of(key: &str) -> String {
+        format!("{key:0>20}")
     }
 }
 

@@ -48,8 +48,10 @@ impl Board {
         let (now, latest) = (self.clock.steady(), self.debounce_until());
         let changes = match &self.backend {
             BoardBackend::File { store, .. } => {
-                self.write(store, move |store| store.unsettled(now, latest, BATCH))
-                    .await?
+                self.write(store, move |store| {
+                    store.changes_to_announce(now, latest, BATCH)
+                })
+                .await?
             }
             BoardBackend::Shared(board) => board.due_changes(now, latest, BATCH).await?,
         };
@@ -58,26 +60,37 @@ impl Board {
             return Ok(false);
         }
         let more = changes.len() == BATCH;
-        for change in &changes {
+        let mut announced = Vec::with_capacity(changes.len());
+        for change in changes {
             let kind = if change.stream.live {
                 Kind::StreamLive
             } else {
                 Kind::StreamOffline
             };
-            if subscribed.has(kind) {
+            let by = match subscribed.has(kind) {
                 // A retry stores no second event: the id is the same.
-                self.inbox.accept_late(self.event(kind, change)).await?;
-            }
+                true => Some(
+                    self.inbox
+                        .accept_late(self.event(kind, &change))
+                        .await?
+                        .seq(),
+                ),
+                false => None,
+            };
+            announced.push((change, by));
         }
         let debounce_until = self.debounce_until();
         match &self.backend {
             BoardBackend::File { store, .. } => {
                 self.write(store, move |store| {
-                    store.announced(&changes, debounce_until)
+                    store.announced(&announced, debounce_until)
                 })
                 .await?;
             }
-            BoardBackend::Shared(board) => board.announced(&changes, debounce_until).await?,
+            BoardBackend::Shared(board) => {
+                let changes: Vec<_> = announced.into_iter().map(|(change, _)| change).collect();
+                board.announced(&changes, debounce_until).await?;
+            }
         }
         Ok(more)
     }
@@ -85,11 +98,16 @@ impl Board {
     /// Whether an event that the board has not read yet is older than the debounce.
     async fn is_behind(&self, handler: HandlerId) -> Result<bool, StoreError> {
         let newest = *self.inbox.committed().borrow();
-        let position = self.inbox.position(handler).await?;
+        let position = match &self.backend {
+            BoardBackend::File { store, .. } => {
+                self.write(store, |store| Ok(store.cursor())).await?
+            }
+            BoardBackend::Shared(_) => self.inbox.position(handler).await?,
+        };
         if position >= newest {
             return Ok(false);
         }
-        // A second more, because the position is written with a delay.
+        // A second more, because a shared board's position is written with a delay.
         let max_lag = self.settings.debounce.max(Duration::from_secs(1)) + Duration::from_secs(1);
         let waiting = self.inbox.age_from(position + 1).await?;
         Ok(waiting.is_some_and(|age| age > max_lag))

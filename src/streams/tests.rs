@@ -4,6 +4,7 @@
 
 mod announce;
 mod retention;
+mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -15,9 +16,11 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::settings::StreamsConfig;
+use super::store::EventsOfStreams;
 use super::{Board, BoardBackend};
 use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
+use crate::handler::Projection;
 use crate::inbox::Inbox;
 use crate::inbox::contract::{postgres_settings, server, settings};
 use crate::stream::{Fact, StreamFact, StreamKey, StreamQuery};
@@ -68,6 +71,18 @@ impl Bench {
         Board::open(dir.path(), inbox, clock, Arc::default(), settings).unwrap()
     }
 
+    /// As after a start: the board continues from the file.
+    fn reopen(&mut self) {
+        self.board = Self::open(&self.dir, &self.inbox, &self.clock);
+    }
+
+    /// Passes the events to the board that it has not applied.
+    async fn read_on(&self) {
+        let cursor = self.board.cursor().unwrap();
+        let events = self.inbox.after(cursor, 1000, usize::MAX).await.unwrap();
+        self.board.apply_events(events).await.unwrap();
+    }
+
     fn next_case(&mut self) {
         self.case += APART;
     }
@@ -105,13 +120,34 @@ impl Bench {
         self.board.list(wanted, 0, 1000).await.unwrap().items
     }
 
+    async fn apply(&self, facts: Vec<StreamFact>) {
+        let upto = facts.last().map_or(0, |last| last.fact.seq);
+        self.board.apply(&facts, &[], upto).await.unwrap();
+    }
+
+    /// Forgets events that are removed.
+    async fn forget(&self, removed: &[Seq]) {
+        match &self.board.backend {
+            BoardBackend::File { store, .. } => {
+                for stream in self.streams(None).await {
+                    let gone = EventsOfStreams::from([(stream.no, removed.to_vec())]);
+                    self.board.forget(store, gone).await.unwrap();
+                }
+            }
+            BoardBackend::Shared(board) => {
+                let debounce_until = self.board.debounce_until();
+                board.forget(removed, debounce_until).await.unwrap();
+            }
+        }
+    }
+
     async fn to_pin(&self) -> Vec<crate::stream::Begin> {
         let case = self.case;
         let (_, pin) = match &self.board.backend {
             BoardBackend::File { store, .. } => {
                 self.board
                     .write(store, move |store| {
-                        store.to_hold(case, AgeCutoff::ALL, 1000)
+                        store.begins_to_pin(case, AgeCutoff::ALL, 1000)
                     })
                     .await
             }
@@ -195,7 +231,7 @@ type Order = Vec<(u32, usize)>;
 
 async fn any_order(bench: &mut Bench, (arriving, order, batch): (Arriving, Order, usize)) {
     let first = numbered(bench.case, &arriving);
-    bench.board.apply(first.clone(), None).await.unwrap();
+    bench.apply(first.clone()).await;
     let one = bench.shown(&ids(&first)).await;
     let mut shuffled: Vec<(u32, Arrival)> = Vec::new();
     for (event, (key, times)) in arriving.iter().zip(&order) {
@@ -208,16 +244,19 @@ async fn any_order(bench: &mut Bench, (arriving, order, batch): (Arriving, Order
     bench.next_case();
     let case = bench.case;
     let second = numbered(case, &shuffled);
-    for part in second.chunks(batch) {
-        bench.board.apply(part.to_vec(), None).await.unwrap();
+    for (number, part) in second.chunks(batch).enumerate() {
+        bench.apply(part.to_vec()).await;
+        if number.is_multiple_of(2) {
+            bench.board.flush(true).unwrap();
+        }
         // After a crash the board reads an event twice.
-        bench.board.apply(part[..1].to_vec(), None).await.unwrap();
+        bench.apply(part[..1].to_vec()).await;
     }
     let other = bench.shown(&ids(&second)).await;
     assert_eq!(one, other);
     // A reindex from the same facts changes nothing.
-    let all = Some((case + 1, case + second.len() as Seq));
-    bench.board.apply(second.clone(), all).await.unwrap();
+    let all = (case + 1, case + second.len() as Seq);
+    bench.board.replace(second.clone(), all).await.unwrap();
     assert_eq!(other, bench.shown(&ids(&second)).await);
     bench.next_case();
 }
@@ -228,13 +267,13 @@ async fn retention(
 ) {
     let case = bench.case;
     let mut all = numbered(case, &arriving);
-    bench.board.apply(all.clone(), None).await.unwrap();
+    bench.apply(all.clone()).await;
     let mut stored: BTreeSet<Seq> = all.iter().map(|item| item.fact.seq).collect();
     let mut pinned: HashSet<Seq> = HashSet::new();
     for (pass, (upto, parked)) in passes.iter().enumerate() {
         if pass == 1 {
             let more = more(case, all.len() as Seq, &later);
-            bench.board.apply(more.clone(), None).await.unwrap();
+            bench.apply(more.clone()).await;
             stored.extend(more.iter().map(|item| item.fact.seq));
             all.extend(more);
         }
@@ -250,15 +289,15 @@ async fn retention(
         let removed: Vec<Seq> = stored.iter().copied().filter(is_removed).collect();
         stored.retain(|seq| !removed.contains(seq));
         for part in removed.chunks(3) {
-            bench.board.forget(part.to_vec()).await.unwrap();
+            bench.forget(part).await;
             assert_eq!(bench.live().await, before);
         }
         // A reindex from the remaining events changes nothing.
         let shown = bench.shown(&ids(&all)).await;
         let mut left = all.clone();
         left.retain(|item| stored.contains(&item.fact.seq));
-        let everything = Some((case + 1, case + APART - 1));
-        bench.board.apply(left, everything).await.unwrap();
+        let everything = (case + 1, case + APART - 1);
+        bench.board.replace(left, everything).await.unwrap();
         assert_eq!(shown, bench.shown(&ids(&all)).await);
     }
     bench.next_case();

@@ -14,6 +14,14 @@ struct RecordingProjection {
 }
 
 impl Projection for RecordingProjection {
+    fn cursor(&self) -> Option<Seq> {
+        None
+    }
+
+    fn flush(&self, _at_once: bool) -> Result<Option<Seq>, StoreError> {
+        Ok(None)
+    }
+
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
         let failures = self.failures.load(Ordering::Relaxed);
         Box::pin(async move {

@@ -29,7 +29,7 @@ impl Bench {
         self.inbox.end_segment().await;
         let events = self.inbox.by_seq(vec![receipt.seq()]).await.unwrap();
         let facts = events.iter().filter_map(StreamFact::of).collect();
-        self.board.apply(facts, None).await.unwrap();
+        self.apply(facts).await;
         let commit = DeliveryCommit {
             position: Some(receipt.seq()),
             ..DeliveryCommit::default()
@@ -215,42 +215,45 @@ async fn a_lost_or_damaged_board_is_rebuilt() {
         } else {
             std::fs::write(&file, damage).unwrap();
         }
-        bench.board = Bench::open(&bench.dir, &bench.inbox, &bench.clock);
+        bench.reopen();
         assert!(bench.live().await.is_empty());
-        bench.board.catch_up(handler).await.unwrap();
+        bench.read_on().await;
         assert_eq!(bench.live().await, live);
     }
     // Opening an intact board again changes nothing.
-    bench.board = Bench::open(&bench.dir, &bench.inbox, &bench.clock);
+    bench.reopen();
     assert_eq!(bench.live().await, live);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_board_catches_up_after_a_power_cut() {
+async fn a_board_of_a_later_inbox_is_rebuilt() {
     let mut bench = Bench::of("sqlite").await;
     let handler = bench.register().await;
     bench.callback(handler, "a", 1, 1).await;
-    bench.board.catch_up(handler).await.unwrap();
-    let file = bench.dir.path().join("streams.db");
-    let copy = |from: &std::path::Path, to: &std::path::Path| {
-        let conn = rusqlite::Connection::open(from).unwrap();
-        let _ = std::fs::remove_file(to);
-        conn.execute("VACUUM INTO ?1", [to.to_str().unwrap()])
-            .unwrap();
-    };
-    let earlier = bench.dir.path().join("earlier.db");
-    copy(&file, &earlier);
+    let beyond = stream_fact(0, 9, 1, 99, Kind::StreamBegin, 1, 0);
+    bench.apply(vec![beyond]).await;
+    assert_eq!(bench.stream_ids().await, ["a", "room-9"]);
+    bench.reopen();
+    bench.read_on().await;
+    assert_eq!(bench.stream_ids().await, ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_board_reads_on_after_a_crash() {
+    let mut bench = Bench::of("sqlite").await;
+    let handler = bench.register().await;
+    bench.callback(handler, "a", 1, 1).await;
+    bench.callback(handler, "c", 1, 1).await;
+    let flushed = bench.board.flush(true).unwrap();
     bench.callback(handler, "a", 0, 1).await;
     bench.callback(handler, "b", 1, 1).await;
-    let live = bench.live().await;
-    for ending in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(bench.dir.path().join(format!("streams.db{ending}")));
-    }
-    std::fs::copy(&earlier, &file).unwrap();
-    bench.board = Bench::open(&bench.dir, &bench.inbox, &bench.clock);
-    assert_ne!(bench.live().await, live);
-    bench.board.catch_up(handler).await.unwrap();
-    assert_eq!(bench.live().await, live);
+    assert_eq!(bench.board.flush(false).unwrap(), flushed, "not yet");
+    bench.reopen();
+    assert_eq!(bench.live().await.iter().collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(bench.board.cursor(), flushed);
+    bench.read_on().await;
+    assert_eq!(bench.live().await.iter().collect::<Vec<_>>(), ["b", "c"]);
+    assert!(bench.board.flush(true).unwrap() > flushed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

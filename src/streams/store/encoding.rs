@@ -1,0 +1,99 @@
+//! The blobs of `streams.db`: postcard, with times and numbers as distances, so that most take few bytes.
+
+use std::time::Duration;
+
+use css_callbacks::{EventId, Kind, Timestamp};
+use rusqlite::types::Type;
+use serde::de::DeserializeOwned;
+
+use crate::event::Seq;
+use crate::stream::places::Exception;
+use crate::stream::pushes::{Push, PushFact};
+use crate::stream::{Fact, Place};
+
+/// Distance of `seq` and arrival from those of the place before, kind, distance of the time from
+/// the arrival, and of a push exception `sequence` and id.
+type StoredPlace = (i64, i64, i64, i64, Option<(Option<String>, u64)>);
+/// `seq`, id, kind, arrival, distance of the time from it, push duration in ms, whether it is gone.
+type StoredFact = (Seq, [u8; 16], i64, i64, i64, Option<u64>, bool);
+
+pub(super) fn encode_places(places: &[Place]) -> rusqlite::Result<Vec<u8>> {
+    let (mut seq, mut received) = (0, 0);
+    let stored = places.iter().map(|place| -> StoredPlace {
+        let arrival = place.received.millis();
+        let exception = place.exception.as_ref();
+        let stored = (
+            place.seq - seq,
+            arrival.wrapping_sub(received),
+            place.kind.stored(),
+            place.at.millis().wrapping_sub(arrival),
+            exception.map(|exception| (exception.sequence.clone(), exception.id)),
+        );
+        (seq, received) = (place.seq, arrival);
+        stored
+    });
+    encode(&stored.collect::<Vec<_>>())
+}
+
+pub(super) fn decode_places(bytes: &[u8]) -> rusqlite::Result<Vec<Place>> {
+    let (mut seq, mut received) = (0, 0i64);
+    let stored: Vec<StoredPlace> = decode(bytes)?;
+    let place = |(distance, later, kind, at, exception): StoredPlace| {
+        (seq, received) = (seq + distance, received.wrapping_add(later));
+        Place {
+            seq,
+            kind: Kind::from_stored(kind),
+            at: Timestamp::from_millis(received.wrapping_add(at)),
+            received: Timestamp::from_millis(received),
+            exception: exception.map(|(sequence, id)| Box::new(Exception { sequence, id })),
+        }
+    };
+    Ok(stored.into_iter().map(place).collect())
+}
+
+pub(super) fn encode_push(push: &Push) -> rusqlite::Result<Vec<u8>> {
+    let stored = push
+        .facts
+        .iter()
+        .map(|PushFact { fact, gone }| -> StoredFact {
+            let arrival = fact.received.millis();
+            let lasted = |lasted: Duration| u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+            (
+                fact.seq,
+                *fact.id.as_bytes(),
+                fact.kind.stored(),
+                arrival,
+                fact.at.millis().wrapping_sub(arrival),
+                fact.lasted.map(lasted),
+                *gone,
+            )
+        });
+    encode(&stored.collect::<Vec<_>>())
+}
+
+pub(super) fn decode_push(sequence: Option<&str>, bytes: &[u8]) -> rusqlite::Result<Push> {
+    let stored: Vec<StoredFact> = decode(bytes)?;
+    let fact = |(seq, id, kind, received, at, lasted, gone): StoredFact| PushFact {
+        fact: Fact {
+            seq,
+            id: EventId::from_bytes(id),
+            kind: Kind::from_stored(kind),
+            at: Timestamp::from_millis(received.wrapping_add(at)),
+            received: Timestamp::from_millis(received),
+            sequence: sequence.map(str::to_owned),
+            lasted: lasted.map(Duration::from_millis),
+        },
+        gone,
+    };
+    Ok(Push::new(sequence, stored.into_iter().map(fact).collect()))
+}
+
+fn encode(stored: &impl serde::Serialize) -> rusqlite::Result<Vec<u8>> {
+    postcard::to_stdvec(stored)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> rusqlite::Result<T> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, error.into()))
+}

@@ -1,0 +1,189 @@
+//! Writes what changed, with the cursor, in one transaction.
+
+use std::time::Instant;
+
+use rusqlite::{Transaction, params};
+
+use super::encoding::{encode_places, encode_push};
+use super::entry::{Entry, StoredHead};
+use super::rows::key_of;
+use super::{FLUSH_EVERY, Meta, Store};
+use crate::event::Seq;
+use crate::stream::Place;
+
+/// A longer tail becomes a block of its own, in bytes. A tail is written with each flush of its
+/// stream, a block once.
+const MAX_TAIL: usize = 384;
+
+impl Store {
+    /// Flushes if that was long ago.
+    pub(in crate::streams) fn flush_in_time(&mut self) -> rusqlite::Result<()> {
+        if self.last_flush.elapsed() < FLUSH_EVERY {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Flushes if a stream changed: readers see only what is in the file.
+    pub(in crate::streams) fn flush_for_readers(&mut self) -> rusqlite::Result<()> {
+        if self.changed.is_empty() && self.removed.is_empty() {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Writes everything that is only in memory. After a failure it still is. If events were not
+    /// applied to the end, it waits until they come again.
+    pub(in crate::streams) fn flush(&mut self) -> rusqlite::Result<()> {
+        if !self.undecided.is_empty() {
+            return Ok(());
+        }
+        let is_unchanged = self.changed.is_empty() && self.removed.is_empty();
+        if is_unchanged && self.meta == self.flushed {
+            return Ok(());
+        }
+        let tx = self.conn.transaction()?;
+        for no in &self.removed {
+            for table in [
+                "places WHERE stream",
+                "pushes WHERE stream",
+                "streams WHERE no",
+            ] {
+                tx.prepare_cached(&format!("DELETE FROM {table} = ?1"))?
+                    .execute([no])?;
+            }
+        }
+        for entry in self.changed.values() {
+            write_entry(&tx, entry)?;
+        }
+        write_meta(&tx, self.meta)?;
+        tx.commit()?;
+        self.changed.clear();
+        self.removed.clear();
+        self.numbers = Default::default();
+        self.facts = 0;
+        self.flushed = self.meta;
+        self.last_flush = Instant::now();
+        Ok(())
+    }
+}
+
+fn write_meta(tx: &Transaction, meta: Meta) -> rusqlite::Result<()> {
+    let mut note =
+        tx.prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?;
+    note.execute(params!["cursor", meta.cursor])?;
+    note.execute(params!["revision", meta.revision])?;
+    note.execute(params!["streams", meta.streams])?;
+    Ok(())
+}
+
+fn write_entry(tx: &Transaction, entry: &Entry) -> rusqlite::Result<()> {
+    let no = entry.state.row.no;
+    for (block, places) in &entry.changed_blocks {
+        write_block(tx, no, *block, places)?;
+    }
+    let tail = encode_places(&entry.tail)?;
+    if tail.len() > MAX_TAIL {
+        let block = entry.state.next_block;
+        insert_block(tx, no, block, &entry.tail, &tail)?;
+        write_state(tx, entry, block + 1, &encode_places(&[])?)?;
+    } else {
+        write_state(tx, entry, entry.state.next_block, &tail)?;
+    }
+    for push in entry.pushes.iter().filter(|push| push.is_changed) {
+        let key = key_of(push.sequence.as_deref());
+        if push.facts.is_empty() {
+            tx.prepare_cached("DELETE FROM pushes WHERE stream = ?1 AND sequence = ?2")?
+                .execute(params![no, key])?;
+        } else {
+            tx.prepare_cached(
+                "INSERT INTO pushes VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET facts = ?3",
+            )?
+            .execute(params![no, key, encode_push(push)?])?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a block that is there again, or deletes it.
+fn write_block(
+    tx: &Transaction,
+    stream: i64,
+    block: i64,
+    places: &[Place],
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM places WHERE stream = ?1 AND block = ?2")?
+        .execute([stream, block])?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    insert_block(tx, stream, block, places, &encode_places(places)?)
+}
+
+fn insert_block(
+    tx: &Transaction,
+    stream: i64,
+    block: i64,
+    places: &[Place],
+    encoded: &[u8],
+) -> rusqlite::Result<()> {
+    let seqs = || places.iter().map(|place| place.seq);
+    let (first, last): (Option<Seq>, Option<Seq>) = (seqs().min(), seqs().max());
+    tx.prepare_cached("INSERT INTO places VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![stream, block, first, last, encoded])
+        .map(drop)
+}
+
+fn write_state(
+    tx: &Transaction,
+    entry: &Entry,
+    next_block: i64,
+    tail: &[u8],
+) -> rusqlite::Result<()> {
+    let state = &entry.state;
+    let row = &state.row;
+    if entry.stored.is_none() {
+        tx.prepare_cached(
+            "INSERT INTO streams(no, source, domain, appname, streamid, live, last, revision, announced,
+                 announced_by, changes, applied, next_block, tail)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, 0, 0, 0, '')",
+        )?
+        .execute(params![row.no, row.key.source, row.key.domain, row.key.appname, row.key.streamid])?;
+    }
+    // Apart, because the indexes are of these.
+    if entry.stored != Some(StoredHead::of(state)) {
+        tx.prepare_cached(
+            "UPDATE streams SET live = ?2, since = ?3, session = ?4, revision = ?5, start = ?6, begin_seq = ?7,
+                 begin_received = ?8, announced = ?9, announced_by = ?10, changes = ?11, announce_at = ?12
+             WHERE no = ?1",
+        )?
+        .execute(params![
+            row.no,
+            row.live,
+            row.since.map(|since| since.millis()),
+            row.session,
+            row.revision,
+            state.start.map(|start| start.millis()),
+            state.begin.map(|(seq, _)| seq),
+            state.begin.map(|(_, received)| received.millis()),
+            state.announced,
+            state.announced_by,
+            state.changes,
+            state.announce_at.map(|at| at.millis()),
+        ])?;
+    }
+    tx.prepare_cached(
+        "UPDATE streams SET last = ?2, applied = ?3, oldest = ?4, newest = ?5, next_block = ?6, tail = ?7
+         WHERE no = ?1",
+    )?
+    .execute(params![
+        row.no,
+        row.last.millis(),
+        state.applied,
+        state.arrivals.map(|(oldest, _)| oldest.millis()),
+        state.arrivals.map(|(_, newest)| newest.millis()),
+        next_block,
+        tail,
+    ])
+    .map(drop)
+}
