@@ -8,6 +8,7 @@
 
 mod access;
 mod api;
+mod backup;
 mod console;
 mod endpoints;
 mod openapi;
@@ -63,6 +64,7 @@ pub(crate) struct Admin {
     wrong_tokens: access::WrongTokens,
     /// Limits the clients that watch events or streams.
     watchers: Arc<Semaphore>,
+    running_backup: backup::RunningBackup,
 }
 
 impl Admin {
@@ -85,6 +87,7 @@ impl Admin {
             clock,
             wrong_tokens: access::WrongTokens::default(),
             watchers: Arc::new(Semaphore::new(stream::MAX_CLIENTS)),
+            running_backup: backup::RunningBackup::default(),
         }
     }
 }

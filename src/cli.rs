@@ -59,7 +59,11 @@ enum CliCommand {
     /// Reads the configuration and the files it names, and changes nothing. Prints the URL for each
     /// field of the template of each source, the events that each handler receives, hints, and what
     /// it cannot check. The URLs contain the token of the source.
-    Check,
+    ///
+    /// With --store, reads the whole store instead, and prints a line for each damage and a summary.
+    /// Exits 0 if the store is whole, 1 if it is damaged. It changes nothing. It also checks a
+    /// backup.
+    Check(check::CheckArgs),
     /// Print a new CallbackKey: 32 random letters and digits
     ///
     /// Put it into the callback template and into the `keys` of the source.
@@ -95,6 +99,13 @@ enum CliCommand {
     /// First shows how many events these are, and asks. The events pass the handler's filters
     /// again.
     Replay(RemoteArgs<operate::ReplayArgs>),
+    /// Copy the store of a running server into a directory that a server can be started on
+    ///
+    /// Callbacks are accepted and delivered meanwhile; retention and deletions wait. The copy has
+    /// everything that was acknowledged before it began. If no server runs, the command opens the
+    /// store itself. To restore, start livehook with the directory as its inbox.path. Check a backup
+    /// with `livehook check --store DIR`.
+    Backup(operate::BackupArgs),
     /// Send callbacks like the platform to any receiver, and report the result
     ///
     /// Posts signed callbacks of realistic streams, and repeats those not answered 200 on the
@@ -164,7 +175,11 @@ fn run(cli: Cli) -> Result<(), Failed> {
             let config = load()?;
             serve::serve(file, config)
         }
-        CliCommand::Check => {
+        CliCommand::Check(args) if let Some(store) = args.store() => match store {
+            Some(path) => check::store::run(path),
+            None => check::store::run(&check::store_of(&load()?)?),
+        },
+        CliCommand::Check(_) => {
             let config = load()?;
             check::validate(&config).map_err(Failed::Setup)?;
             print(&check::report(&config).map_err(|error| Failed::Run(error.into()))?)
@@ -183,6 +198,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         CliCommand::Handlers(command) => command.operate(&file),
         CliCommand::Parked(command) => command.operate(&file),
         CliCommand::Replay(command) => command.operate(&file),
+        CliCommand::Backup(args) => args.run(&file),
         CliCommand::Simulate(args) => simulate::simulate(args),
     }
 }

@@ -22,6 +22,7 @@ macro_rules! on_engine {
 }
 
 mod arrivals;
+pub(crate) mod backup;
 mod cluster;
 #[cfg(test)]
 pub(crate) mod contract;
@@ -36,6 +37,7 @@ mod selection;
 pub(crate) mod settings;
 mod sweep;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use css_callbacks::{EventId, Timestamp};
@@ -43,9 +45,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::arrivals::Arrivals;
+use self::backup::{BackupError, BackupProgress, BackupSummary};
 use self::delivery::{
     DeliveryCommit, DeliveryRow, HandlerId, Owed, Parked, Registered, RowCounts, Start,
 };
+pub(crate) use self::embedded::{CheckError, StoreCheck, check_store, is_in_use};
 pub(crate) use self::error::OpenError;
 pub use self::error::StoreError;
 pub(crate) use self::postgres::SharedBoard;
@@ -96,6 +100,22 @@ pub(crate) enum Condition {
 pub(crate) struct Inbox {
     engine: Arc<Engine>,
     arrivals: Arc<Arrivals>,
+}
+
+/// A backup that only lacks its last step. A server refuses to start on it. Dropping it removes what was written.
+pub(crate) struct UnfinishedBackup(embedded::UnfinishedBackup);
+
+impl UnfinishedBackup {
+    /// The path of a file of this name in the backup, which the caller writes now.
+    pub(crate) fn file(&mut self, name: &str) -> PathBuf {
+        self.0.file(name)
+    }
+
+    /// Makes the backup one that a server can be started on.
+    pub(crate) async fn finish(self) -> Result<BackupSummary, BackupError> {
+        let finished = spawn_blocking(|| self.0.finish()).await;
+        finished.unwrap_or(Err(BackupError::Store(StoreError::Failed)))
+    }
 }
 
 /// The engines. They store differently and behave the same.
@@ -336,6 +356,23 @@ impl Inbox {
     /// Bytes on the disk.
     pub(crate) fn size(&self) -> u64 {
         on_engine!(self, store => store.size())
+    }
+
+    /// Copies an embedded store into a directory that does not exist or is empty. Retention and deletions wait until the backup is
+    /// finished or dropped. `beside`: bytes that the caller adds to it.
+    pub(crate) async fn back_up(
+        &self,
+        directory: &Path,
+        beside: u64,
+        progress: Arc<BackupProgress>,
+    ) -> Result<UnfinishedBackup, BackupError> {
+        match &*self.engine {
+            Engine::Embedded(store) => {
+                let backup = store.back_up(directory, beside, progress).await?;
+                Ok(UnfinishedBackup(backup))
+            }
+            Engine::Postgres(_) => Err(BackupError::Postgres),
+        }
     }
 
     /// Finishes what was begun and closes the store. Later calls fail.

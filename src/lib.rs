@@ -88,6 +88,8 @@ mod rejected;
 
 mod streams;
 
+mod backup;
+
 mod listener;
 
 mod ingress;

@@ -13,7 +13,7 @@ mod sqlite;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -114,6 +114,9 @@ enum RejectedBackend {
     Shared(Inbox),
 }
 
+/// The file of the list.
+pub(crate) const FILE: &str = "rejected.db";
+
 /// The rejected list.
 pub(crate) struct RejectedList {
     queue: Mutex<Option<SyncSender<ListCommand>>>,
@@ -132,7 +135,7 @@ trait Write: Send + 'static {
 impl RejectedList {
     /// Opens or creates the list in the inbox's directory.
     pub(crate) fn open(directory: &Path, metrics: Arc<Metrics>) -> rusqlite::Result<Self> {
-        let file = directory.join("rejected.db");
+        let file = directory.join(FILE);
         let store = SqliteStore::open(&file)?;
         let reader = Arc::new(Mutex::new(RejectedReader::open(&file)?));
         Ok(Self::start(store, RejectedBackend::File(reader), metrics))
@@ -213,6 +216,32 @@ impl RejectedList {
             reader.page(&wanted, limit)
         });
         page.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    /// How many bytes the file of the list has. A list in a shared inbox has none.
+    pub(crate) async fn size(&self) -> rusqlite::Result<u64> {
+        self.with_file(|reader| reader.size()).await
+    }
+
+    /// Copies the file of the list into a file that does not exist. Entries that wait to be written are left out.
+    pub(crate) async fn copy_into(&self, file: PathBuf) -> rusqlite::Result<()> {
+        self.with_file(move |reader| reader.copy_into(&file)).await
+    }
+
+    async fn with_file<T: Default + Send + 'static>(
+        &self,
+        work: impl FnOnce(&RejectedReader) -> rusqlite::Result<T> + Send + 'static,
+    ) -> rusqlite::Result<T> {
+        let RejectedBackend::File(reader) = &self.backend else {
+            return Ok(T::default());
+        };
+        let reader = reader.clone();
+        let done = spawn_blocking(move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&reader)
+        });
+        // A panic was printed already.
+        done.await.unwrap_or(Err(rusqlite::Error::InvalidQuery))
     }
 
     /// Removes entries from the list. Missing ones are ignored.

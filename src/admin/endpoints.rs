@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Admin, api, openapi, rejected, stream, streams};
+use super::{Admin, api, backup, openapi, rejected, stream, streams};
 
 pub(super) struct Endpoint {
     /// The HTTP method in lower case, as OpenAPI writes it.
@@ -29,6 +29,8 @@ pub(super) enum Body {
     Selection,
     /// Names a source, and says whether rejected callbacks are only counted.
     Recheck,
+    /// Names a directory on the server's machine.
+    Backup,
     /// Empty, or an empty object.
     Nothing,
 }
@@ -271,6 +273,29 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         body: None,
         answer: AnswerForm::One("Story"),
         route: || get(streams::stream),
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/backup",
+        name: "makeBackup",
+        summary: "Copy the embedded store into a directory on the server's machine that does not exist or is empty; the answer \
+            comes when the backup is done",
+        query: &[],
+        required: &[],
+        body: Some(Body::Backup),
+        answer: AnswerForm::One("Backup"),
+        route: || post(backup::start),
+    },
+    Endpoint {
+        method: "get",
+        path: "/api/backup",
+        name: "getBackupProgress",
+        summary: "How far the backup has come that is being made",
+        query: &[],
+        required: &[],
+        body: None,
+        answer: AnswerForm::One("BackupProgress"),
+        route: || get(backup::progress),
     },
     Endpoint {
         method: "get",

@@ -123,10 +123,12 @@ fn operation(endpoint: &Endpoint) -> Value {
         let name = match body {
             Body::Selection => "Selection",
             Body::Recheck => "Recheck",
+            Body::Backup => "BackupRequest",
             Body::Nothing => "Nothing",
         };
+        let required = matches!(body, Body::Selection | Body::Backup);
         operation["requestBody"] =
-            json!({ "required": body == Body::Selection, "content": json_of(schema_ref(name)) });
+            json!({ "required": required, "content": json_of(schema_ref(name)) });
     }
     operation
 }

@@ -23,6 +23,8 @@ pub(super) enum Problem {
     WrongMethod,
     /// Too many clients use this endpoint at once.
     Busy(&'static str),
+    /// What was asked for failed; the text says why.
+    Failed(StatusCode, String),
     /// The store failed.
     Store(StoreError),
     /// A bug in livehook.
@@ -32,6 +34,7 @@ pub(super) enum Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, message) = match self {
+            Self::Failed(status, message) => (status, message),
             Self::Bad(message) => (StatusCode::BAD_REQUEST, message),
             Self::NotAuthorized => (
                 StatusCode::UNAUTHORIZED,

@@ -1,11 +1,15 @@
 //! `livehook check`: errors of the configuration, the URLs to paste, what each handler receives,
 //! hints, and what was not checked.
 
+pub(super) mod store;
+
 use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use css_callbacks::{Kind, UrlField};
 
+use super::Failed;
 use crate::config::Config;
 use crate::dispatch::settings::{DeliveryOrder, HandlerSettings};
 use crate::inbox::settings::StoreSettings;
@@ -20,6 +24,31 @@ const PUBLISHED: [&str; 2] = [
 
 /// Replaces the host in URLs if `server.public_url` is not set.
 const PLACEHOLDER: &str = "http://YOUR-HOST";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// Check the store instead: read all of it, also while the server runs; without DIR, the store
+    /// of the configuration
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    store: Option<Option<PathBuf>>,
+}
+
+impl CheckArgs {
+    /// Which store to check, if one is to be checked; none of its own: that of the configuration.
+    pub(super) fn store(&self) -> Option<Option<&Path>> {
+        self.store.as_ref().map(Option::as_deref)
+    }
+}
+
+/// The directory of the embedded store.
+pub(super) fn store_of(config: &Config) -> Result<PathBuf, Failed> {
+    match &config.inbox.store {
+        StoreSettings::Sqlite(store) => Ok(store.path.clone()),
+        StoreSettings::Postgres(_) => Err(Failed::Setup(anyhow!(
+            "the store is in PostgreSQL, which checks its own files (pg_amcheck)"
+        ))),
+    }
+}
 
 /// Finds problems that loading the configuration does not find but that would stop a server at its
 /// start. Changes nothing.

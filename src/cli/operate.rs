@@ -1,5 +1,6 @@
 //! The commands that use the admin API of a running server.
 
+mod backup;
 mod events;
 mod follow;
 mod handlers;
@@ -18,6 +19,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::Value;
 
+pub(super) use self::backup::BackupArgs;
 pub(super) use self::events::EventsArgs;
 pub(super) use self::handlers::{HandlersArgs, ParkedArgs};
 pub(super) use self::rejected::RejectedArgs;
@@ -84,7 +86,7 @@ fn confirm(question: &str, yes: bool) -> Result<bool, Failed> {
 }
 
 /// `1 event`, `2 events`.
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }

@@ -6,7 +6,9 @@
 //! or the third.
 
 mod acceptor;
+mod backup;
 mod batcher;
+mod check;
 mod convert;
 mod damage;
 mod deletion;
@@ -35,10 +37,13 @@ use std::time::Duration;
 
 use css_callbacks::{EventId, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{RwLock, oneshot, watch};
 
 use self::acceptor::Request;
+pub(super) use self::backup::UnfinishedBackup;
 use self::batcher::Requests;
+pub(crate) use self::check::{CheckError, StoreCheck, check_store};
+pub(crate) use self::directory::is_in_use;
 use self::event_cache::EventCache;
 use self::health::Health;
 use self::log_maintenance::LogCommands;
@@ -55,6 +60,7 @@ use crate::auth::Authentic;
 use crate::budget::Charge;
 use crate::clock::Clock;
 use crate::event::{Event, Seq};
+use crate::metrics::Metrics;
 
 /// Rows that are removed in one go.
 const CHUNK: usize = 500;
@@ -71,6 +77,10 @@ pub(super) struct EmbeddedStore {
     health: Arc<Health>,
     clock: Clock,
     settings: InboxSettings,
+    min_free: Option<u64>,
+    metrics: Arc<Metrics>,
+    /// Retention and deletions hold it to read, a backup to write: it excludes them.
+    removals: Arc<RwLock<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Given back when it is closed.
     lock: Mutex<Option<File>>,

@@ -10,6 +10,8 @@
 //! the end proves that it had been synced, the log is damaged, and opening it fails with the events that are lost ([`open`]).
 
 mod appender;
+mod check;
+mod copy;
 mod index;
 mod keeper;
 mod reader;
@@ -26,10 +28,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::appender::{FullSegment, LogAppender};
+pub(super) use self::check::{Expected, LogReport, check};
 pub(super) use self::keeper::LogKeeper;
 pub(super) use self::reader::{LogEntry, LogReader, SegmentInfo};
 pub(super) use self::record::LogRecord;
-pub(super) use self::recovery::{EventLog, KnownState, open};
+pub(super) use self::recovery::{EventLog, KnownState, has_segments, open};
 pub(super) use self::segment::TimeSpan;
 pub(super) use self::volume::Directory;
 use crate::event::Seq;

@@ -166,6 +166,20 @@ impl RejectedReader {
         Ok(Self(conn))
     }
 
+    /// How many bytes it has, with those in SQLite's log.
+    pub(super) fn size(&self) -> rusqlite::Result<u64> {
+        let sql = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        self.0
+            .query_row(sql, [], |row| row.get::<_, i64>(0).map(i64::unsigned_abs))
+    }
+
+    /// Copies all of it into a file that does not exist.
+    pub(super) fn copy_into(&self, file: &Path) -> rusqlite::Result<()> {
+        let name = file.to_str();
+        let name = name.ok_or_else(|| rusqlite::Error::InvalidPath(file.to_owned()))?;
+        self.0.execute("VACUUM INTO ?1", [name]).map(drop)
+    }
+
     pub(super) fn page(
         &self,
         wanted: &RejectedQuery,

@@ -163,7 +163,7 @@ fn tables(file: &Path) -> BTreeSet<String> {
 fn the_tables_of_the_embedded_store_are_those_of_the_document() {
     let server = TestServer::start(&Settings::default());
     let format = read("docs/storage-format.md");
-    for name in ["inbox.db", "streams.db", "rejected.db"] {
+    for name in ["state.db", "streams.db", "rejected.db"] {
         let section = format.split(&format!("\n### `{name}`\n")).nth(1).unwrap();
         let section = section.split("\n#").next().unwrap();
         let named = section.split('`').filter(|text| text.ends_with(')'));

@@ -159,7 +159,7 @@ fn the_page_of_upgrades_counts_the_changes() {
     let database = postgres.rsplit('/').next().unwrap().trim_end_matches('"');
     let sql = "SELECT value FROM livehook.meta WHERE name = 'version'";
     let counts = [
-        version("inbox.db").to_string(),
+        version("state.db").to_string(),
         version("streams.db").to_string(),
         shared().sql(database, sql),
     ];

@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod architecture;
 mod authentication;
+mod backup;
 mod cli;
 mod clients;
 mod clocks;

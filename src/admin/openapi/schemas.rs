@@ -124,6 +124,15 @@ pub(super) fn schemas() -> Value {
             "dry_run": { "type": "boolean", "description": "only count, change nothing" },
         })),
         "Recheck": request(json!({ "source": text(), "dry_run": flag() })),
+        "BackupRequest": object(json!({
+            "dir": { "type": "string", "description": "an absolute path on the server's machine" },
+        })),
+        "Backup": object(json!({
+            "dir": text(), "events": number(), "bytes": number(), "seconds": { "type": "number" },
+        })),
+        "BackupProgress": object(json!({
+            "running": flag(), "bytes": number(), "total_bytes": number(),
+        })),
         "Nothing": { "type": "object", "maxProperties": 0 },
         "State": object(json!({ "state": text() })),
         "Count": without(json!({

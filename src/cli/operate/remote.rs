@@ -37,6 +37,13 @@ pub(in crate::cli) struct Access {
     admin_token_file: Option<PathBuf>,
 }
 
+impl Access {
+    /// Whether the options name a server.
+    pub(super) fn is_given(&self) -> bool {
+        self.admin.is_some()
+    }
+}
+
 /// A server's admin listener.
 pub(in crate::cli) struct Remote {
     client: Client,
@@ -98,6 +105,21 @@ impl Remote {
     pub(super) fn post_slow(&self, path: &[&str]) -> Result<Value, Failed> {
         self.runtime
             .block_on(self.ask(Method::POST, path, &[], None, SLOW_TIMEOUT))
+    }
+
+    /// Sends a POST request, within a future, whose work takes as long as it takes.
+    pub(super) async fn post_patiently(
+        &self,
+        path: &[&str],
+        body: &Value,
+    ) -> Result<Value, Failed> {
+        self.ask(Method::POST, path, &[], Some(body), Duration::MAX)
+            .await
+    }
+
+    /// Sends a GET request, within a future.
+    pub(super) async fn get_once(&self, path: &[&str]) -> Result<Value, Failed> {
+        self.ask(Method::GET, path, &[], None, ANSWER_TIMEOUT).await
     }
 
     /// Sends a DELETE request.

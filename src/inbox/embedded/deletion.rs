@@ -18,6 +18,8 @@ impl EmbeddedStore {
         let Some(newest) = seqs.iter().copied().max() else {
             return Ok(0);
         };
+        // A backup would get the body, and not that it is deleted.
+        let _unpinned = self.removals.read().await;
         if self.health.is_in_doubt() {
             tracing::error!(
                 "nothing is deleted before the state is surely on the disk; it is tried again when no other program reads state.db"

@@ -69,6 +69,14 @@ pub(super) fn create_durably(path: &Path) -> std::io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Whether a process uses the store in this directory. If that cannot be found out, one probably does.
+pub(crate) fn is_in_use(path: &Path) -> bool {
+    match File::open(path.join("livehook.lock")) {
+        Ok(file) => file.try_lock().is_err(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
 /// Takes the directory for this process. The lock goes with the process, however it ends.
 pub(super) fn lock(path: &Path, wait: Duration) -> Result<File, OpenError> {
     let unwritable = |error| OpenError::Unwritable {

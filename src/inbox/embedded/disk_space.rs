@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfs;
+
 /// Watches the room on the volume of the inbox.
 pub(super) struct DiskSpace {
     path: PathBuf,
@@ -30,12 +32,20 @@ impl DiskSpace {
     pub(super) fn is_short(&mut self) -> bool {
         // If the volume cannot be asked, nothing is refused: a write that fails will be noticed.
         if let Ok(volume) = rustix::fs::statvfs(&self.path) {
-            let floor = self
-                .min_free
-                .unwrap_or(DEFAULT_MIN_FREE.min(volume.f_blocks * volume.f_frsize / 10));
+            let floor = floor(&volume, self.min_free);
             let wanted = if self.short { floor + floor / 4 } else { floor };
-            self.short = volume.f_bavail * volume.f_frsize < wanted;
+            self.short = free(&volume) < wanted;
         }
         self.short
     }
+}
+
+/// How many bytes of a volume callbacks leave free.
+pub(super) fn floor(volume: &StatVfs, min_free: Option<u64>) -> u64 {
+    min_free.unwrap_or(DEFAULT_MIN_FREE.min(volume.f_blocks * volume.f_frsize / 10))
+}
+
+/// How many bytes of a volume can still be written.
+pub(super) fn free(volume: &StatVfs) -> u64 {
+    volume.f_bavail * volume.f_frsize
 }

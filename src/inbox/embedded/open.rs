@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::EmbeddedStore;
 use super::acceptor::Acceptor;
+use super::backup::UNFINISHED_STATE;
 use super::batcher;
 use super::convert::convert;
 use super::damage::{count_damaged, park_damaged};
@@ -52,6 +53,7 @@ impl EmbeddedStore {
         let layout = layout(settings, own);
         convert(path, &layout)?;
         create_durably(&path.join("log")).map_err(unwritable)?;
+        refuse_without_state(path)?;
         let (conn, in_doubt) = open_state(path)?;
         let (log, last) = open_log(path, &conn, layout)?;
         let EventLog {
@@ -102,7 +104,7 @@ impl EmbeddedStore {
             reads: Arc::new(Reads {
                 log: reader,
                 readers: Readers::new(path.join("state.db")),
-                damaged: damage_report(state.clone(), clock.clone(), metrics),
+                damaged: damage_report(state.clone(), clock.clone(), metrics.clone()),
             }),
             state,
             committed: watched,
@@ -110,6 +112,9 @@ impl EmbeddedStore {
             health,
             clock,
             settings: settings.clone(),
+            min_free: own.min_free,
+            metrics,
+            removals: Arc::default(),
             threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
         })
@@ -118,6 +123,26 @@ impl EmbeddedStore {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// Refuses a directory that has a log, or a part of a backup, but no state: to begin with an empty state would give handlers again
+/// what they have had, or forget what they are owed.
+fn refuse_without_state(path: &Path) -> Result<(), OpenError> {
+    if path.join("state.db").exists() {
+        return Ok(());
+    }
+    if path.join(UNFINISHED_STATE).exists() {
+        let reason =
+            "this is a backup that was not finished; make another one in an empty directory";
+        return Err(broken(path, reason.to_owned()));
+    }
+    let log = Directory::new(path.join("log"));
+    if event_log::has_segments(&log).map_err(|error| unwritable(path, error))? {
+        let reason = "log has events, but there is no state.db: put it back, or restore a backup; \
+            to go on with the events and forget what handlers have had, create an empty file of that name";
+        return Err(broken(path, reason.to_owned()));
+    }
+    Ok(())
 }
 
 /// Opens `state.db`. Returns whether it may hold what is not on the disk.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::damage::count_damaged;
 use super::deliveries;
 use super::handlers::{self, floor};
 use super::reads::ReadError;
@@ -75,6 +76,10 @@ impl EmbeddedStore {
 
     /// Removes the segments that nothing needs any more. Returns whether there were any.
     async fn remove_segments(&self) -> Result<bool, StoreError> {
+        // A backup needs what is there.
+        let Ok(_unpinned) = self.removals.try_read() else {
+            return Ok(false);
+        };
         if self.health.is_in_doubt() {
             return Ok(false);
         }
@@ -103,6 +108,10 @@ impl EmbeddedStore {
                 self.maintenance.remove(segment.first).await?;
                 any = true;
             }
+        }
+        if any {
+            let damaged = self.read_state(count_damaged).await?;
+            self.metrics.damaged_events.set(damaged);
         }
         Ok(any)
     }

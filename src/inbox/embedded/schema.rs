@@ -41,11 +41,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), SchemaError> {
         return Err(SchemaError::Foreign);
     }
     if done > known {
-        let found = tx.query_row(
-            "SELECT value FROM meta WHERE name = 'readable_by'",
-            [],
-            |row| row.get(0),
-        )?;
+        let found = readable_by(&tx)?;
         return if found > known {
             Err(SchemaError::Newer { found, known })
         } else {
@@ -62,6 +58,22 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), SchemaError> {
     tx.pragma_update(None, "user_version", known)?;
     tx.commit()?;
     Ok(())
+}
+
+/// Why the schema of a file cannot be read, if it cannot.
+pub(super) fn problem(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if pragma("application_id")? != i64::from(APPLICATION) {
+        return Ok(Some(SchemaError::Foreign.to_string()));
+    }
+    let (found, known) = (readable_by(conn)?, STEPS.len() as i64);
+    Ok((found > known).then(|| SchemaError::Newer { found, known }.to_string()))
+}
+
+/// The oldest format that may open the file.
+fn readable_by(conn: &Connection) -> rusqlite::Result<i64> {
+    let sql = "SELECT value FROM meta WHERE name = 'readable_by'";
+    conn.query_row(sql, [], |row| row.get(0))
 }
 
 #[cfg(test)]

@@ -71,17 +71,11 @@ pub(super) fn write(
     entries: &RecordTable,
     end: u64,
 ) -> io::Result<SegmentIndex> {
-    let mut ids: Vec<(u64, u32)> = entries.ids.iter().map(|(id, at)| (*id, *at)).collect();
-    ids.sort_unstable();
+    let ids = sorted_ids(entries);
     let fingerprints: Vec<u64> = ids.iter().map(|(fingerprint, _)| *fingerprint).collect();
     let pages: Vec<u64> = fingerprints.iter().step_by(PAGE).copied().collect();
     let filter = filter(&fingerprints);
-    let offsets = entries.offsets.iter().flat_map(|at| at.to_le_bytes());
-    let mut rest: Vec<u8> = offsets.collect();
-    for (fingerprint, at) in &ids {
-        rest.extend_from_slice(&fingerprint.to_le_bytes());
-        rest.extend_from_slice(&at.to_le_bytes());
-    }
+    let rest = rest(entries, &ids);
     let mut held: Vec<u8> = entries
         .spans
         .iter()
@@ -112,6 +106,24 @@ pub(super) fn write(
         pages,
         filter,
     })
+}
+
+/// The fingerprints with their records, in order.
+fn sorted_ids(entries: &RecordTable) -> Vec<(u64, u32)> {
+    let mut ids: Vec<(u64, u32)> = entries.ids.iter().map(|(id, at)| (*id, *at)).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// What is not held in memory.
+fn rest(entries: &RecordTable, ids: &[(u64, u32)]) -> Vec<u8> {
+    let offsets = entries.offsets.iter().flat_map(|at| at.to_le_bytes());
+    let mut rest: Vec<u8> = offsets.collect();
+    for (fingerprint, at) in ids {
+        rest.extend_from_slice(&fingerprint.to_le_bytes());
+        rest.extend_from_slice(&at.to_le_bytes());
+    }
+    rest
 }
 
 /// Without a filter the pages are asked; it is not made if two ids have the same fingerprint, which they never have here.
@@ -335,10 +347,25 @@ impl SegmentIndex {
 
     /// Reads all of the index: what is wrong with it, if anything.
     pub(super) fn check(&self, volume: &impl Volume) -> io::Result<Option<String>> {
+        let fits = crc32fast::hash(&self.read_rest(volume)?) == self.head.rest_crc;
+        Ok((!fits).then(|| "its checksum does not match".to_owned()))
+    }
+
+    /// Whether it is the index of a segment with this number and these records.
+    pub(super) fn fits(
+        &self,
+        volume: &impl Volume,
+        number: u64,
+        entries: &RecordTable,
+    ) -> io::Result<bool> {
+        let is_same = self.head.segment == number && self.spans == entries.spans;
+        Ok(is_same && self.read_rest(volume)? == rest(entries, &sorted_ids(entries)))
+    }
+
+    fn read_rest(&self, volume: &impl Volume) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; (self.head.held_at() - self.head.offsets_at()) as usize];
         read_exact(volume, self.head.first, &mut bytes, self.head.offsets_at())?;
-        let fits = crc32fast::hash(&bytes) == self.head.rest_crc;
-        Ok((!fits).then(|| "its checksum does not match".to_owned()))
+        Ok(bytes)
     }
 }
 

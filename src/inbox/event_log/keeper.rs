@@ -1,11 +1,11 @@
-//! What is done to a log beside writing it, while no answer waits: indexes, removal, erasure, a check of everything.
+//! What is done to a log beside writing it, while no answer waits: indexes, removal, erasure.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use super::appender::FullSegment;
-use super::reader::{LogEntry, LogReader};
+use super::reader::LogReader;
 use super::record::{self, HEAD, RecordHead};
 use super::segment::{self, Catalog, Find, Segment, lock};
 use super::volume::{BLOCK, LogFile, Volume};
@@ -16,8 +16,6 @@ use crate::event::Seq;
 const ZEROS: usize = 1 << 20;
 /// Under this name a spare file is made.
 const NEW_SPARE: &str = "spare.new";
-/// Events that are checked at once.
-const CHECKED: usize = 256;
 
 /// Does what no answer has to wait for.
 pub(in super::super) struct LogKeeper<V: Volume> {
@@ -153,27 +151,5 @@ impl<V: Volume> LogKeeper<V> {
             file.write_at(&record::erased(body.len()), at + body.start as u64)?;
         }
         touched.values().try_for_each(LogFile::sync)
-    }
-
-    /// Reads everything, and gives each damage to `found`, as a sentence.
-    pub(in super::super) fn check(&self, mut found: impl FnMut(String)) -> io::Result<()> {
-        let reader = LogReader::new(self.volume.clone(), self.catalog.clone());
-        for segment in self.catalog.segments().iter() {
-            if let Find::Disk(index) = &segment.find
-                && let Some(problem) = index.check(&*self.volume)?
-            {
-                found(format!("{}: {problem}", index::name(segment.first)));
-            }
-            let mut seq = segment.first - 1;
-            while seq < segment.last() {
-                for stored in reader.after(seq, CHECKED, usize::MAX)? {
-                    seq = stored.seq();
-                    if matches!(stored, LogEntry::Damaged(..)) {
-                        found(format!("{}: event {seq} is damaged", segment.name()));
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -105,6 +105,17 @@ impl<V: Volume> LogReader<V> {
         Ok(found)
     }
 
+    pub(super) fn volume(&self) -> &V {
+        &self.volume
+    }
+
+    /// The segments that begin with this event or an earlier one.
+    pub(super) fn segments_upto(&self, upto: Seq) -> Vec<Arc<Segment>> {
+        let segments = self.catalog.segments();
+        let wanted = segments.iter().filter(|segment| segment.first <= upto);
+        wanted.cloned().collect()
+    }
+
     /// The segment that holds an event.
     pub(super) fn segment_of(&self, seq: Seq) -> Option<Arc<Segment>> {
         let segments = self.catalog.segments();

@@ -29,14 +29,14 @@ pub(in super::super) struct KnownState {
 
 impl KnownState {
     /// Whether these events were removed.
-    fn is_removed(&self, first: Seq, last: Seq) -> bool {
+    pub(in super::super) fn is_removed(&self, first: Seq, last: Seq) -> bool {
         let at = self.removed.partition_point(|(_, end)| *end < first);
         let range = self.removed.get(at);
         range.is_some_and(|(from, upto)| *from <= first && last <= *upto)
     }
 
     /// The first removed event between these two; the second of them if there is none.
-    fn before_removed(&self, first: Seq, upto: Seq) -> Seq {
+    pub(super) fn before_removed(&self, first: Seq, upto: Seq) -> Seq {
         let at = self.removed.partition_point(|(_, end)| *end < first);
         self.removed
             .get(at)
@@ -49,6 +49,14 @@ pub(in super::super) struct EventLog<V: Volume> {
     pub(in super::super) appender: LogAppender<V>,
     pub(in super::super) reader: LogReader<V>,
     pub(in super::super) keeper: LogKeeper<V>,
+}
+
+/// Whether there is any file with events.
+pub(in super::super) fn has_segments(volume: &impl Volume) -> io::Result<bool> {
+    let files = volume.list()?;
+    Ok(files
+        .iter()
+        .any(|(name, _)| segment::first_of(name).is_some()))
 }
 
 /// Opens the log on a volume.
@@ -175,10 +183,16 @@ fn load<V: Volume>(
     let Some(scan) = scan.filter(|scan| scan.first == first) else {
         return match upto {
             // It was begun, and nothing was ever synced in it.
-            None => {
+            None if segment::is_unused(&file)? => {
                 volume.remove(&segment::name(first))?;
                 Ok(None)
             }
+            None => Err(lost(
+                volume,
+                first,
+                first,
+                segment::last_head(&file)?.max(first),
+            )),
             Some(next) => Err(lost(volume, first, first, next - 1)),
         };
     };

@@ -280,8 +280,31 @@ fn proven_behind(window: &mut Window<impl LogFile>, scan: &Scan, length: u64) ->
     Ok(proven)
 }
 
+/// Whether nothing was ever synced in a file: its head is in one sector, so a power cut leaves all of it or nothing.
+pub(super) fn is_unused(file: &impl LogFile) -> io::Result<bool> {
+    let mut head = [0; HEAD];
+    file.read_at(&mut head, 0)?;
+    Ok(head == [0; HEAD])
+}
+
+/// The last event in a file whose head cannot be read. 0 if there is none.
+pub(super) fn last_head(file: &impl LogFile) -> io::Result<Seq> {
+    let length = file.length()?;
+    let mut window = Window::new(file, length);
+    let (mut last, mut at) = (0, 0);
+    while at + HEAD as u64 <= length {
+        if let Some(head) = RecordHead::read(window.at(at, HEAD)?)
+            && head.fits(window.at(at, HEAD + usize::from(head.source))?)
+        {
+            last = last.max(head.seq);
+        }
+        at += ALIGN as u64;
+    }
+    Ok(last)
+}
+
 /// A part of a file in memory, which moves forward.
-struct Window<'a, F> {
+pub(super) struct Window<'a, F> {
     file: &'a F,
     length: u64,
     begin: u64,
@@ -289,7 +312,7 @@ struct Window<'a, F> {
 }
 
 impl<'a, F: LogFile> Window<'a, F> {
-    fn new(file: &'a F, length: u64) -> Self {
+    pub(super) fn new(file: &'a F, length: u64) -> Self {
         Self {
             file,
             length,
@@ -298,8 +321,12 @@ impl<'a, F: LogFile> Window<'a, F> {
         }
     }
 
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// The bytes from `at` on: at least `wanted`, unless the file ends before.
-    fn at(&mut self, at: u64, wanted: usize) -> io::Result<&[u8]> {
+    pub(super) fn at(&mut self, at: u64, wanted: usize) -> io::Result<&[u8]> {
         let end = self.length.min(at + wanted as u64);
         if at < self.begin || end > self.begin + self.bytes.len() as u64 {
             let size = (self.length - at.min(self.length)).min(wanted.max(WINDOW) as u64);

@@ -83,7 +83,12 @@ impl Volume for Directory {
         for entry in std::fs::read_dir(&self.0)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            files.push((name, entry.metadata()?.len()));
+            match entry.metadata() {
+                Ok(found) => files.push((name, found.len())),
+                // It was renamed or removed since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(files)
     }
