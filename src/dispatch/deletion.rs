@@ -70,6 +70,10 @@ impl Dispatch {
                 deleted.count += self.inbox.delete(chunk.to_vec()).await?;
             }
         }
+        if !dry_run {
+            // What an earlier deletion could not finish is not found any more.
+            self.inbox.delete(Vec::new()).await?;
+        }
         // After this each worker has handled the events that it read before.
         self.forget_everywhere(&[], &mut unreachable).await;
         deleted.without_appname = without_appname.values().sum();

@@ -31,6 +31,7 @@ mod stored;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -79,6 +80,8 @@ pub(super) struct EmbeddedStore {
     settings: InboxSettings,
     min_free: Option<u64>,
     metrics: Arc<Metrics>,
+    /// A deletion may have left bodies in files.
+    erasure_pending: AtomicBool,
     /// Retention and deletions hold it to read, a backup to write: it excludes them.
     removals: Arc<RwLock<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,

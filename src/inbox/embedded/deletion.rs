@@ -1,6 +1,6 @@
 //! Deletes events for good: first durably in the state, then their bodies are overwritten.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -13,11 +13,9 @@ use crate::event::Seq;
 use crate::inbox::StoreError;
 
 impl EmbeddedStore {
-    /// Removes these events with the rows of all handlers. When it returns, their bodies are in no file of the store any more.
+    /// Removes these events with the rows of all handlers. When it returns, their bodies are in no file of the store any more, nor
+    /// are those of deletions that failed before.
     pub(in super::super) async fn delete(&self, seqs: Vec<Seq>) -> Result<u64, StoreError> {
-        let Some(newest) = seqs.iter().copied().max() else {
-            return Ok(0);
-        };
         // A backup would get the body, and not that it is deleted.
         let _unpinned = self.removals.read().await;
         if self.health.is_in_doubt() {
@@ -26,35 +24,41 @@ impl EmbeddedStore {
             );
             return Err(StoreError::Failed);
         }
-        let log = self.reads.log.clone();
-        let seqs = Arc::new(seqs);
-        let wanted = seqs.clone();
-        let deleted = self
-            .write(move |conn| note_deleted(conn, &log, &wanted))
-            .await?;
-        self.cache.forget(newest);
-        if !deleted.is_empty() {
-            self.erase(deleted.clone()).await?;
-            self.state.empty_wal().await?;
+        let mut deleted = 0;
+        if let Some(newest) = seqs.iter().copied().max() {
+            self.erasure_pending.store(true, Ordering::Relaxed);
+            let log = self.reads.log.clone();
+            deleted = self
+                .write(move |conn| note_deleted(conn, &log, &seqs))
+                .await?;
+            self.cache.forget(newest);
         }
-        Ok(deleted.len() as u64)
+        if self.erasure_pending.load(Ordering::Relaxed) {
+            self.erase().await?;
+            self.erasure_pending.store(false, Ordering::Relaxed);
+        }
+        Ok(deleted)
     }
 
-    /// Overwrites the bodies of events that the state notes as deleted.
-    async fn erase(&self, seqs: Vec<Seq>) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Erase {
-            seqs: seqs.clone(),
-            reply,
-        });
-        let others = answer.await.unwrap_or(Err(StoreError::Failed))?;
-        self.maintenance.erase(others).await?;
-        self.write(move |conn| stored::note_erased(conn, &seqs))
-            .await
+    /// Overwrites the bodies of all events that the state notes as deleted.
+    async fn erase(&self) -> Result<(), StoreError> {
+        let seqs = self.read_state(stored::not_erased).await?;
+        if !seqs.is_empty() {
+            let (reply, answer) = oneshot::channel();
+            self.requests.send(Request::Erase {
+                seqs: seqs.clone(),
+                reply,
+            });
+            let others = answer.await.unwrap_or(Err(StoreError::Failed))?;
+            self.maintenance.erase(others).await?;
+            self.write(move |conn| stored::note_erased(conn, &seqs))
+                .await?;
+        }
+        self.state.empty_wal().await
     }
 }
 
-fn note_deleted(conn: &Connection, log: &Log, seqs: &[Seq]) -> rusqlite::Result<Vec<Seq>> {
+fn note_deleted(conn: &Connection, log: &Log, seqs: &[Seq]) -> rusqlite::Result<u64> {
     deliveries::delete(conn, seqs)?;
     stored::note_deleted(conn, log, seqs)
 }

@@ -14,9 +14,9 @@ use rusqlite::{Connection, ffi};
 use crate::inbox::OpenError;
 
 /// How long SQLite waits for another program that has the file locked.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A start waits no longer for a reader: it can do without.
-const READER_PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// A checkpoint waits no longer for a reader.
+pub(super) const READER_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Opens the file as every connection to it is opened.
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {

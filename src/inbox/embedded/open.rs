@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -115,6 +116,7 @@ impl EmbeddedStore {
             min_free: own.min_free,
             metrics,
             removals: Arc::default(),
+            erasure_pending: AtomicBool::new(false),
             threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
         })

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
 
-use super::directory::close;
+use super::directory::{PATIENCE, READER_PATIENCE, close};
 use super::health::{Alive, Health, Trouble};
 use crate::inbox::StoreError;
 
@@ -269,9 +269,12 @@ impl StateWriter {
     /// Whether a reader stood in the way, how many pages the WAL has, and how many of them are in the file.
     fn run_checkpoint(&self, mode: &str) -> rusqlite::Result<(bool, i64, i64)> {
         let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
-        self.conn.query_row(&checkpoint, [], |row| {
+        self.conn.busy_timeout(READER_PATIENCE)?;
+        let done = self.conn.query_row(&checkpoint, [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
+        });
+        self.conn.busy_timeout(PATIENCE)?;
+        done
     }
 }
 

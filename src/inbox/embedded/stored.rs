@@ -64,18 +64,14 @@ pub(super) fn note_removed(conn: &Connection, first: Seq, last: Seq) -> rusqlite
     Ok(())
 }
 
-/// Notes that these events are deleted. Returns those of them that were stored.
-pub(super) fn note_deleted(
-    conn: &Connection,
-    log: &Log,
-    seqs: &[Seq],
-) -> rusqlite::Result<Vec<Seq>> {
+/// Notes that these events are deleted. Returns how many of them were stored.
+pub(super) fn note_deleted(conn: &Connection, log: &Log, seqs: &[Seq]) -> rusqlite::Result<u64> {
     let mut delete = conn.prepare_cached("DELETE FROM kept WHERE seq = ?1")?;
     let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO deleted VALUES (?1, 0)")?;
-    let mut stored = Vec::new();
+    let mut stored = 0;
     for seq in seqs {
         if is_stored(conn, log, *seq)? {
-            stored.push(*seq);
+            stored += 1;
             if delete.execute([seq])? == 0 {
                 insert.execute([seq])?;
             }

@@ -106,3 +106,25 @@ async fn a_deletion_that_a_crash_interrupted_is_finished_by_the_next_start() {
         });
     assert!(damage.is_empty(), "{damage:?}");
 }
+
+#[tokio::test]
+async fn a_deletion_that_failed_is_finished_by_the_next_one() {
+    let bench = Bench::new();
+    bench.segment("room", 100).await;
+    let handler = bench.handler("h", 100).await;
+    let events = bench.after(0).await;
+    bench.commit(handler, 100, vec![retry(&events[3])]).await;
+    bench.clock.advance(8 * DAY);
+    bench.sweep().await;
+    // The write-ahead log cannot be emptied while somebody reads.
+    let reader = directory::connect(&bench.path().join("state.db")).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM kept")
+        .unwrap();
+    assert_eq!(bench.store().delete(vec![4]).await, Err(StoreError::Failed));
+    assert!(bench.stored().await.is_empty());
+    drop(reader);
+    assert!(contains(bench.dir.path(), "marker-4-"));
+    assert_eq!(bench.store().delete(Vec::new()).await, Ok(0));
+    assert!(!contains(bench.dir.path(), "marker-4-"));
+}
