@@ -77,7 +77,7 @@ impl Load {
             let marker = format!("{sender}-{number}");
             let body = signed(json!({
                 "event_type": 1, "app": "d", "appname": "live", "stream_id": format!("room-{sender}"),
-                "marker": marker, "padding": "x".repeat(900),
+                "marker": marker, "padding": "x".repeat(if number % 8 == 7 { 60_000 } else { 900 }),
             }));
             loop {
                 if self.over.load(Ordering::Relaxed) {
@@ -106,14 +106,14 @@ fn ready(server: &TestServer) -> u16 {
     server.client().get("/readyz").unwrap().status
 }
 
-/// Fills the volume under load and frees it again, both twice, and checks every acknowledged event.
-fn fills_up(min_free: &str, keep: u64) {
+/// Fills the volume under load and frees it again, several times, and checks every acknowledged event.
+fn fills_up(size: &str, min_free: &str, keep: u64) {
     let directory = tempfile::tempdir().unwrap();
-    let Some(volume) = Volume::mount(&directory.path().join("data"), "24m") else {
+    let Some(volume) = Volume::mount(&directory.path().join("data"), size) else {
         return;
     };
     let settings = Settings {
-        inbox: format!("min_free = \"{min_free}\""),
+        inbox: format!("min_free = \"{min_free}\"\nsegment_size = \"1MiB\""),
         ..Settings::with_handlers(FILE_HANDLER)
     };
     let server = TestServer::start_in(directory.path(), &settings);
@@ -127,7 +127,7 @@ fn fills_up(min_free: &str, keep: u64) {
                 scope.spawn(move || load.send(sender, client))
             })
             .collect();
-        for round in 1..=2 {
+        for round in 1..=4 {
             let taken = load.taken.load(Ordering::Relaxed);
             wait_for("callbacks to be taken", || {
                 (load.taken.load(Ordering::Relaxed) > taken + 100).then_some(())
@@ -188,12 +188,45 @@ fn fills_up(min_free: &str, keep: u64) {
 
 #[test]
 fn below_the_floor_callbacks_are_refused_until_there_is_room() {
-    fills_up("4MiB", 3 << 20);
+    fills_up("32m", "4MiB", 3 << 20);
 }
 
 #[test]
 fn a_full_volume_loses_nothing_and_works_again_with_room() {
-    fills_up("0B", 0);
+    fills_up("32m", "0B", 0);
+}
+
+/// There is room for a spare file at first, which is used when the volume is full.
+#[test]
+fn a_full_volume_with_a_spare_file_loses_nothing_and_works_again_with_room() {
+    fills_up("48m", "0B", 0);
+}
+
+#[test]
+fn below_the_floor_retention_makes_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::mount(&directory.path().join("data"), "24m") else {
+        return;
+    };
+    let settings = Settings {
+        inbox: "min_free = \"4MiB\"\nsegment_size = \"1MiB\"\nretention = \"1s\"".into(),
+        ..Settings::with_handlers(FILE_HANDLER)
+    };
+    let server = TestServer::start_in(directory.path(), &settings);
+    let mut client = server.client();
+    let mut push = |number: usize| {
+        let body = json!({ "event_type": 1, "number": number, "padding": "x".repeat(60_000) });
+        client.post("/css", signed(body)).unwrap().status
+    };
+    assert!((0..100).all(|number| push(number) == 200));
+    volume.fill(3 << 20);
+    assert_eq!(push(100), 503);
+    // Nobody else frees anything.
+    wait_for("it to be ready again", || {
+        (ready(&server) == 200).then_some(())
+    });
+    assert_eq!(push(100), 200);
+    assert!(server.stop().success());
 }
 
 #[test]
@@ -261,7 +294,7 @@ fn below_the_floor_positions_are_still_written() {
 #[test]
 fn a_limit_on_the_size_of_files_refuses_callbacks_and_kills_nothing() {
     let server = TestServer::start(&Settings::default());
-    // More than the limit leaves for the journal. The log is a file too, but a short one.
+    // More than the limit leaves for the log of events. What is printed goes to a file too, but a short one.
     let padding = "x".repeat(100_000);
     let callback = |n: u32| signed(json!({ "event_type": 1, "sequence": n, "padding": padding }));
     assert_eq!(server.post("/css", callback(1)).status, 200);
@@ -279,7 +312,7 @@ fn a_limit_on_the_size_of_files_refuses_callbacks_and_kills_nothing() {
     // Chance decides which of the files reaches its limit first. None is reported for every
     // callback.
     for message in [
-        "the journal could not be written",
+        "the log of events could not be written",
         "the store failed: callbacks",
     ] {
         let logged = server.log().matches(message).count();

@@ -1,10 +1,9 @@
 //! Callbacks are answered whatever hangs: a log that nobody reads, a secret file without data, an
-//! endless attempt, files that are removed.
+//! endless attempt.
 
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::reload::{RELOADED, reload};
-use crate::support::server::{FILE_HANDLER, livehook};
+use crate::support::server::livehook;
 use crate::support::target::{Target, reserve};
 use crate::support::{
     Client, KEY, Settings, TestServer, json_lines, now, signed, signed_with, wait_for, wait_up_to,
@@ -175,57 +174,4 @@ fn a_reload_waits_for_no_running_attempt() {
     let body = signed_with("Third", now() + 600, push("b"));
     assert_eq!(server.post("/css", body).status, 200);
     assert_eq!(count(), 1, "the attempt still runs, and none beside");
-}
-
-#[test]
-fn files_that_are_taken_away_are_noticed_before_anything_is_answered() {
-    type Take = fn(&Path);
-    let take: [(&str, Take); 3] = [
-        ("removed", |data| fs::remove_dir_all(data).unwrap()),
-        ("replaced", |data| {
-            let aside = data.with_extension("aside");
-            fs::rename(data, &aside).unwrap();
-            let copied = Command::new("cp").arg("-a").args([&aside, data]).status();
-            assert!(copied.unwrap().success());
-        }),
-        ("one file replaced", |data| {
-            let file = data.join("inbox.db");
-            let copy = data.join("copy");
-            fs::copy(&file, &copy).unwrap();
-            fs::rename(&copy, &file).unwrap();
-        }),
-    ];
-    for (what, take) in take {
-        let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
-        assert_eq!(server.post("/css", signed(push("a"))).status, 200);
-        take(&server.path().join("data"));
-        for number in 0..20 {
-            let answer = server.post("/css", signed(push(&format!("b{number}"))));
-            assert_eq!(answer.status, 503, "{what}");
-        }
-        let mut client = server.client();
-        assert_eq!(client.get("/readyz").unwrap().status, 503, "{what}");
-        let logged = server
-            .log()
-            .matches("the files of the store were taken away")
-            .count();
-        assert_eq!(logged, 1, "{what}: {}", server.log());
-    }
-}
-
-#[test]
-fn files_that_are_taken_away_are_noticed_without_callbacks() {
-    let server = TestServer::start(&Settings::default());
-    let data = server.path().join("data");
-    let aside = server.path().join("aside");
-    fs::rename(&data, &aside).unwrap();
-    let mut client = server.client();
-    wait_for("not ready", || {
-        (client.get("/readyz").unwrap().status == 503).then_some(())
-    });
-    fs::rename(&aside, &data).unwrap();
-    wait_for("ready", || {
-        (client.get("/readyz").unwrap().status == 200).then_some(())
-    });
-    assert_eq!(server.post("/css", signed(push("a"))).status, 200);
 }

@@ -61,7 +61,7 @@ fn power_cuts_beside_a_reader_lose_nothing() {
 }
 
 /// What fails, as `record.c` wants it, and goes on by itself.
-const FAILURES: [&str; 8] = [
+const FAILURES: [&str; 12] = [
     "sync inbox-accept/*.log 1 3000000",
     "sync inbox-log/*.log 1 2000000",
     "sync inbox-accept/log 1 2000000",
@@ -70,6 +70,10 @@ const FAILURES: [&str; 8] = [
     "sync index.new 1 1500000",
     "short inbox-accept/*.log 1 3000000",
     "write inbox-accept/*.log 1 3000000",
+    "full inbox-accept/*.log 1 3000000",
+    "full spare.new 1 1500000",
+    "full index.new 1 1500000",
+    "full state.db-wal 1 1500000",
 ];
 
 #[test]

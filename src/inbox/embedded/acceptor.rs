@@ -115,7 +115,7 @@ impl Acceptor {
         let written = match written {
             Ok(()) => {
                 self.show_written(refusal, has_work);
-                self.finish(batch, began);
+                self.finish(batch, began, has_work);
                 refusal.map_or(Ok(()), Err)
             }
             Err(error) => Err(self.fail(batch, &error)),
@@ -208,7 +208,7 @@ impl Acceptor {
     }
 
     /// Publishes and answers a batch that is on the disk.
-    fn finish(&mut self, batch: Batch, began: Instant) {
+    fn finish(&mut self, batch: Batch, began: Instant, has_work: bool) {
         if !batch.answers.is_empty() {
             let metrics = &self.metrics;
             metrics
@@ -221,8 +221,13 @@ impl Acceptor {
         if !batch.fresh.is_empty() {
             self.cache
                 .push(batch.fresh.iter().map(|(seq, callback)| (*seq, callback)));
-            // Before the answers: whoever has a receipt finds its event counted.
-            self.committed.send_replace(self.log.last());
+        }
+        if has_work || !batch.answers.is_empty() {
+            // Before the answers: whoever has a receipt finds its event counted. That may be the event of an earlier batch which
+            // was refused after it was written, because files seemed to be gone.
+            let last = self.log.last();
+            self.committed
+                .send_if_modified(|known| std::mem::replace(known, last) != last);
         }
         if batch.answers.is_empty() {
             return;

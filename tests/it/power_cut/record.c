@@ -5,7 +5,7 @@
  *   POWER_CUT_DIR   the directory, as an absolute path without links
  *   POWER_CUT_FAIL  "WHAT NAME N BYTES" fails the N-th call on the file NAME after so many bytes of records were written:
  *                   sync: a sync, once, with EIO; syncs: this one and all later ones
- *                   write: a write, after its first half was written, with EIO; short: it writes the half and says so
+ *                   write: a write, after its first half was written, with EIO; full: with ENOSPC; short: without an error
  *                   NAME may begin with *, and then with the end of a name. Before a slash it may name the thread.
  *
  * A record is six 64-bit numbers (type, inode, offset or result, length of what follows, length of its first part, time in
@@ -246,15 +246,21 @@ ssize_t pwrite64(int fd, const void *bytes, size_t len, off64_t at)
 	int error = 0;
 	if (!ours(fd))
 		return syscall(SYS_pwrite64, fd, bytes, len, at);
-	if (len > 512 && (fails(fd, "short") || (error = fails(fd, "write"))))
-		len = len / 1024 * 512;
+	if (len > 512) {
+		if (fails(fd, "write"))
+			error = EIO;
+		else if (fails(fd, "full"))
+			error = ENOSPC;
+		if (error || fails(fd, "short"))
+			len = len / 1024 * 512;
+	}
 	ssize_t written = syscall(SYS_pwrite64, fd, bytes, len, at);
 	if (written > 0) {
 		put(WRITE, ours(fd), at, bytes, written, NULL, 0);
 		if (path_of(fd, path) && is_log(path))
 			__sync_add_and_fetch(&written_records, written);
 	}
-	errno = error ? EIO : errno;
+	errno = error ? error : errno;
 	return error ? -1 : written;
 }
 

@@ -1,7 +1,6 @@
 //! Reads the recording that `record.c` wrote.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 /// A recorded operation and its time in milliseconds.
 pub(super) struct Record<'a> {
@@ -60,18 +59,6 @@ pub(super) enum Op<'a> {
     },
     /// The call that comes now fails, because the test wants it to.
     Failed,
-}
-
-/// Builds the recording library in a directory.
-pub(super) fn library(directory: &Path) -> PathBuf {
-    let library = directory.join("record.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/power_cut/record.c");
-    let built = Command::new("cc")
-        .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .status();
-    assert!(built.unwrap().success(), "the library cannot be built");
-    library
 }
 
 /// The recorded operations, in order.

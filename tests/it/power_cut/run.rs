@@ -11,9 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::recording::library;
 use crate::support::load::StopOnDrop;
-use crate::support::server::FILE_HANDLER;
+use crate::support::server::{FILE_HANDLER, preloaded};
 use crate::support::target::reserve;
 use crate::support::{Client, Settings, TestServer, signed, wait_for, wait_up_to};
 
@@ -136,7 +135,7 @@ impl Run {
             beside,
         };
         let (callbacks, admin) = (reserve(), reserve());
-        let library = library(run.directory.path());
+        let library = preloaded("power_cut/record.c", run.directory.path());
         let settings = |fail: Option<&str>| {
             let mut settings = run.settings().at(callbacks, admin);
             let mut set = |name: &str, value: &str| settings.env.push((name.into(), value.into()));

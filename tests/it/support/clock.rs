@@ -1,25 +1,16 @@
 //! Gives a server process its own clock, which a test can set while the process runs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
+use super::server::preloaded;
+
 /// The preloaded library, compiled once for all tests.
 static LIBRARY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
-    let library = directory.path().join("clock.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/clock.c");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, &source])
-        .arg("-ldl")
-        .status();
-    assert!(
-        compiled.unwrap().success(),
-        "cc could not compile {source:?}"
-    );
+    let library = preloaded("support/clock.c", directory.path());
     (directory, library)
 });
 

@@ -121,6 +121,25 @@ fn livehook_under(under: &[String]) -> Command {
     clean(command)
 }
 
+/// Compiles a library of the tests into a directory. The variable `LD_PRELOAD` has a server load it.
+pub fn preloaded(source: &str, directory: &Path) -> PathBuf {
+    let library = directory.join("preloaded.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it")
+        .join(source);
+    let compiled = Command::new("cc")
+        .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status();
+    assert!(
+        compiled.unwrap().success(),
+        "cc could not compile {}",
+        source.display()
+    );
+    library
+}
+
 /// Starts the process. Its log goes to `log.txt` in the directory.
 fn serve(directory: &Path, settings: &Settings) -> Child {
     std::fs::write(directory.join("livehook.toml"), settings.to_toml()).unwrap();
