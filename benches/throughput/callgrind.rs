@@ -5,14 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-/// The purpose of each thread.
-pub const THREADS: [&str; 5] = [
-    "runtime threads",
-    "intake thread",
-    "writer thread",
-    "WAL thread",
-    "other threads",
-];
+/// The names of threads by valgrind's numbers.
+pub type ThreadNames = BTreeMap<u32, String>;
+/// What threads did that had ended before they were named.
+const ENDED: &str = "ended meanwhile";
 
 /// The purpose of code.
 pub const KINDS: [&str; 11] = [
@@ -66,13 +62,13 @@ const OWN_SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
 /// Instructions by thread and by kind.
 #[derive(Default)]
 pub struct Counts {
-    pub threads: BTreeMap<&'static str, u64>,
+    pub threads: BTreeMap<String, u64>,
     pub kinds: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
     /// Reads all threads of the first dump. Its files begin with this path.
-    pub fn read(out: &Path) -> anyhow::Result<Self> {
+    pub fn read(out: &Path, names: &ThreadNames) -> anyhow::Result<Self> {
         let dir = out.parent().context("a file without a folder")?;
         let name = out.file_name().context("a file without a name")?;
         let begin = format!("{}.1-", name.to_string_lossy());
@@ -82,7 +78,7 @@ impl Counts {
             if entry.file_name().to_string_lossy().starts_with(&begin) {
                 // Function names may have any encoding.
                 let text = std::fs::read(entry.path())?;
-                counts.add_thread(&String::from_utf8_lossy(&text));
+                counts.add_thread(&String::from_utf8_lossy(&text), names);
             }
         }
         ensure!(counts.all() > 0, "callgrind has counted nothing");
@@ -95,10 +91,11 @@ impl Counts {
 
     /// Reads the format of callgrind's manual. The cost of a line belongs to the last `fn=` and to
     /// the last named file, which is a different one for inlined code.
-    fn add_thread(&mut self, text: &str) {
+    fn add_thread(&mut self, text: &str, names: &ThreadNames) {
         let (mut files, mut functions) = (Names::new(), Names::new());
         let (mut file, mut function) = ("", "");
         let mut of_a_call = false;
+        let mut number = None;
         let mut costs = BTreeMap::<(&str, &str), u64>::new();
         for line in text.lines() {
             if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
@@ -109,6 +106,9 @@ impl Counts {
                 }
                 continue;
             }
+            if let Some(thread) = line.strip_prefix("thread: ") {
+                number = thread.parse().ok();
+            }
             match line.split_once('=') {
                 Some(("fl" | "fi" | "fe", name)) => file = resolve(&mut files, name),
                 Some(("cfl" | "cfi", name)) => _ = resolve(&mut files, name),
@@ -118,24 +118,10 @@ impl Counts {
                 _ => {}
             }
         }
-        let has = |part: &str| {
-            costs
-                .keys()
-                .any(|(file, _)| file.strip_prefix(OWN_SOURCE) == Some(part))
-        };
-        let thread = if has("inbox/sqlite/intake/queue.rs") {
-            THREADS[1]
-        } else if has("inbox/sqlite/writer.rs") {
-            THREADS[2]
-        } else if has("inbox/sqlite/wal.rs") {
-            THREADS[3]
-        } else if costs.keys().any(|(file, _)| file.contains("/tokio-")) {
-            THREADS[0]
-        } else {
-            THREADS[4]
-        };
+        let thread = number.and_then(|number| names.get(&number));
+        let thread = thread.map_or(ENDED, String::as_str).to_owned();
+        *self.threads.entry(thread).or_default() += costs.values().sum::<u64>();
         for ((file, function), cost) in costs {
-            *self.threads.entry(thread).or_default() += cost;
             *self.kinds.entry(kind(file, function)).or_default() += cost;
         }
     }

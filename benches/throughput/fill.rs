@@ -6,7 +6,7 @@ use bytes::Bytes;
 use css_callbacks::sign;
 use livehook::{Clock, bench};
 
-use crate::callback::Template;
+use crate::callback::{Kinds, Template};
 use crate::generator::KEY;
 
 /// A seed above those of loads.
@@ -15,7 +15,7 @@ const SEED: u32 = 9999;
 /// Puts this many events into the store of livehook in this folder. Each is verified and accepted.
 pub fn fill(dir: &Path, events: u64) -> anyhow::Result<()> {
     bench::fill(dir, KEY, events, || {
-        let mut template = Template::new(0, SEED);
+        let mut template = Template::new(0, SEED, Kinds::Begins);
         move |number| Bytes::copy_from_slice(template.body(number))
     })
 }

@@ -1,6 +1,7 @@
 //! Instructions per callback, as callgrind counts them: far more repeatable than times, but of one
 //! thread at a time.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::callgrind::{Counts, KINDS, SHA2, THREADS};
+use crate::callback::Kinds;
+use crate::callgrind::{Counts, KINDS, SHA2, ThreadNames};
 use crate::measure::folder;
 use crate::process::Process;
 use crate::sender::{Load, Pace};
@@ -99,6 +101,7 @@ fn count_one(
             connections: CONNECTIONS,
             pace: Pace::Closed { number },
             seed,
+            kinds: Kinds::Begins,
         };
         let answers = load.send();
         answers.with_context(|| server.process.log_tail())
@@ -108,8 +111,35 @@ fn count_one(
     control(&["-i", "on"], &server.process)?;
     send(callbacks, 1)?;
     server.catch_up(ASK_EVERY)?;
+    let names = thread_names(&server.process)?;
     control(&["-d"], &server.process)?;
-    Counts::read(&out)
+    Counts::read(&out, &names)
+}
+
+/// The names that the running threads have in the system, by valgrind's numbers.
+fn thread_names(valgrind: &Process) -> anyhow::Result<ThreadNames> {
+    let output = Command::new("vgdb")
+        .arg(format!("--pid={}", valgrind.id()))
+        .args(["v.info", "scheduler"])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start vgdb, a part of valgrind")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    // A line such as "Thread 2: status = VgTs_WaitSys syscall 230 (lwpid 28726)".
+    let threads = said.lines().filter_map(|line| {
+        let (number, rest) = line.strip_prefix("Thread ")?.split_once(':')?;
+        let (_, id) = rest.rsplit_once("(lwpid ")?;
+        let id: u32 = id.split_once(')')?.0.parse().ok()?;
+        let name = if id == valgrind.id() {
+            "main".to_owned()
+        } else {
+            valgrind.thread_name(id)?
+        };
+        Some((number.parse().ok()?, name))
+    });
+    let names: ThreadNames = threads.collect();
+    ensure!(!names.is_empty(), "vgdb names no thread: {said}");
+    Ok(names)
 }
 
 fn control(what: &[&str], valgrind: &Process) -> anyhow::Result<()> {
@@ -148,8 +178,12 @@ impl fmt::Display for Instructions {
         row(f, "**without sha2**", &|counts| {
             counts.all() - kind(counts, SHA2)
         })?;
-        for name in THREADS {
-            row(f, name, &|counts| {
+        let threads = self
+            .counts
+            .iter()
+            .flat_map(|(_, counts)| counts.threads.keys());
+        for name in threads.collect::<BTreeSet<_>>() {
+            row(f, &format!("thread `{name}`"), &|counts| {
                 counts.threads.get(name).copied().unwrap_or(0)
             })?;
         }

@@ -14,12 +14,14 @@ mod generator;
 mod instant;
 mod instructions;
 mod measure;
+mod open_loop;
 mod peer;
 mod process;
 mod scenarios;
 mod sender;
 mod subject;
 mod table;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,13 +29,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
+use self::callback::Kinds;
 use self::measure::{Effort, OPEN_CONNECTIONS, folder};
+use self::open_loop::OpenPace;
 use self::scenarios::{Extent, Scenario};
 use self::subject::Subject;
-use self::table::{OpenLoop, OpenPace, Sample, Table};
-
-/// The rate of a second open loop in events per second, the same on all machines, to compare them.
-const COMMON_RATE: f64 = 5_000.0;
+use self::table::{Sample, Table};
 
 /// The number of callbacks of `--instructions`.
 const INSTRUCTIONS_OF: u64 = 20_000;
@@ -54,6 +55,9 @@ struct Options {
     /// The number of connections
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64,256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: Vec<u32>,
+    /// The rate of the second open loop, in events per second
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
     /// The folder of the stores, on the disk to measure [default: in the target directory]
     #[arg(long, value_name = "FOLDER", default_value = env!("CARGO_TARGET_TMPDIR"), hide_default_value = true)]
     dir: PathBuf,
@@ -114,6 +118,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         seconds: options.seconds,
         warm_up: 1,
         appends: 10_000,
+        written: 200_000,
         highest_rate: f64::INFINITY,
     };
     if !options.scenarios.is_empty() {
@@ -170,6 +175,7 @@ fn try_out(arguments: &[String]) -> anyhow::Result<()> {
         seconds: 1,
         warm_up: 0,
         appends: 100,
+        written: 1_000,
         highest_rate: 200.0,
     };
     let table = run(&options, &Subject::OWN, &effort)?;
@@ -217,15 +223,27 @@ fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Resu
         let Some(half) = open_rate else { continue };
         for (pace, rate) in [
             (OpenPace::Half, half),
-            (OpenPace::Common, COMMON_RATE.min(effort.highest_rate)),
+            (
+                OpenPace::Common,
+                f64::from(options.rate).min(effort.highest_rate),
+            ),
         ] {
-            let open = open_loop(rate, &options.dir, effort)
+            let open = open_loop::measure(rate, &options.dir, effort)
                 .with_context(|| format!("open loop at {rate:.0}/s: this run is INVALID"))?;
             eprintln!(
                 "round {round}: open loop at {rate:.0}/s: p99 {:.2} ms",
                 open.answers.p99
             );
             table.add_open_loop(pace, open);
+        }
+        for kinds in [Kinds::BeginsAndEnds, Kinds::Mixed] {
+            let written = written::measure(kinds, effort.written, &options.dir)
+                .with_context(|| format!("bytes written for {kinds}: this run is INVALID"))?;
+            eprintln!(
+                "round {round}: {kinds}: {:.0} bytes written for an event",
+                written.bytes
+            );
+            table.add_written(kinds, written);
         }
     }
     Ok(table)
@@ -241,13 +259,4 @@ fn closed_loop(
     let dir = folder(parent)?;
     let server = subject.start(dir.path())?;
     effort.closed_loop(&server, connections, 0)
-}
-
-/// Measures with a new process and a new store, right after the disk.
-fn open_loop(rate: f64, parent: &Path, effort: &Effort) -> anyhow::Result<OpenLoop> {
-    let dir = folder(parent)?;
-    let disk = disk::appends(dir.path(), effort.appends)?;
-    let server = Subject::Livehook.start(dir.path())?;
-    let answers = effort.open_loop(&server, rate)?;
-    Ok(OpenLoop { answers, disk })
 }

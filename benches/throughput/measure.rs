@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use crate::callback::Kinds;
 use crate::generator;
 use crate::process::Machine;
 use crate::sender::{Answers, Load, Pace};
@@ -25,6 +26,8 @@ pub struct Effort {
     pub warm_up: u32,
     /// The number of appends that are timed.
     pub appends: usize,
+    /// The number of callbacks for which the written bytes are counted.
+    pub written: u64,
     /// The highest rate of the open loop, in events per second.
     pub highest_rate: f64,
 }
@@ -84,6 +87,7 @@ impl Effort {
                 connections: OPEN_CONNECTIONS as usize,
                 pace: Pace::Open { rate, seconds },
                 seed,
+                kinds: Kinds::Begins,
             };
             let answers = load.send();
             answers.with_context(|| server.process.log_tail())

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// The unit of times in `/proc`, the same on every machine that Linux still runs on.
 const TICKS_PER_SECOND: u64 = 100;
@@ -119,11 +119,48 @@ impl Process {
         }
     }
 
+    /// Ends the process as [`stop`](Self::stop) does. Returns the bytes that it had written until then.
+    pub fn stop_and_count(&mut self) -> anyhow::Result<u64> {
+        signal(self.child.id(), Signal::TERM);
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let id = id.context("the process has no id")?;
+        let has_ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let until = Instant::now() + STOP_TIMEOUT;
+        // What it wrote can be read until it is waited for.
+        while waitid(WaitId::Pid(id), has_ended)?.is_none() {
+            ensure!(
+                Instant::now() < until,
+                "it does not end; {}",
+                self.log_tail()
+            );
+            sleep(Duration::from_millis(5));
+        }
+        let written = self.written()?;
+        self.stop()?;
+        Ok(written)
+    }
+
+    /// The bytes that this process alone has had the disk write.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
+        let bytes = text
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "));
+        let bytes = bytes.context("the system does not count written bytes")?;
+        Ok(bytes.parse()?)
+    }
+
     /// Kills the process.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// The name of one of its threads, unless that has ended.
+    pub fn thread_name(&self, thread: u32) -> Option<String> {
+        let path = format!("/proc/{}/task/{thread}/comm", self.child.id());
+        Some(std::fs::read_to_string(path).ok()?.trim_end().to_owned())
     }
 
     /// The resident memory of this process alone, in bytes: now, and the peak.

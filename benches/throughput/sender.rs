@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::callback::Template;
+use crate::callback::{Kinds, Template};
 
 /// The beginning and the end of every answer.
 const OK: &[u8] = b"HTTP/1.1 200 ";
@@ -35,6 +35,7 @@ pub struct Load {
     pub pace: Pace,
     /// As in [`Template::new`].
     pub seed: u32,
+    pub kinds: Kinds,
 }
 
 /// When requests are sent.
@@ -85,7 +86,7 @@ impl Load {
             .map(|number| Connection::open(self.port, number, &poll))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut free: VecDeque<usize> = (0..self.connections).collect();
-        let mut template = Template::new(self.port, self.seed);
+        let mut template = Template::new(self.port, self.seed, self.kinds);
         let (spacing, number) = match self.pace {
             Pace::Open { rate, seconds } => (1.0 / rate, (rate * f64::from(seconds)) as u64),
             Pace::Closed { number } => (0.0, number),

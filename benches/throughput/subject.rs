@@ -212,6 +212,35 @@ impl Server {
 }
 
 impl Server {
+    /// Waits until the board has all events and nothing is written any more. Returns the bytes that were written.
+    pub fn settle(&self) -> anyhow::Result<u64> {
+        self.wait_for_board()?;
+        let until = Instant::now() + TIMEOUT;
+        let mut written = self.process.written()?;
+        loop {
+            sleep(COMMIT_DELAY);
+            let before = std::mem::replace(&mut written, self.process.written()?);
+            if before == written {
+                return Ok(written);
+            }
+            ensure!(
+                Instant::now() < until,
+                "it does not stop writing; {}",
+                self.process.log_tail()
+            );
+        }
+    }
+
+    /// The bytes of zeros that livehook has written ahead.
+    pub fn zeros(&self) -> anyhow::Result<u64> {
+        match self.events {
+            Events::Metrics(admin) => metric(admin, |series| {
+                series == "livehook_inbox_preallocated_bytes_total"
+            }),
+            _ => Ok(0),
+        }
+    }
+
     /// The answer of the admin listener.
     pub fn ask_admin(&self, path: &str) -> anyhow::Result<String> {
         match self.events {

@@ -5,9 +5,10 @@ use std::fmt;
 
 use livehook::Clock;
 
-use crate::disk::Appends;
-use crate::sender::Answers;
+use crate::callback::Kinds;
+use crate::open_loop::{self, OpenLoop, OpenPace};
 use crate::subject::Subject;
+use crate::written::{self, Written};
 
 /// One measurement of a subject in a closed loop. Times of answers are milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -24,28 +25,12 @@ pub struct Sample {
     pub others: f64,
 }
 
-/// One measurement of livehook in an open loop.
-#[derive(Debug, Clone, Copy)]
-pub struct OpenLoop {
-    pub answers: Answers,
-    /// Measured just before the load.
-    pub disk: Appends,
-}
-
-/// The rate of an open loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OpenPace {
-    /// Half the rate of the closed loop.
-    Half,
-    /// The same on every machine.
-    Common,
-}
-
 /// All results.
 pub struct Table {
     head: String,
     samples: BTreeMap<(u32, Subject), Vec<Sample>>,
     open: BTreeMap<OpenPace, Vec<OpenLoop>>,
+    written: BTreeMap<Kinds, Vec<Written>>,
 }
 
 impl Table {
@@ -66,6 +51,7 @@ impl Table {
             ),
             samples: BTreeMap::new(),
             open: BTreeMap::new(),
+            written: BTreeMap::new(),
         }
     }
 
@@ -78,6 +64,10 @@ impl Table {
 
     pub fn add_open_loop(&mut self, pace: OpenPace, open: OpenLoop) {
         self.open.entry(pace).or_default().push(open);
+    }
+
+    pub fn add_written(&mut self, kinds: Kinds, written: Written) {
+        self.written.entry(kinds).or_default().push(written);
     }
 
     /// The median of the ratios of each round, in which both ran under the same conditions.
@@ -111,7 +101,7 @@ impl Table {
         let rate = median(|sample| sample.rate);
         writeln!(
             f,
-            "| {} | {} | {rate:.0} ± {:.0} % | {} | {} | {:.2} | {:.2} | {:.1} | {} | {:.0} |",
+            "| {} | {} | {rate:.0} ± {:.0} % | {} | {} | {:.2} | {:.2} | {:.1} | {} | {} | {:.0} |",
             key.1,
             key.0,
             spread / 2.0 / rate * 100.0,
@@ -120,6 +110,7 @@ impl Table {
             median(|sample| sample.p50),
             median(|sample| sample.p99),
             median(|sample| sample.cpu * 1e6),
+            self.ratio(key, Subject::Axum, |sample| sample.cpu),
             self.ratio(key, Subject::Livehook, |sample| sample.cpu),
             median(|sample| sample.memory as f64 / f64::from(1 << 20)),
         )
@@ -139,56 +130,15 @@ impl fmt::Display for Table {
         )?;
         writeln!(
             f,
-            "| server | connections | answers/s | × (a) | × (b) | p50 ms | p99 ms | CPU µs/event | CPU × (b) | RSS MiB |"
+            "| server | connections | answers/s | × (a) | × (b) | p50 ms | p99 ms | CPU µs/event | CPU × (a) | CPU × (b) | RSS MiB |"
         )?;
-        writeln!(f, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+        writeln!(f, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for (key, samples) in &self.samples {
             self.row(key, samples, f)?;
         }
-        if self.open.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            f,
-            "\n| (b), open loop | p50 ms | p99 ms | p99.9 ms | most ms | fdatasync p50 ms | p99 ms | p99 × fdatasync's | generator CPU µs/event |"
-        )?;
-        writeln!(f, "|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
-        for (pace, open) in &self.open {
-            open_row(*pace, open, f)?;
-        }
-        let all = self.open.values().flatten();
-        let late = all.clone().filter(|open| !open.answers.kept_up).count();
-        if late > 0 {
-            writeln!(
-                f,
-                "\nIn {late} of {} open loops the GENERATOR did not keep up: their times are too long.",
-                all.count()
-            )?;
-        }
-        Ok(())
+        open_loop::write_table(&self.open, f)?;
+        written::write_table(&self.written, f)
     }
-}
-
-fn open_row(pace: OpenPace, open: &[OpenLoop], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let median =
-        |of: fn(&OpenLoop) -> f64| percentile(&mut open.iter().map(of).collect::<Vec<_>>(), 0.5);
-    writeln!(
-        f,
-        "| {:.0}/s{} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} |",
-        median(|open| open.answers.rate),
-        match pace {
-            OpenPace::Half => ", half its rate",
-            OpenPace::Common => "",
-        },
-        median(|open| open.answers.p50),
-        median(|open| open.answers.p99),
-        median(|open| open.answers.p999),
-        median(|open| open.answers.max),
-        median(|open| open.disk.p50),
-        median(|open| open.disk.p99),
-        median(|open| open.answers.p99 / open.disk.p99),
-        median(|open| open.answers.cpu * 1e6),
-    )
 }
 
 /// The smallest value that is not exceeded by this share of the values; 0.5 is the median.

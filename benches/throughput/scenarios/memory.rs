@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{Extent, Findings, dead_handler};
+use crate::callback::Kinds;
 use crate::sender::{Load, Pace};
 use crate::subject::{livehook, program};
 
@@ -36,6 +37,7 @@ pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
         connections: CONNECTIONS,
         pace: Pace::Closed { number },
         seed: 0,
+        kinds: Kinds::Begins,
     };
     let answers = load.send();
     answers.with_context(|| server.process.log_tail())?;

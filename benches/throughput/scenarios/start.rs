@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 
 use super::{Extent, Findings, dead_handler};
+use crate::callback::Kinds;
 use crate::fill::fill;
 use crate::measure::OPEN_CONNECTIONS;
 use crate::sender::{Load, Pace};
@@ -68,6 +69,7 @@ fn kill_under_load(server: &mut Server, after: Duration, seed: u32) -> anyhow::R
         connections: OPEN_CONNECTIONS as usize,
         pace: Pace::Closed { number: u64::MAX },
         seed,
+        kinds: Kinds::Begins,
     };
     let ended = std::thread::scope(|scope| {
         let sending = scope.spawn(|| load.send());

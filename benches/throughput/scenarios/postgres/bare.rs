@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::callback::Template;
+use crate::callback::{Kinds, Template};
 use crate::measure::Effort;
 
 /// The connections that insert at a time, as in livehook. Each inserts its share of the rows that
@@ -56,7 +56,7 @@ pub fn rate(url: &str, under_way: u32, effort: &Effort) -> anyhow::Result<f64> {
 /// Inserts until this time. Returns the number of rows.
 async fn insert(url: String, writer: u32, batch: u32, until: Instant) -> anyhow::Result<u64> {
     let client = connect(&url).await?;
-    let mut template = Template::new(0, writer);
+    let mut template = Template::new(0, writer, Kinds::Begins);
     let mut rows = 0;
     while Instant::now() < until {
         let bodies: Vec<Vec<u8>> = (rows..rows + u64::from(batch))
