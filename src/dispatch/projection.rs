@@ -27,8 +27,8 @@ const PAGE_BYTES: usize = 1 << 20;
 const BATCH_DELAY: Duration = Duration::from_millis(20);
 /// The pause after a batch behind which there are more, as a multiple of the time that it took.
 const REST: u32 = 1;
-/// How often the projection is asked to write what it applied, and its position is written.
-const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// How often the projection is asked whether it is time to write, and its position is written.
+const FLUSH_CHECK: Duration = Duration::from_millis(500);
 /// The wait for a commit if everything is applied and written.
 const IDLE: Duration = Duration::from_secs(3600);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -145,7 +145,7 @@ impl ProjectionWorker {
         if self.position < upto {
             began.elapsed() * REST
         } else if self.written_position < self.position {
-            FLUSH_EVERY
+            FLUSH_CHECK
         } else {
             IDLE
         }
@@ -169,7 +169,7 @@ impl ProjectionWorker {
 
     /// Has the projection write what it applied, if it is time, and writes how far that is.
     async fn flush(&mut self, at_once: bool) {
-        self.next_flush = Instant::now() + FLUSH_EVERY;
+        self.next_flush = Instant::now() + FLUSH_CHECK;
         // A failure is retried at the next time. Without its lease it fails until the stop command.
         let Ok(flushed) = self.projection.flush(at_once) else {
             return;

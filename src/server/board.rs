@@ -81,7 +81,10 @@ impl BoardProjection {
 pub(super) async fn sweep(inbox: &Inbox, dispatch: &Dispatch, board: &Board, retention: Duration) {
     let pass = async {
         if let Some(id) = dispatch.projection_id(streams::NAME) {
-            board.before_sweep(id, retention).await?;
+            let is_ready = board.before_sweep(id, retention).await?;
+            if !is_ready {
+                return Ok(());
+            }
         }
         while inbox.sweep().await? {}
         board.after_sweep(retention).await?;

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Board, BoardBackend};
 use crate::auth::Authentic;
+use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::HandlerId;
 use crate::stream::StreamChange;
@@ -98,12 +99,7 @@ impl Board {
     /// Whether an event that the board has not read yet is older than the debounce.
     async fn is_behind(&self, handler: HandlerId) -> Result<bool, StoreError> {
         let newest = *self.inbox.committed().borrow();
-        let position = match &self.backend {
-            BoardBackend::File { store, .. } => {
-                self.write(store, |store| Ok(store.cursor())).await?
-            }
-            BoardBackend::Shared(_) => self.inbox.position(handler).await?,
-        };
+        let position = self.applied_to(handler).await?;
         if position >= newest {
             return Ok(false);
         }
@@ -111,6 +107,14 @@ impl Board {
         let max_lag = self.settings.debounce.max(Duration::from_secs(1)) + Duration::from_secs(1);
         let waiting = self.inbox.age_from(position + 1).await?;
         Ok(waiting.is_some_and(|age| age > max_lag))
+    }
+
+    /// The last event that the board has applied.
+    pub(super) async fn applied_to(&self, handler: HandlerId) -> Result<Seq, StoreError> {
+        match &self.backend {
+            BoardBackend::File { store, .. } => self.write(store, |store| Ok(store.cursor())).await,
+            BoardBackend::Shared(_) => self.inbox.position(handler).await,
+        }
     }
 
     fn event(&self, kind: Kind, change: &StreamChange) -> Authentic {

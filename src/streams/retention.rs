@@ -32,12 +32,16 @@ pub(super) struct SweepState {
 
 impl Board {
     /// Pins the begins of live streams in the inbox before retention removes them. `handler` is the
-    /// board's number in the inbox.
+    /// board's number in the inbox. Returns `false` if the sweep must wait: a board that is made again
+    /// does not know yet what to pin.
     pub(crate) async fn before_sweep(
         &self,
         handler: HandlerId,
         retention: Duration,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        if self.applied_to(handler).await? < self.inbox.position(handler).await? {
+            return Ok(false);
+        }
         let mut sweeps = self.sweeps.lock().await;
         sweeps.number += 1;
         if sweeps.number.is_multiple_of(FULL_EVERY) {
@@ -60,7 +64,9 @@ impl Board {
                 }
                 BoardBackend::Shared(board) => board.to_pin(after, old, CHUNK).await?,
             };
-            let Some(last) = last else { return Ok(()) };
+            let Some(last) = last else {
+                return Ok(true);
+            };
             if !pin.is_empty() {
                 let seqs = pin.iter().map(|(seq, _)| *seq).collect();
                 // Noted first: what is pinned and not noted would never be unpinned.

@@ -71,6 +71,13 @@ impl Bench {
         Board::open(dir.path(), inbox, clock, Arc::default(), settings).unwrap()
     }
 
+    /// Removes the file of the board.
+    fn lose(&self) {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.dir.path().join(format!("streams.db{ending}")));
+        }
+    }
+
     /// As after a start: the board continues from the file.
     fn reopen(&mut self) {
         self.board = Self::open(&self.dir, &self.inbox, &self.clock);

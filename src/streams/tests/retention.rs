@@ -41,7 +41,9 @@ impl Bench {
     }
 
     async fn sweep(&self, handler: HandlerId) {
-        self.board.before_sweep(handler, RETENTION).await.unwrap();
+        if !self.board.before_sweep(handler, RETENTION).await.unwrap() {
+            return;
+        }
         while self.inbox.sweep().await.unwrap() {}
         self.board.after_sweep(RETENTION).await.unwrap();
     }
@@ -207,12 +209,8 @@ async fn a_lost_or_damaged_board_is_rebuilt() {
     let live = bench.live().await;
     let file = bench.dir.path().join("streams.db");
     for damage in ["", "this text is not a database"] {
-        for ending in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(bench.dir.path().join(format!("streams.db{ending}")));
-        }
-        if damage.is_empty() {
-            std::fs::remove_file(&file).unwrap();
-        } else {
+        bench.lose();
+        if !damage.is_empty() {
             std::fs::write(&file, damage).unwrap();
         }
         bench.reopen();
@@ -223,6 +221,22 @@ async fn a_lost_or_damaged_board_is_rebuilt() {
     // Opening an intact board again changes nothing.
     bench.reopen();
     assert_eq!(bench.live().await, live);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_waits_until_a_lost_board_is_made_again() {
+    let mut bench = Bench::of("sqlite").await;
+    let handler = bench.register().await;
+    bench.callback(handler, "on", 1, 1).await;
+    // It was stopped before the begin was old enough to be pinned.
+    bench.lose();
+    bench.reopen();
+    bench.clock.advance(2 * RETENTION);
+    bench.sweep(handler).await;
+    bench.read_on().await;
+    bench.sweep(handler).await;
+    assert_eq!(bench.stored().await, 1);
+    assert_eq!(bench.live().await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
