@@ -330,8 +330,8 @@ impl EmbeddedStore {
 
     /// Finishes what was sent before and closes the files.
     pub(super) fn close(&self) {
+        // The thread that accepts ends the others.
         self.requests.send(Request::Close);
-        self.state.close();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let was_open = !threads.is_empty();

@@ -87,6 +87,7 @@ impl EmbeddedStore {
             cache: cache.clone(),
             health: health.clone(),
             maintenance: maintenance.clone(),
+            state: state.clone(),
             runtime,
         };
         let threads = [
