@@ -157,9 +157,14 @@ impl<V: Volume> LogAppender<V> {
     /// Writes over the bodies of those of these events that are in the segment that is written to, synced. Returns the others,
     /// which [`LogKeeper::erase`](super::LogKeeper::erase) has to be told of.
     pub(in super::super) fn erase(&mut self, seqs: &[Seq]) -> io::Result<Vec<Seq>> {
-        let Some(open) = self.open.as_mut().filter(|open| !open.failed) else {
+        let Some(open) = &mut self.open else {
             return Ok(seqs.to_vec());
         };
+        // After a failure these are written once more.
+        seqs.iter().for_each(|seq| open.erase_record(*seq));
+        if open.failed {
+            return Ok(seqs.to_vec());
+        }
         let first = open.segment.first;
         let (mine, others): (Vec<Seq>, Vec<Seq>) = seqs.iter().partition(|seq| **seq >= first);
         let erased = mine.iter().try_for_each(|seq| open.erase(*seq));
@@ -304,14 +309,19 @@ impl<F: LogFile> OpenSegment<F> {
         self.file.write_at(&erased, at + body.start as u64)?;
         let block_at = self.end - self.block.len() as u64;
         overlay(&mut self.block, block_at, &erased, at + body.start as u64);
+        Ok(())
+    }
+
+    /// Writes over the body of an event among the records of the unfinished block.
+    fn erase_record(&mut self, seq: Seq) {
         let mut offset = 0;
         while let Some(head) = self.records.get(offset..).and_then(RecordHead::read) {
             if head.seq == seq {
-                self.records[offset..][body.clone()].copy_from_slice(&erased);
+                let erased = record::erased(head.body as usize);
+                self.records[offset..][head.body()].copy_from_slice(&erased);
             }
             offset += head.length();
         }
-        Ok(())
     }
 
     /// Takes in a batch that is on the disk.

@@ -3,6 +3,7 @@
 mod check;
 mod cuts;
 mod disk;
+mod erasing;
 
 use std::sync::Arc;
 use std::time::Duration;
