@@ -94,7 +94,12 @@ impl<V: Volume> LogReader<V> {
             let end = segments.get(at).map_or(Seq::MAX, |next| next.first);
             seq = seq.max(segment.first - 1);
             let wanted = (limit - found.len()).min((end - seq - 1) as usize);
-            for stored in self.read(segment, seq + 1, wanted, bytes - size.min(bytes))? {
+            let read = self.read(segment, seq + 1, wanted, bytes - size.min(bytes));
+            let Some(read) = self.unless_removed(segment, read)? else {
+                seq = segment.last().min(end - 1);
+                continue;
+            };
+            for stored in read {
                 seq = stored.seq();
                 if let LogEntry::Event(event) = &stored {
                     size += event.body().len();
@@ -244,7 +249,8 @@ impl<V: Volume> LogReader<V> {
             let found = match &segment.find {
                 Find::Memory(entries) => lock(entries).ids.get(&fingerprint).copied(),
                 Find::Disk(index) if in_span(index.span()) => {
-                    index.find(&*self.volume, fingerprint)?
+                    let found = index.find(&*self.volume, fingerprint);
+                    self.unless_removed(segment, found)?.flatten()
                 }
                 Find::Disk(_) => None,
             };
@@ -261,11 +267,26 @@ impl<V: Volume> LogReader<V> {
 
     /// The event of a record, if it is whole and was not erased.
     fn nth(&self, segment: &Segment, ordinal: usize) -> io::Result<Option<Event>> {
-        let found = self.read(segment, segment.first + ordinal as Seq, 1, 0)?;
+        let found = self.read(segment, segment.first + ordinal as Seq, 1, 0);
+        let found = self.unless_removed(segment, found)?.unwrap_or_default();
         Ok(found.into_iter().find_map(|stored| match stored {
             LogEntry::Event(event) => Some(event),
             LogEntry::Erased(_) | LogEntry::Damaged(..) => None,
         }))
+    }
+
+    /// What was read from a segment. `None` if it was removed meanwhile, as its files were looked for.
+    fn unless_removed<T>(&self, segment: &Segment, read: io::Result<T>) -> io::Result<Option<T>> {
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let segments = self.catalog.segments();
+                match segments.iter().any(|other| other.number == segment.number) {
+                    true => Err(error),
+                    false => Ok(None),
+                }
+            }
+            other => other.map(Some),
+        }
     }
 
     /// Where so many records begin, and where the last of them ends, if there is one more.
