@@ -56,7 +56,7 @@ impl EmbeddedStore {
         create_durably(&path.join("log")).map_err(unwritable)?;
         refuse_without_state(path)?;
         let (conn, in_doubt) = open_state(path)?;
-        let (log, last) = open_log(path, &conn, layout)?;
+        let (log, last) = open_log(path, (&conn, in_doubt), layout)?;
         let EventLog {
             appender,
             reader,
@@ -176,7 +176,7 @@ fn open_state(path: &Path) -> Result<(Connection, bool), OpenError> {
 /// Opens the log. Returns it with the number of its last event.
 fn open_log(
     path: &Path,
-    conn: &Connection,
+    (conn, in_doubt): (&Connection, bool),
     layout: Layout,
 ) -> Result<(EventLog<Directory>, Seq), OpenError> {
     let sqlite = |error| sqlite(path, &error);
@@ -185,6 +185,7 @@ fn open_log(
         last: stored::last_seq(conn).map_err(sqlite)?,
         removed: stored::removed_ranges(conn).map_err(sqlite)?,
         erasing: erasing.iter().copied().collect(),
+        in_doubt,
     };
     let volume = Arc::new(Directory::new(path.join("log")));
     let log = event_log::open(volume, layout, &known).map_err(|error| match error {

@@ -113,12 +113,7 @@ impl<V: Volume> LogKeeper<V> {
     pub(in super::super) fn remove(&self, first: Seq) -> io::Result<()> {
         self.catalog
             .change(|segments| segments.retain(|segment| segment.first != first));
-        for name in [segment::name(first), index::name(first)] {
-            match self.volume.remove(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        remove_files(&*self.volume, first)?;
         self.volume.sync()
     }
 
@@ -152,4 +147,15 @@ impl<V: Volume> LogKeeper<V> {
         }
         touched.values().try_for_each(LogFile::sync)
     }
+}
+
+/// Removes the files of a segment, as far as they are there.
+pub(super) fn remove_files(volume: &impl Volume, first: Seq) -> io::Result<()> {
+    for name in [segment::name(first), index::name(first)] {
+        match volume.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }

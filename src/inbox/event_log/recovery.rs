@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::appender::{LogAppender, NEW};
 use super::index::{self, SegmentIndex};
-use super::keeper::LogKeeper;
+use super::keeper::{LogKeeper, remove_files};
 use super::reader::LogReader;
 use super::segment::{self, Catalog, Find, Scan, Segment};
 use super::volume::{LogFile, Volume};
@@ -25,6 +25,8 @@ pub(in super::super) struct KnownState {
     pub(in super::super) removed: Vec<(Seq, Seq)>,
     /// The bodies of these events were being erased.
     pub(in super::super) erasing: BTreeSet<Seq>,
+    /// A power cut could take this knowledge back: no files are removed because of it.
+    pub(in super::super) in_doubt: bool,
 }
 
 impl KnownState {
@@ -80,7 +82,9 @@ pub(in super::super) fn open<V: Volume>(
         // What is removed between this segment and the next was never in this one.
         let upto = upto.map(|upto| known.before_removed(*first, upto));
         if known.is_removed(*first, *first) {
-            volume.remove(&segment::name(*first))?;
+            if !known.in_doubt {
+                remove_files(&*volume, *first)?;
+            }
             continue;
         }
         let Some((segment, end)) = load(&*volume, *first, upto, &known.erasing)? else {

@@ -134,6 +134,7 @@ fn expected(conn: &Connection) -> rusqlite::Result<Expected> {
         last: stored::last_seq(conn)?,
         removed: stored::removed_ranges(conn)?,
         erasing: stored::not_erased(conn)?.into_iter().collect(),
+        in_doubt: false,
     };
     let erased = seqs(conn, "SELECT seq FROM deleted WHERE erased = 1")?;
     Ok(Expected { known, erased })
