@@ -68,6 +68,9 @@ impl StateWrites {
             // A statement may sync, too. SQLite then ends the transaction with another error.
             if let Err(error) = &result {
                 health.condemn_if_not_synced(error);
+                if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+                    health.found_full();
+                }
                 tracing::error!(store.error = %error, "a write to the store failed");
             }
             Box::new(move |committed| {
@@ -284,12 +287,17 @@ fn in_savepoint<T>(
 ) -> rusqlite::Result<T> {
     conn.execute_batch("SAVEPOINT job")?;
     let result = job(conn);
-    conn.execute_batch(if result.is_ok() {
-        "RELEASE job"
-    } else {
-        "ROLLBACK TO job; RELEASE job"
-    })?;
-    result
+    let ended = conn.execute_batch(match result {
+        Ok(_) => "RELEASE job",
+        Err(_) => "ROLLBACK TO job; RELEASE job",
+    });
+    if ended.is_err() && !conn.is_autocommit() {
+        // What the job did must not be committed with the others.
+        conn.execute_batch("ROLLBACK")?;
+    }
+    // The first error is the cause: after some, SQLite has ended the transaction, and there is no savepoint to go back to.
+    let value = result?;
+    ended.map(|()| value)
 }
 
 #[cfg(test)]
