@@ -40,6 +40,15 @@ impl EmbeddedStore {
         Ok(deleted)
     }
 
+    /// Does what deletions left because they failed, or because nobody waited for their end.
+    pub(super) async fn finish_deletions(&self) {
+        let is_pending = self.erasure_pending.load(Ordering::Relaxed);
+        if is_pending && !self.health.is_in_doubt() && self.removals.try_read().is_ok() {
+            // If it fails again, the log has the cause.
+            let _ = self.delete(Vec::new()).await;
+        }
+    }
+
     /// Overwrites the bodies of all events that the state notes as deleted.
     async fn erase(&self) -> Result<(), StoreError> {
         let seqs = self.read_state(stored::not_erased).await?;

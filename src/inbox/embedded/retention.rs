@@ -38,13 +38,13 @@ enum Fate {
 impl EmbeddedStore {
     /// One round of retention. Returns whether there is more to do.
     pub(in super::super) async fn sweep(&self) -> Result<bool, StoreError> {
+        self.finish_deletions().await;
         let has_more = self.sweep_deliveries().await?;
         self.end_segment(segment_span(self.settings.retention))
             .await?;
         let removed = self.remove_segments().await?;
         if removed || !has_more {
-            self.write(|conn| stored::drop_unneeded_copies(conn))
-                .await?;
+            self.write(stored::drop_unneeded_copies).await?;
         }
         Ok(has_more)
     }
@@ -85,7 +85,7 @@ impl EmbeddedStore {
         }
         let old = AgeCutoff::older_than(self.settings.retention, self.clock.now());
         let segments = self
-            .read(move |reads| Ok(old_segments(&reads.log, old)?))
+            .read(move |reads| old_segments(&reads.log, old))
             .await?;
         let mut any = false;
         for segment in segments {
