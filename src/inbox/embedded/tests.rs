@@ -1,8 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
+mod crash;
 mod damage;
 mod deletion;
+mod erasing;
 mod failures;
+mod flips;
+mod open;
+mod recovers;
+mod removal;
 mod retention;
 
 use std::path::Path;

@@ -4,13 +4,13 @@ use super::*;
 use crate::inbox::delivery::ReplayedDelivery;
 use crate::inbox::embedded::damage::DAMAGED;
 
-fn flip(file: &Path, at: usize) {
+pub(super) fn flip(file: &Path, at: usize) {
     let mut bytes = std::fs::read(file).unwrap();
     bytes[at] ^= 4;
     std::fs::write(file, bytes).unwrap();
 }
 
-fn place(file: &Path, text: &str) -> usize {
+pub(super) fn place(file: &Path, text: &str) -> usize {
     let bytes = std::fs::read(file).unwrap();
     bytes
         .windows(text.len())
