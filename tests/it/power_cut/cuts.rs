@@ -61,11 +61,16 @@ impl<'a> Known<'a> {
 /// length has just changed, and some soon after what the run is about.
 fn moments(records: &[Record], cuts: u64, chance: &mut Chance) -> Vec<u64> {
     let mut turns = Vec::new();
-    let mut focus = None;
+    let mut focus: Option<u64> = None;
     for (n, record) in (0..).zip(records) {
         match &record.op {
             Op::Failed => focus = focus.or(Some(n)),
             Op::Request { marker, .. } if *marker == DELETION => focus = Some(n),
+            // Retention begins.
+            Op::Unlink { path } if path.extension().is_some_and(|end| end == "log") => {
+                focus = focus.or(Some(n));
+                turns.push(n);
+            }
             Op::SyncBegin { .. } | Op::SyncEnd { .. } | Op::Truncate { .. } => turns.push(n),
             Op::Unlink { .. } | Op::Rename { .. } => turns.push(n),
             _ => {}
@@ -74,7 +79,7 @@ fn moments(records: &[Record], cuts: u64, chance: &mut Chance) -> Vec<u64> {
     let last = records.len() as u64 - 1;
     let moment = |cut| match (cut % 3, focus) {
         (0, _) => chance.below(last),
-        (1, Some(focus)) => last.min(focus + chance.below(500)),
+        (1, Some(focus)) => last.min(focus.saturating_sub(50) + chance.below(500)),
         _ => turns[chance.below(turns.len() as u64) as usize],
     };
     let mut moments: Vec<u64> = (0..cuts).map(moment).collect();
@@ -90,6 +95,9 @@ pub(super) fn cut(name: &str, run: &Run) {
     let count = |wanted: fn(&Op) -> bool| records.iter().filter(|one| wanted(&one.op)).count();
     let failed = count(|op| matches!(op, Op::Failed));
     assert_eq!(failed > 0, run.beside.fail.is_some(), "{name}: it failed");
+    let removed =
+        count(|op| matches!(op, Op::Unlink { path } if path.to_str().unwrap().ends_with(".log")));
+    assert!(removed > 0 || run.beside.retention.is_none(), "{name}");
     let acknowledged = cut_in(&records, cuts, run).unwrap_or_else(|lost| panic!("{name}: {lost}"));
     assert!(acknowledged >= run.sent.answered.load(Ordering::Relaxed));
     let named = |ending: &str| {
@@ -100,12 +108,11 @@ pub(super) fn cut(name: &str, run: &Run) {
         records.iter().filter(is_named).count()
     };
     println!(
-        "{name}: {cuts} power cuts, {acknowledged} acknowledged, {} records, {} segments, {} indexes, {} spares, {} removed",
+        "{name}: {cuts} power cuts, {acknowledged} acknowledged, {} records, {} segments, {} indexes, {} spares, {removed} removed",
         records.len(),
         named(".log"),
         named(".idx"),
         named("/spare"),
-        count(|op| matches!(op, Op::Unlink { path } if path.to_str().unwrap().ends_with(".log"))),
     );
 }
 

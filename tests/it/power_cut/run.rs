@@ -167,6 +167,7 @@ impl Run {
             }
             if run.beside.retention.is_some() {
                 let first = run.data().join("log/00000000000000000001.log");
+                wait_for("a segment", || first.exists().then_some(()));
                 wait_for("retention", || (!first.exists()).then_some(()));
             }
             if run.beside.after != After::Nothing {
