@@ -35,8 +35,8 @@ const VERSION: i64 = 2;
 /// What was applied is written after this time at the latest, unless a reader wants it earlier.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// It is written earlier if so many streams have changed, or so many facts and places are in memory:
-/// together less than 10 MiB.
-const MAX_STREAMS: usize = 8192;
+/// together a few MiB.
+const MAX_STREAMS: usize = 4096;
 const MAX_FACTS: usize = 32_768;
 
 pub(super) struct Store {

@@ -11,15 +11,23 @@ use crate::handler::{Applying, Projection};
 struct RecordingProjection {
     seqs: Mutex<Vec<Seq>>,
     failures: AtomicU32,
+    /// Set if it keeps its cursor itself: up to where it is written.
+    written: Mutex<Option<Seq>>,
 }
 
 impl Projection for RecordingProjection {
     fn cursor(&self) -> Option<Seq> {
-        None
+        let last = self.seqs().last().copied().unwrap_or(0);
+        self.written.lock().unwrap().map(|_| last)
     }
 
-    fn flush(&self, _at_once: bool) -> Result<Option<Seq>, StoreError> {
-        Ok(None)
+    fn flush(&self, at_once: bool) -> Result<Option<Seq>, StoreError> {
+        let cursor = self.cursor();
+        let mut written = self.written.lock().unwrap();
+        if at_once {
+            *written = cursor;
+        }
+        Ok(*written)
     }
 
     fn apply_events(&self, events: Vec<Event>) -> Applying<'_> {
@@ -82,4 +90,24 @@ async fn it_continues_after_a_restart_and_is_not_a_handler() {
     let error = harness.dispatch.pause("a.projection", true).await;
     assert_eq!(error, Err(ControlError::NoSuchHandler));
     assert!(harness.dispatch.projection_here("a.projection").is_some());
+}
+
+#[tokio::test]
+async fn its_position_is_never_beyond_what_it_has_written() {
+    let projection = Arc::new(RecordingProjection::default());
+    *projection.written.lock().unwrap() = Some(0);
+    let mut harness = harness(&projection).await;
+    let id = harness.dispatch.projection_id("a.projection").unwrap();
+    harness.store_many(10, |n| format!("s{n}")).await;
+    eventually(async || projection.seqs().len() == 10).await;
+    assert_eq!(harness.inbox.position(id).await.unwrap(), 0);
+    *projection.written.lock().unwrap() = Some(4);
+    eventually(async || harness.inbox.position(id).await.unwrap() > 0).await;
+    assert_eq!(harness.inbox.position(id).await.unwrap(), 4);
+    // It goes on behind its own cursor, and a stop writes what is left.
+    harness.restart(Duration::from_secs(1)).await;
+    assert_eq!(harness.inbox.position(id).await.unwrap(), 10);
+    harness.store("a").await;
+    eventually(async || projection.seqs().last() == Some(&11)).await;
+    assert_eq!(projection.seqs().len(), 11);
 }
