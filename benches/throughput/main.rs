@@ -8,6 +8,7 @@
 mod bare;
 mod callback;
 mod callgrind;
+mod cost;
 mod disk;
 mod fill;
 mod generator;
@@ -21,7 +22,6 @@ mod scenarios;
 mod sender;
 mod subject;
 mod table;
-mod written;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -118,7 +118,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         seconds: options.seconds,
         warm_up: 1,
         appends: 10_000,
-        written: 200_000,
+        cost_of: 200_000,
         highest_rate: f64::INFINITY,
     };
     if !options.scenarios.is_empty() {
@@ -175,7 +175,7 @@ fn try_out(arguments: &[String]) -> anyhow::Result<()> {
         seconds: 1,
         warm_up: 0,
         appends: 100,
-        written: 1_000,
+        cost_of: 1_000,
         highest_rate: 200.0,
     };
     let table = run(&options, &Subject::OWN, &effort)?;
@@ -237,13 +237,13 @@ fn run(options: &Options, subjects: &[Subject], effort: &Effort) -> anyhow::Resu
             table.add_open_loop(pace, open);
         }
         for kinds in [Kinds::BeginsAndEnds, Kinds::Mixed] {
-            let written = written::measure(kinds, effort.written, &options.dir)
-                .with_context(|| format!("bytes written for {kinds}: this run is INVALID"))?;
+            let cost = cost::measure(kinds, effort.cost_of, &options.dir)
+                .with_context(|| format!("all work for {kinds}: this run is INVALID"))?;
             eprintln!(
                 "round {round}: {kinds}: {:.0} bytes written for an event",
-                written.bytes
+                cost.bytes
             );
-            table.add_written(kinds, written);
+            table.add_cost(kinds, cost);
         }
     }
     Ok(table)

@@ -26,8 +26,8 @@ pub struct Effort {
     pub warm_up: u32,
     /// The number of appends that are timed.
     pub appends: usize,
-    /// The number of callbacks for which the written bytes are counted.
-    pub written: u64,
+    /// The number of callbacks until whose work is all done.
+    pub cost_of: u64,
     /// The highest rate of the open loop, in events per second.
     pub highest_rate: f64,
 }

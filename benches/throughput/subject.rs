@@ -214,7 +214,7 @@ impl Server {
 impl Server {
     /// Waits until the board has all events and nothing is written any more. Returns the bytes that were written.
     pub fn settle(&self) -> anyhow::Result<u64> {
-        self.wait_for_board()?;
+        self.wait_for_board(COMMIT_DELAY)?;
         let until = Instant::now() + TIMEOUT;
         let mut written = self.process.written()?;
         loop {
@@ -249,8 +249,8 @@ impl Server {
         }
     }
 
-    /// Waits until all stored events are on the board of streams.
-    pub fn wait_for_board(&self) -> anyhow::Result<()> {
+    /// Waits until all stored events are on the board of streams. Polls every `pause`.
+    pub fn wait_for_board(&self, pause: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + TIMEOUT;
         let Events::Metrics(admin) = self.events else {
             return Ok(());
@@ -261,7 +261,7 @@ impl Server {
                 "the board does not catch up; {}",
                 self.process.log_tail()
             );
-            sleep(Duration::from_millis(20));
+            sleep(pause);
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use std::fmt;
 use livehook::Clock;
 
 use crate::callback::Kinds;
+use crate::cost::{self, Cost};
 use crate::open_loop::{self, OpenLoop, OpenPace};
 use crate::subject::Subject;
-use crate::written::{self, Written};
 
 /// One measurement of a subject in a closed loop. Times of answers are milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub struct Table {
     head: String,
     samples: BTreeMap<(u32, Subject), Vec<Sample>>,
     open: BTreeMap<OpenPace, Vec<OpenLoop>>,
-    written: BTreeMap<Kinds, Vec<Written>>,
+    costs: BTreeMap<Kinds, Vec<Cost>>,
 }
 
 impl Table {
@@ -51,7 +51,7 @@ impl Table {
             ),
             samples: BTreeMap::new(),
             open: BTreeMap::new(),
-            written: BTreeMap::new(),
+            costs: BTreeMap::new(),
         }
     }
 
@@ -66,8 +66,8 @@ impl Table {
         self.open.entry(pace).or_default().push(open);
     }
 
-    pub fn add_written(&mut self, kinds: Kinds, written: Written) {
-        self.written.entry(kinds).or_default().push(written);
+    pub fn add_cost(&mut self, kinds: Kinds, cost: Cost) {
+        self.costs.entry(kinds).or_default().push(cost);
     }
 
     /// The median of the ratios of each round, in which both ran under the same conditions.
@@ -137,7 +137,7 @@ impl fmt::Display for Table {
             self.row(key, samples, f)?;
         }
         open_loop::write_table(&self.open, f)?;
-        written::write_table(&self.written, f)
+        cost::write_table(&self.costs, f)
     }
 }
 

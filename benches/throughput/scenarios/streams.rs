@@ -1,7 +1,7 @@
 //! Measures the board with many live streams.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
@@ -12,6 +12,8 @@ use crate::table::percentile;
 
 const STREAMS: u64 = 100_000;
 const PAGES: usize = 50;
+/// How often it is asked whether all are on the board.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Builds the board from the store, then times requests: pages of the list, a search, one stream,
 /// the metrics.
@@ -21,7 +23,7 @@ pub fn run(dir: &Path, extent: &Extent) -> anyhow::Result<Findings> {
     let began = Instant::now();
     let server = livehook(program(), "", dir, &dir.join("log.txt"))?;
     server.wait_until_ready()?;
-    server.wait_for_board()?;
+    server.wait_for_board(ASK_EVERY)?;
     let made = began.elapsed();
     let mut findings = Findings::new(format!("streams: {streams} are live, none ends"));
     let rate = streams as f64 / made.as_secs_f64();
