@@ -28,7 +28,7 @@ use super::retention::segment_span;
 use super::schema::{self, SchemaError};
 use super::state_writer::{StateWrites, WAL_LIMIT, state_writer};
 use super::stored;
-use crate::clock::Clock;
+use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
 use crate::inbox::OpenError;
 use crate::inbox::event_log::{self, Directory, EventLog, KnownState, Layout, LogError};
@@ -52,7 +52,8 @@ impl EmbeddedStore {
         create_durably(path).map_err(unwritable)?;
         let lock = lock(path, own.lock_wait)?;
         let layout = layout(settings, own);
-        convert(path, &layout)?;
+        let cutoff = AgeCutoff::older_than(settings.retention, clock.now());
+        convert(path, &layout, cutoff)?;
         create_durably(&path.join("log")).map_err(unwritable)?;
         refuse_without_state(path)?;
         let (conn, in_doubt) = open_state(path)?;

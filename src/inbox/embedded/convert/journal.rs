@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use css_callbacks::{EventId, Timestamp};
 
-use super::OldEvent;
+use super::old_store::OldEvent;
 use crate::event::Seq;
 
 /// The files, in the directory of the store.
@@ -45,11 +45,11 @@ struct Head {
     crc: u32,
 }
 
-/// A whole batch in one of the files.
-struct Batch {
+/// A whole batch in one of the files. What it holds is read again when its turn comes: a burst made the files long.
+struct Found {
     path: PathBuf,
+    at: u64,
     head: Head,
-    content: Vec<u8>,
 }
 
 /// Gives each callback after `last` to `insert`, in order.
@@ -69,13 +69,11 @@ pub(super) fn recover(
     }
     found.sort_by_key(|batch| batch.head.first);
     let mut expected = last + 1;
-    for batch in found {
-        let callbacks = decode(&batch.head, &batch.content);
-        let Some(callbacks) = callbacks.filter(|_| batch.head.first <= expected) else {
-            return Err(JournalError::Gap {
-                path: batch.path,
-                expected,
-            });
+    for Found { path, at, head } in found {
+        let content = content(&File::open(&path)?, at, &head)?;
+        let callbacks = content.and_then(|content| decode(&head, &content));
+        let Some(callbacks) = callbacks.filter(|_| head.first <= expected) else {
+            return Err(JournalError::Gap { path, expected });
         };
         for callback in callbacks {
             if callback.seq == expected {
@@ -88,57 +86,55 @@ pub(super) fn recover(
 }
 
 /// Adds the batches of a file that hold something after `last`: those that stand one after the other, and those that stand behind
-/// what is broken but are newer.
-fn find(path: &Path, file: &File, last: Seq, found: &mut Vec<Batch>) -> io::Result<()> {
+/// what is broken, or behind older ones, but are newer.
+fn find(path: &Path, file: &File, last: Seq, found: &mut Vec<Found>) -> io::Result<()> {
     let length = file.metadata()?.len();
-    let mut at = 0;
-    let mut newest = last;
-    let mut follows = None;
-    let mut is_broken = false;
+    let (mut at, mut newest) = (0, last);
+    let (mut follows, mut is_broken) = (None, false);
     while at < length {
-        let batch = batch_at(file, at, length)?.filter(|(head, _)| match is_broken {
-            false => follows.is_none_or(|follows| head.first == follows),
-            true => head.first > newest && head.count > 0,
-        });
-        let Some((head, content)) = batch else {
-            is_broken = true;
+        let mut whole = None;
+        if let Some(head) = head_at(file, at)?
+            && content(file, at, &head)?.is_some()
+        {
+            whole = Some(head);
+        }
+        let is_next = |head: &Head| follows.is_none_or(|follows| head.first == follows);
+        is_broken |= !whole.as_ref().is_some_and(is_next);
+        let is_newer = |head: &Head| head.last() > newest && head.count > 0;
+        let Some(head) = whole.filter(|head| !is_broken || is_newer(head)) else {
             at += BLOCK;
             continue;
         };
-        newest = match is_broken {
-            true => head.last(),
-            false => newest.max(head.last()),
-        };
-        follows = Some(head.last() + 1);
-        at += (HEAD as u64 + u64::from(head.length)).next_multiple_of(BLOCK);
         if head.last() > last {
             let path = path.to_owned();
-            found.push(Batch {
-                path,
-                head,
-                content,
-            });
+            found.push(Found { path, at, head });
         }
+        newest = newest.max(head.last());
+        follows = Some(head.last() + 1);
+        at += (HEAD as u64 + u64::from(head.length)).next_multiple_of(BLOCK);
     }
     Ok(())
 }
 
-/// The whole batch that begins here.
-fn batch_at(file: &File, at: u64, length: u64) -> io::Result<Option<(Head, Vec<u8>)>> {
+/// The head that stands here.
+fn head_at(file: &File, at: u64) -> io::Result<Option<Head>> {
     let mut bytes = [0; HEAD];
-    if at + HEAD as u64 > length {
+    match file.read_exact_at(&mut bytes, at) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| Head::read(&bytes)),
+    }
+}
+
+/// What follows a head, if the batch is whole.
+fn content(file: &File, at: u64, head: &Head) -> io::Result<Option<Vec<u8>>> {
+    let at = at + HEAD as u64;
+    // A broken head may tell of far more than there is.
+    if at + u64::from(head.length) > file.metadata()?.len() {
         return Ok(None);
     }
-    file.read_exact_at(&mut bytes, at)?;
-    let head = Head::read(&bytes);
-    // A broken head may tell of far more than there is.
-    let fits = |head: &Head| at + HEAD as u64 + u64::from(head.length) <= length;
-    let Some(head) = head.filter(fits) else {
-        return Ok(None);
-    };
     let mut content = vec![0; head.length as usize];
-    file.read_exact_at(&mut content, at + HEAD as u64)?;
-    Ok((head.crc == head.sum(&content)).then_some((head, content)))
+    file.read_exact_at(&mut content, at)?;
+    Ok((head.crc == head.sum(&content)).then_some(content))
 }
 
 impl Head {
@@ -197,33 +193,5 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     Some(*first)
 }
 
-/// A batch as the first release wrote it.
 #[cfg(test)]
-pub(super) fn encode(events: &[OldEvent]) -> Vec<u8> {
-    let mut content = Vec::new();
-    for event in events {
-        content.extend_from_slice(&event.received.millis().to_le_bytes());
-        content.extend_from_slice(event.id.as_bytes());
-        content.extend_from_slice(&event.code.to_le_bytes());
-        content.extend_from_slice(&(event.source.len() as u32).to_le_bytes());
-        content.extend_from_slice(&(event.body.len() as u32).to_le_bytes());
-        content.extend_from_slice(event.source.as_bytes());
-        content.extend_from_slice(&event.body);
-    }
-    let mut head = Head {
-        first: events[0].seq,
-        count: events.len() as u32,
-        length: content.len() as u32,
-        crc: 0,
-    };
-    head.crc = head.sum(&content);
-    let mut bytes = MARK.to_vec();
-    bytes.extend_from_slice(&head.first.to_le_bytes());
-    bytes.extend_from_slice(&head.count.to_le_bytes());
-    bytes.extend_from_slice(&head.length.to_le_bytes());
-    bytes.extend_from_slice(&head.crc.to_le_bytes());
-    bytes.resize(HEAD, 0);
-    bytes.extend_from_slice(&content);
-    bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
-    bytes
-}
+pub(super) mod tests;
