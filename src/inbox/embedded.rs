@@ -330,15 +330,18 @@ impl EmbeddedStore {
 
     /// Finishes what was sent before and closes the files.
     pub(super) fn close(&self) {
-        // The thread that accepts ends the others.
         self.requests.send(Request::Close);
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let was_open = !threads.is_empty();
+        // The thread that accepts is the first. The others end after it: with the last connection to the state SQLite's files go,
+        // and they are looked for before each answer.
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the inbox had panicked");
             }
+            self.maintenance.close();
+            self.state.close();
         }
         let idle = self.reads.readers.close();
         if was_open && !self.health.is_in_doubt() && self.health.check_state_files().is_ok() {

@@ -18,7 +18,6 @@ use super::disk_space::DiskSpace;
 use super::event_cache::EventCache;
 use super::health::{Alive, Health, Trouble};
 use super::log_maintenance::LogCommands;
-use super::state_writer::StateWrites;
 use crate::auth::Authentic;
 use crate::budget::Charge;
 use crate::clock::Clock;
@@ -62,7 +61,6 @@ pub(super) struct Acceptor {
     pub(super) cache: Arc<EventCache>,
     pub(super) health: Arc<Health>,
     pub(super) maintenance: LogCommands,
-    pub(super) state: StateWrites,
     /// The runtime of those who wait for answers, if there is one.
     pub(super) runtime: Option<Handle>,
 }
@@ -93,9 +91,6 @@ impl Acceptor {
         }
         self.log.end();
         self.hand_over_maintenance();
-        self.maintenance.close();
-        // Last, because with its connection SQLite's files go, and they are looked for before each answer.
-        self.state.close();
     }
 
     fn serve(&mut self, requests: Vec<Request>) {

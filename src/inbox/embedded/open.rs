@@ -88,13 +88,12 @@ impl EmbeddedStore {
             cache: cache.clone(),
             health: health.clone(),
             maintenance: maintenance.clone(),
-            state: state.clone(),
             runtime,
         };
         let threads = [
+            spawn("inbox-accept", move || acceptor.run(queue)),
             spawn("inbox-state", move || writer.run()),
             spawn("inbox-log", move || maintainer.run()),
-            spawn("inbox-accept", move || acceptor.run(queue)),
         ];
         let threads: Vec<_> = threads
             .into_iter()

@@ -66,7 +66,7 @@ impl Reads {
             size += events.iter().map(|event| event.body().len()).sum::<usize>();
             found.extend(events);
         }
-        let copies = self.state(|conn| kept_after(conn, seq, limit))?;
+        let copies = self.events(self.state(|conn| kept_after(conn, seq, limit))?);
         if copies.is_empty() {
             return Ok(found);
         }
@@ -109,7 +109,10 @@ impl Reads {
             let entry = self.log.get(*seq)?.into_iter().collect();
             match self.events(entry).pop() {
                 Some(event) => found.push(event),
-                None => found.extend(self.state(|conn| kept(conn, *seq))?),
+                None => {
+                    let copy = self.state(|conn| kept(conn, *seq))?;
+                    found.extend(self.events(copy.into_iter().collect()));
+                }
             }
         }
         Ok(found)
@@ -150,7 +153,8 @@ impl Reads {
         {
             return Ok(Some(event));
         }
-        self.state(|conn| find_kept(conn, id))
+        let copy = self.state(|conn| find_kept(conn, id))?;
+        Ok(self.events(copy.into_iter().collect()).pop())
     }
 
     /// The due deliveries with their events, and when the next one after them is due.
@@ -188,12 +192,16 @@ impl Reads {
             self.state(|conn| delivery_rows::parked(conn, handler, beyond, newest_first, limit))?;
         let mut parked = Vec::with_capacity(rows.len());
         for row in rows {
-            let event = match self.log.get(row.seq)? {
+            let entry = match self.log.get(row.seq)? {
+                Some(LogEntry::Erased(_)) | None => self.state(|conn| kept(conn, row.seq))?,
+                entry => entry,
+            };
+            let event = match entry {
                 Some(LogEntry::Event(event)) => Some(event),
                 Some(LogEntry::Damaged(seq, head)) => {
                     Some(head.unwrap_or_else(|| unreadable(seq, row.at)))
                 }
-                Some(LogEntry::Erased(_)) | None => self.state(|conn| kept(conn, row.seq))?,
+                Some(LogEntry::Erased(_)) | None => None,
             };
             // Removed since the rows were read.
             let Some(event) = event else { continue };

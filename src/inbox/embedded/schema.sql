@@ -41,7 +41,8 @@ CREATE TABLE kept(
     source TEXT NOT NULL,
     kind INTEGER NOT NULL,     -- event_type, -1 if unknown
     id BLOB NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    crc INTEGER NOT NULL       -- CRC-32 of all that
 );
 CREATE INDEX kept_by_id ON kept(id);
 

@@ -5,13 +5,13 @@ use css_callbacks::{EventId, Kind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::event::{Event, Seq};
-use crate::inbox::event_log::{Directory, LogReader};
+use crate::inbox::event_log::{Directory, LogEntry, LogReader};
 
 /// Reads the log of the store.
 pub(super) type Log = LogReader<Directory>;
 
-/// The columns that [`event_of`] reads.
-const COLUMNS: &str = "seq, received, source, kind, id, body";
+/// The columns that [`entry_of`] reads.
+const COLUMNS: &str = "seq, received, source, kind, id, body, crc";
 
 /// Whether an event is stored.
 pub(super) fn is_stored(conn: &Connection, log: &Log, seq: Seq) -> rusqlite::Result<bool> {
@@ -107,7 +107,7 @@ pub(super) fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
 
 /// Stores a copy of an event.
 pub(super) fn keep(conn: &Connection, event: &Event) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT OR IGNORE INTO kept VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+    conn.prepare_cached("INSERT OR IGNORE INTO kept VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
         .execute(params![
             event.seq(),
             event.received().millis(),
@@ -115,6 +115,7 @@ pub(super) fn keep(conn: &Connection, event: &Event) -> rusqlite::Result<()> {
             event.kind().stored(),
             event.id().as_bytes(),
             &event.body()[..],
+            checksum(event),
         ])
         .map(drop)
 }
@@ -133,11 +134,11 @@ pub(super) fn kept_after(
     conn: &Connection,
     after: Seq,
     limit: usize,
-) -> rusqlite::Result<Vec<Event>> {
+) -> rusqlite::Result<Vec<LogEntry>> {
     conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM kept WHERE seq > ?1 ORDER BY seq LIMIT ?2"
     ))?
-    .query_map(params![after, limit as i64], event_of)?
+    .query_map(params![after, limit as i64], entry_of)?
     .collect()
 }
 
@@ -156,29 +157,44 @@ pub(super) fn next_kept(
 }
 
 /// The copy of an event.
-pub(super) fn kept(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<Event>> {
+pub(super) fn kept(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<LogEntry>> {
     conn.prepare_cached(&format!("SELECT {COLUMNS} FROM kept WHERE seq = ?1"))?
-        .query_row([seq], event_of)
+        .query_row([seq], entry_of)
         .optional()
 }
 
 /// The newest copy with an id.
-pub(super) fn find_kept(conn: &Connection, id: &EventId) -> rusqlite::Result<Option<Event>> {
+pub(super) fn find_kept(conn: &Connection, id: &EventId) -> rusqlite::Result<Option<LogEntry>> {
     conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM kept WHERE id = ?1 ORDER BY seq DESC LIMIT 1"
     ))?
-    .query_row([id.as_bytes()], event_of)
+    .query_row([id.as_bytes()], entry_of)
     .optional()
 }
 
-/// The event of a row with [`COLUMNS`].
-fn event_of(row: &Row) -> rusqlite::Result<Event> {
-    Ok(Event::new(
+/// The copy in a row with [`COLUMNS`].
+fn entry_of(row: &Row) -> rusqlite::Result<LogEntry> {
+    let event = Event::new(
         row.get(0)?,
         EventId::from_bytes(row.get(4)?),
         row.get_ref(2)?.as_str()?.into(),
         Kind::from_stored(row.get(3)?),
         Timestamp::from_millis(row.get(1)?),
         Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
-    ))
+    );
+    Ok(match row.get::<_, u32>(6)? == checksum(&event) {
+        true => LogEntry::Event(event),
+        false => LogEntry::Damaged(event.seq(), None),
+    })
+}
+
+fn checksum(event: &Event) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&event.seq().to_le_bytes());
+    sum.update(&event.received().millis().to_le_bytes());
+    sum.update(&event.kind().stored().to_le_bytes());
+    sum.update(event.id().as_bytes());
+    sum.update(event.source().as_bytes());
+    sum.update(event.body());
+    sum.finalize()
 }

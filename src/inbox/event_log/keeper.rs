@@ -135,13 +135,20 @@ impl<V: Volume> LogKeeper<V> {
                 touched.insert(name.clone(), self.volume.open_to_write(&name)?);
             }
             let file = &touched[&name];
-            let mut head = [0; HEAD];
-            file.read_at(&mut head, at)?;
-            let body = match (RecordHead::read(&head), offsets.get(1)) {
+            let mut bytes = vec![0; HEAD + usize::from(u16::MAX)];
+            let read = file.read_at(&mut bytes, at)?;
+            bytes.truncate(read);
+            let head = RecordHead::read(&bytes).filter(|head| head.fits(&bytes));
+            let next = offsets.get(1).map(|next| u64::from(*next));
+            let body = match (head, next.filter(|next| *next >= at + HEAD as u64)) {
                 (Some(head), _) if head.seq == *seq => head.body(),
+                // The index is damaged. Another record must not be written over.
+                (Some(_), _) | (None, None) => {
+                    let problem = format!("event {seq} cannot be found in {name}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+                }
                 // The head is damaged: the body lies between it and the next record.
-                (_, Some(next)) => HEAD..(u64::from(*next) - at) as usize,
-                (_, None) => continue,
+                (None, Some(next)) => HEAD..(next - at) as usize,
             };
             file.write_at(&record::erased(body.len()), at + body.start as u64)?;
         }

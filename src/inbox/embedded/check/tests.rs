@@ -115,7 +115,7 @@ async fn what_the_state_and_the_log_say_must_agree() {
             "events 21 to 25 were accepted, but no file has them",
         ),
         (
-            "INSERT INTO kept VALUES (3, 0, 'css', 1, x'00112233445566778899aabbccddeeff', x'7b7d')",
+            "INSERT INTO kept VALUES (3, 0, 'css', 1, x'00112233445566778899aabbccddeeff', x'7b7d', 0)",
             "DELETE FROM kept",
             "the copy of event 3 is damaged",
         ),

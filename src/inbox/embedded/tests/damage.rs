@@ -110,3 +110,21 @@ async fn a_flipped_bit_anywhere_gives_no_wrong_event() {
     bench.open();
     assert_eq!(bench.stored().await.len(), 120);
 }
+
+#[tokio::test]
+async fn a_damaged_copy_is_parked_and_never_delivered() {
+    let mut bench = Bench::new();
+    let events = bench.segment("room", 200).await;
+    let handler = bench.handler("h", 200).await;
+    bench.commit(handler, 200, vec![retry(&events[4])]).await;
+    bench.clock.advance(8 * DAY);
+    bench.sweep().await;
+    assert_eq!(bench.due(handler).await, [5]);
+    bench.store = None;
+    let file = &bench.path().join("state.db");
+    flip(file, place(file, "marker-5-"));
+    bench.open();
+    assert!(bench.due(handler).await.is_empty() && bench.stored().await.is_empty());
+    bench.commit(handler, 200, Vec::new()).await;
+    assert_eq!(bench.parked(handler).await, [(5, DAMAGED.to_owned())]);
+}
