@@ -37,6 +37,10 @@ pub(super) enum ConvertError {
         "there is too little room to convert the store: {needed} bytes are needed and {free} are free; make room, nothing was changed"
     )]
     NoRoom { needed: u64, free: u64 },
+    #[error(
+        "the volume became full while the store was converted: it takes more room than inbox.db, if bodies are short or many numbers are missing; make room, the old store is unchanged"
+    )]
+    Full,
     #[error("{}", two_stores(*is_converted))]
     TwoStores { is_converted: bool },
 }
@@ -63,6 +67,7 @@ impl ConvertError {
             error,
         };
         match self {
+            full if full.is_full() => broken(&file, Self::Full.to_string()),
             Self::Io(error)
             | Self::Log(LogError::Io(error))
             | Self::Journal(JournalError::Io(error)) => unwritable(dir, error),
@@ -76,6 +81,21 @@ impl ConvertError {
             },
             Self::Journal(gap @ JournalError::Gap { .. }) => broken(dir, gap.to_string()),
             other => broken(&file, other.to_string()),
+        }
+    }
+
+    /// Whether there was no room for what was written.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Io(error)
+            | Self::Log(LogError::Io(error))
+            | Self::Journal(JournalError::Io(error)) => error.kind() == io::ErrorKind::StorageFull,
+            Self::Sqlite(error)
+            | Self::Schema(SchemaError::Sqlite(error))
+            | Self::Journal(JournalError::Sqlite(error)) => {
+                error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            }
+            _ => false,
         }
     }
 }

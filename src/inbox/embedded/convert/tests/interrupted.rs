@@ -110,3 +110,17 @@ async fn a_conversion_that_failed_leaves_no_new_files() {
     old.sql("UPDATE events SET kind = 1 WHERE seq = 8000");
     old.check().await;
 }
+
+#[test]
+fn a_volume_that_becomes_full_is_told_as_that() {
+    let old = Old::of(1..=20, std::iter::empty());
+    let full = old.convert(&mut |step| match step {
+        "events" => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    });
+    let error = full.unwrap_err().into_open(old.path()).to_string();
+    assert!(
+        error.contains("inbox.db: the volume became full"),
+        "{error}"
+    );
+}
