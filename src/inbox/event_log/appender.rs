@@ -254,8 +254,7 @@ impl<V: Volume> LogAppender<V> {
             file.sync()?;
         }
         self.volume.rename(from, &name(first))?;
-        self.catalog
-            .note_spare(self.catalog.has_spare() && !is_prepared);
+        self.catalog.note_spare(false);
         Ok((file, is_prepared))
     }
 

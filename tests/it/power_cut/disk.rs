@@ -151,7 +151,9 @@ impl Disk {
                 }
                 self.name(n, to, file);
             }
-            Op::Start | Op::Request { .. } | Op::Answer { .. } | Op::Failed => {}
+            // The syncs of a process that was killed end with it.
+            Op::Start => self.syncing.clear(),
+            Op::Request { .. } | Op::Answer { .. } | Op::Failed => {}
         }
     }
 

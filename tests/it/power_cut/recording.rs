@@ -61,12 +61,29 @@ pub(super) enum Op<'a> {
     Failed,
 }
 
+/// The length of a head.
+const HEAD: usize = 48;
+
+/// How many bytes the whole records have.
+pub(super) fn whole_records(bytes: &[u8]) -> usize {
+    let mut whole = 0;
+    while let Some(head) = bytes.get(whole..whole + HEAD) {
+        let length = u64::from_ne_bytes(head[24..32].try_into().unwrap());
+        let end = whole + HEAD + length as usize;
+        if end > bytes.len() {
+            break;
+        }
+        whole = end;
+    }
+    whole
+}
+
 /// The recorded operations, in order.
 pub(super) fn read(bytes: &[u8]) -> Vec<Record<'_>> {
     let mut ops = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (head, after) = rest.split_at(48);
+        let (head, after) = rest.split_at(HEAD);
         let number = |n: usize| u64::from_ne_bytes(head[8 * n..8 * n + 8].try_into().unwrap());
         let (payload, after) = after.split_at(number(3) as usize);
         rest = after;

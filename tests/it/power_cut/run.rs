@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::recording::whole_records;
 use crate::support::load::StopOnDrop;
 use crate::support::server::{FILE_HANDLER, preloaded};
 use crate::support::target::reserve;
@@ -174,6 +175,7 @@ impl Run {
                 run.wait_for_end(&mut server);
                 drop(reader);
                 server.kill();
+                run.drop_torn_record();
                 server = start(None);
             }
             run.wait_for_more(RECORDED);
@@ -181,7 +183,15 @@ impl Run {
             server
         });
         server.kill();
+        run.drop_torn_record();
         run
+    }
+
+    /// A process that is killed may leave its last record half written.
+    fn drop_torn_record(&self) {
+        let whole = whole_records(&self.recording());
+        let log = std::fs::File::options().write(true).open(self.log());
+        log.unwrap().set_len(whole as u64).unwrap();
     }
 
     /// The settings of the recorded server.
