@@ -55,6 +55,9 @@ struct OpenSegment<F> {
     since: Duration,
     /// Its name survives a power cut.
     named: bool,
+    /// Until it does: all records that it began with, and how often names were in doubt before it got its name.
+    rescued: Vec<u8>,
+    doubts: u64,
     failed: bool,
 }
 
@@ -203,10 +206,16 @@ impl<V: Volume> LogAppender<V> {
     /// Begins a segment. After a failure it begins with the records of the unfinished block.
     fn begin(&mut self, number: u64, now: Duration) -> io::Result<()> {
         let failed = self.open.as_ref().filter(|open| open.failed);
-        let first = failed.map_or(self.last + 1, |open| open.records_from);
+        let (first, records) = match failed {
+            // Its name may be lost, and then its first records are in the segment before only, which is cut.
+            Some(open) if !open.named => (open.segment.first, &open.rescued[..]),
+            Some(open) => (open.records_from, &open.records[..]),
+            None => (self.last + 1, &[][..]),
+        };
         let mut start = record::segment_head(number, first).to_vec();
-        start.extend_from_slice(failed.map_or(&[], |open| &open.records));
+        start.extend_from_slice(records);
         record::move_to(&mut start[HEAD..], number);
+        let doubts = self.catalog.doubts();
         let (file, is_prepared) = self.new_file(first, &start)?;
         self.asked_for_spare = false;
         let segment = Arc::new(Segment::new(number, first, entries_of(&start)));
@@ -227,6 +236,8 @@ impl<V: Volume> LogAppender<V> {
             is_prepared,
             since: now,
             named: false,
+            rescued: start[HEAD..].to_vec(),
+            doubts,
             failed: false,
         };
         open.note(&start, 0, first);
@@ -264,7 +275,11 @@ impl<V: Volume> LogAppender<V> {
         };
         if !open.named {
             self.volume.sync()?;
+            if self.catalog.doubts() != open.doubts {
+                return Err(io::Error::other("the directory of the log failed to sync"));
+            }
             open.named = true;
+            open.rescued = Vec::new();
         }
         let length: usize = batch.iter().map(LogRecord::stored_length).sum();
         let begin = aligned(&mut self.buffer, open.block.len() + length);
@@ -311,15 +326,17 @@ impl<F: LogFile> OpenSegment<F> {
         Ok(())
     }
 
-    /// Writes over the body of an event among the records of the unfinished block.
+    /// Writes over the body of an event among the records that a failure would have written once more.
     fn erase_record(&mut self, seq: Seq) {
-        let mut offset = 0;
-        while let Some(head) = self.records.get(offset..).and_then(RecordHead::read) {
-            if head.seq == seq {
-                let erased = record::erased(head.body as usize);
-                self.records[offset..][head.body()].copy_from_slice(&erased);
+        for records in [&mut self.records, &mut self.rescued] {
+            let mut offset = 0;
+            while let Some(head) = records.get(offset..).and_then(RecordHead::read) {
+                if head.seq == seq {
+                    let erased = record::erased(head.body as usize);
+                    records[offset..][head.body()].copy_from_slice(&erased);
+                }
+                offset += head.length();
             }
-            offset += head.length();
         }
     }
 

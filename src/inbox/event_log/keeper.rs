@@ -43,7 +43,8 @@ impl<V: Volume> LogKeeper<V> {
             return Ok(());
         };
         let of = (segment.number, segment.first);
-        let index = index::write(&*self.volume, of, &lock(entries), *end)?;
+        let index = index::write(&*self.volume, of, &lock(entries), *end);
+        let index = self.doubting(index)?;
         let sealed = Arc::new(Segment {
             number: segment.number,
             first: segment.first,
@@ -103,7 +104,7 @@ impl<V: Volume> LogKeeper<V> {
         }
         file.sync()?;
         self.volume.rename(NEW_SPARE, SPARE)?;
-        self.volume.sync()?;
+        self.doubting(self.volume.sync())?;
         self.catalog.note_spare(true);
         Ok(at)
     }
@@ -114,7 +115,15 @@ impl<V: Volume> LogKeeper<V> {
         self.catalog
             .change(|segments| segments.retain(|segment| segment.first != first));
         remove_files(&*self.volume, first)?;
-        self.volume.sync()
+        self.doubting(self.volume.sync())
+    }
+
+    /// If the directory may have failed to sync, the appender has to know: the failure may have been that of its names.
+    fn doubting<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if result.is_err() {
+            self.catalog.doubt_names();
+        }
+        result
     }
 
     /// Writes over the bodies of these events, synced. They must not be in the segment that is written to. Others must know of it

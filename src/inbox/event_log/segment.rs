@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -179,11 +179,23 @@ pub(super) struct Catalog {
     segments: ArcSwap<Vec<Arc<Segment>>>,
     /// A spare file is there.
     has_spare: AtomicBool,
+    /// How often the directory may have failed to sync beside the appender.
+    doubts: AtomicU64,
 }
 
 impl Catalog {
     pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
         self.segments.load_full()
+    }
+
+    /// A sync of the directory may have failed: names that were changed before may be lost, and a later sync that succeeds proves
+    /// nothing.
+    pub(super) fn doubt_names(&self) {
+        self.doubts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::SeqCst)
     }
 
     pub(super) fn has_spare(&self) -> bool {

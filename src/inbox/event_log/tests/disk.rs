@@ -50,7 +50,7 @@ struct Inode {
 #[derive(Debug, Clone)]
 enum NameChange {
     Create(String, u64),
-    Rename(String, String),
+    Rename(String, String, u64),
     Remove(String),
 }
 
@@ -92,10 +92,9 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 fn apply_name(names: &mut BTreeMap<String, u64>, change: &NameChange) {
     match change {
         NameChange::Create(name, inode) => drop(names.insert(name.clone(), *inode)),
-        NameChange::Rename(from, to) => {
-            if let Some(inode) = names.remove(from) {
-                names.insert(to.clone(), inode);
-            }
+        NameChange::Rename(from, to, inode) => {
+            names.remove(from);
+            names.insert(to.clone(), *inode);
         }
         NameChange::Remove(name) => drop(names.remove(name)),
     }
@@ -231,7 +230,8 @@ impl Volume for SimulatedDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.fault()?;
-        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
+        let inode = state.names[from];
+        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
         Ok(())
     }
 
@@ -244,9 +244,16 @@ impl Volume for SimulatedDisk {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
-        state.fault()?;
-        state.unsynced_names.clear();
-        state.durable_names = state.names.clone();
+        if let Err(error) = state.fault() {
+            // What was not synced may be lost for good, and the next sync knows nothing of it.
+            if state.chance.as_mut().is_some_and(|chance| chance.is(2)) {
+                state.unsynced_names.clear();
+            }
+            return Err(error);
+        }
+        for change in std::mem::take(&mut state.unsynced_names) {
+            apply_name(&mut state.durable_names, &change);
+        }
         Ok(())
     }
 
