@@ -77,7 +77,7 @@ impl Load {
             let marker = format!("{sender}-{number}");
             let body = signed(json!({
                 "event_type": 1, "app": "d", "appname": "live", "stream_id": format!("room-{sender}"),
-                "marker": marker, "padding": "x".repeat(if number % 8 == 7 { 60_000 } else { 900 }),
+                "marker": marker, "padding": "x".repeat(if number % 8 == 7 { 20_000 } else { 900 }),
             }));
             loop {
                 if self.over.load(Ordering::Relaxed) {
@@ -96,7 +96,8 @@ impl Load {
             }
             acknowledged.push(marker);
             self.taken.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(5));
+            // Not so fast that the events themselves fill the volume on a slow machine.
+            std::thread::sleep(Duration::from_millis(20));
         }
         acknowledged
     }
