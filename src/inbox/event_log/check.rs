@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::index::{self, SegmentIndex};
-use super::record::{self, ALIGN, HEAD, RecordHead, RecordState};
+use super::record::{self, HEAD, RecordHead, RecordState};
 use super::recovery::KnownState;
 use super::segment::{self, RecordTable, Window};
 use super::volume::{LogFile, Volume};
@@ -301,18 +301,13 @@ fn look_behind(
     seq: Seq,
 ) -> io::Result<(Seq, Option<(u64, Seq)>)> {
     let (mut proven, mut found) = (0, None);
-    let mut at = from;
-    while at + HEAD as u64 <= window.length() {
-        if let Some(head) = RecordHead::read(window.at(at, HEAD)?)
-            && head.segment == number
-            && head.fits(window.at(at, HEAD + usize::from(head.source))?)
-        {
+    window.each_head(from, |at, head| {
+        if head.segment == number {
             proven = proven.max(head.synced);
             if found.is_none() && head.seq > seq {
                 found = Some((at, head.seq));
             }
         }
-        at += ALIGN as u64;
-    }
+    })?;
     Ok((proven, found))
 }

@@ -8,7 +8,7 @@ use super::appender::FullSegment;
 use super::reader::LogReader;
 use super::record::{self, HEAD, RecordHead};
 use super::segment::{self, Catalog, Find, Segment, lock};
-use super::volume::{BLOCK, LogFile, Volume};
+use super::volume::{BLOCK, LogFile, Volume, remove_if_there};
 use super::{Layout, SPARE, index};
 use crate::event::Seq;
 
@@ -167,11 +167,6 @@ impl<V: Volume> LogKeeper<V> {
 
 /// Removes the files of a segment, as far as they are there.
 pub(super) fn remove_files(volume: &impl Volume, first: Seq) -> io::Result<()> {
-    for name in [segment::name(first), index::name(first)] {
-        match volume.remove(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    remove_if_there(volume, &segment::name(first))?;
+    remove_if_there(volume, &index::name(first))
 }

@@ -9,7 +9,7 @@ use super::index::{self, SegmentIndex};
 use super::keeper::{LogKeeper, remove_files};
 use super::reader::LogReader;
 use super::segment::{self, Catalog, Find, Scan, Segment};
-use super::volume::{LogFile, Volume};
+use super::volume::{LogFile, Volume, remove_if_there};
 use super::{Layout, LogError, SPARE};
 use crate::event::Seq;
 
@@ -241,11 +241,8 @@ fn remove_leftovers<V: Volume>(
             .is_some_and(|first| !files.contains_key(&format!("{first}.log")));
         let is_short = name == SPARE && *length < layout.segment;
         if is_orphan || is_short || name.ends_with(".new") {
-            match volume.remove(name) {
-                // An index that was begun may have become the index of a segment meanwhile.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            // An index that was begun may have become the index of a segment meanwhile.
+            remove_if_there(volume, name)?;
         }
     }
     volume.sync()

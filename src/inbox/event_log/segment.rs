@@ -272,23 +272,18 @@ pub(super) fn scan(
         scan.entries.add(offset, &head.id, head.received);
         scan.end += head.length() as u64;
     }
-    scan.proven = proven_behind(&mut window, &scan, length)?.max(scan.proven);
+    scan.proven = proven_behind(&mut window, &scan)?.max(scan.proven);
     Ok(Some(scan))
 }
 
 /// A record behind the end proves that events before it were synced when it was written.
-fn proven_behind(window: &mut Window<impl LogFile>, scan: &Scan, length: u64) -> io::Result<Seq> {
+fn proven_behind(window: &mut Window<impl LogFile>, scan: &Scan) -> io::Result<Seq> {
     let mut proven = 0;
-    let mut at = scan.end;
-    while at + HEAD as u64 <= length {
-        if let Some(head) = RecordHead::read(window.at(at, HEAD)?)
-            && head.segment == scan.number
-            && head.fits(window.at(at, HEAD + usize::from(head.source))?)
-        {
+    window.each_head(scan.end, |_, head| {
+        if head.segment == scan.number {
             proven = proven.max(head.synced);
         }
-        at += ALIGN as u64;
-    }
+    })?;
     Ok(proven)
 }
 
@@ -301,17 +296,9 @@ pub(super) fn is_unused(file: &impl LogFile) -> io::Result<bool> {
 
 /// The last event in a file whose head cannot be read. 0 if there is none.
 pub(super) fn last_head(file: &impl LogFile) -> io::Result<Seq> {
-    let length = file.length()?;
-    let mut window = Window::new(file, length);
-    let (mut last, mut at) = (0, 0);
-    while at + HEAD as u64 <= length {
-        if let Some(head) = RecordHead::read(window.at(at, HEAD)?)
-            && head.fits(window.at(at, HEAD + usize::from(head.source))?)
-        {
-            last = last.max(head.seq);
-        }
-        at += ALIGN as u64;
-    }
+    let mut window = Window::new(file, file.length()?);
+    let mut last = 0;
+    window.each_head(0, |_, head| last = last.max(head.seq))?;
     Ok(last)
 }
 
@@ -333,8 +320,22 @@ impl<'a, F: LogFile> Window<'a, F> {
         }
     }
 
-    pub(super) fn length(&self) -> u64 {
-        self.length
+    /// Gives every whole head of a record from `from` on to `found`, with its place. Between them there may be anything.
+    pub(super) fn each_head(
+        &mut self,
+        from: u64,
+        mut found: impl FnMut(u64, RecordHead),
+    ) -> io::Result<()> {
+        let mut at = from;
+        while at + HEAD as u64 <= self.length {
+            if let Some(head) = RecordHead::read(self.at(at, HEAD)?)
+                && head.fits(self.at(at, HEAD + usize::from(head.source))?)
+            {
+                found(at, head);
+            }
+            at += ALIGN as u64;
+        }
+        Ok(())
     }
 
     /// The bytes from `at` on: at least `wanted`, unless the file ends before.

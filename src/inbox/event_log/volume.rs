@@ -36,6 +36,14 @@ pub(in super::super) trait Volume: Send + Sync + 'static {
     fn path(&self) -> &Path;
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove_if_there(volume: &impl Volume, name: &str) -> io::Result<()> {
+    match volume.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// An open file.
 pub(in super::super) trait LogFile: Send + Sync {
     /// Reads until `buffer` is full or the file ends: how many bytes.
