@@ -35,7 +35,6 @@ pub(crate) mod query;
 pub(crate) mod rejected;
 mod selection;
 pub(crate) mod settings;
-mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

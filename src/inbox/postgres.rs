@@ -23,6 +23,7 @@ mod leases;
 mod query;
 mod rejected;
 mod schema;
+mod sweep;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,9 +40,9 @@ pub(crate) use self::board::SharedBoard;
 use self::connect::{ConnectError, Pool};
 use self::query::Parameter;
 use self::schema::MigrationError;
+use self::sweep::Sweep;
 use super::delivery::HandlerId;
 use super::settings::{InboxSettings, PostgresSettings};
-use super::sweep::Sweep;
 use super::{Condition, OpenError, Receipt, StoreError};
 use crate::auth::Authentic;
 use crate::budget::Charge;

@@ -10,10 +10,10 @@ use tokio_postgres::types::Type;
 use super::PostgresStore;
 use super::accept::millis;
 use super::query::Parameter;
+use super::sweep::{Round, RoundResult};
 use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
 use crate::inbox::query::{EventFilter, Page, sql_order};
-use crate::inbox::sweep::{Round, RoundResult};
 
 /// The columns that [`event_of`] reads. They must be the first of a row.
 pub(super) const EVENT_COLUMNS: &str = "e.seq, e.received, e.source, e.kind, e.id, e.body";
