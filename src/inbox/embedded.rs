@@ -122,8 +122,9 @@ impl EmbeddedStore {
         unless_ever_stored: bool,
     ) -> Result<Receipt, StoreError> {
         if unless_ever_stored {
+            // The log is searched when it is written: nothing can come in between then.
             let id = callback.id();
-            if let Some(event) = self.find(id).await? {
+            if let Some(event) = self.read(move |reads| reads.find_copy(&id)).await? {
                 return Ok(Receipt::new(event.seq(), true));
             }
         }

@@ -31,7 +31,7 @@ use super::stored;
 use crate::clock::{AgeCutoff, Clock};
 use crate::event::Seq;
 use crate::inbox::OpenError;
-use crate::inbox::event_log::{self, Directory, EventLog, KnownState, Layout, LogError};
+use crate::inbox::event_log::{self, Directory, EventLog, Layout, LogError};
 use crate::inbox::settings::{InboxSettings, SqliteSettings};
 use crate::metrics::Metrics;
 
@@ -180,20 +180,15 @@ fn open_log(
     layout: Layout,
 ) -> Result<(EventLog<Directory>, Seq), OpenError> {
     let sqlite = |error| sqlite(path, &error);
-    let erasing = stored::not_erased(conn).map_err(sqlite)?;
-    let known = KnownState {
-        last: stored::last_seq(conn).map_err(sqlite)?,
-        removed: stored::removed_ranges(conn).map_err(sqlite)?,
-        erasing: erasing.iter().copied().collect(),
-        in_doubt,
-    };
+    let known = stored::known_state(conn, in_doubt).map_err(sqlite)?;
     let volume = Arc::new(Directory::new(path.join("log")));
     let log = event_log::open(volume, layout, &known).map_err(|error| match error {
         LogError::Io(error) => unwritable(path, error),
         LogError::Lost { .. } => broken(path, error.to_string()),
     })?;
     // A deletion that a crash interrupted.
-    if !erasing.is_empty() {
+    if !known.erasing.is_empty() {
+        let erasing: Vec<Seq> = known.erasing.into_iter().collect();
         log.keeper
             .erase(&erasing)
             .map_err(|error| unwritable(path, error))?;

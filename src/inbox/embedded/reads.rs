@@ -102,18 +102,20 @@ impl Reads {
         events
     }
 
+    /// What is stored under a number: a record of the log, or a copy.
+    fn entry(&self, seq: Seq) -> Result<Option<LogEntry>> {
+        match self.log.get(seq)? {
+            Some(LogEntry::Erased(_)) | None => self.state(|conn| kept(conn, seq)),
+            entry => Ok(entry),
+        }
+    }
+
     /// The events with these numbers, in their order. Missing ones are left out.
     pub(super) fn these(&self, seqs: &[Seq]) -> Result<Vec<Event>> {
         let mut found = Vec::with_capacity(seqs.len());
         for seq in seqs {
-            let entry = self.log.get(*seq)?.into_iter().collect();
-            match self.events(entry).pop() {
-                Some(event) => found.push(event),
-                None => {
-                    let copy = self.state(|conn| kept(conn, *seq))?;
-                    found.extend(self.events(copy.into_iter().collect()));
-                }
-            }
+            let entry = self.entry(*seq)?;
+            found.extend(self.events(entry.into_iter().collect()));
         }
         Ok(found)
     }
@@ -153,6 +155,11 @@ impl Reads {
         {
             return Ok(Some(event));
         }
+        self.find_copy(id)
+    }
+
+    /// The newest copy with an id.
+    pub(super) fn find_copy(&self, id: &EventId) -> Result<Option<Event>> {
         let copy = self.state(|conn| find_kept(conn, id))?;
         Ok(self.events(copy.into_iter().collect()).pop())
     }
@@ -192,11 +199,7 @@ impl Reads {
             self.state(|conn| delivery_rows::parked(conn, handler, beyond, newest_first, limit))?;
         let mut parked = Vec::with_capacity(rows.len());
         for row in rows {
-            let entry = match self.log.get(row.seq)? {
-                Some(LogEntry::Erased(_)) | None => self.state(|conn| kept(conn, row.seq))?,
-                entry => entry,
-            };
-            let event = match entry {
+            let event = match self.entry(row.seq)? {
                 Some(LogEntry::Event(event)) => Some(event),
                 Some(LogEntry::Damaged(seq, head)) => {
                     Some(head.unwrap_or_else(|| unreadable(seq, row.at)))

@@ -5,7 +5,7 @@ use css_callbacks::{EventId, Kind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::event::{Event, Seq};
-use crate::inbox::event_log::{Directory, LogEntry, LogReader};
+use crate::inbox::event_log::{Directory, KnownState, LogEntry, LogReader};
 
 /// Reads the log of the store.
 pub(super) type Log = LogReader<Directory>;
@@ -36,6 +36,16 @@ fn is_deleted(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
 fn is_kept(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM kept WHERE seq = ?1")?
         .exists([seq])
+}
+
+/// What the state knows of the log. `in_doubt`: a power cut could take it back.
+pub(super) fn known_state(conn: &Connection, in_doubt: bool) -> rusqlite::Result<KnownState> {
+    Ok(KnownState {
+        last: last_seq(conn)?,
+        removed: removed_ranges(conn)?,
+        erasing: not_erased(conn)?.into_iter().collect(),
+        in_doubt,
+    })
 }
 
 /// All ranges of events that retention removed, in order.
@@ -97,7 +107,7 @@ pub(super) fn not_erased(conn: &Connection) -> rusqlite::Result<Vec<Seq>> {
 }
 
 /// The last event that the state knows of.
-pub(super) fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
+fn last_seq(conn: &Connection) -> rusqlite::Result<Seq> {
     conn.query_row(
         "SELECT max(coalesce((SELECT max(last) FROM removed), 0), coalesce((SELECT max(position) FROM handlers), 0))",
         [],

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::event::Seq;
 use crate::inbox::embedded::schema;
 use crate::inbox::embedded::stored;
-use crate::inbox::event_log::{Expected, KnownState, LogEntry};
+use crate::inbox::event_log::{Expected, LogEntry};
 
 /// How long SQLite waits for the process that uses the store.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -129,12 +129,7 @@ fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 fn expected(conn: &Connection) -> rusqlite::Result<Expected> {
-    let known = KnownState {
-        last: stored::last_seq(conn)?,
-        removed: stored::removed_ranges(conn)?,
-        erasing: stored::not_erased(conn)?.into_iter().collect(),
-        in_doubt: false,
-    };
+    let known = stored::known_state(conn, false)?;
     let erased = seqs(conn, "SELECT seq FROM deleted WHERE erased = 1")?;
     Ok(Expected { known, erased })
 }
