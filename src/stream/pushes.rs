@@ -24,6 +24,8 @@ pub(crate) struct PushFact {
 pub(crate) struct Push {
     pub sequence: Option<String>,
     pub facts: Vec<PushFact>,
+    /// Where it is stored, in the store's own terms.
+    pub block: Option<i64>,
     /// Whether it changed since it was written.
     pub is_changed: bool,
     /// Whether it changed since it was decided who is live.
@@ -89,6 +91,7 @@ impl Push {
         Self {
             sequence: sequence.map(str::to_owned),
             facts,
+            block: None,
             is_changed: false,
             is_undecided: false,
         }

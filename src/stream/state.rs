@@ -25,8 +25,6 @@ pub(crate) struct StreamState {
     pub applied: Seq,
     /// The arrival of its oldest and of its newest event that is not removed.
     pub arrivals: Option<(Timestamp, Timestamp)>,
-    /// The number of the next block of its timeline.
-    pub next_block: i64,
 }
 
 impl StreamState {
@@ -49,7 +47,6 @@ impl StreamState {
             announce_at: None,
             applied: 0,
             arrivals: None,
-            next_block: 0,
         }
     }
 

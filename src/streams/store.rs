@@ -8,6 +8,7 @@
 
 mod announce;
 mod apply;
+mod block;
 mod encoding;
 mod entry;
 mod flush;
@@ -31,7 +32,7 @@ use crate::stream::StreamKey;
 
 const SCHEMA: &str = include_str!("store/schema.sql");
 /// Of `schema.sql`. Another one is made anew.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// What was applied is written after this time at the latest, unless a reader wants it earlier.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// It is written earlier if so many streams have changed, or so many facts and places are in memory:

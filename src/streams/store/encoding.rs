@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use css_callbacks::{EventId, Kind, Timestamp};
 use rusqlite::types::Type;
-use serde::de::DeserializeOwned;
 
+use super::block::Block;
 use crate::event::Seq;
 use crate::stream::places::Exception;
 use crate::stream::pushes::{Push, PushFact};
@@ -17,7 +17,24 @@ type StoredPlace = (i64, i64, i64, i64, Option<(Option<String>, u64)>);
 /// `seq`, id, kind, arrival, distance of the time from it, push duration in ms, whether it is gone.
 type StoredFact = (Seq, [u8; 16], i64, i64, i64, Option<u64>, bool);
 
-pub(super) fn encode_places(places: &[Place]) -> rusqlite::Result<Vec<u8>> {
+type StoredPush = (Option<String>, Vec<StoredFact>);
+
+pub(super) fn encode(block: &Block) -> rusqlite::Result<Vec<u8>> {
+    let stored = (stored_places(&block.places), stored_pushes(&block.pushes));
+    postcard::to_stdvec(&stored)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+pub(super) fn decode(bytes: &[u8]) -> rusqlite::Result<Block> {
+    let (places, pushes) = postcard::from_bytes(bytes)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, error.into()))?;
+    Ok(Block {
+        places: places_of(places),
+        pushes: pushes_of(pushes),
+    })
+}
+
+fn stored_places(places: &[Place]) -> Vec<StoredPlace> {
     let (mut seq, mut received) = (0, 0);
     let stored = places.iter().map(|place| -> StoredPlace {
         let arrival = place.received.millis();
@@ -32,12 +49,11 @@ pub(super) fn encode_places(places: &[Place]) -> rusqlite::Result<Vec<u8>> {
         (seq, received) = (place.seq, arrival);
         stored
     });
-    encode(&stored.collect::<Vec<_>>())
+    stored.collect()
 }
 
-pub(super) fn decode_places(bytes: &[u8]) -> rusqlite::Result<Vec<Place>> {
+fn places_of(stored: Vec<StoredPlace>) -> Vec<Place> {
     let (mut seq, mut received) = (0, 0i64);
-    let stored: Vec<StoredPlace> = decode(bytes)?;
     let place = |(distance, later, kind, at, exception): StoredPlace| {
         (seq, received) = (seq + distance, received.wrapping_add(later));
         Place {
@@ -48,52 +64,47 @@ pub(super) fn decode_places(bytes: &[u8]) -> rusqlite::Result<Vec<Place>> {
             exception: exception.map(|(sequence, id)| Box::new(Exception { sequence, id })),
         }
     };
-    Ok(stored.into_iter().map(place).collect())
+    stored.into_iter().map(place).collect()
 }
 
-pub(super) fn encode_push(push: &Push) -> rusqlite::Result<Vec<u8>> {
-    let stored = push
-        .facts
-        .iter()
-        .map(|PushFact { fact, gone }| -> StoredFact {
-            let arrival = fact.received.millis();
-            let lasted = |lasted: Duration| u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
-            (
-                fact.seq,
-                *fact.id.as_bytes(),
-                fact.kind.stored(),
-                arrival,
-                fact.at.millis().wrapping_sub(arrival),
-                fact.lasted.map(lasted),
-                *gone,
-            )
-        });
-    encode(&stored.collect::<Vec<_>>())
+fn stored_pushes(pushes: &[Push]) -> Vec<StoredPush> {
+    let stored = pushes.iter().map(|push| -> StoredPush {
+        let facts = push.facts.iter().map(stored_fact).collect();
+        (push.sequence.clone(), facts)
+    });
+    stored.collect()
 }
 
-pub(super) fn decode_push(sequence: Option<&str>, bytes: &[u8]) -> rusqlite::Result<Push> {
-    let stored: Vec<StoredFact> = decode(bytes)?;
-    let fact = |(seq, id, kind, received, at, lasted, gone): StoredFact| PushFact {
-        fact: Fact {
-            seq,
-            id: EventId::from_bytes(id),
-            kind: Kind::from_stored(kind),
-            at: Timestamp::from_millis(received.wrapping_add(at)),
-            received: Timestamp::from_millis(received),
-            sequence: sequence.map(str::to_owned),
-            lasted: lasted.map(Duration::from_millis),
-        },
-        gone,
+fn stored_fact(PushFact { fact, gone }: &PushFact) -> StoredFact {
+    let arrival = fact.received.millis();
+    let lasted = |lasted: Duration| u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+    (
+        fact.seq,
+        *fact.id.as_bytes(),
+        fact.kind.stored(),
+        arrival,
+        fact.at.millis().wrapping_sub(arrival),
+        fact.lasted.map(lasted),
+        *gone,
+    )
+}
+
+fn pushes_of(stored: Vec<StoredPush>) -> Vec<Push> {
+    let push = |(sequence, facts): StoredPush| {
+        let fact = |(seq, id, kind, received, at, lasted, gone): StoredFact| PushFact {
+            fact: Fact {
+                seq,
+                id: EventId::from_bytes(id),
+                kind: Kind::from_stored(kind),
+                at: Timestamp::from_millis(received.wrapping_add(at)),
+                received: Timestamp::from_millis(received),
+                sequence: sequence.clone(),
+                lasted: lasted.map(Duration::from_millis),
+            },
+            gone,
+        };
+        let facts = facts.into_iter().map(fact).collect();
+        Push::new(sequence.as_deref(), facts)
     };
-    Ok(Push::new(sequence, stored.into_iter().map(fact).collect()))
-}
-
-fn encode(stored: &impl serde::Serialize) -> rusqlite::Result<Vec<u8>> {
-    postcard::to_stdvec(stored)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> rusqlite::Result<T> {
-    postcard::from_bytes(bytes)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, error.into()))
+    stored.into_iter().map(push).collect()
 }

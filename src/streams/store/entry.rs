@@ -1,12 +1,14 @@
 //! A stream in memory, with what was loaded of it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
 
 use css_callbacks::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::encoding::{decode_places, decode_push};
-use super::rows::{STREAM, key_of, state_of, stored_pushes};
+use super::block::{Block, sequence_key};
+use super::encoding::decode;
+use super::rows::{STREAM, state_of};
 use crate::event::Seq;
 use crate::stream::pushes::{self, Push, Pushes};
 use crate::stream::{Fact, Place, Session, StreamKey, StreamState};
@@ -18,8 +20,10 @@ pub(super) struct Entry {
     pub has_all_pushes: bool,
     /// The newest places: they are in no block yet.
     pub tail: Vec<Place>,
-    /// The blocks that changed. One without places is to be deleted.
-    pub changed_blocks: BTreeMap<i64, Vec<Place>>,
+    /// The blocks whose places changed.
+    pub changed_blocks: BTreeMap<i64, Block>,
+    /// The greatest key of a push in the blocks.
+    pub greatest_push: String,
     /// Under which time it is in the list of unannounced changes.
     pub listed_at: Option<Timestamp>,
     /// Its row in the file, if it has one.
@@ -62,6 +66,7 @@ impl Entry {
             has_all_pushes: true,
             tail: Vec::new(),
             changed_blocks: BTreeMap::new(),
+            greatest_push: String::new(),
             listed_at: None,
             stored: None,
         }
@@ -70,17 +75,25 @@ impl Entry {
     pub(super) fn load(conn: &Connection, no: i64) -> rusqlite::Result<Option<Self>> {
         let mut select = conn.prepare_cached(&format!(
             "SELECT {STREAM}, start, begin_seq, begin_received, announced, announced_by, changes,
-                 announce_at, applied, oldest, newest, next_block, tail FROM streams WHERE no = ?1"
+                 announce_at, applied, oldest, newest, greatest_push, tail FROM streams WHERE no = ?1"
         ))?;
-        let found = select.query_row([no], |row| Ok((state_of(row)?, row.get::<_, Vec<u8>>(21)?)));
-        let Some((state, tail)) = found.optional()? else {
+        let found = select.query_row([no], |row| {
+            let tail = decode(row.get_ref(21)?.as_blob()?)?;
+            Ok((state_of(row)?, row.get(20)?, tail))
+        });
+        let Some((state, greatest_push, tail)) = found.optional()? else {
             return Ok(None);
         };
+        let mut pushes = Pushes::default();
+        for push in tail.pushes {
+            pushes.add(push);
+        }
         Ok(Some(Self {
-            pushes: Pushes::default(),
+            pushes,
             has_all_pushes: false,
-            tail: decode_places(&tail)?,
+            tail: tail.places,
             changed_blocks: BTreeMap::new(),
+            greatest_push,
             listed_at: state.announce_at,
             stored: Some(StoredHead::of(&state)),
             state,
@@ -134,19 +147,17 @@ impl Entry {
         conn: &Connection,
         sequence: Option<&str>,
     ) -> rusqlite::Result<&mut Push> {
-        let mut facts = None;
-        if !self.has_all_pushes && self.pushes.get(sequence).is_none() {
-            facts = conn
-                .prepare_cached("SELECT facts FROM pushes WHERE stream = ?1 AND sequence = ?2")?
-                .query_row(params![self.state.row.no, key_of(sequence)], |row| {
-                    row.get::<_, Vec<u8>>(0)
-                })
-                .optional()?;
+        let key = sequence_key(sequence);
+        let is_unknown = !self.has_all_pushes && self.pushes.get(sequence).is_none();
+        let mut found = None;
+        if is_unknown && key <= self.greatest_push.as_str() {
+            Block::read(conn, self.state.row.no, |_, block| {
+                let mut pushes = block.pushes.into_iter();
+                found = pushes.find(|push| push.sequence.as_deref() == sequence);
+                found.is_none()
+            })?;
         }
-        let push = match facts {
-            Some(facts) => decode_push(sequence, &facts)?,
-            None => Push::new(sequence, Vec::new()),
-        };
+        let push = found.unwrap_or_else(|| Push::new(sequence, Vec::new()));
         Ok(self.pushes.add(push))
     }
 
@@ -154,10 +165,46 @@ impl Entry {
         if self.has_all_pushes {
             return Ok(());
         }
-        for push in stored_pushes(conn, self.state.row.no)? {
-            self.pushes.add(push);
-        }
+        let pushes = &mut self.pushes;
+        Block::read(conn, self.state.row.no, |_, block| {
+            for push in block.pushes {
+                pushes.add(push);
+            }
+            true
+        })?;
         self.has_all_pushes = true;
         Ok(())
+    }
+
+    /// What is in no block: the newest places, and the pushes that are new or changed.
+    pub(super) fn tail(&self) -> Block {
+        let is_in_tail =
+            |push: &&Push| (push.block.is_none() || push.is_changed) && !push.facts.is_empty();
+        Block {
+            places: self.tail.clone(),
+            pushes: self.pushes.iter().filter(is_in_tail).cloned().collect(),
+        }
+    }
+
+    /// The blocks to write again: those whose places changed, and those without the pushes that
+    /// changed, which are in the tail now.
+    pub(super) fn rewritten_blocks(
+        &self,
+        conn: &Connection,
+    ) -> rusqlite::Result<BTreeMap<i64, Block>> {
+        let mut blocks = self.changed_blocks.clone();
+        for push in self.pushes.iter().filter(|push| push.is_changed) {
+            let Some(id) = push.block else {
+                continue;
+            };
+            let block = match blocks.entry(id) {
+                Occupied(block) => block.into_mut(),
+                Vacant(place) => place.insert(Block::load(conn, id)?),
+            };
+            block
+                .pushes
+                .retain(|stored| stored.sequence != push.sequence);
+        }
+        Ok(blocks)
     }
 }

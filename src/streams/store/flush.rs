@@ -4,12 +4,10 @@ use std::time::Instant;
 
 use rusqlite::{Transaction, params};
 
-use super::encoding::{encode_places, encode_push};
+use super::block::{Block, key_of};
+use super::encoding::encode;
 use super::entry::{Entry, StoredHead};
-use super::rows::key_of;
 use super::{FLUSH_EVERY, Meta, Store};
-use crate::event::Seq;
-use crate::stream::Place;
 
 /// A longer tail becomes a block of its own, in bytes. A tail is written with each flush of its
 /// stream, a block once.
@@ -44,11 +42,7 @@ impl Store {
         }
         let tx = self.conn.transaction()?;
         for no in &self.removed {
-            for table in [
-                "places WHERE stream",
-                "pushes WHERE stream",
-                "streams WHERE no",
-            ] {
+            for table in ["blocks WHERE stream", "streams WHERE no"] {
                 tx.prepare_cached(&format!("DELETE FROM {table} = ?1"))?
                     .execute([no])?;
             }
@@ -78,66 +72,26 @@ fn write_meta(tx: &Transaction, meta: Meta) -> rusqlite::Result<()> {
 }
 
 fn write_entry(tx: &Transaction, entry: &Entry) -> rusqlite::Result<()> {
-    let no = entry.state.row.no;
-    for (block, places) in &entry.changed_blocks {
-        write_block(tx, no, *block, places)?;
+    for (id, block) in entry.rewritten_blocks(tx)? {
+        block.write(tx, id)?;
     }
-    let tail = encode_places(&entry.tail)?;
-    if tail.len() > MAX_TAIL {
-        let block = entry.state.next_block;
-        insert_block(tx, no, block, &entry.tail, &tail)?;
-        write_state(tx, entry, block + 1, &encode_places(&[])?)?;
-    } else {
-        write_state(tx, entry, entry.state.next_block, &tail)?;
+    let tail = entry.tail();
+    let encoded = encode(&tail)?;
+    if encoded.len() <= MAX_TAIL {
+        return write_state(tx, entry, &entry.greatest_push, &encoded);
     }
-    for push in entry.pushes.iter().filter(|push| push.is_changed) {
-        let key = key_of(push.sequence.as_deref());
-        if push.facts.is_empty() {
-            tx.prepare_cached("DELETE FROM pushes WHERE stream = ?1 AND sequence = ?2")?
-                .execute(params![no, key])?;
-        } else {
-            tx.prepare_cached(
-                "INSERT INTO pushes VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET facts = ?3",
-            )?
-            .execute(params![no, key, encode_push(push)?])?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a block that is there again, or deletes it.
-fn write_block(
-    tx: &Transaction,
-    stream: i64,
-    block: i64,
-    places: &[Place],
-) -> rusqlite::Result<()> {
-    tx.prepare_cached("DELETE FROM places WHERE stream = ?1 AND block = ?2")?
-        .execute([stream, block])?;
-    if places.is_empty() {
-        return Ok(());
-    }
-    insert_block(tx, stream, block, places, &encode_places(places)?)
-}
-
-fn insert_block(
-    tx: &Transaction,
-    stream: i64,
-    block: i64,
-    places: &[Place],
-    encoded: &[u8],
-) -> rusqlite::Result<()> {
-    let seqs = || places.iter().map(|place| place.seq);
-    let (first, last): (Option<Seq>, Option<Seq>) = (seqs().min(), seqs().max());
-    tx.prepare_cached("INSERT INTO places VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![stream, block, first, last, encoded])
-        .map(drop)
+    tx.prepare_cached("INSERT INTO blocks(stream, content) VALUES (?1, ?2)")?
+        .execute(params![entry.state.row.no, encoded])?;
+    let keys = tail.pushes.iter().map(key_of);
+    let greatest = keys.chain([&*entry.greatest_push]).max();
+    let empty = encode(&Block::default())?;
+    write_state(tx, entry, greatest.unwrap_or_default(), &empty)
 }
 
 fn write_state(
     tx: &Transaction,
     entry: &Entry,
-    next_block: i64,
+    greatest_push: &str,
     tail: &[u8],
 ) -> rusqlite::Result<()> {
     let state = &entry.state;
@@ -145,8 +99,8 @@ fn write_state(
     if entry.stored.is_none() {
         tx.prepare_cached(
             "INSERT INTO streams(no, source, domain, appname, streamid, live, last, revision, announced,
-                 announced_by, changes, applied, next_block, tail)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, 0, 0, 0, '')",
+                 announced_by, changes, applied, greatest_push, tail)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, 0, 0, '', '')",
         )?
         .execute(params![row.no, row.key.source, row.key.domain, row.key.appname, row.key.streamid])?;
     }
@@ -173,7 +127,7 @@ fn write_state(
         ])?;
     }
     tx.prepare_cached(
-        "UPDATE streams SET last = ?2, applied = ?3, oldest = ?4, newest = ?5, next_block = ?6, tail = ?7
+        "UPDATE streams SET last = ?2, applied = ?3, oldest = ?4, newest = ?5, greatest_push = ?6, tail = ?7
          WHERE no = ?1",
     )?
     .execute(params![
@@ -182,7 +136,7 @@ fn write_state(
         state.applied,
         state.arrivals.map(|(oldest, _)| oldest.millis()),
         state.arrivals.map(|(_, newest)| newest.millis()),
-        next_block,
+        greatest_push,
         tail,
     ])
     .map(drop)

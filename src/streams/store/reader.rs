@@ -7,13 +7,14 @@ use css_callbacks::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
-use super::encoding::decode_places;
-use super::rows::{ALL, STREAM, stored_blocks, stored_pushes, stream_of};
+use super::block::Block;
+use super::encoding::decode;
+use super::rows::{STREAM, stream_of};
 use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::stream::places::{exceptions, notable, page};
 use crate::stream::pushes::Push;
-use crate::stream::{Place, Session, StreamKey, StreamQuery, StreamRecord, StreamRow};
+use crate::stream::{Session, StreamKey, StreamQuery, StreamRecord, StreamRow};
 
 pub(in crate::streams) struct Reader(Connection);
 
@@ -80,15 +81,20 @@ impl Reader {
         let tx = self.0.unchecked_transaction()?;
         let tail = tx
             .prepare_cached("SELECT tail FROM streams WHERE no = ?1")?
-            .query_row([stream], |row| row.get::<_, Vec<u8>>(0))
+            .query_row([stream], |row| decode(row.get_ref(0)?.as_blob()?))
             .optional()?;
-        let Some(tail) = tail else {
+        let Some(Block {
+            mut places,
+            mut pushes,
+        }) = tail
+        else {
             return Ok(StreamRecord::default());
         };
-        let blocks = stored_blocks(&tx, stream, &ALL)?;
-        let mut places: Vec<Place> = blocks.into_values().flatten().collect();
-        places.extend(decode_places(&tail)?);
-        let pushes = stored_pushes(&tx, stream)?;
+        Block::read(&tx, stream, |_, block| {
+            places.extend(block.places);
+            pushes.extend(block.pushes);
+            true
+        })?;
         let mut sessions: Vec<Session> = pushes.iter().flat_map(Push::sessions).collect();
         sessions.sort_by_cached_key(|session| std::cmp::Reverse(session.order()));
         sessions.truncate(limit);

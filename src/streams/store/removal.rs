@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use rusqlite::Connection;
 
+use super::block::Block;
 use super::entry::Entry;
-use super::rows::{ALL, stored_blocks};
 use crate::event::Seq;
 use crate::stream::Place;
 
@@ -19,7 +19,7 @@ impl Entry {
         range: RangeInclusive<Seq>,
     ) -> rusqlite::Result<usize> {
         self.load_pushes(conn)?;
-        let blocks = self.blocks(conn, &range)?;
+        let blocks = self.blocks(conn)?;
         for push in self.pushes.iter_mut() {
             push.retain(|known| known.gone || !range.contains(&known.fact.seq));
         }
@@ -29,7 +29,7 @@ impl Entry {
     /// Forgets events that are gone. Returns how much came into memory for that.
     pub(super) fn forget(&mut self, conn: &Connection, gone: &[Seq]) -> rusqlite::Result<usize> {
         self.load_pushes(conn)?;
-        let blocks = self.blocks(conn, &ALL)?;
+        let blocks = self.blocks(conn)?;
         let gone: HashSet<Seq> = gone.iter().copied().collect();
         self.pushes.forget(&gone);
         Ok(self.retain_places(blocks, |place| !gone.contains(&place.seq)))
@@ -37,17 +37,17 @@ impl Entry {
 
     fn retain_places(
         &mut self,
-        blocks: BTreeMap<i64, Vec<Place>>,
+        blocks: BTreeMap<i64, Block>,
         keep: impl Fn(&Place) -> bool,
     ) -> usize {
         self.tail.retain(&keep);
         let mut loaded = self.pushes.facts().count();
-        for (block, mut places) in blocks {
-            let before = places.len();
-            places.retain(&keep);
-            if places.len() < before {
-                loaded += places.len();
-                self.changed_blocks.insert(block, places);
+        for (id, mut block) in blocks {
+            let before = block.places.len();
+            block.places.retain(&keep);
+            if block.places.len() < before {
+                loaded += block.places.len();
+                self.changed_blocks.insert(id, block);
             }
         }
         loaded
@@ -68,18 +68,18 @@ impl Entry {
 
     /// All its places.
     pub(super) fn places(&self, conn: &Connection) -> rusqlite::Result<Vec<Place>> {
-        let blocks = self.blocks(conn, &ALL)?.into_values().flatten();
-        Ok(blocks.chain(self.tail.iter().cloned()).collect())
+        let blocks = self.blocks(conn)?.into_values();
+        let places = blocks.flat_map(|block| block.places);
+        Ok(places.chain(self.tail.iter().cloned()).collect())
     }
 
-    /// The blocks that have places in a range of the inbox.
-    fn blocks(
-        &self,
-        conn: &Connection,
-        range: &RangeInclusive<Seq>,
-    ) -> rusqlite::Result<BTreeMap<i64, Vec<Place>>> {
-        let mut blocks = stored_blocks(conn, self.state.row.no, range)?;
-        blocks.extend(self.changed_blocks.clone());
+    /// All blocks but the tail.
+    fn blocks(&self, conn: &Connection) -> rusqlite::Result<BTreeMap<i64, Block>> {
+        let mut blocks = self.changed_blocks.clone();
+        Block::read(conn, self.state.row.no, |id, block| {
+            blocks.entry(id).or_insert(block);
+            true
+        })?;
         Ok(blocks)
     }
 }

@@ -25,8 +25,8 @@ CREATE TABLE streams(
     applied INTEGER NOT NULL,       -- its last event
     oldest INTEGER,                 -- arrival of its oldest event that is not removed
     newest INTEGER,                 -- arrival of its newest one
-    next_block INTEGER NOT NULL,
-    tail BLOB NOT NULL,             -- the places that are in no block yet
+    greatest_push TEXT NOT NULL,    -- the greatest key of a push in its blocks
+    tail BLOB NOT NULL,             -- its newest block, which is not full yet
     UNIQUE (source, domain, appname, streamid)
 );
 CREATE INDEX streams_live ON streams(live, no) WHERE live = 1;
@@ -34,23 +34,15 @@ CREATE INDEX streams_offline ON streams(newest) WHERE live = 0;
 CREATE INDEX streams_unannounced ON streams(announce_at) WHERE announce_at IS NOT NULL;
 CREATE INDEX streams_by_revision ON streams(revision);
 
--- The begins and ends of a push. `~`: of all that have no `sequence`.
-CREATE TABLE pushes(
+-- Where the earlier events of a stream are in the inbox, and its pushes with their begins and ends.
+-- The key of a push is its `sequence`; `~`: all that have none. A push is in one block, or in the tail.
+-- New blocks come last, whatever their stream: so a flush writes few pages.
+CREATE TABLE blocks(
+    id INTEGER PRIMARY KEY,
     stream INTEGER NOT NULL,
-    sequence TEXT NOT NULL,
-    facts BLOB NOT NULL,
-    PRIMARY KEY (stream, sequence)
-) WITHOUT ROWID;
-
--- Where the events of a stream are in the inbox.
-CREATE TABLE places(
-    stream INTEGER NOT NULL,
-    block INTEGER NOT NULL,
-    first_seq INTEGER NOT NULL,
-    last_seq INTEGER NOT NULL,
-    places BLOB NOT NULL,
-    PRIMARY KEY (stream, block)
-) WITHOUT ROWID;
+    content BLOB NOT NULL
+);
+CREATE INDEX blocks_of_stream ON blocks(stream);
 
 -- The pinned begins of live streams: retention keeps them.
 CREATE TABLE pinned(seq INTEGER PRIMARY KEY, stream INTEGER NOT NULL);

@@ -87,3 +87,82 @@ async fn a_long_timeline_is_kept_on_sqlite() {
 async fn a_long_timeline_is_kept_on_postgres() {
     a_long_timeline_is_kept("postgres").await;
 }
+
+/// More pushes than one block holds: 60 begins, a repeat of each, and then their ends, the newest first. Most ends belong to a push
+/// that is in an earlier block.
+fn many_pushes() -> Vec<StreamFact> {
+    let begin = |number: Seq, from: Seq| {
+        stream_fact(
+            0,
+            1,
+            number as u8,
+            from + number,
+            Kind::StreamBegin,
+            10 * number,
+            0,
+        )
+    };
+    let end = |number: Seq| {
+        let seq = 181 - number;
+        stream_fact(0, 1, number as u8, seq, Kind::StreamEnd, 10 * number + 5, 5)
+    };
+    let begins = (1..=60).map(|number| begin(number, 0));
+    let repeats = (1..=60).map(|number| begin(number, 60));
+    let mut all: Vec<_> = begins
+        .chain(repeats)
+        .chain((1..=60).rev().map(end))
+        .collect();
+    // Without a `sequence`: all of these are one push to the store.
+    all.extend((0..40).map(|n| stream_fact(0, 1, 0, 181 + n, Kind::StreamBegin, 5 * n, 0)));
+    all
+}
+
+async fn pushes_are_found_in_all_blocks(engine: &str) {
+    let bench = Bench::of(engine).await;
+    let all = many_pushes();
+    let expected = |facts: &[StreamFact]| {
+        let mut sessions = crate::stream::sessions(facts.iter().map(|item| &item.fact));
+        sessions.sort_by_cached_key(|session| std::cmp::Reverse(session.order()));
+        sessions
+    };
+    for (n, part) in all.chunks(7).enumerate() {
+        bench.apply(part.to_vec()).await;
+        bench.board.flush(true).unwrap();
+        let known = &all[..(7 * n + 7).min(all.len())];
+        let found = record(&bench, None, 1000).await;
+        assert_eq!(found.sessions, expected(known), "after part {n}");
+    }
+    // The first begin of each push is forgotten, but its repeat stays; of every third push, everything.
+    let (removed, left): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|item| {
+        let number: Option<Seq> = item
+            .fact
+            .sequence
+            .as_deref()
+            .map(|all| all.parse().unwrap());
+        number.is_some_and(|number| number % 3 == 1)
+    });
+    let removed: Vec<Seq> = removed.iter().map(|item| item.fact.seq).collect();
+    bench.forget(&removed).await;
+    bench.board.flush(true).unwrap();
+    let found = record(&bench, None, 1000).await;
+    assert_eq!(found.sessions, expected(&left), "what is left");
+    let firsts: Vec<Seq> = (1..=60).filter(|number| number % 3 != 1).collect();
+    bench.forget(&firsts).await;
+    bench.board.flush(true).unwrap();
+    let found = record(&bench, None, 1000).await;
+    assert_eq!(
+        found.sessions,
+        expected(&left),
+        "each has a fact that is not gone"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_are_found_in_all_blocks_on_sqlite() {
+    pushes_are_found_in_all_blocks("sqlite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_are_found_in_all_blocks_on_postgres() {
+    pushes_are_found_in_all_blocks("postgres").await;
+}
