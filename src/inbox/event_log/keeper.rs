@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::appender::FullSegment;
 use super::reader::LogReader;
@@ -13,7 +14,9 @@ use super::{Layout, SPARE, index};
 use crate::event::Seq;
 
 /// Zeros that are written at once.
-const ZEROS: usize = 1 << 20;
+const ZEROS: usize = 256 << 10;
+/// The pause after that, as a multiple of the time that it took: answers wait for the same disk.
+const PAUSE: u32 = 3;
 /// Under this name a spare file is made.
 const NEW_SPARE: &str = "spare.new";
 
@@ -99,8 +102,10 @@ impl<V: Volume> LogKeeper<V> {
         let mut at = 0;
         while at < self.layout.segment {
             let step = (ZEROS as u64).min(self.layout.segment - at);
+            let began = Instant::now();
             file.write_blocks(&zeros[begin..begin + step as usize], at)?;
             at += step;
+            std::thread::sleep(began.elapsed() * PAUSE);
         }
         file.sync()?;
         self.volume.rename(NEW_SPARE, SPARE)?;
