@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::runtime::Handle;
@@ -88,6 +89,7 @@ impl EmbeddedStore {
             cache: cache.clone(),
             health: health.clone(),
             maintenance: maintenance.clone(),
+            files_checked: Instant::now(),
             runtime,
         };
         let threads = [
