@@ -93,5 +93,5 @@ fn time(kind: Kind, callback: &Callback) -> Option<Timestamp> {
         FIRST_OF_MILLISECONDS.. => Timestamp::from_millis(value),
         _ => Timestamp::from_seconds(value),
     };
-    time.rfc3339().is_some().then_some(time)
+    time.in_rfc3339().map(|_| time)
 }

@@ -62,13 +62,18 @@ impl Timestamp {
 
     /// The time as in RFC 3339, in UTC, with a fraction only if it is not zero; none outside the years 0 to 9999.
     pub fn rfc3339(self) -> Option<String> {
+        let time = self.in_rfc3339()?;
+        Some(match self.0 % 1000 {
+            0 => format!("{time:.0}"),
+            _ => format!("{time:.3}"),
+        })
+    }
+
+    /// The time, if it is in the years 0 to 9999.
+    pub(crate) fn in_rfc3339(self) -> Option<jiff::Timestamp> {
+        const YEAR_0: i64 = -62_167_219_200_000;
         let time = jiff::Timestamp::from_millisecond(self.0).ok()?;
-        let text = if self.0 % 1000 == 0 {
-            format!("{time:.0}")
-        } else {
-            format!("{time:.3}")
-        };
-        (!text.starts_with('-')).then_some(text)
+        (self.0 >= YEAR_0).then_some(time)
     }
 
     /// The UTC day, `2026-11-23`, and hour, `2026-11-23T08`: livehook names files so.
@@ -138,6 +143,11 @@ mod tests {
             Some(time)
         );
         assert_eq!(Timestamp::from_millis(i64::MAX).rfc3339(), None);
+        let year_0 = Timestamp::from_millis(-62_167_219_200_000);
+        assert_eq!(year_0.rfc3339().unwrap(), "0000-01-01T00:00:00Z");
+        let before = Timestamp::from_millis(year_0.millis() - 1);
+        assert!(before.to_string().starts_with("-000001-12-31"));
+        assert_eq!(before.rfc3339(), None);
         let millis = Duration::from_millis(1500);
         assert_eq!(Timestamp::from(UNIX_EPOCH + millis).millis(), 1500);
         assert_eq!(Timestamp::from(UNIX_EPOCH - millis).millis(), -1500);
