@@ -41,14 +41,29 @@ impl Pushes {
         self.find(sequence).ok().map(|at| &self.0[at])
     }
 
-    /// Adds a push, unless it is there already. Returns the one that is there.
-    pub(crate) fn add(&mut self, push: Push) -> &mut Push {
-        let at = self.find(push.sequence.as_deref()).unwrap_or_else(|at| {
+    /// Adds a push, unless it is there already.
+    pub(crate) fn add(&mut self, push: Push) {
+        if let Err(at) = self.find(push.sequence.as_deref()) {
             self.0.reserve_exact(usize::from(self.0.is_empty()));
             self.0.insert(at, push);
-            at
-        });
-        &mut self.0[at]
+        }
+    }
+
+    /// The push with this `sequence`; if it is not there, `load` gets it.
+    pub(crate) fn get_or_add<E>(
+        &mut self,
+        sequence: Option<&str>,
+        load: impl FnOnce() -> Result<Push, E>,
+    ) -> Result<&mut Push, E> {
+        let at = match self.find(sequence) {
+            Ok(at) => at,
+            Err(at) => {
+                self.0.reserve_exact(usize::from(self.0.is_empty()));
+                self.0.insert(at, load()?);
+                at
+            }
+        };
+        Ok(&mut self.0[at])
     }
 
     fn find(&self, sequence: Option<&str>) -> Result<usize, usize> {
@@ -104,9 +119,7 @@ impl Push {
             return;
         }
         let fact = fact.clone();
-        if self.facts.is_empty() {
-            self.facts.reserve_exact(2); // most pushes have a begin and an end
-        }
+        self.facts.reserve_exact(usize::from(self.facts.len() < 2)); // most have no more than a begin and an end
         self.facts.push(PushFact { fact, gone: false });
         self.set_changed();
         if self.facts.len() > MAX_PUSH_FACTS {
@@ -185,5 +198,5 @@ impl Push {
 /// The session that decides among these pushes.
 pub(crate) fn newest<'a>(pushes: impl IntoIterator<Item = &'a Push>) -> Option<Session> {
     let sessions = pushes.into_iter().flat_map(Push::sessions);
-    sessions.max_by_key(Session::order)
+    sessions.max_by(|one, other| one.order().cmp(&other.order()))
 }

@@ -1,5 +1,7 @@
 //! The rule that decides whether a stream is live: a pure function of a set of facts.
 
+use std::cmp::Ordering;
+use std::iter::repeat_n;
 use std::time::Duration;
 
 use css_callbacks::{EventId, Kind, Timestamp};
@@ -85,18 +87,43 @@ impl Session {
     }
 
     /// Orders the sessions of a stream: the newest one decides.
-    pub(crate) fn order(&self) -> (Timestamp, String) {
-        (self.start, self.rank())
+    pub(crate) fn order(&self) -> SessionOrder<'_> {
+        SessionOrder {
+            start: self.start,
+            key: &self.key,
+        }
     }
 
-    /// Orders sessions that start at the same time.
+    /// Orders sessions that start at the same time. Padding makes `9` come before `10`.
     pub(crate) fn rank(&self) -> String {
-        Self::rank_of(&self.key)
+        format!("{:0>RANK$}", self.key)
     }
+}
 
-    /// The rank of the session with this key. Padding makes `9` come before `10`.
-    pub(crate) fn rank_of(key: &str) -> String {
-        format!("{key:0>20}")
+/// The length of a rank, unless the key is longer.
+const RANK: usize = 20;
+
+/// The order of a session among those of its stream: by start, then by rank.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SessionOrder<'a> {
+    pub start: Timestamp,
+    pub key: &'a str,
+}
+
+impl Ord for SessionOrder<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        fn rank(key: &str) -> impl Iterator<Item = char> {
+            let zeros = RANK.saturating_sub(key.chars().count());
+            repeat_n('0', zeros).chain(key.chars())
+        }
+        let by_start = self.start.cmp(&other.start);
+        by_start.then_with(|| rank(self.key).cmp(rank(other.key)))
+    }
+}
+
+impl PartialOrd for SessionOrder<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

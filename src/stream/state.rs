@@ -2,7 +2,7 @@
 
 use css_callbacks::Timestamp;
 
-use super::rule::Session;
+use super::rule::{Session, SessionOrder};
 use super::{StreamChange, StreamKey, StreamRow};
 use crate::event::Seq;
 
@@ -60,7 +60,7 @@ impl StreamState {
     pub(crate) fn may_decide(&self, session: Option<&Session>) -> bool {
         let deciding = self.start.zip(self.row.session.as_deref());
         deciding.is_none_or(|(start, key)| {
-            let order = (start, Session::rank_of(key));
+            let order = SessionOrder { start, key };
             session.is_some_and(|session| session.order() >= order)
         })
     }

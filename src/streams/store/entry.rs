@@ -147,18 +147,20 @@ impl Entry {
         conn: &Connection,
         sequence: Option<&str>,
     ) -> rusqlite::Result<&mut Push> {
-        let key = sequence_key(sequence);
-        let is_unknown = !self.has_all_pushes && self.pushes.get(sequence).is_none();
-        let mut found = None;
-        if is_unknown && key <= self.greatest_push.as_str() {
-            Block::read(conn, self.state.row.no, |_, block| {
-                let mut pushes = block.pushes.into_iter();
-                found = pushes.find(|push| push.sequence.as_deref() == sequence);
-                found.is_none()
-            })?;
-        }
-        let push = found.unwrap_or_else(|| Push::new(sequence, Vec::new()));
-        Ok(self.pushes.add(push))
+        let stream = self.state.row.no;
+        let may_be_stored =
+            !self.has_all_pushes && sequence_key(sequence) <= self.greatest_push.as_str();
+        self.pushes.get_or_add(sequence, || {
+            let mut found = None;
+            if may_be_stored {
+                Block::read(conn, stream, |_, block| {
+                    let mut pushes = block.pushes.into_iter();
+                    found = pushes.find(|push| push.sequence.as_deref() == sequence);
+                    found.is_none()
+                })?;
+            }
+            Ok(found.unwrap_or_else(|| Push::new(sequence, Vec::new())))
+        })
     }
 
     pub(super) fn load_pushes(&mut self, conn: &Connection) -> rusqlite::Result<()> {

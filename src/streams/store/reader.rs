@@ -96,7 +96,7 @@ impl Reader {
             true
         })?;
         let mut sessions: Vec<Session> = pushes.iter().flat_map(Push::sessions).collect();
-        sessions.sort_by_cached_key(|session| std::cmp::Reverse(session.order()));
+        sessions.sort_by(|one, other| other.order().cmp(&one.order()));
         sessions.truncate(limit);
         Ok(StreamRecord {
             sessions,

@@ -122,7 +122,7 @@ async fn pushes_are_found_in_all_blocks(engine: &str) {
     let all = many_pushes();
     let expected = |facts: &[StreamFact]| {
         let mut sessions = crate::stream::sessions(facts.iter().map(|item| &item.fact));
-        sessions.sort_by_cached_key(|session| std::cmp::Reverse(session.order()));
+        sessions.sort_by(|one, other| other.order().cmp(&one.order()));
         sessions
     };
     for (n, part) in all.chunks(7).enumerate() {
