@@ -14,9 +14,11 @@ mod check;
 mod copy;
 mod index;
 mod keeper;
+mod mending;
 mod reader;
 mod record;
 mod recovery;
+mod scan;
 mod segment;
 mod volume;
 
@@ -28,7 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::appender::{FullSegment, LogAppender};
-pub(super) use self::check::{Expected, LogReport, check};
+pub(super) use self::check::{LogReport, check};
 pub(super) use self::keeper::LogKeeper;
 pub(super) use self::reader::{LogEntry, LogReader, SegmentInfo};
 pub(super) use self::record::LogRecord;

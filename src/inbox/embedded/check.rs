@@ -76,8 +76,8 @@ fn check_once(path: &Path) -> Result<StoreCheck, CheckError> {
     let log = match is_there("log")? {
         true => {
             let volume = Directory::new(path.join("log"));
-            let expected = state.as_ref().map(|state| &state.expected);
-            event_log::check(&volume, expected).map_err(unreadable)?
+            let known = state.as_ref().map(|state| &state.known);
+            event_log::check(&volume, known).map_err(unreadable)?
         }
         false => {
             damage.push("log is missing".to_owned());
@@ -111,11 +111,10 @@ fn combine(state: StateReport, log: &LogReport, report: &mut StoreCheck) {
         let holds = |(_, last): &(Seq, Seq)| seq <= *last;
         at.checked_sub(1).is_some_and(|at| holds(&log.segments[at]))
     };
-    let known = &state.expected.known;
-    let is_deleted = |seq: &Seq| state.expected.erased.contains(seq) || known.erasing.contains(seq);
+    let known = &state.known;
     for seq in &state.owed {
         let is_stored = state.copies.contains(seq)
-            || is_in_log(*seq) && !known.is_removed(*seq, *seq) && !is_deleted(seq);
+            || is_in_log(*seq) && !known.is_removed(*seq, *seq) && !known.is_deleted(*seq);
         if !is_stored {
             report.damage.push(format!(
                 "state.db: a delivery of event {seq} is owed, but there is no such event"
@@ -129,7 +128,7 @@ fn combine(state: StateReport, log: &LogReport, report: &mut StoreCheck) {
             ));
         }
     }
-    let deleted = state.expected.erased.iter().chain(&known.erasing);
+    let deleted = known.erased.iter().chain(&known.erasing);
     let deleted = deleted.filter(|seq| is_in_log(**seq)).count() as u64;
     report.events = (report.events + state.copies.len() as u64).saturating_sub(deleted);
     report.unfinished_deletions = known.erasing.len() as u64;

@@ -4,6 +4,7 @@ use css_callbacks::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::deliveries::promote;
+use super::stored::is_deleted;
 use crate::event::Seq;
 use crate::inbox::delivery::HandlerId;
 
@@ -28,6 +29,10 @@ pub(super) fn park_damaged(
     )?;
     let mut new = Vec::new();
     for seq in seqs {
+        // Nobody misses the body of a deleted event, nor what stands in its place.
+        if is_deleted(conn, *seq)? {
+            continue;
+        }
         if note.execute(params![seq, now.millis()])? > 0 {
             new.push(*seq);
         }

@@ -139,13 +139,18 @@ impl Reads {
         Ok(found.first().map(|event| (event.seq(), event.received())))
     }
 
-    /// When the newest event arrived.
+    /// When the newest event arrived, as far as the log still knows.
     pub(super) fn newest(&self) -> Result<Option<Timestamp>> {
-        let Some((_, last)) = self.log.range() else {
+        let Some((first, last)) = self.log.range() else {
             return Ok(None);
         };
-        let newest = self.these(&[last])?.pop();
-        Ok(newest.map(|event| event.received()))
+        for seq in (first..=last).rev() {
+            let entry = self.log.get(seq)?;
+            if let Some(head) = entry.as_ref().and_then(LogEntry::head) {
+                return Ok(Some(head.received()));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest event with an id.

@@ -28,7 +28,7 @@ fn is_removed(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
     Ok(first.is_some_and(|last| seq <= last))
 }
 
-fn is_deleted(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
+pub(super) fn is_deleted(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM deleted WHERE seq = ?1")?
         .exists([seq])
 }
@@ -44,6 +44,10 @@ pub(super) fn known_state(conn: &Connection, in_doubt: bool) -> rusqlite::Result
         last: last_seq(conn)?,
         removed: removed_ranges(conn)?,
         erasing: not_erased(conn)?.into_iter().collect(),
+        erased: conn
+            .prepare("SELECT seq FROM deleted WHERE erased = 1")?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?,
         in_doubt,
     })
 }

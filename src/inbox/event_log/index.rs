@@ -1,11 +1,12 @@
 //! The index of a segment that is full: where its records begin, and which id is where. A file of its own, `<first>.idx`.
 //!
-//! A head; the offsets of all records; fingerprints of ids, sorted, each with its record; then what is held in memory: the time spans
-//! of records, the first fingerprint of every page, and a filter that tells of nearly every id that is not in the segment that it
-//! is not. Everything in it follows from the segment: an index that cannot be read is made again.
+//! A head; a row for each record; then what is held in memory: the time spans of records, of every page of rows its first fingerprint
+//! and its checksum, and a filter that tells of nearly every id that is not in the segment that it is not. A row has two things that
+//! have nothing to do with each other: the next fingerprint in order, with its record, and the offset of the next record.
+//! Everything in it follows from the segment: an index that is damaged is made again.
 
 use std::io;
-use std::path::PathBuf;
+use std::ops::Range;
 
 use css_callbacks::Timestamp;
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
@@ -16,47 +17,36 @@ use super::volume::{LogFile, Volume};
 use crate::event::Seq;
 
 /// Begins every index; the last digit is the version of the format.
-const MARK: [u8; 8] = *b"lhidx001";
+const MARK: [u8; 8] = *b"lhidx002";
 /// The length of the head.
-const HEAD: usize = 64;
-/// An offset of a record.
-const OFFSET: usize = 4;
+const HEAD: usize = 48;
+/// A fingerprint, the number of its record within the segment, and an offset.
+const ROW: usize = 16;
+/// Rows that are read at once and have a checksum together.
+const PAGE_ROWS: usize = 512;
 /// The time span of some records.
 const SPAN: usize = 16;
-/// A fingerprint and the number of its record within the segment.
-const ID: usize = 12;
-/// Ids that are read at once. The first fingerprint of each such page is in memory.
-const PAGE: usize = 512;
+/// What is held in memory of a page.
+const PAGE: usize = 12;
 /// Under this name an index is written.
 const NEW: &str = "index.new";
 
 /// What is in memory of the index of a segment.
 #[derive(Debug, Clone)]
 pub(super) struct SegmentIndex {
-    head: IndexHead,
+    segment: u64,
+    first: Seq,
+    /// The length of the segment.
+    end: u64,
+    records: u32,
     /// Of each [`SPAN_RECORDS`] records.
     spans: Vec<TimeSpan>,
     /// Of all of them.
     span: TimeSpan,
-    /// The first fingerprint of each page.
-    pages: Vec<u64>,
+    /// The first fingerprint and the checksum of each page.
+    pages: Vec<(u64, u32)>,
     /// Descriptor and fingerprints of a [`BinaryFuse8`]. Empty: not in memory.
     filter: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct IndexHead {
-    segment: u64,
-    first: Seq,
-    records: u32,
-    ids: u32,
-    filter: u32,
-    /// The length of the segment.
-    end: u64,
-    /// Of what is held in memory.
-    crc: u32,
-    /// Of the rest.
-    rest_crc: u32,
 }
 
 /// The index of the segment that begins with this event.
@@ -68,66 +58,54 @@ pub(super) fn name(first: Seq) -> String {
 pub(super) fn write(
     volume: &impl Volume,
     (segment, first): (u64, Seq),
-    entries: &RecordTable,
+    table: &RecordTable,
     end: u64,
 ) -> io::Result<SegmentIndex> {
-    let ids = sorted_ids(entries);
-    let fingerprints: Vec<u64> = ids.iter().map(|(fingerprint, _)| *fingerprint).collect();
-    let pages: Vec<u64> = fingerprints.iter().step_by(PAGE).copied().collect();
-    let filter = filter(&fingerprints);
-    let rest = rest(entries, &ids);
-    let mut held: Vec<u8> = entries
-        .spans
-        .iter()
-        .flat_map(|span| span.to_bytes())
-        .collect();
-    held.extend(pages.iter().flat_map(|page| page.to_le_bytes()));
-    held.extend_from_slice(&filter);
-    let head = IndexHead {
+    let rows = rows(table);
+    let page = |rows: &[u8]| (fingerprint(rows), crc32fast::hash(rows));
+    let index = SegmentIndex {
         segment,
         first,
-        records: entries.offsets.len() as u32,
-        ids: ids.len() as u32,
-        filter: filter.len() as u32,
         end,
-        crc: crc32fast::hash(&held),
-        rest_crc: crc32fast::hash(&rest),
+        records: table.offsets.len() as u32,
+        spans: table.spans.clone(),
+        span: TimeSpan::of(&table.spans),
+        pages: rows.chunks(PAGE_ROWS * ROW).map(page).collect(),
+        filter: filter(rows.chunks(ROW).map(fingerprint).collect()),
     };
+    let held = index.held();
     let file = volume.create(NEW)?;
-    let content = [&head.to_bytes()[..], &rest, &held].concat();
-    file.write_at(&content, 0)?;
+    file.write_at(&[&index.head(&held)[..], &rows, &held].concat(), 0)?;
     file.sync()?;
     volume.rename(NEW, &name(first))?;
     volume.sync()?;
-    Ok(SegmentIndex {
-        head,
-        span: TimeSpan::of(&entries.spans),
-        spans: entries.spans.clone(),
-        pages,
-        filter,
-    })
-}
-
-/// The fingerprints with their records, in order.
-fn sorted_ids(entries: &RecordTable) -> Vec<(u64, u32)> {
-    let mut ids: Vec<(u64, u32)> = entries.ids.iter().map(|(id, at)| (*id, *at)).collect();
-    ids.sort_unstable();
-    ids
+    Ok(index)
 }
 
 /// What is not held in memory.
-fn rest(entries: &RecordTable, ids: &[(u64, u32)]) -> Vec<u8> {
-    let offsets = entries.offsets.iter().flat_map(|at| at.to_le_bytes());
-    let mut rest: Vec<u8> = offsets.collect();
-    for (fingerprint, at) in ids {
-        rest.extend_from_slice(&fingerprint.to_le_bytes());
-        rest.extend_from_slice(&at.to_le_bytes());
+fn rows(table: &RecordTable) -> Vec<u8> {
+    let mut rows = Vec::with_capacity(table.offsets.len() * ROW);
+    for ((fingerprint, record), offset) in table.sorted_ids().into_iter().zip(&table.offsets) {
+        rows.extend_from_slice(&fingerprint.to_le_bytes());
+        rows.extend_from_slice(&record.to_le_bytes());
+        rows.extend_from_slice(&offset.to_le_bytes());
     }
-    rest
+    rows
 }
 
-/// Without a filter the pages are asked; it is not made if two ids have the same fingerprint, which they never have here.
-fn filter(fingerprints: &[u64]) -> Vec<u8> {
+/// The fingerprint in the first of these rows.
+fn fingerprint(mut rows: &[u8]) -> u64 {
+    take(&mut rows).map_or(0, u64::from_le_bytes)
+}
+
+/// The number at this place of a row.
+fn number(row: &[u8; ROW], at: usize) -> u32 {
+    take(&mut &row[at..]).map_or(0, u32::from_le_bytes)
+}
+
+/// Of fingerprints in order. If none can be made, the pages are asked.
+fn filter(mut fingerprints: Vec<u64>) -> Vec<u8> {
+    fingerprints.dedup();
     let Ok(filter) = BinaryFuse8::try_from(fingerprints) else {
         return Vec::new();
     };
@@ -137,132 +115,114 @@ fn filter(fingerprints: &[u64]) -> Vec<u8> {
     bytes
 }
 
-impl IndexHead {
-    fn to_bytes(self) -> [u8; HEAD] {
-        let mut bytes = Vec::with_capacity(HEAD);
-        bytes.extend_from_slice(&MARK);
-        bytes.extend_from_slice(&self.segment.to_le_bytes());
-        bytes.extend_from_slice(&self.first.to_le_bytes());
-        bytes.extend_from_slice(&self.records.to_le_bytes());
-        bytes.extend_from_slice(&self.ids.to_le_bytes());
-        bytes.extend_from_slice(&self.filter.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&self.end.to_le_bytes());
-        bytes.extend_from_slice(&self.crc.to_le_bytes());
-        bytes.extend_from_slice(&self.rest_crc.to_le_bytes());
-        let crc = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        let mut head = [0; HEAD];
-        head[..bytes.len()].copy_from_slice(&bytes);
+impl SegmentIndex {
+    fn head(&self, held: &[u8]) -> Vec<u8> {
+        let mut head = MARK.to_vec();
+        head.extend(self.segment.to_le_bytes());
+        head.extend(self.first.to_le_bytes());
+        head.extend(self.end.to_le_bytes());
+        head.extend(self.records.to_le_bytes());
+        head.extend((self.filter.len() as u32).to_le_bytes());
+        head.extend(crc32fast::hash(held).to_le_bytes());
+        head.extend(crc32fast::hash(&head).to_le_bytes());
         head
     }
 
-    fn read(bytes: &[u8; HEAD]) -> Option<Self> {
-        const CHECKED: usize = HEAD - 8;
-        let mut rest = bytes.strip_prefix(&MARK)?;
-        let head = Self {
-            segment: u64::from_le_bytes(take(&mut rest)?),
-            first: i64::from_le_bytes(take(&mut rest)?),
-            records: u32::from_le_bytes(take(&mut rest)?),
-            ids: u32::from_le_bytes(take(&mut rest)?),
-            filter: u32::from_le_bytes(take(&mut rest)?),
-            end: {
-                take::<4>(&mut rest)?;
-                u64::from_le_bytes(take(&mut rest)?)
-            },
-            crc: u32::from_le_bytes(take(&mut rest)?),
-            rest_crc: u32::from_le_bytes(take(&mut rest)?),
-        };
-        let crc = u32::from_le_bytes(take(&mut rest)?);
-        (crc == crc32fast::hash(&bytes[..CHECKED])).then_some(head)
+    fn held(&self) -> Vec<u8> {
+        let mut held = Vec::new();
+        for span in &self.spans {
+            held.extend(span.oldest.millis().to_le_bytes());
+            held.extend(span.newest.millis().to_le_bytes());
+        }
+        for (first, crc) in &self.pages {
+            held.extend(first.to_le_bytes());
+            held.extend(crc.to_le_bytes());
+        }
+        held.extend(&self.filter);
+        held
     }
 
-    fn offsets_at(&self) -> u64 {
-        HEAD as u64
-    }
-
-    fn ids_at(&self) -> u64 {
-        self.offsets_at() + u64::from(self.records) * OFFSET as u64
-    }
-
-    fn held_at(&self) -> u64 {
-        self.ids_at() + u64::from(self.ids) * ID as u64
-    }
-
-    /// How many bytes are held in memory.
-    fn held(&self) -> usize {
-        self.spans() * SPAN + (self.ids as usize).div_ceil(PAGE) * 8 + self.filter as usize
-    }
-
-    fn spans(&self) -> usize {
-        (self.records as usize).div_ceil(SPAN_RECORDS)
-    }
-}
-
-impl TimeSpan {
-    fn to_bytes(self) -> [u8; SPAN] {
-        let mut bytes = [0; SPAN];
-        bytes[..8].copy_from_slice(&self.oldest.millis().to_le_bytes());
-        bytes[8..].copy_from_slice(&self.newest.millis().to_le_bytes());
-        bytes
-    }
-
-    fn read(mut bytes: &[u8]) -> Option<Self> {
-        Some(Self {
-            oldest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
-            newest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
-        })
-    }
-}
-
-impl SegmentIndex {
-    /// Reads the index of a segment that begins with `first`. `None` if it is missing or damaged.
+    /// Reads the index of a segment that begins with `first`. `None` if it is missing, or what is held in memory is damaged.
     pub(super) fn read(volume: &impl Volume, first: Seq) -> io::Result<Option<Self>> {
         let file = match volume.open(&name(first)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut bytes = [0; HEAD];
-        if file.read_at(&mut bytes, 0)? < HEAD {
-            return Ok(None);
-        }
-        let Some(head) = IndexHead::read(&bytes).filter(|head| head.first == first) else {
+        let mut head = [0; HEAD];
+        file.read_at(&mut head, 0)?;
+        let Some((index, filter, crc)) = Self::of_head(&head).filter(|(of, ..)| of.first == first)
+        else {
             return Ok(None);
         };
-        if file.length()? != head.held_at() + head.held() as u64 {
+        let spans = index.count().div_ceil(SPAN_RECORDS) * SPAN;
+        let pages = index.count().div_ceil(PAGE_ROWS) * PAGE;
+        let length = spans + pages + filter;
+        let at = (HEAD + index.count() * ROW) as u64;
+        if file.length()? != at + length as u64 {
             return Ok(None);
         }
-        let mut held = vec![0; head.held()];
-        if file.read_at(&mut held, head.held_at())? < held.len()
-            || crc32fast::hash(&held) != head.crc
-        {
+        let mut held = vec![0; length];
+        file.read_at(&mut held, at)?;
+        if crc32fast::hash(&held) != crc {
             return Ok(None);
         }
-        let filter = held.split_off(held.len() - head.filter as usize);
-        let (spans, pages) = held.split_at(head.spans() * SPAN);
-        let (pages, _) = pages.as_chunks();
+        let filter = held.split_off(spans + pages);
+        let (spans, pages) = held.split_at(spans);
         let spans: Vec<TimeSpan> = spans.chunks(SPAN).filter_map(TimeSpan::read).collect();
+        let page = |mut page: &[u8]| {
+            let first = u64::from_le_bytes(take(&mut page)?);
+            Some((first, u32::from_le_bytes(take(&mut page)?)))
+        };
         Ok(Some(Self {
-            head,
             span: TimeSpan::of(&spans),
             spans,
-            pages: pages.iter().map(|page| u64::from_le_bytes(*page)).collect(),
+            pages: pages.chunks(PAGE).filter_map(page).collect(),
             filter,
+            ..index
         }))
     }
 
+    /// An index without what is behind its head, then the length of the filter, and the checksum of what is held in memory.
+    fn of_head(head: &[u8; HEAD]) -> Option<(Self, usize, u32)> {
+        let (checked, mut crc) = head.split_at(HEAD - 4);
+        let mut rest = checked.strip_prefix(&MARK)?;
+        let index = Self {
+            segment: u64::from_le_bytes(take(&mut rest)?),
+            first: i64::from_le_bytes(take(&mut rest)?),
+            end: u64::from_le_bytes(take(&mut rest)?),
+            records: u32::from_le_bytes(take(&mut rest)?),
+            spans: Vec::new(),
+            span: TimeSpan::EMPTY,
+            pages: Vec::new(),
+            filter: Vec::new(),
+        };
+        let filter = u32::from_le_bytes(take(&mut rest)?) as usize;
+        let held = u32::from_le_bytes(take(&mut rest)?);
+        let is_whole = u32::from_le_bytes(take(&mut crc)?) == crc32fast::hash(checked);
+        is_whole.then_some((index, filter, held))
+    }
+
     pub(super) fn segment(&self) -> u64 {
-        self.head.segment
+        self.segment
+    }
+
+    pub(super) fn first(&self) -> Seq {
+        self.first
     }
 
     pub(super) fn count(&self) -> usize {
-        self.head.records as usize
+        self.records as usize
+    }
+
+    /// The event after the last one of the segment.
+    pub(super) fn next(&self) -> Seq {
+        self.first + Seq::from(self.records)
     }
 
     /// The length of the segment.
     pub(super) fn end(&self) -> u64 {
-        self.head.end
+        self.end
     }
 
     pub(super) fn spans(&self) -> &[TimeSpan] {
@@ -281,15 +241,14 @@ impl SegmentIndex {
     /// The same index with its filter on the disk only: every id is looked up there.
     pub(super) fn without_filter(&self) -> Self {
         Self {
-            head: self.head,
             spans: self.spans.clone(),
-            span: self.span,
             pages: self.pages.clone(),
             filter: Vec::new(),
+            ..*self
         }
     }
 
-    /// Where so many records from the one at `from` on begin, and where the last of them ends. What cannot be read is damaged.
+    /// Where so many records from the one at `from` on begin, and where the last of them ends.
     pub(super) fn offsets(
         &self,
         volume: &impl Volume,
@@ -297,19 +256,40 @@ impl SegmentIndex {
         wanted: usize,
     ) -> io::Result<Vec<u32>> {
         let until = (from + wanted + 1).min(self.count());
-        let mut bytes = vec![0; (until - from) * OFFSET];
-        let at = self.head.offsets_at() + (from * OFFSET) as u64;
-        read_exact(volume, self.head.first, &mut bytes, at)?;
-        let (offsets, _) = bytes.as_chunks();
-        let mut offsets: Vec<u32> = offsets.iter().map(|at| u32::from_le_bytes(*at)).collect();
+        let rows = self.rows(volume, from..until)?;
+        let (rows, _) = rows.as_chunks();
+        let skipped = from % PAGE_ROWS;
+        let rows = rows.iter().skip(skipped).take(until - from);
+        let mut offsets: Vec<u32> = rows.map(|row| number(row, 12)).collect();
         if until == self.count() {
-            offsets.push(self.head.end as u32);
+            offsets.push(self.end as u32);
         }
         Ok(offsets)
     }
 
+    /// The records with this fingerprint, the newest first.
+    pub(super) fn with_fingerprint(
+        &self,
+        volume: &impl Volume,
+        wanted: u64,
+    ) -> io::Result<Vec<u32>> {
+        if self.rules_out(wanted) {
+            return Ok(Vec::new());
+        }
+        // The last one of the page before may have it, too.
+        let from = self.pages.partition_point(|(first, _)| *first < wanted);
+        let until = self.pages.partition_point(|(first, _)| *first <= wanted);
+        let rows = self.rows(
+            volume,
+            from.saturating_sub(1) * PAGE_ROWS..until * PAGE_ROWS,
+        )?;
+        let (rows, _) = rows.as_chunks();
+        let found = rows.iter().rev().filter(|row| fingerprint(*row) == wanted);
+        Ok(found.map(|row| number(row, 8)).collect())
+    }
+
     /// Whether the filter rules out that an id with this fingerprint is in the segment.
-    pub(super) fn rules_out(&self, fingerprint: u64) -> bool {
+    fn rules_out(&self, fingerprint: u64) -> bool {
         let Some((descriptor, filter)) = self.filter.split_at_checked(BinaryFuse8::DESCRIPTOR_LEN)
         else {
             return false;
@@ -317,64 +297,44 @@ impl SegmentIndex {
         !BinaryFuse8Ref::from_dma(descriptor, filter).contains(&fingerprint)
     }
 
-    /// The record with this fingerprint, counted from the first one.
-    pub(super) fn find(&self, volume: &impl Volume, fingerprint: u64) -> io::Result<Option<u32>> {
-        if self.rules_out(fingerprint) {
-            return Ok(None);
+    /// The pages with these rows. Fails with [`io::ErrorKind::InvalidData`] if one is damaged.
+    fn rows(&self, volume: &impl Volume, wanted: Range<usize>) -> io::Result<Vec<u8>> {
+        let begin = wanted.start - wanted.start % PAGE_ROWS;
+        let end = wanted.end.next_multiple_of(PAGE_ROWS).min(self.count());
+        let mut rows = vec![0; end.saturating_sub(begin) * ROW];
+        let name = name(self.first);
+        volume
+            .open(&name)?
+            .read_at(&mut rows, (HEAD + begin * ROW) as u64)?;
+        let pages = self.pages.iter().skip(begin / PAGE_ROWS);
+        let mut each = rows.chunks(PAGE_ROWS * ROW).zip(pages);
+        match each.all(|(rows, (_, crc))| crc32fast::hash(rows) == *crc) {
+            true => Ok(rows),
+            false => {
+                let problem = format!("{} is damaged", volume.path().join(name).display());
+                Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+            }
         }
-        let Some(page) = self
-            .pages
-            .partition_point(|first| *first <= fingerprint)
-            .checked_sub(1)
-        else {
-            return Ok(None);
-        };
-        let begin = page * PAGE;
-        let end = (begin + PAGE).min(self.head.ids as usize);
-        let mut bytes = vec![0; (end - begin) * ID];
-        let at = self.head.ids_at() + (begin * ID) as u64;
-        read_exact(volume, self.head.first, &mut bytes, at)?;
-        let (ids, _) = bytes.as_chunks::<ID>();
-        let key = |id: &[u8; ID]| {
-            id.first_chunk()
-                .map_or(0, |bytes| u64::from_le_bytes(*bytes))
-        };
-        let found = ids.binary_search_by_key(&fingerprint, key).ok();
-        let ordinal = found.and_then(|at| ids[at].last_chunk());
-        let ordinal = ordinal.map(|bytes| u32::from_le_bytes(*bytes));
-        Ok(ordinal.filter(|ordinal| *ordinal < self.head.records))
     }
 
-    /// Reads all of the index: what is wrong with it, if anything.
-    pub(super) fn check(&self, volume: &impl Volume) -> io::Result<Option<String>> {
-        let fits = crc32fast::hash(&self.read_rest(volume)?) == self.head.rest_crc;
-        Ok((!fits).then(|| "its checksum does not match".to_owned()))
-    }
-
-    /// Whether it is the index of a segment with this number and these records.
+    /// Whether it is the index of a segment with this number and these records. Fails with [`io::ErrorKind::InvalidData`] if it is
+    /// damaged.
     pub(super) fn fits(
         &self,
         volume: &impl Volume,
-        number: u64,
-        entries: &RecordTable,
+        segment: u64,
+        table: &RecordTable,
     ) -> io::Result<bool> {
-        let is_same = self.head.segment == number && self.spans == entries.spans;
-        Ok(is_same && self.read_rest(volume)? == rest(entries, &sorted_ids(entries)))
-    }
-
-    fn read_rest(&self, volume: &impl Volume) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; (self.head.held_at() - self.head.offsets_at()) as usize];
-        read_exact(volume, self.head.first, &mut bytes, self.head.offsets_at())?;
-        Ok(bytes)
+        let stored = self.rows(volume, 0..self.count())?;
+        Ok(self.segment == segment && self.spans == table.spans && stored == rows(table))
     }
 }
 
-fn read_exact(volume: &impl Volume, first: Seq, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    let name = name(first);
-    if volume.open(&name)?.read_at(bytes, at)? < bytes.len() {
-        let path: PathBuf = volume.path().join(name);
-        let problem = format!("{} is shorter than it was", path.display());
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+impl TimeSpan {
+    fn read(mut bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            oldest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
+            newest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
+        })
     }
-    Ok(())
 }

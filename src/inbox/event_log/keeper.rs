@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::appender::FullSegment;
 use super::reader::LogReader;
 use super::record::{self, HEAD, RecordHead};
-use super::segment::{self, Catalog, Find, Segment, lock};
+use super::segment::{self, Catalog, Find, lock};
 use super::volume::{BLOCK, LogFile, Volume, remove_if_there};
 use super::{Layout, SPARE, index};
 use crate::event::Seq;
@@ -45,27 +45,13 @@ impl<V: Volume> LogKeeper<V> {
         let Find::Memory(entries) = &segment.find else {
             return Ok(());
         };
+        let _alone = self.catalog.lock_indexes();
         let of = (segment.number, segment.first);
         let index = index::write(&*self.volume, of, &lock(entries), *end);
-        let index = self.doubting(index)?;
-        let sealed = Arc::new(Segment {
-            number: segment.number,
-            first: segment.first,
-            find: Find::Disk(index),
-        });
-        self.replace(segment.number, &sealed);
+        self.catalog
+            .replace(&Arc::new(self.doubting(index)?.into()));
         self.drop_filters();
         Ok(())
-    }
-
-    fn replace(&self, number: u64, with: &Arc<Segment>) {
-        self.catalog.change(|segments| {
-            for segment in segments {
-                if segment.number == number {
-                    segment.clone_from(with);
-                }
-            }
-        });
     }
 
     /// Keeps the filters of the newest segments in memory, as far as they fit.
@@ -79,12 +65,8 @@ impl<V: Volume> LogKeeper<V> {
                 Some(less) => left = less,
                 None => {
                     left = 0;
-                    let smaller = Arc::new(Segment {
-                        number: segment.number,
-                        first: segment.first,
-                        find: Find::Disk(index.without_filter()),
-                    });
-                    self.replace(segment.number, &smaller);
+                    self.catalog
+                        .replace(&Arc::new(index.without_filter().into()));
                 }
             }
         }
@@ -117,6 +99,7 @@ impl<V: Volume> LogKeeper<V> {
     /// Removes a segment that nothing more is written to. Others must know before that its events are removed
     /// ([`KnownState::removed`](super::KnownState)): a power cut may leave its files.
     pub(in super::super) fn remove(&self, first: Seq) -> io::Result<()> {
+        let _alone = self.catalog.lock_indexes();
         self.catalog
             .change(|segments| segments.retain(|segment| segment.first != first));
         remove_files(&*self.volume, first)?;

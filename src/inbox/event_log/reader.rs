@@ -9,7 +9,7 @@ use bytes::Bytes;
 use css_callbacks::{EventId, Kind, Timestamp};
 
 use super::record::{self, HEAD, RecordHead, RecordState};
-use super::segment::{self, Catalog, Find, SPAN_RECORDS, Segment, TimeSpan, lock};
+use super::segment::{Catalog, Find, SPAN_RECORDS, Segment, TimeSpan};
 use super::volume::{LogFile, Volume};
 use crate::event::{Event, Seq};
 
@@ -20,8 +20,8 @@ const CHUNK: u32 = 1 << 20;
 #[derive(Debug, Clone)]
 pub(in super::super) enum LogEntry {
     Event(Event),
-    /// The body was erased.
-    Erased(Seq),
+    /// The body was erased. This is its event without a body.
+    Erased(Event),
     /// The record is there, but it is not as it was written. If its head is, this is its event without a body.
     Damaged(Seq, Option<Event>),
 }
@@ -29,8 +29,16 @@ pub(in super::super) enum LogEntry {
 impl LogEntry {
     pub(in super::super) fn seq(&self) -> Seq {
         match self {
-            Self::Event(event) => event.seq(),
-            Self::Erased(seq) | Self::Damaged(seq, _) => *seq,
+            Self::Event(event) | Self::Erased(event) => event.seq(),
+            Self::Damaged(seq, _) => *seq,
+        }
+    }
+
+    /// What the head of its record tells, if that is whole.
+    pub(in super::super) fn head(&self) -> Option<&Event> {
+        match self {
+            Self::Event(event) | Self::Erased(event) => Some(event),
+            Self::Damaged(_, head) => head.as_ref(),
         }
     }
 }
@@ -112,6 +120,10 @@ impl<V: Volume> LogReader<V> {
 
     pub(super) fn volume(&self) -> &V {
         &self.volume
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// The segments that begin with this event or an earlier one.
@@ -217,7 +229,7 @@ impl<V: Volume> LogReader<V> {
         Ok(found.into_iter().find(|stored| stored.seq() == seq))
     }
 
-    /// The newest event with this id.
+    /// The newest event with this id that can be read.
     pub(in super::super) fn find(&self, id: &EventId) -> io::Result<Option<Seq>> {
         self.find_if(id, |_| true, |_| true)
     }
@@ -246,33 +258,33 @@ impl<V: Volume> LogReader<V> {
     ) -> io::Result<Option<Seq>> {
         let fingerprint = id.fingerprint();
         for segment in self.catalog.segments().iter().rev() {
-            let found = match &segment.find {
-                Find::Memory(entries) => lock(entries).ids.get(&fingerprint).copied(),
-                Find::Disk(index) if in_span(index.span()) => {
-                    let found = index.find(&*self.volume, fingerprint);
-                    self.unless_removed(segment, found)?.flatten()
+            if !in_span(segment.span()) {
+                continue;
+            }
+            let found = self.ask(segment, |find, volume| {
+                find.with_fingerprint(volume, fingerprint)
+            });
+            let found = self.unless_removed(segment, found)?.unwrap_or_default();
+            for record in found {
+                let read = self.read(segment, segment.first + Seq::from(record), 1, 0);
+                let entry = self
+                    .unless_removed(segment, read)?
+                    .unwrap_or_default()
+                    .pop();
+                match entry {
+                    Some(LogEntry::Event(event)) if event.id() == *id => {
+                        if in_time(event.received()) {
+                            return Ok(Some(event.seq()));
+                        }
+                        // Those before it are older.
+                        break;
+                    }
+                    // Its body was erased, it is damaged, or only its fingerprint is the same.
+                    _ => {}
                 }
-                Find::Disk(_) => None,
-            };
-            if let Some(ordinal) = found
-                && let Some(event) = self.nth(segment, ordinal as usize)?
-                && event.id() == *id
-                && in_time(event.received())
-            {
-                return Ok(Some(event.seq()));
             }
         }
         Ok(None)
-    }
-
-    /// The event of a record, if it is whole and was not erased.
-    fn nth(&self, segment: &Segment, ordinal: usize) -> io::Result<Option<Event>> {
-        let found = self.read(segment, segment.first + ordinal as Seq, 1, 0);
-        let found = self.unless_removed(segment, found)?.unwrap_or_default();
-        Ok(found.into_iter().find_map(|stored| match stored {
-            LogEntry::Event(event) => Some(event),
-            LogEntry::Erased(_) | LogEntry::Damaged(..) => None,
-        }))
     }
 
     /// What was read from a segment. `None` if it was removed meanwhile, as its files were looked for.
@@ -296,18 +308,7 @@ impl<V: Volume> LogReader<V> {
         from: usize,
         wanted: usize,
     ) -> io::Result<Vec<u32>> {
-        match &segment.find {
-            Find::Memory(entries) => {
-                let entries = lock(entries);
-                let until = entries.offsets.len().min(from + wanted + 1);
-                Ok(entries
-                    .offsets
-                    .get(from..until)
-                    .unwrap_or_default()
-                    .to_vec())
-            }
-            Find::Disk(index) => index.offsets(&*self.volume, from, wanted),
-        }
+        self.ask(segment, |find, volume| find.offsets(volume, from, wanted))
     }
 
     /// Up to `limit` records from the event `seq` on, the first one whatever its size, and no more once their bodies have more
@@ -331,30 +332,13 @@ impl<V: Volume> LogReader<V> {
                 break;
             }
             let record = part.read(&file, offsets.get(n..).unwrap_or_default())?;
-            let stored = match event(segment, seq, record) {
-                LogEntry::Damaged(..) => Self::event_without_index(&file, segment, seq)?,
-                event @ (LogEntry::Event(_) | LogEntry::Erased(_)) => event,
-            };
+            let stored = event(segment, seq, record);
             if let LogEntry::Event(event) = &stored {
                 size += event.body().len();
             }
             found.push(stored);
         }
         Ok(found)
-    }
-
-    /// The record may be whole, and its offset in the index be damaged.
-    fn event_without_index(file: &V::File, segment: &Segment, seq: Seq) -> io::Result<LogEntry> {
-        let scan = segment::scan(file, seq + 1, &BTreeSet::new())?
-            .filter(|scan| scan.number == segment.number);
-        let offset = scan.and_then(|scan| {
-            let ordinal = (seq - segment.first) as usize;
-            scan.entries.offsets.get(ordinal).copied()
-        });
-        match offset {
-            Some(at) => Ok(event(segment, seq, Part::default().read(file, &[at])?)),
-            None => Ok(LogEntry::Damaged(seq, None)),
-        }
     }
 }
 
@@ -400,20 +384,23 @@ impl Part {
 
 /// The event of the record at the begin of `bytes`.
 fn event(segment: &Segment, seq: Seq, bytes: &[u8]) -> LogEntry {
-    let event = |head: &RecordHead, source: &str, body: &[u8]| {
-        let kind = Kind::from_stored(i64::from(head.code));
-        let body = Bytes::copy_from_slice(body);
-        Event::new(seq, head.id, source.into(), kind, head.received, body)
+    let state = record::read(bytes, segment.number);
+    let (RecordState::Whole(head, _) | RecordState::Erased(head) | RecordState::DamagedBody(head)) =
+        state
+    else {
+        return LogEntry::Damaged(seq, None);
     };
-    match record::read(bytes, segment.number) {
-        RecordState::Whole(head, record) if head.seq == seq => {
-            LogEntry::Event(event(&head, record.source, record.body))
+    if head.seq != seq {
+        return LogEntry::Damaged(seq, None);
+    }
+    let source = head.source(bytes).unwrap_or_default();
+    let kind = Kind::from_stored(i64::from(head.code));
+    let event = |body| Event::new(seq, head.id, source.into(), kind, head.received, body);
+    match state {
+        RecordState::Whole(_, record) => {
+            LogEntry::Event(event(Bytes::copy_from_slice(record.body)))
         }
-        RecordState::Erased(head) if head.seq == seq => LogEntry::Erased(seq),
-        RecordState::DamagedBody(head) if head.seq == seq => {
-            let source = head.source(bytes).unwrap_or_default();
-            LogEntry::Damaged(seq, Some(event(&head, source, &[])))
-        }
-        _ => LogEntry::Damaged(seq, None),
+        RecordState::Erased(_) => LogEntry::Erased(event(Bytes::new())),
+        _ => LogEntry::Damaged(seq, Some(event(Bytes::new()))),
     }
 }

@@ -8,7 +8,9 @@ use super::appender::{LogAppender, NEW};
 use super::index::{self, SegmentIndex};
 use super::keeper::{LogKeeper, remove_files};
 use super::reader::LogReader;
-use super::segment::{self, Catalog, Find, Scan, Segment};
+use super::record::RecordState;
+use super::scan::{self, Scan, scan};
+use super::segment::{self, Catalog, Segment};
 use super::volume::{LogFile, Volume, remove_if_there};
 use super::{Layout, LogError, SPARE};
 use crate::event::Seq;
@@ -25,6 +27,8 @@ pub(in super::super) struct KnownState {
     pub(in super::super) removed: Vec<(Seq, Seq)>,
     /// The bodies of these events were being erased.
     pub(in super::super) erasing: BTreeSet<Seq>,
+    /// The bodies of these events are erased.
+    pub(in super::super) erased: BTreeSet<Seq>,
     /// A power cut could take this knowledge back: no files are removed because of it.
     pub(in super::super) in_doubt: bool,
 }
@@ -35,6 +39,11 @@ impl KnownState {
         let at = self.removed.partition_point(|(_, end)| *end < first);
         let range = self.removed.get(at);
         range.is_some_and(|(from, upto)| *from <= first && last <= *upto)
+    }
+
+    /// Whether this event is deleted.
+    pub(in super::super) fn is_deleted(&self, seq: Seq) -> bool {
+        self.erasing.contains(&seq) || self.erased.contains(&seq)
     }
 
     /// The first removed event between these two; the second of them if there is none.
@@ -73,7 +82,7 @@ pub(in super::super) fn open<V: Volume>(
         .filter_map(|name| segment::first_of(name))
         .collect();
     if let Some(last) = firsts.last() {
-        write_anew(&*volume, *last, &known.erasing)?;
+        write_anew(&*volume, *last, known)?;
     }
     let mut segments = Vec::new();
     let mut next = None;
@@ -87,7 +96,7 @@ pub(in super::super) fn open<V: Volume>(
             }
             continue;
         }
-        let Some((segment, end)) = load(&*volume, *first, upto, &known.erasing)? else {
+        let Some((segment, end)) = load(&*volume, *first, upto, known)? else {
             continue;
         };
         if let Some(next) = next.filter(|next| *next < segment.first)
@@ -119,17 +128,15 @@ pub(in super::super) fn open<V: Volume>(
 
 /// Writes the last segment once more, unless it is sealed. If a sync of an earlier process failed, the system may show what is not on
 /// the disk, as content or as a name, and call every later sync good. What is written anew is surely synced.
-fn write_anew<V: Volume>(volume: &V, first: Seq, erasing: &BTreeSet<Seq>) -> io::Result<()> {
-    let name = segment::name(first);
-    let file = volume.open_to_write(&name)?;
-    if let Some(index) = SegmentIndex::read(volume, first)?
-        && file.length()? == index.end()
-    {
+fn write_anew<V: Volume>(volume: &V, first: Seq, known: &KnownState) -> io::Result<()> {
+    if sealed(volume, first)?.is_some() {
         return Ok(());
     }
-    let scan = segment::scan(&file, Seq::MAX, erasing)?;
+    let name = segment::name(first);
+    let file = volume.open_to_write(&name)?;
+    let scan = read_through(&file, first, None, known)?;
     // Damage is found when it is loaded.
-    let Some(scan) = scan.filter(|scan| scan.first == first && scan.next() > scan.proven) else {
+    let Some(scan) = scan.filter(|scan| scan.problems.is_empty()) else {
         return Ok(());
     };
     let copied = volume.create(NEW).and_then(|new| {
@@ -163,70 +170,71 @@ fn copy(from: &impl LogFile, to: &impl LogFile, length: u64) -> io::Result<()> {
     to.sync()
 }
 
+/// The index of a segment that nothing is to be done for.
+fn sealed(volume: &impl Volume, first: Seq) -> io::Result<Option<SegmentIndex>> {
+    let length = volume.open(&segment::name(first))?.length()?;
+    let index = SegmentIndex::read(volume, first)?;
+    Ok(index.filter(|index| index.end() == length))
+}
+
+/// What is in a segment that has no index. `None` if its head is damaged.
+fn read_through(
+    file: &impl LogFile,
+    first: Seq,
+    upto: Option<Seq>,
+    known: &KnownState,
+) -> io::Result<Option<Scan>> {
+    let problem = |state: &RecordState, seq| {
+        let is_lost = matches!(state, RecordState::DamagedBody(_)) && !known.is_deleted(seq);
+        is_lost.then_some("is damaged")
+    };
+    let number = scan::number_of(file, first)?;
+    let scan = |number| scan(file, (number, first), upto, problem);
+    number.map(scan).transpose()
+}
+
 /// A segment of an earlier process, and the event after its last one. `upto`: the first event of the segment that follows. `None`
 /// if nothing was ever acknowledged in it.
 fn load<V: Volume>(
     volume: &V,
     first: Seq,
     upto: Option<Seq>,
-    erasing: &BTreeSet<Seq>,
+    known: &KnownState,
 ) -> Result<Option<(Segment, Seq)>, LogError> {
-    if let Some(index) = SegmentIndex::read(volume, first)?
-        && volume.open(&segment::name(first))?.length()? == index.end()
-    {
-        let next = first + index.count() as Seq;
-        let segment = Segment {
-            number: index.segment(),
-            first,
-            find: Find::Disk(index),
-        };
-        return Ok(Some((segment, next)));
+    if let Some(index) = sealed(volume, first)? {
+        let next = index.next();
+        return Ok(Some((index.into(), next)));
     }
-    let file = volume.open_to_write(&segment::name(first))?;
-    let scan = segment::scan(&file, upto.unwrap_or(Seq::MAX), erasing)?;
-    let Some(scan) = scan.filter(|scan| scan.first == first) else {
-        return match upto {
-            // It was begun, and nothing was ever synced in it.
-            None if segment::is_unused(&file)? => {
-                volume.remove(&segment::name(first))?;
-                Ok(None)
-            }
-            None => Err(lost(
-                volume,
-                first,
-                first,
-                segment::last_head(&file)?.max(first),
-            )),
-            Some(next) => Err(lost(volume, first, first, next - 1)),
-        };
+    let name = segment::name(first);
+    let file = volume.open_to_write(&name)?;
+    let scan = match read_through(&file, first, upto, known)? {
+        Some(scan) => scan,
+        // It was begun, and nothing was ever synced in it.
+        None if upto.is_none() && scan::is_unused(&file)? => {
+            volume.remove(&name)?;
+            return Ok(None);
+        }
+        None => {
+            let last = upto.map_or_else(|| scan::last_event(&file), |next| Ok(next - 1))?;
+            return Err(lost(volume, first, first, last.max(first)));
+        }
     };
-    let promised = upto.map_or(scan.proven, |next| next - 1);
-    if scan.next() <= promised {
-        return Err(lost(volume, first, scan.next(), promised));
+    if let Some(problem) = scan.problems.first() {
+        return Err(lost(volume, first, problem.first, scan.promised));
     }
     let next = scan.next();
     if next == first {
-        volume.remove(&segment::name(first))?;
+        volume.remove(&name)?;
         return Ok(None);
     }
-    let end = scan.end;
-    let segment = seal(volume, &file, scan, end)?;
-    Ok(Some((segment, next)))
-}
-
-/// Cuts a segment that was scanned to its length, and writes its index. If there is no room for the index, it stays in memory.
-fn seal<V: Volume>(volume: &V, file: &V::File, scan: Scan, end: u64) -> io::Result<Segment> {
-    file.set_length(end)?;
+    file.set_length(scan.end)?;
     file.sync()?;
-    let find = match index::write(volume, (scan.number, scan.first), &scan.entries, end) {
-        Ok(index) => Find::Disk(index),
-        Err(_) => Find::Memory(scan.entries.into()),
+    let segment = match index::write(volume, (scan.number, first), &scan.table, scan.end) {
+        Ok(index) => index.into(),
+        // If there is no room for the index, it stays in memory.
+        Err(_) => Segment::new(scan.number, first, scan.table),
     };
-    Ok(Segment {
-        number: scan.number,
-        first: scan.first,
-        find,
-    })
+    Ok(Some((segment, next)))
 }
 
 /// Removes what an earlier process did not finish, and indexes without a segment.

@@ -1,8 +1,9 @@
 //! A file of the log: a head, then records with consecutive numbers. What of it is needed to find a record.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
+use std::iter::successors;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,12 +11,8 @@ use arc_swap::ArcSwap;
 use css_callbacks::{EventId, Timestamp};
 
 use super::index::SegmentIndex;
-use super::record::{self, ALIGN, HEAD, RecordHead, RecordState};
-use super::volume::LogFile;
+use super::volume::Volume;
 use crate::event::Seq;
-
-/// Read at once while a file is walked through.
-const WINDOW: usize = 1 << 20;
 
 /// Fingerprints of ids are hashes already.
 #[derive(Default)]
@@ -68,34 +65,74 @@ impl TimeSpan {
 /// So many consecutive records have a time span of their own, for searches by time.
 pub(super) const SPAN_RECORDS: usize = 1024;
 
-/// Where the records of a segment begin, and which of them has which id.
+/// Where the records of a segment begin, and which of them has which id. Records are counted from the first one of the segment.
 #[derive(Debug, Default)]
 pub(super) struct RecordTable {
     /// In the order of their numbers.
     pub(super) offsets: Vec<u32>,
-    /// The newest record with each fingerprint, counted from the first one of the segment.
-    pub(super) ids: HashMap<u64, u32, BuildHasherDefault<Unhashed>>,
+    /// The newest record with each fingerprint.
+    ids: HashMap<u64, u32, BuildHasherDefault<Unhashed>>,
+    /// Of a record: the one before it with the same fingerprint.
+    earlier: HashMap<u32, u32>,
     /// Of each [`SPAN_RECORDS`] records.
     pub(super) spans: Vec<TimeSpan>,
 }
 
 impl RecordTable {
     pub(super) fn add(&mut self, offset: u32, id: &EventId, received: Timestamp) {
-        if self.offsets.len().is_multiple_of(SPAN_RECORDS) {
-            self.spans.push(TimeSpan::EMPTY);
-        }
+        self.push(offset, id.fingerprint());
         if let Some(span) = self.spans.last_mut() {
             span.add(received);
         }
-        self.ids.insert(id.fingerprint(), self.offsets.len() as u32);
+    }
+
+    /// Adds records of which nothing can be read until there are `count`.
+    pub(super) fn fill(&mut self, count: usize, offset: u32) {
+        while self.offsets.len() < count {
+            self.push(offset, u64::MAX);
+        }
+    }
+
+    fn push(&mut self, offset: u32, fingerprint: u64) {
+        let record = self.offsets.len() as u32;
+        if self.offsets.len().is_multiple_of(SPAN_RECORDS) {
+            self.spans.push(TimeSpan::EMPTY);
+        }
+        if let Some(earlier) = self.ids.insert(fingerprint, record) {
+            self.earlier.insert(record, earlier);
+        }
         self.offsets.push(offset);
+    }
+
+    /// The records with this fingerprint, the newest first.
+    fn with_fingerprint(&self, fingerprint: u64) -> Vec<u32> {
+        let newest = self.ids.get(&fingerprint);
+        successors(newest, |newer| self.earlier.get(newer))
+            .copied()
+            .collect()
+    }
+
+    /// The fingerprints of all records with their records, in order.
+    pub(super) fn sorted_ids(&self) -> Vec<(u64, u32)> {
+        let records = |id: &u64| self.with_fingerprint(*id).into_iter();
+        let each = self.ids.keys();
+        let mut ids: Vec<(u64, u32)> = each
+            .flat_map(|id| records(id).map(|record| (*id, record)))
+            .collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Forgets all records but the first `count`.
     pub(super) fn truncate(&mut self, count: usize) {
         self.offsets.truncate(count);
         self.spans.truncate(count.div_ceil(SPAN_RECORDS));
-        self.ids.retain(|_, ordinal| (*ordinal as usize) < count);
+        let is_left = |record: &u32| (*record as usize) < count;
+        self.ids.retain(|_, newest| {
+            let mut records = successors(Some(*newest), |newer| self.earlier.get(newer).copied());
+            records.find(is_left).map(|left| *newest = left).is_some()
+        });
+        self.earlier.retain(|newer, _| is_left(newer));
     }
 }
 
@@ -112,6 +149,47 @@ pub(super) enum Find {
     Memory(Mutex<RecordTable>),
     /// On the disk.
     Disk(SegmentIndex),
+}
+
+impl Find {
+    /// Where so many records from the one at `from` on begin, and where the last of them ends, if there is one more.
+    pub(super) fn offsets(
+        &self,
+        volume: &impl Volume,
+        from: usize,
+        wanted: usize,
+    ) -> io::Result<Vec<u32>> {
+        match self {
+            Self::Memory(table) => {
+                let table = lock(table);
+                let until = table.offsets.len().min(from + wanted + 1);
+                Ok(table.offsets.get(from..until).unwrap_or_default().to_vec())
+            }
+            Self::Disk(index) => index.offsets(volume, from, wanted),
+        }
+    }
+
+    /// The records with this fingerprint, the newest first.
+    pub(super) fn with_fingerprint(
+        &self,
+        volume: &impl Volume,
+        fingerprint: u64,
+    ) -> io::Result<Vec<u32>> {
+        match self {
+            Self::Memory(table) => Ok(lock(table).with_fingerprint(fingerprint)),
+            Self::Disk(index) => index.with_fingerprint(volume, fingerprint),
+        }
+    }
+}
+
+impl From<SegmentIndex> for Segment {
+    fn from(index: SegmentIndex) -> Self {
+        Self {
+            number: index.segment(),
+            first: index.first(),
+            find: Find::Disk(index),
+        }
+    }
 }
 
 impl Segment {
@@ -181,6 +259,8 @@ pub(super) struct Catalog {
     has_spare: AtomicBool,
     /// How often the directory may have failed to sync beside the appender.
     doubts: AtomicU64,
+    /// Held by whoever writes or removes an index.
+    indexing: Mutex<()>,
 }
 
 impl Catalog {
@@ -206,6 +286,22 @@ impl Catalog {
         self.has_spare.store(is_there, Ordering::Relaxed);
     }
 
+    /// Nobody else writes or removes an index meanwhile.
+    pub(super) fn lock_indexes(&self) -> MutexGuard<'_, ()> {
+        self.indexing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a segment in the place of the one with the same number.
+    pub(super) fn replace(&self, segment: &Arc<Segment>) {
+        self.change(|segments| {
+            for other in segments {
+                if other.number == segment.number {
+                    other.clone_from(segment);
+                }
+            }
+        });
+    }
+
     /// Changes the list. Who reads the one before goes on with that.
     pub(super) fn change(&self, change: impl Fn(&mut Vec<Arc<Segment>>)) {
         self.segments.rcu(|segments| {
@@ -213,142 +309,5 @@ impl Catalog {
             change(&mut segments);
             segments
         });
-    }
-}
-
-/// What a file holds.
-pub(super) struct Scan {
-    pub(super) number: u64,
-    pub(super) first: Seq,
-    pub(super) entries: RecordTable,
-    /// Where the last whole record ends.
-    pub(super) end: u64,
-    /// The last event that was on the disk once, as far as the file proves it.
-    pub(super) proven: Seq,
-}
-
-impl Scan {
-    /// The event after the last one that can be read.
-    pub(super) fn next(&self) -> Seq {
-        self.first + self.entries.offsets.len() as Seq
-    }
-}
-
-/// Walks through a segment. Records before the event `upto` count. `erasing`: their bodies were being erased, and may be anything.
-/// `None` if there is not even a head.
-pub(super) fn scan(
-    file: &impl LogFile,
-    upto: Seq,
-    erasing: &BTreeSet<Seq>,
-) -> io::Result<Option<Scan>> {
-    let length = file.length()?;
-    let mut window = Window::new(file, length);
-    let Some((number, first)) = record::read_segment_head(window.at(0, HEAD)?) else {
-        return Ok(None);
-    };
-    let mut scan = Scan {
-        number,
-        first,
-        entries: RecordTable::default(),
-        end: HEAD as u64,
-        proven: first - 1,
-    };
-    while scan.next() < upto {
-        let Some(head) = RecordHead::read(window.at(scan.end, HEAD)?) else {
-            break;
-        };
-        let bytes = window.at(scan.end, head.length())?;
-        let head = match record::read(bytes, number) {
-            RecordState::Whole(head, _) | RecordState::Erased(head) => head,
-            RecordState::DamagedBody(head) if erasing.contains(&head.seq) => head,
-            RecordState::DamagedBody(_) | RecordState::Nothing => break,
-        };
-        let Some(offset) = u32::try_from(scan.end)
-            .ok()
-            .filter(|_| head.seq == scan.next())
-        else {
-            break;
-        };
-        scan.entries.add(offset, &head.id, head.received);
-        scan.end += head.length() as u64;
-    }
-    scan.proven = proven_behind(&mut window, &scan)?.max(scan.proven);
-    Ok(Some(scan))
-}
-
-/// A record behind the end proves that events before it were synced when it was written.
-fn proven_behind(window: &mut Window<impl LogFile>, scan: &Scan) -> io::Result<Seq> {
-    let mut proven = 0;
-    window.each_head(scan.end, |_, head| {
-        if head.segment == scan.number {
-            proven = proven.max(head.synced);
-        }
-    })?;
-    Ok(proven)
-}
-
-/// Whether nothing was ever synced in a file: its head is in one sector, so a power cut leaves all of it or nothing.
-pub(super) fn is_unused(file: &impl LogFile) -> io::Result<bool> {
-    let mut head = [0; HEAD];
-    file.read_at(&mut head, 0)?;
-    Ok(head == [0; HEAD])
-}
-
-/// The last event in a file whose head cannot be read. 0 if there is none.
-pub(super) fn last_head(file: &impl LogFile) -> io::Result<Seq> {
-    let mut window = Window::new(file, file.length()?);
-    let mut last = 0;
-    window.each_head(0, |_, head| last = last.max(head.seq))?;
-    Ok(last)
-}
-
-/// A part of a file in memory, which moves forward.
-pub(super) struct Window<'a, F> {
-    file: &'a F,
-    length: u64,
-    begin: u64,
-    bytes: Vec<u8>,
-}
-
-impl<'a, F: LogFile> Window<'a, F> {
-    pub(super) fn new(file: &'a F, length: u64) -> Self {
-        Self {
-            file,
-            length,
-            begin: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    /// Gives every whole head of a record from `from` on to `found`, with its place. Between them there may be anything.
-    pub(super) fn each_head(
-        &mut self,
-        from: u64,
-        mut found: impl FnMut(u64, RecordHead),
-    ) -> io::Result<()> {
-        let mut at = from;
-        while at + HEAD as u64 <= self.length {
-            if let Some(head) = RecordHead::read(self.at(at, HEAD)?)
-                && head.fits(self.at(at, HEAD + usize::from(head.source))?)
-            {
-                found(at, head);
-            }
-            at += ALIGN as u64;
-        }
-        Ok(())
-    }
-
-    /// The bytes from `at` on: at least `wanted`, unless the file ends before.
-    pub(super) fn at(&mut self, at: u64, wanted: usize) -> io::Result<&[u8]> {
-        let end = self.length.min(at + wanted as u64);
-        if at < self.begin || end > self.begin + self.bytes.len() as u64 {
-            let size = (self.length - at.min(self.length)).min(wanted.max(WINDOW) as u64);
-            self.bytes.resize(size as usize, 0);
-            let read = self.file.read_at(&mut self.bytes, at)?;
-            self.bytes.truncate(read);
-            self.begin = at;
-        }
-        let skipped = (at - self.begin) as usize;
-        Ok(self.bytes.get(skipped..).unwrap_or_default())
     }
 }

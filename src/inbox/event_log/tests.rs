@@ -45,7 +45,7 @@ fn open_in(path: &std::path::Path) -> Result<Log, LogError> {
     })
 }
 
-fn checked(path: &std::path::Path, expected: &Expected) -> LogReport {
+fn checked(path: &std::path::Path, expected: &KnownState) -> LogReport {
     check(&Directory::new(path.to_owned()), Some(expected)).unwrap()
 }
 
@@ -549,21 +549,21 @@ fn an_erased_body_is_gone_from_the_files_also_if_it_was_interrupted() {
         );
     };
     check(&log);
-    let erased = Expected {
+    let erased = KnownState {
         erased: [3, 4, 77, 150].into(),
-        ..Expected::default()
+        ..KnownState::default()
     };
     let damage = checked(dir.path(), &erased).damage;
     assert!(damage.is_empty(), "{damage:?}");
     drop(log);
     check(&open_in(dir.path()).unwrap());
     // What is noted and what is there differ.
-    let damage = checked(dir.path(), &Expected::default()).damage;
+    let damage = checked(dir.path(), &KnownState::default()).damage;
     assert_eq!(damage.len(), 4, "{damage:?}");
     assert!(damage[0].ends_with("event 3 is overwritten, but was never deleted"));
-    let other = Expected {
+    let other = KnownState {
         erased: [3, 4, 5, 77, 150].into(),
-        ..Expected::default()
+        ..KnownState::default()
     };
     let damage = checked(dir.path(), &other).damage;
     assert_eq!(damage.len(), 1, "{damage:?}");
@@ -592,6 +592,6 @@ fn an_erased_body_is_gone_from_the_files_also_if_it_was_interrupted() {
     };
     let EventLog { reader, keeper, .. } = open(volume, layout(), &known).unwrap();
     keeper.erase(&[2]).unwrap();
-    assert!(matches!(reader.get(2).unwrap(), Some(LogEntry::Erased(2))));
+    assert!(matches!(reader.get(2).unwrap(), Some(LogEntry::Erased(event)) if event.seq() == 2));
     check_event(&reader.get(5).unwrap().unwrap(), 5);
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::event::Seq;
 use crate::inbox::embedded::schema;
 use crate::inbox::embedded::stored;
-use crate::inbox::event_log::{Expected, LogEntry};
+use crate::inbox::event_log::{KnownState, LogEntry};
 
 /// How long SQLite waits for the process that uses the store.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,8 +19,7 @@ const COPIES: usize = 100;
 
 /// What the state says.
 pub(super) struct StateReport {
-    /// What the log has to be.
-    pub(super) expected: Expected,
+    pub(super) known: KnownState,
     /// Events with a row in `deliveries`.
     pub(super) owed: BTreeSet<Seq>,
     pub(super) copies: BTreeSet<Seq>,
@@ -50,7 +49,7 @@ pub(super) fn read(directory: &Path, damage: &mut Vec<String>) -> Option<StateRe
             }
         }
         let report = StateReport {
-            expected: expected(&snapshot)?,
+            known: stored::known_state(&snapshot, false)?,
             owed: seqs(&snapshot, "SELECT DISTINCT seq FROM deliveries")?,
             copies,
         };
@@ -126,12 +125,6 @@ fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         [only] if only == "ok" => Vec::new(),
         _ => found,
     })
-}
-
-fn expected(conn: &Connection) -> rusqlite::Result<Expected> {
-    let known = stored::known_state(conn, false)?;
-    let erased = seqs(conn, "SELECT seq FROM deleted WHERE erased = 1")?;
-    Ok(Expected { known, erased })
 }
 
 fn seqs(conn: &Connection, sql: &str) -> rusqlite::Result<BTreeSet<Seq>> {

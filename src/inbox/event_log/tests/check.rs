@@ -26,7 +26,7 @@ fn flip(path: &Path, at: usize) {
 }
 
 fn damage(path: &Path) -> Vec<String> {
-    checked(path, &Expected::default()).damage
+    checked(path, &KnownState::default()).damage
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_whole_log_has_no_damage_whether_it_is_closed_or_not() {
     for in_order in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         log_in(dir.path(), in_order);
-        let report = checked(dir.path(), &Expected::default());
+        let report = checked(dir.path(), &KnownState::default());
         assert_eq!(report.damage, [""; 0]);
         assert_eq!(report.records, EVENTS as u64);
         assert_eq!(report.segments.last().unwrap().1, EVENTS);
@@ -132,13 +132,10 @@ fn a_gap_is_damage_unless_it_was_removed() {
         third - 1
     );
     assert_eq!(damage(dir.path()), [missing]);
-    let expected = |removed, last| Expected {
-        known: KnownState {
-            removed,
-            last,
-            ..KnownState::default()
-        },
-        ..Expected::default()
+    let expected = |removed, last| KnownState {
+        removed,
+        last,
+        ..KnownState::default()
     };
     let removed = checked(dir.path(), &expected(vec![(second, third - 1)], EVENTS));
     assert_eq!(removed.damage, [""; 0]);
@@ -172,7 +169,7 @@ fn what_was_being_written_is_no_damage_but_what_was_synced_is() {
     // One of the last batch.
     let (at, seq) = begins[begins.len() - 3];
     flip(file, at + 100);
-    let torn = checked(dir.path(), &Expected::default());
+    let torn = checked(dir.path(), &KnownState::default());
     assert_eq!(torn.damage, [""; 0]);
     assert_eq!(torn.segments.last().unwrap().1, seq - 1);
     std::fs::write(file, &whole).unwrap();
