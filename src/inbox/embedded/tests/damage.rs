@@ -128,3 +128,62 @@ async fn a_damaged_copy_is_parked_and_never_delivered() {
     bench.commit(handler, 200, Vec::new()).await;
     assert_eq!(bench.parked(handler).await, [(5, DAMAGED.to_owned())]);
 }
+
+#[tokio::test]
+async fn what_is_damaged_of_a_deleted_event_is_no_damage() {
+    let mut bench = Bench::new();
+    bench.segment("room", 20).await;
+    let handler = bench.handler("h", 0).await;
+    bench.store().delete(vec![5]).await.unwrap();
+    bench.store = None;
+    let file = &bench.log(".log")[0];
+    flip(file, place(file, "-erased-"));
+    // Without its index the segment is read at the start.
+    std::fs::remove_file(&bench.log(".idx")[0]).unwrap();
+    bench.open();
+    let stored: Vec<Seq> = (1..=20).filter(|seq| *seq != 5).collect();
+    assert_eq!(bench.stored().await, stored);
+    bench.commit(handler, 20, Vec::new()).await;
+    assert!(bench.parked(handler).await.is_empty());
+    assert_eq!(bench.metrics.damaged_events.get(), 0);
+    let again = bench.try_accept(&body("room", 5)).await.unwrap();
+    assert_eq!((again.seq(), again.is_duplicate()), (21, false));
+}
+
+#[tokio::test]
+async fn a_repeat_is_recognised_with_a_damaged_index() {
+    let mut bench = Bench::new();
+    bench.segment("room", 20).await;
+    bench.store = None;
+    let file = &bench.log(".idx")[0];
+    // Its rows begin behind a head of 48 bytes and have 16 bytes each.
+    for row in 0..20 {
+        flip(file, 48 + 16 * row);
+    }
+    bench.open();
+    for seq in 1..=20 {
+        let again = bench.try_accept(&body("room", seq)).await.unwrap();
+        assert_eq!((again.seq(), again.is_duplicate()), (seq, true));
+    }
+}
+
+#[tokio::test]
+async fn the_newest_arrival_is_known_without_the_body_of_the_newest_event() {
+    let mut bench = Bench::new();
+    bench.segment("room", 19).await;
+    bench.clock.advance(DAY);
+    let now = bench.clock.now();
+    bench.segment("room", 1).await;
+    let newest = |bench: &Bench| bench.store().reads.newest().unwrap();
+    assert_eq!(newest(&bench), Some(now));
+    bench.store().delete(vec![20]).await.unwrap();
+    assert_eq!(newest(&bench), Some(now));
+    bench.store = None;
+    let file = &bench.log(".log")[1];
+    flip(file, place(file, "-erased-"));
+    bench.open();
+    assert_eq!(newest(&bench), Some(now));
+    // The head of the record, which begins behind the one of the segment.
+    flip(&bench.log(".log")[1], 72 + 20);
+    assert_eq!(newest(&bench), Some(now.minus(DAY)));
+}
