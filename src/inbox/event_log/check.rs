@@ -72,7 +72,7 @@ fn missing(report: &mut LogReport, known: &KnownState, first: Seq, last: Seq) {
     }
 }
 
-/// Checks a segment. Returns the event after its last one.
+/// Checks a segment. Returns the event after its last one, and how many records it has.
 fn check_segment(
     volume: &impl Volume,
     first: Seq,
@@ -81,24 +81,11 @@ fn check_segment(
     damage: &mut Vec<String>,
 ) -> io::Result<(Seq, u64)> {
     let before = damage.len();
-    let (name, index_name) = (segment::name(first), index::name(first));
-    let mut index = SegmentIndex::read(volume, first)?;
+    let name = segment::name(first);
+    let index = read_index(volume, first, damage)?;
     let file = volume.open(&name)?;
-    let length = file.length()?;
-    // An index that is missing is no damage: the next start makes it.
-    if index.is_none() && volume.open(&index_name).is_ok() {
-        // It may have come after it was looked for.
-        index = SegmentIndex::read(volume, first)?;
-        if index.is_none() {
-            damage.push(format!(
-                "{index_name}: it is damaged; the next start makes it again"
-            ));
-        }
-    }
-    if let Some(index) = &index
-        && index.end() != file.length()?
-    {
-        let end = index.end();
+    let (length, end) = (file.length()?, index.as_ref().map(|index| index.end));
+    if let Some(end) = end.filter(|end| *end != length) {
         damage.push(format!(
             "{name}: it has {length} bytes, by its index it should have {end}"
         ));
@@ -108,7 +95,7 @@ fn check_segment(
     if number.is_none() && !(may_be_unused && scan::is_unused(&file)?) {
         damage.push(format!("{name}: its head is damaged"));
     }
-    let Some(number) = number.or(index.as_ref().map(SegmentIndex::segment)) else {
+    let Some(number) = number.or(index.as_ref().map(|index| index.segment)) else {
         // Nothing was ever acknowledged in it, or the damage is told.
         return Ok((upto.unwrap_or(first), 0));
     };
@@ -124,20 +111,38 @@ fn check_segment(
             }
             fits => (!fits? && is_whole).then_some("it is not the index of its segment"),
         };
-        damage.extend(problem.map(|problem| format!("{index_name}: {problem}")));
+        damage.extend(problem.map(|problem| format!("{}: {problem}", index::name(first))));
     }
-    for problem in &scan.problems {
-        let (first, last) = (problem.first, problem.last);
-        damage.push(match problem.what {
-            Some(what) => format!("{name}: event {first} {what}"),
-            None => format!(
-                "{name}: {} accepted, but cannot be read",
-                super::events(first, last)
-            ),
-        });
-    }
+    damage.extend(scan.problems.iter().map(|problem| match problem.what {
+        Some(what) => format!("{name}: event {} {what}", problem.first),
+        None => {
+            let events = super::events(problem.first, problem.last);
+            format!("{name}: {events} accepted, but cannot be read")
+        }
+    }));
     let next = upto.unwrap_or(0).max(scan.next());
     Ok((next, scan.table.offsets.len() as u64))
+}
+
+/// The index of a segment. One that is missing is no damage: the next start makes it.
+fn read_index(
+    volume: &impl Volume,
+    first: Seq,
+    damage: &mut Vec<String>,
+) -> io::Result<Option<SegmentIndex>> {
+    let index = SegmentIndex::read(volume, first)?;
+    let name = index::name(first);
+    if index.is_some() || volume.open(&name).is_err() {
+        return Ok(index);
+    }
+    // It may have come after it was looked for.
+    let index = SegmentIndex::read(volume, first)?;
+    if index.is_none() {
+        damage.push(format!(
+            "{name}: it is damaged; the next start makes it again"
+        ));
+    }
+    Ok(index)
 }
 
 /// What is wrong with a record whose head is whole.

@@ -61,22 +61,34 @@ impl<V: Volume> LogReader<V> {
     ) -> io::Result<()> {
         let source = self.volume().open(&file.name)?;
         let mut target = File::create_new(directory.join(&file.name))?;
-        let mut buffer = vec![0; CHUNK];
-        let mut at = 0;
-        while at < file.length {
-            let wanted = (file.length - at).min(CHUNK as u64) as usize;
-            let part = &mut buffer[..wanted];
-            if source.read_at(part, at)? < wanted {
-                let problem = format!("{} is shorter than it was", file.name);
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
-            }
+        each_part(&source, file.length, |part, at| {
             target.write_all(part)?;
-            at += wanted as u64;
-            copied(wanted as u64);
-            if at.is_multiple_of(SYNCED) {
-                target.sync_data()?;
+            copied(part.len() as u64);
+            match at.is_multiple_of(SYNCED) {
+                true => target.sync_data(),
+                false => Ok(()),
             }
-        }
+        })?;
         target.sync_all()
     }
+}
+
+/// Gives the first `length` bytes of a file to `take`, part by part, each with its place.
+pub(super) fn each_part(
+    file: &impl LogFile,
+    length: u64,
+    mut take: impl FnMut(&[u8], u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    while at < length {
+        let part = &mut buffer[..(length - at).min(CHUNK as u64) as usize];
+        if file.read_at(part, at)? < part.len() {
+            let problem = "a file of the log is shorter than it was";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+        }
+        take(part, at)?;
+        at += part.len() as u64;
+    }
+    Ok(())
 }

@@ -34,15 +34,15 @@ const NEW: &str = "index.new";
 /// What is in memory of the index of a segment.
 #[derive(Debug, Clone)]
 pub(super) struct SegmentIndex {
-    segment: u64,
-    first: Seq,
+    pub(super) segment: u64,
+    pub(super) first: Seq,
     /// The length of the segment.
-    end: u64,
+    pub(super) end: u64,
     records: u32,
     /// Of each [`SPAN_RECORDS`] records.
-    spans: Vec<TimeSpan>,
+    pub(super) spans: Vec<TimeSpan>,
     /// Of all of them.
-    span: TimeSpan,
+    pub(super) span: TimeSpan,
     /// The first fingerprint and the checksum of each page.
     pages: Vec<(u64, u32)>,
     /// Descriptor and fingerprints of a [`BinaryFuse8`]. Empty: not in memory.
@@ -169,7 +169,12 @@ impl SegmentIndex {
         }
         let filter = held.split_off(spans + pages);
         let (spans, pages) = held.split_at(spans);
-        let spans: Vec<TimeSpan> = spans.chunks(SPAN).filter_map(TimeSpan::read).collect();
+        let time = |time: &mut &[u8]| Some(Timestamp::from_millis(i64::from_le_bytes(take(time)?)));
+        let span = |mut span: &[u8]| {
+            let (oldest, newest) = (time(&mut span)?, time(&mut span)?);
+            Some(TimeSpan { oldest, newest })
+        };
+        let spans: Vec<TimeSpan> = spans.chunks(SPAN).filter_map(span).collect();
         let page = |mut page: &[u8]| {
             let first = u64::from_le_bytes(take(&mut page)?);
             Some((first, u32::from_le_bytes(take(&mut page)?)))
@@ -203,14 +208,6 @@ impl SegmentIndex {
         is_whole.then_some((index, filter, held))
     }
 
-    pub(super) fn segment(&self) -> u64 {
-        self.segment
-    }
-
-    pub(super) fn first(&self) -> Seq {
-        self.first
-    }
-
     pub(super) fn count(&self) -> usize {
         self.records as usize
     }
@@ -218,19 +215,6 @@ impl SegmentIndex {
     /// The event after the last one of the segment.
     pub(super) fn next(&self) -> Seq {
         self.first + Seq::from(self.records)
-    }
-
-    /// The length of the segment.
-    pub(super) fn end(&self) -> u64 {
-        self.end
-    }
-
-    pub(super) fn spans(&self) -> &[TimeSpan] {
-        &self.spans
-    }
-
-    pub(super) fn span(&self) -> TimeSpan {
-        self.span
     }
 
     /// Bytes that the filter takes in memory.
@@ -259,7 +243,7 @@ impl SegmentIndex {
         let rows = self.rows(volume, from..until)?;
         let (rows, _) = rows.as_chunks();
         let skipped = from % PAGE_ROWS;
-        let rows = rows.iter().skip(skipped).take(until - from);
+        let rows = rows.iter().skip(skipped).take(until.saturating_sub(from));
         let mut offsets: Vec<u32> = rows.map(|row| number(row, 12)).collect();
         if until == self.count() {
             offsets.push(self.end as u32);
@@ -327,14 +311,5 @@ impl SegmentIndex {
     ) -> io::Result<bool> {
         let stored = self.rows(volume, 0..self.count())?;
         Ok(self.segment == segment && self.spans == table.spans && stored == rows(table))
-    }
-}
-
-impl TimeSpan {
-    fn read(mut bytes: &[u8]) -> Option<Self> {
-        Some(Self {
-            oldest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
-            newest: Timestamp::from_millis(i64::from_le_bytes(take(&mut bytes)?)),
-        })
     }
 }

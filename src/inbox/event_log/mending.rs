@@ -43,8 +43,8 @@ impl<V: Volume> LogReader<V> {
         let of = (segment.number, segment.first);
         let file = volume.open(&segment.name())?;
         let mut scan = scan(&file, of, Some(damaged.next()), |_, _| None)?;
-        scan.table.fill(damaged.count(), damaged.end() as u32);
-        let mended = match index::write(volume, of, &scan.table, damaged.end()) {
+        scan.table.fill(damaged.count(), damaged.end as u32);
+        let mended = match index::write(volume, of, &scan.table, damaged.end) {
             Ok(index) if damaged.filter_size() == 0 => Segment::from(index.without_filter()),
             Ok(index) => Segment::from(index),
             Err(_) => {

@@ -148,7 +148,7 @@ impl<V: Volume> LogReader<V> {
             last: segment.last(),
             span: segment.span(),
             sealed: match &segment.find {
-                Find::Disk(index) => Some(index.end()),
+                Find::Disk(index) => Some(index.end),
                 Find::Memory(_) => None,
             },
         };
@@ -193,34 +193,20 @@ impl<V: Volume> LogReader<V> {
         wanted: impl Fn(TimeSpan) -> bool,
     ) -> Option<Seq> {
         let segments = self.catalog.segments();
-        // The events of each group of records that has a span.
-        let groups = |segment: &Arc<Segment>| -> Vec<(Seq, Seq)> {
+        // The first and the last event of each group of records that has a span.
+        let mut groups = segments.iter().flat_map(|segment| {
             let (first, last) = (segment.first, segment.last());
-            segment.with_spans(|spans| {
-                let groups = (0..).zip(spans).filter(|(_, span)| wanted(**span));
-                let each = groups.map(|(n, _)| {
-                    let from = first + n * SPAN_RECORDS as Seq;
-                    (from, last.min(from + SPAN_RECORDS as Seq - 1))
-                });
-                each.collect()
-            })
-        };
+            let from = (first..).step_by(SPAN_RECORDS);
+            let wanted = from.zip(segment.spans()).filter(|(_, span)| wanted(*span));
+            let each = wanted.map(|(from, _)| (from, last.min(from + SPAN_RECORDS as Seq - 1)));
+            each.collect::<Vec<_>>()
+        });
         if backwards {
-            let mut below = segments.iter().rev().filter(|one| one.first <= seq);
-            return below.find_map(|segment| {
-                let mut groups = groups(segment).into_iter().rev();
-                groups
-                    .find(|(from, _)| *from <= seq)
-                    .map(|(_, to)| to.min(seq))
-            });
+            let nearest = groups.filter(|(from, _)| *from <= seq).last();
+            return nearest.map(|(_, to)| to.min(seq));
         }
-        let mut above = segments.iter().filter(|one| one.last() >= seq);
-        above.find_map(|segment| {
-            let mut groups = groups(segment).into_iter();
-            groups
-                .find(|(_, to)| *to >= seq)
-                .map(|(from, _)| from.max(seq))
-        })
+        let nearest = groups.find(|(_, to)| *to >= seq);
+        nearest.map(|(from, _)| from.max(seq))
     }
 
     /// One event.

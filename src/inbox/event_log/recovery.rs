@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::appender::{LogAppender, NEW};
+use super::copy::each_part;
 use super::index::{self, SegmentIndex};
 use super::keeper::{LogKeeper, remove_files};
 use super::reader::LogReader;
@@ -14,9 +15,6 @@ use super::segment::{self, Catalog, Segment};
 use super::volume::{LogFile, Volume, remove_if_there};
 use super::{Layout, LogError, SPARE};
 use crate::event::Seq;
-
-/// Copied at once.
-const COPIED: usize = 1 << 20;
 
 /// What others know of a log.
 #[derive(Debug, Default)]
@@ -81,9 +79,6 @@ pub(in super::super) fn open<V: Volume>(
         .keys()
         .filter_map(|name| segment::first_of(name))
         .collect();
-    if let Some(last) = firsts.last() {
-        write_anew(&*volume, *last, known)?;
-    }
     let mut segments = Vec::new();
     let mut next = None;
     for (n, first) in firsts.iter().enumerate() {
@@ -126,55 +121,34 @@ pub(in super::super) fn open<V: Volume>(
     })
 }
 
-/// Writes the last segment once more, unless it is sealed. If a sync of an earlier process failed, the system may show what is not on
-/// the disk, as content or as a name, and call every later sync good. What is written anew is surely synced.
-fn write_anew<V: Volume>(volume: &V, first: Seq, known: &KnownState) -> io::Result<()> {
-    if sealed(volume, first)?.is_some() {
-        return Ok(());
-    }
-    let name = segment::name(first);
-    let file = volume.open_to_write(&name)?;
-    let scan = read_through(&file, first, None, known)?;
-    // Damage is found when it is loaded.
-    let Some(scan) = scan.filter(|scan| scan.problems.is_empty()) else {
-        return Ok(());
+/// Writes the last segment once more. If a sync of an earlier process failed, the system may show what is not on the disk, as content
+/// or as a name, and call every later sync good. What is written anew is surely synced.
+fn write_anew<V: Volume>(volume: &V, name: &str, length: u64) -> io::Result<()> {
+    let file = volume.open_to_write(name)?;
+    let copy = |to: &V::File| {
+        each_part(&file, length, |part, at| to.write_at(part, at))?;
+        to.sync()
     };
     let copied = volume.create(NEW).and_then(|new| {
-        copy(&file, &new, scan.end)?;
-        volume.rename(NEW, &name)?;
+        copy(&new)?;
+        volume.rename(NEW, name)?;
         volume.sync()
     });
     match copied {
         // In its place the same bytes need no room.
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             let _ = volume.remove(NEW);
-            copy(&file, &file, scan.end)
+            copy(&file)
         }
         other => other,
     }
-}
-
-/// Copies the first `length` bytes of a file, synced.
-fn copy(from: &impl LogFile, to: &impl LogFile, length: u64) -> io::Result<()> {
-    let mut buffer = vec![0; COPIED];
-    let mut at = 0;
-    while at < length {
-        let step = (COPIED as u64).min(length - at) as usize;
-        let read = from.read_at(&mut buffer[..step], at)?;
-        to.write_at(&buffer[..read], at)?;
-        if read < step {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        at += step as u64;
-    }
-    to.sync()
 }
 
 /// The index of a segment that nothing is to be done for.
 fn sealed(volume: &impl Volume, first: Seq) -> io::Result<Option<SegmentIndex>> {
     let length = volume.open(&segment::name(first))?.length()?;
     let index = SegmentIndex::read(volume, first)?;
-    Ok(index.filter(|index| index.end() == length))
+    Ok(index.filter(|index| index.end == length))
 }
 
 /// What is in a segment that has no index. `None` if its head is damaged.
@@ -206,7 +180,7 @@ fn load<V: Volume>(
         return Ok(Some((index.into(), next)));
     }
     let name = segment::name(first);
-    let file = volume.open_to_write(&name)?;
+    let file = volume.open(&name)?;
     let scan = match read_through(&file, first, upto, known)? {
         Some(scan) => scan,
         // It was begun, and nothing was ever synced in it.
@@ -227,6 +201,10 @@ fn load<V: Volume>(
         volume.remove(&name)?;
         return Ok(None);
     }
+    if upto.is_none() {
+        write_anew(volume, &name, scan.end)?;
+    }
+    let file = volume.open_to_write(&name)?;
     file.set_length(scan.end)?;
     file.sync()?;
     let segment = match index::write(volume, (scan.number, first), &scan.table, scan.end) {

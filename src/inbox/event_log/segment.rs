@@ -185,8 +185,8 @@ impl Find {
 impl From<SegmentIndex> for Segment {
     fn from(index: SegmentIndex) -> Self {
         Self {
-            number: index.segment(),
-            first: index.first(),
+            number: index.segment,
+            first: index.first,
             find: Find::Disk(index),
         }
     }
@@ -222,15 +222,15 @@ impl Segment {
     pub(super) fn span(&self) -> TimeSpan {
         match &self.find {
             Find::Memory(entries) => TimeSpan::of(&lock(entries).spans),
-            Find::Disk(index) => index.span(),
+            Find::Disk(index) => index.span,
         }
     }
 
     /// Of each [`SPAN_RECORDS`] records.
-    pub(super) fn with_spans<T>(&self, look: impl FnOnce(&[TimeSpan]) -> T) -> T {
+    pub(super) fn spans(&self) -> Vec<TimeSpan> {
         match &self.find {
-            Find::Memory(entries) => look(&lock(entries).spans),
-            Find::Disk(index) => look(index.spans()),
+            Find::Memory(entries) => lock(entries).spans.clone(),
+            Find::Disk(index) => index.spans.clone(),
         }
     }
 }
