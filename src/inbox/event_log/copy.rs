@@ -29,7 +29,7 @@ impl<V: Volume> LogReader<V> {
         let mut files = Vec::new();
         for segment in self.segments_upto(upto) {
             let file_of = |name: String| -> io::Result<SettledFile> {
-                let length = self.volume().open(&name)?.length()?;
+                let length = self.volume.open(&name)?.length()?;
                 Ok(SettledFile { name, length })
             };
             files.push(file_of(segment.name())?);
@@ -59,7 +59,7 @@ impl<V: Volume> LogReader<V> {
         directory: &Path,
         copied: &dyn Fn(u64),
     ) -> io::Result<()> {
-        let source = self.volume().open(&file.name)?;
+        let source = self.volume.open(&file.name)?;
         let mut target = File::create_new(directory.join(&file.name))?;
         each_part(&source, file.length, |part, at| {
             target.write_all(part)?;

@@ -6,7 +6,7 @@
 //! Everything in it follows from the segment: an index that is damaged is made again.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use css_callbacks::Timestamp;
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
@@ -58,10 +58,10 @@ pub(super) fn name(first: Seq) -> String {
 pub(super) fn write(
     volume: &impl Volume,
     (segment, first): (u64, Seq),
-    table: &RecordTable,
+    table: impl Deref<Target = RecordTable>,
     end: u64,
 ) -> io::Result<SegmentIndex> {
-    let rows = rows(table);
+    let rows = rows(&table);
     let page = |rows: &[u8]| (fingerprint(rows), crc32fast::hash(rows));
     let index = SegmentIndex {
         segment,
@@ -73,6 +73,8 @@ pub(super) fn write(
         pages: rows.chunks(PAGE_ROWS * ROW).map(page).collect(),
         filter: filter(rows.chunks(ROW).map(fingerprint).collect()),
     };
+    // Nobody waits for the disk because of it.
+    drop(table);
     let held = index.held();
     let file = volume.create(NEW)?;
     file.write_at(&[&index.head(&held)[..], &rows, &held].concat(), 0)?;

@@ -47,7 +47,7 @@ impl<V: Volume> LogKeeper<V> {
         };
         let _alone = self.catalog.lock_indexes();
         let of = (segment.number, segment.first);
-        let index = index::write(&*self.volume, of, &lock(entries), *end);
+        let index = index::write(&*self.volume, of, lock(entries), *end);
         self.catalog
             .replace(&Arc::new(self.doubting(index)?.into()));
         self.drop_filters();

@@ -10,26 +10,26 @@ use super::segment::{Find, Segment};
 use super::volume::Volume;
 
 impl<V: Volume> LogReader<V> {
-    /// What finds the records of a segment tells something. If it is damaged, it is made again first.
+    /// Asks what finds the records of a segment. If that is a damaged index, it is made again first.
     pub(super) fn ask<T>(
         &self,
         segment: &Segment,
         ask: impl Fn(&Find, &V) -> io::Result<T>,
     ) -> io::Result<T> {
         let is_damaged = |told: &io::Result<T>| matches!(told, Err(error) if error.kind() == io::ErrorKind::InvalidData);
-        let told = ask(&segment.find, self.volume());
+        let told = ask(&segment.find, &self.volume);
         if !is_damaged(&told) {
             return told;
         }
-        let _alone = self.catalog().lock_indexes();
-        let segments = self.catalog().segments();
+        let _alone = self.catalog.lock_indexes();
+        let segments = self.catalog.segments();
         let same = segments.iter().find(|one| one.number == segment.number);
         let Some(segment) = same else {
             return Err(io::ErrorKind::NotFound.into());
         };
         // Another thread may have made it again meanwhile.
-        match ask(&segment.find, self.volume()) {
-            told if is_damaged(&told) => ask(&self.mend(segment)?.find, self.volume()),
+        match ask(&segment.find, &self.volume) {
+            told if is_damaged(&told) => ask(&self.mend(segment)?.find, &self.volume),
             told => told,
         }
     }
@@ -39,7 +39,7 @@ impl<V: Volume> LogReader<V> {
         let Find::Disk(damaged) = &segment.find else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let volume = self.volume();
+        let volume = &*self.volume;
         let of = (segment.number, segment.first);
         let file = volume.open(&segment.name())?;
         let mut scan = scan(&file, of, Some(damaged.next()), |_, _| None)?;
@@ -47,17 +47,18 @@ impl<V: Volume> LogReader<V> {
         let mended = match index::write(volume, of, &scan.table, damaged.end) {
             Ok(index) if damaged.filter_size() == 0 => Segment::from(index.without_filter()),
             Ok(index) => Segment::from(index),
-            Err(_) => {
-                self.catalog().doubt_names();
+            Err(error) => {
+                self.catalog.doubt_names();
+                tracing::warn!(store.error = %error, "an index of the log cannot be written, it stays in memory until the next start");
                 Segment::new(segment.number, segment.first, scan.table)
             }
         };
         let mended = Arc::new(mended);
-        self.catalog().replace(&mended);
+        self.catalog.replace(&mended);
         let path = volume.path().join(index::name(segment.first));
         tracing::warn!(
             file = %path.display(),
-            "an index of the log is damaged on the disk: it is made again from its events, nothing is lost"
+            "an index of the log was damaged on the disk: it is made again from its events, nothing is lost"
         );
         Ok(mended)
     }

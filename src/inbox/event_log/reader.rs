@@ -1,6 +1,5 @@
 //! Reads events: by number, in order, and by id.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,8 +54,8 @@ pub(in super::super) struct SegmentInfo {
 
 /// Reads the log. Any number of them read beside the one that writes.
 pub(in super::super) struct LogReader<V: Volume> {
-    volume: Arc<V>,
-    catalog: Arc<Catalog>,
+    pub(super) volume: Arc<V>,
+    pub(super) catalog: Arc<Catalog>,
 }
 
 impl<V: Volume> Clone for LogReader<V> {
@@ -118,14 +117,6 @@ impl<V: Volume> LogReader<V> {
         Ok(found)
     }
 
-    pub(super) fn volume(&self) -> &V {
-        &self.volume
-    }
-
-    pub(super) fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
-
     /// The segments that begin with this event or an earlier one.
     pub(super) fn segments_upto(&self, upto: Seq) -> Vec<Arc<Segment>> {
         let segments = self.catalog.segments();
@@ -157,26 +148,16 @@ impl<V: Volume> LogReader<V> {
 
     /// Fails if a file of the log was removed.
     pub(in super::super) fn check_files(&self) -> io::Result<()> {
-        let before = self.catalog.segments();
-        let files: BTreeSet<String> = self
-            .volume
-            .list()?
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
-        let after = self.catalog.segments();
-        // A segment that was removed meanwhile is in the first list only, a new one in the second only.
-        let missing = before.iter().map(|segment| segment.name()).find(|name| {
-            !files.contains(name) && after.iter().any(|segment| segment.name() == *name)
-        });
-        match missing {
-            Some(name) => {
+        for segment in self.catalog.segments().iter() {
+            let name = segment.name();
+            let file = self.volume.open(&name);
+            self.unless_removed(segment, file).map_err(|error| {
                 let path = self.volume.path().join(name);
-                let problem = format!("{} cannot be found any more", path.display());
-                Err(io::Error::new(io::ErrorKind::NotFound, problem))
-            }
-            None => Ok(()),
+                let problem = format!("{} cannot be found any more: {error}", path.display());
+                io::Error::new(error.kind(), problem)
+            })?;
         }
+        Ok(())
     }
 
     /// Whether the log has a record with this number.
@@ -252,12 +233,7 @@ impl<V: Volume> LogReader<V> {
             });
             let found = self.unless_removed(segment, found)?.unwrap_or_default();
             for record in found {
-                let read = self.read(segment, segment.first + Seq::from(record), 1, 0);
-                let entry = self
-                    .unless_removed(segment, read)?
-                    .unwrap_or_default()
-                    .pop();
-                match entry {
+                match self.get(segment.first + Seq::from(record))? {
                     Some(LogEntry::Event(event)) if event.id() == *id => {
                         if in_time(event.received()) {
                             return Ok(Some(event.seq()));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::iter::successors;
+use std::iter::{repeat, successors};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -105,20 +105,16 @@ impl RecordTable {
     }
 
     /// The records with this fingerprint, the newest first.
-    fn with_fingerprint(&self, fingerprint: u64) -> Vec<u32> {
+    fn with_fingerprint(&self, fingerprint: u64) -> impl Iterator<Item = u32> {
         let newest = self.ids.get(&fingerprint);
-        successors(newest, |newer| self.earlier.get(newer))
-            .copied()
-            .collect()
+        successors(newest, |newer| self.earlier.get(newer)).copied()
     }
 
     /// The fingerprints of all records with their records, in order.
     pub(super) fn sorted_ids(&self) -> Vec<(u64, u32)> {
-        let records = |id: &u64| self.with_fingerprint(*id).into_iter();
-        let each = self.ids.keys();
-        let mut ids: Vec<(u64, u32)> = each
-            .flat_map(|id| records(id).map(|record| (*id, record)))
-            .collect();
+        let records = |id: &u64| self.with_fingerprint(*id).zip(repeat(*id));
+        let all = self.ids.keys().flat_map(records);
+        let mut ids: Vec<(u64, u32)> = all.map(|(record, id)| (id, record)).collect();
         ids.sort_unstable();
         ids
     }
@@ -176,7 +172,7 @@ impl Find {
         fingerprint: u64,
     ) -> io::Result<Vec<u32>> {
         match self {
-            Self::Memory(table) => Ok(lock(table).with_fingerprint(fingerprint)),
+            Self::Memory(table) => Ok(lock(table).with_fingerprint(fingerprint).collect()),
             Self::Disk(index) => index.with_fingerprint(volume, fingerprint),
         }
     }
