@@ -1,4 +1,4 @@
-//! An index that is damaged is made again from its segment, when that is noticed.
+//! An index that is damaged or missing is made again from its segment, when that is noticed.
 
 use std::io;
 use std::sync::Arc;
@@ -10,13 +10,16 @@ use super::segment::{Find, Segment};
 use super::volume::Volume;
 
 impl<V: Volume> LogReader<V> {
-    /// Asks what finds the records of a segment. If that is a damaged index, it is made again first.
+    /// Asks what finds the records of a segment. If that is an index that is damaged or missing, it is made again first.
     pub(super) fn ask<T>(
         &self,
         segment: &Segment,
         ask: impl Fn(&Find, &V) -> io::Result<T>,
     ) -> io::Result<T> {
-        let is_damaged = |told: &io::Result<T>| matches!(told, Err(error) if error.kind() == io::ErrorKind::InvalidData);
+        let is_damaged = |told: &io::Result<T>| {
+            let damages = [io::ErrorKind::InvalidData, io::ErrorKind::NotFound];
+            matches!(told, Err(error) if damages.contains(&error.kind()))
+        };
         let told = ask(&segment.find, &self.volume);
         if !is_damaged(&told) {
             return told;
@@ -58,7 +61,7 @@ impl<V: Volume> LogReader<V> {
         let path = volume.path().join(index::name(segment.first));
         tracing::warn!(
             file = %path.display(),
-            "an index of the log was damaged on the disk: it is made again from its events, nothing is lost"
+            "an index of the log was damaged or removed: it is made again from its events, nothing is lost"
         );
         Ok(mended)
     }

@@ -111,6 +111,9 @@ fn an_index_that_is_gone_or_short_or_of_another_version_is_made_again() {
         let log = open_in(dir.path()).unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), whole);
         check(&log.reader, &[], "after the start");
+        std::fs::remove_file(&file).unwrap();
+        check(&log.reader, &[], "removed while it is used");
+        assert_eq!(std::fs::read(&file).unwrap(), whole);
     }
 }
 
