@@ -50,10 +50,7 @@ use self::health::Health;
 use self::log_maintenance::LogCommands;
 use self::reads::{ReadError, Reads};
 use self::state_writer::StateWrites;
-use super::delivery::{
-    DeliveryCommit, DeliveryRow, HandlerId, Lane, Owed, Parked, Registered, ReplayedDelivery,
-    RowCounts, Start,
-};
+use super::delivery::{HandlerId, Owed, Parked};
 use super::query::{EventFilter, Page};
 use super::settings::InboxSettings;
 use super::{Condition, Receipt, StoreError};
@@ -138,45 +135,6 @@ impl EmbeddedStore {
         answer.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    pub(super) async fn register(
-        &self,
-        configured: Vec<(String, Start)>,
-    ) -> Result<Vec<Registered>, StoreError> {
-        let (last, now) = (*self.committed.borrow(), self.clock.now());
-        self.write(move |conn| handlers::register(conn, &configured, last, now))
-            .await
-    }
-
-    pub(super) async fn resume(&self, handler: HandlerId) -> Result<Registered, StoreError> {
-        self.read_state(move |conn| handlers::resume(conn, handler))
-            .await
-    }
-
-    pub(super) async fn pause(
-        &self,
-        handler: HandlerId,
-        paused: bool,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(move |conn| handlers::pause(conn, handler, paused, now))
-            .await
-    }
-
-    pub(super) async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
-        self.read_state(move |conn| handlers::position(conn, handler))
-            .await
-    }
-
-    pub(super) async fn commit(
-        &self,
-        handler: HandlerId,
-        commit: DeliveryCommit,
-    ) -> Result<(), StoreError> {
-        let log = self.reads.log.clone();
-        self.write(move |conn| deliveries::commit(conn, &log, handler, &commit))
-            .await
-    }
-
     pub(super) async fn after(
         &self,
         seq: Seq,
@@ -213,11 +171,6 @@ impl EmbeddedStore {
             .await
     }
 
-    pub(super) async fn count(&self, handler: HandlerId) -> Result<RowCounts, StoreError> {
-        self.read_state(move |conn| delivery_rows::count(conn, handler))
-            .await
-    }
-
     pub(super) async fn received_from(
         &self,
         seq: Seq,
@@ -251,32 +204,6 @@ impl EmbeddedStore {
         self.read(move |reads| reads.find(&id)).await
     }
 
-    pub(super) async fn replay(
-        &self,
-        handler: HandlerId,
-        wanted: Vec<ReplayedDelivery>,
-        dry_run: bool,
-    ) -> Result<u64, StoreError> {
-        let log = self.reads.log.clone();
-        self.write(move |conn| deliveries::replay(conn, &log, handler, &wanted, dry_run))
-            .await
-    }
-
-    pub(super) async fn discard(
-        &self,
-        handler: HandlerId,
-        wanted: Vec<Seq>,
-    ) -> Result<(u64, Vec<Lane>), StoreError> {
-        self.write(move |conn| deliveries::discard(conn, handler, &wanted))
-            .await
-    }
-
-    pub(super) async fn pin(&self, handler: HandlerId, seqs: &[Seq]) -> Result<(), StoreError> {
-        let (log, seqs) = (self.reads.log.clone(), seqs.to_vec());
-        self.write(move |conn| deliveries::pin(conn, &log, handler, &seqs))
-            .await
-    }
-
     pub(super) async fn by_seq(&self, seqs: &[Seq]) -> Result<Vec<Event>, StoreError> {
         let seqs = seqs.to_vec();
         self.read(move |reads| reads.these(&seqs)).await
@@ -285,15 +212,6 @@ impl EmbeddedStore {
     pub(super) async fn existing(&self, seqs: &[Seq]) -> Result<Vec<Seq>, StoreError> {
         let seqs = seqs.to_vec();
         self.read(move |reads| reads.existing(&seqs)).await
-    }
-
-    pub(super) async fn delivery_row(
-        &self,
-        handler: HandlerId,
-        seq: Seq,
-    ) -> Result<Option<DeliveryRow>, StoreError> {
-        self.read_state(move |conn| delivery_rows::delivery_row(conn, handler, seq))
-            .await
     }
 
     /// Writes to the state and to the log, but changes nothing, to find out whether the store works again.

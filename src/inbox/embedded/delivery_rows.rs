@@ -3,8 +3,10 @@
 use css_callbacks::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::EmbeddedStore;
 use super::deliveries::PARKED;
 use crate::event::Seq;
+use crate::inbox::StoreError;
 use crate::inbox::delivery::{Attempts, DeliveryRow, HandlerId, Lane, RowCounts, RowState};
 use crate::inbox::query::sql_order;
 
@@ -109,52 +111,57 @@ pub(super) fn parked(
     rows.collect()
 }
 
-/// Counts a handler's rows. There may be very many, so they are counted in one pass over an index that has all columns. SQLite would
-/// not choose it by itself.
-pub(super) fn count(conn: &Connection, handler: HandlerId) -> rusqlite::Result<RowCounts> {
-    let number = |row: &Row, at| Ok(row.get::<_, i64>(at)?.unsigned_abs());
-    let mut select = conn.prepare_cached(
-        "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
-             count(*) FILTER (WHERE state < 2 AND lane & 1 = 1), min(seq) FILTER (WHERE state < 2)
-         FROM deliveries INDEXED BY deliveries_by_lane WHERE handler = ?1",
-    )?;
-    let counts = select.query_row([handler], |row| {
-        Ok(RowCounts {
-            due: number(row, 0)?,
-            waiting: number(row, 1)?,
-            parked: 0,
-            replaying: number(row, 2)?,
-            oldest: row.get(3)?,
+impl EmbeddedStore {
+    /// Counts a handler's rows. There may be very many, so they are counted in one pass over an index that has all columns. SQLite
+    /// would not choose it by itself.
+    pub(in super::super) async fn count(
+        &self,
+        handler: HandlerId,
+    ) -> Result<RowCounts, StoreError> {
+        let number = |row: &Row, at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+        self.read_state(move |conn| {
+            conn.prepare_cached(
+                "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
+                     (SELECT count(*) FROM deliveries WHERE handler = ?1 AND parked IS NOT NULL),
+                     count(*) FILTER (WHERE state < 2 AND lane & 1 = 1), min(seq) FILTER (WHERE state < 2)
+                 FROM deliveries INDEXED BY deliveries_by_lane WHERE handler = ?1",
+            )?
+            .query_row([handler], |row| {
+                Ok(RowCounts {
+                    due: number(row, 0)?,
+                    waiting: number(row, 1)?,
+                    parked: number(row, 2)?,
+                    replaying: number(row, 3)?,
+                    oldest: row.get(4)?,
+                })
+            })
         })
-    })?;
-    let mut select = conn.prepare_cached(
-        "SELECT count(*) FROM deliveries WHERE handler = ?1 AND parked IS NOT NULL",
-    )?;
-    Ok(RowCounts {
-        parked: select.query_row([handler], |row| number(row, 0))?,
-        ..counts
-    })
-}
+        .await
+    }
 
-/// The row of a handler's delivery, if it has one.
-pub(super) fn delivery_row(
-    conn: &Connection,
-    handler: HandlerId,
-    seq: Seq,
-) -> rusqlite::Result<Option<DeliveryRow>> {
-    let row = |row: &Row| {
-        let state = RowState::of(row.get(0)?);
-        let due = Timestamp::from_millis(row.get(4)?);
-        Ok(DeliveryRow {
-            state,
-            attempts: attempts_of(row, 1)?,
-            due: Some(due).filter(|_| state == RowState::Due),
-            parked: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+    /// The row of a handler's delivery, if it has one.
+    pub(in super::super) async fn delivery_row(
+        &self,
+        handler: HandlerId,
+        seq: Seq,
+    ) -> Result<Option<DeliveryRow>, StoreError> {
+        let row = |row: &Row| {
+            let state = RowState::of(row.get(0)?);
+            let due = Timestamp::from_millis(row.get(4)?);
+            Ok(DeliveryRow {
+                state,
+                attempts: attempts_of(row, 1)?,
+                due: Some(due).filter(|_| state == RowState::Due),
+                parked: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+            })
+        };
+        self.read_state(move |conn| {
+            conn.prepare_cached(
+                "SELECT state, attempts, first_attempt, error, due, parked FROM deliveries WHERE handler = ?1 AND seq = ?2",
+            )?
+            .query_row([handler, seq], row)
+            .optional()
         })
-    };
-    conn.prepare_cached(
-        "SELECT state, attempts, first_attempt, error, due, parked FROM deliveries WHERE handler = ?1 AND seq = ?2",
-    )?
-    .query_row([handler, seq], row)
-    .optional()
+        .await
+    }
 }

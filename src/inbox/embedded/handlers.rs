@@ -5,66 +5,85 @@ use std::time::Duration;
 use css_callbacks::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use super::EmbeddedStore;
 use crate::event::Seq;
+use crate::inbox::StoreError;
 use crate::inbox::delivery::{HandlerId, Registered, Start};
 
-/// Gives each configured handler its number and position. All others are marked as missing from `now` on.
-pub(super) fn register(
-    conn: &Connection,
-    configured: &[(String, Start)],
-    last: Seq,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<Registered>> {
-    let names: Vec<&str> = configured.iter().map(|(name, _)| name.as_str()).collect();
-    let mut known = conn.prepare("SELECT id, name FROM handlers WHERE missing_since IS NULL")?;
-    let known: Vec<(i64, String)> = known
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (id, _) in known
-        .iter()
-        .filter(|(_, name)| !names.contains(&name.as_str()))
-    {
-        conn.execute(
-            "UPDATE handlers SET missing_since = ?2 WHERE id = ?1",
-            params![id, now.millis()],
-        )?;
+impl EmbeddedStore {
+    /// Gives each configured handler its number and position. All others are missing from now on.
+    pub(in super::super) async fn register(
+        &self,
+        configured: Vec<(String, Start)>,
+    ) -> Result<Vec<Registered>, StoreError> {
+        let (last, now) = (*self.committed.borrow(), self.clock.now());
+        self.write(move |conn| {
+            let missing = "UPDATE handlers SET missing_since = ?1 WHERE missing_since IS NULL";
+            conn.execute(missing, [now.millis()])?;
+            let mut insert = conn.prepare(
+                "INSERT INTO handlers(name, position) VALUES (?1, ?2)
+                 ON CONFLICT(name) DO UPDATE SET missing_since = NULL RETURNING id",
+            )?;
+            let register = |(name, start): &(String, Start)| {
+                let position = match start {
+                    Start::Now => last,
+                    Start::Oldest => 0,
+                };
+                let id = insert.query_row(params![name, position], |row| row.get(0))?;
+                registered(conn, id)
+            };
+            configured.iter().map(register).collect()
+        })
+        .await
     }
-    configured
-        .iter()
-        .map(|(name, start)| register_one(conn, name, *start, last))
-        .collect()
+
+    /// What a worker must know to deliver for a handler.
+    pub(in super::super) async fn resume(
+        &self,
+        handler: HandlerId,
+    ) -> Result<Registered, StoreError> {
+        self.read_state(move |conn| registered(conn, handler)).await
+    }
+
+    /// Pauses a handler or resumes it. When it is resumed, first attempts are dated later by the length of the pause.
+    pub(in super::super) async fn pause(
+        &self,
+        handler: HandlerId,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |conn| {
+            if paused {
+                let since = "UPDATE handlers SET paused = ?2 WHERE id = ?1 AND paused = 0";
+                return conn.execute(since, [handler, now.millis()]).map(drop);
+            }
+            conn.execute(
+                "UPDATE deliveries SET first_attempt = first_attempt + max(?2 - paused, 0)
+                 FROM handlers WHERE id = ?1 AND paused <> 0
+                     AND handler = ?1 AND state < 2 AND first_attempt IS NOT NULL",
+                [handler, now.millis()],
+            )?;
+            conn.execute("UPDATE handlers SET paused = 0 WHERE id = ?1", [handler])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// The handler's position: up to here each event is finished or has a row.
+    pub(in super::super) async fn position(&self, handler: HandlerId) -> Result<Seq, StoreError> {
+        self.read_state(move |conn| {
+            conn.prepare_cached("SELECT position FROM handlers WHERE id = ?1")?
+                .query_row([handler], |row| row.get(0))
+        })
+        .await
+    }
 }
 
-fn register_one(
-    conn: &Connection,
-    name: &str,
-    start: Start,
-    last: Seq,
-) -> rusqlite::Result<Registered> {
-    let position = match start {
-        Start::Now => last,
-        Start::Oldest => 0,
-    };
-    let id = conn.query_row(
-        "INSERT INTO handlers(name, position) VALUES (?1, ?2)
-         ON CONFLICT(name) DO UPDATE SET missing_since = NULL RETURNING id",
-        params![name, position],
-        |row| row.get(0),
-    )?;
-    resume(conn, id)
-}
-
-/// The handler's position: up to here each event is finished or has a row.
-pub(super) fn position(conn: &Connection, id: HandlerId) -> rusqlite::Result<Seq> {
-    conn.prepare_cached("SELECT position FROM handlers WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))
-}
-
-/// What a worker must know to deliver for a handler.
-pub(super) fn resume(conn: &Connection, id: HandlerId) -> rusqlite::Result<Registered> {
-    let position = position(conn, id)?;
-    let mut lanes = conn.prepare(
-        "SELECT lane, count(*) FROM deliveries WHERE handler = ?1 AND state < 2 AND lane & 1 = 0 GROUP BY lane",
+fn registered(conn: &Connection, id: HandlerId) -> rusqlite::Result<Registered> {
+    let (position, paused) = conn.query_row(
+        "SELECT position, paused <> 0 FROM handlers WHERE id = ?1",
+        [id],
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     let count = |row: &Row| {
         Ok((
@@ -72,7 +91,10 @@ pub(super) fn resume(conn: &Connection, id: HandlerId) -> rusqlite::Result<Regis
             row.get::<_, i64>(1)?.unsigned_abs(),
         ))
     };
-    let blocked = lanes.query_map([id], count)?.collect::<Result<_, _>>()?;
+    let blocked = conn
+        .prepare("SELECT lane, count(*) FROM deliveries WHERE handler = ?1 AND state < 2 AND lane & 1 = 0 GROUP BY lane")?
+        .query_map([id], count)?
+        .collect::<Result<_, _>>()?;
     let beyond = conn
         .prepare("SELECT seq FROM deliveries WHERE handler = ?1 AND seq > ?2")?
         .query_map([id, position], |row| row.get(0))?
@@ -82,41 +104,8 @@ pub(super) fn resume(conn: &Connection, id: HandlerId) -> rusqlite::Result<Regis
         position,
         blocked,
         beyond,
-        paused: paused_since(conn, id)?.is_some(),
+        paused,
     })
-}
-
-fn paused_since(conn: &Connection, id: HandlerId) -> rusqlite::Result<Option<i64>> {
-    let since = conn
-        .prepare_cached("SELECT paused FROM handlers WHERE id = ?1")?
-        .query_row([id], |row| row.get::<_, i64>(0))?;
-    Ok(Some(since).filter(|since| *since != 0))
-}
-
-/// Pauses a handler or resumes it. When it is resumed, first attempts are dated later by the length of the pause.
-pub(super) fn pause(
-    conn: &Connection,
-    id: HandlerId,
-    paused: bool,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    let since = match (paused_since(conn, id)?, paused) {
-        (None, true) => now.millis(),
-        (Some(since), false) => {
-            conn.execute(
-                "UPDATE deliveries SET first_attempt = first_attempt + ?2
-                 WHERE handler = ?1 AND state < 2 AND first_attempt IS NOT NULL",
-                params![id, (now.millis() - since).max(0)],
-            )?;
-            0
-        }
-        _ => return Ok(()),
-    };
-    conn.execute(
-        "UPDATE handlers SET paused = ?2 WHERE id = ?1",
-        params![id, since],
-    )?;
-    Ok(())
 }
 
 /// Forgets handlers that are missing for longer than `retention`. Returns their names and how many deliveries each was owed. A
@@ -127,27 +116,19 @@ pub(super) fn forget_missing(
     now: Timestamp,
     is_behind: bool,
     retention: Duration,
-) -> rusqlite::Result<Vec<(String, u64)>> {
-    let cutoff = now.minus(retention);
+) -> rusqlite::Result<Vec<(String, i64)>> {
     if !is_behind {
         conn.prepare_cached("UPDATE handlers SET missing_since = ?1 WHERE missing_since > ?2")?
             .execute([now.millis(), now.plus(retention).millis()])?;
     }
-    let mut select =
-        conn.prepare_cached("SELECT id, name FROM handlers WHERE missing_since < ?1")?;
-    let missing: Vec<(HandlerId, String)> = select
-        .query_map([cutoff.millis()], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    let forget = |(id, name): (HandlerId, String)| {
-        let rows = conn.query_row(
-            "SELECT count(*) FROM deliveries WHERE handler = ?1",
-            [id],
-            |row| row.get::<_, i64>(0),
-        )?;
-        conn.execute("DELETE FROM handlers WHERE id = ?1", [id])?;
-        Ok((name, rows.unsigned_abs()))
-    };
-    missing.into_iter().map(forget).collect()
+    conn.prepare_cached(
+        "DELETE FROM handlers WHERE missing_since < ?1
+         RETURNING name, (SELECT count(*) FROM deliveries WHERE handler = id)",
+    )?
+    .query_map([now.minus(retention).millis()], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?
+    .collect()
 }
 
 /// Removes up to `limit` deliveries of forgotten handlers, and returns how many. There may be very many.
@@ -168,8 +149,8 @@ pub(super) fn drop_orphans(conn: &Connection, limit: usize) -> rusqlite::Result<
     Ok(0)
 }
 
-/// Removes up to `limit` deliveries of each handler that are parked for longer than `retention`, and returns how many. A delivery that
-/// was parked at a time that far ahead counts as parked now, because the clock was wrong then; unless the clock is behind now.
+/// Removes up to `limit` deliveries that are parked for longer than `retention`, and returns how many. A delivery that was parked at a
+/// time that far ahead counts as parked now, because the clock was wrong then; unless the clock is behind now.
 pub(super) fn drop_old_parked(
     conn: &Connection,
     now: Timestamp,
@@ -178,30 +159,24 @@ pub(super) fn drop_old_parked(
     limit: usize,
 ) -> rusqlite::Result<usize> {
     let (cutoff, ahead) = (now.minus(retention), now.plus(retention));
-    let mut handlers = conn.prepare_cached("SELECT id FROM handlers")?;
-    let mut delete = conn.prepare_cached(
-        "DELETE FROM deliveries WHERE handler = ?1 AND seq IN
-            (SELECT seq FROM deliveries WHERE handler = ?1 AND parked < ?2 AND state = 2 LIMIT ?3)",
-    )?;
-    let mut correct = conn.prepare_cached(
-        "UPDATE deliveries SET parked = ?2 WHERE handler = ?1 AND seq IN
-            (SELECT seq FROM deliveries WHERE handler = ?1 AND parked > ?3 LIMIT ?4)",
-    )?;
-    let handlers: Vec<HandlerId> = handlers
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    handlers.into_iter().try_fold(0, |dropped, handler| {
-        if !is_behind {
-            correct.execute(params![handler, now.millis(), ahead.millis(), limit as i64])?;
-        }
-        Ok(dropped + delete.execute(params![handler, cutoff.millis(), limit as i64])?)
-    })
+    // The order of the join lets an index find them: each begins with the handler.
+    if !is_behind {
+        conn.prepare_cached(
+            "UPDATE deliveries SET parked = ?1 WHERE (handler, seq) IN
+                (SELECT handler, seq FROM handlers CROSS JOIN deliveries ON handler = id WHERE parked > ?2 LIMIT ?3)",
+        )?
+        .execute(params![now.millis(), ahead.millis(), limit as i64])?;
+    }
+    conn.prepare_cached(
+        "DELETE FROM deliveries WHERE (handler, seq) IN
+            (SELECT handler, seq FROM handlers CROSS JOIN deliveries ON handler = id
+             WHERE parked < ?1 AND state = 2 LIMIT ?2)",
+    )?
+    .execute(params![cutoff.millis(), limit as i64])
 }
 
 /// Up to here each handler has finished each event or has a row for it.
 pub(super) fn floor(conn: &Connection) -> rusqlite::Result<Seq> {
-    let lowest = conn
-        .prepare_cached("SELECT min(position) FROM handlers")?
-        .query_row([], |row| row.get::<_, Option<Seq>>(0))?;
-    Ok(lowest.unwrap_or(Seq::MAX))
+    conn.prepare_cached("SELECT coalesce(min(position), ?1) FROM handlers")?
+        .query_row([Seq::MAX], |row| row.get(0))
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use super::*;
 use crate::inbox::OpenError;
 use crate::inbox::contract::{authentic, push, settings};
-use crate::inbox::delivery::{Attempts, DeliveryChange};
+use crate::inbox::delivery::{Attempts, DeliveryChange, DeliveryCommit, Start};
 use crate::inbox::settings::{SqliteSettings, StoreSettings};
 use crate::metrics::Metrics;
 
