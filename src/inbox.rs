@@ -36,7 +36,7 @@ pub(crate) mod rejected;
 mod selection;
 pub(crate) mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use css_callbacks::{EventId, Timestamp};
@@ -44,11 +44,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::arrivals::Arrivals;
-use self::backup::{BackupError, BackupProgress, BackupSummary};
+use self::backup::{BackupError, BackupProgress};
 use self::delivery::{
     DeliveryCommit, DeliveryRow, HandlerId, Owed, Parked, Registered, RowCounts, Start,
 };
-pub(crate) use self::embedded::{CheckError, StoreCheck, check_store, is_in_use};
+pub(crate) use self::embedded::{CheckError, StoreCheck, UnfinishedBackup, check_store, is_in_use};
 pub(crate) use self::error::OpenError;
 pub use self::error::StoreError;
 pub(crate) use self::postgres::SharedBoard;
@@ -99,22 +99,6 @@ pub(crate) enum Condition {
 pub(crate) struct Inbox {
     engine: Arc<Engine>,
     arrivals: Arc<Arrivals>,
-}
-
-/// A backup that only lacks its last step. A server refuses to start on it. Dropping it removes what was written.
-pub(crate) struct UnfinishedBackup(embedded::UnfinishedBackup);
-
-impl UnfinishedBackup {
-    /// The path of a file of this name in the backup, which the caller writes now.
-    pub(crate) fn file(&mut self, name: &str) -> PathBuf {
-        self.0.file(name)
-    }
-
-    /// Makes the backup one that a server can be started on.
-    pub(crate) async fn finish(self) -> Result<BackupSummary, BackupError> {
-        let finished = spawn_blocking(|| self.0.finish()).await;
-        finished.unwrap_or(Err(BackupError::Store(StoreError::Failed)))
-    }
 }
 
 /// The engines. They store differently and behave the same.
@@ -366,10 +350,7 @@ impl Inbox {
         progress: Arc<BackupProgress>,
     ) -> Result<UnfinishedBackup, BackupError> {
         match &*self.engine {
-            Engine::Embedded(store) => {
-                let backup = store.back_up(directory, beside, progress).await?;
-                Ok(UnfinishedBackup(backup))
-            }
+            Engine::Embedded(store) => store.back_up(directory, beside, progress).await,
             Engine::Postgres(_) => Err(BackupError::Postgres),
         }
     }

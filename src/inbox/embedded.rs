@@ -41,7 +41,8 @@ use rusqlite::Connection;
 use tokio::sync::{RwLock, oneshot, watch};
 
 use self::acceptor::Request;
-pub(super) use self::backup::UnfinishedBackup;
+pub(crate) use self::backup::UnfinishedBackup;
+use self::backup::state_length;
 use self::batcher::Requests;
 pub(crate) use self::check::{CheckError, StoreCheck, check_store};
 pub(crate) use self::directory::is_in_use;
@@ -235,16 +236,10 @@ impl EmbeddedStore {
 
     /// Bytes on the disk.
     pub(super) fn size(&self) -> u64 {
-        let lengths = |directory: PathBuf| -> u64 {
-            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            entries
-                .filter_map(|entry| entry.metadata().ok())
-                .map(|file| file.len())
-                .sum()
-        };
-        let length =
-            |name: &str| std::fs::metadata(self.path.join(name)).map_or(0, |file| file.len());
-        length("state.db") + length("state.db-wal") + lengths(self.path.join("log"))
+        let entries = std::fs::read_dir(self.path.join("log"));
+        let log = entries.into_iter().flatten().flatten();
+        let lengths = log.filter_map(|entry| entry.metadata().ok().map(|file| file.len()));
+        state_length(&self.path) + lengths.sum::<u64>()
     }
 
     /// Finishes what was sent before and closes the files.

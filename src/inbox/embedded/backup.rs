@@ -4,46 +4,24 @@
 //! nothing of that is removed in between. The name `state.db` comes last: without it, a directory with a part of a backup is
 //! never taken for a store ([`open`](super::open)).
 
-mod target;
+mod unfinished;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::OwnedRwLockWriteGuard;
 use tokio::task::spawn_blocking;
 
-use self::target::Target;
+use self::unfinished::{check, check_room};
 use super::EmbeddedStore;
 use super::directory::connect;
 use crate::event::Seq;
 use crate::inbox::StoreError;
-use crate::inbox::backup::{BackupError, BackupProgress, BackupSummary};
+use crate::inbox::backup::{BackupError, BackupProgress};
 
-pub(super) use self::target::UNFINISHED_STATE;
-
-/// A backup that only lacks its last step. Dropping it removes what was written.
-pub(in super::super) struct UnfinishedBackup {
-    target: Target,
-    summary: BackupSummary,
-    /// Retention and deletions wait for it.
-    _pinned: OwnedRwLockWriteGuard<()>,
-}
-
-impl UnfinishedBackup {
-    /// A file of this name in the backup, which the caller writes.
-    pub(in super::super) fn file(&mut self, name: &str) -> PathBuf {
-        self.target.file(name)
-    }
-
-    /// Makes the backup one that a server can be started on. This may block.
-    pub(in super::super) fn finish(self) -> Result<BackupSummary, BackupError> {
-        let bytes = self.target.finish()?;
-        let events = self.summary.events;
-        Ok(BackupSummary { events, bytes })
-    }
-}
+pub(super) use self::unfinished::UNFINISHED_STATE;
+pub(crate) use self::unfinished::UnfinishedBackup;
 
 impl EmbeddedStore {
     /// Copies the store into a directory that does not exist or is empty. `beside`: bytes that the caller adds.
@@ -56,40 +34,38 @@ impl EmbeddedStore {
         let pinned = self.removals.clone().write_owned().await;
         // SQLite would make a new file in the place of one that was taken away.
         self.check_files().await?;
-        let (own, min_free) = (self.path.clone(), self.min_free);
-        let state = state_length(&own);
+        let state = state_length(&self.path);
         let needed = beside + state + self.settled_bytes(Seq::MAX).await?;
-        let (wanted, store) = (directory.to_owned(), own.clone());
-        let target = blocking(move || {
-            target::check(&wanted, &store)?;
-            target::check_room(&wanted, needed, &store, min_free)?;
-            Target::create(&wanted)
+        let (wanted, own, min_free) = (directory.to_owned(), self.path.clone(), self.min_free);
+        let begun = blocking(move || {
+            check(&wanted, &own)?;
+            check_room(&wanted, needed, &own, min_free)?;
+            let mut backup = UnfinishedBackup::create(&wanted, pinned)?;
+            let without_deleted = copy_state(&own, &mut backup)?;
+            Ok((backup, without_deleted))
         });
-        let target = target.await?;
-        let (target, without_deleted) = blocking(move || copy_state(&own, target)).await?;
+        let (mut backup, without_deleted) = begun.await?;
         let last = *self.committed.borrow();
         self.end_segment(Duration::ZERO).await?;
         let log_bytes = self.settled_bytes(last).await?;
         progress.begin(beside + state + log_bytes);
         progress.add(state);
-        let (log, own) = (self.reads.log.clone(), self.path.clone());
+        let (path, own, log) = (
+            directory.to_owned(),
+            self.path.clone(),
+            self.reads.log.clone(),
+        );
         blocking(move || {
-            let path = target.path().to_owned();
-            target::check_room(&path, log_bytes + beside, &own, min_free)?;
-            let mut target = target;
+            check_room(&path, log_bytes + beside, &own, min_free)?;
             let files = log.settled_files(last).map_err(|error| io(&path, error))?;
             for file in &files {
-                target.file(&format!("log/{}", file.name));
+                let copy = backup.file(&format!("log/{}", file.name));
                 log.copy(file, &path.join("log"), &|bytes| progress.add(bytes))
-                    .map_err(|error| io(&path.join("log").join(&file.name), error))?;
+                    .map_err(|error| io(&copy, error))?;
             }
             let records = log.count_upto(last).cast_signed();
-            let events = (records + without_deleted).max(0).unsigned_abs();
-            Ok(UnfinishedBackup {
-                target,
-                summary: BackupSummary { events, bytes: 0 },
-                _pinned: pinned,
-            })
+            backup.events = (records + without_deleted).max(0).unsigned_abs();
+            Ok(backup)
         })
         .await
     }
@@ -115,14 +91,15 @@ fn io(path: &Path, error: std::io::Error) -> BackupError {
     BackupError::Io { path, error }
 }
 
-fn state_length(store: &Path) -> u64 {
+/// How long the files of the state are.
+pub(super) fn state_length(store: &Path) -> u64 {
     let length = |name| std::fs::metadata(store.join(name)).map_or(0, |file| file.len());
     length("state.db") + length("state.db-wal")
 }
 
 /// Copies the state. Returns how many events it has beside the log, less those that are deleted and still have a record there.
-fn copy_state(store: &Path, mut target: Target) -> Result<(Target, i64), BackupError> {
-    let file = target.file(UNFINISHED_STATE);
+fn copy_state(store: &Path, backup: &mut UnfinishedBackup) -> Result<i64, BackupError> {
+    let file = backup.file(UNFINISHED_STATE);
     let copy = || -> rusqlite::Result<i64> {
         let conn = connect(&store.join("state.db"))?;
         vacuum_into(&conn, &file)?;
@@ -133,8 +110,8 @@ fn copy_state(store: &Path, mut target: Target) -> Result<(Target, i64), BackupE
         file: "state.db",
         error,
     })?;
-    target.sync(&file)?;
-    Ok((target, counted))
+    backup.sync(&file)?;
+    Ok(counted)
 }
 
 fn vacuum_into(conn: &Connection, file: &Path) -> rusqlite::Result<()> {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use css_callbacks::Timestamp;
 
 use super::*;
 use crate::clock::Clock;
 use crate::event::Event;
+use crate::inbox::backup::BackupSummary;
 use crate::inbox::contract::{authentic, push, settings};
 use crate::inbox::delivery::{Attempts, DeliveryChange, DeliveryCommit, HandlerId, Start};
 use crate::inbox::settings::{InboxSettings, StoreSettings};

@@ -5,21 +5,26 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::io;
-use crate::inbox::backup::BackupError;
+use tokio::sync::OwnedRwLockWriteGuard;
+
+use super::{blocking, io};
+use crate::inbox::backup::{BackupError, BackupSummary};
 use crate::inbox::embedded::directory::create_durably;
 use crate::inbox::embedded::disk_space;
 
 /// The state of a backup that is not finished.
 pub(in super::super) const UNFINISHED_STATE: &str = "state.db.unfinished";
 
-/// A directory with a part of a backup. Dropping it removes that part, and nothing else.
-pub(super) struct Target {
+/// A directory with a part of a backup. A server refuses to start on it. Dropping this removes that part, and nothing else.
+pub(crate) struct UnfinishedBackup {
     path: PathBuf,
     was_there: bool,
     /// What was written, in the order in which it was begun.
     made: Vec<PathBuf>,
+    pub(super) events: u64,
     is_finished: bool,
+    /// Retention and deletions wait for it.
+    _pinned: OwnedRwLockWriteGuard<()>,
 }
 
 /// Refuses a directory that cannot take a backup of this store.
@@ -80,33 +85,34 @@ fn existing(path: &Path) -> PathBuf {
     }
 }
 
-impl Target {
+impl UnfinishedBackup {
     /// Makes the directory, with a file that shows that the backup is not finished.
-    pub(super) fn create(path: &Path) -> Result<Self, BackupError> {
+    pub(super) fn create(
+        path: &Path,
+        pinned: OwnedRwLockWriteGuard<()>,
+    ) -> Result<Self, BackupError> {
         let was_there = path.exists();
         create_durably(path).map_err(|error| io(path, error))?;
-        let mut target = Self {
+        let mut backup = Self {
             path: path.to_owned(),
             was_there,
             made: Vec::new(),
+            events: 0,
             is_finished: false,
+            _pinned: pinned,
         };
         let mark = path.join(UNFINISHED_STATE);
         File::create_new(&mark).map_err(|error| io(&mark, error))?;
-        target.made.push(mark);
-        target.sync(path)?;
+        backup.made.push(mark);
+        backup.sync(path)?;
         let log = path.join("log");
         fs::create_dir(&log).map_err(|error| io(&log, error))?;
-        target.made.push(log);
-        Ok(target)
+        backup.made.push(log);
+        Ok(backup)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The path of a file that is written now.
-    pub(super) fn file(&mut self, name: &str) -> PathBuf {
+    /// The path of a file of this name in the backup, which the caller writes now.
+    pub(crate) fn file(&mut self, name: &str) -> PathBuf {
         let file = self.path.join(name);
         if !self.made.contains(&file) {
             self.made.push(file.clone());
@@ -120,8 +126,12 @@ impl Target {
         synced.map_err(|error| io(path, error))
     }
 
-    /// Makes it a whole store. Returns how many bytes it has.
-    pub(super) fn finish(mut self) -> Result<u64, BackupError> {
+    /// Makes the backup one that a server can be started on.
+    pub(crate) async fn finish(mut self) -> Result<BackupSummary, BackupError> {
+        blocking(move || self.finish_here()).await
+    }
+
+    fn finish_here(&mut self) -> Result<BackupSummary, BackupError> {
         let (mark, state) = (self.path.join(UNFINISHED_STATE), self.path.join("state.db"));
         let mut bytes = 0;
         for made in &self.made {
@@ -133,11 +143,12 @@ impl Target {
         fs::rename(&mark, &state).map_err(|error| io(&state, error))?;
         self.is_finished = true;
         self.sync(&self.path)?;
-        Ok(bytes)
+        let events = self.events;
+        Ok(BackupSummary { events, bytes })
     }
 }
 
-impl Drop for Target {
+impl Drop for UnfinishedBackup {
     fn drop(&mut self) {
         if self.is_finished {
             return;
