@@ -1,7 +1,10 @@
 //! Why the store failed, and why it could not be opened.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rusqlite::ErrorCode;
 
 /// Why a call of the store failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +26,7 @@ pub enum OpenError {
         /// The directory or the file.
         path: PathBuf,
         /// The error of the system.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// Another process uses the directory.
     #[error(
@@ -62,4 +65,26 @@ pub enum OpenError {
     /// Something else went wrong while the store was opened.
     #[error("the inbox could not be opened: {0}")]
     Ended(String),
+}
+
+impl OpenError {
+    pub(super) fn unwritable(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Unwritable { path, error }
+    }
+
+    pub(super) fn broken(path: &Path, reason: impl ToString) -> Self {
+        let (path, reason) = (path.to_owned(), reason.to_string());
+        Self::Broken { path, reason }
+    }
+
+    /// SQLite's error with this file.
+    pub(super) fn sqlite(file: &Path, error: &rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::unwritable(file, io::Error::other(error.to_string()))
+            }
+            _ => Self::broken(file, error),
+        }
+    }
 }

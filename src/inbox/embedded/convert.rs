@@ -6,7 +6,6 @@
 mod error;
 mod events;
 mod journal;
-mod log_writer;
 mod old_store;
 
 use std::fs::File;
@@ -17,10 +16,10 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use self::error::ConvertError;
-use self::events::Target;
+use self::events::NewLog;
 use self::old_store::{OLD, OldStore};
 use super::directory::{checkpoint_whole, close, connect};
-use super::schema;
+use super::{disk_space, schema};
 use crate::clock::AgeCutoff;
 use crate::inbox::OpenError;
 use crate::inbox::event_log::Layout;
@@ -60,7 +59,7 @@ fn convert_or(
     }
     let is_converted = dir.join("state.db").exists();
     if dir.join("inbox.db.old").exists() {
-        return Err(ConvertError::TwoStores { is_converted });
+        return Err(ConvertError::Refused(two_stores(is_converted).to_owned()));
     }
     if !is_converted {
         tracing::info!(
@@ -92,6 +91,15 @@ fn convert_or(
     Ok(sync(dir)?)
 }
 
+fn two_stores(is_converted: bool) -> &'static str {
+    if is_converted {
+        "inbox.db.old is there, too: an earlier release was started after the store was converted, and may have accepted callbacks \
+         into inbox.db; to go on without those, move inbox.db and accepted.*-wal to another place"
+    } else {
+        "inbox.db.old is there, too, and would be overwritten; if inbox.db is the store, move inbox.db.old to another place"
+    }
+}
+
 /// Builds the new store beside the old one. Returns the number of events.
 fn build(
     dir: &Path,
@@ -115,8 +123,8 @@ fn build(
     old.copy_deliveries(&state, dir)?;
     at("deliveries")?;
     state.execute_batch("BEGIN IMMEDIATE")?;
-    let target = Target::open(&state, dir.join(NEW_LOG), layout, cutoff)?;
-    let count = target.copy(&old, at)?;
+    let log = NewLog::open(&state, dir.join(NEW_LOG), layout, cutoff)?;
+    let count = log.copy(&old, at)?;
     state.execute_batch("COMMIT")?;
     at("committed")?;
     old.close();
@@ -127,7 +135,7 @@ fn build(
 /// Closes the new state. It is renamed without its write-ahead log, so nothing may be left in that.
 fn finish_state(state: Connection, dir: &Path) -> Result<(), ConvertError> {
     if !checkpoint_whole(&state)? {
-        return Err(ConvertError::Busy(NEW_STATE));
+        return Err(ConvertError::busy(NEW_STATE));
     }
     close(state);
     for ending in ["-wal", "-shm"] {
@@ -145,9 +153,11 @@ fn check_room(dir: &Path) -> Result<(), ConvertError> {
     let journal: u64 = journal::NAMES.into_iter().map(length).sum();
     let needed = database + database / 8 + 2 * journal + SMALLEST;
     let volume = rustix::fs::statvfs(dir).map_err(io::Error::from)?;
-    let free = volume.f_bavail * volume.f_frsize;
+    let free = disk_space::free(&volume);
     match free < needed {
-        true => Err(ConvertError::NoRoom { needed, free }),
+        true => Err(ConvertError::Refused(format!(
+            "there is too little room to convert the store: {needed} bytes are needed and {free} are free; make room, nothing was changed"
+        ))),
         false => Ok(()),
     }
 }

@@ -79,10 +79,7 @@ pub(crate) fn is_in_use(path: &Path) -> bool {
 
 /// Takes the directory for this process. The lock goes with the process, however it ends.
 pub(super) fn lock(path: &Path, wait: Duration) -> Result<File, OpenError> {
-    let unwritable = |error| OpenError::Unwritable {
-        path: path.to_owned(),
-        error,
-    };
+    let unwritable = |error| OpenError::unwritable(path, error);
     let file = File::options()
         .create(true)
         .write(true)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -49,7 +49,7 @@ impl EmbeddedStore {
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let path = &own.path;
-        let unwritable = |error| unwritable(path, error);
+        let unwritable = |error| OpenError::unwritable(path, error);
         create_durably(path).map_err(unwritable)?;
         let lock = lock(path, own.lock_wait)?;
         let layout = layout(settings, own);
@@ -68,7 +68,7 @@ impl EmbeddedStore {
         let directory = File::open(path).and_then(|directory| directory.sync_all());
         directory.map_err(unwritable)?;
         let health = Arc::new(Health::new(Files::of(path).map_err(unwritable)?, in_doubt));
-        let sqlite = |error| sqlite(path, &error);
+        let sqlite = |error| OpenError::sqlite(&path.join("state.db"), &error);
         metrics
             .damaged_events
             .set(count_damaged(&conn).map_err(sqlite)?);
@@ -139,20 +139,20 @@ fn refuse_without_state(path: &Path) -> Result<(), OpenError> {
     if path.join(UNFINISHED_STATE).exists() {
         let reason =
             "this is a backup that was not finished; make another one in an empty directory";
-        return Err(broken(path, reason.to_owned()));
+        return Err(OpenError::broken(path, reason));
     }
     let log = Directory::new(path.join("log"));
-    if event_log::has_segments(&log).map_err(|error| unwritable(path, error))? {
+    if event_log::has_segments(&log).map_err(|error| OpenError::unwritable(path, error))? {
         let reason = "log has events, but there is no state.db: put it back, or restore a backup; \
             to go on with the events and forget what handlers have had, create an empty file of that name";
-        return Err(broken(path, reason.to_owned()));
+        return Err(OpenError::broken(path, reason));
     }
     Ok(())
 }
 
 /// Opens `state.db`. Returns whether it may hold what is not on the disk.
 fn open_state(path: &Path) -> Result<(Connection, bool), OpenError> {
-    let sqlite = |error| sqlite(path, &error);
+    let sqlite = |error| OpenError::sqlite(&path.join("state.db"), &error);
     let mut conn = connect(&path.join("state.db")).map_err(sqlite)?;
     // The writer moves the WAL, because SQLite would not report that a sync failed then.
     conn.pragma_update(None, "wal_autocheckpoint", 0)
@@ -163,7 +163,7 @@ fn open_state(path: &Path) -> Result<(Connection, bool), OpenError> {
         .map_err(sqlite)?;
     schema::migrate(&mut conn).map_err(|error| match error {
         SchemaError::Sqlite(error) => sqlite(error),
-        other => broken(path, other.to_string()),
+        other => OpenError::broken(path, other),
     })?;
     // A sync of an earlier process may have failed, so all that the WAL holds is written once more.
     let in_doubt = !checkpoint_whole(&conn).map_err(sqlite)?;
@@ -181,19 +181,19 @@ fn open_log(
     (conn, in_doubt): (&Connection, bool),
     layout: Layout,
 ) -> Result<(EventLog<Directory>, Seq), OpenError> {
-    let sqlite = |error| sqlite(path, &error);
+    let sqlite = |error| OpenError::sqlite(&path.join("state.db"), &error);
     let known = stored::known_state(conn, in_doubt).map_err(sqlite)?;
     let volume = Arc::new(Directory::new(path.join("log")));
     let log = event_log::open(volume, layout, &known).map_err(|error| match error {
-        LogError::Io(error) => unwritable(path, error),
-        LogError::Lost { .. } => broken(path, error.to_string()),
+        LogError::Io(error) => OpenError::unwritable(path, error),
+        LogError::Lost { .. } => OpenError::broken(path, error),
     })?;
     // A deletion that a crash interrupted.
     if !known.erasing.is_empty() {
         let erasing: Vec<Seq> = known.erasing.into_iter().collect();
         log.keeper
             .erase(&erasing)
-            .map_err(|error| unwritable(path, error))?;
+            .map_err(|error| OpenError::unwritable(path, error))?;
         stored::note_erased(conn, &erasing).map_err(sqlite)?;
         checkpoint_whole(conn).map_err(sqlite)?;
     }
@@ -236,28 +236,4 @@ fn damage_report(
             }
         });
     })
-}
-
-fn unwritable(path: &Path, error: std::io::Error) -> OpenError {
-    OpenError::Unwritable {
-        path: path.to_owned(),
-        error,
-    }
-}
-
-fn broken(path: &Path, reason: String) -> OpenError {
-    OpenError::Broken {
-        path: path.to_owned(),
-        reason,
-    }
-}
-
-fn sqlite(path: &Path, error: &rusqlite::Error) -> OpenError {
-    let file = path.join("state.db");
-    match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            unwritable(&file, std::io::Error::other(error.to_string()))
-        }
-        _ => broken(&file, error.to_string()),
-    }
 }

@@ -7,18 +7,21 @@
 //! handler has a row for them, so others get a segment, however small.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use css_callbacks::Timestamp;
 use rusqlite::Connection;
 
 use super::Interrupt;
 use super::error::ConvertError;
-use super::log_writer::LogWriter;
 use super::old_store::{OldEvent, OldStore};
 use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::inbox::embedded::{handlers, stored};
-use crate::inbox::event_log::Layout;
+use crate::inbox::event_log::{
+    self, Directory, KnownState, Layout, LogAppender, LogKeeper, LogRecord,
+};
 
 /// About so many bytes are written at once, if a segment is longer than that.
 const BATCH: u64 = 4 << 20;
@@ -32,9 +35,13 @@ const MANY: usize = 1000;
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Where the events go.
-pub(super) struct Target<'a> {
+pub(super) struct NewLog<'a> {
     state: &'a Connection,
-    log: LogWriter<'a>,
+    log: LogAppender<Directory>,
+    keeper: LogKeeper<Directory>,
+    /// The events of one write arrived within this time. Segments are by the time of arrival, as if they had been written then: else
+    /// retention, which removes a segment when its newest event is old, would be late.
+    span: Duration,
     /// Which events retention may remove.
     cutoff: AgeCutoff,
     /// Up to this event all handlers are done, but for rows.
@@ -46,28 +53,29 @@ pub(super) struct Target<'a> {
     bytes: usize,
     /// Events before the run, without a large gap, are in the log already.
     is_in_log: bool,
-    /// The number after the last event.
-    next: Seq,
 }
 
-impl<'a> Target<'a> {
-    /// An empty log. `state` has the deliveries.
+impl<'a> NewLog<'a> {
+    /// An empty log in an empty directory. `state` has the deliveries.
     pub(super) fn open(
         state: &'a Connection,
-        log: PathBuf,
+        path: PathBuf,
         layout: &Layout,
         cutoff: AgeCutoff,
     ) -> Result<Self, ConvertError> {
+        let volume = Arc::new(Directory::new(path));
+        let log = event_log::open(volume, layout.clone(), &KnownState::default())?;
         Ok(Self {
             state,
-            log: LogWriter::open(state, log, layout, cutoff)?,
+            log: log.appender,
+            keeper: log.keeper,
+            span: layout.span / 4,
             cutoff,
             floor: handlers::floor(state)?,
             batch: BATCH.min(layout.segment) as usize,
             run: Vec::new(),
             bytes: 0,
             is_in_log: false,
-            next: 1,
         })
     }
 
@@ -90,19 +98,19 @@ impl<'a> Target<'a> {
                 tracing::info!(events = count, "the store is being converted");
             }
         }
-        self.finish(old.last_given()?)?;
+        self.write()?;
+        self.skip_to(old.last_given()?)?;
         Ok(count)
     }
 
     fn add(&mut self, event: OldEvent) -> Result<(), ConvertError> {
-        let mut gap = event.seq - self.next;
+        let before = self.run.last().map_or(self.log.last(), |last| last.seq);
+        let mut gap = event.seq - 1 - before;
         if gap > FILLED || (self.run.is_empty() && !self.is_in_log) {
             self.end_run()?;
-            self.leave_out(self.next, event.seq - 1)?;
-            self.log.skip_to(event.seq - 1)?;
+            self.skip_to(event.seq - 1)?;
             gap = 0;
         }
-        self.next = event.seq + 1;
         self.bytes += event.body.len() + RECORD * (1 + gap as usize);
         self.run.push(event);
         if self.bytes >= self.batch {
@@ -111,23 +119,15 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Writes the rest. `last`: the last number that was ever given.
-    fn finish(mut self, last: Seq) -> Result<(), ConvertError> {
-        self.write()?;
-        self.leave_out(self.next, last)?;
-        self.log.end()
-    }
-
     /// A large gap comes.
     fn end_run(&mut self) -> Result<(), ConvertError> {
         if self.is_in_log || self.run.len() >= MANY || !self.may_be_copies()? {
             self.write()?;
-        } else if let Some(first) = self.run.first().map(|event| event.seq) {
+        } else {
             for event in std::mem::take(&mut self.run) {
                 stored::keep(self.state, &event.into_event())?;
             }
             self.bytes = 0;
-            self.leave_out(first, self.next - 1)?;
         }
         self.is_in_log = false;
         Ok(())
@@ -147,19 +147,65 @@ impl<'a> Target<'a> {
         Ok(true)
     }
 
+    /// Ends the segment. The numbers up to `last` have no record in the log.
+    fn skip_to(&mut self, last: Seq) -> Result<(), ConvertError> {
+        let first = self.log.last() + 1;
+        if first <= last {
+            stored::note_removed(self.state, first, last)?;
+        }
+        self.log.skip_to(last);
+        self.seal()
+    }
+
     /// Writes the run to the log.
     fn write(&mut self) -> Result<(), ConvertError> {
         let run = std::mem::take(&mut self.run);
         self.bytes = 0;
         self.is_in_log |= !run.is_empty();
-        self.log.write(&run)
+        let mut events = &run[..];
+        while let Some(first) = events.first() {
+            let now = self.time(first.received);
+            let is_later = |event: &OldEvent| self.time(event.received) > now + self.span;
+            let count = events.iter().position(is_later).unwrap_or(events.len());
+            let (batch, later) = events.split_at(count);
+            self.append(batch, now)?;
+            events = later;
+        }
+        Ok(())
     }
 
-    /// These numbers have no record in the log.
-    fn leave_out(&self, first: Seq, last: Seq) -> rusqlite::Result<()> {
-        match first <= last {
-            true => stored::note_removed(self.state, first, last),
-            false => Ok(()),
+    /// The age of segments is counted from this. A time from the far future tells nothing.
+    fn time(&self, received: Timestamp) -> Duration {
+        let told = if received > self.cutoff.beyond {
+            0
+        } else {
+            received.millis().max(0)
+        };
+        Duration::from_millis(told.unsigned_abs())
+    }
+
+    /// Writes these events, with erased records for the numbers that are missing.
+    fn append(&mut self, events: &[OldEvent], now: Duration) -> Result<(), ConvertError> {
+        let mut records = Vec::with_capacity(events.len());
+        let mut next = self.log.last() + 1;
+        for event in events {
+            for seq in next..event.seq {
+                records.push(LogRecord::erased(seq, event.received));
+                self.state
+                    .prepare_cached("INSERT INTO deleted(seq, erased) VALUES (?1, 1)")?
+                    .execute([seq])?;
+            }
+            records.push(event.record());
+            next = event.seq + 1;
         }
+        self.log.append(&records, now, rand::random)?;
+        self.seal()
+    }
+
+    fn seal(&mut self) -> Result<(), ConvertError> {
+        for full in self.log.take_full() {
+            self.keeper.seal(&full)?;
+        }
+        Ok(())
     }
 }

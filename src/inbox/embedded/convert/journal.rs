@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use css_callbacks::{EventId, Timestamp};
 
+use super::error::ConvertError;
 use super::old_store::OldEvent;
 use crate::event::Seq;
+use crate::inbox::event_log::LogError;
 
 /// The files, in the directory of the store.
 pub(super) const NAMES: [&str; 2] = ["accepted.0-wal", "accepted.1-wal"];
@@ -21,20 +23,6 @@ const BLOCK: u64 = 4096;
 /// Begins every head.
 const MARK: [u8; 8] = *b"lhbatch1";
 const HEAD: usize = 32;
-
-/// Why the journal cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum JournalError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(
-        "{} is damaged: event {expected} was accepted, but cannot be read; restore the directory, or move this file away to go on without what is only in it",
-        path.display()
-    )]
-    Gap { path: PathBuf, expected: Seq },
-}
 
 /// The head of a batch. All numbers are little-endian.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +45,7 @@ pub(super) fn recover(
     dir: &Path,
     last: Seq,
     mut insert: impl FnMut(&OldEvent) -> rusqlite::Result<()>,
-) -> Result<(), JournalError> {
+) -> Result<(), ConvertError> {
     let mut found = Vec::new();
     for name in NAMES {
         let path = dir.join(name);
@@ -73,7 +61,8 @@ pub(super) fn recover(
         let content = content(&File::open(&path)?, at, &head)?;
         let callbacks = content.and_then(|content| decode(&head, &content));
         let Some(callbacks) = callbacks.filter(|_| head.first <= expected) else {
-            return Err(JournalError::Gap { path, expected });
+            let (first, last) = (expected, expected);
+            return Err(LogError::Lost { path, first, last }.into());
         };
         for callback in callbacks {
             if callback.seq == expected {

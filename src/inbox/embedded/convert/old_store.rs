@@ -17,7 +17,7 @@ pub(super) const OLD: &str = "inbox.db";
 /// Marks a file as the first format: "lhok".
 const APPLICATION: i64 = 0x6c68_6f6b;
 /// The newest form of the first format.
-pub(super) const NEWEST: i64 = 2;
+const NEWEST: i64 = 2;
 /// The tables of that form.
 const TABLES: &str = include_str!("inbox.sql");
 
@@ -73,13 +73,16 @@ impl OldStore {
             conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
         }
         if pragma("application_id")? != APPLICATION {
-            return Err(ConvertError::Foreign);
+            let reason = "the file is not a livehook inbox";
+            return Err(ConvertError::Refused(reason.to_owned()));
         }
         if pragma("user_version")? > NEWEST {
             let sql = "SELECT value FROM meta WHERE name = 'readable_by'";
             let readable_by: i64 = conn.query_row(sql, [], |row| row.get(0))?;
             if readable_by > NEWEST {
-                return Err(ConvertError::Newer(readable_by));
+                return Err(ConvertError::Refused(format!(
+                    "the inbox was written by a newer livehook (format {readable_by}, this one converts up to {NEWEST})"
+                )));
             }
         }
         Ok(Self(conn))
@@ -110,7 +113,7 @@ impl OldStore {
     pub(super) fn make_whole(&self) -> Result<(), ConvertError> {
         match checkpoint_whole(&self.0)? {
             true => Ok(()),
-            false => Err(ConvertError::Busy(OLD)),
+            false => Err(ConvertError::busy(OLD)),
         }
     }
 

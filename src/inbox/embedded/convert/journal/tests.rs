@@ -44,7 +44,7 @@ fn file(dir: &Path, name: &str, batches: &[(Seq, Seq)]) -> Vec<u8> {
     bytes
 }
 
-fn recovered(dir: &Path, last: Seq) -> Result<Vec<Seq>, JournalError> {
+fn recovered(dir: &Path, last: Seq) -> Result<Vec<Seq>, ConvertError> {
     let mut found = Vec::new();
     recover(dir, last, |recovered| {
         assert_eq!(*recovered, event(recovered.seq));
@@ -103,7 +103,7 @@ fn damage_in_the_middle_is_no_end() {
         std::fs::write(&path, damaged).unwrap();
         let lost = if at < first { 1 } else { 3 };
         match recovered(dir.path(), 0) {
-            Err(JournalError::Gap { expected, .. }) => assert_eq!(expected, lost),
+            Err(ConvertError::Files(LogError::Lost { first, .. })) => assert_eq!(first, lost),
             other => panic!("{other:?} after damage at {at}"),
         }
         // What SQLite has is not needed.

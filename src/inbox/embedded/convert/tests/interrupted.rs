@@ -90,7 +90,7 @@ async fn a_state_that_another_program_reads_is_not_taken() {
         Ok(())
     });
     assert!(
-        matches!(converted, Err(ConvertError::Busy(NEW_STATE))),
+        matches!(&converted, Err(ConvertError::Refused(reason)) if reason.contains(NEW_STATE)),
         "{converted:?}"
     );
     assert!(!old.path().join("state.db").exists());
