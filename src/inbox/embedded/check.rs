@@ -66,12 +66,10 @@ fn check_once(path: &Path) -> Result<StoreCheck, CheckError> {
     }
     // The state first: the log has everything then that the state knows of.
     let state = match has_state {
-        true => state::read(path, &mut damage),
-        false => {
-            damage.push("state.db is missing".to_owned());
-            None
-        }
+        true => state::read(path, &mut damage).map_err(|error| format!("state.db: {error}")),
+        false => Err("state.db is missing".to_owned()),
     };
+    let state = state.map_err(|problem| damage.push(problem)).ok();
     state::check_rejected(path, &mut damage);
     let log = match is_there("log")? {
         true => {
@@ -84,14 +82,14 @@ fn check_once(path: &Path) -> Result<StoreCheck, CheckError> {
             LogReport::default()
         }
     };
-    let prefixed = log
-        .damage
-        .iter()
-        .map(|found| match found.starts_with("log") {
-            true => found.clone(),
-            false => format!("log/{found}"),
-        });
-    damage.extend(prefixed);
+    damage.extend(
+        log.damage
+            .iter()
+            .map(|found| match found.starts_with("log") {
+                true => found.clone(),
+                false => format!("log/{found}"),
+            }),
+    );
     let mut report = StoreCheck {
         damage,
         events: log.records,

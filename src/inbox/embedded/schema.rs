@@ -28,27 +28,17 @@ pub(super) enum SchemaError {
 /// Creates the schema or brings it up to date.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), SchemaError> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let pragma = |name: &str| tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let done = pragma("user_version")?;
-    let known = STEPS.len() as i64;
-    let application = pragma("application_id")?;
-    let empty: bool = tx.query_row(
+    let is_empty: bool = tx.query_row(
         "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)",
         [],
         |row| row.get(0),
     )?;
-    if application != i64::from(APPLICATION) && !empty {
-        return Err(SchemaError::Foreign);
+    if !is_empty {
+        check(&tx)?;
     }
-    if done > known {
-        let found = readable_by(&tx)?;
-        return if found > known {
-            Err(SchemaError::Newer { found, known })
-        } else {
-            Ok(())
-        };
-    }
-    if done == known {
+    let done = pragma(&tx, "user_version")?;
+    let known = STEPS.len() as i64;
+    if done >= known {
         return Ok(()); // nothing is written: the disk may be full
     }
     for step in &STEPS[usize::try_from(done).unwrap_or(0)..] {
@@ -60,20 +50,24 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), SchemaError> {
     Ok(())
 }
 
-/// Why the schema of a file cannot be read, if it cannot.
-pub(super) fn problem(conn: &Connection) -> rusqlite::Result<Option<String>> {
-    let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    if pragma("application_id")? != i64::from(APPLICATION) {
-        return Ok(Some(SchemaError::Foreign.to_string()));
+/// Whether this release can read a file that has a schema.
+pub(super) fn check(conn: &Connection) -> Result<(), SchemaError> {
+    if pragma(conn, "application_id")? != i64::from(APPLICATION) {
+        return Err(SchemaError::Foreign);
     }
-    let (found, known) = (readable_by(conn)?, STEPS.len() as i64);
-    Ok((found > known).then(|| SchemaError::Newer { found, known }.to_string()))
+    let sql = "SELECT value FROM meta WHERE name = 'readable_by'";
+    let (found, known) = (
+        conn.query_row(sql, [], |row| row.get(0))?,
+        STEPS.len() as i64,
+    );
+    match found > known {
+        true => Err(SchemaError::Newer { found, known }),
+        false => Ok(()),
+    }
 }
 
-/// The oldest format that may open the file.
-fn readable_by(conn: &Connection) -> rusqlite::Result<i64> {
-    let sql = "SELECT value FROM meta WHERE name = 'readable_by'";
-    conn.query_row(sql, [], |row| row.get(0))
+fn pragma(conn: &Connection, name: &str) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, name, |row| row.get(0))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::event::Seq;
-use crate::inbox::embedded::schema;
+use crate::inbox::embedded::schema::{self, SchemaError};
 use crate::inbox::embedded::stored;
 use crate::inbox::event_log::{KnownState, LogEntry};
 
@@ -25,65 +25,42 @@ pub(super) struct StateReport {
     pub(super) copies: BTreeSet<Seq>,
 }
 
-/// Checks the file and reads it. None if it cannot be read; `damage` tells why.
-pub(super) fn read(directory: &Path, damage: &mut Vec<String>) -> Option<StateReport> {
-    let read = || -> rusqlite::Result<(Vec<String>, Option<StateReport>)> {
-        let conn = open(&directory.join("state.db"))?;
-        let snapshot = conn.unchecked_transaction()?;
-        let problems = integrity(&snapshot)?;
-        if let Some(problem) = schema::problem(&snapshot)? {
-            return Ok((vec![problem], None));
-        }
-        let mut copies = BTreeSet::new();
-        let mut wrong = problems;
-        let mut after = 0;
-        loop {
-            let some = stored::kept_after(&snapshot, after, COPIES)?;
-            let Some(last) = some.last() else { break };
-            after = last.seq();
-            for copy in &some {
-                copies.insert(copy.seq());
-                if matches!(copy, LogEntry::Damaged(..)) {
-                    wrong.push(format!("the copy of event {} is damaged", copy.seq()));
-                }
+/// Reads the file. Adds what is wrong in it to `damage`.
+pub(super) fn read(directory: &Path, damage: &mut Vec<String>) -> Result<StateReport, SchemaError> {
+    let conn = open(&directory.join("state.db"))?;
+    let snapshot = conn.unchecked_transaction()?;
+    let mut wrong = integrity(&snapshot)?;
+    schema::check(&snapshot)?;
+    let mut copies = BTreeSet::new();
+    let mut after = 0;
+    loop {
+        let some = stored::kept_after(&snapshot, after, COPIES)?;
+        let Some(last) = some.last() else { break };
+        after = last.seq();
+        for copy in &some {
+            copies.insert(copy.seq());
+            if matches!(copy, LogEntry::Damaged(..)) {
+                wrong.push(format!("the copy of event {} is damaged", copy.seq()));
             }
         }
-        let report = StateReport {
-            known: stored::known_state(&snapshot, false)?,
-            owed: seqs(&snapshot, "SELECT DISTINCT seq FROM deliveries")?,
-            copies,
-        };
-        Ok((wrong, Some(report)))
-    };
-    match read() {
-        Ok((problems, report)) => {
-            damage.extend(
-                problems
-                    .iter()
-                    .map(|problem| format!("state.db: {problem}")),
-            );
-            report
-        }
-        Err(error) => {
-            damage.push(format!("state.db: {error}"));
-            None
-        }
     }
+    let report = StateReport {
+        known: stored::known_state(&snapshot, false)?,
+        owed: seqs(&snapshot, "SELECT DISTINCT seq FROM deliveries")?,
+        copies,
+    };
+    damage.extend(wrong.iter().map(|found| format!("state.db: {found}")));
+    Ok(report)
 }
 
 /// Checks the rejected list, if there is one.
 pub(super) fn check_rejected(directory: &Path, damage: &mut Vec<String>) {
     let file = directory.join("rejected.db");
-    if !file.exists() {
-        return;
+    if file.exists() {
+        let found = open(&file).and_then(|conn| integrity(&conn));
+        let found = found.unwrap_or_else(|error| vec![error.to_string()]);
+        damage.extend(found.iter().map(|found| format!("rejected.db: {found}")));
     }
-    let problems = open(&file).and_then(|conn| integrity(&conn));
-    let problems = problems.unwrap_or_else(|error| vec![error.to_string()]);
-    damage.extend(
-        problems
-            .iter()
-            .map(|problem| format!("rejected.db: {problem}")),
-    );
 }
 
 /// Opens a file of SQLite without making any other file.
