@@ -14,7 +14,7 @@ use super::reads::ReadError;
 use super::stored::{self, Log};
 use super::{CHUNK, EmbeddedStore};
 use crate::clock::AgeCutoff;
-use crate::event::{Event, Seq};
+use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::event_log::{LogEntry, SegmentInfo};
 
@@ -23,17 +23,6 @@ const COPIED_PART: u64 = 100;
 /// Events that are read at once to find out how old they are.
 const READ: usize = 1024;
 const READ_BYTES: usize = 4 << 20;
-
-/// What happens to a segment.
-enum Fate {
-    Stays,
-    /// It is removed.
-    Removed {
-        copies: Vec<Event>,
-        /// Events with rows that cannot be read.
-        unreadable: Vec<Seq>,
-    },
-}
 
 impl EmbeddedStore {
     /// One round of retention. Returns whether there is more to do.
@@ -91,17 +80,7 @@ impl EmbeddedStore {
         for segment in segments {
             let log = self.reads.log.clone();
             let is_removed = self
-                .write(move |conn| match fate(conn, &log, segment)? {
-                    Fate::Stays => Ok(false),
-                    Fate::Removed { copies, unreadable } => {
-                        deliveries::delete(conn, &unreadable)?;
-                        copies
-                            .iter()
-                            .try_for_each(|event| stored::keep(conn, event))?;
-                        stored::note_removed(conn, segment.first, segment.last)?;
-                        Ok(true)
-                    }
-                })
+                .write(move |conn| note_if_unneeded(conn, &log, segment))
                 .await?;
             if is_removed {
                 self.cache.forget(segment.last);
@@ -179,10 +158,10 @@ fn is_old_but_for_the_future(
     Ok(is_last_old || has_old_after)
 }
 
-/// What happens to an old segment.
-fn fate(conn: &Connection, log: &Log, segment: SegmentInfo) -> rusqlite::Result<Fate> {
+/// Notes that an old segment is removed, with copies of what handlers need of it. Returns whether that was possible.
+fn note_if_unneeded(conn: &Connection, log: &Log, segment: SegmentInfo) -> rusqlite::Result<bool> {
     if floor(conn)? < segment.last {
-        return Ok(Fate::Stays);
+        return Ok(false);
     }
     let most = segment.sealed.unwrap_or(0) / COPIED_PART;
     let rows: Vec<Seq> = conn
@@ -202,12 +181,17 @@ fn fate(conn: &Connection, log: &Log, segment: SegmentInfo) -> rusqlite::Result<
             Ok(Some(LogEntry::Damaged(..) | LogEntry::Erased(_)) | None) => unreadable.push(seq),
             Err(error) => {
                 tracing::error!(store.error = %error, "an event could not be read, its part of the log is kept");
-                return Ok(Fate::Stays);
+                return Ok(false);
             }
         }
         if size > most {
-            return Ok(Fate::Stays);
+            return Ok(false);
         }
     }
-    Ok(Fate::Removed { copies, unreadable })
+    deliveries::delete(conn, &unreadable)?;
+    for event in &copies {
+        stored::keep(conn, event)?;
+    }
+    stored::note_removed(conn, segment.first, segment.last)?;
+    Ok(true)
 }
