@@ -13,28 +13,18 @@ pub(super) type Log = LogReader<Directory>;
 /// The columns that [`entry_of`] reads.
 const COLUMNS: &str = "seq, received, source, kind, id, body, crc";
 
-/// Whether an event is stored.
+/// Whether an event is stored: as a copy, or in the log. A segment that retention has removed may still be there.
 pub(super) fn is_stored(conn: &Connection, log: &Log, seq: Seq) -> rusqlite::Result<bool> {
-    let is_in_log = log.contains(seq) && !is_removed(conn, seq)? && !is_deleted(conn, seq)?;
-    Ok(is_in_log || is_kept(conn, seq)?)
-}
-
-/// Whether retention has removed an event. Its segment may still be there.
-fn is_removed(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
-    let first = conn
-        .prepare_cached("SELECT last FROM removed WHERE first <= ?1 ORDER BY first DESC LIMIT 1")?
-        .query_row([seq], |row| row.get::<_, Seq>(0))
-        .optional()?;
-    Ok(first.is_some_and(|last| seq <= last))
+    conn.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM kept WHERE seq = ?1) OR
+            ?2 AND NOT EXISTS (SELECT 1 FROM deleted WHERE seq = ?1) AND
+            ?1 > coalesce((SELECT last FROM removed WHERE first <= ?1 ORDER BY first DESC LIMIT 1), 0)",
+    )?
+    .query_row(params![seq, log.contains(seq)], |row| row.get(0))
 }
 
 pub(super) fn is_deleted(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM deleted WHERE seq = ?1")?
-        .exists([seq])
-}
-
-fn is_kept(conn: &Connection, seq: Seq) -> rusqlite::Result<bool> {
-    conn.prepare_cached("SELECT 1 FROM kept WHERE seq = ?1")?
         .exists([seq])
 }
 
