@@ -40,7 +40,7 @@ use css_callbacks::{EventId, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{RwLock, oneshot, watch};
 
-use self::acceptor::Request;
+use self::acceptor::{Reply, Request};
 pub(crate) use self::backup::UnfinishedBackup;
 use self::backup::state_length;
 use self::batcher::Requests;
@@ -48,7 +48,7 @@ pub(crate) use self::check::{CheckError, StoreCheck, check_store};
 pub(crate) use self::directory::is_in_use;
 use self::event_cache::EventCache;
 use self::health::Health;
-use self::log_maintenance::LogCommands;
+use self::log_maintenance::LogJobs;
 use self::reads::{ReadError, Reads};
 use self::state_writer::StateWrites;
 use super::delivery::{HandlerId, Owed, Parked};
@@ -69,7 +69,7 @@ pub(super) struct EmbeddedStore {
     path: PathBuf,
     requests: Requests,
     state: StateWrites,
-    maintenance: LogCommands,
+    maintenance: LogJobs,
     reads: Arc<Reads>,
     committed: watch::Receiver<Seq>,
     cache: Arc<EventCache>,
@@ -126,14 +126,15 @@ impl EmbeddedStore {
                 return Ok(Receipt::new(event.seq(), true));
             }
         }
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Accept {
-            callback,
-            charge,
-            reply,
-            unless_ever_stored,
-        });
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        ask(|reply| {
+            self.requests.send(Request::Accept {
+                callback,
+                charge,
+                reply,
+                unless_ever_stored,
+            });
+        })
+        .await
     }
 
     pub(super) async fn after(
@@ -220,18 +221,14 @@ impl EmbeddedStore {
         self.write(|conn| conn.execute(state_writer::TOUCH, []).map(drop))
             .await?;
         self.read(|reads| Ok(reads.log.check_files()?)).await?;
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Probe { reply });
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        ask(|reply| self.requests.send(Request::Probe { reply })).await
     }
 
     /// Ends the segment that is written to, if it was begun `age` ago or earlier.
     pub(super) async fn end_segment(&self, age: Duration) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::EndSegment { age, reply });
-        answer.await.unwrap_or(Err(StoreError::Failed))?;
-        // It is sealed when the thread has done what was sent before.
-        self.maintenance.erase(Vec::new()).await
+        ask(|reply| self.requests.send(Request::EndSegment { age, reply })).await?;
+        // It is sealed then.
+        self.maintenance.finish().await
     }
 
     /// Bytes on the disk.
@@ -293,6 +290,13 @@ impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Sends something to a thread of the store, and waits for the reply.
+async fn ask<T>(send: impl FnOnce(Reply<T>)) -> Result<T, StoreError> {
+    let (reply, answer) = oneshot::channel();
+    send(reply);
+    answer.await.unwrap_or(Err(StoreError::Failed))
 }
 
 /// Logs why a read failed, unless the store is closed.

@@ -17,7 +17,7 @@ use super::batcher::Queue;
 use super::disk_space::DiskSpace;
 use super::event_cache::EventCache;
 use super::health::{Alive, Health, Trouble};
-use super::log_maintenance::LogCommands;
+use super::log_maintenance::LogJobs;
 use crate::auth::Authentic;
 use crate::budget::Charge;
 use crate::clock::Clock;
@@ -63,7 +63,7 @@ pub(super) struct Acceptor {
     pub(super) committed: watch::Sender<Seq>,
     pub(super) cache: Arc<EventCache>,
     pub(super) health: Arc<Health>,
-    pub(super) maintenance: LogCommands,
+    pub(super) maintenance: LogJobs,
     /// When the files beside the log were looked for.
     pub(super) files_checked: Instant,
     /// The runtime of those who wait for answers, if there is one.

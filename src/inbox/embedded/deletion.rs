@@ -2,13 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use rusqlite::Connection;
-use tokio::sync::oneshot;
-
-use super::EmbeddedStore;
 use super::acceptor::Request;
-use super::deliveries;
-use super::stored::{self, Log};
+use super::{EmbeddedStore, ask, deliveries, stored};
 use crate::event::Seq;
 use crate::inbox::StoreError;
 
@@ -29,7 +24,10 @@ impl EmbeddedStore {
             self.erasure_pending.store(true, Ordering::Relaxed);
             let log = self.reads.log.clone();
             deleted = self
-                .write(move |conn| note_deleted(conn, &log, &seqs))
+                .write(move |conn| {
+                    deliveries::delete(conn, &seqs)?;
+                    stored::note_deleted(conn, &log, &seqs)
+                })
                 .await?;
             self.cache.forget(newest);
         }
@@ -53,21 +51,13 @@ impl EmbeddedStore {
     async fn erase(&self) -> Result<(), StoreError> {
         let seqs = self.read_state(stored::not_erased).await?;
         if !seqs.is_empty() {
-            let (reply, answer) = oneshot::channel();
-            self.requests.send(Request::Erase {
-                seqs: seqs.clone(),
-                reply,
-            });
-            let others = answer.await.unwrap_or(Err(StoreError::Failed))?;
+            let here = seqs.clone();
+            let erase = |reply| self.requests.send(Request::Erase { seqs: here, reply });
+            let others = ask(erase).await?;
             self.maintenance.erase(others).await?;
             self.write(move |conn| stored::note_erased(conn, &seqs))
                 .await?;
         }
         self.state.empty_wal().await
     }
-}
-
-fn note_deleted(conn: &Connection, log: &Log, seqs: &[Seq]) -> rusqlite::Result<u64> {
-    deliveries::delete(conn, seqs)?;
-    stored::note_deleted(conn, log, seqs)
 }

@@ -14,9 +14,9 @@ use rusqlite::{Connection, ffi};
 use crate::inbox::OpenError;
 
 /// How long SQLite waits for another program that has the file locked.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A checkpoint waits no longer for a reader.
-pub(super) const READER_PATIENCE: Duration = Duration::from_millis(250);
+const READER_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Opens the file as every connection to it is opened.
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
@@ -40,12 +40,17 @@ pub(super) fn close(conn: Connection) {
 
 /// Moves the whole WAL into the file, written anew and synced: whether it was done, or a reader stood in the way.
 pub(super) fn checkpoint_whole(conn: &Connection) -> rusqlite::Result<bool> {
+    checkpoint(conn, "TRUNCATE").map(|(is_busy, ..)| !is_busy)
+}
+
+/// Whether a reader stood in the way, how many pages the WAL has, and how many of them are in the file.
+pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<(bool, i64, i64)> {
     conn.busy_timeout(READER_PATIENCE)?;
-    let is_busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-        row.get::<_, bool>(0)
-    })?;
+    let done = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    });
     conn.busy_timeout(PATIENCE)?;
-    Ok(!is_busy)
+    done
 }
 
 /// Whether SQLite failed to sync a file. The kernel may have dropped what was to be synced and call the next sync good, so

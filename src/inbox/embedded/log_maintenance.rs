@@ -3,66 +3,83 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use tokio::sync::oneshot;
-
-use super::health::Alive;
-use super::health::Health;
+use super::ask;
+use super::health::{Alive, Health};
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::event_log::{Directory, FullSegment, LogKeeper};
 use crate::metrics::Metrics;
 
-enum Command {
-    Seal(FullSegment),
-    MakeSpare,
-    Erase(Vec<Seq>, oneshot::Sender<Result<(), StoreError>>),
-    Remove(Seq, oneshot::Sender<Result<(), StoreError>>),
-    Close,
-}
+type LogJob = Box<dyn FnOnce(&mut LogMaintenance) + Send>;
 
-/// Sends commands to the thread.
+/// Sends jobs to the thread. It does them in their order.
 #[derive(Clone)]
-pub(super) struct LogCommands(Sender<Command>);
+pub(super) struct LogJobs(Sender<LogJob>);
 
-impl LogCommands {
+impl LogJobs {
     /// Makes a file for the next segment.
     pub(super) fn make_spare(&self) {
-        let _ = self.0.send(Command::MakeSpare);
+        self.send(|maintenance| maintenance.make_spare());
     }
 
     /// Cuts a full segment to its length and writes its index.
     pub(super) fn seal(&self, full: FullSegment) {
-        let _ = self.0.send(Command::Seal(full));
+        self.send(|maintenance| {
+            maintenance.unsealed.push(full);
+            maintenance.seal();
+        });
     }
 
     /// Erases the bodies of events that are not in the segment that is written to.
     pub(super) async fn erase(&self, seqs: Vec<Seq>) -> Result<(), StoreError> {
-        self.ask(|reply| Command::Erase(seqs, reply)).await
+        self.wait(move |maintenance| {
+            let erased = maintenance.keeper.erase(&seqs);
+            failed("events could not be erased", erased)
+        })
+        .await
     }
 
     /// Removes the segment that begins with this event.
     pub(super) async fn remove(&self, first: Seq) -> Result<(), StoreError> {
-        self.ask(|reply| Command::Remove(first, reply)).await
+        self.wait(move |maintenance| {
+            let removed = maintenance.keeper.remove(first);
+            maintenance.seal();
+            failed("a file of the log could not be removed", removed)
+        })
+        .await
+    }
+
+    /// Waits until what was sent before is done.
+    pub(super) async fn finish(&self) -> Result<(), StoreError> {
+        self.wait(|_| Ok(())).await
     }
 
     /// The thread ends after what was sent before.
     pub(super) fn close(&self) {
-        let _ = self.0.send(Command::Close);
+        self.send(|maintenance| maintenance.is_open = false);
     }
 
-    async fn ask(
+    async fn wait(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> Command,
+        job: impl FnOnce(&mut LogMaintenance) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.0.send(command(reply));
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        ask(|reply| {
+            self.send(|maintenance| {
+                let _ = reply.send(job(maintenance));
+            });
+        })
+        .await
+    }
+
+    fn send(&self, job: impl FnOnce(&mut LogMaintenance) + Send + 'static) {
+        let _ = self.0.send(Box::new(job));
     }
 }
 
 pub(super) struct LogMaintenance {
     keeper: LogKeeper<Directory>,
-    commands: Receiver<Command>,
+    jobs: Receiver<LogJob>,
+    is_open: bool,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     /// Segments that could not be sealed yet, as on a full disk.
@@ -73,42 +90,27 @@ pub(super) fn log_maintenance(
     keeper: LogKeeper<Directory>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-) -> (LogCommands, LogMaintenance) {
-    let (sender, commands) = channel();
+) -> (LogJobs, LogMaintenance) {
+    let (sender, jobs) = channel();
     let maintenance = LogMaintenance {
         keeper,
-        commands,
+        jobs,
+        is_open: true,
         health,
         metrics,
         unsealed: Vec::new(),
     };
-    (LogCommands(sender), maintenance)
+    (LogJobs(sender), maintenance)
 }
 
 impl LogMaintenance {
-    /// Serves commands until it is closed or nobody is left to send any.
+    /// Does what is sent until it is closed or nobody is left to send anything.
     pub(super) fn run(mut self) {
         let _alive = Alive(self.health.clone());
-        while let Ok(command) = self.commands.recv() {
-            match command {
-                Command::Seal(full) => {
-                    self.unsealed.push(full);
-                    self.seal();
-                }
-                Command::MakeSpare => self.make_spare(),
-                Command::Erase(seqs, reply) => {
-                    let _ = reply.send(failed(
-                        "events could not be erased",
-                        self.keeper.erase(&seqs),
-                    ));
-                }
-                Command::Remove(first, reply) => {
-                    let removed = self.keeper.remove(first);
-                    let _ = reply.send(failed("a file of the log could not be removed", removed));
-                    self.seal();
-                }
-                Command::Close => return,
-            }
+        while self.is_open
+            && let Ok(job) = self.jobs.recv()
+        {
+            job(&mut self);
         }
     }
 

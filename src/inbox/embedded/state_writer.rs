@@ -8,9 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, ffi};
-use tokio::sync::oneshot;
 
-use super::directory::{PATIENCE, READER_PATIENCE, close};
+use super::acceptor::Reply;
+use super::ask;
+use super::directory::{checkpoint, checkpoint_whole, close};
 use super::health::{Alive, Health, Trouble};
 use crate::inbox::StoreError;
 
@@ -34,7 +35,7 @@ type Completion = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 enum Command {
     Write(Job),
     /// Move the whole WAL into the file and empty it: nothing that was deleted stays there.
-    EmptyWal(oneshot::Sender<Result<(), StoreError>>),
+    EmptyWal(Reply<()>),
     Close,
 }
 
@@ -51,9 +52,7 @@ impl StateWrites {
         &self,
         job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(job, move |result| drop(reply.send(result)));
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        ask(|reply| self.send(job, |result| drop(reply.send(result)))).await
     }
 
     /// As [`write`](Self::write), but nobody waits for it.
@@ -82,9 +81,7 @@ impl StateWrites {
 
     /// Moves the whole WAL into the file and empties it.
     pub(super) async fn empty_wal(&self) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.sender.send(Command::EmptyWal(reply));
-        answer.await.unwrap_or(Err(StoreError::Failed))
+        ask(|reply| drop(self.sender.send(Command::EmptyWal(reply)))).await
     }
 
     /// The thread ends after what was sent before.
@@ -144,19 +141,16 @@ impl StateWriter {
     /// Runs a command together with the jobs that wait behind it. Returns whether more may come.
     fn take(&mut self, command: Command) -> bool {
         let mut jobs = Vec::new();
-        let mut next = Some(command);
         let mut last = None;
-        while let Some(command) = next {
+        let waiting = std::iter::from_fn(|| self.commands.try_recv().ok());
+        for command in std::iter::once(command).chain(waiting) {
             match command {
                 Command::Write(job) => jobs.push(job),
                 other => last = Some(other),
             }
-            let is_full = last.is_some() || jobs.len() == MAX_JOBS;
-            next = if is_full {
-                None
-            } else {
-                self.commands.try_recv().ok()
-            };
+            if last.is_some() || jobs.len() == MAX_JOBS {
+                break;
+            }
         }
         if !jobs.is_empty() {
             self.write(jobs);
@@ -229,13 +223,13 @@ impl StateWriter {
     /// Moves what the WAL holds into the file. A large WAL is emptied, because under load that never happens by itself.
     fn checkpoint(&mut self) {
         self.transactions = 0;
-        let moved = self
-            .run_checkpoint("PASSIVE")
-            .and_then(|(is_busy, pages, moved)| match pages > WAL_LIMIT_PAGES {
-                true => self.run_checkpoint("RESTART"),
-                false => Ok((is_busy, pages, moved)),
-            });
-        match moved {
+        let mut done = checkpoint(&self.conn, "PASSIVE");
+        if let Ok((_, pages, _)) = done
+            && pages > WAL_LIMIT_PAGES
+        {
+            done = checkpoint(&self.conn, "RESTART");
+        }
+        match done {
             Ok((_, pages, moved)) if pages == moved => self.health.end_doubt(),
             Ok(_) => {}
             Err(error) => {
@@ -250,34 +244,20 @@ impl StateWriter {
         if self.health.has(Trouble::Condemned) {
             return Err(StoreError::Failed);
         }
-        match self.run_checkpoint("TRUNCATE") {
-            Ok((false, ..)) => {
+        match checkpoint_whole(&self.conn) {
+            Ok(true) => {
                 self.health.end_doubt();
-                Ok(())
+                return Ok(());
             }
-            Ok(_) => {
-                tracing::warn!(
-                    "another program reads state.db: SQLite's write-ahead log cannot be emptied until it ends"
-                );
-                Err(StoreError::Failed)
-            }
+            Ok(false) => tracing::warn!(
+                "another program reads state.db: SQLite's write-ahead log cannot be emptied until it ends"
+            ),
             Err(error) => {
                 self.health.condemn_if_not_synced(&error);
                 tracing::error!(store.error = %error, "SQLite's write-ahead log could not be emptied");
-                Err(StoreError::Failed)
             }
         }
-    }
-
-    /// Whether a reader stood in the way, how many pages the WAL has, and how many of them are in the file.
-    fn run_checkpoint(&self, mode: &str) -> rusqlite::Result<(bool, i64, i64)> {
-        let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
-        self.conn.busy_timeout(READER_PATIENCE)?;
-        let done = self.conn.query_row(&checkpoint, [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        });
-        self.conn.busy_timeout(PATIENCE)?;
-        done
+        Err(StoreError::Failed)
     }
 }
 

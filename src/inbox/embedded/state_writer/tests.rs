@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tokio::sync::oneshot;
+
 use super::super::directory::connect;
 use super::super::files::Files;
 use super::super::schema;
