@@ -82,10 +82,7 @@ fn convert_or(
     }
     at("state")?;
     for (name, renamed) in RENAMED {
-        match std::fs::rename(dir.join(name), dir.join(renamed)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
+        if_there(std::fs::rename(dir.join(name), dir.join(renamed)))?;
         at(name)?;
     }
     Ok(sync(dir)?)
@@ -183,8 +180,8 @@ fn remove_directory(directory: &Path) -> io::Result<()> {
     if_there(std::fs::remove_dir_all(directory))
 }
 
-fn if_there(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
+fn if_there(done: io::Result<()>) -> io::Result<()> {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

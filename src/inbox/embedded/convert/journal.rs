@@ -37,7 +37,7 @@ struct Head {
 struct Found {
     path: PathBuf,
     at: u64,
-    head: Head,
+    first: Seq,
 }
 
 /// Gives each callback after `last` to `insert`, in order.
@@ -55,12 +55,11 @@ pub(super) fn recover(
             Err(error) => return Err(error.into()),
         }
     }
-    found.sort_by_key(|batch| batch.head.first);
+    found.sort_by_key(|batch| batch.first);
     let mut expected = last + 1;
-    for Found { path, at, head } in found {
-        let content = content(&File::open(&path)?, at, &head)?;
-        let callbacks = content.and_then(|content| decode(&head, &content));
-        let Some(callbacks) = callbacks.filter(|_| head.first <= expected) else {
+    for Found { path, at, first } in found {
+        let batch = batch_at(&File::open(&path)?, at)?.filter(|_| first <= expected);
+        let Some(callbacks) = batch.and_then(|(head, content)| decode(&head, &content)) else {
             let (first, last) = (expected, expected);
             return Err(LogError::Lost { path, first, last }.into());
         };
@@ -81,12 +80,7 @@ fn find(path: &Path, file: &File, last: Seq, found: &mut Vec<Found>) -> io::Resu
     let (mut at, mut newest) = (0, last);
     let (mut follows, mut is_broken) = (None, false);
     while at < length {
-        let mut whole = None;
-        if let Some(head) = head_at(file, at)?
-            && content(file, at, &head)?.is_some()
-        {
-            whole = Some(head);
-        }
+        let whole = batch_at(file, at)?.map(|(head, _)| head);
         let is_next = |head: &Head| follows.is_none_or(|follows| head.first == follows);
         is_broken |= !whole.as_ref().is_some_and(is_next);
         let is_newer = |head: &Head| head.last() > newest && head.count > 0;
@@ -95,8 +89,8 @@ fn find(path: &Path, file: &File, last: Seq, found: &mut Vec<Found>) -> io::Resu
             continue;
         };
         if head.last() > last {
-            let path = path.to_owned();
-            found.push(Found { path, at, head });
+            let (path, first) = (path.to_owned(), head.first);
+            found.push(Found { path, at, first });
         }
         newest = newest.max(head.last());
         follows = Some(head.last() + 1);
@@ -105,25 +99,22 @@ fn find(path: &Path, file: &File, last: Seq, found: &mut Vec<Found>) -> io::Resu
     Ok(())
 }
 
-/// The head that stands here.
-fn head_at(file: &File, at: u64) -> io::Result<Option<Head>> {
-    let mut bytes = [0; HEAD];
-    match file.read_exact_at(&mut bytes, at) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        read => read.map(|()| Head::read(&bytes)),
-    }
-}
-
-/// What follows a head, if the batch is whole.
-fn content(file: &File, at: u64, head: &Head) -> io::Result<Option<Vec<u8>>> {
-    let at = at + HEAD as u64;
-    // A broken head may tell of far more than there is.
-    if at + u64::from(head.length) > file.metadata()?.len() {
+/// The head and the content of the batch that stands here, if it is whole.
+fn batch_at(file: &File, at: u64) -> io::Result<Option<(Head, Vec<u8>)>> {
+    let (begin, length) = (at + HEAD as u64, file.metadata()?.len());
+    if begin > length {
         return Ok(None);
     }
+    let mut head = [0; HEAD];
+    file.read_exact_at(&mut head, at)?;
+    // A broken head may tell of far more than there is.
+    let fits = |head: &Head| begin + u64::from(head.length) <= length;
+    let Some(head) = Head::read(&head).filter(fits) else {
+        return Ok(None);
+    };
     let mut content = vec![0; head.length as usize];
-    file.read_exact_at(&mut content, at)?;
-    Ok((head.crc == head.sum(&content)).then_some(content))
+    file.read_exact_at(&mut content, begin)?;
+    Ok((head.crc == head.sum(&content)).then_some((head, content)))
 }
 
 impl Head {
