@@ -1,4 +1,6 @@
 //! Changes delivery rows.
+//!
+//! Lanes are unsigned hashes, SQLite's integers are signed: the same 64 bits.
 
 use css_callbacks::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -109,11 +111,6 @@ impl EmbeddedStore {
     }
 }
 
-/// Lanes are unsigned hashes, SQLite's integers are signed: the same 64 bits.
-fn stored(lane: Lane) -> i64 {
-    lane.cast_signed()
-}
-
 /// Writes what became of a delivery. An event that was removed meanwhile gets no row, because nothing could finish it.
 fn apply(
     conn: &Connection,
@@ -144,7 +141,7 @@ fn apply(
             .execute(params![
                 handler,
                 seq,
-                stored(lane),
+                lane.cast_signed(),
                 state,
                 attempts.count,
                 attempts.first.map(Timestamp::millis),
@@ -157,7 +154,7 @@ fn apply(
                 conn.prepare_cached(
                     "UPDATE deliveries SET state = 1 WHERE handler = ?1 AND lane = ?2 AND state = 0 AND seq <> ?3",
                 )?
-                .execute([handler, stored(lane), seq])?;
+                .execute([handler, lane.cast_signed(), seq])?;
             }
         }
         Some(_) => {}
@@ -184,7 +181,7 @@ fn wait(
         "INSERT OR IGNORE INTO deliveries(handler, seq, lane, state, attempts, due, error)
          SELECT ?1, ?2, ?3, EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2), 0, 0, ''",
     )?
-    .execute(params![handler, seq, stored(lane)])
+    .execute(params![handler, seq, lane.cast_signed()])
 }
 
 /// Makes the first waiting delivery of a lane due, if none is.
@@ -195,7 +192,7 @@ pub(super) fn promote(conn: &Connection, handler: HandlerId, lane: Lane) -> rusq
            AND seq = (SELECT min(seq) FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state = 1)
            AND NOT EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state = 0)",
     )?
-    .execute(params![handler, stored(lane)])?;
+    .execute(params![handler, lane.cast_signed()])?;
     Ok(())
 }
 
@@ -222,7 +219,7 @@ fn replay_one(
                      state = EXISTS (SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?3 AND state < 2)
                  WHERE handler = ?1 AND seq = ?2",
             )?
-            .execute([handler, seq, stored(lane)])?;
+            .execute([handler, seq, lane.cast_signed()])?;
         }
         Some((_, lane)) => {
             conn.prepare_cached(

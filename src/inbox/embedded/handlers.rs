@@ -131,22 +131,17 @@ pub(super) fn forget_missing(
     .collect()
 }
 
-/// Removes up to `limit` deliveries of forgotten handlers, and returns how many. There may be very many.
+/// Removes up to `limit` deliveries of forgotten handlers, and returns how many. There may be very many, so this goes from handler to
+/// handler and not over all rows.
 pub(super) fn drop_orphans(conn: &Connection, limit: usize) -> rusqlite::Result<usize> {
-    let mut next = conn.prepare_cached("SELECT min(handler) FROM deliveries WHERE handler > ?1")?;
-    let mut known = conn.prepare_cached("SELECT 1 FROM handlers WHERE id = ?1")?;
-    let mut delete = conn.prepare_cached(
-        "DELETE FROM deliveries WHERE handler = ?1
-         AND seq IN (SELECT seq FROM deliveries WHERE handler = ?1 LIMIT ?2)",
-    )?;
-    let mut at = 0;
-    while let Some(handler) = next.query_row([at], |row| row.get::<_, Option<HandlerId>>(0))? {
-        if !known.exists([handler])? {
-            return delete.execute(params![handler, limit as i64]);
-        }
-        at = handler;
-    }
-    Ok(0)
+    conn.prepare_cached(
+        "WITH RECURSIVE each(id) AS (SELECT min(handler) FROM deliveries UNION ALL
+             SELECT (SELECT min(handler) FROM deliveries WHERE handler > id) FROM each WHERE id IS NOT NULL)
+         DELETE FROM deliveries WHERE (handler, seq) IN
+            (SELECT handler, seq FROM each CROSS JOIN deliveries ON handler = id
+             WHERE id NOT IN (SELECT id FROM handlers) LIMIT ?1)",
+    )?
+    .execute([limit as i64])
 }
 
 /// Removes up to `limit` deliveries that are parked for longer than `retention`, and returns how many. A delivery that was parked at a

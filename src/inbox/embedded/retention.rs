@@ -138,10 +138,11 @@ fn is_old_but_for_the_future(
     let mut at = segment.first - 1;
     while at < segment.last {
         let entries = log.after(at, READ, READ_BYTES)?;
+        let Some(last) = entries.last() else { break };
+        at = last.seq();
         for entry in &entries {
-            let event = match entry {
-                LogEntry::Event(event) | LogEntry::Damaged(_, Some(event)) => event,
-                LogEntry::Erased(_) | LogEntry::Damaged(_, None) => continue,
+            let (LogEntry::Event(event) | LogEntry::Damaged(_, Some(event))) = entry else {
+                continue;
             };
             if event.seq() > segment.last {
                 break;
@@ -152,8 +153,6 @@ fn is_old_but_for_the_future(
             }
             is_last_old = received < old.before;
         }
-        let Some(last) = entries.last() else { break };
-        at = last.seq();
     }
     Ok(is_last_old || has_old_after)
 }

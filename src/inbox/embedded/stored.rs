@@ -2,16 +2,13 @@
 
 use bytes::Bytes;
 use css_callbacks::{EventId, Kind, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Params, Row, params};
 
 use crate::event::{Event, Seq};
 use crate::inbox::event_log::{Directory, KnownState, LogEntry, LogReader};
 
 /// Reads the log of the store.
 pub(super) type Log = LogReader<Directory>;
-
-/// The columns that [`entry_of`] reads.
-const COLUMNS: &str = "seq, received, source, kind, id, body, crc";
 
 /// Whether an event is stored: as a copy, or in the log. A segment that retention has removed may still be there.
 pub(super) fn is_stored(conn: &Connection, log: &Log, seq: Seq) -> rusqlite::Result<bool> {
@@ -51,16 +48,15 @@ pub(super) fn removed_ranges(conn: &Connection) -> rusqlite::Result<Vec<(Seq, Se
 
 /// Notes that retention removes these events, with all that was known of them.
 pub(super) fn note_removed(conn: &Connection, first: Seq, last: Seq) -> rusqlite::Result<()> {
-    let from = conn
-        .prepare_cached("DELETE FROM removed WHERE last = ?1 - 1 RETURNING first")?
-        .query_row([first], |row| row.get::<_, Seq>(0))
-        .optional()?;
-    let upto = conn
-        .prepare_cached("DELETE FROM removed WHERE first = ?1 + 1 RETURNING last")?
-        .query_row([last], |row| row.get::<_, Seq>(0))
-        .optional()?;
-    conn.prepare_cached("INSERT INTO removed VALUES (?1, ?2)")?
-        .execute([from.unwrap_or(first), upto.unwrap_or(last)])?;
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO removed SELECT min(first), max(last) FROM
+            (SELECT ?1 AS first, ?2 AS last UNION ALL
+             SELECT * FROM removed WHERE last = ?1 - 1 OR first = ?2 + 1)",
+    )?
+    .execute([first, last])?;
+    // The row of the neighbour before it is replaced.
+    conn.prepare_cached("DELETE FROM removed WHERE first = ?1 + 1")?
+        .execute([last])?;
     for table in ["deleted", "damaged"] {
         let delete = format!("DELETE FROM {table} WHERE seq BETWEEN ?1 AND ?2");
         conn.prepare_cached(&delete)?.execute([first, last])?;
@@ -139,11 +135,8 @@ pub(super) fn kept_after(
     after: Seq,
     limit: usize,
 ) -> rusqlite::Result<Vec<LogEntry>> {
-    conn.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM kept WHERE seq > ?1 ORDER BY seq LIMIT ?2"
-    ))?
-    .query_map(params![after, limit as i64], entry_of)?
-    .collect()
+    let which = "seq > ?1 ORDER BY seq LIMIT ?2";
+    copies(conn, which, params![after, limit as i64])
 }
 
 /// The number of the next copy from `seq` on, forwards or backwards.
@@ -162,34 +155,34 @@ pub(super) fn next_kept(
 
 /// The copy of an event.
 pub(super) fn kept(conn: &Connection, seq: Seq) -> rusqlite::Result<Option<LogEntry>> {
-    conn.prepare_cached(&format!("SELECT {COLUMNS} FROM kept WHERE seq = ?1"))?
-        .query_row([seq], entry_of)
-        .optional()
+    Ok(copies(conn, "seq = ?1", [seq])?.pop())
 }
 
 /// The newest copy with an id.
 pub(super) fn find_kept(conn: &Connection, id: &EventId) -> rusqlite::Result<Option<LogEntry>> {
-    conn.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM kept WHERE id = ?1 ORDER BY seq DESC LIMIT 1"
-    ))?
-    .query_row([id.as_bytes()], entry_of)
-    .optional()
+    let which = "id = ?1 ORDER BY seq DESC LIMIT 1";
+    Ok(copies(conn, which, [id.as_bytes()])?.pop())
 }
 
-/// The copy in a row with [`COLUMNS`].
-fn entry_of(row: &Row) -> rusqlite::Result<LogEntry> {
-    let event = Event::new(
-        row.get(0)?,
-        EventId::from_bytes(row.get(4)?),
-        row.get_ref(2)?.as_str()?.into(),
-        Kind::from_stored(row.get(3)?),
-        Timestamp::from_millis(row.get(1)?),
-        Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
-    );
-    Ok(match row.get::<_, u32>(6)? == checksum(&event) {
-        true => LogEntry::Event(event),
-        false => LogEntry::Damaged(event.seq(), None),
-    })
+fn copies(conn: &Connection, which: &str, values: impl Params) -> rusqlite::Result<Vec<LogEntry>> {
+    let sql = format!("SELECT seq, received, source, kind, id, body, crc FROM kept WHERE {which}");
+    let copy = |row: &Row| {
+        let event = Event::new(
+            row.get(0)?,
+            EventId::from_bytes(row.get(4)?),
+            row.get_ref(2)?.as_str()?.into(),
+            Kind::from_stored(row.get(3)?),
+            Timestamp::from_millis(row.get(1)?),
+            Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
+        );
+        Ok(match row.get::<_, u32>(6)? == checksum(&event) {
+            true => LogEntry::Event(event),
+            false => LogEntry::Damaged(event.seq(), None),
+        })
+    };
+    conn.prepare_cached(&sql)?
+        .query_map(values, copy)?
+        .collect()
 }
 
 fn checksum(event: &Event) -> u32 {
