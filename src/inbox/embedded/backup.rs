@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::task::spawn_blocking;
 
-use self::unfinished::{check, check_room};
+use self::unfinished::{check, check_room, make_durable};
 use super::EmbeddedStore;
 use super::directory::connect;
 use crate::event::Seq;
@@ -110,7 +110,7 @@ fn copy_state(store: &Path, backup: &mut UnfinishedBackup) -> Result<i64, Backup
         file: "state.db",
         error,
     })?;
-    backup.sync(&file)?;
+    make_durable(&file)?;
     Ok(counted)
 }
 

@@ -8,7 +8,6 @@ mod events;
 mod journal;
 mod old_store;
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::Instant;
@@ -18,7 +17,7 @@ use rusqlite::Connection;
 use self::error::ConvertError;
 use self::events::NewLog;
 use self::old_store::{OLD, OldStore};
-use super::directory::{checkpoint_whole, close, connect};
+use super::directory::{checkpoint_whole, close, connect, sync};
 use super::{disk_space, schema};
 use crate::clock::AgeCutoff;
 use crate::inbox::OpenError;
@@ -138,7 +137,7 @@ fn finish_state(state: Connection, dir: &Path) -> Result<(), ConvertError> {
     for ending in ["-wal", "-shm"] {
         remove(&dir.join(format!("{NEW_STATE}{ending}")))?;
     }
-    Ok(File::open(dir.join(NEW_STATE))?.sync_all()?)
+    Ok(sync(&dir.join(NEW_STATE))?)
 }
 
 /// Both stores lie beside each other for a while. A record of the log is a little longer than a row, and what is only in the journal
@@ -166,10 +165,6 @@ fn remove_new(dir: &Path) -> io::Result<()> {
         remove(&dir.join(format!("{NEW_STATE}{ending}")))?;
     }
     Ok(())
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn remove(file: &Path) -> io::Result<()> {

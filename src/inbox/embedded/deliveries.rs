@@ -6,7 +6,7 @@ use css_callbacks::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::EmbeddedStore;
-use super::stored::{Log, is_stored};
+use super::stored::{StoreLog, is_stored};
 use crate::event::Seq;
 use crate::inbox::StoreError;
 use crate::inbox::delivery::{
@@ -114,7 +114,7 @@ impl EmbeddedStore {
 /// Writes what became of a delivery. An event that was removed meanwhile gets no row, because nothing could finish it.
 fn apply(
     conn: &Connection,
-    log: &Log,
+    log: &StoreLog,
     handler: HandlerId,
     change: &DeliveryChange,
 ) -> rusqlite::Result<()> {
@@ -169,7 +169,7 @@ fn apply(
 /// Puts a delivery at the end of its lane. It is due at once if it is the only one there. A delivery that has a row keeps it.
 fn wait(
     conn: &Connection,
-    log: &Log,
+    log: &StoreLog,
     handler: HandlerId,
     seq: Seq,
     lane: Lane,
@@ -199,7 +199,7 @@ pub(super) fn promote(conn: &Connection, handler: HandlerId, lane: Lane) -> rusq
 /// Makes a delivery due again. Returns whether there was one.
 fn replay_one(
     conn: &Connection,
-    log: &Log,
+    log: &StoreLog,
     handler: HandlerId,
     ReplayedDelivery { seq, lane, is_owed }: ReplayedDelivery,
     dry_run: bool,

@@ -71,7 +71,12 @@ pub(super) fn create_durably(path: &Path) -> std::io::Result<()> {
         create_durably(parent)?;
     }
     std::fs::create_dir_all(path)?;
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    sync(parent.unwrap_or(Path::new(".")))
+}
+
+/// Makes a file, or the names in a directory, survive a power cut.
+pub(super) fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Whether a process uses the store in this directory. If that cannot be found out, one probably does.

@@ -1,6 +1,5 @@
 //! Opens the embedded store.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -17,7 +16,7 @@ use super::backup::UNFINISHED_STATE;
 use super::batcher;
 use super::convert::convert;
 use super::damage::{count_damaged, park_damaged};
-use super::directory::{checkpoint_whole, connect, create_durably, lock};
+use super::directory::{checkpoint_whole, connect, create_durably, lock, sync};
 use super::disk_space::DiskSpace;
 use super::event_cache::EventCache;
 use super::files::Files;
@@ -65,13 +64,11 @@ impl EmbeddedStore {
             keeper,
         } = log;
         // The directory entry of a new file must survive a power cut, too.
-        let directory = File::open(path).and_then(|directory| directory.sync_all());
-        directory.map_err(unwritable)?;
+        sync(path).map_err(unwritable)?;
         let health = Arc::new(Health::new(Files::of(path).map_err(unwritable)?, in_doubt));
         let sqlite = |error| OpenError::sqlite(&path.join("state.db"), &error);
-        metrics
-            .damaged_events
-            .set(count_damaged(&conn).map_err(sqlite)?);
+        let damaged = count_damaged(&conn).map_err(sqlite)?;
+        metrics.damaged_events.set(damaged);
         let (state, writer) = state_writer(conn, health.clone());
         let (maintenance, maintainer) = log_maintenance(keeper, health.clone(), metrics.clone());
         let runtime = Handle::try_current().ok();
@@ -92,15 +89,11 @@ impl EmbeddedStore {
             files_checked: Instant::now(),
             runtime,
         };
-        let threads = [
-            spawn("inbox-accept", move || acceptor.run(queue)),
-            spawn("inbox-state", move || writer.run()),
-            spawn("inbox-log", move || maintainer.run()),
+        let threads = vec![
+            spawn("inbox-accept", move || acceptor.run(queue)).map_err(unwritable)?,
+            spawn("inbox-state", move || writer.run()).map_err(unwritable)?,
+            spawn("inbox-log", move || maintainer.run()).map_err(unwritable)?,
         ];
-        let threads: Vec<_> = threads
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .map_err(unwritable)?;
         Ok(Self {
             path: path.clone(),
             requests,

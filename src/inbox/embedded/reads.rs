@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::delivery_rows;
 use super::readers::Readers;
-use super::stored::{self, Log, find_kept, is_stored, kept, kept_after};
+use super::stored::{self, StoreLog, find_kept, is_stored, kept, kept_after};
 use crate::event::{Event, Seq};
 use crate::inbox::delivery::{HandlerId, Owed, Parked};
 use crate::inbox::event_log::{LogEntry, TimeSpan};
@@ -35,7 +35,7 @@ type Result<T> = std::result::Result<T, ReadError>;
 
 /// Reads events. `damaged` hears of events that cannot be read.
 pub(super) struct Reads {
-    pub(super) log: Log,
+    pub(super) log: StoreLog,
     pub(super) readers: Readers,
     pub(super) damaged: Box<dyn Fn(Vec<Seq>) + Send + Sync>,
 }

@@ -11,7 +11,7 @@ use super::damage::count_damaged;
 use super::deliveries;
 use super::handlers::{self, floor};
 use super::reads::ReadError;
-use super::stored::{self, Log};
+use super::stored::{self, StoreLog};
 use super::{CHUNK, EmbeddedStore};
 use crate::clock::AgeCutoff;
 use crate::event::Seq;
@@ -104,7 +104,7 @@ pub(super) fn segment_span(retention: Duration) -> Duration {
 
 /// The segments that nothing more is written to and in which every event is old. An event from the far future tells nothing, because
 /// the clock was wrong: it is old if an event after it is.
-fn old_segments(log: &Log, old: AgeCutoff) -> Result<Vec<SegmentInfo>, ReadError> {
+fn old_segments(log: &StoreLog, old: AgeCutoff) -> Result<Vec<SegmentInfo>, ReadError> {
     let segments = log.segments();
     let mut found = Vec::new();
     for (n, segment) in segments.iter().enumerate() {
@@ -129,7 +129,7 @@ fn old_segments(log: &Log, old: AgeCutoff) -> Result<Vec<SegmentInfo>, ReadError
 
 /// Whether each event of a segment is old or from the far future, with an old one after it.
 fn is_old_but_for_the_future(
-    log: &Log,
+    log: &StoreLog,
     segment: &SegmentInfo,
     old: AgeCutoff,
     has_old_after: bool,
@@ -158,7 +158,11 @@ fn is_old_but_for_the_future(
 }
 
 /// Notes that an old segment is removed, with copies of what handlers need of it. Returns whether that was possible.
-fn note_if_unneeded(conn: &Connection, log: &Log, segment: SegmentInfo) -> rusqlite::Result<bool> {
+fn note_if_unneeded(
+    conn: &Connection,
+    log: &StoreLog,
+    segment: SegmentInfo,
+) -> rusqlite::Result<bool> {
     if floor(conn)? < segment.last {
         return Ok(false);
     }

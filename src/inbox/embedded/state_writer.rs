@@ -29,7 +29,7 @@ pub(super) const WAL_LIMIT: i64 = WAL_LIMIT_PAGES * 4096;
 pub(super) const TOUCH: &str = "UPDATE meta SET value = value WHERE name = 'readable_by'";
 
 /// Runs inside the transaction. What it returns is called when the fate of the transaction is known.
-type Job = Box<dyn FnOnce(&Connection) -> Completion + Send>;
+type Job = Box<dyn FnOnce(&Connection) -> (rusqlite::Result<()>, Completion) + Send>;
 type Completion = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 enum Command {
@@ -41,10 +41,7 @@ enum Command {
 
 /// Sends jobs to the writer.
 #[derive(Clone)]
-pub(super) struct StateWrites {
-    sender: Sender<Command>,
-    health: Arc<Health>,
-}
+pub(super) struct StateWrites(Sender<Command>);
 
 impl StateWrites {
     /// Runs a job in a transaction. It returns when the transaction is on the disk. Cancelling the future does not cancel the job.
@@ -61,32 +58,25 @@ impl StateWrites {
         job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
         done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) {
-        let health = self.health.clone();
-        let job = move |conn: &Connection| -> Completion {
-            let result = in_savepoint(conn, job);
-            // A statement may sync, too. SQLite then ends the transaction with another error.
-            if let Err(error) = &result {
-                health.condemn_if_not_synced(error);
-                if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-                    health.found_full();
-                }
-                tracing::error!(store.error = %error, "a write to the store failed");
-            }
-            Box::new(move |committed| {
-                done(committed.and_then(|()| result.map_err(|_| StoreError::Failed)));
-            })
+        let job = move |conn: &Connection| -> (rusqlite::Result<()>, Completion) {
+            let (value, result) = match in_savepoint(conn, job) {
+                Ok(value) => (Ok(value), Ok(())),
+                Err(error) => (Err(StoreError::Failed), Err(error)),
+            };
+            let complete = move |committed: Result<(), _>| done(committed.and(value));
+            (result, Box::new(complete))
         };
-        let _ = self.sender.send(Command::Write(Box::new(job)));
+        let _ = self.0.send(Command::Write(Box::new(job)));
     }
 
     /// Moves the whole WAL into the file and empties it.
     pub(super) async fn empty_wal(&self) -> Result<(), StoreError> {
-        ask(|reply| drop(self.sender.send(Command::EmptyWal(reply)))).await
+        ask(|reply| drop(self.0.send(Command::EmptyWal(reply)))).await
     }
 
     /// The thread ends after what was sent before.
     pub(super) fn close(&self) {
-        let _ = self.sender.send(Command::Close);
+        let _ = self.0.send(Command::Close);
     }
 }
 
@@ -100,17 +90,13 @@ pub(super) struct StateWriter {
 /// A writer and what sends it jobs.
 pub(super) fn state_writer(conn: Connection, health: Arc<Health>) -> (StateWrites, StateWriter) {
     let (sender, commands) = std::sync::mpsc::channel();
-    let writes = StateWrites {
-        sender,
-        health: health.clone(),
-    };
     let writer = StateWriter {
         conn,
         health,
         commands,
         transactions: 0,
     };
-    (writes, writer)
+    (StateWrites(sender), writer)
 }
 
 impl StateWriter {
@@ -123,13 +109,12 @@ impl StateWriter {
                 0 => self.commands.recv().map_err(RecvTimeoutError::from),
                 _ => self.commands.recv_timeout(IDLE),
             };
-            let is_idle = matches!(next, Err(RecvTimeoutError::Timeout));
             match next {
                 Ok(command) => is_open = self.take(command),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.checkpoint(),
                 Err(RecvTimeoutError::Disconnected) => is_open = false,
             }
-            if is_idle || self.transactions >= CHECKPOINT_EVERY {
+            if self.transactions >= CHECKPOINT_EVERY {
                 self.checkpoint();
             }
         }
@@ -193,7 +178,13 @@ impl StateWriter {
     ) -> rusqlite::Result<()> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for job in jobs {
-            completions.push(job(&self.conn));
+            let (result, complete) = job(&self.conn);
+            completions.push(complete);
+            if let Err(error) = result {
+                // A statement may sync, too. SQLite then ends the transaction with another error.
+                self.judge(&error);
+                tracing::error!(store.error = %error, "a write to the store failed");
+            }
             // A job that failed badly, as on a full disk, ended the whole transaction. What comes after it would be committed by
             // itself. The replies of jobs that are dropped tell that they failed.
             if self.conn.is_autocommit() {
@@ -206,18 +197,23 @@ impl StateWriter {
 
     /// Ends a transaction that failed.
     fn give_up(&self, error: &rusqlite::Error) {
-        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-            self.health.found_full();
-        }
         // Otherwise a transaction that failed half-way would take in everything after it.
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
         {
             tracing::error!(store.error = %error, "the failed transaction could not be rolled back");
         }
-        if !self.health.condemn_if_not_synced(error) && !self.health.set(Trouble::State, true) {
+        if !self.judge(error) && !self.health.set(Trouble::State, true) {
             tracing::error!(store.error = %error, "the store failed: positions and deliveries are not written, after a restart events may be delivered again");
         }
+    }
+
+    /// Notes what the error of a write tells of the disk. Returns whether it condemns the store.
+    fn judge(&self, error: &rusqlite::Error) -> bool {
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            self.health.found_full();
+        }
+        self.health.condemn_if_not_synced(error)
     }
 
     /// Moves what the WAL holds into the file. A large WAL is emptied, because under load that never happens by itself.

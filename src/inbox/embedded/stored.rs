@@ -8,10 +8,10 @@ use crate::event::{Event, Seq};
 use crate::inbox::event_log::{Directory, KnownState, LogEntry, LogReader};
 
 /// Reads the log of the store.
-pub(super) type Log = LogReader<Directory>;
+pub(super) type StoreLog = LogReader<Directory>;
 
 /// Whether an event is stored: as a copy, or in the log. A segment that retention has removed may still be there.
-pub(super) fn is_stored(conn: &Connection, log: &Log, seq: Seq) -> rusqlite::Result<bool> {
+pub(super) fn is_stored(conn: &Connection, log: &StoreLog, seq: Seq) -> rusqlite::Result<bool> {
     conn.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM kept WHERE seq = ?1) OR
             ?2 AND NOT EXISTS (SELECT 1 FROM deleted WHERE seq = ?1) AND
@@ -65,7 +65,11 @@ pub(super) fn note_removed(conn: &Connection, first: Seq, last: Seq) -> rusqlite
 }
 
 /// Notes that these events are deleted. Returns how many of them were stored.
-pub(super) fn note_deleted(conn: &Connection, log: &Log, seqs: &[Seq]) -> rusqlite::Result<u64> {
+pub(super) fn note_deleted(
+    conn: &Connection,
+    log: &StoreLog,
+    seqs: &[Seq],
+) -> rusqlite::Result<u64> {
     let mut delete = conn.prepare_cached("DELETE FROM kept WHERE seq = ?1")?;
     let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO deleted VALUES (?1, 0)")?;
     let mut stored = 0;

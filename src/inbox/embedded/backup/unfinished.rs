@@ -9,7 +9,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::{blocking, io};
 use crate::inbox::backup::{BackupError, BackupSummary};
-use crate::inbox::embedded::directory::create_durably;
+use crate::inbox::embedded::directory::{create_durably, sync};
 use crate::inbox::embedded::disk_space;
 
 /// The state of a backup that is not finished.
@@ -76,6 +76,10 @@ pub(super) fn check_room(
     Ok(())
 }
 
+pub(super) fn make_durable(path: &Path) -> Result<(), BackupError> {
+    sync(path).map_err(|error| io(path, error))
+}
+
 /// The path, or what is there of it.
 fn existing(path: &Path) -> PathBuf {
     let found = path.ancestors().find(|part| part.exists());
@@ -104,7 +108,7 @@ impl UnfinishedBackup {
         let mark = path.join(UNFINISHED_STATE);
         File::create_new(&mark).map_err(|error| io(&mark, error))?;
         backup.made.push(mark);
-        backup.sync(path)?;
+        make_durable(path)?;
         let log = path.join("log");
         fs::create_dir(&log).map_err(|error| io(&log, error))?;
         backup.made.push(log);
@@ -120,12 +124,6 @@ impl UnfinishedBackup {
         file
     }
 
-    /// Makes a file, or the names in a directory, survive a power cut.
-    pub(super) fn sync(&self, path: &Path) -> Result<(), BackupError> {
-        let synced = File::open(path).and_then(|file| file.sync_all());
-        synced.map_err(|error| io(path, error))
-    }
-
     /// Makes the backup one that a server can be started on.
     pub(crate) async fn finish(mut self) -> Result<BackupSummary, BackupError> {
         blocking(move || self.finish_here()).await
@@ -135,14 +133,14 @@ impl UnfinishedBackup {
         let (mark, state) = (self.path.join(UNFINISHED_STATE), self.path.join("state.db"));
         let mut bytes = 0;
         for made in &self.made {
-            self.sync(made)?;
+            make_durable(made)?;
             let found = fs::metadata(made).map_err(|error| io(made, error))?;
             bytes += if found.is_dir() { 0 } else { found.len() };
         }
-        self.sync(&self.path)?;
+        make_durable(&self.path)?;
         fs::rename(&mark, &state).map_err(|error| io(&state, error))?;
         self.is_finished = true;
-        self.sync(&self.path)?;
+        make_durable(&self.path)?;
         let events = self.events;
         Ok(BackupSummary { events, bytes })
     }

@@ -153,7 +153,7 @@ fn commands_keep_their_order_and_the_end_is_the_end() {
     let file = directory.path().join("state.db");
     let mut first = send(&writes, "UPDATE meta SET value = 7");
     let (reply, mut emptied) = oneshot::channel();
-    writes.sender.send(Command::EmptyWal(reply)).unwrap();
+    writes.0.send(Command::EmptyWal(reply)).unwrap();
     let mut second = send(&writes, "UPDATE meta SET value = 8");
     writes.close();
     let mut late = send(&writes, "UPDATE meta SET value = 9");

@@ -1,5 +1,7 @@
 //! What cannot be converted is left as it is.
 
+use std::fs::File;
+
 use super::*;
 
 #[tokio::test]
