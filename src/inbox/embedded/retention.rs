@@ -16,7 +16,7 @@ use super::{CHUNK, EmbeddedStore};
 use crate::clock::AgeCutoff;
 use crate::event::Seq;
 use crate::inbox::StoreError;
-use crate::inbox::event_log::{LogEntry, SegmentInfo};
+use crate::inbox::event_log::{LogEntry, SegmentInfo, TimeSpan};
 
 /// A segment is removed if copies of what is owed take at most this part of it.
 const COPIED_PART: u64 = 100;
@@ -105,25 +105,22 @@ pub(super) fn segment_span(retention: Duration) -> Duration {
 /// The segments that nothing more is written to and in which every event is old. An event from the far future tells nothing, because
 /// the clock was wrong: it is old if an event after it is.
 fn old_segments(log: &StoreLog, old: AgeCutoff) -> Result<Vec<SegmentInfo>, ReadError> {
-    let segments = log.segments();
+    let is_young = |at| at >= old.before && at <= old.beyond;
+    let mut has_old_after = false;
     let mut found = Vec::new();
-    for (n, segment) in segments.iter().enumerate() {
-        if segment.sealed.is_none()
-            || segment.span.oldest >= old.before && segment.span.oldest <= old.beyond
-        {
-            continue;
-        }
-        let has_old_after = segments[n + 1..]
-            .iter()
-            .any(|later| later.span.oldest < old.before);
-        let is_old = match segment.span.newest <= old.beyond {
-            true => segment.span.newest < old.before,
-            false => is_old_but_for_the_future(log, segment, old, has_old_after)?,
+    for segment in log.segments().into_iter().rev() {
+        let TimeSpan { oldest, newest } = segment.span;
+        let is_old = match newest <= old.beyond {
+            _ if segment.sealed.is_none() || is_young(oldest) => false,
+            true => newest < old.before,
+            false => is_old_but_for_the_future(log, &segment, old, has_old_after)?,
         };
         if is_old {
-            found.push(*segment);
+            found.push(segment);
         }
+        has_old_after |= oldest < old.before;
     }
+    found.reverse();
     Ok(found)
 }
 
