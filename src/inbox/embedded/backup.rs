@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::task::spawn_blocking;
 
 use self::unfinished::{check, check_room, make_durable};
@@ -102,7 +101,9 @@ fn copy_state(store: &Path, backup: &mut UnfinishedBackup) -> Result<i64, Backup
     let file = backup.file(UNFINISHED_STATE);
     let copy = || -> rusqlite::Result<i64> {
         let conn = connect(&store.join("state.db"))?;
-        vacuum_into(&conn, &file)?;
+        let name = file.to_str();
+        let name = name.ok_or_else(|| rusqlite::Error::InvalidPath(file.clone()))?;
+        conn.execute("VACUUM INTO ?1", [name])?;
         let counts = "SELECT (SELECT count(*) FROM kept) - (SELECT count(*) FROM deleted)";
         conn.query_row(counts, [], |row| row.get(0))
     };
@@ -112,13 +113,6 @@ fn copy_state(store: &Path, backup: &mut UnfinishedBackup) -> Result<i64, Backup
     })?;
     make_durable(&file)?;
     Ok(counted)
-}
-
-fn vacuum_into(conn: &Connection, file: &Path) -> rusqlite::Result<()> {
-    let Some(name) = file.to_str() else {
-        return Err(rusqlite::Error::InvalidPath(file.to_owned()));
-    };
-    conn.execute("VACUUM INTO ?1", [name]).map(drop)
 }
 
 #[cfg(test)]

@@ -93,16 +93,14 @@ impl EmbeddedStore {
             let mut discarded = 0;
             let mut lanes = Vec::new();
             for seq in wanted {
-                let row = delete.query_row([handler, seq], |row| {
-                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?))
-                });
-                let Some((lane, state)) = row.optional()? else {
+                let row = delete.query_row([handler, seq], |row| row.try_into());
+                let Some((lane, state)): Option<(i64, i64)> = row.optional()? else {
                     continue;
                 };
                 discarded += 1;
                 if state != PARKED {
-                    lanes.push(lane);
-                    promote(conn, handler, lane)?;
+                    lanes.push(lane.cast_unsigned());
+                    promote(conn, handler, lane.cast_unsigned())?;
                 }
             }
             Ok((discarded, lanes))
@@ -207,7 +205,7 @@ fn replay_one(
     let lane = replay_lane(lane);
     let row = conn
         .prepare_cached("SELECT state, lane FROM deliveries WHERE handler = ?1 AND seq = ?2")?
-        .query_row([handler, seq], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([handler, seq], |row| row.try_into())
         .optional()?;
     match row {
         _ if dry_run => {}
@@ -237,7 +235,7 @@ pub(super) fn delete(conn: &Connection, seqs: &[Seq]) -> rusqlite::Result<()> {
         .prepare_cached("DELETE FROM deliveries WHERE seq = ?1 RETURNING handler, lane, state")?;
     for seq in seqs {
         let rows: Vec<(HandlerId, i64, i64)> = delete
-            .query_map([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .query_map([seq], |row| row.try_into())?
             .collect::<Result<_, _>>()?;
         for (handler, lane, state) in rows {
             if state != PARKED {

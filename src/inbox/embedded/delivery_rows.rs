@@ -36,14 +36,24 @@ pub(super) fn due(
     limit: usize,
 ) -> rusqlite::Result<(Vec<DueRow>, Option<Timestamp>)> {
     let (until, latest) = (until.millis(), latest.millis());
-    let mut owed = due_between(conn, handler, (latest, i64::MAX), limit)?;
-    let limit = limit.saturating_sub(owed.len());
-    owed.extend(due_between(
-        conn,
-        handler,
-        (i64::MIN, until.min(latest)),
-        limit,
-    )?);
+    let mut select = conn.prepare_cached(
+        "SELECT seq, lane, attempts, first_attempt, error FROM deliveries
+         WHERE handler = ?1 AND state = 0 AND due > ?2 AND due <= ?3 ORDER BY due, seq LIMIT ?4",
+    )?;
+    let mut owed = Vec::new();
+    for (after, upto) in [(latest, i64::MAX), (i64::MIN, until.min(latest))] {
+        let left = limit.saturating_sub(owed.len()) as i64;
+        let rows = select.query_map(params![handler, after, upto, left], |row| {
+            Ok(DueRow {
+                seq: row.get(0)?,
+                lane: row.get::<_, i64>(1)?.cast_unsigned(),
+                attempts: attempts_of(row, 2)?,
+            })
+        })?;
+        for row in rows {
+            owed.push(row?);
+        }
+    }
     let next = conn
         .prepare_cached(
             "SELECT min(due) FROM deliveries WHERE handler = ?1 AND state = 0 AND due > ?2 AND due <= ?3",
@@ -52,27 +62,6 @@ pub(super) fn due(
             row.get::<_, Option<i64>>(0)
         })?;
     Ok((owed, next.map(Timestamp::from_millis)))
-}
-
-/// The rows that are due after the first time, up to the second.
-fn due_between(
-    conn: &Connection,
-    handler: HandlerId,
-    (after, upto): (i64, i64),
-    limit: usize,
-) -> rusqlite::Result<Vec<DueRow>> {
-    let mut select = conn.prepare_cached(
-        "SELECT seq, lane, attempts, first_attempt, error FROM deliveries
-         WHERE handler = ?1 AND state = 0 AND due > ?2 AND due <= ?3 ORDER BY due, seq LIMIT ?4",
-    )?;
-    let owed = select.query_map(params![handler, after, upto, limit as i64], |row| {
-        Ok(DueRow {
-            seq: row.get(0)?,
-            lane: row.get::<_, i64>(1)?.cast_unsigned(),
-            attempts: attempts_of(row, 2)?,
-        })
-    })?;
-    owed.collect()
 }
 
 fn attempts_of(row: &Row, first: usize) -> rusqlite::Result<Attempts> {

@@ -46,9 +46,8 @@ pub(super) fn checkpoint_whole(conn: &Connection) -> rusqlite::Result<bool> {
 /// Whether a reader stood in the way, how many pages the WAL has, and how many of them are in the file.
 pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<(bool, i64, i64)> {
     conn.busy_timeout(READER_PATIENCE)?;
-    let done = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-    });
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    let done = conn.query_row(&sql, [], |row| row.try_into());
     conn.busy_timeout(PATIENCE)?;
     done
 }

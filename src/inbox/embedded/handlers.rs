@@ -83,13 +83,11 @@ fn registered(conn: &Connection, id: HandlerId) -> rusqlite::Result<Registered> 
     let (position, paused) = conn.query_row(
         "SELECT position, paused <> 0 FROM handlers WHERE id = ?1",
         [id],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| row.try_into(),
     )?;
     let count = |row: &Row| {
-        Ok((
-            row.get::<_, i64>(0)?.cast_unsigned(),
-            row.get::<_, i64>(1)?.unsigned_abs(),
-        ))
+        let (lane, rows): (i64, i64) = row.try_into()?;
+        Ok((lane.cast_unsigned(), rows.unsigned_abs()))
     };
     let blocked = conn
         .prepare("SELECT lane, count(*) FROM deliveries WHERE handler = ?1 AND state < 2 AND lane & 1 = 0 GROUP BY lane")?
@@ -125,9 +123,7 @@ pub(super) fn forget_missing(
         "DELETE FROM handlers WHERE missing_since < ?1
          RETURNING name, (SELECT count(*) FROM deliveries WHERE handler = id)",
     )?
-    .query_map([now.minus(retention).millis()], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })?
+    .query_map([now.minus(retention).millis()], |row| row.try_into())?
     .collect()
 }
 

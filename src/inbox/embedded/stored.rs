@@ -42,7 +42,7 @@ pub(super) fn known_state(conn: &Connection, in_doubt: bool) -> rusqlite::Result
 /// All ranges of events that retention removed, in order.
 pub(super) fn removed_ranges(conn: &Connection) -> rusqlite::Result<Vec<(Seq, Seq)>> {
     conn.prepare("SELECT first, last FROM removed ORDER BY first")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([], |row| row.try_into())?
         .collect()
 }
 
