@@ -138,7 +138,7 @@ fn is_old_but_for_the_future(
         let Some(last) = entries.last() else { break };
         at = last.seq();
         for entry in &entries {
-            let (LogEntry::Event(event) | LogEntry::Damaged(_, Some(event))) = entry else {
+            let Some(event) = entry.head() else {
                 continue;
             };
             if event.seq() > segment.last {
