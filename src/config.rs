@@ -3,28 +3,26 @@
 //! Each section's type is in the module that it configures; this module puts them together. Reading
 //! returns a valid configuration, or one message with the file, the place and the fix.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::config::{FileFormat, Source as _};
+use ::config::{Map, Value, ValueKind};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tracing_subscriber::util::TryInitError;
 
-use self::key_error::meant;
-use self::value::{ConfigValue, Table};
 use crate::admin::settings::{AdminConfig, AdminSettings};
 use crate::dispatch::settings::{HandlerConfig, HandlerSettings};
 use crate::inbox::settings::{EngineName, InboxConfig, InboxSettings};
 use crate::ingress::settings::ServerConfig;
 use crate::log::{self, LogConfig};
-use crate::settings::{self, Env, Invalid};
+use crate::settings::key_error::{KeyError, KeyProblem, meant};
+use crate::settings::{self, Env, Invalid, strict};
 use crate::source::{Source, SourceConfig};
 use crate::streams::settings::{StreamsConfig, StreamsSettings};
 
-mod key_error;
 mod place;
-mod value;
 mod variables;
 
 /// A configuration that was checked as a whole. Two configurations are equal if a reload from one
@@ -58,10 +56,6 @@ pub fn environment() -> Environment {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
-
-const SECTIONS: [&str; 7] = [
-    "server", "admin", "log", "inbox", "streams", "sources", "handlers",
-];
 
 impl Config {
     /// Sends log messages and panics to standard error, as `[log]` says. A process can do this
@@ -116,7 +110,7 @@ impl Config {
             variable: &variable,
         };
         let reader = ConfigReader::of(&text, path, variables)?;
-        let admin: AdminConfig = reader.section(&["admin"])?;
+        let AdminSection { admin } = reader.read()?;
         let invalid = |invalid| reader.invalid(invalid);
         admin.validate("admin", &env).map_err(invalid)
     }
@@ -156,112 +150,83 @@ fn open(path: &Path, advice: &str) -> Result<(String, PathBuf), ConfigError> {
     Ok((text, base))
 }
 
-fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
-    let parsed = ::config::File::from_str(text, FileFormat::Toml)
-        .collect()
-        .map_err(|error| malformed(&error, text, file))?;
-    match ConfigValue::table(parsed) {
-        ConfigValue::Table(table) => Ok(table),
-        _ => Ok(Table::new()),
-    }
+/// The whole file.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Sections {
+    server: ServerConfig,
+    admin: AdminConfig,
+    log: LogConfig,
+    inbox: InboxConfig,
+    streams: StreamsConfig,
+    sources: BTreeMap<String, SourceConfig>,
+    handlers: BTreeMap<String, HandlerConfig>,
 }
 
-/// Turns the parser's message of several lines into one line. Leaves out the text of the file,
-/// because it may contain a secret.
-fn malformed(error: &::config::ConfigError, text: &str, file: &Path) -> ConfigError {
-    let file = file.display();
-    let message = error.to_string();
-    let mut lines = message.lines();
-    let position = lines
-        .next()
-        .and_then(|line| line.strip_prefix("TOML parse error at line "))
-        .and_then(|position| position.split_once(", column "));
-    let position =
-        position.and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
-    let Some(position) = position else {
-        return ConfigError(format!("{file}: {}", message.trim()));
-    };
-    let problem: Vec<_> = lines
-        .skip_while(|line| !line.trim_start().starts_with("| ") || !line.ends_with('^'))
-        .skip(1)
-        .collect();
-    let problem = problem.join("; ");
-    let likely = place::likely_problem(text, position, &problem);
-    let ((line, column), problem) = likely.unwrap_or((position, problem));
-    ConfigError(format!("{file}:{line}:{column}: {problem}"))
+/// Only `[admin]`; all else is passed over.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AdminSection {
+    admin: AdminConfig,
 }
 
-/// A parsed configuration that is not checked yet.
+/// The values of a configuration that is not checked yet.
 struct ConfigReader<'a> {
     file: &'a Path,
     text: &'a str,
-    root: Table,
-    /// The environment variable that set an option, by dotted key.
-    from_env: BTreeMap<String, String>,
+    variables: &'a Environment,
+    root: Map<String, Value>,
 }
 
 impl<'a> ConfigReader<'a> {
-    fn of(text: &'a str, file: &'a Path, variables: &Environment) -> Result<Self, ConfigError> {
-        let mut root = parse(text, file)?;
-        let from_env = variables::apply(&mut root, variables).map_err(ConfigError)?;
+    fn of(text: &'a str, file: &'a Path, variables: &'a Environment) -> Result<Self, ConfigError> {
+        if let Some((position, problem)) = place::malformed(text) {
+            return Err(ConfigError(format!(
+                "{}{position}: {problem}",
+                file.display()
+            )));
+        }
         Ok(Self {
             file,
             text,
-            root,
-            from_env,
+            variables,
+            root: variables::layered(text, variables).map_err(ConfigError)?,
         })
     }
 
     fn config(&self, env: &Env) -> Result<Config, ConfigError> {
-        self.check_sections()?;
         let invalid = |invalid| self.invalid(invalid);
-        let server: ServerConfig = self.section(&["server"])?;
-        let admin: AdminConfig = self.section(&["admin"])?;
-        let log: LogConfig = self.section(&["log"])?;
-        let inbox: InboxConfig = self.section(&["inbox"])?;
-        let streams: StreamsConfig = self.section(&["streams"])?;
-
-        let mut sources = BTreeMap::new();
-        for name in self.names("sources")? {
-            let source: SourceConfig = self.section(&["sources", name])?;
-            let source = source.validate(name, env).map_err(invalid)?;
-            sources.insert(name.to_owned(), source);
-        }
+        let sections: Sections = self.read()?;
+        let sources = sections.sources.into_iter().map(|(name, source)| {
+            let source = source.validate(&name, env).map_err(invalid)?;
+            Ok((name, source))
+        });
+        let sources: BTreeMap<_, _> = sources.collect::<Result<_, _>>()?;
         let Some(longest_grace) = sources.values().map(Source::expiry_grace).max() else {
             let problem = "there is none, so nothing could come in; begin with [sources.css] and the template's \
                 CallbackKey as keys = [\"…\"]";
             return Err(self.invalid(Invalid::at("sources", problem)));
         };
-        let server = server.validate("server").map_err(invalid)?;
-        let admin = admin.validate("admin", env).map_err(invalid)?;
+        let server = sections.server.validate("server").map_err(invalid)?;
+        let admin = sections.admin.validate("admin", env).map_err(invalid)?;
         if let Some(problem) = admin.collides_with(server.listen) {
             return Err(self.invalid(Invalid::at("admin.listen", problem)));
         }
+        let known = sources.keys().map(String::as_str).collect();
+        let handlers = sections.handlers.into_iter().map(|(name, handler)| {
+            let handler = handler.validate(&name, &known, env).map_err(invalid)?;
+            Ok((name, handler))
+        });
         Ok(Config {
             server,
             admin,
-            log: log.validate("log").map_err(invalid)?,
-            inbox: self.inbox(&inbox, env, longest_grace)?,
-            streams: streams.validate("streams").map_err(invalid)?,
-            handlers: self.handlers(&sources, env)?,
+            log: sections.log.validate("log").map_err(invalid)?,
+            inbox: self.inbox(&sections.inbox, env, longest_grace)?,
+            streams: sections.streams.validate("streams").map_err(invalid)?,
+            handlers: handlers.collect::<Result<_, _>>()?,
             sources,
             file: self.file.to_owned(),
         })
-    }
-
-    /// Refuses what is at the top of the file and no section.
-    fn check_sections(&self) -> Result<(), ConfigError> {
-        let mut all = self.root.iter();
-        let Some((key, value)) = all.find(|(key, _)| !SECTIONS.contains(&key.as_str())) else {
-            return Ok(());
-        };
-        let place = dotted(&[key]);
-        let meant = meant(key, &SECTIONS);
-        let problem = match value {
-            ConfigValue::Table(_) => format!("unknown section `{place}`{meant}"),
-            _ => format!("`{place}` is in no section{meant}"),
-        };
-        Err(self.error(&place, &problem))
     }
 
     fn inbox(
@@ -270,10 +235,10 @@ impl<'a> ConfigReader<'a> {
         env: &Env,
         longest_grace: Duration,
     ) -> Result<InboxSettings, ConfigError> {
-        let by_variable = |key: &str| self.from_env.contains_key(&format!("inbox.{key}"));
+        let by_variable = |place| self.variable(place).is_some();
         // The container image and the systemd unit set a directory by variable, whatever the engine
         // is.
-        let in_one_file = !by_variable("engine") && !by_variable("path");
+        let in_one_file = !by_variable("inbox.engine") && !by_variable("inbox.path");
         if inbox.engine == EngineName::Postgres && inbox.path.is_some() && in_one_file {
             let problem =
                 "belongs to engine = \"sqlite\", but the engine is \"postgres\"; remove it";
@@ -284,53 +249,27 @@ impl<'a> ConfigReader<'a> {
             .map_err(|invalid| self.invalid(invalid))
     }
 
-    fn handlers(
-        &self,
-        sources: &BTreeMap<String, Source>,
-        env: &Env,
-    ) -> Result<BTreeMap<String, HandlerSettings>, ConfigError> {
-        let known: BTreeSet<_> = sources.keys().map(String::as_str).collect();
-        let mut handlers = BTreeMap::new();
-        for name in self.names("handlers")? {
-            let handler: HandlerConfig = self.section(&["handlers", name])?;
-            let handler = handler
-                .validate(name, &known, env)
-                .map_err(|invalid| self.invalid(invalid))?;
-            handlers.insert(name.to_owned(), handler);
-        }
-        Ok(handlers)
+    /// Reads the sections of `T`. If the file has no such section, every option has its default.
+    fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        strict::read(self.root.clone())
+            .map_err(|error| self.error(&dotted(&error.place), &self.message(&error)))
     }
 
-    /// The names of the tables in `[sources]` or `[handlers]`.
-    fn names(&self, section: &str) -> Result<Vec<&str>, ConfigError> {
-        match self.root.get(section) {
-            None => Ok(Vec::new()),
-            Some(ConfigValue::Table(table)) => Ok(table.keys().map(String::as_str).collect()),
-            Some(_) => {
-                let problem = format!("expected tables such as [{section}.css]");
-                Err(self.invalid(Invalid::at(section, problem)))
+    fn message(&self, error: &KeyError) -> String {
+        let place = dotted(&error.place);
+        match (error.place.as_slice(), &error.problem) {
+            ([key], KeyProblem::UnknownKey(sections)) => {
+                let meant = meant(key, sections);
+                match self.root.get(key).map(|value| &value.kind) {
+                    Some(ValueKind::Table(_)) => format!("unknown section `{place}`{meant}"),
+                    _ => format!("`{place}` is in no section{meant}"),
+                }
             }
+            ([key], _) if ["sources", "handlers"].contains(&key.as_str()) => {
+                format!("{key}: expected tables such as [{key}.css]")
+            }
+            _ => error.message(&self.with_variable(&place)),
         }
-    }
-
-    /// Reads one section. If the file has no such section, every option has its default.
-    fn section<T: for<'de> Deserialize<'de>>(&self, place: &[&str]) -> Result<T, ConfigError> {
-        let nothing = ConfigValue::Table(Table::new());
-        let mut value = place.first().and_then(|first| self.root.get(*first));
-        for key in &place[1..] {
-            value = match value {
-                Some(ConfigValue::Table(table)) => table.get(*key),
-                _ => None,
-            };
-        }
-        let value = value.unwrap_or(&nothing);
-        T::deserialize(value).map_err(|error| {
-            let error = error.locate(value, |value| T::deserialize(value).err());
-            let below = error.place.iter().map(String::as_str);
-            let place: Vec<_> = place.iter().copied().chain(below).collect();
-            let place = dotted(&place);
-            self.error(&place, &error.message(&self.with_variable(&place)))
-        })
     }
 
     fn invalid(&self, invalid: Invalid) -> ConfigError {
@@ -340,17 +279,23 @@ impl<'a> ConfigReader<'a> {
 
     /// The place, followed by the variable that set it, if any.
     fn with_variable(&self, place: &str) -> String {
-        match self.from_env.get(place) {
+        match self.variable(place) {
             Some(name) => format!("{place} (set by {name})"),
             None => place.to_owned(),
         }
     }
 
+    /// The environment variable that set the option at this place.
+    fn variable(&self, place: &str) -> Option<String> {
+        let name = variables::name(place);
+        self.variables.contains_key(&name).then_some(name)
+    }
+
     /// An error at a place. It has no position in the file if a variable set the place.
     fn error(&self, place: &str, message: &str) -> ConfigError {
-        let position = match self.from_env.contains_key(place) {
-            true => String::new(),
-            false => place::position(self.text, place),
+        let position = match self.variable(place) {
+            Some(_) => String::new(),
+            None => place::position(self.text, place),
         };
         ConfigError(format!("{}{position}: {message}", self.file.display()))
     }

@@ -22,9 +22,14 @@ pub(crate) mod log;
 /// The default number of attempts at a time. The target must be able to handle this many.
 pub(crate) const CONCURRENCY: usize = 8;
 
-/// The target of a handler's events, as in the configuration file.
+/// The target of a handler's events. In the configuration file it is a table whose `type` names the
+/// variant: [`settings::strict`](crate::settings::strict) reads it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+#[serde(
+    rename = "tagged",
+    rename_all = "lowercase",
+    expecting = "a table with `type`"
+)]
 pub(crate) enum TargetConfig {
     /// One log line per event.
     Log(log::Config),

@@ -17,7 +17,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) mod access;
+pub(crate) mod key_error;
 mod placeholder;
+pub(crate) mod strict;
 
 pub(crate) use self::placeholder::{check_no_placeholder, trimmed};
 

@@ -1,22 +1,35 @@
 //! Finds the position of a key in the file, and common mistakes in a file that is not TOML.
 
+use std::ops::Range;
+
 use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind::{
+    self, BasicString, LiteralString, MlBasicString, MlLiteralString,
+};
 
 /// The position of a dotted key, as `:line:column`. If the key is not in the file, the position of
 /// the nearest table around it, or an empty text if there is none.
 pub(super) fn position(text: &str, place: &str) -> String {
     let found = DeTable::parse(text).ok();
     let found = found.and_then(|root| nearest(root.get_ref(), place));
-    found.map_or_else(String::new, |at| {
-        let before = text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .map_or(0, |line| line.chars().count())
-            + 1;
-        format!(":{line}:{column}")
-    })
+    found.map_or_else(String::new, |at| line_and_column(text, at))
+}
+
+/// An offset as `:line:column`.
+fn line_and_column(text: &str, at: usize) -> String {
+    let begin = line(text, at).start;
+    let number = text[..begin].matches('\n').count() + 1;
+    let before = text.get(begin..at).unwrap_or_default();
+    format!(":{number}:{}", before.chars().count() + 1)
+}
+
+/// The line around an offset.
+fn line(text: &str, at: usize) -> Range<usize> {
+    let (before, after) = text.as_bytes().split_at(at);
+    let is_end = |byte: &u8| *byte == b'\n';
+    let begin = before.iter().rposition(is_end).map_or(0, |end| end + 1);
+    begin..at + after.iter().position(is_end).unwrap_or(after.len())
 }
 
 /// The offset of the deepest key of `place` that is in the file.
@@ -37,90 +50,55 @@ fn nearest(root: &DeTable, place: &str) -> Option<usize> {
     found
 }
 
-/// The probable mistake and its position, if the parser failed at this line and column. The
-/// parser's own message only names the character that it expected.
-pub(super) fn likely_problem(
-    text: &str,
-    (line, column): (usize, usize),
-    problem: &str,
-) -> Option<((usize, usize), String)> {
-    let mut lines = text.lines().map(str::trim_end);
+/// The position and the problem of a text that is not TOML, or holds a number that no option can
+/// have. The text itself is left out, because it may contain a secret.
+pub(super) fn malformed(text: &str) -> Option<(String, String)> {
+    let error = toml::from_str::<toml::Table>(text).err()?;
+    let found = error.span().unwrap_or_default();
+    let (at, problem) = likely_problem(text, found, error.message());
+    Some((line_and_column(text, at), problem))
+}
+
+/// The probable mistake and its offset. The parser only names the character that it expected.
+fn likely_problem(text: &str, found: Range<usize>, problem: &str) -> (usize, String) {
+    let line = line(text, found.start);
     let is_content = |line: &&str| !line.is_empty() && !line.trim_start().starts_with('#');
-    if lines.clone().find(is_content).is_some_and(is_yaml) {
-        return Some((
-            (line, column),
-            "this is YAML, livehook reads TOML".to_owned(),
-        ));
-    }
-    if let Some(open) = unclosed_text(text, line) {
+    let first = text.lines().map(str::trim_end).find(is_content);
+    let problem = if DeTable::parse(text).is_ok() {
+        "the number is too large".to_owned()
+    } else if first.is_some_and(is_yaml) {
+        "this is YAML, livehook reads TOML".to_owned()
+    } else if let Some(open) = unclosed_text(text, line.end) {
         // If the parser stopped in the same line, its column is more exact.
-        let at = if open.0 == line { (line, column) } else { open };
-        return Some((at, format!("a quote is missing ({problem})")));
-    }
-    if problem == "duplicate key" {
-        let key = DeTable::parse(text).err()?.span()?;
-        let key = text.get(key)?;
-        return Some(((line, column), format!("duplicate key `{key}`")));
-    }
-    let found = lines.nth(line.checked_sub(1)?)?;
-    is_bare_text(found).then(|| {
-        let problem = format!("a text must stand in quotes ({problem})");
-        ((line, column), problem)
-    })
+        let at = if open < line.start { open } else { found.start };
+        return (at, format!("a quote is missing ({problem})"));
+    } else if problem == "duplicate key" {
+        let key = text.get(found.clone()).unwrap_or_default();
+        format!("duplicate key `{key}`")
+    } else if is_bare_text(&text[line]) {
+        format!("a text must stand in quotes ({problem})")
+    } else {
+        problem.to_owned()
+    };
+    (found.start, problem)
 }
 
-/// The position of the first text without a closing quote, up to line `last`. A text of several
-/// lines may be closed after `last`.
-fn unclosed_text(text: &str, last: usize) -> Option<(usize, usize)> {
-    // The start and the quotes of a text of several lines that is not closed yet.
-    let mut multiline: Option<((usize, usize), &str)> = None;
-    for (number, line) in (1..).zip(text.lines()) {
-        let mut rest = line;
-        loop {
-            if let Some((_, quotes)) = multiline {
-                let Some(after) = after_text(rest, quotes) else {
-                    break;
-                };
-                (multiline, rest) = (None, after);
-            }
-            let Some(found) = rest.find(['"', '\'', '#']) else {
-                break;
-            };
-            rest = &rest[found..];
-            if number > last || rest.starts_with('#') {
-                break;
-            }
-            let column = line[..line.len() - rest.len()].chars().count() + 1;
-            let is_multiline = rest.starts_with("\"\"\"") || rest.starts_with("'''");
-            let (quotes, inside) = rest.split_at(if is_multiline { 3 } else { 1 });
-            match after_text(inside, quotes) {
-                Some(after) => rest = after,
-                None if is_multiline => {
-                    multiline = Some(((number, column), quotes));
-                    break;
-                }
-                None => return Some((number, column)),
-            }
+/// The offset of the first text that lacks a quote, if it begins up to `end`.
+fn unclosed_text(text: &str, end: usize) -> Option<usize> {
+    let lacks_quote = |(kind, span): &(TokenKind, Range<usize>)| match kind {
+        BasicString | LiteralString | MlBasicString | MlLiteralString => {
+            // One more letter becomes a part of a text that is not closed.
+            let longer = format!("{}x", &text[span.clone()]);
+            let first = Source::new(&longer).lex().next();
+            first.is_some_and(|first| first.span().end() == longer.len())
         }
-    }
-    multiline.map(|(begin, _)| begin)
-}
-
-/// The rest of the line after a text and its closing quotes; none if this line does not close it.
-fn after_text<'a>(inside: &'a str, quotes: &str) -> Option<&'a str> {
-    let mut is_escaped = false;
-    for (at, letter) in inside.char_indices() {
-        if is_escaped {
-            is_escaped = false;
-        } else if letter == '\\' && quotes.starts_with('"') {
-            is_escaped = true;
-        } else if let Some(after) = inside[at..].strip_prefix(quotes) {
-            // A text of several lines may itself end in quotes.
-            let own = after.chars().take_while(|next| *next == letter).count();
-            return Some(&after[if quotes.len() > 1 { own.min(2) } else { 0 }..]);
-        }
-    }
-    None
+        TokenKind::Atom => text[span.clone()].contains(['"', '\'']),
+        _ => false,
+    };
+    let tokens = Source::new(text).lex();
+    let mut spans = tokens.map(|token| (token.kind(), token.span().start()..token.span().end()));
+    let (_, found) = spans.find(lacks_quote)?;
+    Some(found.start).filter(|begin| *begin <= end)
 }
 
 /// Whether the line is `key = text` without quotes, where the text is an address, a path, a time or

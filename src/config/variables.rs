@@ -1,113 +1,65 @@
 //! `LIVEHOOK__SECTION__KEY`: environment variables that set single options.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::BTreeSet;
 
-use serde::de::{Deserialize, Deserializer, Visitor};
-use serde::forward_to_deserialize_any;
+use ::config::{File, FileFormat, Map, Source as _, Value, ValueKind};
 
-use super::key_error::nearest;
-use super::value::{ConfigValue, Table};
+use super::Environment;
 use crate::admin::settings::AdminConfig;
 use crate::inbox::settings::InboxConfig;
 use crate::ingress::settings::ServerConfig;
 use crate::log::LogConfig;
+use crate::settings::key_error::{keys, nearest};
+use crate::settings::strict::is_variable;
 
 /// The start of the name of each such variable.
 const PREFIX: &str = "LIVEHOOK__";
 
 /// Options that are lists. A variable holds one value, so it cannot set them.
-const LISTS: [(&str, &str); 1] = [("server", "trusted_proxies")];
+const LISTS: [&str; 1] = ["server.trusted_proxies"];
 
-/// Puts the variables into the tree. Returns the variable's name by dotted key.
-pub(super) fn apply(
-    root: &mut Table,
-    variables: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, String> {
-    let options = options();
-    check_underscores(root, variables, &options)?;
-    let mut set = BTreeMap::new();
-    let ours = variables.range(PREFIX.to_owned()..);
-    for (name, value) in ours.take_while(|(name, _)| name.starts_with(PREFIX)) {
-        let Some((section, key)) = options.get(name) else {
-            return Err(unknown(name, &options));
-        };
-        let table = root
-            .entry((*section).to_owned())
-            .or_insert_with(|| ConfigValue::Table(Table::new()));
-        if let ConfigValue::Table(table) = table {
-            let value = ConfigValue::Variable(value.trim().to_owned());
-            // The variable also replaces a secret that the file gives in another way.
-            table.retain(|other, value| {
-                stem(other) != stem(key) || matches!(value, ConfigValue::Variable(_))
-            });
-            table.insert((*key).to_owned(), value);
-            set.insert(format!("{section}.{key}"), name.clone());
-        }
-    }
-    Ok(set)
-}
-
-/// The part of the name that the three ways to give one secret share.
-fn stem(key: &str) -> &str {
-    key.strip_suffix("_file")
-        .or_else(|| key.strip_suffix("_env"))
-        .unwrap_or(key)
-}
-
-/// Refuses a name such as `LIVEHOOK_SERVER_LISTEN`, which has a single underscore and sets nothing,
-/// unless the file names this variable for a secret.
-fn check_underscores(
-    root: &Table,
-    variables: &BTreeMap<String, String>,
-    options: &BTreeMap<String, (&str, &str)>,
-) -> Result<(), String> {
-    let single = |name: &str| name.replace("__", "_");
+/// The values of the file, with those of the variables over them.
+pub(super) fn layered(text: &str, variables: &Environment) -> Result<Map<String, Value>, String> {
+    let unreadable = |error: ::config::ConfigError| error.to_string();
+    let file = File::from_str(text, FileFormat::Toml);
+    check_names(variables, &file.collect().map_err(unreadable)?)?;
     let ours = variables
-        .keys()
-        .filter(|name| name.starts_with("LIVEHOOK_"));
-    for name in ours.filter(|name| !options.contains_key(*name) && !mentions(root, name)) {
-        if let Some(meant) = options.keys().find(|option| single(option) == single(name)) {
-            return Err(format!(
-                "environment: `{name}` sets nothing, did you mean `{meant}`?"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether an `…_env` option in the file names this variable.
-fn mentions(table: &Table, variable: &str) -> bool {
-    table.iter().any(|(key, value)| match value {
-        ConfigValue::Table(below) => mentions(below, variable),
-        ConfigValue::Text(text) => key.ends_with("_env") && text.trim_end_matches('?') == variable,
-        _ => false,
-    })
-}
-
-fn unknown(name: &str, options: &BTreeMap<String, (&str, &str)>) -> String {
-    if let Some((section, key)) = LISTS
         .iter()
-        .find(|(section, key)| variable(section, key) == name)
-    {
-        return format!("environment: `{name}`: `{section}.{key}` is a list, set it in the file");
-    }
-    let ours = name.strip_prefix(PREFIX).unwrap_or(name);
-    let known: Vec<_> = options
-        .keys()
-        .filter_map(|name| name.strip_prefix(PREFIX))
-        .collect();
-    let meant = match nearest(ours, &known) {
-        Some(nearest) => format!(", did you mean `{PREFIX}{nearest}`?"),
-        None => format!(
-            "; an option of [server], [admin], [log] or [inbox] is set by {PREFIX}SECTION__OPTION"
-        ),
-    };
-    format!("environment: unknown variable `{name}`{meant}")
+        .filter(|(name, _)| name.starts_with(PREFIX));
+    let trimmed = ours.map(|(name, value)| (name.clone(), value.trim().to_owned()));
+    let variables = ::config::Environment::with_prefix("LIVEHOOK")
+        .separator("__")
+        .source(Some(trimmed.collect()));
+    let layers = ::config::Config::builder()
+        .add_source(file)
+        .add_source(variables);
+    let layered = layers.build().and_then(|config| config.collect());
+    let mut sections = layered.map_err(unreadable)?;
+    sections.values_mut().for_each(drop_replaced);
+    Ok(sections)
 }
 
-/// The options that a variable can set, by the variable's name.
-fn options() -> BTreeMap<String, (&'static str, &'static str)> {
+/// Drops what the file says of a secret that a variable gives, in whichever of the three ways.
+fn drop_replaced(section: &mut Value) {
+    let ValueKind::Table(table) = &mut section.kind else {
+        return;
+    };
+    let stem = |key: &str| {
+        let stem = key.strip_suffix("_file").or(key.strip_suffix("_env"));
+        stem.unwrap_or(key).to_owned()
+    };
+    let of_variables = table.iter().filter(|(_, value)| is_variable(value));
+    let given: Vec<_> = of_variables.map(|(key, _)| stem(key)).collect();
+    table.retain(|key, value| is_variable(value) || !given.contains(&stem(key)));
+}
+
+/// The name of the variable for an option, from its dotted key.
+pub(super) fn name(option: &str) -> String {
+    format!("{PREFIX}{}", option.replace('.', "__")).to_ascii_uppercase()
+}
+
+/// The names of the variables that can be set.
+fn names() -> BTreeSet<String> {
     let sections = [
         ("server", keys::<ServerConfig>()),
         ("admin", keys::<AdminConfig>()),
@@ -116,63 +68,59 @@ fn options() -> BTreeMap<String, (&'static str, &'static str)> {
     ];
     sections
         .into_iter()
-        .flat_map(|(section, keys)| keys.iter().map(move |key| (section, *key)))
-        .filter(|option| !LISTS.contains(option))
-        .map(|(section, key)| (variable(section, key), (section, key)))
+        .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
+        .filter(|option| !LISTS.contains(&option.as_str()))
+        .map(|option| name(&option))
         .collect()
 }
 
-fn variable(section: &str, key: &str) -> String {
-    format!("{PREFIX}{section}__{key}").to_ascii_uppercase()
+/// Refuses a name that sets nothing: an unknown one, and one such as `LIVEHOOK_SERVER_LISTEN`,
+/// which has a single underscore, unless the file names this variable for a secret.
+fn check_names(variables: &Environment, file: &Map<String, Value>) -> Result<(), String> {
+    let names = names();
+    let single = |name: &str| name.replace("__", "_");
+    let ours = variables
+        .keys()
+        .filter(|name| name.starts_with("LIVEHOOK_"));
+    for name in ours.filter(|name| !names.contains(*name)) {
+        let meant = names.iter().find(|known| single(known) == single(name));
+        if let Some(meant) = meant.filter(|_| !mentions(file, name)) {
+            return Err(format!(
+                "environment: `{name}` sets nothing, did you mean `{meant}`?"
+            ));
+        }
+        if let Some(option) = name.strip_prefix(PREFIX) {
+            let problem = unknown(option, &names);
+            return Err(format!("environment: {problem}"));
+        }
+    }
+    Ok(())
 }
 
-/// The keys of a section, from its type.
-pub(super) fn keys<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
-    match T::deserialize(KeyCollector) {
-        Err(Keys(keys)) => keys,
-        Ok(_) => &[],
-    }
+/// Whether an `…_env` option in the file names this variable.
+fn mentions(table: &Map<String, Value>, variable: &str) -> bool {
+    table.iter().any(|(key, value)| match &value.kind {
+        ValueKind::Table(below) => mentions(below, variable),
+        ValueKind::String(text) => key.ends_with("_env") && text.trim_end_matches('?') == variable,
+        _ => false,
+    })
 }
 
-/// A deserializer without values that reports which keys a struct asks for.
-struct KeyCollector;
-
-/// The keys. They are an error because this deserializer has no value to return.
-#[derive(Debug)]
-struct Keys(&'static [&'static str]);
-
-impl<'de> Deserializer<'de> for KeyCollector {
-    type Error = Keys;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Keys> {
-        Err(Keys(&[]))
+/// What is wrong with a name that has this text after the [`PREFIX`].
+fn unknown(option: &str, names: &BTreeSet<String>) -> String {
+    let given = format!("{PREFIX}{option}");
+    if let Some(list) = LISTS.iter().find(|list| name(list) == given) {
+        return format!("`{given}`: `{list}` is a list, set it in the file");
     }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        keys: &'static [&'static str],
-        _visitor: V,
-    ) -> Result<V::Value, Keys> {
-        Err(Keys(keys))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-    }
-}
-
-impl fmt::Display for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-impl std::error::Error for Keys {}
-
-impl serde::de::Error for Keys {
-    fn custom<T: fmt::Display>(_message: T) -> Self {
-        Self(&[])
+    let known: Vec<_> = names
+        .iter()
+        .filter_map(|name| name.strip_prefix(PREFIX))
+        .collect();
+    match nearest(option, &known) {
+        Some(nearest) => format!("unknown variable `{given}`, did you mean `{PREFIX}{nearest}`?"),
+        None => format!(
+            "unknown variable `{given}`; an option of [server], [admin], [log] or [inbox] is set by \
+             {PREFIX}SECTION__OPTION"
+        ),
     }
 }

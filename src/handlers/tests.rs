@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use config::Source as _;
 use css_callbacks::{EventId, Kind, Timestamp};
 
 use super::*;
 use crate::event::Event;
+use crate::settings::strict;
 
 /// 2026-11-23T08:00:00Z.
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_420_800);
@@ -37,11 +39,9 @@ struct Section {
 
 /// Reads a section in the same way as the configuration.
 fn read(text: &str) -> Result<TargetConfig, String> {
-    config::Config::builder()
-        .add_source(config::File::from_str(text, config::FileFormat::Toml))
-        .build()
-        .and_then(config::Config::try_deserialize::<Section>)
-        .map(|section| section.to)
+    let text = config::File::from_str(text, config::FileFormat::Toml);
+    strict::read(text.collect().unwrap())
+        .map(|Section { to }| to)
         .map_err(|error| error.to_string())
 }
 

@@ -1,6 +1,7 @@
 //! The files in `config/`.
 
 use super::*;
+use crate::settings::key_error::keys;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -109,12 +110,12 @@ fn options(section: &str) -> Vec<(&str, bool)> {
 fn every_option_is_documented() {
     let (_, text) = shipped("livehook.toml");
     for (section, keys) in [
-        ("server", variables::keys::<ServerConfig>()),
-        ("admin", variables::keys::<AdminConfig>()),
-        ("log", variables::keys::<LogConfig>()),
-        ("inbox", variables::keys::<InboxConfig>()),
-        ("sources.css", variables::keys::<SourceConfig>()),
-        ("handlers.archive", variables::keys::<HandlerConfig>()),
+        ("server", keys::<ServerConfig>()),
+        ("admin", keys::<AdminConfig>()),
+        ("log", keys::<LogConfig>()),
+        ("inbox", keys::<InboxConfig>()),
+        ("sources.css", keys::<SourceConfig>()),
+        ("handlers.archive", keys::<HandlerConfig>()),
     ] {
         let start = text.find(&format!("\n[{section}]")).unwrap() + 1;
         let section_text = text[start..].split("\n[").next().unwrap();

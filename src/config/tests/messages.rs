@@ -47,6 +47,21 @@ fn a_bad_variable_is_named() {
             "server.max_connections (set by LIVEHOOK__SERVER__MAX_CONNECTIONS): expected a whole number from 0 up, found a text",
         ),
         (
+            "LIVEHOOK__SERVER__MAX_CONNECTIONS",
+            "-1",
+            "(set by LIVEHOOK__SERVER__MAX_CONNECTIONS): `-1` is not a whole number from 0 up",
+        ),
+        (
+            "LIVEHOOK__SERVER__MAX_CONNECTIONS",
+            "true",
+            "(set by LIVEHOOK__SERVER__MAX_CONNECTIONS): expected a whole number from 0 up, found `true` or `false`",
+        ),
+        (
+            "LIVEHOOK__SERVER__WATCH",
+            "1",
+            "(set by LIVEHOOK__SERVER__WATCH): expected true or false, found a number",
+        ),
+        (
             "LIVEHOOK__SERVER__WATCH",
             "yes",
             "(set by LIVEHOOK__SERVER__WATCH): expected true or false, found a text",
@@ -182,6 +197,26 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "[sources.css]\nkeys = [\"a\"]\n[sources.\"css\"]\n",
             ":3:10",
             "/base/livehook.toml:3:10: duplicate key `\"css\"`",
+        ),
+        (
+            "[sources.css]\ntoken = \"a\\\"\nkeys = [\"b\"]\n",
+            ":2:12",
+            "a quote is missing",
+        ),
+        (
+            "[sources.css]\ntoken = \"\"\"a\nkeys = [\"b\"\"\"\"\"]\ntoken_env = \"c\n",
+            ":3:16",
+            "unexpected key or value",
+        ),
+        (
+            "[sources.css]\ntoken = 18446744073709551616",
+            ":2:9",
+            "livehook.toml:2:9: the number is too large",
+        ),
+        (
+            "[server]\nmax_connections = 9223372036854775808",
+            ":2:19",
+            "the number is too large",
         ),
         (
             "",
@@ -421,6 +456,11 @@ fn a_bad_section_gives_one_message_with_place_and_fix() {
             "[server]\nmax_connections = 1.5",
             ":4:1",
             "server.max_connections: expected a whole number from 0 up, found a number",
+        ),
+        (
+            "[server]\nmax_connections = true",
+            ":4:1",
+            "server.max_connections: expected a whole number from 0 up, found `true` or `false`",
         ),
         (
             "[server]\nmax_connections = \"7\"",
@@ -680,6 +720,11 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
             "handlers.archive.streams: error parsing glob",
         ),
         (
+            "order = { type = \"none\" }",
+            ":4:1",
+            "handlers.archive.order: expected a text in quotes, found a table",
+        ),
+        (
             "order = \"strem\"",
             ":4:1",
             "handlers.archive.order: unknown value `strem`, did you mean `stream`?",
@@ -719,7 +764,17 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
             ":4:1",
             "handlers.archive.to: expected a table with `type`, found a text",
         ),
+        (
+            "to = []",
+            ":4:1",
+            "handlers.archive.to: expected a table with `type`, found a list",
+        ),
         ("to = {}", ":4:1", "handlers.archive.to.type: is missing"),
+        (
+            "to = { type = 5 }",
+            ":4:8",
+            "handlers.archive.to.type: expected a text in quotes, found a number",
+        ),
         (
             "to = { type = \"htp\" }",
             ":4:8",
@@ -806,5 +861,8 @@ fn a_bad_handler_gives_one_message_with_place_and_fix() {
         assert_eq!(message.lines().count(), 1, "{message}");
     }
     let message = read(&format!("{LEAST}[handlers.a_b]"), &[]).unwrap_err();
-    assert!(message.contains("handlers.a_b: a name is"), "{message}");
+    assert!(
+        message.contains("livehook.toml:3:11: handlers.a_b: a name is"),
+        "{message}"
+    );
 }

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use config::Source as _;
 use css_callbacks::{EventId, Timestamp};
 
 use super::*;
+use crate::settings::strict;
 
 fn settings(config: &HandlerConfig) -> HandlerSettings {
     let env = Env {
@@ -141,8 +143,7 @@ fn the_same_text_makes_equal_settings() {
 fn the_target_says_how_many_run_side_by_side_unless_the_section_does() {
     let to = |text: &str| {
         let text = config::File::from_str(text, config::FileFormat::Toml);
-        let config = config::Config::builder().add_source(text).build().unwrap();
-        settings(&config.try_deserialize().unwrap()).concurrency
+        settings(&strict::read(text.collect().unwrap()).unwrap()).concurrency
     };
     assert_eq!(to(""), 8);
     assert_eq!(to("to = { type = 'log' }"), 8);
