@@ -1,7 +1,9 @@
 //! The thread that maintains the log: it does what no answer has to wait for.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::ask;
 use super::health::{Alive, Health};
@@ -10,6 +12,9 @@ use crate::inbox::StoreError;
 use crate::inbox::event_log::{Directory, FullSegment, LogKeeper};
 use crate::metrics::Metrics;
 
+/// The pause after a piece of a spare file, as a multiple of the time that it took: answers wait for the same disk.
+const PAUSE: u32 = 3;
+
 type LogJob = Box<dyn FnOnce(&mut LogMaintenance) + Send>;
 
 /// Sends jobs to the thread. It does them in their order.
@@ -17,9 +22,12 @@ type LogJob = Box<dyn FnOnce(&mut LogMaintenance) + Send>;
 pub(super) struct LogJobs(Sender<LogJob>);
 
 impl LogJobs {
-    /// Makes a file for the next segment.
+    /// Makes a file for the next segment, while there is nothing else to do.
     pub(super) fn make_spare(&self) {
-        self.send(|maintenance| maintenance.make_spare());
+        self.send(|maintenance| {
+            let begun = maintenance.keeper.begin_spare();
+            begun.unwrap_or_else(|error| no_spare(&error));
+        });
     }
 
     /// Cuts a full segment to its length and writes its index.
@@ -82,6 +90,8 @@ pub(super) struct LogMaintenance {
     is_open: bool,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    /// Before the next piece of a spare file is written.
+    pause: Duration,
     /// Segments that could not be sealed yet, as on a full disk.
     unsealed: Vec<FullSegment>,
 }
@@ -96,6 +106,7 @@ pub(super) fn log_maintenance(
         keeper,
         jobs,
         is_open: true,
+        pause: Duration::ZERO,
         health,
         metrics,
         unsealed: Vec::new(),
@@ -107,11 +118,26 @@ impl LogMaintenance {
     /// Does what is sent until it is closed or nobody is left to send anything.
     pub(super) fn run(mut self) {
         let _alive = Alive(self.health.clone());
-        while self.is_open
-            && let Ok(job) = self.jobs.recv()
-        {
-            job(&mut self);
+        while self.is_open {
+            let next = match self.keeper.is_making_spare() {
+                true => self.jobs.recv_timeout(self.pause),
+                false => self.jobs.recv().map_err(RecvTimeoutError::from),
+            };
+            match next {
+                Ok(job) => job(&mut self),
+                Err(RecvTimeoutError::Timeout) => self.write_spare(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
+    }
+
+    fn write_spare(&mut self) {
+        let began = Instant::now();
+        match self.keeper.write_spare() {
+            Ok(bytes) => drop(self.metrics.inbox_preallocated_bytes.inc_by(bytes)),
+            Err(error) => no_spare(&error),
+        }
+        self.pause = began.elapsed() * PAUSE;
     }
 
     fn seal(&mut self) {
@@ -124,14 +150,11 @@ impl LogMaintenance {
             sealed.is_err()
         });
     }
+}
 
-    fn make_spare(&self) {
-        match self.keeper.make_spare() {
-            Ok(bytes) => drop(self.metrics.inbox_preallocated_bytes.inc_by(bytes)),
-            // The next file begins empty then, which only makes it slower.
-            Err(error) => tracing::debug!(%error, "no file could be made ahead for the log"),
-        }
-    }
+/// The next file begins empty then, which only makes it slower.
+fn no_spare(error: &io::Error) {
+    tracing::debug!(%error, "no file could be made ahead for the log");
 }
 
 fn failed(what: &'static str, result: std::io::Result<()>) -> Result<(), StoreError> {

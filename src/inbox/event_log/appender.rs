@@ -187,7 +187,7 @@ impl<V: Volume> LogAppender<V> {
         }
     }
 
-    /// Whether a spare file should be made ([`LogKeeper::make_spare`](super::LogKeeper::make_spare)): so much is written that the
+    /// Whether a spare file should be made ([`LogKeeper::begin_spare`](super::LogKeeper::begin_spare)): so much is written that the
     /// next segment will come soon. Tells it once for each segment.
     pub(in super::super) fn take_wants_spare(&mut self) -> bool {
         let is_used = |open: &OpenSegment<V::File>| open.end >= self.layout.segment / BUSY_PART;

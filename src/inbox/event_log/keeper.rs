@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::appender::FullSegment;
 use super::reader::LogReader;
@@ -15,8 +14,6 @@ use crate::event::Seq;
 
 /// Zeros that are written at once.
 const ZEROS: usize = 256 << 10;
-/// The pause after that, as a multiple of the time that it took: answers wait for the same disk.
-const PAUSE: u32 = 3;
 /// Under this name a spare file is made.
 const NEW_SPARE: &str = "spare.new";
 
@@ -25,6 +22,8 @@ pub(in super::super) struct LogKeeper<V: Volume> {
     volume: Arc<V>,
     layout: Layout,
     catalog: Arc<Catalog>,
+    /// A spare file that is being made, and how long it is.
+    spare: Option<(V::File, u64)>,
 }
 
 impl<V: Volume> LogKeeper<V> {
@@ -33,6 +32,7 @@ impl<V: Volume> LogKeeper<V> {
             volume,
             layout,
             catalog,
+            spare: None,
         }
     }
 
@@ -72,28 +72,39 @@ impl<V: Volume> LogKeeper<V> {
         }
     }
 
-    /// Makes a spare file for the next segment, if there is none and the volume has room.
-    /// Returns how many bytes were written for it.
-    pub(in super::super) fn make_spare(&self) -> io::Result<u64> {
-        if self.volume.free()? < self.layout.room || self.catalog.has_spare() {
-            return Ok(0);
+    /// Begins a spare file for the next segment, if there is none and the volume has room. [`write_spare`](Self::write_spare) goes
+    /// on with it.
+    pub(in super::super) fn begin_spare(&mut self) -> io::Result<()> {
+        let has_room = self.volume.free()? >= self.layout.room;
+        if has_room && !self.is_making_spare() && !self.catalog.has_spare() {
+            self.spare = Some((self.volume.create(NEW_SPARE)?, 0));
         }
-        let file = self.volume.create(NEW_SPARE)?;
+        Ok(())
+    }
+
+    /// Whether a spare file is begun and not complete.
+    pub(in super::super) fn is_making_spare(&self) -> bool {
+        self.spare.is_some()
+    }
+
+    /// Writes the next zeros of the spare file. Returns how many. If it fails, the file is given up.
+    pub(in super::super) fn write_spare(&mut self) -> io::Result<u64> {
+        let Some((file, at)) = self.spare.take() else {
+            return Ok(0);
+        };
         let zeros = vec![0; ZEROS + BLOCK];
         let begin = zeros.as_ptr().align_offset(BLOCK);
-        let mut at = 0;
-        while at < self.layout.segment {
-            let step = (ZEROS as u64).min(self.layout.segment - at);
-            let began = Instant::now();
-            file.write_blocks(&zeros[begin..begin + step as usize], at)?;
-            at += step;
-            std::thread::sleep(began.elapsed() * PAUSE);
+        let step = (ZEROS as u64).min(self.layout.segment - at);
+        file.write_blocks(&zeros[begin..begin + step as usize], at)?;
+        if at + step < self.layout.segment {
+            self.spare = Some((file, at + step));
+            return Ok(step);
         }
         file.sync()?;
         self.volume.rename(NEW_SPARE, SPARE)?;
         self.doubting(self.volume.sync())?;
         self.catalog.note_spare(true);
-        Ok(at)
+        Ok(step)
     }
 
     /// Removes a segment that nothing more is written to. Others must know before that its events are removed

@@ -96,7 +96,8 @@ impl Log {
         self.appender.append(&batch, now, || number).unwrap();
         for full in self.appender.take_full() {
             self.keeper.seal(&full).unwrap();
-            self.keeper.make_spare().unwrap();
+            self.keeper.begin_spare().unwrap();
+            while self.keeper.write_spare().unwrap() > 0 {}
         }
     }
 

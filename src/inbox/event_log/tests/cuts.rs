@@ -70,7 +70,7 @@ fn process(
     let EventLog {
         mut appender,
         reader,
-        keeper,
+        mut keeper,
     } = opened.unwrap_or_else(|error| panic!("{error}"));
     truth.check(&reader);
     let next = truth
@@ -104,7 +104,8 @@ fn process(
             }
         }
         if chance.is(3) {
-            let _ = keeper.make_spare();
+            let _ = keeper.begin_spare();
+            while keeper.write_spare().is_ok_and(|bytes| bytes > 0) {}
         }
     }
     disk.fail(0, 0);
