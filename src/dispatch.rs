@@ -261,7 +261,8 @@ impl Dispatch {
             for stopping in self.stopping_workers.borrow().values() {
                 let _ = stopping.commands.try_send(WorkerCommand::Stop { grace });
             }
-            for worker in self.remove_handlers(|_, _| true) {
+            // The handlers stay in the list: who asks meanwhile must not believe that they are gone.
+            for worker in self.take_workers(|_| true) {
                 self.stop_worker(worker, Some(grace));
             }
         }
