@@ -21,7 +21,7 @@ use crate::inbox::delivery::{DeliveryCommit, HandlerId};
 use crate::inbox::{Inbox, StoreError};
 
 /// The most events in a batch.
-const PAGE: usize = 512;
+const PAGE: usize = 128;
 const PAGE_BYTES: usize = 1 << 20;
 /// The wait for new events, so that a batch has several.
 const BATCH_DELAY: Duration = Duration::from_millis(20);

@@ -13,6 +13,7 @@ mod encoding;
 mod entry;
 mod flush;
 mod forget;
+mod pace;
 mod reader;
 mod removal;
 mod rows;
