@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use css_callbacks::Secret;
 use reqwest::header::DATE;
 use reqwest::{Client, StatusCode, Url};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use crate::HttpEndpoint;
@@ -27,6 +28,13 @@ pub(super) struct AdminClient {
     token: Option<Secret>,
     /// The command line option with the URL, for messages.
     option: &'static str,
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
 }
 
 /// An answer.
@@ -63,29 +71,28 @@ impl AdminClient {
     }
 
     /// Returns all items of a list.
-    pub(super) async fn list<T>(
+    pub(super) async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         fields: &[(&str, &str)],
         timeout: Duration,
-        item: impl Fn(&Value) -> anyhow::Result<T>,
     ) -> anyhow::Result<Vec<T>> {
         let mut all = Vec::new();
         let mut after = "0".to_owned();
         loop {
             let fields = [fields, &[("limit", "1000"), ("after", &*after)]].concat();
             let answer = self.ask(path, &fields, timeout).await?;
-            let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let items = page["items"].as_array();
-            let items = items
-                .filter(|_| answer.status == StatusCode::OK)
-                .with_context(|| self.not_livehook(format_args!("it answers {}", answer.status)))?;
-            for listed in items {
-                all.push(item(listed)?);
+            let status = answer.status;
+            if status != StatusCode::OK {
+                bail!(self.not_livehook(format_args!("it answers {status}")));
             }
-            match page["next"].as_str() {
+            let page: Page<T> = serde_json::from_slice(&answer.body).map_err(|error| {
+                anyhow!(self.not_livehook(format_args!("it answers {status}: {error}")))
+            })?;
+            all.extend(page.items);
+            match page.next {
                 Some(next) if next == after => bail!(self.not_livehook("its list does not end")),
-                Some(next) => after = next.to_owned(),
+                Some(next) => after = next,
                 None => return Ok(all),
             }
         }

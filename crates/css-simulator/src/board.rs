@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use css_callbacks::{Secret, Timestamp};
 use reqwest::StatusCode;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::admin::{AdminClient, FIRST_TIMEOUT, PAUSE, RESTART_TIMEOUT};
@@ -67,6 +66,16 @@ impl fmt::Display for Difference {
         // Quoted, because a name may begin with a space.
         write!(f, "`{}` must be {expected}, and is {found}", self.stream)
     }
+}
+
+/// An item of the list of streams, as far as it is read.
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(flatten)]
+    name: StreamName,
+    live: bool,
+    since: Option<Timestamp>,
+    pushsequence: Option<String>,
 }
 
 impl LiveBoard {
@@ -141,23 +150,16 @@ impl LiveBoard {
 
     async fn list(&self, timeout: Duration) -> anyhow::Result<BTreeMap<StreamName, ExpectedState>> {
         let fields = [("source", &*self.source)];
-        let items = self.admin.list("/api/streams", &fields, timeout, |item| {
-            let text = |name: &str| item[name].as_str().map(str::to_owned);
-            let name = StreamName {
-                domain: text("domain").unwrap_or_default(),
-                appname: text("appname").unwrap_or_default(),
-                streamid: text("streamid").unwrap_or_default(),
-            };
+        let items: Vec<Listed> = self.admin.list("/api/streams", &fields, timeout).await?;
+        let items = items.into_iter().map(|item| {
             let state = ExpectedState {
-                live: item["live"]
-                    .as_bool()
-                    .context("the list has an item without live")?,
-                since: time(&item["since"])?,
-                pushsequence: text("pushsequence"),
+                live: item.live,
+                since: item.since,
+                pushsequence: item.pushsequence,
             };
-            Ok((name, state))
+            (item.name, state)
         });
-        Ok(items.await?.into_iter().collect())
+        Ok(items.collect())
     }
 
     /// Waits until the lag is zero, as long as it gets smaller.
@@ -201,14 +203,5 @@ impl LiveBoard {
             self.admin
                 .not_livehook(format_args!("it tells no {LAG_METRIC}"))
         })
-    }
-}
-
-fn time(value: &Value) -> anyhow::Result<Option<Timestamp>> {
-    match value.as_str() {
-        Some(text) => Timestamp::from_rfc3339(text)
-            .map(Some)
-            .context("the list has an item whose since is no time"),
-        None => Ok(None),
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use css_callbacks::{Kind, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ack_log::SentEvent;
 use super::content::Content;
@@ -22,7 +22,8 @@ const UNCERTAIN: usize = 6;
 const COARSE: Duration = Duration::from_secs(2);
 
 /// The name of a stream of the source that receives the callbacks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(default)]
 pub(super) struct StreamName {
     pub(super) domain: String,
     pub(super) appname: String,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use css_callbacks::{EventId, Kind, Secret, Timestamp, json};
 use reqwest::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::ack_log::{BodyDigest, SentEvent};
@@ -49,11 +49,11 @@ pub struct StoreFindings {
     pub others: u64,
 }
 
-/// An item of the list of stored events.
+/// An item of the list of stored events, as far as it is read.
+#[derive(Deserialize)]
 struct Listed {
     id: EventId,
-    /// Its kind may be one whose ids are random.
-    may_be_new: bool,
+    r#type: String,
 }
 
 impl Verifier {
@@ -168,19 +168,7 @@ impl Verifier {
     async fn list(&self, baseline: &Baseline) -> anyhow::Result<Vec<Listed>> {
         let from = baseline.from.to_string();
         let fields = [("source", &*self.source), ("from", &from)];
-        let list = self
-            .admin
-            .list("/api/events", &fields, RESTART_TIMEOUT, |item| {
-                let text = |name: &str| item[name].as_str().unwrap_or_default();
-                let id =
-                    EventId::from_hex(text("id")).context("the list has an item without id")?;
-                Ok(Listed {
-                    id,
-                    may_be_new: MAY_BE_NEW
-                        .iter()
-                        .any(|kind| text("type") == kind.event_type()),
-                })
-            });
+        let list = self.admin.list("/api/events", &fields, RESTART_TIMEOUT);
         list.await
     }
 
@@ -191,7 +179,9 @@ impl Verifier {
         entries: &[SentEvent],
     ) -> anyhow::Result<HashMap<EventId, Option<BodyDigest>>> {
         let known = entries.iter().filter_map(|entry| entry.identity.id);
-        let unsure = listed.iter().filter(|event| event.may_be_new);
+        let may_be_new = MAY_BE_NEW.map(Kind::event_type);
+        let unsure = listed.iter();
+        let unsure = unsure.filter(|event| may_be_new.contains(&&*event.r#type));
         let unsure = unsure.map(|event| event.id);
         let mut wanted: Vec<EventId> = known.chain(unsure).collect();
         wanted.sort();

@@ -255,7 +255,7 @@ fn a_server_without_a_board_is_reported_before_sending() {
         ),
         (
             Reply::Page("livehook_streams_lag_events 0\n".to_owned()),
-            "(it answers 200 OK)",
+            "(it answers 200 OK: ",
         ),
     ] {
         let other = Target::start(move |_| answer.clone());
