@@ -7,10 +7,12 @@
 //! rebinding). Requests that a browser sends from other sites are always refused.
 
 mod access;
-mod api;
 mod backup;
+mod body;
 mod console;
 mod endpoints;
+mod events;
+mod handlers;
 mod openapi;
 mod problem;
 mod query;

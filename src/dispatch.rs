@@ -28,7 +28,7 @@ use tokio::time::sleep;
 
 use self::leases::{HeldLease, RemoteCommand};
 use self::projection::ProjectionWorker;
-pub(crate) use self::report::{DeliveryProgress, HandlerReport};
+pub(crate) use self::report::{DeliveryProgress, DeliveryReport, HandlerReport};
 use self::settings::HandlerSettings;
 pub(crate) use self::status::HandlerState;
 use self::status::Status;

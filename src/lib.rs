@@ -94,6 +94,8 @@ mod listener;
 
 mod ingress;
 
+mod api;
+
 mod admin;
 
 mod config;

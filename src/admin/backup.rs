@@ -1,18 +1,18 @@
 //! Backups: making one, and how far it has come.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::json;
 
-use super::api::{ApiResult, json_answer, parse_object};
+use super::body::{Answer, parse_object};
 use super::query::Fields;
 use super::{Admin, Problem};
+use crate::api::{self, Backup, BackupRequest};
 use crate::backup::{BackupError, BackupProgress, back_up};
 
 /// The backup that is being made, if there is one.
@@ -39,15 +39,8 @@ impl RunningBackup {
     }
 }
 
-/// The body of a backup.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BackupRequest {
-    dir: PathBuf,
-}
-
 /// `POST /api/backup`
-pub(super) async fn start(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiResult {
+pub(super) async fn start(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer<Backup> {
     let BackupRequest { dir } = parse_object(&body, "{\"dir\":\"/var/backups/livehook\"}")?;
     if !dir.is_absolute() {
         let problem = "`dir` must be an absolute path on the server's machine";
@@ -67,7 +60,7 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiRe
     backup.await.unwrap_or(Err(Problem::Broken))
 }
 
-async fn make(admin: &Admin, dir: &Path, progress: Arc<BackupProgress>) -> ApiResult {
+async fn make(admin: &Admin, dir: &Path, progress: Arc<BackupProgress>) -> Answer<Backup> {
     let began = Instant::now();
     tracing::info!(backup.dir = %dir.display(), "a backup begins: retention and deletions wait until it is done");
     let made = back_up(&admin.inbox, admin.ingress.rejected(), dir, progress).await;
@@ -77,10 +70,12 @@ async fn make(admin: &Admin, dir: &Path, progress: Arc<BackupProgress>) -> ApiRe
     })?;
     let seconds = began.elapsed().as_secs_f64();
     tracing::info!(backup.dir = %dir.display(), backup.events = summary.events, backup.bytes = summary.bytes, seconds, "the backup is done");
-    let answer = json!({
-        "dir": dir, "events": summary.events, "bytes": summary.bytes, "seconds": seconds,
-    });
-    Ok(json_answer(StatusCode::OK, &answer))
+    Ok(Json(Backup {
+        dir: dir.to_owned(),
+        events: summary.events,
+        bytes: summary.bytes,
+        seconds,
+    }))
 }
 
 fn problem(error: &BackupError) -> Problem {
@@ -96,10 +91,16 @@ fn problem(error: &BackupError) -> Problem {
 }
 
 /// `GET /api/backup`
-pub(super) async fn progress(State(admin): State<Arc<Admin>>, fields: Fields) -> ApiResult {
+pub(super) async fn progress(
+    State(admin): State<Arc<Admin>>,
+    fields: Fields,
+) -> Answer<api::BackupProgress> {
     fields.end()?;
     let running = admin.running_backup.progress();
-    let (bytes, total) = running.as_ref().map_or((0, 0), |progress| progress.bytes());
-    let answer = json!({ "running": running.is_some(), "bytes": bytes, "total_bytes": total });
-    Ok(json_answer(StatusCode::OK, &answer))
+    let (bytes, total_bytes) = running.as_ref().map_or((0, 0), |progress| progress.bytes());
+    Ok(Json(api::BackupProgress {
+        running: running.is_some(),
+        bytes,
+        total_bytes,
+    }))
 }

@@ -3,37 +3,44 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::Json;
 use css_callbacks::Kind;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Problem;
-use super::api::json_text;
+use super::body::Answer;
 use super::endpoints::{AnswerForm, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
+use crate::api::{Count, Error};
 use crate::dispatch::HandlerState;
 use crate::rejected::Reason;
 
-mod schemas;
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Document(Map<String, Value>);
 
-use schemas::schemas;
-
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| describe().to_string());
+static DOCUMENT: LazyLock<Document> = LazyLock::new(describe);
 
 /// `GET /api/openapi.json`
-pub(super) async fn document(fields: Fields) -> Result<Response, Problem> {
+pub(super) async fn document(fields: Fields) -> Answer<&'static Document> {
     fields.end()?;
-    Ok(json_text(StatusCode::OK, DOCUMENT.clone().into_bytes()))
+    Ok(Json(&DOCUMENT))
 }
 
-fn describe() -> Value {
+fn describe() -> Document {
+    let mut settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.definitions_path = "/components/schemas".into();
+    let mut generator = settings
+        .with_transform(RecursiveTransform(never_null_if_optional))
+        .into_generator();
     let mut paths = Map::new();
     for endpoint in ENDPOINTS {
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
-        path[endpoint.method] = operation(endpoint);
+        path[endpoint.method] = operation(endpoint, &mut generator);
     }
-    json!({
+    let document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "livehook",
@@ -46,9 +53,28 @@ fn describe() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
-            "schemas": schemas(),
+            "schemas": generator.take_definitions(true),
         },
-    })
+    });
+    Document(document.as_object().cloned().unwrap_or_default())
+}
+
+/// A member that may be absent is absent instead of null.
+fn never_null_if_optional(schema: &mut Schema) {
+    let required = schema.get("required").cloned().unwrap_or_default();
+    let required = required.as_array().map_or(&[][..], Vec::as_slice);
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else {
+        return;
+    };
+    for (name, property) in properties {
+        if let Some(types) = property.get_mut("type")
+            && !required.contains(&json!(name))
+            && let Some([one, null]) = types.as_array().map(Vec::as_slice)
+            && null == "null"
+        {
+            *types = one.clone();
+        }
+    }
 }
 
 /// The tag of an endpoint: the segment of its path after `/api/`.
@@ -62,7 +88,7 @@ fn tags() -> Value {
     all.into_iter().map(|tag| json!({ "name": tag })).collect()
 }
 
-fn operation(endpoint: &Endpoint) -> Value {
+fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
     for part in endpoint.path.split('/') {
         if let Some(name) = part
@@ -81,22 +107,10 @@ fn operation(endpoint: &Endpoint) -> Value {
             "name": name, "in": "query", "description": description, "required": required, "schema": schema,
         }));
     }
-    let json_of = |schema: Value| json!({ "application/json": { "schema": schema } });
-    let list_of = |name: &str| {
-        json!({
-            "title": format!("{name}List"),
-            "type": "object",
-            "properties": {
-                "items": { "type": "array", "items": schema_ref(name) },
-                "next": { "type": ["string", "null"], "description": "the `after` of the next page" },
-            },
-            "required": ["items", "next"],
-        })
-    };
+    let json_of = |schema: Schema| json!({ "application/json": { "schema": schema } });
     let (status, content) = match endpoint.answer {
-        AnswerForm::List(name) => ("200", json_of(list_of(name))),
-        AnswerForm::One(name) => ("200", json_of(schema_ref(name))),
-        AnswerForm::Count => ("202", json_of(schema_ref("Count"))),
+        AnswerForm::Object(schema) => ("200", json_of(schema(generator))),
+        AnswerForm::Count => ("202", json_of(generator.subschema_for::<Count>())),
         AnswerForm::Bytes => {
             let bytes = json!({ "type": "string", "format": "binary" });
             (
@@ -116,25 +130,17 @@ fn operation(endpoint: &Endpoint) -> Value {
         "parameters": parameters,
         "responses": {
             status: { "description": "success", "content": content },
-            "default": { "description": "the reason for the failure", "content": json_of(schema_ref("Error")) },
+            "default": { "description": "the reason for the failure", "content": json_of(generator.subschema_for::<Error>()) },
         },
     });
-    if let Some(body) = endpoint.body {
-        let name = match body {
-            Body::Selection => "Selection",
-            Body::Recheck => "Recheck",
-            Body::Backup => "BackupRequest",
-            Body::Nothing => "Nothing",
-        };
-        let required = matches!(body, Body::Selection | Body::Backup);
-        operation["requestBody"] =
-            json!({ "required": required, "content": json_of(schema_ref(name)) });
-    }
+    let (schema, required) = match endpoint.body {
+        Body::None => return operation,
+        Body::Optional(schema) => (schema, false),
+        Body::Required(schema) => (schema, true),
+    };
+    operation["requestBody"] =
+        json!({ "required": required, "content": json_of(schema(generator)) });
     operation
-}
-
-fn schema_ref(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
 fn one_of(values: impl IntoIterator<Item = &'static str>) -> Value {

@@ -1,41 +1,46 @@
-//! The rejected list: listing it, and checking its callbacks again.
+//! The API of refused callbacks: the rejected list, checking it again, and what is refused now.
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
-use super::api::{ApiResult, count_answer, list, parse_object};
+use super::body::{Answer, CountAnswer, count_answer, parse_object};
 use super::query::Fields;
 use super::{Admin, Problem};
+use crate::api::{Page, Recheck, Rejected, RetryWindow};
+use crate::ingress;
 use crate::rejected::RejectedEntry;
 
+/// `GET /api/retry-windows`
+pub(super) async fn retry_windows(
+    State(admin): State<Arc<Admin>>,
+    fields: Fields,
+) -> Answer<Page<RetryWindow>> {
+    fields.end()?;
+    Ok(Json(Page::of(&admin.ingress.retry_windows(), None)))
+}
+
 /// `GET /api/rejected`
-pub(super) async fn rejected(State(admin): State<Arc<Admin>>, mut fields: Fields) -> ApiResult {
+pub(super) async fn rejected(
+    State(admin): State<Arc<Admin>>,
+    mut fields: Fields,
+) -> Answer<Page<Rejected>> {
     let paging = fields.paging()?;
     let mut wanted = fields.refused()?;
     fields.end()?;
     wanted.after = paging.after;
     let page = admin.ingress.rejected().page(wanted, paging.limit).await?;
-    let items = page.items.iter().map(|entry| item(entry).to_string());
-    Ok(list(items, page.next))
-}
-
-/// The body of a recheck. Without a source it covers all sources.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RecheckRequest {
-    source: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
+    Ok(Json(Page::of(&page.items, page.next)))
 }
 
 /// `POST /api/rejected/recheck`
-pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> ApiResult {
-    let asked: RecheckRequest = match body.trim_ascii() {
-        [] => RecheckRequest::default(),
+pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> CountAnswer {
+    let asked: Recheck = match body.trim_ascii() {
+        [] => Recheck::default(),
         body => parse_object(body, "{\"source\":\"css\"}")?,
     };
     if let Some(source) = &asked.source
@@ -53,28 +58,46 @@ pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> Api
         Ok::<_, Problem>(count)
     });
     let count = rechecked.await.map_err(|_| Problem::Broken)??;
-    Ok(count_answer(count))
+    count_answer(count)
 }
 
-fn item(entry: &RejectedEntry) -> Value {
-    let text = entry.body.as_deref().map(std::str::from_utf8);
-    let mut item = json!({
-        "id": entry.id.to_string(),
-        "reason": entry.reason,
-        "receivedtime": entry.received,
-        "source": entry.source,
-        "kind": entry.kind.slug(),
-        "url_kind": entry.url_kind.map(|kind| kind.slug()),
-        "client": entry.client,
-        "token_sha256": entry.token_hash.as_ref().map(hex::encode),
-        "size": entry.size,
-        "body": text.and_then(Result::ok),
-    });
-    if let (Some(Err(_)), Some(body)) = (text, &entry.body) {
-        use base64::Engine as _;
-        item["body_base64"] = base64::engine::general_purpose::STANDARD
-            .encode(body)
-            .into();
+impl From<&RejectedEntry> for Rejected {
+    fn from(entry: &RejectedEntry) -> Self {
+        let (body, body_base64) = match entry
+            .body
+            .as_deref()
+            .map(|body| (body, str::from_utf8(body)))
+        {
+            Some((_, Ok(text))) => (Some(text.to_owned()), None),
+            Some((bytes, Err(_))) => (None, Some(STANDARD.encode(bytes))),
+            None => (None, None),
+        };
+        Self {
+            id: entry.id.to_string(),
+            reason: entry.reason.clone(),
+            receivedtime: entry.received.into(),
+            source: entry.source.clone(),
+            kind: entry.kind.slug().to_owned(),
+            url_kind: entry.url_kind.map(|kind| kind.slug().to_owned()),
+            client: entry.client.clone(),
+            token_sha256: entry.token_hash.as_ref().map(hex::encode),
+            size: entry.size,
+            body,
+            body_base64,
+        }
     }
-    item
+}
+
+impl From<&ingress::RetryWindow> for RetryWindow {
+    fn from(window: &ingress::RetryWindow) -> Self {
+        Self {
+            source: window.source.to_string(),
+            kind: window.kind.slug().to_owned(),
+            result: window.result.slug().to_owned(),
+            since: window.since.into(),
+            last: window.last.into(),
+            window_seconds: window.window.as_secs(),
+            remaining_seconds: window.remaining.as_secs(),
+        }
+    }
 }

@@ -16,7 +16,7 @@ use css_callbacks::{Secret, Timestamp};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::api::parse_object;
+use super::body::parse_object;
 use super::{Admin, Problem, access};
 use crate::auth;
 

@@ -9,13 +9,14 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::unfold;
+use futures_util::stream::{Stream, unfold};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::api::{handler_items, with_attributes};
 use super::query::{self, Fields};
 use super::{Admin, Problem};
+use crate::api::{self, Handler, Handlers, message};
 use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
 use crate::inbox::query::EventFilter;
@@ -25,8 +26,8 @@ use crate::inbox::query::EventFilter;
 pub(super) const MAX_CLIENTS: usize = 16;
 /// The most events that are read ahead of sending.
 const READ_BATCH: usize = 100;
-/// A client that is further behind than this many events skips to the newest, and gets a comment
-/// that says so.
+/// A client that is further behind than this many events skips to the newest, and is told how many
+/// it missed.
 const MAX_BEHIND: Seq = 50_000;
 /// How often the states of the handlers are compared with the last ones sent.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,8 +59,7 @@ pub(super) async fn events(
     let filter = fields.event_filter()?;
     fields.end()?;
     let last = query::last_event_id(&headers)?;
-    let place = admin.watchers.clone().try_acquire_owned();
-    let place = place.map_err(|_| Problem::Busy("too many clients watch already"))?;
+    let place = take_place(&admin)?;
     let committed = admin.inbox.committed();
     let newest = *committed.borrow();
     let every = |pause| {
@@ -83,9 +83,7 @@ pub(super) async fn events(
         let message = feed.next().await?;
         Some((Ok::<_, Infallible>(message), feed))
     });
-    let stream =
-        Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("still here"));
-    Ok(stream.into_response())
+    Ok(keep_alive(messages))
 }
 
 impl EventFeed {
@@ -94,19 +92,13 @@ impl EventFeed {
         let mut can_read = true;
         loop {
             if let Some(event) = self.unsent.pop_front() {
-                let text = with_attributes(&event, &[]);
-                let message = Message::default()
-                    .event("event")
-                    .id(event.seq().to_string());
-                return Some(message.data(text));
+                return json_message(message::EVENT, event.seq(), &api::Event::from(&event));
             }
             let newest = *self.committed.borrow_and_update();
             if newest - self.after > MAX_BEHIND {
                 let skipped = newest - self.after;
                 self.after = newest;
-                let message =
-                    format!("{skipped} events were skipped, there are more than can be sent");
-                return Some(Message::default().comment(message));
+                return json_message(message::SKIPPED, newest, &skipped);
             }
             let is_behind = newest > self.after;
             tokio::select! {
@@ -144,15 +136,53 @@ impl EventFeed {
     }
 
     async fn changed_handlers(&mut self) -> Option<Message> {
-        let items = handler_items(&self.admin.dispatch.report().await.ok()?);
-        if items == self.handlers {
+        let reports = self.admin.dispatch.report().await.ok()?;
+        let items = reports.iter().map(Handler::from).collect();
+        let handlers = serde_json::to_string(&Handlers { items }).ok()?;
+        if handlers == self.handlers {
             return None;
         }
-        self.handlers = items;
-        let data = format!("{{\"items\":[{}]}}", self.handlers);
+        self.handlers = handlers;
         // The id is the position of the events: a client that is cut off before its first event
         // resumes there.
-        let message = Message::default().event("handlers");
-        Some(message.id(self.after.to_string()).data(data))
+        let message = Message::default().event(message::HANDLERS);
+        Some(message.id(self.after.to_string()).data(&self.handlers))
+    }
+}
+
+/// The place of a client among those that watch.
+pub(super) fn take_place(admin: &Admin) -> Result<OwnedSemaphorePermit, Problem> {
+    let place = admin.watchers.clone().try_acquire_owned();
+    place.map_err(|_| Problem::Busy("too many clients watch already"))
+}
+
+/// Sends messages, and comments while there are none.
+pub(super) fn keep_alive(
+    messages: impl Stream<Item = Result<Message, Infallible>> + Send + 'static,
+) -> Response {
+    let comments = KeepAlive::new().interval(KEEP_ALIVE).text("still here");
+    Sse::new(messages).keep_alive(comments).into_response()
+}
+
+/// A message; after this one, a client resumes at `id`.
+pub(super) fn json_message(name: &str, id: i64, data: &impl Serialize) -> Option<Message> {
+    let message = Message::default().event(name).id(id.to_string());
+    message.json_data(data).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures_util::stream::iter;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_skipped_is_told_by_name_and_number() {
+        let skipped = json_message(message::SKIPPED, 60_000, &50_001).unwrap();
+        let answer = keep_alive(iter([Ok(skipped)]));
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text, "event: skipped\nid: 60000\ndata: 50001\n\n");
     }
 }

@@ -17,7 +17,9 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use clap::Args;
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
 pub(super) use self::backup::BackupArgs;
 pub(super) use self::events::EventsArgs;
@@ -28,7 +30,7 @@ pub(super) use self::replay::ReplayArgs;
 pub(super) use self::streams::StreamsArgs;
 use self::table::TextTable;
 use super::Failed;
-use crate::event::Seq;
+use crate::api::Page;
 
 /// The most items of one page, as on the server.
 const MAX_PAGE: usize = 1000;
@@ -92,22 +94,22 @@ pub(super) fn counted(count: u64, what: &str) -> String {
 }
 
 /// The newest `limit` items of a list, the oldest of them first.
-fn newest(
+fn newest<T: DeserializeOwned>(
     remote: &Remote,
     path: &[&str],
     query: &[(&'static str, String)],
     limit: usize,
-) -> Result<Vec<Value>, Failed> {
-    let mut items: Vec<Value> = Vec::new();
+) -> Result<Vec<T>, Failed> {
+    let mut items: Vec<T> = Vec::new();
     let mut after = None;
     while items.len() < limit {
         let mut query = query.to_vec();
         query.push(("order", "newest".to_owned()));
         query.push(("limit", MAX_PAGE.min(limit - items.len()).to_string()));
-        query.extend(after.map(|after: Seq| ("after", after.to_string())));
-        let page = remote.get(path, &query)?;
-        items.extend(page["items"].as_array().into_iter().flatten().cloned());
-        after = next(&page);
+        query.extend(after.map(|after| ("after", after)));
+        let page: Page<T> = remote.get(path, &query)?;
+        items.extend(page.items);
+        after = page.next;
         if after.is_none() {
             break;
         }
@@ -116,17 +118,13 @@ fn newest(
     Ok(items)
 }
 
-/// The `after` of the next page, if there is one.
-fn next(page: &Value) -> Option<Seq> {
-    page["next"].as_str()?.parse().ok()
-}
-
-fn print_json(items: &[Value]) -> Result<(), Failed> {
+fn print_json<T: Serialize>(items: &[T]) -> Result<(), Failed> {
     print_lines(items.iter().map(json_line))
 }
 
-fn json_line(item: &Value) -> String {
-    table::printable_json(&item.to_string())
+/// The members are in alphabetical order.
+fn json_line(item: &impl Serialize) -> String {
+    table::printable_json(&json!(item).to_string())
 }
 
 fn print_table(table: &TextTable) -> Result<(), Failed> {

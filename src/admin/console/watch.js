@@ -5,6 +5,7 @@ export function watch(path, name, take, state, words, again = () => {}) {
   const source = new EventSource(path);
   let opened = false;
   source.addEventListener(name, (message) => take(JSON.parse(message.data)));
+  source.addEventListener('skipped', (message) => { state.textContent = `Too far behind: ${message.data} events are not shown.`; });
   const settled = new Promise((resolve) => {
     source.onopen = () => {
       state.textContent = words;

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
 use clap::Args;
-use serde_json::{Value, json};
+use reqwest::Method;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::remote::{Access, Remote};
-use super::{counted, print_line};
+use super::remote::{ANSWER_TIMEOUT, Access, Remote};
+use super::table::cell;
+use super::{counted, print_json, print_line};
+use crate::api::{self, Backup, BackupRequest};
 use crate::backup::{BackupError, BackupProgress, BackupSummary, back_up};
 use crate::cli::Failed;
 use crate::clock::Clock;
@@ -67,44 +70,46 @@ impl BackupArgs {
     }
 
     /// Has the server make the backup.
-    fn ask(&self, dir: &Path, file: &Path) -> Result<Value, Failed> {
+    fn ask(&self, dir: &Path, file: &Path) -> Result<Backup, Failed> {
         let remote = Remote::find(&self.access, file).map_err(Failed::Setup)?;
-        let Some(name) = dir.to_str() else {
+        if dir.to_str().is_none() {
             return Err(Failed::Setup(anyhow!(
                 "{}: the name is not UTF-8",
                 dir.display()
             )));
-        };
-        let body = json!({ "dir": name });
+        }
+        let body = json!(BackupRequest {
+            dir: dir.to_owned(),
+        });
+        let path = &["backup"];
         let look = async || {
+            let progress = remote.ask(Method::GET, path, &[], None, ANSWER_TIMEOUT);
             // The answer to the backup itself tells what is wrong.
-            let progress = remote.get_once(&["backup"]).await.ok()?;
-            Some((
-                progress["bytes"].as_u64()?,
-                progress["total_bytes"].as_u64()?,
-            ))
+            let progress: api::BackupProgress = progress.await.ok()?;
+            Some((progress.bytes, progress.total_bytes))
         };
-        remote.block_on(show_while(remote.post_patiently(&["backup"], &body), look))
+        // It takes as long as it takes.
+        let backup = remote.ask(Method::POST, path, &[], Some(&body), Duration::MAX);
+        remote.block_on(show_while(backup, look))
     }
 
-    fn print(&self, answer: &Value) -> Result<(), Failed> {
+    fn print(&self, answer: &Backup) -> Result<(), Failed> {
         if self.json {
-            return print_line(&answer.to_string()).map(drop);
+            return print_json(&[answer]);
         }
-        let number = |name: &str| answer[name].as_u64().unwrap_or_default();
-        let seconds = answer["seconds"].as_f64().unwrap_or_default();
-        let events = counted(number("events"), "event");
         let line = format!(
-            "{}: {events}, {}, in {seconds:.1} s",
-            super::table::printable(answer["dir"].as_str().unwrap_or_default()),
-            ByteSize(number("bytes")),
+            "{}: {}, {}, in {:.1} s",
+            cell(answer.dir.display()),
+            counted(answer.events, "event"),
+            ByteSize(answer.bytes),
+            answer.seconds,
         );
         print_line(&line).map(drop)
     }
 }
 
 /// Opens the store and makes the backup.
-fn make(dir: &Path, settings: &InboxSettings, own: &SqliteSettings) -> Result<Value, Failed> {
+fn make(dir: &Path, settings: &InboxSettings, own: &SqliteSettings) -> Result<Backup, Failed> {
     check_store(own).map_err(Failed::Setup)?;
     let began = Instant::now();
     let summary = runtime()?.block_on(async {
@@ -114,8 +119,12 @@ fn make(dir: &Path, settings: &InboxSettings, own: &SqliteSettings) -> Result<Va
         show_while(open_and_back_up(dir, settings, own, progress), look).await
     });
     let BackupSummary { events, bytes } = summary?;
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(json!({ "dir": dir, "events": events, "bytes": bytes, "seconds": seconds }))
+    Ok(Backup {
+        dir: dir.to_owned(),
+        events,
+        bytes,
+        seconds: began.elapsed().as_secs_f64(),
+    })
 }
 
 fn runtime() -> Result<Runtime, Failed> {

@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::json;
 
 use super::follow::MessageStream;
 use super::printer::Printer;
 use super::query::{ListArgs, ReceivedArgs, StreamArgs};
 use super::remote::Remote;
 use super::table::{cell, kind, printable, printable_json, stream};
-use super::{Operate, confirm, counted, newest, print_line};
+use super::{Operate, confirm, counted, json_line, newest, print_line};
+use crate::api::{CloudEvent, Count, Event, message};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -42,7 +43,8 @@ pub(in crate::cli) struct EventsArgs {
 impl Operate for EventsArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         if let Some(id) = &self.id {
-            let event = remote.get(&["events", id], &[])?;
+            let event: CloudEvent = remote.get(&["events", id], &[])?;
+            let event = json!(event);
             let text = match self.shown.json {
                 true => event.to_string(),
                 false => format!("{event:#}"),
@@ -70,14 +72,12 @@ impl Operate for EventsArgs {
         let Some(messages) = messages else {
             return Ok(());
         };
-        let mut known: HashSet<String> = items.iter().map(|item| item["id"].to_string()).collect();
-        remote.block_on(messages.each(|item| {
-            // Messages about handlers come in between; they have no id.
-            let is_new = item["id"].is_string() && !known.remove(&item["id"].to_string());
-            if is_new {
-                printer.print(&[item])
-            } else {
+        let mut known: HashSet<String> = items.iter().map(|item| item.id.clone()).collect();
+        remote.block_on(messages.each(message::EVENT, |item: Event| {
+            if known.remove(&item.id) {
                 Ok(true)
+            } else {
+                printer.print(&[item])
             }
         }))
     }
@@ -95,13 +95,13 @@ impl EventsArgs {
         let ask = |dry_run: bool| {
             let mut query = query.clone();
             query.push(("dry_run", dry_run.to_string()));
-            let answer = remote.delete(&["events"], &query)?;
-            let number = |name: &str| answer[name].as_u64().unwrap_or_default();
-            let count = counted(number("count"), "event");
-            let nameless = match (number("without_appname"), number("maybe_another_app")) {
-                (0, _) => String::new(),
-                (nameless, maybe) => format!(
-                    "; {nameless} of them have no appname, {maybe} of these may belong to another app's stream"
+            let answer: Count = remote.delete(&["events"], &query)?;
+            let count = counted(answer.count, "event");
+            let nameless = match (answer.without_appname, answer.maybe_another_app) {
+                (None, _) => String::new(),
+                (Some(nameless), maybe) => format!(
+                    "; {nameless} of them have no appname, {} of these may belong to another app's stream",
+                    maybe.unwrap_or_default()
                 ),
             };
             Ok((answer, count, nameless))
@@ -117,7 +117,7 @@ impl EventsArgs {
             (answer, count, _) = ask(false)?;
         }
         let text = match (self.shown.json, self.dry_run) {
-            (true, _) => answer.to_string(),
+            (true, _) => json_line(&answer),
             (false, true) => format!("{count} would be deleted ({filters}){nameless}"),
             (false, false) => format!("{count} deleted ({filters})"),
         };
@@ -128,13 +128,12 @@ impl EventsArgs {
 const HEAD: &[&str] = &["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"];
 
 /// The cells below [`HEAD`].
-fn row(item: &Value) -> Vec<String> {
-    let source = item["source"].as_str().unwrap_or_default();
+fn row(item: &Event) -> Vec<String> {
     vec![
-        cell(&item["receivedtime"]),
-        kind(item),
-        printable(source.trim_start_matches('/')),
-        stream(item),
-        cell(&item["id"]),
+        cell(&item.receivedtime),
+        kind(&item.r#type),
+        cell(item.source.trim_start_matches('/')),
+        stream([&item.domain, &item.appname, &item.streamid]),
+        cell(&item.id),
     ]
 }

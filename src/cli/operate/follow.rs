@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use reqwest::{Method, Response};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::remote::Remote;
 use super::table::printable;
+use crate::api::message;
 use crate::cli::Failed;
 
 /// The pause before each attempt to reconnect.
@@ -37,31 +38,28 @@ impl<'a> MessageStream<'a> {
         })
     }
 
-    /// Calls `on_message` for each message until it returns false.
-    pub(super) async fn each(
+    /// Calls `on_message` for each message with this name until it returns false.
+    pub(super) async fn each<T: DeserializeOwned>(
         mut self,
-        mut on_message: impl FnMut(Value) -> Result<bool, Failed>,
+        name: &str,
+        mut on_message: impl FnMut(T) -> Result<bool, Failed>,
     ) -> Result<(), Failed> {
         let mut last: Option<String> = None;
         loop {
-            let mut rest = Vec::new();
+            let mut received = Vec::new();
             // If the connection breaks, the loop below reconnects.
             while let Ok(Some(chunk)) = self.response.chunk().await {
-                rest.extend_from_slice(&chunk);
-                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
-                    let line = String::from_utf8_lossy(&line);
-                    let line = line.trim_end();
-                    if let Some(skipped) = line
-                        .strip_prefix(": ")
-                        .filter(|text| text.contains("skipped"))
-                    {
-                        eprintln!("livehook: {}", printable(skipped));
-                    } else if let Some(id) = line.strip_prefix("id: ") {
-                        last = Some(id.to_owned());
-                    } else if let Some(data) = line.strip_prefix("data: ")
-                        && let Ok(message) = serde_json::from_str(data)
-                        && !on_message(message)?
+                received.extend_from_slice(&chunk);
+                while let Some(message) = take_message(&mut received) {
+                    last = message.id.or(last);
+                    if message.name == message::SKIPPED {
+                        let skipped = printable(&message.data);
+                        eprintln!(
+                            "livehook: {skipped} events were skipped, there are more than can be sent"
+                        );
+                    } else if message.name == name
+                        && let Ok(item) = serde_json::from_str(&message.data)
+                        && !on_message(item)?
                     {
                         return Ok(());
                     }
@@ -94,4 +92,55 @@ async fn connect(
         .into_iter()
         .collect();
     remote.send(Method::GET, path, query, &headers, None).await
+}
+
+/// A message as it was received.
+#[derive(Debug, Default, PartialEq)]
+struct Message {
+    name: String,
+    id: Option<String>,
+    data: String,
+}
+
+/// Takes the first whole message out of what was received. A comment is one without name and data.
+fn take_message(received: &mut Vec<u8>) -> Option<Message> {
+    let end = received.windows(2).position(|pair| pair == b"\n\n")?;
+    let text: Vec<u8> = received.drain(..end + 2).collect();
+    let mut message = Message::default();
+    for line in String::from_utf8_lossy(&text).lines() {
+        match line.split_once(": ") {
+            Some(("event", name)) => name.clone_into(&mut message.name),
+            Some(("id", id)) => message.id = Some(id.to_owned()),
+            Some(("data", data)) => data.clone_into(&mut message.data),
+            _ => {}
+        }
+    }
+    Some(message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_when_they_are_whole() {
+        let text =
+            b": still here\n\nevent: skipped\nid: 60000\ndata: 50001\n\nevent: event\ndata: {}\n";
+        let (first, rest) = text.split_at(30);
+        let mut received = first.to_vec();
+        assert_eq!(take_message(&mut received), Some(Message::default()));
+        assert_eq!(take_message(&mut received), None);
+        received.extend_from_slice(rest);
+        let skipped = take_message(&mut received).unwrap();
+        assert_eq!(skipped.name, message::SKIPPED);
+        assert_eq!(
+            (skipped.id.as_deref(), &*skipped.data),
+            (Some("60000"), "50001")
+        );
+        assert_eq!(take_message(&mut received), None);
+        received.push(b'\n');
+        assert_eq!(take_message(&mut received).unwrap().data, "{}");
+        assert_eq!(received, b"");
+    }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::query::{ListArgs, ReceivedArgs, StreamArgs};
-use super::remote::Remote;
-use super::table::{TextTable, cell, kind, stream};
+use super::remote::{ANSWER_TIMEOUT, Remote};
+use super::table::{TextTable, cell, kind, maybe, stream};
 use super::{MAX_PAGE, Operate, newest, print_json, print_line, print_table};
+use crate::api::{Handler, Nothing, Page, Parked, State};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -28,8 +29,9 @@ impl Operate for HandlersArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         for (name, what) in [(&self.pause, "pause"), (&self.resume, "resume")] {
             if let Some(name) = name {
-                let answer = remote.post(&["handlers", name, what], &json!({}))?;
-                return print_line(&format!("{name}: {}", cell(&answer["state"]))).map(drop);
+                let answer: State =
+                    remote.post(&["handlers", name, what], &Nothing {}, ANSWER_TIMEOUT)?;
+                return print_line(&format!("{name}: {}", cell(&answer.state))).map(drop);
             }
         }
         let items = all(remote)?;
@@ -49,29 +51,19 @@ impl Operate for HandlersArgs {
             "LAST ERROR",
         ]);
         for item in &items {
-            let seconds = item["lag_seconds"].as_f64().unwrap_or_default().max(0.0);
-            let behind = Duration::from_secs(seconds as u64);
-            let failure = &item["last_failure"];
-            let error = match failure["error"].as_str() {
-                Some(error) => format!(
-                    "{} {}",
-                    cell(&failure["time"]),
-                    super::table::printable(error)
-                ),
-                None => "-".to_owned(),
-            };
-            let text = |name: &str| cell(&item[name]);
+            let behind = Duration::from_secs(item.lag_seconds.max(0.0) as u64);
+            let failure = item.last_failure.as_ref();
             table.row([
-                text("name"),
-                text("type"),
-                text("state"),
-                text("lag_events"),
+                cell(&item.name),
+                cell(&item.r#type),
+                cell(&item.state),
+                cell(item.lag_events),
                 humantime::format_duration(behind).to_string(),
-                text("retrying"),
-                text("waiting"),
-                text("parked"),
-                text("replaying"),
-                error,
+                cell(item.retrying),
+                cell(item.waiting),
+                cell(item.parked),
+                cell(item.replaying),
+                maybe(failure.map(|last| format!("{} {}", last.time, last.error))),
             ]);
         }
         print_table(&table)
@@ -91,25 +83,29 @@ pub(in crate::cli) struct ParkedArgs {
     shown: ListArgs,
 }
 
+/// A parked delivery and its handler.
+#[derive(Debug, Serialize)]
+struct ParkedAt {
+    handler: String,
+    #[serde(flatten)]
+    parked: Parked,
+}
+
 impl Operate for ParkedArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         let limit = self.shown.limit(false)?;
         let handlers = match &self.handler {
             Some(handler) => vec![handler.clone()],
-            None => {
-                let all = all(remote)?;
-                let names = all.iter().filter_map(|item| item["name"].as_str());
-                names.map(str::to_owned).collect()
-            }
+            None => all(remote)?.into_iter().map(|item| item.name).collect(),
         };
         let mut query = self.received.query();
         query.extend(self.stream.query());
         let mut items = Vec::new();
         for handler in &handlers {
             let path = ["handlers", handler, "parked"];
-            for mut item in newest(remote, &path, &query, limit)? {
-                item["handler"] = handler.clone().into();
-                items.push(item);
+            for parked in newest(remote, &path, &query, limit)? {
+                let handler = handler.clone();
+                items.push(ParkedAt { handler, parked });
             }
         }
         if self.shown.json {
@@ -118,22 +114,23 @@ impl Operate for ParkedArgs {
         let mut table = TextTable::new(&[
             "PARKED", "HANDLER", "KIND", "STREAM", "ATTEMPTS", "ID", "ERROR",
         ]);
-        for item in &items {
+        for ParkedAt { handler, parked } in &items {
+            let event = &parked.event;
             table.row([
-                cell(&item["parked_at"]),
-                cell(&item["handler"]),
-                kind(item),
-                stream(item),
-                cell(&item["attempts"]),
-                cell(&item["id"]),
-                cell(&item["error"]),
+                cell(&parked.parked_at),
+                cell(handler),
+                kind(&event.r#type),
+                stream([&event.domain, &event.appname, &event.streamid]),
+                cell(parked.attempts),
+                cell(&event.id),
+                cell(&parked.error),
             ]);
         }
         print_table(&table)
     }
 }
 
-fn all(remote: &Remote) -> Result<Vec<Value>, Failed> {
-    let page = remote.get(&["handlers"], &[("limit", MAX_PAGE.to_string())])?;
-    Ok(page["items"].as_array().cloned().unwrap_or_default())
+fn all(remote: &Remote) -> Result<Vec<Handler>, Failed> {
+    let page: Page<Handler> = remote.get(&["handlers"], &[("limit", MAX_PAGE.to_string())])?;
+    Ok(page.items)
 }

@@ -1,25 +1,25 @@
 //! Prints items as they arrive, aligned with the earlier ones.
 
-use serde_json::Value;
+use serde::Serialize;
 
 use super::table::TextTable;
 use super::{json_line, print_line, terminal_width};
 use crate::cli::Failed;
 
 /// Prints items as a growing table or as JSON lines.
-pub(super) struct Printer {
+pub(super) struct Printer<T> {
     json: bool,
     head: &'static [&'static str],
-    row: fn(&Value) -> Vec<String>,
+    row: fn(&T) -> Vec<String>,
     widths: Vec<usize>,
 }
 
-impl Printer {
+impl<T: Serialize> Printer<T> {
     /// `row` returns the cells of an item, one for each column of `head`.
     pub(super) fn new(
         json: bool,
         head: &'static [&'static str],
-        row: fn(&Value) -> Vec<String>,
+        row: fn(&T) -> Vec<String>,
     ) -> Self {
         Self {
             json,
@@ -30,7 +30,7 @@ impl Printer {
     }
 
     /// Prints items. Returns false if nobody reads any more.
-    pub(super) fn print(&mut self, items: &[Value]) -> Result<bool, Failed> {
+    pub(super) fn print(&mut self, items: &[T]) -> Result<bool, Failed> {
         let lines: Vec<String> = if self.json {
             items.iter().map(json_line).collect()
         } else {

@@ -18,7 +18,7 @@ pub(super) struct ReceivedArgs {
     kind: Option<Kind>,
     /// Only this source
     #[arg(long, value_name = "NAME")]
-    source: Option<String>,
+    pub(super) source: Option<String>,
     /// Only received since this time, such as 2026-11-23T08:00:00Z, or 15m for 15 minutes ago
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     from: Option<Timestamp>,

@@ -1,12 +1,12 @@
 //! `livehook rejected`: lists rejected callbacks, and checks them again.
 
 use clap::Args;
-use serde_json::json;
 
 use super::query::{ListArgs, ReceivedArgs, reason};
-use super::remote::Remote;
-use super::table::{TextTable, cell};
+use super::remote::{ANSWER_TIMEOUT, Remote};
+use super::table::{TextTable, cell, maybe};
 use super::{Operate, counted, newest, print_json, print_line, print_table};
+use crate::api::{Count, Recheck, Rejected};
 use crate::cli::Failed;
 use crate::rejected::Reason;
 
@@ -38,7 +38,7 @@ impl Operate for RejectedArgs {
             self.reason
                 .map(|reason| ("reason", reason.slug().to_owned())),
         );
-        let items = newest(remote, &["rejected"], &query, self.shown.limit(false)?)?;
+        let items: Vec<Rejected> = newest(remote, &["rejected"], &query, self.shown.limit(false)?)?;
         if self.shown.json {
             return print_json(&items);
         }
@@ -46,16 +46,15 @@ impl Operate for RejectedArgs {
             "RECEIVED", "REASON", "KIND", "SOURCE", "CLIENT", "BYTES", "ID",
         ]);
         for item in &items {
-            let names = [
-                "receivedtime",
-                "reason",
-                "kind",
-                "source",
-                "client",
-                "size",
-                "id",
-            ];
-            table.row(names.map(|name| cell(&item[name])));
+            table.row([
+                cell(&item.receivedtime),
+                cell(&item.reason),
+                cell(&item.kind),
+                cell(&item.source),
+                maybe(item.client.as_ref()),
+                cell(item.size),
+                cell(&item.id),
+            ]);
         }
         print_table(&table)
     }
@@ -63,20 +62,15 @@ impl Operate for RejectedArgs {
 
 impl RejectedArgs {
     fn recheck(&self, remote: &Remote) -> Result<(), Failed> {
-        let source = self
-            .received
-            .query()
-            .into_iter()
-            .find(|(name, _)| *name == "source");
-        let mut body = json!({ "dry_run": self.dry_run });
-        if let Some((_, source)) = source {
-            body["source"] = source.into();
-        }
-        let answer = remote.post(&["rejected", "recheck"], &body)?;
+        let body = Recheck {
+            source: self.received.source.clone(),
+            dry_run: self.dry_run,
+        };
+        let answer: Count = remote.post(&["rejected", "recheck"], &body, ANSWER_TIMEOUT)?;
         if self.shown.json {
-            return print_line(&answer.to_string()).map(drop);
+            return print_json(&[answer]);
         }
-        let count = counted(answer["count"].as_u64().unwrap_or_default(), "callback");
+        let count = counted(answer.count, "callback");
         let what = match self.dry_run {
             true => "would be accepted: authentic with the current keys",
             false => "accepted: authentic with the current keys",

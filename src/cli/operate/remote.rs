@@ -6,11 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use css_callbacks::Secret;
 use reqwest::{Client, Method, Response, StatusCode, Url};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::table::printable;
 use crate::admin::settings::AdminConfig;
+use crate::api::Error;
 use crate::cli::Failed;
 use crate::cli::health::local;
 use crate::config::{Config, environment};
@@ -20,10 +23,10 @@ use crate::settings::Env;
 /// The longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time to an answer. Counting the events of a long replay may take a while.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest time to an answer that needs all stored events: a deletion, or a rebuild of the
 /// board.
-const SLOW_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(super) const SLOW_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Options that name the server and its token.
 #[derive(Debug, clap::Args)]
@@ -90,42 +93,31 @@ impl Remote {
     }
 
     /// Sends a GET request.
-    pub(super) fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
-        self.runtime
-            .block_on(self.ask(Method::GET, path, query, None, ANSWER_TIMEOUT))
+    pub(super) fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Failed> {
+        self.block_on(self.ask(Method::GET, path, query, None, ANSWER_TIMEOUT))
     }
 
     /// Sends a POST request.
-    pub(super) fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failed> {
-        self.runtime
-            .block_on(self.ask(Method::POST, path, &[], Some(body), ANSWER_TIMEOUT))
-    }
-
-    /// Sends a POST request without a body whose work needs all stored events.
-    pub(super) fn post_slow(&self, path: &[&str]) -> Result<Value, Failed> {
-        self.runtime
-            .block_on(self.ask(Method::POST, path, &[], None, SLOW_TIMEOUT))
-    }
-
-    /// Sends a POST request, within a future, whose work takes as long as it takes.
-    pub(super) async fn post_patiently(
+    pub(super) fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
-        body: &Value,
-    ) -> Result<Value, Failed> {
-        self.ask(Method::POST, path, &[], Some(body), Duration::MAX)
-            .await
-    }
-
-    /// Sends a GET request, within a future.
-    pub(super) async fn get_once(&self, path: &[&str]) -> Result<Value, Failed> {
-        self.ask(Method::GET, path, &[], None, ANSWER_TIMEOUT).await
+        body: &impl Serialize,
+        limit: Duration,
+    ) -> Result<T, Failed> {
+        self.block_on(self.ask(Method::POST, path, &[], Some(&json!(body)), limit))
     }
 
     /// Sends a DELETE request.
-    pub(super) fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failed> {
-        self.runtime
-            .block_on(self.ask(Method::DELETE, path, query, None, SLOW_TIMEOUT))
+    pub(super) fn delete<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Failed> {
+        self.block_on(self.ask(Method::DELETE, path, query, None, SLOW_TIMEOUT))
     }
 
     /// Runs a future to its end.
@@ -133,14 +125,15 @@ impl Remote {
         self.runtime.block_on(future)
     }
 
-    async fn ask(
+    /// Sends a request and reads the answer.
+    pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
         query: &[(&str, String)],
         body: Option<&Value>,
         limit: Duration,
-    ) -> Result<Value, Failed> {
+    ) -> Result<T, Failed> {
         let asking = async {
             let response = self.send(method, path, query, &[], body).await?;
             let text = response
@@ -199,14 +192,13 @@ impl Remote {
             return Ok(response);
         }
         let text = response.text().await.unwrap_or_default();
-        let said: Option<Value> = serde_json::from_str(&text).ok();
-        let message = said.as_ref().and_then(|said| said["message"].as_str());
-        let problem = match (status, message) {
+        let said: Option<Error> = serde_json::from_str(&text).ok();
+        let problem = match (status, said) {
             (StatusCode::UNAUTHORIZED, _) => anyhow!(
                 "{}: the token is wrong or missing; give the token of its [admin] with --admin-token-file, or its configuration with --config",
                 self.url
             ),
-            (_, Some(message)) => anyhow!("{}", printable(message)),
+            (_, Some(said)) => anyhow!("{}", printable(&said.message)),
             _ => anyhow!(
                 "{}: it answers {status}; is this an admin listener of livehook?",
                 self.url

@@ -3,16 +3,19 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::{ArgGroup, Args};
 use css_callbacks::Timestamp;
-use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::query::time;
-use super::remote::Remote;
+use super::remote::{ANSWER_TIMEOUT, Remote};
 use super::table::cell;
 use super::{Operate, confirm, counted, print_line};
+use crate::api::{Count, Handler, Page, Selection, Time};
 use crate::cli::Failed;
+use crate::clock::Clock;
+use crate::dispatch::HandlerState;
 
 /// The pause between two requests for the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -51,26 +54,26 @@ pub(in crate::cli) struct ReplayArgs {
 
 impl Operate for ReplayArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
-        let mut body = match (&self.event, self.from) {
-            (Some(id), _) => json!({ "event": id }),
-            (None, Some(from)) => {
-                let to = self
-                    .to
-                    .unwrap_or_else(|| crate::clock::Clock::system().now());
-                json!({ "from": from, "to": to })
-            }
-            _ => json!({ "parked": true }),
+        let now = || Clock::system().now();
+        let to = self.from.map(|_| self.to.unwrap_or_else(now));
+        let mut body = Selection {
+            event: self.event.clone(),
+            parked: self.parked.then_some(true),
+            from: self.from.map(Time::from),
+            to: to.map(Time::from),
+            dry_run: true,
         };
-        body["dry_run"] = true.into();
         let path = ["handlers", &*self.handler, "replay"];
-        let ask = |body: &Value| {
-            let answer = remote.post(&path, body)?;
+        let ask = |body: &Selection| {
+            let answer: Count = remote.post(&path, body, ANSWER_TIMEOUT)?;
             // The server names its oldest event if the range begins before it.
-            let oldest = match &answer["oldest"] {
-                Value::Null => String::new(),
-                oldest => format!("; the oldest stored event was received at {}", cell(oldest)),
+            let oldest = match &answer.oldest {
+                None => String::new(),
+                Some(oldest) => {
+                    format!("; the oldest stored event was received at {}", cell(oldest))
+                }
             };
-            Ok((answer["count"].as_u64().unwrap_or_default(), oldest))
+            Ok((answer.count, oldest))
         };
         let (would, oldest) = ask(&body)?;
         let would = counted(would, "event");
@@ -88,7 +91,7 @@ impl Operate for ReplayArgs {
         if !confirm(&question, self.yes)? {
             return print_line("nothing was replayed").map(drop);
         }
-        body["dry_run"] = false.into();
+        body.dry_run = false;
         let (count, oldest) = ask(&body)?;
         let are = if count == 1 { "is" } else { "are" };
         let count = counted(count, "event");
@@ -109,13 +112,16 @@ impl ReplayArgs {
         let mut failures = 0;
         let ended = loop {
             match remote.get(&["handlers"], &[("handler", self.handler.clone())]) {
-                Ok(page) => {
+                Ok(Page::<Handler> { items, .. }) => {
                     failures = 0;
-                    match self.outcome(&page["items"][0], &mut line) {
-                        Ok(None) => {}
-                        Ok(Some(outcome)) => break Ok(outcome),
-                        Err(problem) => break Err(Failed::Run(problem)),
+                    let Some(handler) = items.first() else {
+                        let problem = anyhow!("there is no handler {} any more", self.handler);
+                        break Err(Failed::Run(problem));
+                    };
+                    if handler.replaying == 0 {
+                        break Ok(self.outcome(handler.parked));
                     }
+                    line.show(handler);
                 }
                 // The server may be restarting.
                 Err(Failed::Run(_)) if failures < MAX_FAILURES => failures += 1,
@@ -127,28 +133,13 @@ impl ReplayArgs {
         print_line(&ended?).map(drop)
     }
 
-    /// Returns the result when nothing is left to replay. Until then, shows how much is left.
-    fn outcome(&self, handler: &Value, line: &mut ProgressLine) -> anyhow::Result<Option<String>> {
-        if handler.is_null() {
-            anyhow::bail!("there is no handler {} any more", self.handler);
-        }
-        match handler["replaying"].as_u64() {
-            Some(0) => {
-                let parked = handler["parked"].as_u64().unwrap_or_default();
-                let are = if parked == 1 { "is" } else { "are" };
-                let parked = counted(parked, "event");
-                let outcome = format!(
-                    "the replay to {} is over, {parked} {are} parked",
-                    self.handler
-                );
-                Ok(Some(outcome))
-            }
-            Some(left) => {
-                line.show(handler, left);
-                Ok(None)
-            }
-            None => anyhow::bail!("the server is too old to report how much is left"),
-        }
+    fn outcome(&self, parked: u64) -> String {
+        let are = if parked == 1 { "is" } else { "are" };
+        let parked = counted(parked, "event");
+        format!(
+            "the replay to {} is over, {parked} {are} parked",
+            self.handler
+        )
     }
 }
 
@@ -167,14 +158,16 @@ impl ProgressLine {
         }
     }
 
-    fn show(&mut self, handler: &Value, left: u64) {
+    fn show(&mut self, handler: &Handler) {
+        let left = handler.replaying;
         self.most = self.most.max(left);
-        let state = match handler["state"].as_str() {
-            // These states explain why it takes long.
-            Some(state @ ("paused" | "failing")) => format!(" ({state})"),
+        // These states explain why it takes long.
+        let explains = [HandlerState::Paused, HandlerState::Failing].map(HandlerState::slug);
+        let state = match &*handler.state {
+            state if explains.contains(&state) => format!(" ({state})"),
             _ => String::new(),
         };
-        let name = cell(&handler["name"]);
+        let name = cell(&handler.name);
         self.write(&format!("{name}: {left} of {} left{state}", self.most));
     }
 

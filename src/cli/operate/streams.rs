@@ -8,16 +8,16 @@ use anyhow::anyhow;
 use clap::Args;
 use css_callbacks::Timestamp;
 use percent_encoding::percent_decode_str;
-use serde_json::Value;
 
 use super::follow::MessageStream;
 use super::printer::Printer;
 use super::query::{ListArgs, StreamArgs};
-use super::remote::Remote;
-use super::table::{cell, printable, stream};
+use super::remote::{Remote, SLOW_TIMEOUT};
+use super::table::{cell, maybe, stream};
 use super::{
-    MAX_PAGE, Operate, confirm, counted, next, print_json, print_line, print_lines, terminal_width,
+    MAX_PAGE, Operate, confirm, counted, print_json, print_line, print_lines, terminal_width,
 };
+use crate::api::{Count, Nothing, Page, Story, Stream, Time, message};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -82,16 +82,16 @@ impl Operate for StreamsArgs {
         let Some(messages) = messages else {
             return Ok(());
         };
-        let mut known: HashMap<String, String> = items
+        let mut known: HashMap<_, _> = items
             .iter()
             .map(|item| (stream_name(item), state(item)))
             .collect();
-        remote.block_on(
-            messages.each(|item| match known.remove(&stream_name(&item)) {
+        remote.block_on(messages.each(message::STREAM, |item: Stream| {
+            match known.remove(&stream_name(&item)) {
                 Some(shown) if shown == state(&item) => Ok(true),
                 _ => printer.print(&[item]),
-            }),
-        )
+            }
+        }))
     }
 }
 
@@ -113,7 +113,7 @@ impl StreamsArgs {
     ) -> Result<(), Failed> {
         let [source, domain, appname, streamid] = parts;
         let limit = limit.min(MAX_PAGE).to_string();
-        let detail = remote.get(
+        let detail: Story = remote.get(
             &["streams", source, domain, appname, streamid],
             &[("limit", limit)],
         )?;
@@ -128,11 +128,11 @@ impl StreamsArgs {
         if !confirm(question, self.yes)? {
             return print_line("nothing was rebuilt").map(drop);
         }
-        let answer = remote.post_slow(&["streams", "rebuild"])?;
+        let answer: Count = remote.post(&["streams", "rebuild"], &Nothing {}, SLOW_TIMEOUT)?;
         if self.shown.json {
-            return print_line(&answer.to_string()).map(drop);
+            return print_json(&[answer]);
         }
-        let count = counted(answer["count"].as_u64().unwrap_or_default(), "event");
+        let count = counted(answer.count, "event");
         print_line(&format!("the board of streams was rebuilt from {count}")).map(drop)
     }
 }
@@ -165,19 +165,19 @@ fn newest_changed(
     remote: &Remote,
     query: &[(&'static str, String)],
     limit: usize,
-) -> Result<Vec<Value>, Failed> {
-    let mut items: Vec<Value> = Vec::new();
+) -> Result<Vec<Stream>, Failed> {
+    let mut items: Vec<Stream> = Vec::new();
     let mut after = None;
     loop {
         let mut query = query.to_vec();
         query.push(("limit", MAX_PAGE.to_string()));
-        query.extend(after.map(|after: i64| ("after", after.to_string())));
-        let page = remote.get(&["streams"], &query)?;
-        items.extend(page["items"].as_array().into_iter().flatten().cloned());
+        query.extend(after.map(|after| ("after", after)));
+        let page: Page<Stream> = remote.get(&["streams"], &query)?;
+        items.extend(page.items);
         // Only streams that may be shown are kept, because there may be very many.
         items.sort_by_cached_key(|item| std::cmp::Reverse(changed_at(item)));
         items.truncate(limit);
-        after = next(&page);
+        after = page.next;
         if after.is_none() {
             break;
         }
@@ -187,34 +187,32 @@ fn newest_changed(
 }
 
 /// When the state of a stream began, as far as known.
-fn changed_at(item: &Value) -> Option<Timestamp> {
-    let time = |name: &str| Timestamp::from_rfc3339(item[name].as_str()?);
-    time("since").or_else(|| time("last"))
+fn changed_at(item: &Stream) -> Option<Timestamp> {
+    let time = |time: &Time| Timestamp::from_rfc3339(&time.0);
+    let since = item.since.as_ref().and_then(time);
+    since.or_else(|| time(&item.last))
 }
 
-fn stream_name(item: &Value) -> String {
-    let parts = ["source", "domain", "appname", "streamid"];
-    Value::from_iter(parts.map(|part| item[part].clone())).to_string()
+fn stream_name(item: &Stream) -> (String, [Option<String>; 3]) {
+    let parts = [&item.domain, &item.appname, &item.streamid];
+    (item.source.clone(), parts.map(Clone::clone))
 }
 
 /// The parts of an item whose change is shown.
-fn state(item: &Value) -> String {
-    let parts = ["live", "since", "pushsequence"];
-    Value::from_iter(parts.map(|part| item[part].clone())).to_string()
+fn state(item: &Stream) -> (bool, Option<Time>, Option<String>) {
+    (item.live, item.since.clone(), item.pushsequence.clone())
 }
 
 const HEAD: &[&str] = &["STATE", "SINCE", "SOURCE", "STREAM", "LAST"];
 
 /// The cells below [`HEAD`].
-fn row(item: &Value) -> Vec<String> {
-    let live = item["live"].as_bool().unwrap_or_default();
-    let source = item["source"].as_str().unwrap_or_default();
+fn row(item: &Stream) -> Vec<String> {
     vec![
-        if live { "live" } else { "offline" }.to_owned(),
-        cell(&item["since"]),
-        printable(source.trim_start_matches('/')),
-        stream(item),
-        cell(&item["last"]),
+        if item.live { "live" } else { "offline" }.to_owned(),
+        maybe(item.since.as_ref()),
+        cell(item.source.trim_start_matches('/')),
+        stream([&item.domain, &item.appname, &item.streamid]),
+        cell(&item.last),
     ]
 }
 

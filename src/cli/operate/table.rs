@@ -1,8 +1,8 @@
 //! Text tables.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
-use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 /// The spaces between two columns.
@@ -28,6 +28,11 @@ impl TextTable {
 
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Whether there is nothing below the head.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
     }
 
     /// Returns the lines of the table, at most `width` columns wide. `widths` keeps the widths of
@@ -88,13 +93,13 @@ fn cut(cell: &str, width: usize) -> Cow<'_, str> {
 
 /// The text of a cell, without characters that could control the terminal: the values come from the
 /// internet.
-pub(super) fn cell(value: &Value) -> String {
-    let text = match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    printable(&text)
+pub(super) fn cell(value: impl Display) -> String {
+    printable(&value.to_string())
+}
+
+/// The text of a cell that may have none.
+pub(super) fn maybe(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), cell)
 }
 
 /// Escapes control characters and invisible ones.
@@ -130,36 +135,28 @@ fn is_invisible(letter: char) -> bool {
 }
 
 /// The name of a stream: domain, appname and streamid, as far as known.
-pub(super) fn stream(item: &Value) -> String {
-    let parts = ["domain", "appname", "streamid"];
-    let parts: Vec<_> = parts
-        .iter()
-        .filter_map(|name| item[name].as_str())
-        .collect();
-    if parts.is_empty() {
-        return "-".to_owned();
-    }
-    printable(&parts.join("/"))
+pub(super) fn stream(parts: [&Option<String>; 3]) -> String {
+    let parts: Vec<&str> = parts.into_iter().filter_map(Option::as_deref).collect();
+    maybe(Some(parts.join("/")).filter(|_| !parts.is_empty()))
 }
 
 /// The kind: the CloudEvents type without its common prefix.
-pub(super) fn kind(item: &Value) -> String {
-    let kind = item["type"].as_str().unwrap_or_default();
-    printable(kind.strip_prefix("css.").unwrap_or(kind))
+pub(super) fn kind(event_type: &str) -> String {
+    cell(event_type.strip_prefix("css.").unwrap_or(event_type))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     #[test]
     fn cells_contain_no_control_characters() {
-        let name = json!("a\u{1b}[2Jb\nc\u{202e}d\u{7f}");
-        assert_eq!(cell(&name), "a\\u{1b}[2Jb\\u{a}c\\u{202e}d\\u{7f}");
-        assert_eq!(cell(&json!("推流")), "推流");
-        assert_eq!(cell(&Value::Null), "-");
+        let name = "a\u{1b}[2Jb\nc\u{202e}d\u{7f}";
+        assert_eq!(cell(name), "a\\u{1b}[2Jb\\u{a}c\\u{202e}d\\u{7f}");
+        assert_eq!(cell("推流"), "推流");
+        assert_eq!(maybe(None::<u64>), "-");
     }
 
     #[test]

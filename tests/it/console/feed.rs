@@ -82,3 +82,21 @@ fn what_arrives_while_the_page_is_opened_is_shown_once() {
         true
     );
 }
+
+#[test]
+fn a_page_that_is_too_far_behind_says_so() {
+    let server = TestServer::start(&Settings::with_handlers(FILE_HANDLER));
+    let browser = Browser::start();
+    browser.open(&server.admin_url());
+    browser.wait_for("return document.querySelector('h1')?.textContent === 'Overview'");
+    browser.run(
+        "const Real = window.EventSource;
+         window.EventSource = class extends Real { constructor(...all) { super(...all); window.source = this; } };",
+    );
+    browser.click("Live");
+    browser.wait_for(
+        "return document.querySelector('main [role=status]')?.textContent.startsWith('Watching')",
+    );
+    browser.run("window.source.dispatchEvent(new MessageEvent('skipped', { data: '50001' }))");
+    browser.wait_for("return document.querySelector('main [role=status]').textContent.includes('50001 events are not shown')");
+}

@@ -2,56 +2,44 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::super::table::{TextTable, cell, kind, printable, stream};
+use super::super::table::{TextTable, cell, kind, maybe, stream};
+use crate::api::{Session, Story};
 
 /// The lines of the whole text. Tables have the newest last.
-pub(super) fn lines(detail: &Value, width: Option<usize>) -> Vec<String> {
-    let mut lines = head(detail);
-    let mut part = |table: &TextTable, items: &Value| {
-        if items.as_array().is_some_and(|items| !items.is_empty()) {
+pub(super) fn lines(story: &Story, width: Option<usize>) -> Vec<String> {
+    let mut lines = head(story);
+    for table in [
+        sessions(story),
+        recordings(story),
+        audits(story),
+        snapshot(story),
+        events(story),
+    ] {
+        if !table.is_empty() {
             lines.push(String::new());
             lines.extend(table.lines(&mut Vec::new(), width));
         }
-    };
-    part(&sessions(detail), &detail["sessions"]);
-    part(&recordings(detail), &detail["recordings"]);
-    part(&audits(detail), &detail["audits"]);
-    let snapshot = &detail["last_snapshot"];
-    if !snapshot.is_null() {
-        let mut table = TextTable::new(&["SNAPSHOT", "SIZE", "URL"]);
-        table.row([
-            cell(&snapshot["time"]),
-            size(snapshot),
-            cell(&snapshot["url"]),
-        ]);
-        part(&table, &Value::from_iter([snapshot.clone()]));
     }
-    part(&events(detail), &detail["timeline"]);
     lines
 }
 
-fn head(detail: &Value) -> Vec<String> {
-    let source = detail["source"].as_str().unwrap_or_default();
-    let name = format!(
-        "{} of {}",
-        stream(detail),
-        printable(source.trim_start_matches('/'))
-    );
-    let state = match (detail["live"].as_bool(), detail["since"].as_str()) {
-        (Some(true), Some(since)) => format!("live since {}", printable(since)),
-        (_, Some(since)) => format!("offline since {}", printable(since)),
+fn head(story: &Story) -> Vec<String> {
+    let item = &story.stream;
+    let source = cell(item.source.trim_start_matches('/'));
+    let name = stream([&item.domain, &item.appname, &item.streamid]);
+    let state = match (item.live, &item.since) {
+        (true, Some(since)) => format!("live since {}", cell(since)),
+        (false, Some(since)) => format!("offline since {}", cell(since)),
         (_, None) => "offline, no push is known".to_owned(),
     };
     vec![
-        format!("{name}: {state}"),
-        format!("last event    {}", cell(&detail["last"])),
-        format!("exceptions    {}", cell(&detail["push_exceptions"])),
+        format!("{name} of {source}: {state}"),
+        format!("last event    {}", cell(&item.last)),
+        format!("exceptions    {}", story.push_exceptions),
     ]
 }
 
-fn sessions(detail: &Value) -> TextTable {
+fn sessions(story: &Story) -> TextTable {
     let mut table = TextTable::new(&[
         "START",
         "END",
@@ -62,20 +50,17 @@ fn sessions(detail: &Value) -> TextTable {
         "SESSION",
         "REASON",
     ]);
-    for session in oldest_first(&detail["sessions"]) {
+    for session in story.sessions.iter().rev() {
         // Without a begin, the start is computed from the end and the duration.
-        let about = match session["begin_known"].as_bool() {
-            Some(false) => "~",
-            _ => "",
-        };
+        let about = if session.begin_known { "" } else { "~" };
         table.row([
-            format!("{about}{}", cell(&session["start"])),
-            cell(&session["end"]),
-            lasted(session),
-            cell(&session["push_exceptions"]),
-            cell(&session["pusher"]),
-            size(session),
-            cell(&session["pushsequence"]),
+            format!("{about}{}", cell(&session.start)),
+            maybe(session.end.as_ref()),
+            maybe(session.duration_seconds.map(lasted)),
+            cell(session.push_exceptions),
+            maybe(session.pusher.as_ref()),
+            size(session.width, session.height),
+            maybe(session.pushsequence.as_ref()),
             reason(session),
         ]);
     }
@@ -83,82 +68,79 @@ fn sessions(detail: &Value) -> TextTable {
 }
 
 /// Why a session ended, or that it has not.
-fn reason(session: &Value) -> String {
-    if session["end"].is_null() {
-        let superseded = session["superseded"].as_bool().unwrap_or_default();
-        return if superseded {
+fn reason(session: &Session) -> String {
+    if session.end.is_none() {
+        return if session.superseded {
             "end unknown, a newer session began"
         } else {
             "live"
         }
         .to_owned();
     }
-    let parts = [
-        &session["errcode"],
-        &session["end_reason"],
-        &session["errmsg"],
-    ];
-    let parts = parts.into_iter().filter(|part| !part.is_null()).map(cell);
-    let reason = parts.collect::<Vec<_>>().join(", ");
-    if reason.is_empty() {
-        "-".to_owned()
-    } else {
-        reason
-    }
+    let code = session.errcode.map(|code| code.to_string());
+    let parts = [&code, &session.end_reason, &session.errmsg];
+    let parts: Vec<&str> = parts.into_iter().filter_map(Option::as_deref).collect();
+    maybe(Some(parts.join(", ")).filter(|reason| !reason.is_empty()))
 }
 
-fn lasted(session: &Value) -> String {
-    match session["duration_seconds"].as_f64() {
-        Some(seconds) if seconds >= 0.0 => {
-            humantime::format_duration(Duration::from_secs(seconds.round() as u64)).to_string()
-        }
-        _ => "-".to_owned(),
-    }
+fn lasted(seconds: f64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(seconds.round() as u64))
 }
 
-fn recordings(detail: &Value) -> TextTable {
+fn recordings(story: &Story) -> TextTable {
     let mut table = TextTable::new(&["RECORDING", "START", "END", "ID", "URL"]);
-    for recording in oldest_first(&detail["recordings"]) {
-        let names = ["state", "start", "end", "id", "url"];
-        table.row(names.map(|name| cell(&recording[name])));
+    for recording in story.recordings.iter().rev() {
+        table.row([
+            cell(&recording.state),
+            maybe(recording.start.as_ref()),
+            maybe(recording.end.as_ref()),
+            cell(&recording.id),
+            maybe(recording.url.as_ref()),
+        ]);
     }
     table
 }
 
-fn audits(detail: &Value) -> TextTable {
+fn audits(story: &Story) -> TextTable {
     let mut table = TextTable::new(&["AUDIT", "KIND", "SUGGESTION", "LABEL", "ID"]);
-    for audit in oldest_first(&detail["audits"]) {
+    for audit in story.audits.iter().rev() {
         table.row([
-            cell(&audit["time"]),
-            kind(audit),
-            cell(&audit["suggestion"]),
-            cell(&audit["label"]),
-            cell(&audit["id"]),
+            maybe(audit.time.as_ref()),
+            kind(&audit.r#type),
+            maybe(audit.suggestion.as_ref()),
+            maybe(audit.label.as_ref()),
+            cell(&audit.id),
         ]);
     }
     table
 }
 
-fn events(detail: &Value) -> TextTable {
+fn snapshot(story: &Story) -> TextTable {
+    let mut table = TextTable::new(&["SNAPSHOT", "SIZE", "URL"]);
+    if let Some(snapshot) = &story.last_snapshot {
+        table.row([
+            maybe(snapshot.time.as_ref()),
+            size(snapshot.width, snapshot.height),
+            maybe(snapshot.url.as_ref()),
+        ]);
+    }
+    table
+}
+
+fn events(story: &Story) -> TextTable {
     let mut table = TextTable::new(&["TIME", "KIND", "RECEIVED", "ID"]);
-    for event in oldest_first(&detail["timeline"]) {
+    for event in story.timeline.iter().rev() {
         table.row([
-            cell(&event["time"]),
-            kind(event),
-            cell(&event["receivedtime"]),
-            cell(&event["id"]),
+            maybe(event.time.as_ref()),
+            kind(&event.r#type),
+            cell(&event.receivedtime),
+            cell(&event.id),
         ]);
     }
     table
 }
 
-fn oldest_first(items: &Value) -> impl Iterator<Item = &Value> {
-    items.as_array().into_iter().flatten().rev()
-}
-
-fn size(item: &Value) -> String {
-    match (item["width"].as_i64(), item["height"].as_i64()) {
-        (Some(width), Some(height)) => format!("{width}x{height}"),
-        _ => "-".to_owned(),
-    }
+fn size(width: Option<i64>, height: Option<i64>) -> String {
+    let size = width.zip(height);
+    maybe(size.map(|(width, height)| format!("{width}x{height}")))
 }
