@@ -140,9 +140,11 @@ impl Remote {
                 .text()
                 .await
                 .map_err(|error| self.unreachable(error))?;
-            serde_json::from_str(&text).map_err(|_| {
+            serde_json::from_str(&text).map_err(|error| {
+                // It may quote the answer.
+                let error = printable(&error.to_string());
                 Failed::Run(anyhow!(
-                    "{}: this is not an admin listener of livehook",
+                    "{}: this is not an admin listener of livehook, or of another version ({error})",
                     self.url
                 ))
             })
