@@ -3,6 +3,9 @@
 //!
 //! A member that is one of several words is a text here, so that a command also reads the answer of a
 //! server that knows more words. Members stand in the order in which they are sent.
+//!
+//! A `…View` is what the API shows of a thing. A `…Request` asks for work, and an `…Answer` tells how
+//! that went. The OpenAPI document keeps the short names, because generated clients use them.
 
 mod requests;
 mod streams;
@@ -15,8 +18,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use self::requests::{BackupRequest, Nothing, Recheck, Selection};
-pub(crate) use self::streams::{Audit, Recording, Session, Snapshot, Story, Stream};
+pub(crate) use self::requests::{BackupRequest, EmptyRequest, RecheckRequest, SelectionRequest};
+pub(crate) use self::streams::{
+    AuditView, RecordingView, SessionView, SnapshotView, StoryView, StreamView,
+};
 use crate::dispatch::{DeliveryProgress, HandlerState};
 use crate::event::Seq;
 use crate::metrics::CallbackResult;
@@ -24,11 +29,11 @@ use crate::rejected::Reason;
 
 /// The names of server-sent messages.
 pub(crate) mod message {
-    /// An `Event` that arrived.
+    /// An `EventView` that arrived.
     pub(crate) const EVENT: &str = "event";
-    /// The list of `Handler`s, when it has changed.
+    /// The list of `HandlerView`s, when it has changed.
     pub(crate) const HANDLERS: &str = "handlers";
-    /// A `Stream` that has changed.
+    /// A `StreamView` that has changed.
     pub(crate) const STREAM: &str = "stream";
     /// The number of events that were not sent, because the client is too far behind.
     pub(crate) const SKIPPED: &str = "skipped";
@@ -54,13 +59,13 @@ impl fmt::Display for Time {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, rename = "{T}List")]
-pub(crate) struct Page<T> {
+pub(crate) struct PageView<T> {
     pub items: Vec<T>,
     /// the `after` of the next page
     pub next: Option<String>,
 }
 
-impl<T> Page<T> {
+impl<T> PageView<T> {
     pub(crate) fn of<U>(items: &[U], next: Option<Seq>) -> Self
     where
         T: for<'a> From<&'a U>,
@@ -73,7 +78,8 @@ impl<T> Page<T> {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Event {
+#[schemars(rename = "Event")]
+pub(crate) struct EventView {
     pub specversion: String,
     pub id: String,
     pub source: String,
@@ -98,9 +104,10 @@ pub(crate) struct Event {
 
 // Only commands use it: the server writes an event as a text, in which `data` is as received.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct CloudEvent {
+#[schemars(rename = "CloudEvent")]
+pub(crate) struct CloudEventView {
     #[serde(flatten)]
-    pub event: Event,
+    pub event: EventView,
     /// the part of the typed form that did not fit its type and is as received
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("type" = ["boolean", "string"]))]
@@ -115,7 +122,8 @@ pub(crate) struct CloudEvent {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Delivery {
+#[schemars(rename = "Delivery")]
+pub(crate) struct DeliveryView {
     pub attempts: Option<u32>,
     pub due: Option<Time>,
     pub error: Option<String>,
@@ -127,10 +135,11 @@ pub(crate) struct Delivery {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Handler {
+#[schemars(rename = "Handler")]
+pub(crate) struct HandlerView {
     pub lag_events: u64,
     pub lag_seconds: f64,
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<FailureView>,
     pub last_success: Option<Time>,
     pub name: String,
     pub parked: u64,
@@ -144,21 +153,22 @@ pub(crate) struct Handler {
 
 /// The data of [`message::HANDLERS`].
 #[derive(Debug, Serialize)]
-pub(crate) struct Handlers {
-    pub items: Vec<Handler>,
+pub(crate) struct HandlersView {
+    pub items: Vec<HandlerView>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub(crate) struct Failure {
+pub(crate) struct FailureView {
     pub error: String,
     pub time: Time,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Parked {
+#[schemars(rename = "Parked")]
+pub(crate) struct ParkedView {
     #[serde(flatten)]
-    pub event: Event,
+    pub event: EventView,
     pub attempts: u32,
     pub first_attempt: Option<Time>,
     pub parked_at: Time,
@@ -167,7 +177,8 @@ pub(crate) struct Parked {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct RetryWindow {
+#[schemars(rename = "RetryWindow")]
+pub(crate) struct RetryWindowView {
     pub kind: String,
     pub last: Time,
     pub remaining_seconds: u64,
@@ -179,7 +190,8 @@ pub(crate) struct RetryWindow {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Rejected {
+#[schemars(rename = "Rejected")]
+pub(crate) struct RejectedView {
     pub body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
@@ -196,7 +208,8 @@ pub(crate) struct Rejected {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Count {
+#[schemars(rename = "Count")]
+pub(crate) struct CountAnswer {
     pub count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maybe_another_app: Option<u64>,
@@ -207,12 +220,14 @@ pub(crate) struct Count {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct State {
+#[schemars(rename = "State")]
+pub(crate) struct StateAnswer {
     pub state: String,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Backup {
+#[schemars(rename = "Backup")]
+pub(crate) struct BackupAnswer {
     pub bytes: u64,
     pub dir: PathBuf,
     pub events: u64,
@@ -220,14 +235,16 @@ pub(crate) struct Backup {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct BackupProgress {
+#[schemars(rename = "BackupProgress")]
+pub(crate) struct BackupProgressView {
     pub bytes: u64,
     pub running: bool,
     pub total_bytes: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Error {
+#[schemars(rename = "Error")]
+pub(crate) struct ErrorAnswer {
     pub code: u16,
     pub message: String,
 }

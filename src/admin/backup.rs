@@ -9,10 +9,10 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::body::{Answer, parse_object};
+use super::body::{JsonResult, parse_object};
 use super::query::Fields;
 use super::{Admin, Problem};
-use crate::api::{self, Backup, BackupRequest};
+use crate::api::{BackupAnswer, BackupProgressView, BackupRequest};
 use crate::backup::{BackupError, BackupProgress, back_up};
 
 /// The backup that is being made, if there is one.
@@ -40,7 +40,10 @@ impl RunningBackup {
 }
 
 /// `POST /api/backup`
-pub(super) async fn start(State(admin): State<Arc<Admin>>, body: Bytes) -> Answer<Backup> {
+pub(super) async fn start(
+    State(admin): State<Arc<Admin>>,
+    body: Bytes,
+) -> JsonResult<BackupAnswer> {
     let BackupRequest { dir } = parse_object(&body, "{\"dir\":\"/var/backups/livehook\"}")?;
     if !dir.is_absolute() {
         let problem = "`dir` must be an absolute path on the server's machine";
@@ -60,7 +63,11 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, body: Bytes) -> Answe
     backup.await.unwrap_or(Err(Problem::Broken))
 }
 
-async fn make(admin: &Admin, dir: &Path, progress: Arc<BackupProgress>) -> Answer<Backup> {
+async fn make(
+    admin: &Admin,
+    dir: &Path,
+    progress: Arc<BackupProgress>,
+) -> JsonResult<BackupAnswer> {
     let began = Instant::now();
     tracing::info!(backup.dir = %dir.display(), "a backup begins: retention and deletions wait until it is done");
     let made = back_up(&admin.inbox, admin.ingress.rejected(), dir, progress).await;
@@ -70,7 +77,7 @@ async fn make(admin: &Admin, dir: &Path, progress: Arc<BackupProgress>) -> Answe
     })?;
     let seconds = began.elapsed().as_secs_f64();
     tracing::info!(backup.dir = %dir.display(), backup.events = summary.events, backup.bytes = summary.bytes, seconds, "the backup is done");
-    Ok(Json(Backup {
+    Ok(Json(BackupAnswer {
         dir: dir.to_owned(),
         events: summary.events,
         bytes: summary.bytes,
@@ -94,11 +101,11 @@ fn problem(error: &BackupError) -> Problem {
 pub(super) async fn progress(
     State(admin): State<Arc<Admin>>,
     fields: Fields,
-) -> Answer<api::BackupProgress> {
+) -> JsonResult<BackupProgressView> {
     fields.end()?;
     let running = admin.running_backup.progress();
     let (bytes, total_bytes) = running.as_ref().map_or((0, 0), |progress| progress.bytes());
-    Ok(Json(api::BackupProgress {
+    Ok(Json(BackupProgressView {
         running: running.is_some(),
         bytes,
         total_bytes,

@@ -5,18 +5,18 @@ use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::Problem;
-use crate::api::Count;
+use crate::api::CountAnswer;
 
 /// Status 200 and an object.
-pub(super) type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type JsonResult<T> = Result<Json<T>, Problem>;
 /// Status 202 and a number.
-pub(super) type CountAnswer = Result<(StatusCode, Json<Count>), Problem>;
+pub(super) type CountResult = Result<(StatusCode, Json<CountAnswer>), Problem>;
 
-pub(super) fn count_answer(count: impl Into<Count>) -> CountAnswer {
+pub(super) fn count_answer(count: impl Into<CountAnswer>) -> CountResult {
     Ok((StatusCode::ACCEPTED, Json(count.into())))
 }
 
-impl From<u64> for Count {
+impl From<u64> for CountAnswer {
     fn from(count: u64) -> Self {
         Self {
             count,

@@ -8,8 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::openapi::Document;
 use super::{Admin, backup, events, handlers, openapi, rejected, stream, streams};
 use crate::api::{
-    Backup, BackupProgress, BackupRequest, CloudEvent, Delivery, Event, Handler, Nothing, Page,
-    Parked, Recheck, Rejected, RetryWindow, Selection, State, Story, Stream,
+    BackupAnswer, BackupProgressView, BackupRequest, CloudEventView, DeliveryView, EmptyRequest,
+    EventView, HandlerView, PageView, ParkedView, RecheckRequest, RejectedView, RetryWindowView,
+    SelectionRequest, StateAnswer, StoryView, StreamView,
 };
 
 pub(super) struct Endpoint {
@@ -92,7 +93,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "listEvents",
         summary: "Stored events, without their data",
         query: EVENT_LIST,
-        answer: AnswerForm::Object(of::<Page<Event>>),
+        answer: AnswerForm::Object(of::<PageView<EventView>>),
         route: || get(events::events),
         ..GET
     },
@@ -123,7 +124,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "getEvent",
         summary: "One event as handlers receive it: a CloudEvent",
         query: &["payload"],
-        answer: AnswerForm::Object(of::<CloudEvent>),
+        answer: AnswerForm::Object(of::<CloudEventView>),
         route: || get(events::event),
         ..GET
     },
@@ -139,7 +140,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/events/{id}/deliveries",
         name: "listDeliveries",
         summary: "The delivery of an event at each handler",
-        answer: AnswerForm::Object(of::<Page<Delivery>>),
+        answer: AnswerForm::Object(of::<PageView<DeliveryView>>),
         route: || get(events::deliveries),
         ..GET
     },
@@ -148,7 +149,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "listHandlers",
         summary: "The handlers, their state and their lag",
         query: &["limit", "after", "handler", "state"],
-        answer: AnswerForm::Object(of::<Page<Handler>>),
+        answer: AnswerForm::Object(of::<PageView<HandlerView>>),
         route: || get(handlers::handlers),
         ..GET
     },
@@ -157,7 +158,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "listParked",
         summary: "The parked deliveries of a handler, with their last errors",
         query: EVENT_LIST,
-        answer: AnswerForm::Object(of::<Page<Parked>>),
+        answer: AnswerForm::Object(of::<PageView<ParkedView>>),
         route: || get(handlers::parked),
         ..GET
     },
@@ -165,7 +166,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/replay",
         name: "replay",
         summary: "Deliver events to a handler again, through its filters",
-        body: Body::Required(of::<Selection>),
+        body: Body::Required(of::<SelectionRequest>),
         route: || post(handlers::replay),
         ..POST
     },
@@ -173,7 +174,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/discard",
         name: "discard",
         summary: "Discard parked deliveries for good; with `event`, also one that is still being retried",
-        body: Body::Required(of::<Selection>),
+        body: Body::Required(of::<SelectionRequest>),
         route: || post(handlers::discard),
         ..POST
     },
@@ -181,8 +182,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/pause",
         name: "pauseHandler",
         summary: "Start no more attempts, even after a restart",
-        body: Body::Optional(of::<Nothing>),
-        answer: AnswerForm::Object(of::<State>),
+        body: Body::Optional(of::<EmptyRequest>),
+        answer: AnswerForm::Object(of::<StateAnswer>),
         route: || post(handlers::pause),
         ..POST
     },
@@ -190,8 +191,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/handlers/{name}/resume",
         name: "resumeHandler",
         summary: "Continue after a pause",
-        body: Body::Optional(of::<Nothing>),
-        answer: AnswerForm::Object(of::<State>),
+        body: Body::Optional(of::<EmptyRequest>),
+        answer: AnswerForm::Object(of::<StateAnswer>),
         route: || post(handlers::resume),
         ..POST
     },
@@ -199,7 +200,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/retry-windows",
         name: "listRetryWindows",
         summary: "Kinds whose callbacks are currently refused or cannot be stored, and how long the platform repeats them",
-        answer: AnswerForm::Object(of::<Page<RetryWindow>>),
+        answer: AnswerForm::Object(of::<PageView<RetryWindowView>>),
         route: || get(rejected::retry_windows),
         ..GET
     },
@@ -210,7 +211,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[
             "limit", "after", "order", "reason", "kind", "source", "from", "to",
         ],
-        answer: AnswerForm::Object(of::<Page<Rejected>>),
+        answer: AnswerForm::Object(of::<PageView<RejectedView>>),
         route: || get(rejected::rejected),
         ..GET
     },
@@ -219,7 +220,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "recheckRejected",
         summary: "Accept rejected callbacks that are authentic now: those refused for their signature, with the current keys, \
             and those sent to an unknown URL, if they are authentic for exactly one source",
-        body: Body::Optional(of::<Recheck>),
+        body: Body::Optional(of::<RecheckRequest>),
         route: || post(rejected::recheck),
         ..POST
     },
@@ -230,7 +231,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         query: &[
             "limit", "after", "live", "source", "domain", "stream", "search",
         ],
-        answer: AnswerForm::Object(of::<Page<Stream>>),
+        answer: AnswerForm::Object(of::<PageView<StreamView>>),
         route: || get(streams::streams),
         ..GET
     },
@@ -248,7 +249,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/streams/rebuild",
         name: "rebuildStreams",
         summary: "Rebuild the board from the stored events",
-        body: Body::Optional(of::<Nothing>),
+        body: Body::Optional(of::<EmptyRequest>),
         route: || post(streams::rebuild),
         ..POST
     },
@@ -258,7 +259,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         summary: "One stream with its sessions, recordings, audits, last snapshot and a page of its events, the latest first; \
             `-` stands for an empty part of the path",
         query: &["limit", "after"],
-        answer: AnswerForm::Object(of::<Story>),
+        answer: AnswerForm::Object(of::<StoryView>),
         route: || get(streams::stream),
         ..GET
     },
@@ -268,7 +269,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         summary: "Copy the embedded store into a directory on the server's machine that does not exist or is empty; the answer \
             comes when the backup is done",
         body: Body::Required(of::<BackupRequest>),
-        answer: AnswerForm::Object(of::<Backup>),
+        answer: AnswerForm::Object(of::<BackupAnswer>),
         route: || post(backup::start),
         ..POST
     },
@@ -276,7 +277,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/api/backup",
         name: "getBackupProgress",
         summary: "How far the backup has come that is being made",
-        answer: AnswerForm::Object(of::<BackupProgress>),
+        answer: AnswerForm::Object(of::<BackupProgressView>),
         route: || get(backup::progress),
         ..GET
     },

@@ -9,10 +9,10 @@ use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use css_callbacks::{EventId, Timestamp};
 
-use super::body::{Answer, CountAnswer, count_answer};
+use super::body::{CountResult, JsonResult, count_answer};
 use super::query::Fields;
 use super::{Admin, Problem};
-use crate::api::{self, Count, Delivery, Page, Time};
+use crate::api::{CountAnswer, DeliveryView, EventView, PageView, Time};
 use crate::dispatch::DeliveryReport;
 use crate::event::Event;
 
@@ -20,7 +20,7 @@ use crate::event::Event;
 pub(super) async fn events(
     State(admin): State<Arc<Admin>>,
     mut fields: Fields,
-) -> Answer<Page<api::Event>> {
+) -> JsonResult<PageView<EventView>> {
     let paging = fields.paging()?;
     let filter = fields.event_filter()?;
     let newest_first = fields.newest_first()?;
@@ -29,11 +29,11 @@ pub(super) async fn events(
         .inbox
         .search(filter, paging.after, newest_first, paging.limit)
         .await?;
-    Ok(Json(Page::of(&page.items, page.next)))
+    Ok(Json(PageView::of(&page.items, page.next)))
 }
 
 /// `DELETE /api/events`
-pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) -> CountAnswer {
+pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) -> CountResult {
     let filter = fields.event_filter()?;
     let dry_run = fields.dry_run()?;
     fields.end()?;
@@ -54,7 +54,7 @@ pub(super) async fn delete(State(admin): State<Arc<Admin>>, mut fields: Fields) 
     });
     let deleted = deletion.await.unwrap_or(Err(Problem::Broken))?;
     let told = |count: u64| (deleted.without_appname > 0).then_some(count);
-    count_answer(Count {
+    count_answer(CountAnswer {
         without_appname: told(deleted.without_appname),
         maybe_another_app: told(deleted.maybe_another_app),
         ..deleted.count.into()
@@ -92,11 +92,11 @@ pub(super) async fn deliveries(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
     fields: Fields,
-) -> Answer<Page<Delivery>> {
+) -> JsonResult<PageView<DeliveryView>> {
     fields.end()?;
     let event = find(&admin, &id).await?;
     let reports = admin.dispatch.deliveries(&event).await?;
-    Ok(Json(Page::of(&reports, None)))
+    Ok(Json(PageView::of(&reports, None)))
 }
 
 pub(super) async fn find(admin: &Admin, id: &str) -> Result<Event, Problem> {
@@ -106,7 +106,7 @@ pub(super) async fn find(admin: &Admin, id: &str) -> Result<Event, Problem> {
     ))
 }
 
-impl From<&Event> for api::Event {
+impl From<&Event> for EventView {
     fn from(event: &Event) -> Self {
         let attributes = event.attributes().clone();
         Self {
@@ -127,7 +127,7 @@ impl From<&Event> for api::Event {
     }
 }
 
-impl From<&DeliveryReport> for Delivery {
+impl From<&DeliveryReport> for DeliveryView {
     fn from(report: &DeliveryReport) -> Self {
         let row = report.row.as_ref();
         let attempts = row.map(|row| &row.attempts);

@@ -7,20 +7,23 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use css_callbacks::Timestamp;
 
-use super::body::{Answer, CountAnswer, count_answer, expect_empty, parse_object};
+use super::body::{CountResult, JsonResult, count_answer, expect_empty, parse_object};
 use super::events::find;
 use super::query::Fields;
 use super::{Admin, Problem};
-use crate::api::{self, Count, Failure, Handler, Page, Parked, Time};
+use crate::api::{
+    CountAnswer, FailureView, HandlerView, PageView, ParkedView, SelectionRequest, StateAnswer,
+    Time,
+};
 use crate::dispatch::{HandlerReport, HandlerState};
 use crate::event::Seq;
-use crate::inbox::delivery::{self, Selection};
+use crate::inbox::delivery::{Parked, Selection};
 
 /// `GET /api/handlers`
 pub(super) async fn handlers(
     State(admin): State<Arc<Admin>>,
     mut fields: Fields,
-) -> Answer<Page<Handler>> {
+) -> JsonResult<PageView<HandlerView>> {
     let paging = fields.paging()?;
     let name = fields.handler();
     let state = fields.handler_state()?;
@@ -34,7 +37,7 @@ pub(super) async fn handlers(
     let begin = begin.unwrap_or(0).min(reports.len());
     let end = reports.len().min(begin + paging.limit);
     let next = (end < reports.len()).then(|| Seq::try_from(end).unwrap_or(Seq::MAX));
-    Ok(Json(Page::of(&reports[begin..end], next)))
+    Ok(Json(PageView::of(&reports[begin..end], next)))
 }
 
 /// `GET /api/handlers/{name}/parked`
@@ -42,7 +45,7 @@ pub(super) async fn parked(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     mut fields: Fields,
-) -> Answer<Page<Parked>> {
+) -> JsonResult<PageView<ParkedView>> {
     let paging = fields.paging()?;
     let newest_first = fields.newest_first()?;
     let filter = fields.event_filter()?;
@@ -52,7 +55,7 @@ pub(super) async fn parked(
         .inbox
         .search_parked(handler, &filter, paging.after, newest_first, paging.limit)
         .await?;
-    Ok(Json(Page::of(&page.items, page.next)))
+    Ok(Json(PageView::of(&page.items, page.next)))
 }
 
 /// `POST /api/handlers/{name}/replay`
@@ -60,7 +63,7 @@ pub(super) async fn replay(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> CountAnswer {
+) -> CountResult {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
     // Read before the replay: meanwhile retention can only remove events, never add older ones.
     let oldest = match selection {
@@ -76,7 +79,7 @@ pub(super) async fn replay(
     if !dry_run {
         tracing::info!(handler.name = name, count, "a replay was asked for");
     }
-    count_answer(Count {
+    count_answer(CountAnswer {
         oldest: oldest.map(Time::from),
         ..count.into()
     })
@@ -87,7 +90,7 @@ pub(super) async fn discard(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> CountAnswer {
+) -> CountResult {
     let (selection, dry_run) = selection(&admin, &name, &body).await?;
     let count = admin.dispatch.discard(&name, selection, dry_run).await?;
     if !dry_run {
@@ -101,7 +104,7 @@ pub(super) async fn pause(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Answer<api::State> {
+) -> JsonResult<StateAnswer> {
     set_paused(&admin, &name, &body, HandlerState::Paused).await
 }
 
@@ -110,7 +113,7 @@ pub(super) async fn resume(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Answer<api::State> {
+) -> JsonResult<StateAnswer> {
     set_paused(&admin, &name, &body, HandlerState::Running).await
 }
 
@@ -119,7 +122,7 @@ async fn set_paused(
     name: &str,
     body: &[u8],
     state: HandlerState,
-) -> Answer<api::State> {
+) -> JsonResult<StateAnswer> {
     admin.dispatch.id(name)?;
     expect_empty(body)?;
     let is_paused = state == HandlerState::Paused;
@@ -130,7 +133,7 @@ async fn set_paused(
         handler.state = state,
         "a handler was paused or resumed"
     );
-    Ok(Json(api::State {
+    Ok(Json(StateAnswer {
         state: state.to_owned(),
     }))
 }
@@ -141,7 +144,7 @@ async fn selection(
     body: &[u8],
 ) -> Result<(Selection, bool), Problem> {
     admin.dispatch.id(handler)?;
-    let asked: api::Selection = parse_object(body, "{\"parked\":true}")?;
+    let asked: SelectionRequest = parse_object(body, "{\"parked\":true}")?;
     let time = |name: &str, time: &Time| {
         let time = Timestamp::from_rfc3339(&time.0);
         time.ok_or_else(|| {
@@ -170,7 +173,7 @@ async fn selection(
     Ok((selection, asked.dry_run))
 }
 
-impl From<&HandlerReport> for Handler {
+impl From<&HandlerReport> for HandlerView {
     fn from(report: &HandlerReport) -> Self {
         let failure = report.last.failure.as_ref();
         Self {
@@ -184,7 +187,7 @@ impl From<&HandlerReport> for Handler {
             parked: report.rows.parked,
             replaying: report.rows.replaying,
             last_success: report.last.success.map(Time::from),
-            last_failure: failure.map(|(time, error)| Failure {
+            last_failure: failure.map(|(time, error)| FailureView {
                 time: (*time).into(),
                 error: error.clone(),
             }),
@@ -192,8 +195,8 @@ impl From<&HandlerReport> for Handler {
     }
 }
 
-impl From<&delivery::Parked> for Parked {
-    fn from(parked: &delivery::Parked) -> Self {
+impl From<&Parked> for ParkedView {
+    fn from(parked: &Parked) -> Self {
         Self {
             event: (&parked.event).into(),
             attempts: parked.attempts.count,

@@ -11,10 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::body::Answer;
+use super::body::JsonResult;
 use super::endpoints::{AnswerForm, Body, ENDPOINTS, Endpoint};
 use super::query::{DEFAULT_LIMIT, Fields, MAX_LIMIT};
-use crate::api::{Count, Error};
+use crate::api::{CountAnswer, ErrorAnswer};
 use crate::dispatch::HandlerState;
 use crate::rejected::Reason;
 
@@ -24,7 +24,7 @@ pub(super) struct Document(Map<String, Value>);
 static DOCUMENT: LazyLock<Document> = LazyLock::new(describe);
 
 /// `GET /api/openapi.json`
-pub(super) async fn document(fields: Fields) -> Answer<&'static Document> {
+pub(super) async fn document(fields: Fields) -> JsonResult<&'static Document> {
     fields.end()?;
     Ok(Json(&DOCUMENT))
 }
@@ -110,7 +110,7 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     let json_of = |schema: Schema| json!({ "application/json": { "schema": schema } });
     let (status, content) = match endpoint.answer {
         AnswerForm::Object(schema) => ("200", json_of(schema(generator))),
-        AnswerForm::Count => ("202", json_of(generator.subschema_for::<Count>())),
+        AnswerForm::Count => ("202", json_of(generator.subschema_for::<CountAnswer>())),
         AnswerForm::Bytes => {
             let bytes = json!({ "type": "string", "format": "binary" });
             (
@@ -130,7 +130,7 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
         "parameters": parameters,
         "responses": {
             status: { "description": "success", "content": content },
-            "default": { "description": "the reason for the failure", "content": json_of(generator.subschema_for::<Error>()) },
+            "default": { "description": "the reason for the failure", "content": json_of(generator.subschema_for::<ErrorAnswer>()) },
         },
     });
     let (schema, required) = match endpoint.body {

@@ -8,39 +8,39 @@ use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::body::{Answer, CountAnswer, count_answer, parse_object};
+use super::body::{CountResult, JsonResult, count_answer, parse_object};
 use super::query::Fields;
 use super::{Admin, Problem};
-use crate::api::{Page, Recheck, Rejected, RetryWindow};
-use crate::ingress;
+use crate::api::{PageView, RecheckRequest, RejectedView, RetryWindowView};
+use crate::ingress::RetryWindow;
 use crate::rejected::RejectedEntry;
 
 /// `GET /api/retry-windows`
 pub(super) async fn retry_windows(
     State(admin): State<Arc<Admin>>,
     fields: Fields,
-) -> Answer<Page<RetryWindow>> {
+) -> JsonResult<PageView<RetryWindowView>> {
     fields.end()?;
-    Ok(Json(Page::of(&admin.ingress.retry_windows(), None)))
+    Ok(Json(PageView::of(&admin.ingress.retry_windows(), None)))
 }
 
 /// `GET /api/rejected`
 pub(super) async fn rejected(
     State(admin): State<Arc<Admin>>,
     mut fields: Fields,
-) -> Answer<Page<Rejected>> {
+) -> JsonResult<PageView<RejectedView>> {
     let paging = fields.paging()?;
     let mut wanted = fields.refused()?;
     fields.end()?;
     wanted.after = paging.after;
     let page = admin.ingress.rejected().page(wanted, paging.limit).await?;
-    Ok(Json(Page::of(&page.items, page.next)))
+    Ok(Json(PageView::of(&page.items, page.next)))
 }
 
 /// `POST /api/rejected/recheck`
-pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> CountAnswer {
-    let asked: Recheck = match body.trim_ascii() {
-        [] => Recheck::default(),
+pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> CountResult {
+    let asked: RecheckRequest = match body.trim_ascii() {
+        [] => RecheckRequest::default(),
         body => parse_object(body, "{\"source\":\"css\"}")?,
     };
     if let Some(source) = &asked.source
@@ -61,7 +61,7 @@ pub(super) async fn recheck(State(admin): State<Arc<Admin>>, body: Bytes) -> Cou
     count_answer(count)
 }
 
-impl From<&RejectedEntry> for Rejected {
+impl From<&RejectedEntry> for RejectedView {
     fn from(entry: &RejectedEntry) -> Self {
         let (body, body_base64) = match entry
             .body
@@ -88,8 +88,8 @@ impl From<&RejectedEntry> for Rejected {
     }
 }
 
-impl From<&ingress::RetryWindow> for RetryWindow {
-    fn from(window: &ingress::RetryWindow) -> Self {
+impl From<&RetryWindow> for RetryWindowView {
+    fn from(window: &RetryWindow) -> Self {
         Self {
             source: window.source.to_string(),
             kind: window.kind.slug().to_owned(),

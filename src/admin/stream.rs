@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::query::{self, Fields};
 use super::{Admin, Problem};
-use crate::api::{self, Handler, Handlers, message};
+use crate::api::{EventView, HandlerView, HandlersView, message};
 use crate::event::{Event, Seq};
 use crate::inbox::StoreError;
 use crate::inbox::query::EventFilter;
@@ -92,7 +92,7 @@ impl EventFeed {
         let mut can_read = true;
         loop {
             if let Some(event) = self.unsent.pop_front() {
-                return json_message(message::EVENT, event.seq(), &api::Event::from(&event));
+                return json_message(message::EVENT, event.seq(), &EventView::from(&event));
             }
             let newest = *self.committed.borrow_and_update();
             if newest - self.after > MAX_BEHIND {
@@ -137,8 +137,8 @@ impl EventFeed {
 
     async fn changed_handlers(&mut self) -> Option<Message> {
         let reports = self.admin.dispatch.report().await.ok()?;
-        let items = reports.iter().map(Handler::from).collect();
-        let handlers = serde_json::to_string(&Handlers { items }).ok()?;
+        let items = reports.iter().map(HandlerView::from).collect();
+        let handlers = serde_json::to_string(&HandlersView { items }).ok()?;
         if handlers == self.handlers {
             return None;
         }

@@ -17,14 +17,17 @@ use futures_util::stream::unfold;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::body::{Answer, CountAnswer, count_answer, expect_empty};
+use super::body::{CountResult, JsonResult, count_answer, expect_empty};
 use super::query::{self, Fields};
 use super::stream::{json_message, keep_alive, take_place};
 use super::{Admin, Problem};
-use crate::api::{self, Audit, Page, Recording, Session, Snapshot, Story, Stream, Time, message};
+use crate::api::{
+    AuditView, EventView, PageView, RecordingView, SessionView, SnapshotView, StoryView,
+    StreamView, Time, message,
+};
 use crate::event::Event;
 use crate::stream::{StreamKey, StreamQuery, StreamRow};
-use crate::streams::{self, SessionDetail, StreamDetail};
+use crate::streams::{Recording, SessionDetail, StreamDetail};
 
 /// How often the board is asked for changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,7 +38,7 @@ const READ_BATCH: usize = 500;
 pub(super) async fn streams(
     State(admin): State<Arc<Admin>>,
     mut fields: Fields,
-) -> Answer<Page<Stream>> {
+) -> JsonResult<PageView<StreamView>> {
     let paging = fields.paging()?;
     let wanted = fields.streams()?;
     fields.end()?;
@@ -43,7 +46,7 @@ pub(super) async fn streams(
         .board
         .list(wanted, paging.after.unwrap_or(0), paging.limit)
         .await?;
-    Ok(Json(Page::of(&page.items, page.next)))
+    Ok(Json(PageView::of(&page.items, page.next)))
 }
 
 /// `GET /api/streams/{source}/{domain}/{appname}/{streamid}`
@@ -51,7 +54,7 @@ pub(super) async fn stream(
     State(admin): State<Arc<Admin>>,
     Path((source, domain, appname, streamid)): Path<(String, String, String, String)>,
     mut fields: Fields,
-) -> Answer<Story> {
+) -> JsonResult<StoryView> {
     let paging = fields.paging()?;
     fields.end()?;
     let literal = StreamKey {
@@ -86,7 +89,7 @@ pub(super) async fn stream(
 }
 
 /// `POST /api/streams/rebuild`
-pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> CountAnswer {
+pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> CountResult {
     expect_empty(&body)?;
     // A task of its own: the rebuild finishes even if the client disconnects.
     let rebuilding = tokio::spawn(async move { admin.board.rebuild().await });
@@ -95,7 +98,7 @@ pub(super) async fn rebuild(State(admin): State<Arc<Admin>>, body: Bytes) -> Cou
     count_answer(count)
 }
 
-impl From<&StreamRow> for Stream {
+impl From<&StreamRow> for StreamView {
     fn from(stream: &StreamRow) -> Self {
         let known = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         Self {
@@ -111,7 +114,7 @@ impl From<&StreamRow> for Stream {
     }
 }
 
-impl From<&StreamDetail> for Story {
+impl From<&StreamDetail> for StoryView {
     fn from(detail: &StreamDetail) -> Self {
         Self {
             stream: (&detail.stream).into(),
@@ -120,16 +123,16 @@ impl From<&StreamDetail> for Story {
             last_snapshot: detail.snapshot.as_ref().map(snapshot),
             recordings: detail.recordings.iter().map(recording).collect(),
             audits: detail.audits.iter().map(audit).collect(),
-            timeline: detail.timeline.iter().map(api::Event::from).collect(),
+            timeline: detail.timeline.iter().map(EventView::from).collect(),
             next: detail.next.map(|next| next.to_string()),
         }
     }
 }
 
-fn session(detail: &SessionDetail) -> Session {
+fn session(detail: &SessionDetail) -> SessionView {
     let session = &detail.session;
     let end = session.end.map(|(end, _)| end);
-    Session {
+    SessionView {
         pushsequence: session.sequence.clone(),
         start: session.start.into(),
         begin_known: session.begin.is_some(),
@@ -146,8 +149,8 @@ fn session(detail: &SessionDetail) -> Session {
     }
 }
 
-fn recording(recording: &streams::Recording) -> Recording {
-    Recording {
+fn recording(recording: &Recording) -> RecordingView {
+    RecordingView {
         id: recording.id.clone(),
         state: recording.state.clone(),
         open: recording.open,
@@ -157,13 +160,13 @@ fn recording(recording: &streams::Recording) -> Recording {
     }
 }
 
-fn snapshot(event: &Event) -> Snapshot {
+fn snapshot(event: &Event) -> SnapshotView {
     let picture = match event.payload() {
         Ok(Payload::Snapshot(picture)) => Some(picture),
         _ => None,
     };
     let picture = picture.as_ref();
-    Snapshot {
+    SnapshotView {
         id: event.id().to_string(),
         time: event.attributes().time.map(Time::from),
         url: picture.and_then(|picture| picture.pic_full_url.clone().or(picture.pic_url.clone())),
@@ -172,13 +175,13 @@ fn snapshot(event: &Event) -> Snapshot {
     }
 }
 
-fn audit(event: &Event) -> Audit {
+fn audit(event: &Event) -> AuditView {
     let (suggestion, label) = match event.payload() {
         Ok(Payload::ImageAudit(audit)) => (audit.suggestion, audit.label),
         Ok(Payload::AudioAudit(audit)) => (audit.suggestion, audit.label),
         _ => (None, None),
     };
-    Audit {
+    AuditView {
         id: event.id().to_string(),
         r#type: event.kind().event_type().to_owned(),
         time: event.attributes().time.map(Time::from),
@@ -230,7 +233,7 @@ impl StreamFeed {
     async fn next(&mut self) -> Option<Message> {
         loop {
             if let Some(stream) = self.unsent.pop_front() {
-                return json_message(message::STREAM, stream.revision, &Stream::from(&stream));
+                return json_message(message::STREAM, stream.revision, &StreamView::from(&stream));
             }
             self.polls.tick().await;
             // A failed read is logged by the board.

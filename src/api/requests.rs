@@ -10,7 +10,8 @@ use super::Time;
 /// Selects deliveries: exactly one of `event`, `parked`, and `from` with `to` is given.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Selection {
+#[schemars(rename = "Selection")]
+pub(crate) struct SelectionRequest {
     /// only the event with this id
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
@@ -31,7 +32,8 @@ pub(crate) struct Selection {
 /// Rejected callbacks to check again: without `source`, those of all sources.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Recheck {
+#[schemars(rename = "Recheck")]
+pub(crate) struct RecheckRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -47,5 +49,5 @@ pub(crate) struct BackupRequest {
 
 // The body of a request that takes no fields.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("maxProperties" = 0))]
-pub(crate) struct Nothing {}
+#[schemars(rename = "Nothing", extend("maxProperties" = 0))]
+pub(crate) struct EmptyRequest {}

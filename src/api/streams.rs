@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Time};
+use super::{EventView, Time};
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Stream {
+#[schemars(rename = "Stream")]
+pub(crate) struct StreamView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -22,21 +23,22 @@ pub(crate) struct Stream {
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Story {
+#[schemars(rename = "Story")]
+pub(crate) struct StoryView {
     #[serde(flatten)]
-    pub stream: Stream,
-    pub audits: Vec<Audit>,
-    pub last_snapshot: Option<Snapshot>,
+    pub stream: StreamView,
+    pub audits: Vec<AuditView>,
+    pub last_snapshot: Option<SnapshotView>,
     pub next: Option<String>,
     pub push_exceptions: u64,
-    pub recordings: Vec<Recording>,
-    pub sessions: Vec<Session>,
-    pub timeline: Vec<Event>,
+    pub recordings: Vec<RecordingView>,
+    pub sessions: Vec<SessionView>,
+    pub timeline: Vec<EventView>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub(crate) struct Session {
+pub(crate) struct SessionView {
     pub begin_known: bool,
     pub duration_seconds: Option<f64>,
     pub end: Option<Time>,
@@ -54,7 +56,7 @@ pub(crate) struct Session {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub(crate) struct Snapshot {
+pub(crate) struct SnapshotView {
     pub height: Option<i64>,
     pub id: String,
     pub time: Option<Time>,
@@ -64,7 +66,7 @@ pub(crate) struct Snapshot {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub(crate) struct Recording {
+pub(crate) struct RecordingView {
     pub end: Option<Time>,
     pub id: String,
     pub open: bool,
@@ -75,7 +77,7 @@ pub(crate) struct Recording {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub(crate) struct Audit {
+pub(crate) struct AuditView {
     pub id: String,
     pub label: Option<String>,
     pub suggestion: Option<String>,

@@ -30,7 +30,7 @@ pub(super) use self::replay::ReplayArgs;
 pub(super) use self::streams::StreamsArgs;
 use self::table::TextTable;
 use super::Failed;
-use crate::api::Page;
+use crate::api::PageView;
 
 /// The most items of one page, as on the server.
 const MAX_PAGE: usize = 1000;
@@ -107,7 +107,7 @@ fn newest<T: DeserializeOwned>(
         query.push(("order", "newest".to_owned()));
         query.push(("limit", MAX_PAGE.min(limit - items.len()).to_string()));
         query.extend(after.map(|after| ("after", after)));
-        let page: Page<T> = remote.get(path, &query)?;
+        let page: PageView<T> = remote.get(path, &query)?;
         items.extend(page.items);
         after = page.next;
         if after.is_none() {

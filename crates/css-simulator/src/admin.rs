@@ -32,7 +32,7 @@ pub(super) struct AdminClient {
 
 /// A page of a list.
 #[derive(Deserialize)]
-struct Page<T> {
+struct ListPage<T> {
     items: Vec<T>,
     next: Option<String>,
 }
@@ -86,7 +86,7 @@ impl AdminClient {
             if status != StatusCode::OK {
                 bail!(self.not_livehook(format_args!("it answers {status}")));
             }
-            let page: Page<T> = serde_json::from_slice(&answer.body).map_err(|error| {
+            let page: ListPage<T> = serde_json::from_slice(&answer.body).map_err(|error| {
                 anyhow!(self.not_livehook(format_args!("it answers {status}: {error}")))
             })?;
             all.extend(page.items);

@@ -70,7 +70,7 @@ impl fmt::Display for Difference {
 
 /// An item of the list of streams, as far as it is read.
 #[derive(Deserialize)]
-struct Listed {
+struct ListedStream {
     #[serde(flatten)]
     name: StreamName,
     live: bool,
@@ -150,7 +150,7 @@ impl LiveBoard {
 
     async fn list(&self, timeout: Duration) -> anyhow::Result<BTreeMap<StreamName, ExpectedState>> {
         let fields = [("source", &*self.source)];
-        let items: Vec<Listed> = self.admin.list("/api/streams", &fields, timeout).await?;
+        let items: Vec<ListedStream> = self.admin.list("/api/streams", &fields, timeout).await?;
         let items = items.into_iter().map(|item| {
             let state = ExpectedState {
                 live: item.live,

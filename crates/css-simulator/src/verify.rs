@@ -51,7 +51,7 @@ pub struct StoreFindings {
 
 /// An item of the list of stored events, as far as it is read.
 #[derive(Deserialize)]
-struct Listed {
+struct ListedEvent {
     id: EventId,
     r#type: String,
 }
@@ -165,7 +165,7 @@ impl Verifier {
     }
 
     /// Returns everything that was stored since the start.
-    async fn list(&self, baseline: &Baseline) -> anyhow::Result<Vec<Listed>> {
+    async fn list(&self, baseline: &Baseline) -> anyhow::Result<Vec<ListedEvent>> {
         let from = baseline.from.to_string();
         let fields = [("source", &*self.source), ("from", &from)];
         let list = self.admin.list("/api/events", &fields, RESTART_TIMEOUT);
@@ -175,7 +175,7 @@ impl Verifier {
     /// Returns the digest of each stored event that must be compared; none if it is not stored.
     async fn digests(
         self: &Arc<Self>,
-        listed: &[Listed],
+        listed: &[ListedEvent],
         entries: &[SentEvent],
     ) -> anyhow::Result<HashMap<EventId, Option<BodyDigest>>> {
         let known = entries.iter().filter_map(|entry| entry.identity.id);
@@ -222,7 +222,7 @@ impl Verifier {
 /// Counts how often each content is stored under a random id.
 fn count_random_ids(
     entries: &[SentEvent],
-    listed: &[Listed],
+    listed: &[ListedEvent],
     digests: &HashMap<EventId, Option<BodyDigest>>,
 ) -> HashMap<BodyDigest, u64> {
     let mut times: HashMap<BodyDigest, u64> = entries

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::remote::{ANSWER_TIMEOUT, Access, Remote};
 use super::table::cell;
 use super::{counted, print_json, print_line};
-use crate::api::{self, Backup, BackupRequest};
+use crate::api::{BackupAnswer, BackupProgressView, BackupRequest};
 use crate::backup::{BackupError, BackupProgress, BackupSummary, back_up};
 use crate::cli::Failed;
 use crate::clock::Clock;
@@ -70,7 +70,7 @@ impl BackupArgs {
     }
 
     /// Has the server make the backup.
-    fn ask(&self, dir: &Path, file: &Path) -> Result<Backup, Failed> {
+    fn ask(&self, dir: &Path, file: &Path) -> Result<BackupAnswer, Failed> {
         let remote = Remote::find(&self.access, file).map_err(Failed::Setup)?;
         if dir.to_str().is_none() {
             return Err(Failed::Setup(anyhow!(
@@ -85,7 +85,7 @@ impl BackupArgs {
         let look = async || {
             let progress = remote.ask(Method::GET, path, &[], None, ANSWER_TIMEOUT);
             // The answer to the backup itself tells what is wrong.
-            let progress: api::BackupProgress = progress.await.ok()?;
+            let progress: BackupProgressView = progress.await.ok()?;
             Some((progress.bytes, progress.total_bytes))
         };
         // It takes as long as it takes.
@@ -93,7 +93,7 @@ impl BackupArgs {
         remote.block_on(show_while(backup, look))
     }
 
-    fn print(&self, answer: &Backup) -> Result<(), Failed> {
+    fn print(&self, answer: &BackupAnswer) -> Result<(), Failed> {
         if self.json {
             return print_json(&[answer]);
         }
@@ -109,7 +109,11 @@ impl BackupArgs {
 }
 
 /// Opens the store and makes the backup.
-fn make(dir: &Path, settings: &InboxSettings, own: &SqliteSettings) -> Result<Backup, Failed> {
+fn make(
+    dir: &Path,
+    settings: &InboxSettings,
+    own: &SqliteSettings,
+) -> Result<BackupAnswer, Failed> {
     check_store(own).map_err(Failed::Setup)?;
     let began = Instant::now();
     let summary = runtime()?.block_on(async {
@@ -119,7 +123,7 @@ fn make(dir: &Path, settings: &InboxSettings, own: &SqliteSettings) -> Result<Ba
         show_while(open_and_back_up(dir, settings, own, progress), look).await
     });
     let BackupSummary { events, bytes } = summary?;
-    Ok(Backup {
+    Ok(BackupAnswer {
         dir: dir.to_owned(),
         events,
         bytes,

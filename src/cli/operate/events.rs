@@ -11,7 +11,7 @@ use super::query::{ListArgs, ReceivedArgs, StreamArgs};
 use super::remote::Remote;
 use super::table::{cell, kind, printable, printable_json, stream};
 use super::{Operate, confirm, counted, json_line, newest, print_line};
-use crate::api::{CloudEvent, Count, Event, message};
+use crate::api::{CloudEventView, CountAnswer, EventView, message};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub(in crate::cli) struct EventsArgs {
 impl Operate for EventsArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         if let Some(id) = &self.id {
-            let event: CloudEvent = remote.get(&["events", id], &[])?;
+            let event: CloudEventView = remote.get(&["events", id], &[])?;
             let event = json!(event);
             let text = match self.shown.json {
                 true => event.to_string(),
@@ -73,7 +73,7 @@ impl Operate for EventsArgs {
             return Ok(());
         };
         let mut known: HashSet<String> = items.iter().map(|item| item.id.clone()).collect();
-        remote.block_on(messages.each(message::EVENT, |item: Event| {
+        remote.block_on(messages.each(message::EVENT, |item: EventView| {
             if known.remove(&item.id) {
                 Ok(true)
             } else {
@@ -95,7 +95,7 @@ impl EventsArgs {
         let ask = |dry_run: bool| {
             let mut query = query.clone();
             query.push(("dry_run", dry_run.to_string()));
-            let answer: Count = remote.delete(&["events"], &query)?;
+            let answer: CountAnswer = remote.delete(&["events"], &query)?;
             let count = counted(answer.count, "event");
             let nameless = match (answer.without_appname, answer.maybe_another_app) {
                 (None, _) => String::new(),
@@ -128,7 +128,7 @@ impl EventsArgs {
 const HEAD: &[&str] = &["RECEIVED", "KIND", "SOURCE", "STREAM", "ID"];
 
 /// The cells below [`HEAD`].
-fn row(item: &Event) -> Vec<String> {
+fn row(item: &EventView) -> Vec<String> {
     vec![
         cell(&item.receivedtime),
         kind(&item.r#type),

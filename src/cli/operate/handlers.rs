@@ -9,7 +9,7 @@ use super::query::{ListArgs, ReceivedArgs, StreamArgs};
 use super::remote::{ANSWER_TIMEOUT, Remote};
 use super::table::{TextTable, cell, kind, maybe, stream};
 use super::{MAX_PAGE, Operate, newest, print_json, print_line, print_table};
-use crate::api::{Handler, Nothing, Page, Parked, State};
+use crate::api::{EmptyRequest, HandlerView, PageView, ParkedView, StateAnswer};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -29,8 +29,8 @@ impl Operate for HandlersArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         for (name, what) in [(&self.pause, "pause"), (&self.resume, "resume")] {
             if let Some(name) = name {
-                let answer: State =
-                    remote.post(&["handlers", name, what], &Nothing {}, ANSWER_TIMEOUT)?;
+                let answer: StateAnswer =
+                    remote.post(&["handlers", name, what], &EmptyRequest {}, ANSWER_TIMEOUT)?;
                 return print_line(&format!("{name}: {}", cell(&answer.state))).map(drop);
             }
         }
@@ -88,7 +88,7 @@ pub(in crate::cli) struct ParkedArgs {
 struct ParkedAt {
     handler: String,
     #[serde(flatten)]
-    parked: Parked,
+    parked: ParkedView,
 }
 
 impl Operate for ParkedArgs {
@@ -130,7 +130,8 @@ impl Operate for ParkedArgs {
     }
 }
 
-fn all(remote: &Remote) -> Result<Vec<Handler>, Failed> {
-    let page: Page<Handler> = remote.get(&["handlers"], &[("limit", MAX_PAGE.to_string())])?;
+fn all(remote: &Remote) -> Result<Vec<HandlerView>, Failed> {
+    let page: PageView<HandlerView> =
+        remote.get(&["handlers"], &[("limit", MAX_PAGE.to_string())])?;
     Ok(page.items)
 }

@@ -6,7 +6,7 @@ use super::query::{ListArgs, ReceivedArgs, reason};
 use super::remote::{ANSWER_TIMEOUT, Remote};
 use super::table::{TextTable, cell, maybe};
 use super::{Operate, counted, newest, print_json, print_line, print_table};
-use crate::api::{Count, Recheck, Rejected};
+use crate::api::{CountAnswer, RecheckRequest, RejectedView};
 use crate::cli::Failed;
 use crate::rejected::Reason;
 
@@ -38,7 +38,8 @@ impl Operate for RejectedArgs {
             self.reason
                 .map(|reason| ("reason", reason.slug().to_owned())),
         );
-        let items: Vec<Rejected> = newest(remote, &["rejected"], &query, self.shown.limit(false)?)?;
+        let items: Vec<RejectedView> =
+            newest(remote, &["rejected"], &query, self.shown.limit(false)?)?;
         if self.shown.json {
             return print_json(&items);
         }
@@ -62,11 +63,11 @@ impl Operate for RejectedArgs {
 
 impl RejectedArgs {
     fn recheck(&self, remote: &Remote) -> Result<(), Failed> {
-        let body = Recheck {
+        let body = RecheckRequest {
             source: self.received.source.clone(),
             dry_run: self.dry_run,
         };
-        let answer: Count = remote.post(&["rejected", "recheck"], &body, ANSWER_TIMEOUT)?;
+        let answer: CountAnswer = remote.post(&["rejected", "recheck"], &body, ANSWER_TIMEOUT)?;
         if self.shown.json {
             return print_json(&[answer]);
         }

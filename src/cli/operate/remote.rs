@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::table::printable;
 use crate::admin::settings::AdminConfig;
-use crate::api::Error;
+use crate::api::ErrorAnswer;
 use crate::cli::Failed;
 use crate::cli::health::local;
 use crate::config::{Config, environment};
@@ -194,7 +194,7 @@ impl Remote {
             return Ok(response);
         }
         let text = response.text().await.unwrap_or_default();
-        let said: Option<Error> = serde_json::from_str(&text).ok();
+        let said: Option<ErrorAnswer> = serde_json::from_str(&text).ok();
         let problem = match (status, said) {
             (StatusCode::UNAUTHORIZED, _) => anyhow!(
                 "{}: the token is wrong or missing; give the token of its [admin] with --admin-token-file, or its configuration with --config",

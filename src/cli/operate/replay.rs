@@ -12,7 +12,7 @@ use super::query::time;
 use super::remote::{ANSWER_TIMEOUT, Remote};
 use super::table::cell;
 use super::{Operate, confirm, counted, print_line};
-use crate::api::{Count, Handler, Page, Selection, Time};
+use crate::api::{CountAnswer, HandlerView, PageView, SelectionRequest, Time};
 use crate::cli::Failed;
 use crate::clock::Clock;
 use crate::dispatch::HandlerState;
@@ -56,7 +56,7 @@ impl Operate for ReplayArgs {
     fn run(&self, remote: &Remote) -> Result<(), Failed> {
         let now = || Clock::system().now();
         let to = self.from.map(|_| self.to.unwrap_or_else(now));
-        let mut body = Selection {
+        let mut body = SelectionRequest {
             event: self.event.clone(),
             parked: self.parked.then_some(true),
             from: self.from.map(Time::from),
@@ -64,8 +64,8 @@ impl Operate for ReplayArgs {
             dry_run: true,
         };
         let path = ["handlers", &*self.handler, "replay"];
-        let ask = |body: &Selection| {
-            let answer: Count = remote.post(&path, body, ANSWER_TIMEOUT)?;
+        let ask = |body: &SelectionRequest| {
+            let answer: CountAnswer = remote.post(&path, body, ANSWER_TIMEOUT)?;
             // The server names its oldest event if the range begins before it.
             let oldest = match &answer.oldest {
                 None => String::new(),
@@ -112,7 +112,7 @@ impl ReplayArgs {
         let mut failures = 0;
         let ended = loop {
             match remote.get(&["handlers"], &[("handler", self.handler.clone())]) {
-                Ok(Page::<Handler> { items, .. }) => {
+                Ok(PageView::<HandlerView> { items, .. }) => {
                     failures = 0;
                     let Some(handler) = items.first() else {
                         let problem = anyhow!("there is no handler {} any more", self.handler);
@@ -158,7 +158,7 @@ impl ProgressLine {
         }
     }
 
-    fn show(&mut self, handler: &Handler) {
+    fn show(&mut self, handler: &HandlerView) {
         let left = handler.replaying;
         self.most = self.most.max(left);
         // These states explain why it takes long.

@@ -17,7 +17,7 @@ use super::table::{cell, maybe, stream};
 use super::{
     MAX_PAGE, Operate, confirm, counted, print_json, print_line, print_lines, terminal_width,
 };
-use crate::api::{Count, Nothing, Page, Story, Stream, Time, message};
+use crate::api::{CountAnswer, EmptyRequest, PageView, StoryView, StreamView, Time, message};
 use crate::cli::Failed;
 
 #[derive(Debug, Args)]
@@ -86,7 +86,7 @@ impl Operate for StreamsArgs {
             .iter()
             .map(|item| (stream_name(item), state(item)))
             .collect();
-        remote.block_on(messages.each(message::STREAM, |item: Stream| {
+        remote.block_on(messages.each(message::STREAM, |item: StreamView| {
             match known.remove(&stream_name(&item)) {
                 Some(shown) if shown == state(&item) => Ok(true),
                 _ => printer.print(&[item]),
@@ -113,7 +113,7 @@ impl StreamsArgs {
     ) -> Result<(), Failed> {
         let [source, domain, appname, streamid] = parts;
         let limit = limit.min(MAX_PAGE).to_string();
-        let detail: Story = remote.get(
+        let detail: StoryView = remote.get(
             &["streams", source, domain, appname, streamid],
             &[("limit", limit)],
         )?;
@@ -128,7 +128,8 @@ impl StreamsArgs {
         if !confirm(question, self.yes)? {
             return print_line("nothing was rebuilt").map(drop);
         }
-        let answer: Count = remote.post(&["streams", "rebuild"], &Nothing {}, SLOW_TIMEOUT)?;
+        let answer: CountAnswer =
+            remote.post(&["streams", "rebuild"], &EmptyRequest {}, SLOW_TIMEOUT)?;
         if self.shown.json {
             return print_json(&[answer]);
         }
@@ -165,14 +166,14 @@ fn newest_changed(
     remote: &Remote,
     query: &[(&'static str, String)],
     limit: usize,
-) -> Result<Vec<Stream>, Failed> {
-    let mut items: Vec<Stream> = Vec::new();
+) -> Result<Vec<StreamView>, Failed> {
+    let mut items: Vec<StreamView> = Vec::new();
     let mut after = None;
     loop {
         let mut query = query.to_vec();
         query.push(("limit", MAX_PAGE.to_string()));
         query.extend(after.map(|after| ("after", after)));
-        let page: Page<Stream> = remote.get(&["streams"], &query)?;
+        let page: PageView<StreamView> = remote.get(&["streams"], &query)?;
         items.extend(page.items);
         // Only streams that may be shown are kept, because there may be very many.
         items.sort_by_cached_key(|item| std::cmp::Reverse(changed_at(item)));
@@ -187,26 +188,26 @@ fn newest_changed(
 }
 
 /// When the state of a stream began, as far as known.
-fn changed_at(item: &Stream) -> Option<Timestamp> {
+fn changed_at(item: &StreamView) -> Option<Timestamp> {
     let time = |time: &Time| Timestamp::from_rfc3339(&time.0);
     let since = item.since.as_ref().and_then(time);
     since.or_else(|| time(&item.last))
 }
 
-fn stream_name(item: &Stream) -> (String, [Option<String>; 3]) {
+fn stream_name(item: &StreamView) -> (String, [Option<String>; 3]) {
     let parts = [&item.domain, &item.appname, &item.streamid];
     (item.source.clone(), parts.map(Clone::clone))
 }
 
 /// The parts of an item whose change is shown.
-fn state(item: &Stream) -> (bool, Option<Time>, Option<String>) {
+fn state(item: &StreamView) -> (bool, Option<Time>, Option<String>) {
     (item.live, item.since.clone(), item.pushsequence.clone())
 }
 
 const HEAD: &[&str] = &["STATE", "SINCE", "SOURCE", "STREAM", "LAST"];
 
 /// The cells below [`HEAD`].
-fn row(item: &Stream) -> Vec<String> {
+fn row(item: &StreamView) -> Vec<String> {
     vec![
         if item.live { "live" } else { "offline" }.to_owned(),
         maybe(item.since.as_ref()),

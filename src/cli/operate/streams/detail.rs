@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::super::table::{TextTable, cell, kind, maybe, stream};
-use crate::api::{Session, Story};
+use crate::api::{SessionView, StoryView};
 
 /// The lines of the whole text. Tables have the newest last.
-pub(super) fn lines(story: &Story, width: Option<usize>) -> Vec<String> {
+pub(super) fn lines(story: &StoryView, width: Option<usize>) -> Vec<String> {
     let mut lines = head(story);
     for table in [
         sessions(story),
@@ -23,7 +23,7 @@ pub(super) fn lines(story: &Story, width: Option<usize>) -> Vec<String> {
     lines
 }
 
-fn head(story: &Story) -> Vec<String> {
+fn head(story: &StoryView) -> Vec<String> {
     let item = &story.stream;
     let source = cell(item.source.trim_start_matches('/'));
     let name = stream([&item.domain, &item.appname, &item.streamid]);
@@ -39,7 +39,7 @@ fn head(story: &Story) -> Vec<String> {
     ]
 }
 
-fn sessions(story: &Story) -> TextTable {
+fn sessions(story: &StoryView) -> TextTable {
     let mut table = TextTable::new(&[
         "START",
         "END",
@@ -68,7 +68,7 @@ fn sessions(story: &Story) -> TextTable {
 }
 
 /// Why a session ended, or that it has not.
-fn reason(session: &Session) -> String {
+fn reason(session: &SessionView) -> String {
     if session.end.is_none() {
         return if session.superseded {
             "end unknown, a newer session began"
@@ -87,7 +87,7 @@ fn lasted(seconds: f64) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(seconds.round() as u64))
 }
 
-fn recordings(story: &Story) -> TextTable {
+fn recordings(story: &StoryView) -> TextTable {
     let mut table = TextTable::new(&["RECORDING", "START", "END", "ID", "URL"]);
     for recording in story.recordings.iter().rev() {
         table.row([
@@ -101,7 +101,7 @@ fn recordings(story: &Story) -> TextTable {
     table
 }
 
-fn audits(story: &Story) -> TextTable {
+fn audits(story: &StoryView) -> TextTable {
     let mut table = TextTable::new(&["AUDIT", "KIND", "SUGGESTION", "LABEL", "ID"]);
     for audit in story.audits.iter().rev() {
         table.row([
@@ -115,7 +115,7 @@ fn audits(story: &Story) -> TextTable {
     table
 }
 
-fn snapshot(story: &Story) -> TextTable {
+fn snapshot(story: &StoryView) -> TextTable {
     let mut table = TextTable::new(&["SNAPSHOT", "SIZE", "URL"]);
     if let Some(snapshot) = &story.last_snapshot {
         table.row([
@@ -127,7 +127,7 @@ fn snapshot(story: &Story) -> TextTable {
     table
 }
 
-fn events(story: &Story) -> TextTable {
+fn events(story: &StoryView) -> TextTable {
     let mut table = TextTable::new(&["TIME", "KIND", "RECEIVED", "ID"]);
     for event in story.timeline.iter().rev() {
         table.row([
