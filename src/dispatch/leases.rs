@@ -223,7 +223,10 @@ impl Dispatch {
         Ok(())
     }
 
-    pub(super) fn take_workers(&self, must_stop: impl Fn(&WorkerHandle) -> bool) -> Vec<WorkerHandle> {
+    pub(super) fn take_workers(
+        &self,
+        must_stop: impl Fn(&WorkerHandle) -> bool,
+    ) -> Vec<WorkerHandle> {
         self.configured()
             .values_mut()
             .filter_map(|configured| configured.worker.take_if(|worker| must_stop(worker)))

@@ -13,7 +13,7 @@ mod encoding;
 mod entry;
 mod flush;
 mod forget;
-mod pace;
+mod pauses;
 mod reader;
 mod removal;
 mod rows;

@@ -20,11 +20,11 @@ pub(super) struct Scan {
     /// Up to this event all were on the disk once, as far as that can be known.
     pub(super) promised: Seq,
     /// In the order of their events. None of them is beyond `promised`.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<RecordProblem>,
 }
 
 /// What is wrong with some events.
-pub(super) struct Problem {
+pub(super) struct RecordProblem {
     pub(super) first: Seq,
     pub(super) last: Seq,
     /// None: they have no record that can be found.
@@ -41,7 +41,7 @@ impl Scan {
     fn add(&mut self, at: u64, head: &RecordHead, what: Option<&'static str>) {
         let next = self.next();
         if head.seq > next {
-            self.problems.push(Problem {
+            self.problems.push(RecordProblem {
                 first: next,
                 last: head.seq - 1,
                 what: None,
@@ -50,7 +50,7 @@ impl Scan {
                 .fill((head.seq - self.first) as usize, self.end as u32);
         }
         if what.is_some() {
-            self.problems.push(Problem {
+            self.problems.push(RecordProblem {
                 first: head.seq,
                 last: head.seq,
                 what,
@@ -63,13 +63,13 @@ impl Scan {
     /// Adds what has to be there, and leaves out what was being written when the process ended.
     fn finish(&mut self) {
         if self.next() <= self.promised {
-            self.problems.push(Problem {
+            self.problems.push(RecordProblem {
                 first: self.next(),
                 last: self.promised,
                 what: None,
             });
         }
-        let is_torn = |problem: &Problem| problem.first > self.promised;
+        let is_torn = |problem: &RecordProblem| problem.first > self.promised;
         if let Some(torn) = self.problems.iter().position(is_torn) {
             let count = (self.problems[torn].first - self.first) as usize;
             self.end = self

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use css_callbacks::Timestamp;
 
 use super::entry::Entry;
-use super::pace::Pace;
+use super::pauses::Pauses;
 use super::{MAX_FACTS, MAX_STREAMS, Store};
 use crate::event::Seq;
 use crate::stream::{Announcement, Fact, FactsWritten, StreamFact, StreamKey};
@@ -22,9 +22,9 @@ impl Store {
     ) -> rusqlite::Result<FactsWritten> {
         let mut written = self.decide(announce_at)?;
         self.make_room()?;
-        let mut pace = Pace::new();
+        let mut pauses = Pauses::new();
         for StreamFact { stream, fact } in facts {
-            pace.rest();
+            pauses.rest();
             let no = self.number_or_new(stream, fact.at)?;
             if let Some(entry) = self.changed.get_mut(&no)
                 && fact.seq > entry.state.applied
@@ -71,7 +71,7 @@ impl Store {
     /// Decides which of the streams that changed are live.
     pub(super) fn decide(&mut self, announce_at: Timestamp) -> rusqlite::Result<FactsWritten> {
         let mut written = FactsWritten::default();
-        let mut pace = Pace::new();
+        let mut pauses = Pauses::new();
         while let Some(no) = self.undecided.first().copied() {
             if let Some(entry) = self.changed.get_mut(&no)
                 && entry.pushes.iter().any(|push| push.is_undecided)
@@ -81,7 +81,7 @@ impl Store {
                 self.list_announcement(no);
             }
             self.undecided.remove(&no);
-            pace.rest();
+            pauses.rest();
         }
         Ok(written)
     }

@@ -7,7 +7,7 @@ use rusqlite::{Transaction, params};
 use super::block::{Block, key_of};
 use super::encoding::encode;
 use super::entry::{Entry, StoredHead};
-use super::pace::Pace;
+use super::pauses::Pauses;
 use super::{FLUSH_EVERY, Meta, Store};
 
 /// A longer tail becomes a block of its own, in bytes. A tail is written with each flush of its
@@ -48,16 +48,16 @@ impl Store {
                     .execute([no])?;
             }
         }
-        let mut pace = Pace::new();
+        let mut pauses = Pauses::new();
         for entry in self.changed.values() {
             write_entry(&tx, entry)?;
-            pace.rest();
+            pauses.rest();
         }
         write_meta(&tx, self.meta)?;
         tx.commit()?;
         for entry in std::mem::take(&mut self.changed).into_values() {
             drop(entry);
-            pace.rest();
+            pauses.rest();
         }
         self.removed.clear();
         self.numbers = Default::default();

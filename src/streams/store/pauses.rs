@@ -1,4 +1,4 @@
-//! The pace of long work beside the answers.
+//! Pauses in long work beside the answers.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ const REST: Duration = Duration::from_micros(100);
 
 /// Divides work into short pieces. Even a thread of the lowest priority may go on for milliseconds while a thread that answers
 /// senders waits for its processor, because the scheduler gives each thread its whole slice.
-pub(super) struct Pace(Instant);
+pub(super) struct Pauses(Instant);
 
-impl Pace {
+impl Pauses {
     pub(super) fn new() -> Self {
         Self(Instant::now())
     }
