@@ -3,24 +3,34 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// After so much work there is a rest of this length.
-const WORK: Duration = Duration::from_micros(100);
-const REST: Duration = Duration::from_micros(100);
+/// The length of a pause, and of the work before it.
+const PAUSE: Duration = Duration::from_micros(100);
+/// On a busy machine a pause is longer, and so is the work after it: up to the slice that the
+/// scheduler gives.
+const LONGEST_WORK: Duration = Duration::from_millis(3);
 
 /// Divides work into short pieces. Even a thread of the lowest priority may go on for milliseconds while a thread that answers
 /// senders waits for its processor, because the scheduler gives each thread its whole slice.
-pub(super) struct Pauses(Instant);
+pub(super) struct Pauses {
+    since: Instant,
+    work: Duration,
+}
 
 impl Pauses {
     pub(super) fn new() -> Self {
-        Self(Instant::now())
+        Self {
+            since: Instant::now(),
+            work: PAUSE,
+        }
     }
 
-    /// Rests, if the last rest is long ago.
+    /// Rests, if the last pause is long ago.
     pub(super) fn rest(&mut self) {
-        if self.0.elapsed() >= WORK {
-            sleep(REST);
-            self.0 = Instant::now();
+        let worked_until = Instant::now();
+        if worked_until - self.since >= self.work {
+            sleep(PAUSE);
+            self.since = Instant::now();
+            self.work = (self.since - worked_until).min(LONGEST_WORK);
         }
     }
 }
