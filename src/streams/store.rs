@@ -209,3 +209,6 @@ fn make_anew(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute_batch(SCHEMA)?;
     conn.pragma_update(None, "user_version", VERSION)
 }
+
+#[cfg(test)]
+mod tests;

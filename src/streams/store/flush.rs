@@ -78,12 +78,17 @@ fn write_meta(tx: &Transaction, meta: Meta) -> rusqlite::Result<()> {
 }
 
 fn write_entry(tx: &Transaction, entry: &Entry) -> rusqlite::Result<()> {
-    for (id, block) in entry.rewritten_blocks(tx)? {
+    let mut tail = entry.tail();
+    let becomes_block = encode(&tail)?.len() > MAX_TAIL;
+    for (id, mut block) in entry.rewritten_blocks(tx)? {
+        // The few places that a push leaves behind go with it: else each flush of a push that is long would leave such a block.
+        if becomes_block && block.pushes.is_empty() && encode(&block)?.len() <= MAX_TAIL {
+            tail.places.append(&mut block.places);
+        }
         block.write(tx, id)?;
     }
-    let tail = entry.tail();
     let encoded = encode(&tail)?;
-    if encoded.len() <= MAX_TAIL {
+    if !becomes_block {
         return write_state(tx, entry, &entry.greatest_push, &encoded);
     }
     tx.prepare_cached("INSERT INTO blocks(stream, content) VALUES (?1, ?2)")?
