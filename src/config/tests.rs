@@ -63,6 +63,16 @@ fn a_variable_replaces_a_secret_whichever_way_the_file_gives_it() {
 }
 
 #[test]
+fn a_variable_does_not_replace_what_is_no_section() {
+    let variable = ("LIVEHOOK__SERVER__LISTEN", "127.0.0.1:81");
+    for (text, found) in [("server = 1", "a number"), ("server = []", "a list")] {
+        let message = read(&format!("{text}\n{LEAST}"), &[variable]).unwrap_err();
+        let expected = format!("livehook.toml:1:1: server: expected a table, found {found}");
+        assert!(message.ends_with(&expected), "{message}");
+    }
+}
+
+#[test]
 fn listeners_beside_each_other_are_taken() {
     for (server, admin) in [
         ("127.0.0.1:0", "127.0.0.1:0"),

@@ -22,7 +22,8 @@ const LISTS: [&str; 1] = ["server.trusted_proxies"];
 pub(super) fn layered(text: &str, variables: &Environment) -> Result<Map<String, Value>, String> {
     let unreadable = |error: ::config::ConfigError| error.to_string();
     let file = File::from_str(text, FileFormat::Toml);
-    check_names(variables, &file.collect().map_err(unreadable)?)?;
+    let mut sections = file.collect().map_err(unreadable)?;
+    check_names(variables, &sections)?;
     let ours = variables
         .iter()
         .filter(|(name, _)| name.starts_with(PREFIX));
@@ -30,11 +31,16 @@ pub(super) fn layered(text: &str, variables: &Environment) -> Result<Map<String,
     let variables = ::config::Environment::with_prefix("LIVEHOOK")
         .separator("__")
         .source(Some(trimmed.collect()));
-    let layers = ::config::Config::builder()
-        .add_source(file)
-        .add_source(variables);
-    let layered = layers.build().and_then(|config| config.collect());
-    let mut sections = layered.map_err(unreadable)?;
+    // Not by the builder: for that `"server.listen"` in the file is `listen` in `[server]`, and a
+    // variable replaces what should be a section and is none.
+    for (option, value) in variables.collect().map_err(unreadable)? {
+        let (section, key) = option.split_once('.').unwrap_or_default();
+        let table = || Value::new(None, ValueKind::Table(Map::new()));
+        let section = sections.entry(section.to_owned()).or_insert_with(table);
+        if let ValueKind::Table(table) = &mut section.kind {
+            table.insert(key.to_owned(), value);
+        }
+    }
     sections.values_mut().for_each(drop_replaced);
     Ok(sections)
 }

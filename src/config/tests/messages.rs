@@ -229,6 +229,21 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "livehook.toml:1:2: unknown section `servr`, did you mean `server`?",
         ),
         (
+            "\"server.listen\" = \"127.0.0.1:1\"",
+            "",
+            "`\"server.listen\"` is in no section; known: `server`, ",
+        ),
+        (
+            "[\"admin.token\"]",
+            "",
+            "unknown section `\"admin.token\"`; known: `server`, ",
+        ),
+        (
+            "\"server[0]\" = 1",
+            ":1:1",
+            "`\"server[0]\"` is in no section",
+        ),
+        (
             "servr = 1",
             ":1:1",
             "`servr` is in no section, did you mean `server`?",
@@ -252,6 +267,16 @@ fn a_bad_configuration_gives_one_message_with_place_and_fix() {
             "server = 1",
             ":1:1",
             "server: expected a table, found a number",
+        ),
+        (
+            "server = [\"127.0.0.1:1\"]",
+            ":1:1",
+            "server: expected a table, found a list",
+        ),
+        (
+            "[[sources.css]]\nkeys = [\"a\"]",
+            ":1:11",
+            "sources.css: expected a table, found a list",
         ),
         // Sources.
         (
