@@ -234,14 +234,12 @@ impl<V: Volume> LogReader<V> {
             let found = self.unless_removed(segment, found)?.unwrap_or_default();
             for record in found {
                 match self.get(segment.first + Seq::from(record))? {
-                    Some(LogEntry::Event(event)) if event.id() == *id => {
-                        if in_time(event.received()) {
-                            return Ok(Some(event.seq()));
-                        }
-                        // Those before it are older.
-                        break;
+                    Some(LogEntry::Event(event))
+                        if event.id() == *id && in_time(event.received()) =>
+                    {
+                        return Ok(Some(event.seq()));
                     }
-                    // Its body was erased, it is damaged, or only its fingerprint is the same.
+                    // Its body was erased, it is damaged, only its fingerprint is the same, or the clock was wrong when it arrived.
                     _ => {}
                 }
             }

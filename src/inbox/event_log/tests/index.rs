@@ -268,3 +268,32 @@ fn a_flipped_bit_in_an_erased_body_is_no_damage_if_the_event_is_known_to_be_dele
         damage[0].ends_with("event 2 is deleted, but its body is not overwritten as it should be")
     );
 }
+
+#[test]
+fn a_copy_from_a_wrong_clock_does_not_hide_an_earlier_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    let add = |log: &mut Log, second: i64| {
+        let seq = log.appender.last() + 1;
+        let record = LogRecord {
+            id: id_of(1),
+            received: Timestamp::from_seconds(second),
+            ..record(seq, b"a body")
+        };
+        log.appender
+            .append(&[record], Duration::ZERO, || 1)
+            .unwrap();
+        seq
+    };
+    let first = add(&mut log, 100);
+    add(&mut log, 1_000_000);
+    let repeated = |log: &Log| {
+        let (now, window) = (Timestamp::from_seconds(110), Duration::from_secs(60));
+        log.reader.find_within(&id_of(1), now, window).unwrap()
+    };
+    assert_eq!(repeated(&log), Some(first));
+    log.appender.end();
+    let full = log.appender.take_full();
+    full.iter().for_each(|full| log.keeper.seal(full).unwrap());
+    assert_eq!(repeated(&log), Some(first));
+}
