@@ -34,7 +34,11 @@ impl<V: Volume> LogReader<V> {
             };
             files.push(file_of(segment.name())?);
             if let Find::Disk(_) = &segment.find {
-                files.push(file_of(index::name(segment.first))?);
+                match file_of(index::name(segment.first)) {
+                    // The start on the copy makes it again.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    index => files.push(index?),
+                }
             }
         }
         Ok(files)

@@ -288,3 +288,20 @@ async fn a_volume_without_room_is_refused_with_figures() {
     );
     assert!(!dir.path().join("a").exists());
 }
+
+#[tokio::test]
+async fn a_backup_needs_no_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, backup) = (dir.path().join("store"), dir.path().join("backup"));
+    let inbox = open(&store).await.unwrap();
+    accept(&inbox, 0..20).await;
+    inbox.end_segment().await;
+    let index = content(&store)
+        .into_keys()
+        .find(|file| file.extension().is_some_and(|ending| ending == "idx"));
+    fs::remove_file(index.unwrap()).unwrap();
+    let summary = back_up(&inbox, &backup).await;
+    assert_eq!(summary.events, 20);
+    let restored = open(&backup).await.unwrap();
+    assert_eq!(stored(&restored).await.len(), 20);
+}
