@@ -82,6 +82,17 @@ pub(super) enum LogError {
         first: Seq,
         last: Seq,
     },
+    /// No file has these events.
+    #[error(
+        "{} lacks a file: {} accepted, but no file has them; put it back, or restore the directory",
+        path.display(),
+        events(*first, *last)
+    )]
+    Missing {
+        path: PathBuf,
+        first: Seq,
+        last: Seq,
+    },
 }
 
 fn events(first: Seq, last: Seq) -> String {

@@ -179,7 +179,7 @@ fn open_log(
     let volume = Arc::new(Directory::new(path.join("log")));
     let log = event_log::open(volume, layout, &known).map_err(|error| match error {
         LogError::Io(error) => OpenError::unwritable(path, error),
-        LogError::Lost { .. } => OpenError::broken(path, error),
+        LogError::Lost { .. } | LogError::Missing { .. } => OpenError::broken(path, error),
     })?;
     // A deletion that a crash interrupted.
     if !known.erasing.is_empty() {

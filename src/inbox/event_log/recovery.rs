@@ -97,7 +97,12 @@ pub(in super::super) fn open<V: Volume>(
         if let Some(next) = next.filter(|next| *next < segment.first)
             && !known.is_removed(next, segment.first - 1)
         {
-            return Err(lost(&*volume, *first, next, segment.first - 1));
+            // The file that comes next is whole: nobody must take it for the cause.
+            return Err(LogError::Missing {
+                path: volume.path().to_owned(),
+                first: next,
+                last: segment.first - 1,
+            });
         }
         next = Some(end);
         segments.push(Arc::new(segment));

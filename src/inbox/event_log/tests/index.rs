@@ -297,3 +297,20 @@ fn a_copy_from_a_wrong_clock_does_not_hide_an_earlier_one() {
     full.iter().for_each(|full| log.keeper.seal(full).unwrap());
     assert_eq!(repeated(&log), Some(first));
 }
+
+#[test]
+fn a_segment_that_is_not_there_is_not_blamed_on_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open_in(dir.path()).unwrap();
+    (0..30).for_each(|_| log.append(10));
+    drop(log);
+    drop(open_in(dir.path()).unwrap());
+    let (gone, kept) = (&files(dir.path(), ".log")[1], dir.path().join("kept"));
+    std::fs::rename(gone, &kept).unwrap();
+    let problem = open_in(dir.path()).err().unwrap().to_string();
+    let expected = format!("{} lacks a file: event", dir.path().display());
+    assert!(problem.starts_with(&expected), "{problem}");
+    assert!(!problem.contains("move this file away"), "{problem}");
+    std::fs::rename(&kept, gone).unwrap();
+    open_in(dir.path()).unwrap().check(300, 50);
+}
