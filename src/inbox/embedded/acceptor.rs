@@ -26,9 +26,6 @@ use crate::inbox::event_log::{Directory, LogAppender, LogReader, LogRecord};
 use crate::inbox::{Receipt, StoreError};
 use crate::metrics::Metrics;
 
-/// The files beside the log are looked for once in this time: nothing that is acknowledged is in them alone.
-const FILES_CHECK: Duration = Duration::from_millis(100);
-
 pub(super) enum Request {
     /// Store a callback unless it is a duplicate.
     Accept {
@@ -64,8 +61,6 @@ pub(super) struct Acceptor {
     pub(super) cache: Arc<EventCache>,
     pub(super) health: Arc<Health>,
     pub(super) maintenance: LogJobs,
-    /// When the files beside the log were looked for.
-    pub(super) files_checked: Instant,
     /// The runtime of those who wait for answers, if there is one.
     pub(super) runtime: Option<Handle>,
 }
@@ -205,13 +200,8 @@ impl Acceptor {
         // What was written to a file that was taken away is lost. So is the event of a duplicate.
         if has_work || !batch.answers.is_empty() {
             let checked = self.log.check_file();
-            let is_probing = !batch.probes.is_empty();
-            let is_due = self.files_checked.elapsed() >= FILES_CHECK;
-            if is_due || is_probing || checked.is_err() || self.health.has(Trouble::Files) {
-                self.files_checked = Instant::now();
-                let checked = self.health.check_files(checked, is_probing);
-                checked.map_err(io::Error::other)?;
-            }
+            let checked = self.health.check_files(checked, !batch.probes.is_empty());
+            checked.map_err(io::Error::other)?;
         }
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
@@ -86,7 +85,6 @@ impl EmbeddedStore {
             cache: cache.clone(),
             health: health.clone(),
             maintenance: maintenance.clone(),
-            files_checked: Instant::now(),
             runtime,
         };
         let threads = vec![
