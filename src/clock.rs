@@ -31,6 +31,10 @@ impl AgeCutoff {
             beyond: now.plus(age),
         }
     }
+
+    pub(crate) fn is_old(self, time: Timestamp) -> bool {
+        time < self.before || time > self.beyond
+    }
 }
 
 /// Tells the time of day.

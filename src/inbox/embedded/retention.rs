@@ -105,13 +105,12 @@ pub(super) fn segment_span(retention: Duration) -> Duration {
 /// The segments that nothing more is written to and in which every event is old. An event from the far future tells nothing, because
 /// the clock was wrong: it is old if an event after it is.
 fn old_segments(log: &StoreLog, old: AgeCutoff) -> Result<Vec<SegmentInfo>, ReadError> {
-    let is_young = |at| at >= old.before && at <= old.beyond;
     let mut has_old_after = false;
     let mut found = Vec::new();
     for segment in log.segments().into_iter().rev() {
         let TimeSpan { oldest, newest } = segment.span;
         let is_old = match newest <= old.beyond {
-            _ if segment.sealed.is_none() || is_young(oldest) => false,
+            _ if segment.sealed.is_none() || !old.is_old(oldest) => false,
             true => newest < old.before,
             false => is_old_but_for_the_future(log, &segment, old, has_old_after)?,
         };
@@ -145,7 +144,7 @@ fn is_old_but_for_the_future(
                 break;
             }
             let received = event.received();
-            if received >= old.before && received <= old.beyond {
+            if !old.is_old(received) {
                 return Ok(false);
             }
             is_last_old = received < old.before;

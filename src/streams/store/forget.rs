@@ -47,8 +47,7 @@ impl Store {
         };
         let (mut upto, mut events, mut number) = (None, EventsOfStreams::new(), 0);
         for no in streams? {
-            let is_old = |place: &Place| place.received < old.before || place.received > old.beyond;
-            let seqs = self.events(no, is_old)?;
+            let seqs = self.events(no, |place| old.is_old(place.received))?;
             number += seqs.len();
             upto = Some(no);
             events.insert(no, seqs);

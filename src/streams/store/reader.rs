@@ -140,9 +140,7 @@ impl Store {
             .query_row([stale.before.millis(), stale.beyond.millis()], |row| {
                 row.get(0)
             })?;
-        let is_stale = |since: Option<Timestamp>| {
-            since.is_some_and(|since| since < stale.before || since > stale.beyond)
-        };
+        let is_stale = |since: Option<Timestamp>| since.is_some_and(|since| stale.is_old(since));
         // The file has these streams as they were before.
         for entry in self.changed.values() {
             let row = &entry.state.row;
