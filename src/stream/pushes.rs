@@ -44,8 +44,7 @@ impl Pushes {
     /// Adds a push, unless it is there already.
     pub(crate) fn add(&mut self, push: Push) {
         if let Err(at) = self.find(push.sequence.as_deref()) {
-            self.0.reserve_exact(usize::from(self.0.is_empty()));
-            self.0.insert(at, push);
+            self.insert(at, push);
         }
     }
 
@@ -58,12 +57,16 @@ impl Pushes {
         let at = match self.find(sequence) {
             Ok(at) => at,
             Err(at) => {
-                self.0.reserve_exact(usize::from(self.0.is_empty()));
-                self.0.insert(at, load()?);
+                self.insert(at, load()?);
                 at
             }
         };
         Ok(&mut self.0[at])
+    }
+
+    fn insert(&mut self, at: usize, push: Push) {
+        self.0.reserve_exact(usize::from(self.0.is_empty()));
+        self.0.insert(at, push);
     }
 
     fn find(&self, sequence: Option<&str>) -> Result<usize, usize> {

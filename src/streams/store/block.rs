@@ -60,7 +60,11 @@ impl Block {
             return delete.execute([id]).map(drop);
         }
         tx.prepare_cached("UPDATE blocks SET content = ?2 WHERE id = ?1")?
-            .execute(params![id, encode(self)?])
+            .execute(params![id, self.encoded()?])
             .map(drop)
+    }
+
+    pub(super) fn encoded(&self) -> rusqlite::Result<Vec<u8>> {
+        encode(&self.places, &self.pushes)
     }
 }

@@ -13,15 +13,17 @@ use crate::stream::{Fact, Place};
 
 /// Distance of `seq` and arrival from those of the place before, kind, distance of the time from
 /// the arrival, and of a push exception `sequence` and id.
-type StoredPlace = (i64, i64, i64, i64, Option<(Option<String>, u64)>);
+type StoredPlace<S> = (i64, i64, i64, i64, Option<(Option<S>, u64)>);
 /// `seq`, id, kind, arrival, distance of the time from it, push duration in ms, whether it is gone.
 type StoredFact = (Seq, [u8; 16], i64, i64, i64, Option<u64>, bool);
 
-type StoredPush = (Option<String>, Vec<StoredFact>);
+type StoredPush<S> = (Option<S>, Vec<StoredFact>);
 
-pub(super) fn encode(block: &Block) -> rusqlite::Result<Vec<u8>> {
-    let stored = (stored_places(&block.places), stored_pushes(&block.pushes));
-    postcard::to_stdvec(&stored)
+pub(super) fn encode<'a>(
+    places: impl IntoIterator<Item = &'a Place>,
+    pushes: impl IntoIterator<Item = &'a Push>,
+) -> rusqlite::Result<Vec<u8>> {
+    postcard::to_stdvec(&(stored_places(places), stored_pushes(pushes)))
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
@@ -34,9 +36,9 @@ pub(super) fn decode(bytes: &[u8]) -> rusqlite::Result<Block> {
     })
 }
 
-fn stored_places(places: &[Place]) -> Vec<StoredPlace> {
+fn stored_places<'a>(places: impl IntoIterator<Item = &'a Place>) -> Vec<StoredPlace<&'a str>> {
     let (mut seq, mut received) = (0, 0);
-    let stored = places.iter().map(|place| -> StoredPlace {
+    let stored = places.into_iter().map(|place| -> StoredPlace<_> {
         let arrival = place.received.millis();
         let exception = place.exception.as_ref();
         let stored = (
@@ -44,7 +46,7 @@ fn stored_places(places: &[Place]) -> Vec<StoredPlace> {
             arrival.wrapping_sub(received),
             place.kind.stored(),
             place.at.millis().wrapping_sub(arrival),
-            exception.map(|exception| (exception.sequence.clone(), exception.id)),
+            exception.map(|exception| (exception.sequence.as_deref(), exception.id)),
         );
         (seq, received) = (place.seq, arrival);
         stored
@@ -52,9 +54,9 @@ fn stored_places(places: &[Place]) -> Vec<StoredPlace> {
     stored.collect()
 }
 
-fn places_of(stored: Vec<StoredPlace>) -> Vec<Place> {
+fn places_of(stored: Vec<StoredPlace<String>>) -> Vec<Place> {
     let (mut seq, mut received) = (0, 0i64);
-    let place = |(distance, later, kind, at, exception): StoredPlace| {
+    let place = |(distance, later, kind, at, exception): StoredPlace<_>| {
         (seq, received) = (seq + distance, received.wrapping_add(later));
         Place {
             seq,
@@ -67,10 +69,10 @@ fn places_of(stored: Vec<StoredPlace>) -> Vec<Place> {
     stored.into_iter().map(place).collect()
 }
 
-fn stored_pushes(pushes: &[Push]) -> Vec<StoredPush> {
-    let stored = pushes.iter().map(|push| -> StoredPush {
+fn stored_pushes<'a>(pushes: impl IntoIterator<Item = &'a Push>) -> Vec<StoredPush<&'a str>> {
+    let stored = pushes.into_iter().map(|push| -> StoredPush<_> {
         let facts = push.facts.iter().map(stored_fact).collect();
-        (push.sequence.clone(), facts)
+        (push.sequence.as_deref(), facts)
     });
     stored.collect()
 }
@@ -89,8 +91,8 @@ fn stored_fact(PushFact { fact, gone }: &PushFact) -> StoredFact {
     )
 }
 
-fn pushes_of(stored: Vec<StoredPush>) -> Vec<Push> {
-    let push = |(sequence, facts): StoredPush| {
+fn pushes_of(stored: Vec<StoredPush<String>>) -> Vec<Push> {
+    let push = |(sequence, facts): StoredPush<String>| {
         let fact = |(seq, id, kind, received, at, lasted, gone): StoredFact| PushFact {
             fact: Fact {
                 seq,

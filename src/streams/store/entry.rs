@@ -178,14 +178,11 @@ impl Entry {
         Ok(())
     }
 
-    /// What is in no block: the newest places, and the pushes that are new or changed.
-    pub(super) fn tail(&self) -> Block {
+    /// The pushes that are in no block: they are new or changed.
+    pub(super) fn tail_pushes(&self) -> impl Iterator<Item = &Push> {
         let is_in_tail =
             |push: &&Push| (push.block.is_none() || push.is_changed) && !push.facts.is_empty();
-        Block {
-            places: self.tail.clone(),
-            pushes: self.pushes.iter().filter(is_in_tail).cloned().collect(),
-        }
+        self.pushes.iter().filter(is_in_tail)
     }
 
     /// The blocks to write again: those whose places changed, and those without the pushes that

@@ -78,24 +78,27 @@ fn write_meta(tx: &Transaction, meta: Meta) -> rusqlite::Result<()> {
 }
 
 fn write_entry(tx: &Transaction, entry: &Entry) -> rusqlite::Result<()> {
-    let mut tail = entry.tail();
-    let becomes_block = encode(&tail)?.len() > MAX_TAIL;
+    let mut encoded = encode(&entry.tail, entry.tail_pushes())?;
+    let becomes_block = encoded.len() > MAX_TAIL;
+    let mut moved = Vec::new();
     for (id, mut block) in entry.rewritten_blocks(tx)? {
         // The few places that a push leaves behind go with it: else each flush of a push that is long would leave such a block.
-        if becomes_block && block.pushes.is_empty() && encode(&block)?.len() <= MAX_TAIL {
-            tail.places.append(&mut block.places);
+        if becomes_block && block.pushes.is_empty() && block.encoded()?.len() <= MAX_TAIL {
+            moved.append(&mut block.places);
         }
         block.write(tx, id)?;
     }
-    let encoded = encode(&tail)?;
     if !becomes_block {
         return write_state(tx, entry, &entry.greatest_push, &encoded);
     }
+    if !moved.is_empty() {
+        encoded = encode(entry.tail.iter().chain(&moved), entry.tail_pushes())?;
+    }
     tx.prepare_cached("INSERT INTO blocks(stream, content) VALUES (?1, ?2)")?
         .execute(params![entry.state.row.no, encoded])?;
-    let keys = tail.pushes.iter().map(key_of);
+    let keys = entry.tail_pushes().map(key_of);
     let greatest = keys.chain([&*entry.greatest_push]).max();
-    let empty = encode(&Block::default())?;
+    let empty = Block::default().encoded()?;
     write_state(tx, entry, greatest.unwrap_or_default(), &empty)
 }
 
